@@ -1,0 +1,22 @@
+"""Exact compute cost of the DeepSeek-OCR vision-language model: FLOPs, stage by stage and module by module."""
+from importlib import import_module as _import_module
+
+_HOMES = {
+    "load_model": "config", "load_engine": "config", "load_mode": "config",
+    "Workload": "workload", "Mode": "workload",
+    "ModelSpec": "specs", "EngineSpec": "specs", "AttentionSpec": "specs", "SpecError": "specs",
+    "estimate": "estimates", "sweep": "estimates", "Estimate": "estimates",
+}
+__all__ = list(_HOMES)
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str):
+    """Imports a public name when it is first used, so that `import ocr_flops` stays fast."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ocr_flops' has no attribute {name!r}")
+    return getattr(_import_module(f"ocr_flops.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,370 @@
+"""Hydra composition -> frozen specs: each `load_*` composes `configs/config.yaml` with overrides and checks every key and type.
+
+Nothing of Hydra or OmegaConf leaves this module, and it imports them only when a config is composed.
+"""
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
+
+from ocr_flops import towers
+from ocr_flops.specs import (
+    ATTENTION_MODES,
+    CACHES,
+    DTYPE_BYTES,
+    PREFILL_LOGITS,
+    STAGES,
+    AttentionSpec,
+    EngineSpec,
+    ModelSpec,
+    SpecError,
+    one_of,
+)
+from ocr_flops.workload import Mode, Workload
+
+GROUPS = ("model", "engine", "workload", "attention", "hardware")
+KEYS = (*GROUPS, "dtype", "cache", "prefill_logits", "stages")
+NO_HARDWARE = ("hardware", None)
+JOINTS = {  # dimension of one tower: what it must be the sum of
+    "clip.width": ("sam.output_width",),  # SAM's map serves as CLIP's patch embeddings
+    "projector.input_width": ("clip.width", "sam.output_width"),
+    "projector.output_width": ("decoder.width",),
+}
+_KINDS = {int: "a whole number", str: "text", bool: "true or false"}
+_WORDS = {"prefill_logits": f"one of {', '.join(PREFILL_LOGITS)}",
+          **dict.fromkeys(("sam", "clip", "decoder"), f"one of {', '.join(ATTENTION_MODES)}")}
+_HYDRA = threading.Lock()  # Hydra keeps one global state, and the app's sessions are threads
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything a command line chose.
+
+    Args:
+        model, engine, attention, workload: resolved specs.
+        dtype: "bf16", "fp16" or "fp32".
+        cache: "dynamic" or "static".
+        prefill_logits: "all" or "last"; the engine's where none was chosen.
+        stages: in the order they run.
+        hardware: name of the GPU's config; None where none was chosen.
+    """
+
+    model: ModelSpec
+    engine: EngineSpec
+    attention: AttentionSpec
+    workload: Workload
+    dtype: str
+    cache: str
+    prefill_logits: str
+    stages: tuple[str, ...]
+    hardware: str | None
+
+
+class _WorkloadKeys(NamedTuple):
+    """The keys of the group `workload`: a mode's, and those of the page and its text."""
+
+    name: str
+    label: str
+    global_px: int
+    tile_px: int
+    untiled_up_to_px: int
+    image_width_px: int
+    image_height_px: int
+    columns: int | None
+    rows: int | None
+    prompt_tokens: int
+    output_tokens: int
+    batch_size: int
+
+    def mode(self) -> Mode:
+        return Mode(*self[: len(Mode._fields)])
+
+
+def config_dir() -> Path:
+    """The folder of Hydra groups: inside the installed package, or at the top of a checkout."""
+    return _beside_or_above("configs")
+
+
+def notebook_dir() -> Path:
+    """The folder of notebooks: inside the installed package, or at the top of a checkout."""
+    return _beside_or_above("notebooks")
+
+
+def names(group: str) -> tuple[str, ...]:
+    """The configs that a group ("model", "engine", "workload", "attention", "hardware") offers."""
+    return tuple(sorted(path.stem for path in (config_dir() / group).glob("*.yaml")))
+
+
+def load_model(name: str = "deepseek_ocr", overrides: Iterable[str] = ()) -> ModelSpec:
+    """The model's dimensions.
+
+    Args:
+        name: a config of the group `model`.
+        overrides: Hydra overrides of its keys, as in "model.towers.sam.width=96".
+
+    Raises:
+        SpecError: naming the key, its value and what is allowed.
+    """
+    return _load_model(name, tuple(overrides))
+
+
+@cache
+def load_engine(name: str = "transformers") -> EngineSpec:
+    """How an engine ("transformers", "remote_code") runs the model.
+
+    Raises:
+        SpecError: an unknown name.
+    """
+    return _spec(EngineSpec, "engine", _group("engine", name))
+
+
+@cache
+def load_attention(name: str = "vendor") -> AttentionSpec:
+    """The attention mode of each tower under "vendor", "eager", "sdpa" or "flash".
+
+    Raises:
+        SpecError: an unknown name.
+    """
+    return _spec(AttentionSpec, "attention", _group("attention", name))
+
+
+@cache
+def load_mode(name: str) -> Mode:
+    """A resolution mode ("tiny", "small", "base", "large", "gundam", "gundam_m").
+
+    Raises:
+        SpecError: an unknown name.
+    """
+    return _spec(_WorkloadKeys, "workload", _group("workload", name)).mode()
+
+
+@cache
+def modes() -> tuple[Mode, ...]:
+    """All resolution modes by size: those of a single view, then those with tiles."""
+    return tuple(sorted(map(load_mode, names("workload")), key=lambda mode: (mode.tile_px, mode.global_px)))
+
+
+def load_run(overrides: Sequence[str] = ()) -> Run:
+    """Everything that a command line of overrides chooses, the rest as in `configs/config.yaml`.
+
+    Args:
+        overrides: such as ["workload=gundam", "workload.columns=2", "workload.rows=1", "attention.sam=eager", "stages=[vision]"]. A grid
+            takes the place of the image size; one of `columns` and `rows` alone leaves the other at 1.
+
+    Raises:
+        SpecError: one line naming the key, its value and what is allowed.
+    """
+    config, choices = _compose(overrides)
+    engine = _spec(EngineSpec, "engine", config["engine"])
+    logits = config["prefill_logits"]
+    return Run(
+        model=_model(config["model"]),
+        engine=engine,
+        attention=_attention(config["attention"]),
+        workload=_workload(_spec(_WorkloadKeys, "workload", config["workload"])),
+        dtype=one_of("dtype", config["dtype"], tuple(DTYPE_BYTES)),
+        cache=one_of("cache", config["cache"], CACHES),
+        prefill_logits=engine.prefill_logits if logits is None else one_of("prefill_logits", logits, PREFILL_LOGITS),
+        stages=_stages(config["stages"]),
+        hardware=choices.get("hardware"),
+    )
+
+
+@cache
+def _load_model(name: str, overrides: tuple[str, ...]) -> ModelSpec:
+    for override in overrides:
+        if not override.startswith("model."):
+            raise SpecError(f"{override!r}: not an override of the model, as in model.towers.sam.width=768")
+    return _model(_group("model", name, overrides))
+
+
+def _group(group: str, name: str, overrides: Sequence[str] = ()) -> Any:
+    one_of(group, name, names(group))
+    return _compose([f"{group}={name}", *overrides])[0][group]
+
+
+def _model(config: Any) -> ModelSpec:
+    model = _spec(ModelSpec, "model", config, towers=_towers)
+    specs = {spec.tower: spec for spec in model.towers}
+    for name, parts in JOINTS.items():
+        paths = [path.split(".") for path in (name, *parts)]
+        if all(tower in specs for tower, _ in paths):
+            have, *needed = (getattr(specs[tower], dimension) for tower, dimension in paths)
+            if have != sum(needed):
+                raise SpecError(f"model.towers.{name}: {have} is not {' + '.join(parts)} = {sum(needed)}")
+    return model
+
+
+def _towers(key: str, config: Any) -> tuple[Any, ...]:
+    known = [module.name for module in iter_modules(towers.__path__)]
+    if not isinstance(config, dict):
+        raise SpecError(f"{key}: {config!r} is not a mapping of towers ({', '.join(known)}) to dimensions")
+    for name in config:
+        one_of(key, name, known)
+    return tuple(_spec(import_module(f"ocr_flops.towers.{name}").Spec, f"{key}.{name}", fields) for name, fields in config.items())
+
+
+def _attention(config: Any) -> AttentionSpec:
+    attention = _spec(AttentionSpec, "attention", config)
+    as_named = attention.name in names("attention") and attention == load_attention(attention.name)
+    return attention if as_named else replace(attention, name="mixed")
+
+
+def _workload(keys: _WorkloadKeys) -> Workload:
+    rest = {name: getattr(keys, name) for name in ("prompt_tokens", "output_tokens", "batch_size")}
+    try:
+        if keys.columns is None and keys.rows is None:
+            return Workload.from_image(keys.image_width_px, keys.image_height_px, keys.mode(), **rest)
+        columns, rows = (1 if side is None else side for side in (keys.columns, keys.rows))
+        return Workload.from_grid(columns, rows, keys.mode(), **rest)
+    except SpecError as error:  # from_image's own names of the image's sides are shorter than the keys
+        image = "image_" if str(error).startswith(("width_px", "height_px")) else ""
+        raise SpecError(f"workload.{image}{error}") from None
+
+
+def _stages(config: Any) -> tuple[str, ...]:
+    allowed = f"a list of one or more of {', '.join(STAGES)}"
+    if not isinstance(config, list) or not config:
+        raise SpecError(f"stages: {config!r} is not {allowed}")
+    for stage in config:
+        one_of("stages", stage, STAGES)
+        if config.count(stage) > 1:
+            raise SpecError(f"stages: {stage!r} is named twice; allowed is {allowed}")
+    return tuple(stage for stage in STAGES if stage in config)
+
+
+def _spec(cls: Any, key: str, config: Any, **parse: Callable[[str, Any], Any]) -> Any:
+    """A frozen spec from a composed mapping that has exactly its fields; `parse` reads those that are mappings themselves.
+
+    Raises:
+        SpecError: an unknown or missing key, a wrong type, or what the spec itself refuses.
+    """
+    hints = get_type_hints(cls)
+    if not isinstance(config, dict):
+        raise SpecError(f"{key}: {config!r} is not a mapping with the keys {', '.join(hints)}")
+    _same_keys(key, config, hints)
+    values = {name: parse[name](f"{key}.{name}", config[name]) if name in parse else _value(f"{key}.{name}", config[name], hint)
+              for name, hint in hints.items()}
+    try:
+        return cls(**values)
+    except SpecError as error:  # a spec names its fields from its own name on: "sam.width"
+        raise SpecError(f"{key.rpartition('.')[0]}.{error}".lstrip(".")) from None
+
+
+def _value(key: str, value: Any, hint: Any) -> Any:
+    """The value of a key, checked against a type hint: int, str or bool, each also `| None`, or a tuple of one of them."""
+    if get_origin(hint) is tuple:
+        if not isinstance(value, list):
+            raise SpecError(f"{key}: {value!r} is not a list, as in [1, 2]")
+        return tuple(_value(f"{key}[{index}]", item, get_args(hint)[0]) for index, item in enumerate(value))
+    kinds = get_args(hint) or (hint,)
+    if type(value) not in kinds:  # not isinstance: true is no whole number
+        allowed = _WORDS.get(key.rpartition(".")[2], _KINDS[kinds[0]])
+        raise SpecError(f"{key}: {value!r} is not {allowed}{' or null' if len(kinds) > 1 else ''}")
+    return value
+
+
+def _same_keys(key: str, config: dict[str, Any], needed: Iterable[str]) -> None:
+    prefix = f"{key}." if key else ""
+    for name in config:
+        if name not in needed:
+            raise _unknown(f"{prefix}{name}", key, needed)
+    for name in needed:
+        if name not in config:
+            raise SpecError(f"{prefix}{name}: missing")
+
+
+def _unknown(key: str, above: str, known: Any) -> SpecError:
+    has = ", ".join(map(str, known)) if isinstance(known, Iterable) and not isinstance(known, str) else "no keys"
+    return SpecError(f"{key}: unknown key; {above or 'the config'} has {has}")
+
+
+def _compose(overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The composed config as plain dicts and lists, and the choice of each group that the overrides name.
+
+    Raises:
+        SpecError: an override or a config file with an unknown key, an unknown choice, or bad syntax.
+    """
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    errors = (HydraException, OmegaConfBaseException, YAMLError)
+    parsed = _parse(overrides)
+    overrides = [text for text, key, value in parsed if (key, value) != NO_HARDWARE]  # Hydra has no word for "none" of a group
+    choices = {key: value for _, key, value in parsed if key in GROUPS}
+    try:
+        config = _hydra(overrides)
+    except errors as error:
+        reason = " ".join(str(error).split())
+    else:
+        _same_keys("", config, KEYS)
+        return config, choices
+    try:
+        plain = _hydra([text for text, key, value in parsed if key in GROUPS and (key, value) != NO_HARDWARE])
+    except errors:
+        raise SpecError(f"configs: {reason}") from None
+    for _, key, _ in parsed:
+        _reachable(plain, key)
+    raise SpecError(f"{' '.join(overrides)}: {reason}")
+
+
+def _hydra(overrides: Sequence[str]) -> dict[str, Any]:
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from omegaconf import OmegaConf
+
+    with _HYDRA:
+        outer, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None  # a caller may use Hydra itself
+        try:
+            with initialize_config_dir(str(config_dir()), version_base="1.3"):
+                config = OmegaConf.to_container(compose("config", list(overrides)), resolve=True)
+        finally:
+            GlobalHydra.instance().hydra = outer
+    return {"hardware": None, **config}  # Hydra leaves out a group that was not chosen
+
+
+def _parse(overrides: Sequence[str]) -> list[tuple[str, str, Any]]:
+    """Each override as it was written, its key and its value.
+
+    Raises:
+        SpecError: one that is not key=value, of an unknown top-level key, or with an unknown choice of a group.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import OverrideType
+    from hydra.errors import HydraException
+
+    parser, parsed = OverridesParser.create(), []
+    for text in overrides:
+        try:
+            override = parser.parse_override(text)
+        except HydraException:
+            raise SpecError(f"{text!r}: not of the form key=value") from None
+        key = override.key_or_group
+        if not key or override.type != OverrideType.CHANGE or override.package or override.is_sweep_override():
+            raise SpecError(f"{text!r}: not of the form key=value, with one value")
+        if key.partition(".")[0] not in KEYS:
+            raise _unknown(key, "", KEYS)
+        if key in GROUPS and (key, override.value()) != NO_HARDWARE:
+            one_of(key, override.value(), names(key))
+        parsed.append((text, key, override.value()))
+    return parsed
+
+
+def _reachable(config: Any, key: str) -> None:
+    above = ""
+    for part in key.split("."):
+        if not isinstance(config, dict) or part not in config:
+            raise _unknown(key, above, config)
+        config, above = config[part], f"{above}.{part}".lstrip(".")
+
+
+def _beside_or_above(folder: str) -> Path:
+    package = Path(__file__).resolve().parent
+    return package / folder if (package / folder).is_dir() else package.parent / folder

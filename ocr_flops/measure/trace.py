@@ -1,0 +1,237 @@
+"""Records what every executed ATen operator of the real model computes and moves, and how much memory is alive, on any device.
+
+This is the second, independent source of the analytic numbers: it knows nothing of `ops.py` or the towers. On the `meta` device it
+needs neither a GPU nor memory, because only shapes, dtypes and storage lifetimes matter.
+"""
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+aten = torch.ops.aten
+
+# Vector FLOPs per element (DESIGN of the project: composites from one table, everything else 1 per output element).
+_PER_OUTPUT = {"gelu": 5, "silu": 4, "sigmoid": 4, "_softmax": 5, "_safe_softmax": 5, "native_layer_norm": 8}
+_REDUCTIONS = {"mean", "sum", "topk", "histc", "cumsum", "_is_all_true", "max", "amax"}
+_FREE = {  # copies, casts, gathers, scatters and creation: no arithmetic
+    "_to_copy", "clone", "copy_", "cat", "constant_pad_nd", "embedding", "index", "index_put_", "masked_scatter", "masked_scatter_",
+    "arange", "zeros", "ones", "new_zeros", "new_ones", "scalar_tensor", "empty", "empty_like", "new_empty", "zeros_like", "ones_like",
+    "full", "full_like", "fill_", "sort", "scatter_", "index_select", "repeat_interleave", "nonzero", "stack", "triu", "tril", "split_with_sizes_copy",
+    "_local_scalar_dense", "zero_", "empty_strided", "argsort", "slice_scatter", "index_copy_", "lift_fresh", "is_same_size", "_unsafe_index",
+}
+_CREATION = {"new_zeros", "new_ones", "zeros_like", "ones_like", "full_like"}  # shaped like their input, which they do not read
+_MATRIX = {"mm", "addmm", "bmm", "baddbmm", "convolution", "_convolution", "_grouped_mm"}
+_FUSED_ATTENTION = {"_scaled_dot_product_flash_attention", "_scaled_dot_product_efficient_attention", "_scaled_dot_product_cudnn_attention"}
+
+
+@dataclass
+class Event:
+    """One executed operator: what it computed and moved, in FLOPs and bytes, and what was alive once it had run."""
+
+    path: str
+    module: str
+    name: str
+    tensor_flops: int = 0
+    vector_flops: int = 0
+    weight_io_bytes: int = 0
+    activation_io_bytes: int = 0
+    kv_io_bytes: int = 0
+    live_bytes: int = 0
+    expert_rows: int = 0  # rows of a grouped matmul, whose weights are charged for the experts hit
+    expert_bytes: int = 0  # bytes of all experts' weights it was handed
+
+
+@dataclass
+class Trace:
+    """Events of one stage in execution order."""
+
+    events: list[Event] = field(default_factory=list)
+
+    def by_module(self) -> dict[str, dict[str, int]]:
+        """Sums per module (the peak: the largest live sum inside the module), in order of first execution."""
+        table: dict[str, dict[str, int]] = {}
+        for event in self.events:
+            row = table.setdefault(event.module, dict.fromkeys(COLUMNS, 0))
+            for column in COLUMNS[:-2]:
+                row[column] += getattr(event, column)
+            row["operators"] += 1
+            row["peak_activation_bytes"] = max(row["peak_activation_bytes"], event.live_bytes)
+        return table
+
+
+COLUMNS = ("tensor_flops", "vector_flops", "weight_io_bytes", "activation_io_bytes", "kv_io_bytes", "operators", "peak_activation_bytes")
+
+
+def bytes_of(tensor: torch.Tensor) -> int:
+    """Bytes of the distinct elements a tensor shows: dimensions of stride 0 (expanded) are one element wide."""
+    elements = 1
+    for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
+        elements *= 1 if stride == 0 and size > 1 else size
+    return elements * tensor.element_size()
+
+
+class Tracer(TorchDispatchMode):
+    """Traces the operators run while it is active.
+
+    Args:
+        weights: tensors whose storages are weights (parameters and buffers).
+        module_of: maps (nn.Module path, operator name, how often that operator already ran at that path) to a module label.
+        cache_layers: yields the tensors that are KV cache at this moment.
+    """
+
+    def __init__(self, weights: Iterable[torch.Tensor], module_of: Callable[[str, str, int], str],
+                 cache_tensors: Callable[[], Iterable[torch.Tensor]] = tuple):
+        super().__init__()
+        self.trace = Trace()
+        self.paths = [""]
+        self.in_cache_update = False
+        self._weights = {_key(tensor) for tensor in weights}
+        self._module_of = module_of
+        self._cache_tensors = cache_tensors
+        self._cache: set[int] = set()
+        self._live: dict[int, int] = {}
+        self._seen: dict[tuple[str, str], int] = {}
+
+    def hold(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Counts tensors made before the trace began (a stage's inputs) as alive until they are released."""
+        for tensor in tensors:
+            self._track(tensor)
+
+    def hold_cache(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Counts tensors made before the trace began as KV cache."""
+        for tensor in tensors:
+            self._track(tensor)
+            self._cache.add(_key(tensor))
+
+    def _track(self, tensor: torch.Tensor) -> None:
+        storage, key = tensor.untyped_storage(), _key(tensor)
+        if key in self._weights or key in self._live:
+            return
+        self._live[key] = storage.nbytes()
+        weakref.finalize(storage, self._forget, key)
+
+    def _forget(self, key: int) -> None:
+        self._live.pop(key, None)
+        self._cache.discard(key)
+
+    def live_bytes(self) -> int:
+        """Bytes of live storages that are neither weights nor, at this moment, KV cache."""
+        cached = {_key(tensor) for tensor in self._cache_tensors()}
+        return sum(size for key, size in self._live.items() if key not in cached)
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        outputs = [leaf for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor)]
+        shared = {_key(tensor) for tensor in inputs}
+        is_view = outputs and not func._schema.is_mutable and all(_key(tensor) in shared for tensor in outputs)
+        name = func.overloadpacket.__name__
+        if is_view or not outputs or name in ("_local_scalar_dense", "empty", "empty_like", "new_empty", "empty_strided", "detach"):
+            for tensor in outputs:
+                self._track(tensor)
+            return out
+        for tensor in outputs:
+            self._track(tensor)
+            if self.in_cache_update:
+                self._cache.add(_key(tensor))
+        self.trace.events.append(self._event(func, name, args, kwargs or {}, inputs, outputs, out))
+        return out
+
+    def _event(self, func, name, args, kwargs, inputs, outputs, out) -> Event:
+        path = self.paths[-1]
+        order = self._seen.get((path, name), 0)
+        self._seen[path, name] = order + 1
+        event = Event(path, self._module_of(path, name, order), name)
+        event.tensor_flops = _tensor_flops(func, name, args, kwargs, out)
+        event.vector_flops = _vector_flops(name, inputs, outputs)
+        moved = [(tensor, bytes_of(tensor)) for tensor in ([] if name in _CREATION else inputs) + outputs]
+        if name in ("embedding", "index"):  # the rows gathered, not the table
+            moved[0] = (inputs[0], bytes_of(outputs[0]))
+        if name == "index_put_":  # reads indices and values, writes only the rows named
+            moved = [(inputs[0], bytes_of(inputs[-1]))] + [(tensor, bytes_of(tensor)) for tensor in inputs[1:]]
+        if name == "_grouped_mm":
+            event.expert_rows, event.expert_bytes = inputs[0].shape[0], bytes_of(inputs[1])
+        for tensor, size in moved:
+            key = _key(tensor)
+            if key in self._weights:
+                event.weight_io_bytes += size
+            elif key in self._cache:
+                event.kv_io_bytes += size
+            else:
+                event.activation_io_bytes += size
+        event.live_bytes = self.live_bytes()
+        return event
+
+
+def _key(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage()._cdata
+
+
+def _tensor_flops(func, name: str, args, kwargs, out) -> int:
+    if name == "_grouped_mm":  # torch's counter has no formula for it: rows x in x out, two FLOPs each
+        return 2 * args[0].shape[0] * args[1].shape[-2] * args[1].shape[-1]
+    formula = flop_registry.get(func.overloadpacket)
+    return formula(*args, **kwargs, out_val=out) if formula else 0
+
+
+def _vector_flops(name: str, inputs: list[torch.Tensor], outputs: list[torch.Tensor]) -> int:
+    if name in _FUSED_ATTENTION:  # softmax and scaling of every score, and the bias where there is one
+        query, key = inputs[0], inputs[1]
+        scores = query.shape[0] * query.shape[1] * query.shape[2] * key.shape[2]
+        return scores * (6 + (len(inputs) > 3))
+    if name in _FREE or name in _MATRIX:
+        return 0
+    if name in _REDUCTIONS:
+        return inputs[0].numel()
+    return _PER_OUTPUT.get(name, 1) * outputs[0].numel()
+
+
+@contextlib.contextmanager
+def module_paths(model: torch.nn.Module, tracer: Tracer) -> Iterator[None]:
+    """Keeps `tracer.paths[-1]` at the path of the nn.Module that is running."""
+    names = {module: name for name, module in model.named_modules()}
+    handles = []
+
+    def enter(module, args):
+        tracer.paths.append(names[module])
+
+    def leave(module, args, output):
+        tracer.paths.pop()
+
+    for module in names:
+        handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class CudaAttention(TorchFunctionMode):
+    """Sends `scaled_dot_product_attention` to the operator that CUDA would choose, also on `meta` tensors.
+
+    Without a mask that is flash attention (fp32: the memory-efficient kernel); with an additive bias the memory-efficient kernel, which
+    needs rows of a multiple of 8 elements, so PyTorch pads the bias first (`preprocess_mask` in ATen's attention.cpp).
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func is not torch.nn.functional.scaled_dot_product_attention:
+            return func(*args, **kwargs)
+        query, key, value, *rest = args
+        bias = rest[0] if rest else kwargs.get("attn_mask")
+        causal, scale = kwargs.get("is_causal", False), kwargs.get("scale")
+        if bias is None and query.dtype != torch.float32:
+            return aten._scaled_dot_product_flash_attention(query, key, value, 0.0, causal, False, scale=scale)[0]
+        if bias is not None and bias.shape[-1] % 8:
+            columns = bias.shape[-1]
+            bias = torch.nn.functional.pad(bias, (0, 8 - columns % 8))[..., :columns]
+        return aten._scaled_dot_product_efficient_attention(query, key, value, bias, False, 0.0, causal, scale=scale)[0]

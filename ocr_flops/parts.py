@@ -1,0 +1,125 @@
+"""A workload cut into stages, and each stage into groups of points that run the same operators."""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ocr_flops.program import Program, Values, evaluate
+from ocr_flops.setup import Setup, decode_program, prefill_program, vision_program
+from ocr_flops.specs import STAGES, SpecError
+from ocr_flops.tiling import queries
+from ocr_flops.workload import Column, Workload
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stage of those points of a workload that share a program.
+
+    Args:
+        stage: "vision", "prefill" or "decode".
+        program: the compiled operators.
+        values: sizes at the points; for decode those of the last step.
+        where: indices of the points, None for all.
+        steps: decode steps; None for stages that run once.
+        context_sum: keys attended, summed over the steps.
+    """
+
+    stage: str
+    program: Program
+    values: Values
+    where: np.ndarray | None = None
+    steps: Column | None = None
+    context_sum: Column = 0
+
+    def cost(self, terms: dict) -> Column:
+        """A cost polynomial at the points, summed over the steps of decode: every cost is linear in the context."""
+        if self.steps is None:
+            return evaluate(terms, self.values)
+        constant = {monomial: value for monomial, value in terms.items() if "context" not in monomial}
+        growing = {monomial: value for monomial, value in terms.items() if "context" in monomial}
+        return evaluate(constant, self.values) * self.steps + evaluate(growing, {**self.values, "context": self.context_sum})
+
+    def peak(self, module: str | None = None) -> Column:
+        """The largest live sum; decode's is that of its last step, and nothing where there is no step."""
+        peak = self.program.peak(self.values, module)
+        return peak if self.steps is None else peak * (self.steps > 0)
+
+
+def parts(setup: Setup, workload: Workload, stages: Iterable[str] = STAGES, experts_hit: dict[str, int] | None = None) -> list[Part]:
+    """Splits a workload into stages and programs.
+
+    Args:
+        setup, workload: what runs.
+        stages: those wanted.
+        experts_hit: experts hit, summed over layers, by stage (decode: over its steps too); expected ones where not given.
+    """
+    found = []
+    for stage in stages:
+        for where, view in _alike(workload, stage):
+            found.append(_part(setup, stage, where, view, (experts_hit or {}).get(stage)))
+    return found
+
+
+def _alike(workload: Workload, stage: str) -> Iterable[tuple[np.ndarray | None, Workload]]:
+    """Groups of points whose operators are the same: one page or several, and for vision the sides of the views."""
+    if workload.is_single:
+        return [(None, workload)]
+    keys = [np.broadcast_to(workload.batch_size, workload.points) == 1]
+    if stage == "vision":
+        tiled = workload.tiles > 0
+        keys += [np.broadcast_to(workload.global_px, workload.points), np.broadcast_to(workload.tile_px * tiled, workload.points)]
+    code = keys[0].astype(np.int64)
+    for key in keys[1:]:
+        code = code * 32_768 + key
+    distinct = np.unique(code)
+    if len(distinct) == 1:
+        return [(None, workload)]
+    return [(where, workload.take(where)) for where in (np.flatnonzero(code == value) for value in distinct)]
+
+
+def _part(setup: Setup, stage: str, where: np.ndarray | None, workload: Workload, experts_hit: int | None) -> Part:
+    batch = workload.batch_size
+    is_one = bool(np.all(batch == 1))
+    if stage == "vision":
+        tiles = workload.tiles
+        tiled = bool(np.any(tiles > 0))
+        tile_px = _constant(workload.tile_px) if tiled else 0
+        side = queries(tile_px)
+        several = workload.columns > 1
+        tile_queries = side * side * tiles
+        values = {"batch": batch, "tiles": tiles, "tile_queries": tile_queries, "tile_rows": side * workload.rows,
+                  "moved_tile_queries": tile_queries * several, "moves": several * 1}
+        return Part(stage, vision_program(setup, _constant(workload.global_px), tile_px, is_one), values, where)
+    context, steps = workload.context_tokens, workload.output_tokens
+    tokens = batch * context if stage == "prefill" else batch
+    hit, hit_bytes = _experts(setup, tokens, experts_hit)
+    values = {"batch": batch, "expert_bytes": hit_bytes, "experts_hit": hit}
+    if stage == "prefill":
+        return Part(stage, prefill_program(setup, is_one), {**values, "tokens": context, "image_tokens": workload.image_tokens}, where)
+    if experts_hit is not None:  # given for all steps: charged to one, so that the sum over steps is what was given
+        raise SpecError("experts_hit: decode takes one step at a time; estimate output_tokens = 1 with the experts of that step")
+    context_sum = steps * context + steps * (steps + 1) // 2
+    return Part(stage, decode_program(setup, is_one), {**values, "context": context + steps}, where, steps, context_sum)
+
+
+def _constant(value: Column) -> int:
+    return int(value[0]) if isinstance(value, np.ndarray) else value
+
+
+def _experts(setup: Setup, tokens: Column, given: int | None) -> tuple[Column, Column]:
+    """Experts hit in one pass over all layers, and the bytes of their down projections (a third of an expert).
+
+    Expected when each token picks experts_per_token of them uniformly: experts · (1 − (1 − k / experts)^tokens) a layer, times the bytes
+    of an expert, rounded once a layer.
+    """
+    decoder = setup.model.tower("decoder")
+    layers = decoder.layers - decoder.dense_layers
+    third = decoder.width * decoder.expert_width * setup.itemsize
+    if given is not None:
+        return given, given * third
+    missed = 1 - decoder.experts_per_token / decoder.experts
+    expected = decoder.experts * (1 - np.power(missed, np.atleast_1d(np.asarray(tokens, dtype=np.float64))))
+    hit, hit_bytes = (np.rint(expected).astype(np.int64) * layers, np.rint(expected * third).astype(np.int64) * layers)
+    return (hit, hit_bytes) if isinstance(tokens, np.ndarray) else (int(hit[0]), int(hit_bytes[0]))

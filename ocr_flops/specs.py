@@ -1,0 +1,158 @@
+"""What the cost of a run depends on besides the workload: frozen, hashable specs, validated when they are made.
+
+The dimensions of a tower live beside its operators, in `towers/<name>.py` (class `Spec`).
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+STAGES = ("vision", "prefill", "decode")
+ATTENTION_MODES = ("eager", "sdpa", "flash")
+DTYPE_BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
+CACHES = ("dynamic", "static")
+PREFILL_LOGITS = ("all", "last")
+
+
+class SpecError(ValueError):
+    """A value that no spec or workload can have; the message names the field, the value and what is allowed."""
+
+
+def one_of(field: str, value: Any, allowed: Any) -> Any:
+    """Returns value if it is one of the allowed ones.
+
+    Raises:
+        SpecError: naming the field, the value and the allowed values.
+    """
+    if value not in allowed:
+        raise SpecError(f"{field}: {value!r} is not one of {', '.join(map(str, allowed))}")
+    return value
+
+
+def positive(spec: Any, prefix: str, *names: str) -> None:
+    """Checks that the named fields of a spec are whole numbers of at least 1.
+
+    Raises:
+        SpecError: naming the first field that is not.
+    """
+    for name in names:
+        value = getattr(spec, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise SpecError(f"{prefix}.{name}: {value!r} is not a whole number of at least 1")
+
+
+def divisible(prefix: str, name: str, value: int, by_name: str, by: int) -> None:
+    """Checks that one dimension is a multiple of another, as a width of its heads.
+
+    Raises:
+        SpecError: naming both fields and values.
+    """
+    if value % by:
+        raise SpecError(f"{prefix}.{name}: {value} is not divisible by {prefix}.{by_name} = {by}")
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A vision-language model as the towers it runs, in order.
+
+    Args:
+        name: the config's name, "deepseek_ocr".
+        label: the name shown to people.
+        towers: the `Spec` of each tower, in the order they run; the last one is the language model.
+    """
+
+    name: str
+    label: str
+    towers: tuple[Any, ...]
+
+    def __post_init__(self) -> None:
+        if not self.towers:
+            raise SpecError("model.towers: empty; a model needs at least a language model")
+
+    def tower(self, name: str) -> Any:
+        """The `Spec` of the tower called name.
+
+        Raises:
+            SpecError: listing the towers there are.
+        """
+        for spec in self.towers:
+            if spec.tower == name:
+                return spec
+        raise SpecError(f"model.towers: no tower {name!r}, only {', '.join(spec.tower for spec in self.towers)}")
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """How a piece of software runs the model: what it executes besides the mathematics.
+
+    Args:
+        name: "transformers" or "remote_code".
+        label: the name shown to people.
+        prefill_logits: positions for which `generate` computes logits in prefill, "all" or "last".
+        sam, clip, decoder: the attention mode each tower uses by itself (the vendor's mix).
+        runnable_attention: attention modes that exist in this engine, so that they can be counted and traced here.
+        images_one_by_one: encodes a batch's images one after the other, not in one pass.
+        tiles_first: encodes an image's tiles before its global view.
+        fused_clip_qkv: CLIP projects query, key and value in one matrix product.
+        always_resizes_positions: runs the interpolation of SAM's relative positions even where the size does not change.
+        copies_bias: SAM's relative-position bias is copied once more to become contiguous.
+        elementwise_neck_norm: SAM's neck norms are built from elementwise operators, not `layer_norm`.
+        rope_matmul: every decoder layer computes the rotary angles with a matrix product.
+        builds_window_mask: also builds the sliding-window mask of its relative Unlimited-OCR.
+        upcasts_logits: logits are cast to fp32.
+        copies_cache: prefill copies the fresh keys and values into the cache.
+        grouped_experts: routed experts run as grouped matrix products, not in a loop over those hit.
+        unused_clip_patch: carries CLIP's own patch convolution, which is never run, among its parameters.
+    """
+
+    name: str
+    label: str
+    prefill_logits: str
+    sam: str
+    clip: str
+    decoder: str
+    runnable_attention: tuple[str, ...]
+    images_one_by_one: bool
+    tiles_first: bool
+    fused_clip_qkv: bool
+    always_resizes_positions: bool
+    copies_bias: bool
+    elementwise_neck_norm: bool
+    rope_matmul: bool
+    builds_window_mask: bool
+    upcasts_logits: bool
+    copies_cache: bool
+    grouped_experts: bool
+    unused_clip_patch: bool
+
+    def __post_init__(self) -> None:
+        one_of("engine.prefill_logits", self.prefill_logits, PREFILL_LOGITS)
+        for tower in ("sam", "clip", "decoder"):
+            one_of(f"engine.{tower}", getattr(self, tower), ATTENTION_MODES)
+        for mode in self.runnable_attention:
+            one_of("engine.runnable_attention", mode, ATTENTION_MODES)
+
+
+@dataclass(frozen=True)
+class AttentionSpec:
+    """Attention mode per tower.
+
+    Args:
+        name: what the choice is called in frames: "eager", "sdpa", "flash", "vendor", or "mixed" where towers were set one by one.
+        sam, clip, decoder: "eager", "sdpa" or "flash"; None where the engine decides (vendor).
+    """
+
+    name: str
+    sam: str | None = None
+    clip: str | None = None
+    decoder: str | None = None
+
+    def __post_init__(self) -> None:
+        for field in fields(self)[1:]:
+            mode = getattr(self, field.name)
+            if mode is not None:
+                one_of(f"attention.{field.name}", mode, ATTENTION_MODES)
+
+    def resolved(self, engine: EngineSpec) -> AttentionSpec:
+        """The same choice with the engine's own mode wherever this one leaves it open."""
+        return AttentionSpec(self.name, self.sam or engine.sam, self.clip or engine.clip, self.decoder or engine.decoder)

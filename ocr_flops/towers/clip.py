@@ -1,0 +1,117 @@
+"""CLIP-L: a plain vision transformer over SAM's feature map, which serves as its patch embeddings."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ocr_flops import attention, ops
+from ocr_flops.ops import Tensor
+from ocr_flops.specs import EngineSpec, divisible, positive
+from ocr_flops.tape import Tape
+from ocr_flops.towers.sam import View, resized_positions
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Dimensions of the CLIP tower.
+
+    Args:
+        image_px, patch_px: view and patch size in pixels that the position table was trained for.
+        channels: colour channels of the patch convolution, which is never run.
+        width, layers, heads, mlp_width: of the transformer.
+    """
+
+    image_px: int
+    patch_px: int
+    channels: int
+    width: int
+    layers: int
+    heads: int
+    mlp_width: int
+
+    tower = "clip"
+
+    def __post_init__(self) -> None:
+        positive(self, "clip", "image_px", "patch_px", "channels", "width", "layers", "heads", "mlp_width")
+        divisible("clip", "width", self.width, "heads", self.heads)
+        divisible("clip", "image_px", self.image_px, "patch_px", self.patch_px)
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.width // self.heads
+
+
+def run(tape: Tape, spec: Spec, engine: EngineSpec, mode: str, view: View, feature_map: Tensor) -> Tensor:
+    """Records what CLIP executes for one pass.
+
+    Args:
+        tape: takes the operators.
+        spec, engine: dimensions and habits.
+        mode: attention mode.
+        view: the pass.
+        feature_map: SAM's [images, width, q, q]; stays alive.
+
+    Returns:
+        hidden states [images, q² + 1, width], class token first.
+    """
+    queries = feature_map.shape[-1] ** 2
+    x = _embed(tape, spec, engine, view, queries, feature_map)
+    with tape.module("clip.attention", spec.layers):
+        normed = tape(ops.layer_norm(x, tape.weight(spec.width), tape.weight(spec.width)), keep=1)
+        attended, kept = _attention(tape, spec, engine, mode, view, normed)
+        tape.free(normed)
+    with tape.module("clip.mlp", spec.layers):
+        residual = tape.then_free(ops.elementwise("add", x, attended), attended)
+        normed = tape(ops.layer_norm(residual, tape.weight(spec.width), tape.weight(spec.width)), keep=1)
+        branch = _mlp(tape, spec, normed)
+        tape.free(normed)
+    # The addition that ends a layer belongs to the block it feeds: the next layer's attention, or the projector.
+    out = tape(ops.elementwise("add", residual, branch), feeds={"clip.attention": spec.layers - 1, "projector": 1})
+    tape.free(residual, branch, x, *kept)
+    return out
+
+
+def _embed(tape: Tape, spec: Spec, engine: EngineSpec, view: View, queries: int, feature_map: Tensor) -> Tensor:
+    """Class token and SAM's features, plus positions, plus a norm."""
+    tokens, trained = queries + 1, spec.image_px // spec.patch_px
+    with tape.module("clip.embed"):
+        if engine.unused_clip_patch:
+            tape.weight(spec.width, spec.channels, spec.patch_px, spec.patch_px)
+        class_token, table = tape.weight(1, spec.width), tape.weight(trained**2 + 1, spec.width)
+        patches = feature_map.view(view.images, queries, spec.width)
+        embedded = tape(ops.copy("cat", class_token, patches, shape=(view.images, tokens, spec.width)))
+        if queries == trained**2:
+            index = tape.buffer(1, tokens, itemsize=ops.INDEX_BYTES)
+            positions = tape(ops.gather("embedding", table, index, (1, tokens, spec.width)))
+        else:
+            side = feature_map.shape[-1]
+            resized = resized_positions(tape, table.view(1, trained, trained, spec.width), side).view(1, queries, spec.width)
+            positions = tape.then_free(ops.copy("cat", class_token, resized, shape=(1, tokens, spec.width)), resized)
+        summed = tape.then_free(ops.elementwise("add", embedded, positions), embedded, positions)
+        normed = tape(ops.layer_norm(summed, tape.weight(spec.width), tape.weight(spec.width)), keep=1)
+        tape.free(summed)
+    return normed
+
+
+def _attention(tape: Tape, spec: Spec, engine: EngineSpec, mode: str, view: View, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Multi-head attention over the tokens of each view; also returns what stays alive until the layer ends."""
+    tokens = x.shape[1]
+    heads = (view.images, spec.heads, tokens, spec.head_dim)
+    if engine.fused_clip_qkv:
+        projections = [tape(ops.linear(x, tape.weight(3 * spec.width, spec.width), tape.weight(3 * spec.width)))] * 3
+    else:
+        projections = [tape(ops.linear(x, tape.weight(spec.width, spec.width), tape.weight(spec.width))) for _ in range(3)]
+    query, key, value = (projected.view(*heads) for projected in projections)
+    out, probabilities = attention.run(mode, tape, query, key, value, copies=(not view.is_one,) * 3)
+    attended = tape.then_free(ops.linear(out.view(*x.shape), tape.weight(spec.width, spec.width), tape.weight(spec.width)), out,
+                              *dict.fromkeys(projections))
+    return attended, (probabilities,) if probabilities is not None else ()
+
+
+def _mlp(tape: Tape, spec: Spec, x: Tensor) -> Tensor:
+    """Two linear layers around quick GELU, x·sigmoid(1.702·x) as three operators."""
+    inner = tape(ops.linear(x, tape.weight(spec.mlp_width, spec.width), tape.weight(spec.mlp_width)))
+    scaled = tape(ops.elementwise("mul", inner))
+    gate = tape.then_free(ops.activation("sigmoid", scaled), scaled)
+    active = tape.then_free(ops.elementwise("mul", inner, gate), inner, gate)
+    return tape.then_free(ops.linear(active, tape.weight(spec.width, spec.mlp_width), tape.weight(spec.width)), active)

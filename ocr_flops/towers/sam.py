@@ -1,0 +1,308 @@
+"""SAM ViT-B: windowed and global attention with decomposed relative positions, a neck, and two stride-2 convolutions."""
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ocr_flops import attention, ops
+from ocr_flops.ops import Tensor
+from ocr_flops.sizes import Size
+from ocr_flops.specs import EngineSpec, SpecError, divisible, positive
+from ocr_flops.tape import Tape
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Dimensions of the SAM tower.
+
+    Args:
+        image_px: view size in pixels that the position tables were trained for.
+        patch_px: side of a patch in pixels.
+        channels: colour channels.
+        width, layers, heads, mlp_width: of the transformer.
+        window: side of an attention window in patches.
+        global_layers: layers (from 0) that attend to the whole view.
+        neck_width: channels of the neck.
+        downsample_widths: output channels of the two stride-2 convolutions.
+    """
+
+    image_px: int
+    patch_px: int
+    channels: int
+    width: int
+    layers: int
+    heads: int
+    mlp_width: int
+    window: int
+    global_layers: tuple[int, ...]
+    neck_width: int
+    downsample_widths: tuple[int, ...]
+
+    tower = "sam"
+
+    def __post_init__(self) -> None:
+        positive(self, "sam", "image_px", "patch_px", "channels", "width", "layers", "heads", "mlp_width", "window", "neck_width")
+        divisible("sam", "width", self.width, "heads", self.heads)
+        divisible("sam", "image_px", self.image_px, "patch_px", self.patch_px)
+        if any(not isinstance(layer, int) or not 0 <= layer < self.layers for layer in self.global_layers):
+            raise SpecError(f"sam.global_layers: {list(self.global_layers)} names layers outside 0..{self.layers - 1}")
+        if len(set(self.global_layers)) != len(self.global_layers):
+            raise SpecError(f"sam.global_layers: {list(self.global_layers)} names a layer twice")
+        if len(self.downsample_widths) != 2 or any(not isinstance(width, int) or width < 1 for width in self.downsample_widths):
+            raise SpecError(f"sam.downsample_widths: {list(self.downsample_widths)} is not two whole numbers of at least 1")
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.width // self.heads
+
+    @property
+    def output_width(self) -> int:
+        """Channels of the feature map handed on."""
+        return self.downsample_widths[-1]
+
+
+class View(NamedTuple):
+    """One pass over square views.
+
+    Args:
+        px: side in pixels.
+        images: views in the pass.
+        is_one: whether that is a single view, which spares some copies.
+    """
+
+    px: int
+    images: Size | int
+    is_one: bool
+
+
+class Grid(NamedTuple):
+    """What attention runs on: `batch` squares of `side` x `side` patches, and whether batch is one."""
+
+    batch: Size | int
+    side: int
+    is_one: bool
+
+
+def run(tape: Tape, spec: Spec, engine: EngineSpec, mode: str, view: View, pixels: Tensor) -> Tensor:
+    """Records what SAM executes for one pass.
+
+    Args:
+        tape: takes the operators.
+        spec, engine: dimensions and habits.
+        mode: attention mode.
+        view: the pass.
+        pixels: [images, channels, px, px].
+
+    Returns:
+        the feature map [images, downsample_widths[-1], q, q], q = ceil(px / 64).
+    """
+    side = view.px // spec.patch_px
+    x = _patches(tape, spec, view, side, pixels)
+    kinds = ["sam.attention_global" if layer in spec.global_layers else "sam.attention_windowed" for layer in range(spec.layers)]
+    for kind in dict.fromkeys(kinds):
+        # The addition that ends a layer belongs to the block it feeds: the next layer's attention, or the neck.
+        feeds = Counter(following for this, following in zip(kinds, [*kinds[1:], "sam.neck"], strict=True) if this == kind)
+        x = _layers(tape, spec, engine, mode, view, side, x, kind, kinds.count(kind), feeds)
+    return _neck(tape, spec, engine, view, side, x)
+
+
+def _patches(tape: Tape, spec: Spec, view: View, side: int, pixels: Tensor) -> Tensor:
+    """Patch embedding plus absolute positions, interpolated unless the view has the size they were trained for."""
+    trained = spec.image_px // spec.patch_px
+    with tape.module("sam.patch"):
+        weight = tape.weight(spec.width, spec.channels, spec.patch_px, spec.patch_px)
+        patches = tape(ops.convolution(pixels, weight, tape.weight(spec.width), side)).view(view.images, side, side, spec.width)
+        positions = tape.weight(1, trained, trained, spec.width)
+        if side != trained:
+            positions = resized_positions(tape, positions, side)
+        return tape.then_free(ops.elementwise("add", patches, positions), patches, positions)
+
+
+def resized_positions(tape: Tape, table: Tensor, side: int) -> Tensor:
+    """Bicubic interpolation in fp32 of a position table [1, trained, trained, width] to [1, side, side, width]."""
+    upcast = tape.cast(table, 4)
+    resized = tape(ops.elementwise("_upsample_bicubic2d_aa", upcast, shape=(1, side, side, table.shape[-1])))
+    if upcast is not table:
+        tape.free(upcast)
+    positions = tape.cast(resized, table.itemsize)
+    if positions is not resized:
+        tape.free(resized)
+    return positions
+
+
+def _layers(tape: Tape, spec: Spec, engine: EngineSpec, mode: str, view: View, side: int, x: Tensor, kind: str, layers: int,
+            feeds: dict[str, int]) -> Tensor:
+    """All layers of one kind: norm, attention, residual, norm, MLP, residual."""
+    with tape.module(kind, layers):
+        normed = tape(ops.layer_norm(x, tape.weight(spec.width), tape.weight(spec.width)), keep=1)
+        if kind == "sam.attention_windowed":
+            attended, kept = _in_windows(tape, spec, engine, mode, view, side, normed)
+        else:
+            attended, kept = _attention(tape, spec, engine, mode, Grid(view.images, side, view.is_one), normed, spec.image_px // spec.patch_px)
+            tape.free(normed)
+    with tape.module("sam.mlp", layers):
+        residual = tape.then_free(ops.elementwise("add", x, attended), attended)
+        normed = tape(ops.layer_norm(residual, tape.weight(spec.width), tape.weight(spec.width)), keep=1)
+        inner = tape(ops.linear(normed, tape.weight(spec.mlp_width, spec.width), tape.weight(spec.mlp_width)))
+        active = tape.then_free(ops.activation("gelu", inner), inner)
+        branch = tape.then_free(ops.linear(active, tape.weight(spec.width, spec.mlp_width), tape.weight(spec.width)), active)
+    out = tape(ops.elementwise("add", residual, branch), feeds=feeds)
+    tape.free(residual, branch, normed, x, *kept)
+    return out
+
+
+def _in_windows(tape: Tape, spec: Spec, engine: EngineSpec, mode: str, view: View, side: int, normed: Tensor):
+    """Pads the grid to whole windows, attends inside each, and puts the picture together again without the padding.
+
+    Returns the picture [images, side, side, width] and the tensors that stay alive until the layer ends.
+    """
+    per_side = -(-side // spec.window)
+    padded = (view.images, per_side * spec.window, per_side * spec.window, spec.width)
+    pads, several = per_side * spec.window != side, per_side > 1
+    x = normed
+    if pads or engine.always_resizes_positions:  # transformers also pads by nothing
+        x = tape(ops.copy("constant_pad_nd", x, shape=padded))
+    if several:
+        windows = tape(ops.copy("clone", x))
+        tape.free(*([x] if x is not normed else []))
+        x = windows
+    tape.free(*([normed] if x is not normed else []))
+    grid = Grid(view.images * per_side**2, spec.window, view.is_one and not several)
+    attended, kept = _attention(tape, spec, engine, mode, grid, x.view(grid.batch, grid.side, grid.side, spec.width), spec.window)
+    tape.free(x)
+    picture = tape(ops.copy("clone", attended, shape=padded)) if several else attended.view(*padded)
+    if pads:
+        cropped = (view.images, side, side, spec.width)
+        whole = picture
+        picture = tape(ops.copy("clone", picture.view(*cropped), shape=cropped))
+        tape.free(*([whole] if several else []))
+    tape.free(*([attended] if picture.storage is not attended.storage else []))
+    return picture, kept
+
+
+def _attention(tape: Tape, spec: Spec, engine: EngineSpec, mode: str, grid: Grid, x: Tensor, trained: int):
+    """Attention with decomposed relative positions over each square of `grid`.
+
+    Args:
+        x: [batch, side, side, width].
+        trained: side in patches that the relative-position tables were trained for.
+
+    Returns:
+        the output, shaped as x, and the tensors that stay alive until the layer ends.
+    """
+    n, heads, d = grid.side**2, spec.heads, spec.head_dim
+    projected = tape(ops.linear(x, tape.weight(3 * spec.width, spec.width), tape.weight(3 * spec.width)))
+    qkv = projected if grid.is_one else tape(ops.copy("clone", projected))
+    query = key = value = qkv.view(grid.batch, heads, n, d)
+    tables = tape.weight(2 * trained - 1, d), tape.weight(2 * trained - 1, d)
+    scores = None
+    if mode == "eager":
+        scaled = tape(ops.elementwise("mul", query))
+        scores = tape.then_free(ops.matmul(scaled, key.view(grid.batch, heads, d, n)), scaled)
+    sides, relative = _side_biases(tape, engine, grid, query, tables)
+    kept: tuple[Tensor, ...] = ()
+    bias = None
+    if mode == "flash":
+        out = tape(ops.fused_attention(query, key, value, side_biases=sides, statistics=attention.philox()), keep=1)
+        tape.free(*sides, *relative)
+    else:
+        bias = tape.then_free(ops.elementwise("add", *sides, shape=(grid.batch, heads, n, n)), *sides, *relative)
+        if engine.copies_bias:
+            bias = tape.then_free(ops.copy("clone", bias), bias)
+        if mode == "eager":
+            biased = tape.then_free(ops.elementwise("add", scores, bias), scores)
+            product, probabilities = attention.eager_scores_to_output(tape, biased, value, copies_value=False)
+            out = tape.then_free(ops.copy("clone", product), product)
+            kept = (probabilities,)
+        else:
+            out = attention.memory_efficient(tape, query, key, value, bias)
+    attended = tape.then_free(ops.linear(out.view(*x.shape), tape.weight(spec.width, spec.width), tape.weight(spec.width)), out)
+    tape.free(projected, *([bias] if bias is not None else []), *([qkv] if qkv is not projected else []))
+    return attended, kept
+
+
+def _side_biases(tape: Tape, engine: EngineSpec, grid: Grid, query: Tensor, tables: tuple[Tensor, Tensor]):
+    """The two factors of the decomposed relative-position bias, query x relative height and query x relative width.
+
+    Source: Li et al., MViTv2 (2022), equation 4. Each is an einsum over one side: 2·batch·heads·n·side·d FLOPs.
+
+    Returns:
+        the two factors [batch, heads, n, side], and the gathered positions [side, side, d], which live as long as they do.
+    """
+    side, (batch, heads, n, d) = grid.side, query.shape
+    relative = [_relative_positions(tape, engine, table, side) for table in tables]
+    factors = []
+    for copies, position in zip((True, grid.is_one), relative, strict=True):  # rows never merge with the batch in memory, columns do
+        rows = query.view(side, batch * heads * side, d)
+        dense = tape(ops.copy("clone", rows)) if copies else rows
+        factors.append(tape(ops.matmul(dense, position.view(side, d, side))).view(batch, heads, n, side))
+        tape.free(*([dense] if copies else []))
+    return tuple(factors), tuple(relative)
+
+
+def _relative_positions(tape: Tape, engine: EngineSpec, table: Tensor, side: int) -> Tensor:
+    """Rows of a relative-position table for every (query, key) pair along one side: [side, side, d]."""
+    rows, d = table.shape
+    resized = table
+    if rows != 2 * side - 1 or engine.always_resizes_positions:
+        upcast = table if engine.always_resizes_positions else tape.cast(table, 4)
+        resized = tape(ops.elementwise("upsample_linear1d", upcast, shape=(2 * side - 1, d)))
+        tape.free(*([upcast] if upcast is not table else []))
+        downcast = tape.cast(resized, table.itemsize)
+        tape.free(*([resized] if downcast is not resized else []))
+        resized = downcast
+    coordinates = []
+    for _ in range(2):
+        counted = tape(ops.create("arange", (side,), ops.INDEX_BYTES))
+        coordinates.append(tape.then_free(ops.elementwise("mul", counted, itemsize=4), counted))
+    difference = tape(ops.elementwise("sub", *coordinates, shape=(side, side)))
+    shifted = tape.then_free(ops.elementwise("add", difference), difference)
+    index = tape(ops.copy("_to_copy", shifted, itemsize=ops.INDEX_BYTES))
+    gathered = tape(ops.gather("index", resized, index, (side, side, d)))
+    tape.free(*coordinates, shifted, index, resized)
+    return gathered
+
+
+def _neck(tape: Tape, spec: Spec, engine: EngineSpec, view: View, side: int, x: Tensor) -> Tensor:
+    """1x1 and 3x3 convolutions with norms, then two stride-2 convolutions down to one query per 64 px."""
+    half = -(-side // 2)
+    first, second = spec.downsample_widths
+    neck = spec.neck_width
+    norm = _norm_elementwise if engine.elementwise_neck_norm else _norm_fused
+    with tape.module("sam.neck"):
+        narrow = tape(ops.convolution(x.view(view.images, spec.width, side, side), tape.weight(neck, spec.width, 1, 1), None, side))
+        normed = norm(tape, narrow, neck)
+        mixed = tape.then_free(ops.convolution(normed, tape.weight(neck, neck, 3, 3), None, side), normed)
+        normed = norm(tape, mixed, neck)
+        tape.free(x)
+        smaller = tape(ops.convolution(normed, tape.weight(first, neck, 3, 3), None, half))
+        if engine.elementwise_neck_norm:  # the vendor's code clones the map between the convolutions
+            smaller = tape.then_free(ops.copy("clone", smaller), smaller)
+        return tape.then_free(ops.convolution(smaller, tape.weight(second, first, 3, 3), None, -(-half // 2)), normed, smaller)
+
+
+def _norm_fused(tape: Tape, x: Tensor, width: int) -> Tensor:
+    """LayerNorm over the channels of a map [images, width, side, side]; frees x."""
+    images, _, side, _ = x.shape
+    out = tape(ops.layer_norm(x.view(images, side, side, width), tape.weight(width), tape.weight(width)), keep=1)
+    tape.free(x)
+    return out.view(*x.shape)
+
+
+def _norm_elementwise(tape: Tape, x: Tensor, width: int) -> Tensor:
+    """The same norm as the vendor's code spells it out (LayerNorm2d); frees x."""
+    images, _, side, _ = x.shape
+    per_pixel = (images, 1, side, side)
+    weight, bias = tape.weight(width), tape.weight(width)
+    mean = tape(ops.reduction("mean", x, per_pixel))
+    squares = tape(ops.elementwise("sub", x, mean))
+    squares = tape.then_free(ops.elementwise("pow", squares), squares)
+    variance = tape.then_free(ops.reduction("mean", squares, per_pixel), squares)
+    centred = tape(ops.elementwise("sub", x, mean))
+    shifted = tape(ops.elementwise("add", variance))
+    deviation = tape.then_free(ops.elementwise("sqrt", shifted), shifted)
+    normed = tape.then_free(ops.elementwise("div", centred, deviation), centred, deviation, x)
+    scaled = tape.then_free(ops.elementwise("mul", weight, normed, shape=x.shape), normed)
+    return tape.then_free(ops.elementwise("add", scaled, bias), scaled, mean, variance)
