@@ -1,0 +1,91 @@
+"""Inputs of the right shapes: views of a real image cut as the vendor cuts them, or random pixels; token ids; image features."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class Point:
+    """A workload as the request gives it: sides in pixels, grid, tokens and batch size."""
+
+    global_px: int
+    tile_px: int
+    columns: int
+    rows: int
+    prompt_tokens: int
+    output_tokens: int
+    batch_size: int
+
+    @property
+    def tiles(self) -> int:
+        """Tiles of a page; 0 for a grid of 1 x 1."""
+        return self.columns * self.rows if self.columns * self.rows > 1 else 0
+
+    @property
+    def image_tokens(self) -> int:
+        """Tokens of a page's views, counted as the vendor lays them out: a newline after each row of queries, one separator."""
+        side, tile_side = -(-self.global_px // 64), -(-self.tile_px // 64)
+        return side * (side + 1) + 1 + (tile_side * self.rows * (tile_side * self.columns + 1) if self.tiles else 0)
+
+
+def views(point: Point, channels: int, dtype: torch.dtype, device: str, image: str | None) -> dict[str, Any]:
+    """Arguments of `get_image_features`: global views, tiles and their grid for a batch of equal pages.
+
+    Args:
+        point: the workload.
+        channels: colour channels.
+        dtype, device: of the pixels.
+        image: path of a page; random pixels where it is None (never zeros: the vendor's code skips an empty page).
+    """
+    batch, tiles = point.batch_size, point.tiles
+    if image is None or device == "meta":
+        def pixels(count: int, px: int) -> torch.Tensor:
+            return torch.randn(count, channels, px, px, device=device).to(dtype)
+
+        page, cuts = pixels(batch, point.global_px), pixels(batch * tiles, point.tile_px) if tiles else None
+    else:
+        page, cuts = (None if part is None else part.repeat(batch, 1, 1, 1).to(device, dtype) for part in cut_views(point, image))
+    arguments: dict[str, Any] = {"pixel_values": page}
+    if tiles:
+        arguments |= {"pixel_values_local": cuts, "num_local_patches": [tiles] * batch, "patches_grid": [[point.columns, point.rows]] * batch}
+    return arguments
+
+
+def cut_views(point: Point, path: str) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Global view [1, 3, px, px] and tiles [tiles, 3, px, px] of an image, resized, padded and cut as the vendor's `infer` does.
+
+    Without tiles a view of up to 640 px is the stretched page; a larger one, and every page with tiles, is padded with mid-grey.
+    """
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    def tensor(picture: Image.Image) -> torch.Tensor:
+        return torch.from_numpy(np.asarray(picture, dtype=np.float32) / 127.5 - 1).permute(2, 0, 1)
+
+    with Image.open(path) as opened:
+        page = ImageOps.exif_transpose(opened).convert("RGB")
+    px = point.global_px
+    if not point.tile_px and px <= 640:
+        whole = page.resize((px, px))
+    else:
+        whole = ImageOps.pad(page, (px, px), color=(127, 127, 127))
+    if not point.tiles:
+        return tensor(whole)[None], None
+    tile, columns, rows = point.tile_px, point.columns, point.rows
+    stretched = page.resize((tile * columns, tile * rows))
+    boxes = [(column * tile, row * tile, (column + 1) * tile, (row + 1) * tile) for row in range(rows) for column in range(columns)]
+    return tensor(whole)[None], torch.stack([tensor(stretched.crop(box)) for box in boxes])
+
+
+def features(point: Point, width: int, dtype: torch.dtype, device: str) -> list[torch.Tensor]:
+    """Random image features of each page, [image_tokens, width], for a prefill without vision."""
+    return [torch.randn(point.image_tokens, width, device=device).to(dtype) for _ in range(point.batch_size)]
+
+
+def token_ids(point: Point, image_token: int, device: str) -> torch.Tensor:
+    """Ids [batch, context]: the image's placeholders, then text."""
+    row = [image_token] * point.image_tokens + [2 + i % 90 for i in range(point.prompt_tokens)]
+    return torch.tensor([row] * point.batch_size, device=device)

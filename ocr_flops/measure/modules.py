@@ -1,0 +1,65 @@
+"""Which module of our frames an executed operator belongs to, by the path of the nn.Module that runs it."""
+from __future__ import annotations
+
+import re
+from typing import Any
+
+_RULES = [  # first match wins; paths as in transformers' UnlimitedOcrForConditionalGeneration
+    (r"sam_encoder\.layers\.(\d+)\.(layer_norm2|mlp)", "sam.mlp"),
+    (r"sam_encoder\.(neck|proj)\b", "sam.neck"),
+    (r"sam_encoder", "sam.patch"),
+    (r"vision_encoder\.encoder\.layers\.\d+\.(layer_norm2|mlp)", "clip.mlp"),
+    (r"vision_encoder\.encoder", "clip.attention"),
+    (r"vision_encoder", "clip.embed"),
+    (r"multi_modal_projector|vision_tower", "projector"),
+    (r"embed_tokens", "decoder.embed"),
+    (r"layers\.\d+\.self_attn|rotary_emb", "decoder.attention"),
+    (r"layers\.\d+\.mlp\.gate$", "decoder.router"),
+    (r"layers\.\d+\.mlp\.experts", "decoder.routed_experts"),
+    (r"lm_head", "lm_head"),
+    (r"language_model\.(layers\.\d+$|layers\.\d+\.\w*layernorm|norm)", "decoder.norm_residual"),
+    (r"language_model$", "decoder.attention"),  # masks
+]
+
+
+class Labels:
+    """Labels operators by path; a layer's residual additions go to the block they feed.
+
+    Args:
+        towers: dimensions, as in the request.
+    """
+
+    def __init__(self, towers: dict[str, dict[str, Any]]):
+        self._global = set(towers["sam"]["global_layers"])
+        self._sam_layers, self._clip_layers = towers["sam"]["layers"], towers["clip"]["layers"]
+        self._dense_layers = towers["decoder"]["dense_layers"]
+
+    def __call__(self, path: str, name: str = "", order: int = 0) -> str:
+        """The module of an operator.
+
+        Args:
+            path: of the nn.Module that runs it.
+            name: ATen's name for it.
+            order: how often that operator already ran at that path.
+        """
+        if sam := re.search(r"sam_encoder\.layers\.(\d+)$", path):
+            return self._sam_layer(int(sam[1]), name, order)
+        if clip := re.search(r"vision_encoder\.encoder\.layers\.(\d+)$", path):
+            last = int(clip[1]) + 1 == self._clip_layers
+            return ("clip.mlp", "projector" if last else "clip.attention")[order % 2]
+        if sam := re.search(r"sam_encoder\.layers\.(\d+)\.(layer_norm1|attn)", path):
+            return self._attention(int(sam[1]))
+        if mlp := re.search(r"language_model\.layers\.(\d+)\.mlp(?!\.(gate$|experts))", path):
+            return "decoder.dense_mlp" if int(mlp[1]) < self._dense_layers else "decoder.shared_experts"
+        return next((label for pattern, label in _RULES if re.search(pattern, path)), "merge")
+
+    def _attention(self, layer: int) -> str:
+        return "sam.attention_global" if layer in self._global else "sam.attention_windowed"
+
+    def _sam_layer(self, layer: int, name: str, order: int) -> str:
+        """Operators of the layer itself: window partition belongs to attention, its two additions to what they feed."""
+        if name != "add":
+            return self._attention(layer)
+        if order % 2 == 0:
+            return "sam.mlp"
+        return self._attention(layer + 1) if layer + 1 < self._sam_layers else "sam.neck"

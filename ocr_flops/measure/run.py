@@ -1,0 +1,222 @@
+"""Runs vision, prefill and decode steps of the real model and reports each stage as torch's counter, or the tracer, sees it."""
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import DynamicCache
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from ocr_flops.measure import inputs
+from ocr_flops.measure.inputs import Point
+from ocr_flops.measure.model import DTYPES, host_reads
+from ocr_flops.measure.modules import Labels
+from ocr_flops.measure.trace import CudaAttention, Tracer, module_paths
+
+Stage = dict[str, Any]
+Progress = Callable[[str], None]
+
+
+class Session:
+    """A built model and how to run it.
+
+    Args:
+        model: from `build`.
+        towers: its dimensions.
+        dtype, device, prefill_logits: as in the request.
+        image: path of a page to cut into views, or None.
+        stages: those to run.
+        kind: "count" or "trace".
+    """
+
+    def __init__(self, model: torch.nn.Module, towers: dict[str, dict[str, Any]], *, dtype: str, device: str, prefill_logits: str,
+                 image: str | None = None, stages: tuple[str, ...] = ("vision", "prefill", "decode"), kind: str = "count"):
+        self.model, self.towers, self.device, self.image, self.stages = model, towers, device, image, stages
+        self.dtype, self.keep = DTYPES[dtype], 1 if prefill_logits == "last" else 0
+        self.observe = _counted if kind == "count" else _traced
+
+    def run(self, point: Point, progress: Progress = lambda text: None) -> dict[str, Stage]:
+        """Runs the stages of a point; `progress` is called before each.
+
+        Raises:
+            RuntimeError: torch counted no FLOPs in a stage, which means that it could not see them.
+        """
+        found: dict[str, Stage] = {}
+        with torch.no_grad(), host_reads(self.device):
+            features = None
+            if "vision" in self.stages:
+                progress("vision")
+                views = inputs.views(point, self.towers["sam"]["channels"], self.dtype, self.device, self.image)
+                held = [value for value in views.values() if isinstance(value, torch.Tensor)]
+                encode = self.model.model.get_image_features
+                with self.observe(self, found, "vision", held):
+                    features = encode(**views, return_dict=True).pooler_output
+            if "prefill" in self.stages or "decode" in self.stages:
+                self._language(point, features, found, progress)
+        return found
+
+    def _language(self, point: Point, features: list[torch.Tensor] | None, found: dict[str, Stage], progress: Progress) -> None:
+        width = self.towers["projector"]["output_width"]
+        if features is None or self.observe is _traced:  # a trace wants no leftovers of vision beside the features
+            features = inputs.features(point, width, self.dtype, self.device)
+        ids = inputs.token_ids(point, self.model.config.image_token_id, self.device)
+        cache = DynamicCache(config=self.model.config.text_config)
+        progress("prefill")
+        wanted = found if "prefill" in self.stages else {}
+        with self.observe(self, wanted, "prefill", [*features, ids], cache):
+            encoded = {"image": BaseModelOutputWithPooling(pooler_output=features)}
+            self.model(input_ids=ids, mm_encoder_outputs=encoded, past_key_values=cache, use_cache=True, logits_to_keep=self.keep)
+        del features, encoded
+        steps: list[Stage] = []
+        for step in range(point.output_tokens if "decode" in self.stages else 0):
+            progress(f"decode step {step + 1}")
+            token = torch.full((point.batch_size, 1), 3, device=self.device)
+            once: dict[str, Stage] = {}
+            with self.observe(self, once, "decode", [token], cache):
+                self.model(input_ids=token, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            steps.append(once["decode"])
+        if "decode" in self.stages:
+            found["decode"] = _summed(steps)
+
+
+def _summed(steps: list[Stage]) -> Stage:
+    """Several steps as one stage: work and traffic add up, peaks do not."""
+    total: Stage = {"flops": sum(step["flops"] for step in steps), "steps": len(steps),
+                    "missed": sorted({name for step in steps for name in step["missed"]})}
+    for name in ("modules", "operators"):
+        total[name] = dict(sum((Counter(step[name]) for step in steps), Counter()))
+    if steps and "trace" in steps[0]:
+        table: dict[str, dict[str, int]] = {}
+        for step in steps:
+            for module, row in step["trace"].items():
+                merged = table.setdefault(module, dict.fromkeys(row, 0))
+                for column, value in row.items():
+                    merged[column] = max(merged[column], value) if column.startswith("peak") else merged[column] + value
+        total["trace"] = table
+        total["peak"] = max((step["peak"] for step in steps), key=lambda peak: peak["bytes"])
+        total["experts"] = {key: sum(step["experts"][key] for step in steps) for key in steps[0]["experts"]}
+    return total
+
+
+@contextlib.contextmanager
+def _counted(session: Session, found: dict[str, Stage], stage: str, held: list[torch.Tensor], cache: DynamicCache | None = None) -> Iterator[None]:
+    """Counts a stage with FlopCounterMode; FLOPs are credited to the module that ran when the counter moved."""
+    labels, counter, modules = Labels(session.towers), FlopCounterMode(display=False), Counter()
+    paths, credited = [""], [0]
+    names = {module: name for name, module in session.model.named_modules()}
+
+    def credit() -> None:
+        now = counter.get_total_flops()
+        if now != credited[0]:
+            modules[labels(paths[-1])] += now - credited[0]
+            credited[0] = now
+
+    def enter(module, args):
+        credit()
+        paths.append(names[module])
+
+    def leave(module, args, output):
+        credit()
+        paths.pop()
+
+    handles = [handle for module in names
+               for handle in (module.register_forward_pre_hook(enter), module.register_forward_hook(leave))]
+    with contextlib.ExitStack() as stack:
+        for handle in handles:
+            stack.callback(handle.remove)
+        if session.device == "cpu":  # FlopCounterMode sees none of CPU's fused attention
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        stack.enter_context(counter)
+        yield
+    credit()
+    operators = {str(operator).removeprefix("aten."): int(flops) for operator, flops in counter.get_flop_counts()["Global"].items()}
+    found[stage] = {"flops": int(counter.get_total_flops()), "modules": dict(modules), "operators": operators, "missed": [], "steps": 1}
+    _check(stage, modules)
+
+
+def _check(stage: str, modules: Counter) -> None:
+    """Attention and experts must have been seen: torch's counter reports 0 for kernels it does not know."""
+    expected = ("sam.attention_global", "clip.attention") if stage == "vision" else ("decoder.attention", "decoder.routed_experts")
+    for module in expected:
+        if not modules[module]:
+            raise RuntimeError(f"torch counted no FLOPs in {module}: its counter does not see the kernel that ran")
+
+
+@contextlib.contextmanager
+def _traced(session: Session, found: dict[str, Stage], stage: str, held: list[torch.Tensor], cache: DynamicCache | None = None) -> Iterator[None]:
+    """Traces a stage: every operator's FLOPs and bytes, and what is alive."""
+
+    def cached() -> Iterator[torch.Tensor]:
+        for layer in cache.layers if cache is not None else ():
+            if layer.is_initialized:
+                yield from (layer.keys, layer.values)
+
+    model = session.model
+    tracer = Tracer([*model.parameters(), *model.buffers()], Labels(session.towers), cached)
+    tracer.hold(held)
+    tracer.hold_cache(cached())
+    hits = _ExpertHits(model, session.device)
+    with contextlib.ExitStack() as stack:
+        if cache is not None:
+            stack.enter_context(_cache_updates(cache, tracer))
+        stack.enter_context(hits)
+        stack.enter_context(module_paths(model, tracer))
+        stack.enter_context(CudaAttention())
+        stack.enter_context(tracer)
+        yield
+    events = tracer.trace.events
+    modules: Counter = Counter()
+    operators: Counter = Counter()
+    for event in events:
+        modules[event.module] += event.tensor_flops
+        operators[event.name] += event.tensor_flops
+    worst = max(events, key=lambda event: event.live_bytes)
+    found[stage] = {
+        "flops": sum(modules.values()), "modules": dict(modules), "operators": {name: flops for name, flops in operators.items() if flops},
+        "missed": [], "steps": 1, "trace": tracer.trace.by_module(),
+        "peak": {"bytes": worst.live_bytes, "module": worst.module, "operator": worst.name, "path": worst.path},
+        "experts": {"handed_bytes": sum(event.expert_bytes for event in events), "hit": hits.total},
+    }
+
+
+@contextlib.contextmanager
+def _cache_updates(cache: DynamicCache, tracer: Tracer) -> Iterator[None]:
+    """Tells the tracer while the cache is being updated: what is written then is KV traffic."""
+    update = cache.update
+
+    def watched(*args, **kwargs):
+        tracer.in_cache_update = True
+        try:
+            return update(*args, **kwargs)
+        finally:
+            tracer.in_cache_update = False
+
+    cache.update = watched
+    try:
+        yield
+    finally:
+        cache.update = update
+
+
+class _ExpertHits(contextlib.AbstractContextManager):
+    """Counts the experts each layer's router picks, where there is data to route by (not on meta)."""
+
+    def __init__(self, model: torch.nn.Module, device: str):
+        self.total = 0
+        self._gates = [] if device == "meta" else [module for name, module in model.named_modules() if name.endswith("mlp.gate")]
+
+    def __enter__(self) -> _ExpertHits:
+        def seen(module, args, output):
+            self.total += len(set(output[2].reshape(-1).tolist()))
+
+        self._handles = [gate.register_forward_hook(seen) for gate in self._gates]
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for handle in self._handles:
+            handle.remove()
