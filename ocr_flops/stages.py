@@ -12,7 +12,8 @@ from ocr_flops.towers import clip, decoder, projector, sam
 BATCH, TILES, TOKENS, CONTEXT = Size("batch"), Size("tiles"), Size("tokens"), Size("context")
 
 
-def vision(model: ModelSpec, engine: EngineSpec, attention: AttentionSpec, itemsize: int, global_px: int, tile_px: int, is_one: bool) -> Tape:
+def vision(model: ModelSpec, engine: EngineSpec, attention: AttentionSpec, itemsize: int, global_px: int, tile_px: int,
+           is_one: bool) -> Tape:
     """Everything between pixels and image tokens.
 
     Args:
@@ -46,11 +47,11 @@ def vision(model: ModelSpec, engine: EngineSpec, attention: AttentionSpec, items
     if engine.tiles_first:
         features.reverse()
     with tape.module("merge"):
-        _assemble(tape, model, global_px, tile_px, features)
+        _assemble(tape, model, global_px, tile_px, features, is_one)
     return tape
 
 
-def _assemble(tape: Tape, model: ModelSpec, global_px: int, tile_px: int, features: list[Tensor]) -> None:
+def _assemble(tape: Tape, model: ModelSpec, global_px: int, tile_px: int, features: list[Tensor], is_one: bool) -> None:
     """Rows of queries with a newline after each, tiles first, then the global view and a separator; once for every page.
 
     Sizes: `tile_queries` and `tile_rows` are a page's queries and rows of queries in its tiles; `moved_tile_queries` and `moves` are
@@ -59,6 +60,8 @@ def _assemble(tape: Tape, model: ModelSpec, global_px: int, tile_px: int, featur
     width, side = model.tower("projector").output_width, queries(global_px)
     newline, separator = tape.weight(width), tape.weight(width)
     tokens = side * (side + 1)
+    page_tokens = tokens + 1 + (Size("tile_queries") + Size("tile_rows") if tile_px else 0)
+    tape.hold(ops.new(((BATCH - 1) * page_tokens, width), tape.itemsize))  # the pages before the last one
     with tape.times(BATCH):
         page = features[0].view(side * side, width)
         flat = tape(ops.copy("cat", page, newline, shape=(tokens, width)))
@@ -66,15 +69,15 @@ def _assemble(tape: Tape, model: ModelSpec, global_px: int, tile_px: int, featur
         if tile_px:
             tile_queries, tile_rows = Size("tile_queries"), Size("tile_rows")
             moved = ops.new((Size("moved_tile_queries"), width), tape.itemsize)
+            tiled_shape = (tile_queries + tile_rows, width)
+            previous = [] if is_one else [tape.hold(ops.new(tiled_shape, tape.itemsize))]  # the page before, until it is replaced
             with tape.times(1, launches=Size("moves")):
                 gathered = tape(ops.copy("clone", moved))
             tiles = features[1].view(tile_queries, width)
-            tiled = tape(ops.copy("cat", tiles, newline, shape=(tile_queries + tile_rows, width)))
+            tiled = tape(ops.copy("cat", tiles, newline, shape=tiled_shape))
             parts.insert(0, tiled)
-            tape.free(gathered)
-        page_shape = (sum((part.shape[0] for part in parts), 1), width)
-        tape.hold(ops.new(((BATCH - 1) * page_shape[0], width), tape.itemsize))  # the pages before this one
-        tape(ops.copy("cat", *parts, separator, shape=page_shape))
+            tape.free(gathered, *previous)
+        tape(ops.copy("cat", *parts, separator, shape=(page_tokens, width)))
 
 
 def prefill(model: ModelSpec, engine: EngineSpec, attention: AttentionSpec, itemsize: int, is_one: bool, cache: str, logits: str) -> Tape:
@@ -119,7 +122,7 @@ def _insert_features(tape: Tape, engine: EngineSpec, step: decoder.Step, embedde
 
 
 def decode(model: ModelSpec, engine: EngineSpec, attention: AttentionSpec, itemsize: int, is_one: bool, cache: str) -> Tape:
-    """One decode step (arguments as in `prefill`): the operators over `batch` and `context`, the keys attended, the new token's included."""
+    """One decode step (arguments as in `prefill`): the operators over `batch` and `context`, the keys attended, the new one included."""
     tape = Tape(itemsize)
     step = decoder.Step(BATCH, 1, CONTEXT, 1, is_one, False, cache)
     spec = model.tower("decoder")

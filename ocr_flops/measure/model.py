@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from transformers import UnlimitedOcrConfig, UnlimitedOcrForConditionalGeneration
+from transformers.integrations import moe
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
@@ -79,14 +80,16 @@ def parameter_count(model: torch.nn.Module) -> int:
 
 
 @contextlib.contextmanager
-def host_reads(device: str) -> Iterator[None]:
-    """On meta, a check that would read a value on the host is run up to the reading."""
+def meta_shims(device: str) -> Iterator[None]:
+    """Lets the model run on meta: a check that reads a value on the host is run up to the reading, and grouped matrix products of other
+    dtypes than bf16, which have no meta kernel, go through transformers' own fallback operator (same shapes, same sizes)."""
     if device != "meta":
         yield
         return
-    checked = torch._check_tensor_all_with
+    checked, usable = torch._check_tensor_all_with, moe._can_use_grouped_mm
     torch._check_tensor_all_with = lambda error, condition, message=None: condition._is_all_true()
+    moe._can_use_grouped_mm = lambda x, weight, offs: x.dtype == torch.bfloat16
     try:
         yield
     finally:
-        torch._check_tensor_all_with = checked
+        torch._check_tensor_all_with, moe._can_use_grouped_mm = checked, usable

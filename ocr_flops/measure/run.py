@@ -14,7 +14,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from ocr_flops.measure import inputs
 from ocr_flops.measure.inputs import Point
-from ocr_flops.measure.model import DTYPES, host_reads
+from ocr_flops.measure.model import DTYPES, meta_shims
 from ocr_flops.measure.modules import Labels
 from ocr_flops.measure.trace import CudaAttention, Tracer, module_paths
 
@@ -47,7 +47,7 @@ class Session:
             RuntimeError: torch counted no FLOPs in a stage, which means that it could not see them.
         """
         found: dict[str, Stage] = {}
-        with torch.no_grad(), host_reads(self.device):
+        with torch.no_grad(), meta_shims(self.device):
             features = None
             if "vision" in self.stages:
                 progress("vision")

@@ -29,6 +29,7 @@ _FREE = {  # copies, casts, gathers, scatters and creation: no arithmetic
 }
 _CREATION = {"new_zeros", "new_ones", "zeros_like", "ones_like", "full_like"}  # shaped like their input, which they do not read
 _MATRIX = {"mm", "addmm", "bmm", "baddbmm", "convolution", "_convolution", "_grouped_mm"}
+_ALIASES = {"grouped_mm_fallback": "_grouped_mm"}
 _FUSED_ATTENTION = {"_scaled_dot_product_flash_attention", "_scaled_dot_product_efficient_attention", "_scaled_dot_product_cudnn_attention"}
 
 
@@ -133,7 +134,7 @@ class Tracer(TorchDispatchMode):
         outputs = [leaf for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor)]
         shared = {_key(tensor) for tensor in inputs}
         is_view = outputs and not func._schema.is_mutable and all(_key(tensor) in shared for tensor in outputs)
-        name = func.overloadpacket.__name__
+        name = _ALIASES.get(func.overloadpacket.__name__, func.overloadpacket.__name__)
         if is_view or not outputs or name in ("_local_scalar_dense", "empty", "empty_like", "new_empty", "empty_strided", "detach"):
             for tensor in outputs:
                 self._track(tensor)

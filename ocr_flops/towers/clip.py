@@ -56,6 +56,8 @@ def run(tape: Tape, spec: Spec, engine: EngineSpec, mode: str, view: View, featu
     """
     queries = feature_map.shape[-1] ** 2
     x = _embed(tape, spec, engine, view, queries, feature_map)
+    # The engines' code keeps the first layer's input to the end; in all later layers it lives beside their own.
+    first_input = [tape.hold(ops.new(x.shape, x.itemsize))] if spec.layers > 1 else []
     with tape.module("clip.attention", spec.layers):
         normed = tape(ops.layer_norm(x, tape.weight(spec.width), tape.weight(spec.width)), keep=1)
         attended, kept = _attention(tape, spec, engine, mode, view, normed)
@@ -67,7 +69,7 @@ def run(tape: Tape, spec: Spec, engine: EngineSpec, mode: str, view: View, featu
         tape.free(normed)
     # The addition that ends a layer belongs to the block it feeds: the next layer's attention, or the projector.
     out = tape(ops.elementwise("add", residual, branch), feeds={"clip.attention": spec.layers - 1, "projector": 1})
-    tape.free(residual, branch, x, *kept)
+    tape.free(residual, branch, x, *kept, *first_input)
     return out
 
 
