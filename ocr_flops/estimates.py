@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ocr_flops.parts import Part, parts
-from ocr_flops.program import COSTS
+from ocr_flops.parts import COLUMNS, Part, parts
+from ocr_flops.program import greatest
 from ocr_flops.setup import Setup
 from ocr_flops.specs import STAGES, AttentionSpec, EngineSpec, ModelSpec, SpecError, one_of
 from ocr_flops.workload import Column, Workload
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     import polars as pl
 
 LIMIT = 2**62
-SUMS = {"total_flops": ("tensor_flops", "vector_flops"), "io_bytes": ("weight_io_bytes", "activation_io_bytes", "kv_io_bytes")}
-KV_MODULE = "decoder.attention"
-Row = dict[str, Column]
+LARGEST = ("total_flops", "io_bytes", "peak_activation_bytes")  # no other column is larger than one of these
+CHUNK = 16_384  # points evaluated together: their columns stay in the processor's cache
+Key = tuple[str, str | None]  # stage and module; None for the whole stage
 
 
 class Footprint(NamedTuple):
@@ -48,101 +48,105 @@ class Estimate:
     chosen_stages: tuple[str, ...] = STAGES
     experts_hit: tuple[tuple[str, int], ...] = ()
 
-    @cached_property
-    def _parts(self) -> list[Part]:
-        return parts(self.setup, self.workload, self.chosen_stages, dict(self.experts_hit))
+    def parts(self, points: slice | None = None) -> list[Part]:
+        """The stages of all points or of some, in groups that run the same operators."""
+        workload = self.workload if points is None or self.workload.is_single else self.workload.take(points)
+        return parts(self.setup, workload, self.chosen_stages, dict(self.experts_hit))
 
     @cached_property
-    def stage_numbers(self) -> dict[str, Row]:
+    def stage_numbers(self) -> dict[str, dict[str, Column]]:
         """Every cost column of every stage: ints for one point, int64 columns for many."""
-        numbers = {stage: self._gather(stage) for stage in self.chosen_stages}
-        self._guard(numbers)
+        return {stage: row for (stage, _), row in self._numbers(self._stage_keys).items()}
+
+    @cached_property
+    def module_numbers(self) -> dict[Key, dict[str, Column]]:
+        """Every cost column of every module of every stage."""
+        return self._numbers(self._module_keys)
+
+    def _numbers(self, keys: tuple[Key, ...]) -> dict[Key, dict[str, Column]]:
+        if not self.workload.is_single:
+            table = self.table(keys)
+            return {key: {column: values[:, i] for column, values in table.items()} for i, key in enumerate(keys)}
+        by_stage = {part.stage: part for part in self.parts()}
+        numbers = {(stage, module): by_stage[stage].row(self.setup, module) for stage, module in keys}
+        if any(row[column] > LIMIT for row in numbers.values() for column in LARGEST):
+            self._refuse(numbers)
         return numbers
 
+    def table(self, keys: tuple[Key, ...], columns: Sequence[str] = COLUMNS) -> dict[str, np.ndarray]:
+        """Cost columns at [point, key], evaluated in chunks of points.
+
+        Args:
+            keys: stages, or stages and modules.
+            columns: those wanted.
+        """
+        self._check_columns()
+        points = self.workload.points
+        table = {column: np.empty((points, len(keys)), np.int64) for column in columns}
+        for start in range(0, points, CHUNK):
+            chunk = slice(start, min(start + CHUNK, points))
+            for part in self.parts(chunk):
+                where = slice(None) if part.where is None else part.where
+                for position, (stage, module) in enumerate(keys):
+                    if part.stage == stage:
+                        for column, value in part.row(self.setup, module, columns).items():
+                            table[column][chunk][where, position] = value
+        return table
+
     @cached_property
-    def module_numbers(self) -> dict[tuple[str, str], Row]:
-        """Every cost column of every module of every stage."""
-        self.stage_numbers  # noqa: B018  a module is no larger than its stage, which is guarded
-        modules = dict.fromkeys((part.stage, module) for part in self._parts for module in part.program.modules)
-        return {(stage, module): self._gather(stage, module) for stage, module in modules}
+    def _stage_keys(self) -> tuple[Key, ...]:
+        return tuple((stage, None) for stage in self.chosen_stages)
 
-    def _gather(self, stage: str, module: str | None = None) -> Row:
-        """Cost columns of a stage or of one module in it, put together from its parts."""
-        numbers: Row = {}
-        for part in self._parts:
-            if part.stage == stage and (module is None or module in part.program.modules):
-                for column, value in self._costs(part, module).items():
-                    if part.where is None:
-                        numbers[column] = value
-                    else:
-                        numbers.setdefault(column, np.zeros(self.workload.points, np.int64))[part.where] = value
-        numbers["weight_bytes"] = self._weight_bytes(stage, module)
-        numbers["kv_cache_bytes"] = self._kv_cache_bytes(stage) if module in (None, KV_MODULE) else 0
-        return {column: numbers[column] for column in COLUMNS}
+    @cached_property
+    def _module_keys(self) -> tuple[Key, ...]:
+        return tuple(dict.fromkeys((part.stage, module) for part in self.parts(slice(0, 1)) for module in part.program.modules))
 
-    def _costs(self, part: Part, module: str | None) -> Row:
-        costs = part.program.costs(module)
-        row = {cost: part.cost(costs[cost]) for cost in COSTS}
-        for total, addends in SUMS.items():
-            row[total] = sum((row[addend] for addend in addends), 0)
-        row["peak_activation_bytes"] = part.peak(module)
-        return row
+    def _check_columns(self) -> None:
+        """Refuses columns whose results could pass 2^62, where NumPy would wrap silently: first at a corner in Python ints, then in floats."""
+        try:
+            Estimate(self.setup, self.workload.corner(), self.chosen_stages).stage_numbers  # noqa: B018
+        except SpecError:
+            floats = parts(self.setup, self.workload.as_floats(), self.chosen_stages)
+            self._refuse({(part.stage, None): part.row(self.setup) for part in floats})
 
-    def _weight_bytes(self, stage: str, module: str | None) -> int:
-        programs = [part.program for part in self._parts if part.stage == stage]
-        parameters = {name: count for program in programs for name, count in program.parameters.items()}
-        return (sum(parameters.values()) if module is None else parameters.get(module, 0)) * self.setup.itemsize
-
-    def _kv_cache_bytes(self, stage: str) -> Column:
-        """The cache at the end of a stage."""
-        if stage == "vision":
-            return 0
-        tokens = self.workload.context_tokens + (self.workload.output_tokens if stage == "decode" else 0)
-        return tokens * self.workload.batch_size * self.setup.kv_bytes_per_token
-
-    def _guard(self, numbers: dict[str, Row]) -> None:
-        """Refuses results beyond 2^62: NumPy wraps silently, so columns are checked at a corner in Python ints, then in floats."""
-        if not self.workload.is_single:
-            corner = Estimate(self.setup, self.workload.corner(), self.chosen_stages)
-            try:
-                corner.stage_numbers  # noqa: B018
-                return
-            except SpecError:
-                floats = Estimate(self.setup, self.workload.as_floats(), self.chosen_stages)
-                numbers = {stage: floats._gather(stage) for stage in self.chosen_stages}
-        for stage, row in numbers.items():
+    @staticmethod
+    def _refuse(numbers: dict[Key, dict[str, Column]]) -> None:
+        """Raises SpecError for the first number beyond 2^62."""
+        for (stage, module), row in numbers.items():
             for column, value in row.items():
                 too_large = value > LIMIT
                 if np.any(too_large):
-                    point = f" at point {int(np.argmax(too_large))}" if np.ndim(too_large) else ""
-                    raise SpecError(f"{column} of {stage}{point} exceeds 2^62; lower the grid, the tokens or the batch size")
+                    raise SpecError(f"{column} of {module or stage} exceeds 2^62; lower the grid, the tokens or the batch size")
 
     @property
     def footprint(self) -> Footprint:
         """Memory the whole run needs."""
         weight = sum(self.setup.parameters.values()) * self.setup.itemsize
-        kv = self._kv_cache_bytes("decode" if "decode" in self.chosen_stages else self.chosen_stages[-1])
-        peaks = [row["peak_activation_bytes"] for row in self.stage_numbers.values()]
-        peak = max(peaks) if self.workload.is_single else np.maximum.reduce(np.broadcast_arrays(*peaks))
+        rows = self.stage_numbers.values()
+        kv, peak = (greatest([row[column] for row in rows]) for column in ("kv_cache_bytes", "peak_activation_bytes"))
         return Footprint(weight, kv, peak, weight + kv + peak)
 
     @cached_property
     def stages(self) -> pl.DataFrame:
-        """One row per point and stage."""
-        from ocr_flops.frames import stage_frame
-
-        return stage_frame(self)
+        """One row per point and stage, a point's stages together."""
+        return self.frame("stage")
 
     @cached_property
     def modules(self) -> pl.DataFrame:
         """One row per point, stage and module."""
-        from ocr_flops.frames import module_frame
+        return self.frame("module")
 
-        return module_frame(self)
+    def frame(self, level: str = "stage", columns: Sequence[str] = COLUMNS) -> pl.DataFrame:
+        """The frame of a level, "stage" or "module", with the cost columns wanted."""
+        from ocr_flops.frames import frame
 
-
-COLUMNS = ("tensor_flops", "vector_flops", "total_flops", "torch_flops", "operators", "weight_io_bytes", "activation_io_bytes",
-           "kv_io_bytes", "io_bytes", "weight_bytes", "kv_cache_bytes", "peak_activation_bytes")
+        keys = self._stage_keys if level == "stage" else self._module_keys
+        if self.workload.is_single:
+            rows = (self.stage_numbers if level == "stage" else self.module_numbers).values()
+            table = {column: np.array([[row[column] for row in rows]], np.int64) for column in columns}
+        else:
+            table = self.table(keys, columns)
+        return frame(self.setup, self.workload, keys, table)
 
 
 def estimate(model: ModelSpec, workload: Workload, attention: str | AttentionSpec = "vendor", *, engine: str | EngineSpec = "transformers",
@@ -172,7 +176,7 @@ def estimate(model: ModelSpec, workload: Workload, attention: str | AttentionSpe
 
 
 def sweep(model: ModelSpec, workloads: Workload | Sequence[Workload], attention: str | AttentionSpec | Sequence[str | AttentionSpec] = "vendor",
-          *, level: str = "stage", **options) -> pl.DataFrame:
+          *, level: str = "stage", columns: Sequence[str] = COLUMNS, **options) -> pl.DataFrame:
     """The cost of many workloads in one or several attention modes.
 
     Args:
@@ -180,6 +184,7 @@ def sweep(model: ModelSpec, workloads: Workload | Sequence[Workload], attention:
         workloads: a list of points, or one Workload of columns.
         attention: one mode or several.
         level: "stage" for a row per stage, "module" for a row per stage and module.
+        columns: cost columns wanted, all by default; fewer are faster and take less memory.
         **options: as in `estimate`.
 
     Returns:
@@ -190,5 +195,7 @@ def sweep(model: ModelSpec, workloads: Workload | Sequence[Workload], attention:
     one_of("level", level, ("stage", "module"))
     points = workloads if isinstance(workloads, Workload) else Workload.stack(list(workloads))
     modes = [attention] if isinstance(attention, str | AttentionSpec) else list(attention)
+    for column in columns:
+        one_of("columns", column, COLUMNS)
     results = [estimate(model, points, mode, **options) for mode in modes]
-    return pl.concat([result.stages if level == "stage" else result.modules for result in results])
+    return pl.concat([result.frame(level, columns) for result in results])

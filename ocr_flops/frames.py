@@ -1,4 +1,4 @@
-"""Estimates as polars frames, with the columns of every export."""
+"""Numbers as polars frames, with the columns of every export."""
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -6,61 +6,63 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from ocr_flops.specs import STAGES
+from ocr_flops.workload import Workload
 
 if TYPE_CHECKING:
-    from ocr_flops.estimates import Estimate, Row
-    from ocr_flops.workload import Workload
+    from ocr_flops.estimates import Key
+    from ocr_flops.setup import Setup
 
 WORKLOAD_COLUMNS = ("image_width_px", "image_height_px", "global_px", "tile_px", "columns", "rows", "tiles", "image_tokens", "prompt_tokens",
                     "context_tokens", "output_tokens", "batch_size")
+TEXT = pl.Categorical
+LARGE = 10_000  # rows
 
 
-def stage_frame(estimate: Estimate) -> pl.DataFrame:
-    """One row per point and stage, points in order, a point's stages together."""
-    keys = list(estimate.stage_numbers)
-    labels = {"stage": (keys, STAGES)}
-    return _frame(estimate, labels, list(estimate.stage_numbers.values()), keys)
+def frame(setup: Setup, workload: Workload, keys: tuple[Key, ...], table: dict[str, np.ndarray]) -> pl.DataFrame:
+    """One row per point and key, points in order and a point's keys together.
+
+    Columns: labels, the workload, costs, arithmetic_intensity (total FLOPs per byte moved; null where nothing moves).
+
+    Args:
+        setup, workload: what ran.
+        keys: stages, or stages and modules.
+        table: cost columns at [point, key].
+    """
+    points, width = workload.points, len(keys)
+    texts = {"stage": [stage for stage, _ in keys]}
+    if keys[0][1] is not None:
+        texts["module"] = [module for _, module in keys]
+    texts |= {"attention": setup.attention.name, "engine": setup.engine.name, "dtype": setup.dtype, "cache": setup.cache,
+              "mode": workload.mode, "evidence": [setup.evidence(stage) for stage, _ in keys]}
+    numbers = {name: getattr(workload, name) for name in WORKLOAD_COLUMNS}
+    height = points * width
+    data: dict[str, pl.Series | np.ndarray] = {}
+    constant: list[pl.Expr] = []  # of large frames: literals take no memory
+    for name, value in (texts | numbers).items():
+        if isinstance(value, list):
+            data[name] = _labels(value, points)
+        elif isinstance(value, np.ndarray):
+            data[name] = _repeated(value, width)
+        elif height > LARGE:
+            constant.append(pl.lit(value, TEXT if name in texts else pl.Int64).alias(name))
+        else:
+            data[name] = pl.Series([value], dtype=TEXT).new_from_index(0, height) if name in texts else np.full(height, value, np.int64)
+    data |= {name: values.reshape(-1) for name, values in table.items()}
+    whole = pl.DataFrame(data)
+    if "total_flops" in table and "io_bytes" in table:  # nothing moved: 0 / 0, which is no intensity
+        whole.insert_column(len(whole.columns), (whole["total_flops"] / whole["io_bytes"]).fill_nan(None).alias("arithmetic_intensity"))
+    return whole.with_columns(*constant).select(*texts, *numbers, *whole.columns[len(data) - len(table):]) if constant else whole
 
 
-def module_frame(estimate: Estimate) -> pl.DataFrame:
-    """One row per point, stage and module."""
-    keys = list(estimate.module_numbers)
-    stages, modules = [stage for stage, _ in keys], [module for _, module in keys]
-    labels = {"stage": (stages, STAGES), "module": (modules, tuple(dict.fromkeys(modules)))}
-    return _frame(estimate, labels, list(estimate.module_numbers.values()), stages)
-
-
-def _frame(estimate: Estimate, labels: dict[str, tuple[list[str], tuple[str, ...]]], rows: list[Row], stages: list[str]) -> pl.DataFrame:
-    """Interleaves the rows of every point: label columns, workload columns, numbers."""
-    points, setup = estimate.workload.points, estimate.setup
-    series = [_labels(name, values, points) for name, (values, _) in labels.items()]
-    constant = {"attention": setup.attention.name, "engine": setup.engine.name, "dtype": setup.dtype, "cache": setup.cache,
-                "mode": estimate.workload.mode}
-    series += [pl.repeat(value, points * len(rows), dtype=pl.String, eager=True).alias(name) for name, value in constant.items()]
-    series.append(_labels("evidence", [setup.evidence(stage) for stage in stages], points))
-    series += _workload_columns(estimate.workload, len(rows))
-    for column in rows[0]:
-        values = np.empty((points, len(rows)), np.int64)
-        for position, row in enumerate(rows):
-            values[:, position] = row[column]
-        series.append(pl.Series(column, values.reshape(-1)))
-    frame = pl.DataFrame(series)
-    return frame.with_columns(arithmetic_intensity=pl.when(pl.col("io_bytes") > 0).then(pl.col("total_flops") / pl.col("io_bytes")))
-
-
-def _labels(name: str, values: list[str], points: int) -> pl.Series:
+def _labels(values: list[str], points: int) -> pl.Series:
     """A column of names that repeat at every point."""
     names = list(dict.fromkeys(values))
     codes = np.tile(np.array([names.index(value) for value in values], np.uint32), points)
-    return pl.Series(name, names).gather(codes)
+    return pl.Series(names, dtype=TEXT).gather(codes)
 
 
-def _workload_columns(workload: Workload, rows: int) -> list[pl.Series]:
-    """The workload's numbers, each repeated for the rows of its point."""
-    found = []
-    for name in WORKLOAD_COLUMNS:
-        value = getattr(workload, name)
-        values = np.repeat(value, rows) if isinstance(value, np.ndarray) else np.full(workload.points * rows, value, np.int64)
-        found.append(pl.Series(name, values))
-    return found
+def _repeated(value: np.ndarray, width: int) -> np.ndarray:
+    """A workload's column, each number once for each of its point's rows."""
+    column = np.empty((len(value), width), np.int64)
+    column[:] = value[:, None]
+    return column.reshape(-1)

@@ -2,24 +2,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from ocr_flops.program import Program, Values, evaluate
+from ocr_flops.program import COSTS, Program, evaluate
 from ocr_flops.setup import Setup, decode_program, prefill_program, vision_program
+from ocr_flops.sizes import Monomial
 from ocr_flops.specs import STAGES, SpecError
 from ocr_flops.tiling import queries
 from ocr_flops.workload import Column, Workload
 
+KV_MODULE = "decoder.attention"
+COLUMNS = (*COSTS, "weight_bytes", "kv_cache_bytes", "peak_activation_bytes")
 
-@dataclass(frozen=True)
+
+@dataclass(eq=False)
 class Part:
-    """A stage of those points of a workload that share a program.
+    """A stage of those points of a workload that run the same operators.
 
     Args:
         stage: "vision", "prefill" or "decode".
         program: the compiled operators.
+        workload: the points.
         values: sizes at the points; for decode those of the last step.
         where: indices of the points, None for all.
         steps: decode steps; None for stages that run once.
@@ -28,23 +33,61 @@ class Part:
 
     stage: str
     program: Program
-    values: Values
+    workload: Workload
+    values: dict[str, Column]
     where: np.ndarray | None = None
     steps: Column | None = None
     context_sum: Column = 0
+    _known: dict[Monomial, Column] = field(default_factory=dict)
+    _last: dict[Monomial, Column] = field(default_factory=dict)
 
-    def cost(self, terms: dict) -> Column:
-        """A cost polynomial at the points, summed over the steps of decode: every cost is linear in the context."""
+    def summed(self, monomial: Monomial) -> Column:
+        """A monomial's value, in decode summed over the steps (every cost is at most linear in the context)."""
         if self.steps is None:
-            return evaluate(terms, self.values)
-        constant = {monomial: value for monomial, value in terms.items() if "context" not in monomial}
-        growing = {monomial: value for monomial, value in terms.items() if "context" in monomial}
-        return evaluate(constant, self.values) * self.steps + evaluate(growing, {**self.values, "context": self.context_sum})
+            return self.last(monomial)
+        if monomial not in self._known:
+            growing = "context" in monomial
+            rest = tuple(name for name in monomial if name != "context")
+            if len(monomial) - len(rest) > 1:
+                raise ValueError(f"{monomial}: a decode step must be linear in the context")
+            self._known[monomial] = self.last(rest) * (self.context_sum if growing else self.steps)
+        return self._known[monomial]
 
-    def peak(self, module: str | None = None) -> Column:
-        """The largest live sum; decode's is that of its last step, and nothing where there is no step."""
-        peak = self.program.peak(self.values, module)
-        return peak if self.steps is None else peak * (self.steps > 0)
+    def last(self, monomial: Monomial) -> Column:
+        """A monomial's value, in decode at the last step."""
+        if monomial not in self._last:
+            self._last[monomial] = self.values[monomial[-1]] * self.last(monomial[:-1]) if monomial else 1
+        return self._last[monomial]
+
+    def row(self, setup: Setup, module: str | None = None, columns: Iterable[str] = COLUMNS) -> dict[str, Column]:
+        """Cost columns of the stage, or of one module in it.
+
+        Args:
+            setup: what runs.
+            module: a module's label; None for the stage.
+            columns: those wanted, of `COLUMNS`.
+        """
+        costs = self.program.costs(module)
+        row: dict[str, Column] = {}
+        for column in columns:
+            if column in costs:
+                row[column] = evaluate(costs[column], self.summed)
+            elif column == "weight_bytes":
+                row[column] = setup.weight_bytes(self.stage, module)
+            elif column == "kv_cache_bytes":
+                row[column] = self.cached_tokens * setup.kv_bytes_per_token if module in (None, KV_MODULE) else 0
+            else:
+                peak = self.program.peak(self.last, module)
+                row[column] = peak if self.steps is None else peak * (self.steps > 0)
+        return row
+
+    @property
+    def cached_tokens(self) -> Column:
+        """Tokens in the KV cache of the whole batch at the end of the stage."""
+        if self.stage == "vision":
+            return 0
+        tokens = self.workload.context_tokens + (self.workload.output_tokens if self.stage == "decode" else 0)
+        return tokens * self.workload.batch_size
 
 
 def parts(setup: Setup, workload: Workload, stages: Iterable[str] = STAGES, experts_hit: dict[str, int] | None = None) -> list[Part]:
@@ -91,17 +134,18 @@ def _part(setup: Setup, stage: str, where: np.ndarray | None, workload: Workload
         tile_queries = side * side * tiles
         values = {"batch": batch, "tiles": tiles, "tile_queries": tile_queries, "tile_rows": side * workload.rows,
                   "moved_tile_queries": tile_queries * several, "moves": several * 1}
-        return Part(stage, vision_program(setup, _constant(workload.global_px), tile_px, is_one), values, where)
+        return Part(stage, vision_program(setup, _constant(workload.global_px), tile_px, is_one), workload, values, where)
     context, steps = workload.context_tokens, workload.output_tokens
     tokens = batch * context if stage == "prefill" else batch
     hit, hit_bytes = _experts(setup, tokens, experts_hit)
     values = {"batch": batch, "expert_bytes": hit_bytes, "experts_hit": hit}
     if stage == "prefill":
-        return Part(stage, prefill_program(setup, is_one), {**values, "tokens": context, "image_tokens": workload.image_tokens}, where)
-    if experts_hit is not None:  # given for all steps: charged to one, so that the sum over steps is what was given
-        raise SpecError("experts_hit: decode takes one step at a time; estimate output_tokens = 1 with the experts of that step")
+        values |= {"tokens": context, "image_tokens": workload.image_tokens}
+        return Part(stage, prefill_program(setup, is_one), workload, values, where)
+    if experts_hit is not None and np.any(steps != 1):
+        raise SpecError(f"experts_hit: decode takes one step with the experts of that step, not output_tokens = {steps}")
     context_sum = steps * context + steps * (steps + 1) // 2
-    return Part(stage, decode_program(setup, is_one), {**values, "context": context + steps}, where, steps, context_sum)
+    return Part(stage, decode_program(setup, is_one), workload, {**values, "context": context + steps}, where, steps, context_sum)
 
 
 def _constant(value: Column) -> int:

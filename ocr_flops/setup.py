@@ -77,11 +77,21 @@ class Setup:
         decoder = self.model.tower("decoder")
         return 2 * decoder.layers * decoder.heads * decoder.head_dim * self.itemsize
 
+    def stage_parameters(self, stage: str) -> dict[str, int]:
+        """Parameters of the modules a stage uses; they do not depend on the workload."""
+        if stage == "vision":
+            return vision_program(self, self.model.tower("sam").image_px, 0, True).parameters
+        return (prefill_program if stage == "prefill" else decode_program)(self, True).parameters
+
+    def weight_bytes(self, stage: str, module: str | None = None) -> int:
+        """Bytes of a module's parameters; for a stage those of all modules it uses."""
+        parameters = self.stage_parameters(stage)
+        return (sum(parameters.values()) if module is None else parameters.get(module, 0)) * self.itemsize
+
     @property
     def parameters(self) -> dict[str, int]:
         """Parameters per module of the whole model."""
-        view = vision_program(self, 1024, 1024, True)
-        return {**view.parameters, **prefill_program(self, True).parameters}
+        return {**self.stage_parameters("vision"), **self.stage_parameters("prefill")}
 
 
 @functools.cache

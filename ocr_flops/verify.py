@@ -116,6 +116,47 @@ def compare_trace(model: ModelSpec, message: Message) -> pl.DataFrame:
     return pl.DataFrame(rows, schema, orient="row")
 
 
+def differences(model: ModelSpec, message: Message) -> pl.DataFrame:
+    """Everything one result can be held against, in one shape.
+
+    Columns: stage, module, column (what is compared), measured, analytic, difference (integers).
+    """
+    import polars as pl
+
+    if message["ran"]["kind"] == "trace":
+        return compare_trace(model, message).rename({"traced": "measured"}).drop("relative")
+    counted = compare(model, message).filter(pl.col("module") != ALL)
+    parameters = sum(analytic(model, message).setup.parameters.values())
+    schema = ["stage", "module", "column", "measured", "analytic", "difference"]
+    whole = pl.DataFrame([("", ALL, "parameters", message["ran"]["parameters"], parameters, message["ran"]["parameters"] - parameters)],
+                         schema, orient="row")
+    return pl.concat([whole, counted.select("stage", "module", pl.lit("torch_flops").alias("column"),
+                                            pl.col("counted_flops").alias("measured"), pl.col("analytic_flops").alias("analytic"), "difference")])
+
+
+def report(frame: pl.DataFrame) -> str:
+    """A table of what was compared, one line per difference that says where, and the verdict.
+
+    Args:
+        frame: rows of `differences` with the conditions of each point before them.
+    """
+    import polars as pl
+
+    wrong = frame.filter(pl.col("difference") != 0)
+    points = frame.select("kind", "attention", "prefill_logits", "dtype", "global_px", "tile_px", "columns", "rows", "batch_size").unique().height
+    table = (frame.group_by("kind", "stage", "module", "column", maintain_order=True)
+             .agg(pl.len().alias("points"), pl.col("measured").sum(), pl.col("analytic").sum(), pl.col("difference").abs().max().alias("largest difference")))
+    with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=160, tbl_hide_column_data_types=True, tbl_hide_dataframe_shape=True, fmt_str_lengths=40,
+                   tbl_formatting="UTF8_HORIZONTAL_ONLY"):
+        lines = [str(table)]
+    for row in wrong.iter_rows(named=True):
+        lines.append(f"differs: {row['stage']} {row['module']} {row['column']}: measured {row['measured']}, analytic {row['analytic']} ({row['kind']}, "
+                     f"{row['attention']}, {row['prefill_logits']} logits, {row['dtype']}, view {row['global_px']} px, tile {row['tile_px']} px, "
+                     f"grid {row['columns']} x {row['rows']}, batch {row['batch_size']})")
+    verdict = "all equal, as integers" if not wrong.height else f"{wrong.height} differ"
+    return "\n".join([*lines, f"{frame.height} numbers at {points} points: {verdict}"])
+
+
 class Case(NamedTuple):
     """Points that one worker runs under one setting."""
 
