@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 WORKLOAD_COLUMNS = ("image_width_px", "image_height_px", "global_px", "tile_px", "columns", "rows", "tiles", "image_tokens", "prompt_tokens",
                     "context_tokens", "output_tokens", "batch_size")
 TEXT = pl.Categorical
-LARGE = 10_000  # rows
+SMALL = 500  # rows
 
 
 def frame(setup: Setup, workload: Workload, keys: tuple[Key, ...], table: dict[str, np.ndarray]) -> pl.DataFrame:
@@ -35,23 +35,33 @@ def frame(setup: Setup, workload: Workload, keys: tuple[Key, ...], table: dict[s
     texts |= {"attention": setup.attention.name, "engine": setup.engine.name, "dtype": setup.dtype, "cache": setup.cache,
               "mode": workload.mode, "evidence": [setup.evidence(stage) for stage, _ in keys]}
     numbers = {name: getattr(workload, name) for name in WORKLOAD_COLUMNS}
-    height = points * width
-    data: dict[str, pl.Series | np.ndarray] = {}
-    constant: list[pl.Expr] = []  # of large frames: literals take no memory
-    for name, value in (texts | numbers).items():
-        if isinstance(value, list):
-            data[name] = _labels(value, points)
-        elif isinstance(value, np.ndarray):
-            data[name] = _repeated(value, width)
-        elif height > LARGE:
-            constant.append(pl.lit(value, TEXT if name in texts else pl.Int64).alias(name))
-        else:
-            data[name] = pl.Series([value], dtype=TEXT).new_from_index(0, height) if name in texts else np.full(height, value, np.int64)
-    data |= {name: values.reshape(-1) for name, values in table.items()}
-    whole = pl.DataFrame(data)
+    return (_small if points * width <= SMALL else _large)(texts, numbers, table, points, width)
+
+
+def _small(texts: dict, numbers: dict, table: dict[str, np.ndarray], points: int, width: int) -> pl.DataFrame:
+    """From lists and one matrix, which is fastest for a few rows."""
+    labels = {name: value * points if isinstance(value, list) else [value] * (points * width) for name, value in texts.items()}
+    matrix = np.empty((len(numbers) + len(table), points, width), np.int64)
+    for row, value in zip(matrix, [*numbers.values(), *table.values()], strict=True):
+        row[:] = value[:, None] if isinstance(value, np.ndarray) and value.ndim == 1 else value
+    whole = pl.DataFrame(labels, dict.fromkeys(labels, TEXT))
+    whole = whole.hstack(pl.DataFrame(matrix.reshape(len(matrix), -1), [*numbers, *table], orient="col"), in_place=True)
+    if "total_flops" in table and "io_bytes" in table:
+        ratios = [flops / moved if moved else None for flops, moved in zip(whole["total_flops"], whole["io_bytes"], strict=True)]
+        whole.insert_column(whole.width, pl.Series("arithmetic_intensity", ratios, pl.Float64))
+    return whole
+
+
+def _large(texts: dict, numbers: dict, table: dict[str, np.ndarray], points: int, width: int) -> pl.DataFrame:
+    """From arrays; constants become literals, which take no memory."""
+    varying: dict[str, pl.Series | np.ndarray] = {name: _labels(value, points) for name, value in texts.items() if isinstance(value, list)}
+    varying |= {name: _repeated(value, width) for name, value in numbers.items() if isinstance(value, np.ndarray)}
+    varying |= {name: values.reshape(-1) for name, values in table.items()}
+    constant = [pl.lit(value, TEXT if name in texts else pl.Int64).alias(name) for name, value in (texts | numbers).items() if name not in varying]
+    whole = pl.DataFrame(varying).with_columns(*constant).select(*texts, *numbers, *table)
     if "total_flops" in table and "io_bytes" in table:  # nothing moved: 0 / 0, which is no intensity
-        whole.insert_column(len(whole.columns), (whole["total_flops"] / whole["io_bytes"]).fill_nan(None).alias("arithmetic_intensity"))
-    return whole.with_columns(*constant).select(*texts, *numbers, *whole.columns[len(data) - len(table):]) if constant else whole
+        whole.insert_column(whole.width, (whole["total_flops"] / whole["io_bytes"]).fill_nan(None).alias("arithmetic_intensity"))
+    return whole
 
 
 def _labels(values: list[str], points: int) -> pl.Series:
