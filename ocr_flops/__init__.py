@@ -2,9 +2,10 @@
 from importlib import import_module as _import_module
 
 _HOMES = {
-    "load_model": "config", "load_engine": "config", "load_mode": "config",
+    "load_model": "config", "load_hardware": "config", "load_engine": "config", "load_mode": "config",
     "Workload": "workload", "Mode": "workload",
-    "ModelSpec": "specs", "EngineSpec": "specs", "AttentionSpec": "specs", "SpecError": "specs",
+    "ModelSpec": "specs", "EngineSpec": "specs", "AttentionSpec": "specs", "HardwareSpec": "specs",
+    "SpecError": "specs",
     "estimate": "estimates", "sweep": "estimates", "Estimate": "estimates",
 }
 __all__ = list(_HOMES)

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ocr_flops import __version__
-from ocr_flops.specs import STAGES, SpecError
+from ocr_flops.specs import SpecError
 
 if TYPE_CHECKING:
-    import polars as pl
 
     from ocr_flops.config import Run
     from ocr_flops.estimates import Estimate

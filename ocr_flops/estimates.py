@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,6 +16,9 @@ from ocr_flops.workload import Column, Workload
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from ocr_flops.specs import HardwareSpec
+    from ocr_flops.timing import Timing
 
 LIMIT = 2**62
 LARGEST = ("total_flops", "io_bytes", "peak_activation_bytes")  # no other column is larger than one of these
@@ -136,11 +139,30 @@ class Estimate:
         """One row per point, stage and module."""
         return self.frame("module")
 
+    def on(self, hardware: HardwareSpec, launch_seconds: float = 0.0) -> Timing:
+        """The same cost as time on a device.
+
+        Args:
+            hardware: from `load_hardware`.
+            launch_seconds: added for every operator executed.
+        """
+        from ocr_flops.timing import Timing
+
+        return Timing(self, hardware, launch_seconds)
+
+    def with_workload(self, **changes: Column) -> Estimate:
+        """The same setup for a workload with some fields changed."""
+        return replace(self, workload=replace(self.workload, **changes))
+
+    def keys(self, level: str) -> tuple[Key, ...]:
+        """The rows of a point: stages ("stage"), or stages and modules ("module")."""
+        return self._stage_keys if level == "stage" else self._module_keys
+
     def frame(self, level: str = "stage", columns: Sequence[str] = COLUMNS) -> pl.DataFrame:
         """The frame of a level, "stage" or "module", with the cost columns wanted."""
         from ocr_flops.frames import frame
 
-        keys = self._stage_keys if level == "stage" else self._module_keys
+        keys = self.keys(level)
         if self.workload.is_single:
             rows = (self.stage_numbers if level == "stage" else self.module_numbers).values()
             table = {column: np.array([[row[column] for row in rows]], np.int64) for column in columns}
@@ -176,7 +198,8 @@ def estimate(model: ModelSpec, workload: Workload, attention: str | AttentionSpe
 
 
 def sweep(model: ModelSpec, workloads: Workload | Sequence[Workload], attention: str | AttentionSpec | Sequence[str | AttentionSpec] = "vendor",
-          *, level: str = "stage", columns: Sequence[str] = COLUMNS, **options) -> pl.DataFrame:
+          *, level: str = "stage", columns: Sequence[str] = COLUMNS, hardware: HardwareSpec | None = None, launch_seconds: float = 0.0,
+          **options) -> pl.DataFrame:
     """The cost of many workloads in one or several attention modes.
 
     Args:
@@ -185,6 +208,8 @@ def sweep(model: ModelSpec, workloads: Workload | Sequence[Workload], attention:
         attention: one mode or several.
         level: "stage" for a row per stage, "module" for a row per stage and module.
         columns: cost columns wanted, all by default; fewer are faster and take less memory.
+        hardware: a device; adds the time columns.
+        launch_seconds: added for every operator executed.
         **options: as in `estimate`.
 
     Returns:
@@ -198,4 +223,6 @@ def sweep(model: ModelSpec, workloads: Workload | Sequence[Workload], attention:
     for column in columns:
         one_of("columns", column, COLUMNS)
     results = [estimate(model, points, mode, **options) for mode in modes]
-    return pl.concat([result.frame(level, columns) for result in results])
+    if hardware is None:
+        return pl.concat([result.frame(level, columns) for result in results])
+    return pl.concat([result.on(hardware, launch_seconds).frame(level, columns) for result in results])

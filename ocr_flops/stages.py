@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from ocr_flops import ops
+from ocr_flops.blocks.step import Step
 from ocr_flops.ops import Tensor
 from ocr_flops.sizes import Size
 from ocr_flops.specs import AttentionSpec, EngineSpec, ModelSpec
@@ -92,7 +93,7 @@ def prefill(model: ModelSpec, engine: EngineSpec, attention: AttentionSpec, item
         the operators, over `batch`, `tokens` (the context of a page) and `image_tokens`.
     """
     tape = Tape(itemsize)
-    step = decoder.Step(BATCH, TOKENS, TOKENS, TOKENS if logits == "all" else 1, is_one, True, cache)
+    step = Step(BATCH, TOKENS, TOKENS, TOKENS if logits == "all" else 1, is_one, True, cache)
     spec = model.tower("decoder")
     features = tape.input(BATCH * Size("image_tokens"), spec.width)
     embedded = decoder.embed(tape, spec, step)
@@ -102,7 +103,7 @@ def prefill(model: ModelSpec, engine: EngineSpec, attention: AttentionSpec, item
     return tape
 
 
-def _insert_features(tape: Tape, engine: EngineSpec, step: decoder.Step, embedded: Tensor, features: Tensor) -> tuple[Tensor, ...]:
+def _insert_features(tape: Tape, engine: EngineSpec, step: Step, embedded: Tensor, features: Tensor) -> tuple[Tensor, ...]:
     """Puts the image features at the places of the image tokens.
 
     Returns the embeddings [batch, tokens, width] and what stays alive beside them.
@@ -124,7 +125,7 @@ def _insert_features(tape: Tape, engine: EngineSpec, step: decoder.Step, embedde
 def decode(model: ModelSpec, engine: EngineSpec, attention: AttentionSpec, itemsize: int, is_one: bool, cache: str) -> Tape:
     """One decode step (arguments as in `prefill`): the operators over `batch` and `context`, the keys attended, the new one included."""
     tape = Tape(itemsize)
-    step = decoder.Step(BATCH, 1, CONTEXT, 1, is_one, False, cache)
+    step = Step(BATCH, 1, CONTEXT, 1, is_one, False, cache)
     spec = model.tower("decoder")
     embedded = decoder.embed(tape, spec, step)
     decoder.run(tape, spec, engine, attention.decoder, step, embedded, (embedded,))

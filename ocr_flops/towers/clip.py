@@ -3,11 +3,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ocr_flops import attention, ops
+from ocr_flops import ops
+from ocr_flops.blocks import attention, positions
 from ocr_flops.ops import Tensor
 from ocr_flops.specs import EngineSpec, divisible, positive
 from ocr_flops.tape import Tape
-from ocr_flops.towers.sam import View, resized_positions
+from ocr_flops.towers.sam import View
 
 
 @dataclass(frozen=True)
@@ -84,12 +85,12 @@ def _embed(tape: Tape, spec: Spec, engine: EngineSpec, view: View, queries: int,
         embedded = tape(ops.copy("cat", class_token, patches, shape=(view.images, tokens, spec.width)))
         if queries == trained**2:
             index = tape.buffer(1, tokens, itemsize=ops.INDEX_BYTES)
-            positions = tape(ops.gather("embedding", table, index, (1, tokens, spec.width)))
+            added = tape(ops.gather("embedding", table, index, (1, tokens, spec.width)))
         else:
             side = feature_map.shape[-1]
-            resized = resized_positions(tape, table.view(1, trained, trained, spec.width), side).view(1, queries, spec.width)
-            positions = tape.then_free(ops.copy("cat", class_token, resized, shape=(1, tokens, spec.width)), resized)
-        summed = tape.then_free(ops.elementwise("add", embedded, positions), embedded, positions)
+            resized = positions.resized(tape, table.view(1, trained, trained, spec.width), side).view(1, queries, spec.width)
+            added = tape.then_free(ops.copy("cat", class_token, resized, shape=(1, tokens, spec.width)), resized)
+        summed = tape.then_free(ops.elementwise("add", embedded, added), embedded, added)
         normed = tape(ops.layer_norm(summed, tape.weight(spec.width), tape.weight(spec.width)), keep=1)
         tape.free(summed)
     return normed

@@ -5,7 +5,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ocr_flops import attention, ops
+from ocr_flops import ops
+from ocr_flops.blocks import attention, norms, positions
 from ocr_flops.ops import Tensor
 from ocr_flops.sizes import Size
 from ocr_flops.specs import EngineSpec, SpecError, divisible, positive
@@ -77,14 +78,6 @@ class View(NamedTuple):
     is_one: bool
 
 
-class Grid(NamedTuple):
-    """What attention runs on: `batch` squares of `side` x `side` patches, and whether batch is one."""
-
-    batch: Size | int
-    side: int
-    is_one: bool
-
-
 def run(tape: Tape, spec: Spec, engine: EngineSpec, mode: str, view: View, pixels: Tensor) -> Tensor:
     """Records what SAM executes for one pass.
 
@@ -114,22 +107,10 @@ def _patches(tape: Tape, spec: Spec, view: View, side: int, pixels: Tensor) -> T
     with tape.module("sam.patch"):
         weight = tape.weight(spec.width, spec.channels, spec.patch_px, spec.patch_px)
         patches = tape(ops.convolution(pixels, weight, tape.weight(spec.width), side)).view(view.images, side, side, spec.width)
-        positions = tape.weight(1, trained, trained, spec.width)
+        table = tape.weight(1, trained, trained, spec.width)
         if side != trained:
-            positions = resized_positions(tape, positions, side)
-        return tape.then_free(ops.elementwise("add", patches, positions), patches, positions)
-
-
-def resized_positions(tape: Tape, table: Tensor, side: int) -> Tensor:
-    """Bicubic interpolation in fp32 of a position table [1, trained, trained, width] to [1, side, side, width]."""
-    upcast = tape.cast(table, 4)
-    resized = tape(ops.elementwise("_upsample_bicubic2d_aa", upcast, shape=(1, side, side, table.shape[-1])))
-    if upcast is not table:
-        tape.free(upcast)
-    positions = tape.cast(resized, table.itemsize)
-    if positions is not resized:
-        tape.free(resized)
-    return positions
+            table = positions.resized(tape, table, side)
+        return tape.then_free(ops.elementwise("add", patches, table), patches, table)
 
 
 def _layers(tape: Tape, spec: Spec, engine: EngineSpec, mode: str, view: View, side: int, x: Tensor, kind: str, layers: int,
@@ -140,7 +121,7 @@ def _layers(tape: Tape, spec: Spec, engine: EngineSpec, mode: str, view: View, s
         if kind == "sam.attention_windowed":
             attended, kept = _in_windows(tape, spec, engine, mode, view, side, normed)
         else:
-            attended, kept = _attention(tape, spec, engine, mode, Grid(view.images, side, view.is_one), normed, spec.image_px // spec.patch_px)
+            attended, kept = _attention(tape, spec, engine, mode, positions.Grid(view.images, side, view.is_one), normed, spec.image_px // spec.patch_px)
             tape.free(normed)
     with tape.module("sam.mlp", layers):
         residual = tape.then_free(ops.elementwise("add", x, attended), attended)
@@ -169,7 +150,7 @@ def _in_windows(tape: Tape, spec: Spec, engine: EngineSpec, mode: str, view: Vie
         tape.free(*([x] if x is not normed else []))
         x = windows
     tape.free(*([normed] if x is not normed else []))
-    grid = Grid(view.images * per_side**2, spec.window, view.is_one and not several)
+    grid = positions.Grid(view.images * per_side**2, spec.window, view.is_one and not several)
     attended, kept = _attention(tape, spec, engine, mode, grid, x.view(grid.batch, grid.side, grid.side, spec.width), spec.window)
     tape.free(x)
     picture = tape(ops.copy("clone", attended, shape=padded)) if several else attended.view(*padded)
@@ -182,7 +163,7 @@ def _in_windows(tape: Tape, spec: Spec, engine: EngineSpec, mode: str, view: Vie
     return picture, kept
 
 
-def _attention(tape: Tape, spec: Spec, engine: EngineSpec, mode: str, grid: Grid, x: Tensor, trained: int):
+def _attention(tape: Tape, spec: Spec, engine: EngineSpec, mode: str, grid: positions.Grid, x: Tensor, trained: int):
     """Attention with decomposed relative positions over each square of `grid`.
 
     Args:
@@ -201,7 +182,7 @@ def _attention(tape: Tape, spec: Spec, engine: EngineSpec, mode: str, grid: Grid
     if mode == "eager":
         scaled = tape(ops.elementwise("mul", query))
         scores = tape.then_free(ops.matmul(scaled, key.view(grid.batch, heads, d, n)), scaled)
-    sides, relative = _side_biases(tape, engine, grid, query, tables)
+    sides, relative = positions.side_biases(tape, engine, grid, query, tables)
     kept: tuple[Tensor, ...] = ()
     bias = None
     if mode == "flash":
@@ -223,54 +204,12 @@ def _attention(tape: Tape, spec: Spec, engine: EngineSpec, mode: str, grid: Grid
     return attended, kept
 
 
-def _side_biases(tape: Tape, engine: EngineSpec, grid: Grid, query: Tensor, tables: tuple[Tensor, Tensor]):
-    """The two factors of the decomposed relative-position bias, query x relative height and query x relative width.
-
-    Source: Li et al., MViTv2 (2022), equation 4. Each is an einsum over one side: 2·batch·heads·n·side·d FLOPs.
-
-    Returns:
-        the two factors [batch, heads, n, side], and the gathered positions [side, side, d], which live as long as they do.
-    """
-    side, (batch, heads, n, d) = grid.side, query.shape
-    relative = [_relative_positions(tape, engine, table, side) for table in tables]
-    factors = []
-    for copies, position in zip((True, grid.is_one), relative, strict=True):  # rows never merge with the batch in memory, columns do
-        rows = query.view(side, batch * heads * side, d)
-        dense = tape(ops.copy("clone", rows)) if copies else rows
-        factors.append(tape(ops.matmul(dense, position.view(side, d, side))).view(batch, heads, n, side))
-        tape.free(*([dense] if copies else []))
-    return tuple(factors), tuple(relative)
-
-
-def _relative_positions(tape: Tape, engine: EngineSpec, table: Tensor, side: int) -> Tensor:
-    """Rows of a relative-position table for every (query, key) pair along one side: [side, side, d]."""
-    rows, d = table.shape
-    resized = table
-    if rows != 2 * side - 1 or engine.always_resizes_positions:
-        upcast = table if engine.always_resizes_positions else tape.cast(table, 4)
-        resized = tape(ops.elementwise("upsample_linear1d", upcast, shape=(2 * side - 1, d)))
-        tape.free(*([upcast] if upcast is not table else []))
-        downcast = tape.cast(resized, table.itemsize)
-        tape.free(*([resized] if downcast is not resized else []))
-        resized = downcast
-    coordinates = []
-    for _ in range(2):
-        counted = tape(ops.create("arange", (side,), ops.INDEX_BYTES))
-        coordinates.append(tape.then_free(ops.elementwise("mul", counted, itemsize=4), counted))
-    difference = tape(ops.elementwise("sub", *coordinates, shape=(side, side)))
-    shifted = tape.then_free(ops.elementwise("add", difference), difference)
-    index = tape(ops.copy("_to_copy", shifted, itemsize=ops.INDEX_BYTES))
-    gathered = tape(ops.gather("index", resized, index, (side, side, d)))
-    tape.free(*coordinates, shifted, index, resized)
-    return gathered
-
-
 def _neck(tape: Tape, spec: Spec, engine: EngineSpec, view: View, side: int, x: Tensor) -> Tensor:
     """1x1 and 3x3 convolutions with norms, then two stride-2 convolutions down to one query per 64 px."""
     half = -(-side // 2)
     first, second = spec.downsample_widths
     neck = spec.neck_width
-    norm = _norm_elementwise if engine.elementwise_neck_norm else _norm_fused
+    norm = norms.layer_norm_2d_elementwise if engine.elementwise_neck_norm else norms.layer_norm_2d
     with tape.module("sam.neck"):
         narrow = tape(ops.convolution(x.view(view.images, spec.width, side, side), tape.weight(neck, spec.width, 1, 1), None, side))
         normed = norm(tape, narrow, neck)
@@ -283,26 +222,3 @@ def _neck(tape: Tape, spec: Spec, engine: EngineSpec, view: View, side: int, x: 
         return tape.then_free(ops.convolution(smaller, tape.weight(second, first, 3, 3), None, -(-half // 2)), normed, smaller)
 
 
-def _norm_fused(tape: Tape, x: Tensor, width: int) -> Tensor:
-    """LayerNorm over the channels of a map [images, width, side, side]; frees x."""
-    images, _, side, _ = x.shape
-    out = tape(ops.layer_norm(x.view(images, side, side, width), tape.weight(width), tape.weight(width)), keep=1)
-    tape.free(x)
-    return out.view(*x.shape)
-
-
-def _norm_elementwise(tape: Tape, x: Tensor, width: int) -> Tensor:
-    """The same norm as the vendor's code spells it out (LayerNorm2d); frees x."""
-    images, _, side, _ = x.shape
-    per_pixel = (images, 1, side, side)
-    weight, bias = tape.weight(width), tape.weight(width)
-    mean = tape(ops.reduction("mean", x, per_pixel))
-    squares = tape(ops.elementwise("sub", x, mean))
-    squares = tape.then_free(ops.elementwise("pow", squares), squares)
-    variance = tape.then_free(ops.reduction("mean", squares, per_pixel), squares)
-    centred = tape(ops.elementwise("sub", x, mean))
-    shifted = tape(ops.elementwise("add", variance))
-    deviation = tape.then_free(ops.elementwise("sqrt", shifted), shifted)
-    normed = tape.then_free(ops.elementwise("div", centred, deviation), centred, deviation, x)
-    scaled = tape.then_free(ops.elementwise("mul", weight, normed, shape=x.shape), normed)
-    return tape.then_free(ops.elementwise("add", scaled, bias), scaled, mean, variance)

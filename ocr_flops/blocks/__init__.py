@@ -1,0 +1,1 @@
+"""Parts that towers are made of: attention cores, masks, positions, norms, experts."""

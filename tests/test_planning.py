@@ -1,0 +1,82 @@
+"""Inverse questions, each checked by asking forwards again."""
+import pytest
+
+import ocr_flops as of
+from ocr_flops import planning
+
+
+@pytest.fixture(scope="module")
+def page(model):
+    return of.estimate(model, of.Workload.from_grid(2, 3, output_tokens=200, batch_size=4), "sdpa")
+
+
+def total(model, **workload):
+    return of.estimate(model, of.Workload.from_grid(**{"columns": 2, "rows": 3, "output_tokens": 200, "batch_size": 4} | workload),
+                       "sdpa").footprint.total_bytes
+
+
+def test_largest_batch_fits_and_the_next_does_not(model, page):
+    batch = planning.largest_batch(page, 40e9)
+    assert total(model, batch_size=batch) <= 40e9 < total(model, batch_size=batch + 1)
+
+
+def test_largest_context_fits_and_the_next_does_not(model, page):
+    context = planning.largest_context(page, 40e9)
+    prompt = context - page.workload.image_tokens
+    assert total(model, prompt_tokens=prompt) <= 40e9 < total(model, prompt_tokens=prompt + 1)
+
+
+def test_largest_grid_fits_and_larger_squares_do_not(model, page):
+    columns, rows = planning.largest_grid(page, 40e9)
+    assert total(model, columns=columns, rows=rows) <= 40e9
+    larger = [grid for grid in planning.square_grids(400) if grid[0] * grid[1] > columns * rows]
+    assert all(total(model, columns=wide, rows=high) > 40e9 for wide, high in larger)
+
+
+def test_nothing_fits(page):
+    assert planning.largest_batch(page, 1e9) == 0
+    assert planning.largest_context(page, 1e9) == 0
+    assert planning.largest_grid(page, 1e9) is None
+
+
+def test_required_rates_are_work_over_target(page):
+    ttft, tpot = planning.required(page, ttft_seconds=0.1, tpot_seconds=0.02)
+    numbers = page.stage_numbers
+    assert ttft.matrix_flops_per_second == (numbers["vision"]["tensor_flops"] + numbers["prefill"]["tensor_flops"]) / 0.1
+    assert ttft.bytes_per_second == (numbers["vision"]["io_bytes"] + numbers["prefill"]["io_bytes"]) / 0.1
+    assert tpot.bytes_per_second == pytest.approx(numbers["decode"]["io_bytes"] / 200 / 0.02)
+    assert tpot.matrix_flops_per_second == pytest.approx(numbers["decode"]["tensor_flops"] / 200 / 0.02)
+
+
+@pytest.mark.parametrize("targets", [{"ttft_seconds": 0}, {"tpot_seconds": -1.0}, {"ttft_seconds": float("nan")}, {"ttft_seconds": True}])
+def test_a_target_must_be_positive(page, targets):
+    with pytest.raises(of.SpecError, match="is not a positive number"):
+        planning.required(page, **targets)
+
+
+def test_a_tpot_target_needs_output(model):
+    with pytest.raises(of.SpecError, match="output_tokens"):
+        planning.required(of.estimate(model, of.Workload.from_grid(1, 1, output_tokens=0)), tpot_seconds=0.1)
+
+
+def test_square_grids():
+    grids = planning.square_grids(1000)
+    assert [columns * rows for columns, rows in grids] == list(range(2, 1001))
+    assert grids[:5] == [(1, 2), (1, 3), (2, 2), (1, 5), (2, 3)]
+    assert dict((columns * rows, (columns, rows)) for columns, rows in grids)[36] == (6, 6)
+
+
+def test_devices_meet_targets_or_say_that_they_do_not(page):
+    devices = [of.load_hardware(name) for name in ("h200", "l4", "t4")]
+    table = planning.devices(page, devices, ttft_seconds=0.06, tpot_seconds=0.05, price_per_hour=2.0)
+    rows = {row["hardware"]: row for row in table.iter_rows(named=True)}
+    assert table["hardware"][0] == "h200" and rows["h200"]["meets_target"]
+    assert not rows["l4"]["meets_target"] and rows["l4"]["ttft_seconds"] > 0.06
+    assert rows["t4"]["ttft_seconds"] is None and not rows["t4"]["meets_target"]  # no bf16 matrix units
+    assert rows["h200"]["cost_per_1000_pages"] == pytest.approx(2.0 * 1000 / rows["h200"]["pages_per_second"] / 3600)
+
+
+def test_a_device_too_small_is_not_recommended(model):
+    estimate = of.estimate(model, of.Workload.from_grid(3, 3, batch_size=64), "eager")
+    row = planning.devices(estimate, [of.load_hardware("l4")]).row(0, named=True)
+    assert not row["fits"] and not row["meets_target"]

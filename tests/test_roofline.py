@@ -1,0 +1,100 @@
+"""Seconds: operator by operator, exact over decode steps, and never below the bound."""
+import numpy as np
+import pytest
+
+import ocr_flops as of
+from ocr_flops.roofline import CEILINGS, seconds_by_ceiling
+
+
+@pytest.fixture(scope="module")
+def h200():
+    return of.load_hardware("h200")
+
+
+def operator_seconds(program, monomial, hardware, dtype):
+    """The definition, operator by operator, in plain Python."""
+    total = 0.0
+    for operation in program.operations:
+        flops, vector, moved = (sum(value * monomial(name) for name, value in operation.costs[cost].items())
+                                for cost in ("tensor_flops", "vector_flops", "io_bytes"))
+        peak = hardware.matrix_peak("fp32" if operation.matrix_itemsize == 4 else dtype)
+        total += max(flops / peak, vector / hardware.vector_fp32_flops_per_second, moved / hardware.memory_bandwidth_bytes_per_second)
+    return total
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa", "flash"])
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_roofline_is_the_sum_over_operators_of_the_largest_ceiling(model, h200, attention, batch_size):
+    estimate = of.estimate(model, of.Workload.from_grid(2, 3, batch_size=batch_size, output_tokens=1), attention)
+    timing = estimate.on(h200)
+    for part, seconds in zip(estimate.parts(), timing.stages["roofline_seconds"], strict=True):
+        assert seconds == pytest.approx(operator_seconds(part.program, part.last, h200, "bf16"), rel=1e-9)
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("hardware", ["h200", "t4"])
+def test_decode_is_the_exact_sum_of_its_steps(model, attention, hardware):
+    device, dtype, batch = of.load_hardware(hardware), "fp16", 300  # a batch at which matrix and bandwidth lines cross
+    whole = of.estimate(model, of.Workload.from_grid(1, 2, output_tokens=40, batch_size=batch), attention, dtype=dtype).on(device).decode_seconds
+    single = sum(of.estimate(model, of.Workload.from_grid(1, 2, prompt_tokens=10 + step, output_tokens=1, batch_size=batch), attention,
+                             dtype=dtype).on(device).decode_seconds for step in range(40))
+    assert whole == pytest.approx(single, rel=1e-12)
+
+
+def test_last_token_takes_longest(model, h200):
+    timing = of.estimate(model, of.Workload.from_grid(3, 3, output_tokens=500), "sdpa").on(h200)
+    assert timing.last_tpot_seconds > timing.tpot_seconds
+    one = of.estimate(model, of.Workload.from_grid(3, 3, prompt_tokens=509, output_tokens=1), "sdpa").on(h200)
+    assert timing.last_tpot_seconds == pytest.approx(one.decode_seconds, rel=1e-9)
+
+
+@pytest.mark.parametrize("hardware", ["h200", "l4", "rtx_4090"])
+def test_bound_is_below_roofline_everywhere(model, hardware):
+    generator = np.random.default_rng(3)
+    columns = {name: generator.integers(1, most, 500) for name, most in (("columns", 12), ("rows", 12), ("batch_size", 65), ("output_tokens", 999))}
+    frame = of.sweep(model, of.Workload.from_grid(**columns), ["eager", "sdpa", "flash"], hardware=of.load_hardware(hardware))
+    assert (frame["bound_seconds"] <= frame["roofline_seconds"]).all()
+    assert (frame["bound_seconds"] > 0).all()
+
+
+def test_columns_equal_points(model, h200):
+    grids = [(1, 1), (2, 3), (9, 1), (10, 10)]
+    workloads = [of.Workload.from_grid(columns, rows, batch_size=batch, output_tokens=33) for columns, rows in grids for batch in (1, 5)]
+    frame = of.sweep(model, workloads, "eager", hardware=h200)
+    for i, workload in enumerate(workloads):
+        single = of.estimate(model, workload, "eager").on(h200).stages
+        chosen = frame[3 * i:3 * i + 3]
+        assert chosen["roofline_seconds"].to_list() == pytest.approx(single["roofline_seconds"].to_list(), rel=1e-9)
+        assert chosen["bound_seconds"].to_list() == pytest.approx(single["bound_seconds"].to_list(), rel=1e-9)
+        assert chosen["binding_ceiling"].to_list() == single["binding_ceiling"].to_list()
+
+
+def test_modules_add_up_to_stages(model, h200):
+    timing = of.estimate(model, of.Workload.from_grid(2, 2, batch_size=4), "eager").on(h200)
+    modules = timing.modules
+    by_stage = {stage: modules.filter(modules["stage"] == stage)["roofline_seconds"].sum() for stage in ("vision", "prefill", "decode")}
+    assert by_stage == pytest.approx(dict(zip(timing.stages["stage"], timing.stages["roofline_seconds"], strict=True)), rel=1e-9)
+    assert timing.ttft_seconds == pytest.approx(by_stage["vision"] + by_stage["prefill"])
+
+
+def test_launch_overhead_is_charged_for_every_operator(model, h200):
+    estimate = of.estimate(model, of.Workload.from_grid(1, 1, output_tokens=10), "sdpa")
+    slower = estimate.on(h200, launch_seconds=1e-3)
+    launches = sum(row["operators"] for stage, row in estimate.stage_numbers.items() if stage != "decode")
+    assert slower.ttft_seconds - estimate.on(h200).ttft_seconds == pytest.approx(launches * 1e-3)
+    assert slower.binding_ceilings["decode"] == "launch"
+
+
+def test_decode_of_a_page_is_bound_by_bandwidth_and_a_fast_memory_moves_that(model, h200):
+    estimate = of.estimate(model, of.Workload.from_grid(2, 3, batch_size=64), "flash")
+    assert estimate.on(h200).binding_ceilings["decode"] == "bandwidth"
+    faster = of.load_hardware("h200", ["hardware.memory_bandwidth_bytes_per_second=1e18"])
+    assert estimate.on(faster).binding_ceilings["decode"] != "bandwidth"
+
+
+def test_seconds_by_ceiling_sum_to_roofline(model, h200):
+    estimate = of.estimate(model, of.Workload.from_grid(2, 3), "eager")
+    part = estimate.parts()[0]
+    spent = seconds_by_ceiling(part, estimate.setup, h200)
+    assert spent.shape == (len(part.program.modules), len(CEILINGS), 1)
+    assert spent.sum() == pytest.approx(estimate.on(h200).stages["roofline_seconds"][0])
