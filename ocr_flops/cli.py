@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from ocr_flops.config import Run
     from ocr_flops.estimates import Estimate
+    from ocr_flops.timing import Timing
 
 FORMATS = ("table", "json", "csv")
 OVERRIDES = "Hydra overrides, for example: workload=gundam workload.columns=2 workload.rows=3 attention=eager engine=remote_code dtype=fp16"
@@ -80,29 +81,40 @@ def _estimate(options: argparse.Namespace) -> int:
     run = load_run(options.overrides)
     result = estimate(run.model, run.workload, run.attention, engine=run.engine, dtype=run.dtype, cache=run.cache,
                       prefill_logits=run.prefill_logits, stages=run.stages)
+    timing = None if run.hardware is None else result.on(run.hardware)
     if options.format == "json":
-        text = json.dumps(as_json(run, result), indent=1)
+        text = json.dumps(as_json(run, result, timing), indent=1)
     elif options.format == "csv":
-        text = result.modules.write_csv()
+        text = (timing or result).modules.write_csv()
     else:
-        text = _tables(run, result)
+        text = _tables(run, result, timing)
     _write(text, options, "estimate")
     return 0
 
 
-def as_json(run: Run, result: Estimate) -> dict[str, Any]:
-    """An estimate as one object: what was asked, the resolved workload, the footprint, and the rows of stages and modules."""
+def as_json(run: Run, result: Estimate, timing: Timing | None) -> dict[str, Any]:
+    """An estimate as one object: what was asked, the resolved workload, the footprint, the rows of stages and modules, and times."""
     workload = run.workload
     names = ("mode", "image_width_px", "image_height_px", "global_px", "tile_px", "columns", "rows", "tiles", "image_tokens", "prompt_tokens",
              "context_tokens", "output_tokens", "batch_size")
     return {
         "model": run.model.name, "engine": run.engine.name, "attention": run.attention.name, "dtype": run.dtype, "cache": run.cache,
         "prefill_logits": run.prefill_logits, "workload": {name: getattr(workload, name) for name in names},
-        "footprint": result.footprint._asdict(), "stages": result.stages.to_dicts(), "modules": result.modules.to_dicts(),
+        "footprint": result.footprint._asdict(), "stages": (timing or result).stages.to_dicts(),
+        "modules": (timing or result).modules.to_dicts(), **(_times(timing) if timing else {}),
     }
 
 
-def _tables(run: Run, result: Estimate) -> str:
+def _times(timing: Timing) -> dict[str, Any]:
+    """The headline figures of a run on a device."""
+    return {
+        "hardware": timing.hardware.name, "fits": bool(timing.fits), "ttft_seconds": timing.ttft_seconds, "tpot_seconds": timing.tpot_seconds,
+        "last_tpot_seconds": timing.last_tpot_seconds, "bound_ttft_seconds": timing.bound_ttft_seconds,
+        "tokens_per_second": timing.tokens_per_second, "pages_per_second": timing.pages_per_second,
+    }
+
+
+def _tables(run: Run, result: Estimate, timing: Timing | None) -> str:
     """Stages and modules for a terminal, in readable units."""
     import polars as pl
 
@@ -115,16 +127,34 @@ def _tables(run: Run, result: Estimate) -> str:
         f"memory: weights {_si(footprint.weight_bytes)}B + KV cache {_si(footprint.kv_cache_bytes)}B + activations "
         f"{_si(footprint.peak_activation_bytes)}B = {_si(footprint.total_bytes)}B",
     ]
-    shown = ["tensor_flops", "vector_flops", "torch_flops", "io_bytes", "peak_activation_bytes", "weight_bytes", "kv_cache_bytes"]
-    with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=200, tbl_hide_column_data_types=True, tbl_hide_dataframe_shape=True,
-                   tbl_cell_alignment="RIGHT", tbl_formatting="UTF8_HORIZONTAL_ONLY"):
-        tables = [str(frame.select(*keys, *(pl.col(name).map_elements(_si, pl.String) for name in shown), pl.col("arithmetic_intensity").round(2)))
-                  for frame, keys in ((result.stages, ["stage"]), (result.modules, ["stage", "module"]))]
+    if timing is not None:
+        times = _times(timing)
+        head.append(f"{timing.hardware.label}, roofline: TTFT {_si(times['ttft_seconds'])}s (no implementation below "
+                    f"{_si(times['bound_ttft_seconds'])}s), {_per_token(times)}{_si(times['pages_per_second'])}pages/s, "
+                    f"{'fits' if times['fits'] else 'does NOT fit'} in {_si(timing.hardware.memory_bytes)}B")
+    seconds = ["roofline_seconds", "bound_seconds"] if timing else []
+    shown = ["tensor_flops", "vector_flops", "torch_flops", "io_bytes", "peak_activation_bytes", "weight_bytes", "kv_cache_bytes", *seconds]
+    with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=400, fmt_str_lengths=40, tbl_hide_column_data_types=True, tbl_hide_dataframe_shape=True,
+                   tbl_cell_alignment="RIGHT", tbl_formatting="UTF8_FULL_CONDENSED"):
+        tables = [str(frame.select(*keys, *(pl.col(name).map_elements(_si, pl.String) for name in shown), pl.col("arithmetic_intensity").round(2),
+                                   *(["binding_ceiling"] if timing else [])))
+                  for frame, keys in (((timing or result).stages, ["stage"]), ((timing or result).modules, ["stage", "module"]))]
     return "\n".join([*head, *tables])
+
+
+def _per_token(times: dict[str, Any]) -> str:
+    tpot = times["tpot_seconds"]
+    return "" if tpot is None else f"TPOT {_si(tpot)}s, {_si(times['tokens_per_second'])}tokens/s, "
 
 
 def _si(value: float) -> str:
     """A number with an SI prefix and four significant digits."""
+    if 0 < abs(value) < 1:
+        for prefix in ("m", "µ", "n"):
+            value *= 1000
+            if abs(value) >= 1:
+                break
+        return f"{value:.4g} {prefix}"
     for prefix in ("", "k", "M", "G", "T", "P"):
         if abs(value) < 1000:
             return f"{value:.4g} {prefix}"

@@ -146,8 +146,8 @@ def report(frame: pl.DataFrame) -> str:
     points = frame.select("kind", "attention", "prefill_logits", "dtype", "global_px", "tile_px", "columns", "rows", "batch_size").unique().height
     table = (frame.group_by("kind", "stage", "module", "column", maintain_order=True)
              .agg(pl.len().alias("points"), pl.col("measured").sum(), pl.col("analytic").sum(), pl.col("difference").abs().max().alias("largest difference")))
-    with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=160, tbl_hide_column_data_types=True, tbl_hide_dataframe_shape=True, fmt_str_lengths=40,
-                   tbl_formatting="UTF8_HORIZONTAL_ONLY"):
+    with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=400, tbl_hide_column_data_types=True, tbl_hide_dataframe_shape=True, fmt_str_lengths=40,
+                   tbl_formatting="UTF8_FULL_CONDENSED"):
         lines = [str(table)]
     for row in wrong.iter_rows(named=True):
         lines.append(f"differs: {row['stage']} {row['module']} {row['column']}: measured {row['measured']}, analytic {row['analytic']} ({row['kind']}, "

@@ -183,15 +183,20 @@ def _attention(tape: Tape, spec: Spec, engine: EngineSpec, mode: str, grid: posi
         scaled = tape(ops.elementwise("mul", query))
         scores = tape.then_free(ops.matmul(scaled, key.view(grid.batch, heads, d, n)), scaled)
     sides, relative = positions.side_biases(tape, engine, grid, query, tables)
+    local: list[Tensor] = [projected] if qkv is projected else [projected, qkv]  # what lives until this function of the engine's returns
     kept: tuple[Tensor, ...] = ()
-    bias = None
+    if not engine.copies_bias:  # the vendor's code makes both factors contiguous instead of their sum, and keeps them
+        tape.free(*relative)
+        sides, relative = tuple(tape.then_free(ops.copy("clone", side), side) for side in sides), ()
+    local += (*sides, *relative) if mode == "flash" else () if engine.copies_bias else sides
     if mode == "flash":
         out = tape(ops.fused_attention(query, key, value, side_biases=sides, statistics=attention.philox()), keep=1)
-        tape.free(*sides, *relative)
     else:
-        bias = tape.then_free(ops.elementwise("add", *sides, shape=(grid.batch, heads, n, n)), *sides, *relative)
+        bias = tape(ops.elementwise("add", *sides, shape=(grid.batch, heads, n, n)))
+        tape.free(*(sides if engine.copies_bias else ()), *relative)
         if engine.copies_bias:
             bias = tape.then_free(ops.copy("clone", bias), bias)
+        local.append(bias)
         if mode == "eager":
             biased = tape.then_free(ops.elementwise("add", scores, bias), scores)
             product, probabilities = attention.eager_scores_to_output(tape, biased, value, copies_value=False)
@@ -200,7 +205,7 @@ def _attention(tape: Tape, spec: Spec, engine: EngineSpec, mode: str, grid: posi
         else:
             out = attention.memory_efficient(tape, query, key, value, bias)
     attended = tape.then_free(ops.linear(out.view(*x.shape), tape.weight(spec.width, spec.width), tape.weight(spec.width)), out)
-    tape.free(projected, *([bias] if bias is not None else []), *([qkv] if qkv is not projected else []))
+    tape.free(*local)
     return attended, kept
 
 
