@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from ocr_flops.estimates import Estimate
     from ocr_flops.timing import Timing
 
+PREFIXES = {-3: "n", -2: "µ", -1: "m", 0: "", 1: "k", 2: "M", 3: "G", 4: "T", 5: "P", 6: "E"}
 FORMATS = ("table", "json", "csv")
 OVERRIDES = "Hydra overrides, for example: workload=gundam workload.columns=2 workload.rows=3 attention=eager engine=remote_code dtype=fp16"
 
@@ -57,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--quick", action="store_true", help="a handful of points instead of all grids and modes")
     verify.add_argument("--kind", choices=("count", "trace"), help="only FLOPs as torch counts them, or only traces; both by default")
     verify.add_argument("--device", default="meta", choices=("auto", "meta", "cpu", "cuda"), help="where the real model runs (default %(default)s)")
+    verify.add_argument("--record", action="store_true", help="keep the summary as the evidence that the app shows")
     _output(verify)
     verify.set_defaults(run=_verify)
     return parser
@@ -149,17 +152,8 @@ def _per_token(times: dict[str, Any]) -> str:
 
 def _si(value: float) -> str:
     """A number with an SI prefix and four significant digits."""
-    if 0 < abs(value) < 1:
-        for prefix in ("m", "µ", "n"):
-            value *= 1000
-            if abs(value) >= 1:
-                break
-        return f"{value:.4g} {prefix}"
-    for prefix in ("", "k", "M", "G", "T", "P"):
-        if abs(value) < 1000:
-            return f"{value:.4g} {prefix}"
-        value /= 1000
-    return f"{value:.4g} E"
+    power = 0 if not value else max(-3, min(6, math.floor(math.log10(abs(value)) / 3)))
+    return f"{value / 1000**power:.4g} {PREFIXES[power]}"
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -185,6 +179,8 @@ def _verify(options: argparse.Namespace) -> int:
         frames.append(compared.select(*(pl.lit(value).alias(name) for name, value in conditions.items()), pl.all()))
     progress("\n" if on_terminal else "")
     frame = pl.concat(frames)
+    if options.record:
+        verify.record(frame, message["ran"])
     wrong = frame.filter(pl.col("difference") != 0)
     if options.format == "json":
         text = json.dumps({"compared": frame.height, "differences": wrong.height, "rows": frame.to_dicts()})

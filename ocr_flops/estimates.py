@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ocr_flops.parts import COLUMNS, Part, parts
-from ocr_flops.program import greatest
+from ocr_flops.program import evaluate, greatest
 from ocr_flops.setup import Setup
 from ocr_flops.specs import STAGES, AttentionSpec, EngineSpec, ModelSpec, SpecError, one_of
 from ocr_flops.workload import Column, Workload
@@ -33,6 +33,14 @@ class Footprint(NamedTuple):
     kv_cache_bytes: Column
     peak_activation_bytes: Column
     total_bytes: Column
+
+
+class Peak(NamedTuple):
+    """The largest sum of live activations in a stage, and the operator that had just run."""
+
+    live_bytes: int
+    module: str
+    operator: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +128,16 @@ class Estimate:
                 too_large = value > LIMIT
                 if np.any(too_large):
                     raise SpecError(f"{column} of {module or stage} exceeds 2^62; lower the grid, the tokens or the batch size")
+
+    @property
+    def peaks(self) -> dict[str, Peak]:
+        """For one point: where in each stage the most activations are alive."""
+        found = {}
+        for part in self.parts():
+            live = [(evaluate(operation.live, part.last), operation) for operation in part.program.operations]
+            most, where = max(live, key=lambda pair: pair[0])
+            found[part.stage] = Peak(most, where.module, where.name)
+        return found
 
     @property
     def footprint(self) -> Footprint:

@@ -62,17 +62,8 @@ def _compile(program: Program, hardware: HardwareSpec, dtype: str, launch_second
     column = {monomial: i for i, monomial in enumerate(monomials)}
     settled = np.zeros((len(program.modules), len(CEILINGS), len(monomials)))
     merged: dict[tuple, np.ndarray] = {}
-    vector_peak = hardware.vector_fp32_flops_per_second
-    for operation in program.operations:
-        owner = program.modules.index(operation.module)
-        costs = operation.costs
-        matrix_dtype = "fp32" if operation.matrix_itemsize == 4 else dtype
-        matrix_peak = hardware.matrix_peak(matrix_dtype) if costs["tensor_flops"] else 1.0
-        lines = (
-            _scaled(costs["tensor_flops"], 1 / matrix_peak),
-            _scaled(costs["vector_flops"], 1 / vector_peak) if vector_peak else {},
-            _scaled(costs["io_bytes"], 1 / hardware.memory_bandwidth_bytes_per_second),
-        )
+    for operation, lines in zip(program.operations, operator_lines(program, hardware, dtype), strict=True):
+        owner, costs = program.modules.index(operation.module), operation.costs
         for monomial, launches in costs["operators"].items():
             settled[owner, CEILINGS.index("launch"), column[monomial]] += launches * launch_seconds
         winner = next((i for i, line in enumerate(lines) if all(dominates(line, other) for other in lines)), None)
@@ -94,6 +85,21 @@ def _compile(program: Program, hardware: HardwareSpec, dtype: str, launch_second
 
 def _scaled(terms: dict[Monomial, int], factor: float) -> Line:
     return {monomial: value * factor for monomial, value in terms.items()}
+
+
+def operator_lines(program: Program, hardware: HardwareSpec, dtype: str) -> list[tuple[Line, Line, Line]]:
+    """Seconds of every operator under the matrix, vector and bandwidth ceilings, as polynomials."""
+    vector_peak = hardware.vector_fp32_flops_per_second
+    lines = []
+    for operation in program.operations:
+        costs = operation.costs
+        matrix_peak = hardware.matrix_peak("fp32" if operation.matrix_itemsize == 4 else dtype) if costs["tensor_flops"] else 1.0
+        lines.append((
+            _scaled(costs["tensor_flops"], 1 / matrix_peak),
+            _scaled(costs["vector_flops"], 1 / vector_peak) if vector_peak else {},
+            _scaled(costs["io_bytes"], 1 / hardware.memory_bandwidth_bytes_per_second),
+        ))
+    return lines
 
 
 def seconds_by_ceiling(part: Part, setup: Setup, hardware: HardwareSpec, launch_seconds: float = 0.0, by_module: bool = True) -> np.ndarray:

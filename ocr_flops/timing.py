@@ -9,7 +9,8 @@ import numpy as np
 
 from ocr_flops.estimates import Estimate, Key
 from ocr_flops.parts import COLUMNS
-from ocr_flops.roofline import CEILINGS, time_columns
+from ocr_flops.program import evaluate
+from ocr_flops.roofline import CEILINGS, operator_lines, time_columns
 from ocr_flops.workload import Column
 
 if TYPE_CHECKING:
@@ -119,6 +120,30 @@ class Timing:
     def modules(self) -> pl.DataFrame:
         """The estimate's modules with time columns."""
         return self.frame("module")
+
+    @cached_property
+    def operators(self) -> pl.DataFrame:
+        """For one point: a row per stage, module and operator name, with its work, traffic, intensity and roofline seconds.
+
+        Decode's operators are taken at the mean context and multiplied by the steps.
+        """
+        import polars as pl
+
+        rows = []
+        for part in self.estimate.parts():
+            lines = operator_lines(part.program, self.hardware, self.estimate.setup.dtype)
+            steps = 1 if part.steps is None else part.steps
+            for operation, ceilings in zip(part.program.operations, lines, strict=True):
+                seconds = [evaluate(line, part.summed) for line in ceilings] if steps else [0.0]
+                costs = {name: evaluate(operation.costs[name], part.summed) for name in ("tensor_flops", "vector_flops", "io_bytes", "operators")}
+                spent = float(max(seconds)) + costs["operators"] * self.launch_seconds
+                rows.append({"stage": part.stage, "module": operation.module, "operator": operation.name, **costs, "roofline_seconds": spent,
+                             "binding_ceiling": CEILINGS[int(np.argmax(seconds))]})
+        total = pl.col("tensor_flops") + pl.col("vector_flops")
+        grouped = pl.DataFrame(rows).group_by("stage", "module", "operator", "binding_ceiling", maintain_order=True).agg(pl.all().sum())
+        return grouped.filter(pl.col("operators") > 0).with_columns(
+            total_flops=total, arithmetic_intensity=pl.when(pl.col("io_bytes") > 0).then(total / pl.col("io_bytes")),
+            share=pl.col("roofline_seconds") / pl.col("roofline_seconds").sum())
 
     def frame(self, level: str = "stage", columns: Sequence[str] = COLUMNS) -> pl.DataFrame:
         """The estimate's frame of a level with the device's name and time columns.

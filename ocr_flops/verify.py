@@ -4,11 +4,15 @@ A measured point is compared with the analytic value of the engine, attention, p
 """
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
+from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ocr_flops import __version__
 from ocr_flops.estimates import Estimate, estimate
 from ocr_flops.measure.client import Worker
 from ocr_flops.measure.protocol import Request
@@ -23,6 +27,7 @@ POINT_FIELDS = ("global_px", "tile_px", "columns", "rows", "prompt_tokens", "out
 TRACED = ("tensor_flops", "vector_flops", "weight_io_bytes", "activation_io_bytes", "kv_io_bytes", "operators", "peak_activation_bytes")
 EXPERTS = "decoder.routed_experts"
 ALL = "total"
+RECORD = Path(__file__).parent / "verification.json"
 Message = dict[str, Any]
 
 
@@ -94,7 +99,7 @@ def compare_trace(model: ModelSpec, message: Message) -> pl.DataFrame:
     The experts of a grouped matrix product are charged as hit on both sides: the trace hands the kernel all of them, so what it was
     handed is replaced by the experts hit (those the router picked, or the expected number where there is no data to route by).
 
-    Columns: stage, module, column, traced, analytic, difference (integers), relative (of the stage's traced total for bytes).
+    Columns: stage, module, column, traced, analytic, difference (integers).
     """
     import polars as pl
 
@@ -109,10 +114,8 @@ def compare_trace(model: ModelSpec, message: Message) -> pl.DataFrame:
                 traced["weight_io_bytes"] += charged - seen["experts"]["handed_bytes"]
             for column in TRACED:
                 wanted = of_stage.get(module, {}).get(column, 0)
-                difference = traced[column] - wanted
-                rows.append((stage, module, column, traced[column], wanted, difference, difference / wanted if wanted else float(difference != 0)))
-    schema = {"stage": pl.String, "module": pl.String, "column": pl.String, "traced": pl.Int64, "analytic": pl.Int64,
-              "difference": pl.Int64, "relative": pl.Float64}
+                rows.append((stage, module, column, traced[column], wanted, traced[column] - wanted))
+    schema = {"stage": pl.String, "module": pl.String, "column": pl.String, "traced": pl.Int64, "analytic": pl.Int64, "difference": pl.Int64}
     return pl.DataFrame(rows, schema, orient="row")
 
 
@@ -124,7 +127,7 @@ def differences(model: ModelSpec, message: Message) -> pl.DataFrame:
     import polars as pl
 
     if message["ran"]["kind"] == "trace":
-        return compare_trace(model, message).rename({"traced": "measured"}).drop("relative")
+        return compare_trace(model, message).rename({"traced": "measured"})
     counted = compare(model, message).filter(pl.col("module") != ALL)
     parameters = sum(analytic(model, message).setup.parameters.values())
     schema = ["stage", "module", "column", "measured", "analytic", "difference"]
@@ -134,27 +137,54 @@ def differences(model: ModelSpec, message: Message) -> pl.DataFrame:
                                             pl.col("counted_flops").alias("measured"), pl.col("analytic_flops").alias("analytic"), "difference")])
 
 
-def report(frame: pl.DataFrame) -> str:
-    """A table of what was compared, one line per difference that says where, and the verdict.
+def summary(frame: pl.DataFrame) -> pl.DataFrame:
+    """Per kind, attention mode, stage, module and column: points compared, both totals, and the largest difference at any point.
 
     Args:
         frame: rows of `differences` with the conditions of each point before them.
     """
     import polars as pl
 
+    keys = ("kind", "attention", "stage", "module", "column")
+    return frame.group_by(keys, maintain_order=True).agg(
+        pl.len().alias("points"), pl.col("measured").sum(), pl.col("analytic").sum(),
+        pl.col("difference").abs().max().alias("largest_difference"))
+
+
+def report(frame: pl.DataFrame) -> str:
+    """A table of what was compared, one line per difference that says where, and the verdict (argument as in `summary`)."""
+    import polars as pl
+
     wrong = frame.filter(pl.col("difference") != 0)
-    points = frame.select("kind", "attention", "prefill_logits", "dtype", "global_px", "tile_px", "columns", "rows", "batch_size").unique().height
-    table = (frame.group_by("kind", "stage", "module", "column", maintain_order=True)
-             .agg(pl.len().alias("points"), pl.col("measured").sum(), pl.col("analytic").sum(), pl.col("difference").abs().max().alias("largest difference")))
-    with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=400, tbl_hide_column_data_types=True, tbl_hide_dataframe_shape=True, fmt_str_lengths=40,
-                   tbl_formatting="UTF8_FULL_CONDENSED"):
-        lines = [str(table)]
+    conditions = ("kind", "attention", "prefill_logits", "dtype", "global_px", "tile_px", "columns", "rows", "batch_size")
+    with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=400, tbl_hide_column_data_types=True, tbl_hide_dataframe_shape=True,
+                   fmt_str_lengths=40, tbl_formatting="UTF8_FULL_CONDENSED"):
+        lines = [str(summary(frame))]
     for row in wrong.iter_rows(named=True):
-        lines.append(f"differs: {row['stage']} {row['module']} {row['column']}: measured {row['measured']}, analytic {row['analytic']} ({row['kind']}, "
-                     f"{row['attention']}, {row['prefill_logits']} logits, {row['dtype']}, view {row['global_px']} px, tile {row['tile_px']} px, "
-                     f"grid {row['columns']} x {row['rows']}, batch {row['batch_size']})")
+        point = ", ".join(f"{name} {row[name]}" for name in conditions)
+        lines.append(f"differs: {row['stage']} {row['module']} {row['column']}: measured {row['measured']}, analytic {row['analytic']} ({point})")
     verdict = "all equal, as integers" if not wrong.height else f"{wrong.height} differ"
-    return "\n".join([*lines, f"{frame.height} numbers at {points} points: {verdict}"])
+    return "\n".join([*lines, f"{frame.height} numbers at {frame.select(conditions).unique().height} points: {verdict}"])
+
+
+def record(frame: pl.DataFrame, ran: dict[str, Any], path: Path = RECORD) -> None:
+    """Writes a verification's summary, with the versions that ran, as the evidence that the package ships.
+
+    Args:
+        frame: as in `summary`.
+        ran: of any result: versions and device.
+        path: where to; written whole or not at all.
+    """
+    versions = {name: ran[name] for name in ("torch", "transformers", "device", "weights")} | {"ocr_flops": __version__}
+    data = {"versions": versions, "date": date.today().isoformat(), "numbers": frame.height, "rows": summary(frame).to_dicts()}
+    partial = path.with_suffix(".part")
+    partial.write_text(json.dumps(data, indent=0) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def recorded(path: Path = RECORD) -> dict[str, Any]:
+    """The verification this version was released with: versions, date, how many numbers were compared, and the rows of `summary`."""
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 class Case(NamedTuple):

@@ -54,11 +54,24 @@ class Session:
                 views = inputs.views(point, self.towers["sam"]["channels"], self.dtype, self.device, self.image)
                 held = [value for value in views.values() if isinstance(value, torch.Tensor)]
                 encode = self.model.model.get_image_features
-                with self.observe(self, found, "vision", held):
+                with self._watched(found, "vision", held):
                     features = encode(**views, return_dict=True).pooler_output
             if "prefill" in self.stages or "decode" in self.stages:
                 self._language(point, features, found, progress)
         return found
+
+    @contextlib.contextmanager
+    def _watched(self, found: dict[str, Stage], stage: str, held: list[torch.Tensor], cache: DynamicCache | None = None) -> Iterator[None]:
+        """Observes a stage; on CUDA also records what the allocator peaked at, weights and cache included."""
+        on_cuda = self.device == "cuda"
+        if on_cuda:
+            torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats()
+        with self.observe(self, found, stage, held, cache):
+            yield
+        if on_cuda and stage in found:
+            torch.cuda.synchronize()
+            found[stage]["max_memory_allocated"] = torch.cuda.max_memory_allocated()
 
     def _language(self, point: Point, features: list[torch.Tensor] | None, found: dict[str, Stage], progress: Progress) -> None:
         width = self.towers["projector"]["output_width"]
@@ -68,7 +81,7 @@ class Session:
         cache = DynamicCache(config=self.model.config.text_config)
         progress("prefill")
         wanted = found if "prefill" in self.stages else {}
-        with self.observe(self, wanted, "prefill", [*features, ids], cache):
+        with self._watched(wanted, "prefill", [*features, ids], cache):
             encoded = {"image": BaseModelOutputWithPooling(pooler_output=features)}
             self.model(input_ids=ids, mm_encoder_outputs=encoded, past_key_values=cache, use_cache=True, logits_to_keep=self.keep)
         del features, encoded
@@ -77,7 +90,7 @@ class Session:
             progress(f"decode step {step + 1}")
             token = torch.full((point.batch_size, 1), 3, device=self.device)
             once: dict[str, Stage] = {}
-            with self.observe(self, once, "decode", [token], cache):
+            with self._watched(once, "decode", [token], cache):
                 self.model(input_ids=token, past_key_values=cache, use_cache=True, logits_to_keep=1)
             steps.append(once["decode"])
         if "decode" in self.stages:
@@ -90,6 +103,8 @@ def _summed(steps: list[Stage]) -> Stage:
                     "missed": sorted({name for step in steps for name in step["missed"]})}
     for name in ("modules", "operators"):
         total[name] = dict(sum((Counter(step[name]) for step in steps), Counter()))
+    if steps and "max_memory_allocated" in steps[0]:
+        total["max_memory_allocated"] = max(step["max_memory_allocated"] for step in steps)
     if steps and "trace" in steps[0]:
         table: dict[str, dict[str, int]] = {}
         for step in steps:
