@@ -4,12 +4,14 @@ The dimensions of a tower live beside its operators, in `towers/<name>.py` (clas
 """
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from math import isfinite
 from typing import Any
 
 STAGES = ("vision", "prefill", "decode")
 ATTENTION_MODES = ("eager", "sdpa", "flash")
 DTYPE_BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
+MATRIX_DTYPES = (*DTYPE_BYTES, "tf32")
 CACHES = ("dynamic", "static")
 PREFILL_LOGITS = ("all", "last")
 
@@ -148,11 +150,92 @@ class AttentionSpec:
     decoder: str | None = None
 
     def __post_init__(self) -> None:
-        for field in fields(self)[1:]:
-            mode = getattr(self, field.name)
+        for tower in fields(self)[1:]:
+            mode = getattr(self, tower.name)
             if mode is not None:
-                one_of(f"attention.{field.name}", mode, ATTENTION_MODES)
+                one_of(f"attention.{tower.name}", mode, ATTENTION_MODES)
 
     def resolved(self, engine: EngineSpec) -> AttentionSpec:
         """The same choice with the engine's own mode wherever this one leaves it open."""
         return AttentionSpec(self.name, self.sam or engine.sam, self.clip or engine.clip, self.decoder or engine.decoder)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where figures of a device were read.
+
+    Args:
+        figures: the figures' keys, as "memory_bytes" or "matrix_flops_per_second.bf16".
+        document, locator, link: the document, the place in it (table, column, row), and its address.
+        marking: what is printed there, how it is marked (dense, or with sparsity), and what was done with it (halved; the lower taken).
+        kind: "vendor" for the maker's own document, "secondary" for a third party's.
+    """
+
+    figures: tuple[str, ...]
+    document: str
+    link: str
+    locator: str
+    marking: str
+    kind: str
+
+    def __post_init__(self) -> None:
+        one_of("sources.kind", self.kind, ("vendor", "secondary"))
+
+
+@dataclass(frozen=True)
+class HardwareSpec:
+    """A device's peak rates as its maker publishes them, dense (without sparsity), and its memory.
+
+    Args:
+        name: the config's name, "h200".
+        label: the name shown to people.
+        vendor: the maker.
+        segment: "data-centre", "workstation" or "desktop".
+        matrix_flops_per_second: pairs of a dtype ("bf16", "fp16", "tf32", "fp32") and the matrix units' peak, accumulating in fp32.
+        vector_fp32_flops_per_second: peak of the vector units in fp32; None where no source gives it: there is then no vector ceiling.
+        memory_bandwidth_bytes_per_second: peak rate of the device's memory.
+        memory_bytes: its size, decimal as printed: 80 GB is 80e9.
+        sources: where each figure was read. They speak of the config's figures, also where an override has changed one, and take no part
+            in comparisons.
+    """
+
+    name: str
+    label: str
+    vendor: str
+    segment: str
+    matrix_flops_per_second: tuple[tuple[str, float], ...]
+    vector_fp32_flops_per_second: float | None
+    memory_bandwidth_bytes_per_second: float
+    memory_bytes: float
+    sources: tuple[Source, ...] = field(default=(), compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        figures = {f"matrix_flops_per_second.{dtype}": peak for dtype, peak in self.matrix_flops_per_second}
+        for dtype, _ in self.matrix_flops_per_second:
+            one_of("hardware.matrix_flops_per_second", dtype, MATRIX_DTYPES)
+        if not figures and self.vector_fp32_flops_per_second is None:
+            raise SpecError("hardware.matrix_flops_per_second: empty; a device needs at least one peak rate")
+        figures |= {name: getattr(self, name) for name in ("memory_bandwidth_bytes_per_second", "memory_bytes")}
+        if self.vector_fp32_flops_per_second is not None:
+            figures["vector_fp32_flops_per_second"] = self.vector_fp32_flops_per_second
+        for name, value in figures.items():
+            if not (isfinite(value) and value > 0):
+                raise SpecError(f"hardware.{name}: {value!r} is not a number above 0")
+
+    def matrix_peak(self, dtype: str) -> float:
+        """Peak FLOPs a second of matrix products in a dtype.
+
+        Args:
+            dtype: "bf16", "fp16", "tf32" or "fp32". Products in fp32 run on the matrix units where these take fp32, else on the vector
+                units: PyTorch uses TF32 for them only when asked to.
+
+        Raises:
+            SpecError: the device has no such figure (T4 and V100 multiply no bf16); the message lists those it has.
+        """
+        peaks = dict(self.matrix_flops_per_second)
+        if self.vector_fp32_flops_per_second is not None:
+            peaks.setdefault("fp32", self.vector_fp32_flops_per_second)
+        if dtype not in peaks:
+            has = ", ".join(known for known in DTYPE_BYTES if known in peaks)
+            raise SpecError(f"hardware.{self.name}.matrix_flops_per_second.{dtype}: {self.label} has no such figure; choose dtype={has}")
+        return peaks[dtype]

@@ -65,9 +65,9 @@ def test_engines_and_attention():
     assert config.load_attention("flash") == AttentionSpec("flash", "flash", "flash", "flash")
 
 
-@pytest.mark.parametrize("load", [config.load_model, config.load_engine, config.load_attention, config.load_mode])
+@pytest.mark.parametrize("load", [config.load_model, config.load_engine, config.load_attention, config.load_mode, config.load_hardware])
 def test_unknown_names(load):
-    with pytest.raises(SpecError, match=r"^(model|engine|attention|workload): 'nope' is not one of \w+, "):
+    with pytest.raises(SpecError, match=r"^(model|engine|attention|workload|hardware): 'nope' is not one of \w+, "):
         load("nope")
 
 
@@ -110,13 +110,28 @@ def test_attention_tower_by_tower():
 
 def test_hardware_is_chosen_by_name():
     assert config.load_run(["hardware=null"]).hardware is None
-    assert config.load_run(["hardware=h200"]).hardware == "h200"
+    assert config.load_run(["hardware=h200"]).hardware == config.load_hardware("h200")
     assert config.load_run(["hardware=h200", "hardware=null"]).hardware is None
+    assert config.load_run(["hardware=null", "hardware=h200"]).hardware.name == "h200"
+    assert config.load_run(["hardware=l4", "hardware=null", "hardware=h200"]).hardware.name == "h200"
+
+
+def test_overrides_of_hardware():
+    overrides = ["hardware.memory_bandwidth_bytes_per_second=3e12", "hardware.memory_bytes=96000000000",
+                 "hardware.matrix_flops_per_second.bf16=1e15", "hardware.vector_fp32_flops_per_second=null"]
+    gpu = config.load_run(["hardware=h200", *overrides]).hardware
+    assert (gpu.name, gpu.memory_bandwidth_bytes_per_second, gpu.memory_bytes) == ("h200", 3e12, 96e9)
+    assert (gpu.matrix_peak("bf16"), gpu.matrix_peak("fp16"), gpu.vector_fp32_flops_per_second) == (1e15, 989e12, None)
+    assert gpu == config.load_hardware("h200", overrides)
+    assert config.load_hardware("h200", overrides) is config.load_hardware("h200", list(overrides))  # composed once
+    assert config.load_hardware("h200").memory_bytes == 141e9
+    with pytest.raises(SpecError, match="^'memory_bytes=1': not an override of the hardware, as in hardware.memory_bytes=80e9$"):
+        config.load_hardware("h200", ["memory_bytes=1"])
 
 
 def test_of_two_choices_the_last_holds():
     run = config.load_run(["engine=transformers", "engine=remote_code", "dtype=fp16", "dtype=fp32", "hardware=l4", "hardware=h200"])
-    assert (run.engine.name, run.dtype, run.hardware) == ("remote_code", "fp32", "h200")
+    assert (run.engine.name, run.dtype, run.hardware.name) == ("remote_code", "fp32", "h200")
 
 
 ERRORS = {
@@ -133,7 +148,11 @@ ERRORS = {
     "attention=sparkle": "attention: 'sparkle' is not one of eager, flash, sdpa, vendor",
     "workload=huge": "workload: 'huge' is not one of base, gundam, gundam_m, large, small, tiny",
     "engine=null": "engine: None is not one of remote_code, transformers",
-    "hardware=no_such_gpu": "hardware: 'no_such_gpu' is not one of .*",
+    "hardware=no_such_gpu": "hardware: 'no_such_gpu' is not one of a10, .*, h200, .*, v100_sxm_16gb",
+    "hardware=h200 hardware.price=2": "hardware.price: unknown key; hardware has name, label, .*memory_bytes, sources",
+    "hardware=h200 hardware.matrix_flops_per_second.fp8=1e15": "hardware.matrix_flops_per_second.fp8: unknown key; "
+                                                              "hardware.matrix_flops_per_second has bf16, fp16, tf32",
+    "hardware=h200 hardware=null hardware.memory_bytes=1": "hardware.memory_bytes: unknown key; hardware has no keys",
     "attention.sam=sparkle": "attention.sam: 'sparkle' is not one of eager, sdpa, flash",
     "dtype=int8": "dtype: 'int8' is not one of bf16, fp16, fp32",
     "cache=sliding": "cache: 'sliding' is not one of dynamic, static",
@@ -149,6 +168,13 @@ ERRORS = {
     "model.towers.sam.global_layers=[2,true]": r"model.towers.sam.global_layers\[1\]: True is not a whole number",
     "model.towers.sam=3": "model.towers.sam: 3 is not a mapping with the keys image_px, .*",
     "model.towers=null": r"model.towers: None is not a mapping of towers \(clip, decoder, projector, sam\) to dimensions",
+    "hardware=h200 hardware.memory_bytes=large": "hardware.memory_bytes: 'large' is not a number",
+    "hardware=h200 hardware.memory_bytes=true": "hardware.memory_bytes: True is not a number",
+    "hardware=h200 hardware.memory_bytes=null": "hardware.memory_bytes: None is not a number",
+    "hardware=h200 hardware.vector_fp32_flops_per_second=fast": "hardware.vector_fp32_flops_per_second: 'fast' is not a number or null",
+    "hardware=h200 hardware.matrix_flops_per_second.bf16=fast": "hardware.matrix_flops_per_second.bf16: 'fast' is not a number",
+    "hardware=h200 hardware.matrix_flops_per_second=9": "hardware.matrix_flops_per_second: 9 is not a mapping of dtypes to FLOPs a second",
+    "hardware=h200 hardware.sources=book": "hardware.sources: 'book' is not a list of sources",
     "engine.rope_matmul=1": "engine.rope_matmul: 1 is not true or false",
     "attention.sam=3": "attention.sam: 3 is not one of eager, sdpa, flash or null",
     "model.label=3": "model.label: 3 is not text",
@@ -161,6 +187,11 @@ ERRORS = {
     "workload.image_height_px=99999999999999999999": "workload.image_height_px: 9{20} is not a whole number of pixels from .*",
     "workload.global_px=1000": "workload.global_px: 1000 is not a multiple of 16 .*",
     "workload=base workload.columns=2": "workload.columns x rows: 2 x 1 on mode 'base', which has no tiles; only 1 x 1 is possible",
+    "hardware=h200 hardware.memory_bytes=-1": "hardware.memory_bytes: -1.0 is not a number above 0",
+    "hardware=h200 hardware.memory_bandwidth_bytes_per_second=0": "hardware.memory_bandwidth_bytes_per_second: 0.0 is not a number above 0",
+    "hardware=h200 hardware.memory_bytes=inf": "hardware.memory_bytes: inf is not a number above 0",
+    "hardware=h200 hardware.matrix_flops_per_second.bf16=nan": "hardware.matrix_flops_per_second.bf16: nan is not a number above 0",
+    "hardware=h200 hardware.vector_fp32_flops_per_second=0": "hardware.vector_fp32_flops_per_second: 0.0 is not a number above 0",
     "model.towers.sam.width=97": "model.towers.sam.width: 97 is not divisible by sam.heads = 12",
     "model.towers.clip.heads=3": "model.towers.clip.width: 1024 is not divisible by clip.heads = 3",
     "model.towers.decoder.heads=7": "model.towers.decoder.width: 1280 is not divisible by decoder.heads = 7",
@@ -239,6 +270,24 @@ def test_a_new_config_is_found_by_name(own_configs, tmp_path):
     assert config.load_run(["workload=mine"]).workload.mode == "mine"
 
 
+def test_a_device_of_ones_own(own_configs, tmp_path):
+    folder = tmp_path / "configs/hardware"
+    (folder / "mine.yaml").write_text((folder / "l4.yaml").read_text().replace("name: l4", "name: mine"))
+    (folder / "faster.yaml").write_text("defaults: [mine]\nname: faster\nmemory_bandwidth_bytes_per_second: 1.0e+12\n")
+    (folder / "broken.yaml").write_text("name: [broken\n")
+    assert config.load_hardware("mine") == config.load_run(["hardware=mine"]).hardware
+    faster = config.load_hardware("faster")
+    assert faster == config.load_run(["hardware=faster"]).hardware
+    assert (faster.name, faster.memory_bandwidth_bytes_per_second, faster.memory_bytes) == ("faster", 1e12, 24e9)
+    with pytest.raises(SpecError, match="^configs: .*expected"):
+        config.load_hardware("broken")
+
+
+@pytest.mark.parametrize("name", ["h200", "t4", "gaudi3", "mi300x"])
+def test_a_device_is_the_same_alone_and_composed(name):
+    assert config.load_hardware(name) == config.load_run([f"hardware={name}"]).hardware
+
+
 def test_only_plain_values_leave():
     def check(value):
         if isinstance(value, tuple):
@@ -248,9 +297,9 @@ def test_only_plain_values_leave():
             for field in fields(value):
                 check(getattr(value, field.name))
         else:
-            assert type(value) in (int, str, bool, type(None)), value
+            assert type(value) in (int, float, str, bool, type(None)), value
 
-    check(config.load_run([]))
+    check(config.load_run(["hardware=h200"]))
     check(config.modes())
 
 
