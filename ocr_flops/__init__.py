@@ -1,12 +1,22 @@
 """Exact compute cost of the DeepSeek-OCR vision-language model: FLOPs, stage by stage and module by module."""
+
 from importlib import import_module as _import_module
 
 _HOMES = {
-    "load_model": "config", "load_hardware": "config", "load_engine": "config", "load_mode": "config",
-    "Workload": "workload", "Mode": "workload",
-    "ModelSpec": "specs", "EngineSpec": "specs", "AttentionSpec": "specs", "HardwareSpec": "specs",
+    "load_model": "config",
+    "load_hardware": "config",
+    "load_engine": "config",
+    "load_mode": "config",
+    "Workload": "workload",
+    "Mode": "workload",
+    "ModelSpec": "specs",
+    "EngineSpec": "specs",
+    "AttentionSpec": "specs",
+    "HardwareSpec": "specs",
     "SpecError": "specs",
-    "estimate": "estimates", "sweep": "estimates", "Estimate": "estimates",
+    "estimate": "estimates",
+    "sweep": "estimates",
+    "Estimate": "estimates",
 }
 __all__ = list(_HOMES)
 __version__ = "0.1.0"

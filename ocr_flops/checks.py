@@ -1,4 +1,5 @@
 """Plain mappings, as configs hold them -> frozen specs: every key and type checked, every error one line that names the key."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
@@ -7,8 +8,10 @@ from typing import Any, get_args, get_origin, get_type_hints
 from ocr_flops.specs import ATTENTION_MODES, PREFILL_LOGITS, SpecError
 
 _KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-_WORDS = {"prefill_logits": f"one of {', '.join(PREFILL_LOGITS)}",
-          **dict.fromkeys(("sam", "clip", "decoder"), f"one of {', '.join(ATTENTION_MODES)}")}
+_WORDS = {
+    "prefill_logits": f"one of {', '.join(PREFILL_LOGITS)}",
+    **dict.fromkeys(("sam", "clip", "decoder"), f"one of {', '.join(ATTENTION_MODES)}"),
+}
 
 
 def read_spec(cls: Any, key: str, config: Any, **parse: Callable[[str, Any], Any]) -> Any:
@@ -21,8 +24,10 @@ def read_spec(cls: Any, key: str, config: Any, **parse: Callable[[str, Any], Any
     if not isinstance(config, dict):
         raise SpecError(f"{key}: {config!r} is not a mapping with the keys {', '.join(hints)}")
     same_keys(key, config, hints)
-    values = {name: parse[name](f"{key}.{name}", config[name]) if name in parse else read_value(f"{key}.{name}", config[name], hint)
-              for name, hint in hints.items()}
+    values = {
+        name: parse[name](f"{key}.{name}", config[name]) if name in parse else read_value(f"{key}.{name}", config[name], hint)
+        for name, hint in hints.items()
+    }
     try:
         return cls(**values)
     except SpecError as error:  # a spec names its fields from its own name on: "sam.width"

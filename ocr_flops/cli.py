@@ -1,4 +1,5 @@
 """The command `ocr-flops`: its arguments; `commands.py` says what each does."""
+
 from __future__ import annotations
 
 import argparse
@@ -44,7 +45,9 @@ def _parser() -> argparse.ArgumentParser:
     _output(estimate)
     estimate.set_defaults(run=commands.estimate_workload)
 
-    plan = actions.add_parser("plan", help="what a target requires, what fits, which GPUs do and what a thousand pages cost", epilog=OVERRIDES)
+    plan = actions.add_parser(
+        "plan", help="what a target requires, what fits, which GPUs do and what a thousand pages cost", epilog=OVERRIDES
+    )
     plan.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for estimate; hardware=... asks about one device")
     plan.add_argument("--ttft", type=float, metavar="SECONDS", help="target for the time to first token")
     plan.add_argument("--tpot", type=float, metavar="SECONDS", help="target for the mean time per output token")
@@ -57,7 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="model=... and model.towers.*=..., or stages=[vision]")
     verify.add_argument("--quick", action="store_true", help="a handful of points instead of all grids and modes")
     verify.add_argument("--kind", choices=("count", "trace"), help="only FLOPs as torch counts them, or only traces; both by default")
-    verify.add_argument("--device", default="meta", choices=("auto", "meta", "cpu", "cuda"), help="where the real model runs (default %(default)s)")
+    verify.add_argument(
+        "--device", default="meta", choices=("auto", "meta", "cpu", "cuda"), help="where the real model runs (default %(default)s)"
+    )
     verify.add_argument("--record", action="store_true", help="keep the summary as the evidence that the app shows")
     _output(verify)
     verify.set_defaults(run=commands.verify_model)

@@ -1,4 +1,5 @@
 """What the commands of `ocr-flops` do: each takes parsed options and returns the exit code."""
+
 from __future__ import annotations
 
 import argparse
@@ -21,7 +22,17 @@ PREFIXES = {-3: "n", -2: "µ", -1: "m", 0: "", 1: "k", 2: "M", 3: "G", 4: "T", 5
 def app(options: argparse.Namespace) -> int:
     from ocr_flops.config import notebook_dir
 
-    command = [sys.executable, "-m", "marimo", "run", str(notebook_dir() / "what_if.py"), "--host", options.host, "--port", str(options.port)]
+    command = [
+        sys.executable,
+        "-m",
+        "marimo",
+        "run",
+        str(notebook_dir() / "what_if.py"),
+        "--host",
+        options.host,
+        "--port",
+        str(options.port),
+    ]
     os.execv(sys.executable, [*command, *(["--headless"] if options.headless else [])])
 
 
@@ -44,22 +55,47 @@ def estimate_workload(options: argparse.Namespace) -> int:
 def as_json(run: Run, result: Estimate, timing: Timing | None) -> dict[str, Any]:
     """An estimate as one object: what was asked, the resolved workload, the footprint, the rows of stages and modules, and times."""
     workload = run.workload
-    names = ("mode", "image_width_px", "image_height_px", "global_px", "tile_px", "columns", "rows", "tiles", "image_tokens", "prompt_tokens",
-             "context_tokens", "output_tokens", "batch_size")
+    names = (
+        "mode",
+        "image_width_px",
+        "image_height_px",
+        "global_px",
+        "tile_px",
+        "columns",
+        "rows",
+        "tiles",
+        "image_tokens",
+        "prompt_tokens",
+        "context_tokens",
+        "output_tokens",
+        "batch_size",
+    )
     return {
-        "model": run.model.name, "engine": run.engine.name, "attention": run.attention.name, "dtype": run.dtype, "cache": run.cache,
-        "prefill_logits": run.prefill_logits, "workload": {name: getattr(workload, name) for name in names},
-        "footprint": result.footprint._asdict(), "stages": (timing or result).stages.to_dicts(),
-        "modules": (timing or result).modules.to_dicts(), **(_times(timing) if timing else {}),
+        "model": run.model.name,
+        "engine": run.engine.name,
+        "attention": run.attention.name,
+        "dtype": run.dtype,
+        "cache": run.cache,
+        "prefill_logits": run.prefill_logits,
+        "workload": {name: getattr(workload, name) for name in names},
+        "footprint": result.footprint._asdict(),
+        "stages": (timing or result).stages.to_dicts(),
+        "modules": (timing or result).modules.to_dicts(),
+        **(_times(timing) if timing else {}),
     }
 
 
 def _times(timing: Timing) -> dict[str, Any]:
     """The headline figures of a run on a device."""
     return {
-        "hardware": timing.hardware.name, "fits": bool(timing.fits), "ttft_seconds": timing.ttft_seconds, "tpot_seconds": timing.tpot_seconds,
-        "last_tpot_seconds": timing.last_tpot_seconds, "bound_ttft_seconds": timing.bound_ttft_seconds,
-        "tokens_per_second": timing.tokens_per_second, "pages_per_second": timing.pages_per_second,
+        "hardware": timing.hardware.name,
+        "fits": bool(timing.fits),
+        "ttft_seconds": timing.ttft_seconds,
+        "tpot_seconds": timing.tpot_seconds,
+        "last_tpot_seconds": timing.last_tpot_seconds,
+        "bound_ttft_seconds": timing.bound_ttft_seconds,
+        "tokens_per_second": timing.tokens_per_second,
+        "pages_per_second": timing.pages_per_second,
     }
 
 
@@ -68,21 +104,37 @@ def _tables(run: Run, result: Estimate, timing: Timing | None) -> str:
     workload, footprint = run.workload, result.footprint
     grid = f"{workload.columns} x {workload.rows} tiles" if workload.tiles else "no tiles"
     head = [
-        f"{run.model.label}, {run.engine.label}, attention {run.attention.name}, {run.dtype}, cache {run.cache}, logits {run.prefill_logits}",
-        f"{workload.mode}, {grid}, {workload.image_tokens} image + {workload.prompt_tokens} prompt tokens, {workload.output_tokens} output tokens, "
-        f"batch {workload.batch_size}",
+        f"{run.model.label}, {run.engine.label}, attention {run.attention.name}, {run.dtype}, cache {run.cache}, "
+        f"logits {run.prefill_logits}",
+        f"{workload.mode}, {grid}, {workload.image_tokens} image + {workload.prompt_tokens} prompt tokens, "
+        f"{workload.output_tokens} output tokens, batch {workload.batch_size}",
         f"memory: weights {_si(footprint.weight_bytes)}B + KV cache {_si(footprint.kv_cache_bytes)}B + activations "
         f"{_si(footprint.peak_activation_bytes)}B = {_si(footprint.total_bytes)}B",
     ]
     if timing is not None:
         times = _times(timing)
-        head.append(f"{timing.hardware.label}, roofline: TTFT {_si(times['ttft_seconds'])}s (no implementation below "
-                    f"{_si(times['bound_ttft_seconds'])}s), {_per_token(times)}{times['pages_per_second']:.3g} pages/s, "
-                    f"{'fits' if times['fits'] else 'does NOT fit'} in {_si(timing.hardware.memory_bytes)}B")
+        head.append(
+            f"{timing.hardware.label}, roofline: TTFT {_si(times['ttft_seconds'])}s (no implementation below "
+            f"{_si(times['bound_ttft_seconds'])}s), {_per_token(times)}{times['pages_per_second']:.3g} pages/s, "
+            f"{'fits' if times['fits'] else 'does NOT fit'} in {_si(timing.hardware.memory_bytes)}B"
+        )
     seconds = ["roofline_seconds", "bound_seconds"] if timing else []
-    shown = ["tensor_flops", "vector_flops", "torch_flops", "io_bytes", "peak_activation_bytes", "weight_bytes", "kv_cache_bytes", *seconds,
-             "arithmetic_intensity", *(["binding_ceiling"] if timing else [])]
-    tables = [_table((timing or result).stages.select("stage", *shown)), _table((timing or result).modules.select("stage", "module", *shown))]
+    shown = [
+        "tensor_flops",
+        "vector_flops",
+        "torch_flops",
+        "io_bytes",
+        "peak_activation_bytes",
+        "weight_bytes",
+        "kv_cache_bytes",
+        *seconds,
+        "arithmetic_intensity",
+        *(["binding_ceiling"] if timing else []),
+    ]
+    tables = [
+        _table((timing or result).stages.select("stage", *shown)),
+        _table((timing or result).modules.select("stage", "module", *shown)),
+    ]
     return "\n".join([*head, *tables])
 
 
@@ -115,8 +167,13 @@ def verify_model(options: argparse.Namespace) -> int:
     for case, message in verify.run(run.model, cases, device=options.device, stages=run.stages, progress=progress):
         compared = verify.differences(run.model, message)
         point = message["workload"]
-        conditions = {"kind": case.kind, "attention": case.attention, "prefill_logits": case.prefill_logits, "dtype": case.dtype,
-                      **{name: point[name] for name in ("global_px", "tile_px", "columns", "rows", "batch_size")}}
+        conditions = {
+            "kind": case.kind,
+            "attention": case.attention,
+            "prefill_logits": case.prefill_logits,
+            "dtype": case.dtype,
+            **{name: point[name] for name in ("global_px", "tile_px", "columns", "rows", "batch_size")},
+        }
         frames.append(compared.select(*(pl.lit(value).alias(name) for name, value in conditions.items()), pl.all()))
     progress("\n" if on_terminal else "")
     frame = pl.concat(frames)
@@ -158,20 +215,31 @@ def plan(options: argparse.Namespace) -> int:
     gpus = [run.hardware] if run.hardware else [load_hardware(name) for name in names("hardware")]
     table = planning.devices(result, gpus, ttft_seconds=options.ttft, tpot_seconds=options.tpot, price_per_hour=options.price)
     memory = options.memory_gb * 1e9 if options.memory_gb is not None else run.hardware.memory_bytes if run.hardware else None
-    largest = {} if memory is None else {
-        "memory_bytes": int(memory), "batch_size": planning.largest_batch(result, memory),
-        "context_tokens": planning.largest_context(result, memory),
-        "grid": planning.largest_grid(result, memory) if run.workload.tile_px else None}
+    largest = (
+        {}
+        if memory is None
+        else {
+            "memory_bytes": int(memory),
+            "batch_size": planning.largest_batch(result, memory),
+            "context_tokens": planning.largest_context(result, memory),
+            "grid": planning.largest_grid(result, memory) if run.workload.tile_px else None,
+        }
+    )
     if options.format == "json":
         text = json.dumps({"required": [one._asdict() for one in required], "largest": largest, "devices": table.to_dicts()}, indent=1)
     elif options.format == "csv":
         text = table.write_csv()
     else:
-        lines = [f"{one.target.upper()} of {_si(one.seconds)}s needs {_si(one.matrix_flops_per_second)}FLOP/s of matrix work and "
-                 f"{_si(one.bytes_per_second)}B/s" for one in required]
+        lines = [
+            f"{one.target.upper()} of {_si(one.seconds)}s needs {_si(one.matrix_flops_per_second)}FLOP/s of matrix work and "
+            f"{_si(one.bytes_per_second)}B/s"
+            for one in required
+        ]
         if largest:
             grid = "no two tiles" if largest["grid"] is None else "{} x {} tiles".format(*largest["grid"])
-            lines.append(f"{_si(memory)}B hold at most batch {largest['batch_size']}, or {largest['context_tokens']} context tokens, or {grid}")
+            lines.append(
+                f"{_si(memory)}B hold at most batch {largest['batch_size']}, or {largest['context_tokens']} context tokens, or {grid}"
+            )
         text = "\n".join([*lines, _table(table)])
     _write(text, options, "plan")
     return 0
@@ -180,8 +248,16 @@ def plan(options: argparse.Namespace) -> int:
 def _estimated(run: Run) -> Estimate:
     from ocr_flops.estimates import estimate
 
-    return estimate(run.model, run.workload, run.attention, engine=run.engine, dtype=run.dtype, cache=run.cache,
-                    prefill_logits=run.prefill_logits, stages=run.stages)
+    return estimate(
+        run.model,
+        run.workload,
+        run.attention,
+        engine=run.engine,
+        dtype=run.dtype,
+        cache=run.cache,
+        prefill_logits=run.prefill_logits,
+        stages=run.stages,
+    )
 
 
 def _table(frame: Any) -> str:
@@ -190,6 +266,14 @@ def _table(frame: Any) -> str:
 
     numeric = [name for name, dtype in frame.schema.items() if dtype.is_numeric()]
     shown = frame.with_columns(pl.col(name).map_elements(_si, pl.String) for name in numeric)
-    with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=400, fmt_str_lengths=60, tbl_hide_column_data_types=True,
-                   tbl_hide_dataframe_shape=True, tbl_cell_alignment="RIGHT", tbl_formatting="UTF8_FULL_CONDENSED"):
+    with pl.Config(
+        tbl_rows=-1,
+        tbl_cols=-1,
+        tbl_width_chars=400,
+        fmt_str_lengths=60,
+        tbl_hide_column_data_types=True,
+        tbl_hide_dataframe_shape=True,
+        tbl_cell_alignment="RIGHT",
+        tbl_formatting="UTF8_FULL_CONDENSED",
+    ):
         return str(shown)

@@ -2,6 +2,7 @@
 
 Nothing of Hydra or OmegaConf leaves this module, and it imports them only when a config is composed.
 """
+
 from __future__ import annotations
 
 import threading

@@ -1,4 +1,5 @@
 """Cost of a workload, stage by stage and module by module: `estimate()` for one point, `sweep()` for many."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
@@ -113,7 +114,7 @@ class Estimate:
         return tuple(dict.fromkeys((part.stage, module) for part in self.parts(slice(0, 1)) for module in part.program.modules))
 
     def _check_columns(self) -> None:
-        """Refuses columns whose results could pass 2^62, where NumPy would wrap silently: first at a corner in Python ints, then in floats."""
+        """Refuses columns whose results pass 2^62, where NumPy would wrap silently: first a corner in Python ints, then all in floats."""
         try:
             Estimate(self.setup, self.workload.corner(), self.chosen_stages).stage_numbers  # noqa: B018
         except SpecError:
@@ -189,9 +190,18 @@ class Estimate:
         return frame(self.setup, self.workload, keys, table)
 
 
-def estimate(model: ModelSpec, workload: Workload, attention: str | AttentionSpec = "vendor", *, engine: str | EngineSpec = "transformers",
-             dtype: str = "bf16", cache: str = "dynamic", prefill_logits: str | None = None, stages: Iterable[str] = STAGES,
-             experts_hit: dict[str, int] | None = None) -> Estimate:
+def estimate(
+    model: ModelSpec,
+    workload: Workload,
+    attention: str | AttentionSpec = "vendor",
+    *,
+    engine: str | EngineSpec = "transformers",
+    dtype: str = "bf16",
+    cache: str = "dynamic",
+    prefill_logits: str | None = None,
+    stages: Iterable[str] = STAGES,
+    experts_hit: dict[str, int] | None = None,
+) -> Estimate:
     """The cost of a workload.
 
     Args:
@@ -215,9 +225,17 @@ def estimate(model: ModelSpec, workload: Workload, attention: str | AttentionSpe
     return Estimate(setup, workload, chosen, tuple((experts_hit or {}).items()))
 
 
-def sweep(model: ModelSpec, workloads: Workload | Sequence[Workload], attention: str | AttentionSpec | Sequence[str | AttentionSpec] = "vendor",
-          *, level: str = "stage", columns: Sequence[str] = COLUMNS, hardware: HardwareSpec | None = None, launch_seconds: float = 0.0,
-          **options) -> pl.DataFrame:
+def sweep(
+    model: ModelSpec,
+    workloads: Workload | Sequence[Workload],
+    attention: str | AttentionSpec | Sequence[str | AttentionSpec] = "vendor",
+    *,
+    level: str = "stage",
+    columns: Sequence[str] = COLUMNS,
+    hardware: HardwareSpec | None = None,
+    launch_seconds: float = 0.0,
+    **options,
+) -> pl.DataFrame:
     """The cost of many workloads in one or several attention modes.
 
     Args:

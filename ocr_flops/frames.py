@@ -1,4 +1,5 @@
 """Numbers as polars frames, with the columns of every export."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -12,8 +13,20 @@ if TYPE_CHECKING:
     from ocr_flops.estimates import Key
     from ocr_flops.setup import Setup
 
-WORKLOAD_COLUMNS = ("image_width_px", "image_height_px", "global_px", "tile_px", "columns", "rows", "tiles", "image_tokens", "prompt_tokens",
-                    "context_tokens", "output_tokens", "batch_size")
+WORKLOAD_COLUMNS = (
+    "image_width_px",
+    "image_height_px",
+    "global_px",
+    "tile_px",
+    "columns",
+    "rows",
+    "tiles",
+    "image_tokens",
+    "prompt_tokens",
+    "context_tokens",
+    "output_tokens",
+    "batch_size",
+)
 TEXT = pl.Categorical
 SMALL = 500  # rows
 
@@ -32,8 +45,14 @@ def frame(setup: Setup, workload: Workload, keys: tuple[Key, ...], table: dict[s
     texts = {"stage": [stage for stage, _ in keys]}
     if keys[0][1] is not None:
         texts["module"] = [module for _, module in keys]
-    texts |= {"attention": setup.attention.name, "engine": setup.engine.name, "dtype": setup.dtype, "cache": setup.cache,
-              "mode": workload.mode, "evidence": [setup.evidence(stage) for stage, _ in keys]}
+    texts |= {
+        "attention": setup.attention.name,
+        "engine": setup.engine.name,
+        "dtype": setup.dtype,
+        "cache": setup.cache,
+        "mode": workload.mode,
+        "evidence": [setup.evidence(stage) for stage, _ in keys],
+    }
     numbers = {name: getattr(workload, name) for name in WORKLOAD_COLUMNS}
     return (_small if points * width <= SMALL else _large)(texts, numbers, table, points, width)
 
@@ -57,7 +76,9 @@ def _large(texts: dict, numbers: dict, table: dict[str, np.ndarray], points: int
     varying: dict[str, pl.Series | np.ndarray] = {name: _labels(value, points) for name, value in texts.items() if isinstance(value, list)}
     varying |= {name: _repeated(value, width) for name, value in numbers.items() if isinstance(value, np.ndarray)}
     varying |= {name: values.reshape(-1) for name, values in table.items()}
-    constant = [pl.lit(value, TEXT if name in texts else pl.Int64).alias(name) for name, value in (texts | numbers).items() if name not in varying]
+    constant = [
+        pl.lit(value, TEXT if name in texts else pl.Int64).alias(name) for name, value in (texts | numbers).items() if name not in varying
+    ]
     whole = pl.DataFrame(varying).with_columns(*constant).select(*texts, *numbers, *table)
     if "total_flops" in table and "io_bytes" in table:  # nothing moved: 0 / 0, which is no intensity
         whole.insert_column(whole.width, (whole["total_flops"] / whole["io_bytes"]).fill_nan(None).alias("arithmetic_intensity"))

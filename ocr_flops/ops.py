@@ -4,6 +4,7 @@ A multiply-add is 2 FLOPs. Matrix work goes to `tensor_flops`; `vector_flops` is
 per input element of a reduction, and for composites the factor in `COMPOSITES`. Copies, casts, gathers and scatters compute nothing.
 Every function takes tensors (and dimensions) and returns an `Operator`; sizes may be ints or polynomials (`sizes.Size`).
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -80,32 +81,47 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Operator:
     features_out, features_in = weight.shape
     rows = product(x.shape[:-1])
     reads = (x, weight) if bias is None else (bias, x, weight)
-    return Operator("mm" if bias is None else "addmm", (new((*x.shape[:-1], features_out), x.itemsize),), reads,
-                    tensor_flops=2 * features_in * features_out * rows, matrix_itemsize=x.itemsize)
+    return Operator(
+        "mm" if bias is None else "addmm",
+        (new((*x.shape[:-1], features_out), x.itemsize),),
+        reads,
+        tensor_flops=2 * features_in * features_out * rows,
+        matrix_itemsize=x.itemsize,
+    )
 
 
 def matmul(a: Tensor, b: Tensor) -> Operator:
     """Batched a [..., m, k] times b [..., k, n]: 2·m·k·n each (torch.utils.flop_counter `bmm_flop`)."""
     *batch, m, k = a.shape
     n = b.shape[-1]
-    return Operator("bmm", (new((*batch, m, n), a.itemsize),), (a, b), tensor_flops=2 * product(batch) * m * k * n,
-                    matrix_itemsize=a.itemsize)
+    return Operator(
+        "bmm", (new((*batch, m, n), a.itemsize),), (a, b), tensor_flops=2 * product(batch) * m * k * n, matrix_itemsize=a.itemsize
+    )
 
 
 def grouped_matmul(x: Tensor, features_out: int) -> Operator:
     """Rows of x [rows, in], each times the matrix of its expert [in, out]: 2·rows·in·out. The experts' bytes are charged by the tape."""
     rows, features_in = x.shape
-    return Operator("_grouped_mm", (new((rows, features_out), x.itemsize),), (x,), tensor_flops=2 * features_in * features_out * rows,
-                    matrix_itemsize=x.itemsize)
+    return Operator(
+        "_grouped_mm",
+        (new((rows, features_out), x.itemsize),),
+        (x,),
+        tensor_flops=2 * features_in * features_out * rows,
+        matrix_itemsize=x.itemsize,
+    )
 
 
 def convolution(x: Tensor, weight: Tensor, bias: Tensor | None, out_side: int) -> Operator:
     """x [images, in, side, side], weight [out, in, k, k]: 2·images·out_side²·out·in·k² (torch.utils.flop_counter `conv_flop`)."""
     channels_out, channels_in, kernel, _ = weight.shape
     images = x.shape[0]
-    return Operator("convolution", (new((images, channels_out, out_side, out_side), x.itemsize),),
-                    (x, weight) if bias is None else (x, weight, bias),
-                    tensor_flops=2 * images * out_side**2 * channels_out * channels_in * kernel**2, matrix_itemsize=x.itemsize)
+    return Operator(
+        "convolution",
+        (new((images, channels_out, out_side, out_side), x.itemsize),),
+        (x, weight) if bias is None else (x, weight, bias),
+        tensor_flops=2 * images * out_side**2 * channels_out * channels_in * kernel**2,
+        matrix_itemsize=x.itemsize,
+    )
 
 
 def elementwise(name: str, *inputs: Tensor, shape: tuple | None = None, itemsize: int | None = None) -> Operator:
@@ -127,8 +143,12 @@ def softmax(x: Tensor) -> Operator:
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Operator:
     """LayerNorm over the last dimension, which also writes mean and reciprocal deviation (fp32, one each a row)."""
     rows = product(x.shape[:-1])
-    return Operator("native_layer_norm", (new(x.shape, x.itemsize), new((rows,), 4), new((rows,), 4)), (x, weight, bias),
-                    vector_flops=COMPOSITES["layer_norm"] * x.elements)
+    return Operator(
+        "native_layer_norm",
+        (new(x.shape, x.itemsize), new((rows,), 4), new((rows,), 4)),
+        (x, weight, bias),
+        vector_flops=COMPOSITES["layer_norm"] * x.elements,
+    )
 
 
 def reduction(name: str, x: Tensor, shape: tuple, itemsize: int | None = None) -> Operator:
@@ -158,8 +178,16 @@ def in_place(name: str, target: Tensor, *reads: Tensor, vector_flops: Size | int
     return Operator(name, (), reads, (target,), vector_flops=vector_flops)
 
 
-def fused_attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None, *, side_biases: tuple[Tensor, ...] = (),
-                    statistics: tuple[Tensor, ...] = (), visible: bool = True) -> Operator:
+def fused_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor | None = None,
+    *,
+    side_biases: tuple[Tensor, ...] = (),
+    statistics: tuple[Tensor, ...] = (),
+    visible: bool = True,
+) -> Operator:
     """softmax(q·kᵀ·scale + bias)·v in one kernel, no score leaving the chip: 2·2·rows·keys·d (torch.utils.flop_counter `sdpa_flop_count`).
 
     Counted dense, as torch counts it. Each score costs a softmax, the scaling and, where there is one, the addition of the bias.
@@ -169,7 +197,7 @@ def fused_attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | No
     Args:
         query: [..., rows, d]; key, value: [..., keys, d].
         bias: additive bias [..., rows, keys] read from memory.
-        side_biases: the two factors [..., rows, side] from which a kernel could build the bias on chip; their sum costs one more FLOP a score.
+        side_biases: the two factors [..., rows, side] from which a kernel could build the bias on chip; their sum costs a FLOP a score.
         statistics: what the kernel writes beside the output.
         visible: whether torch's FLOP counter knows the kernel.
     """
@@ -179,5 +207,12 @@ def fused_attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | No
     per_score = COMPOSITES["softmax"] + 1 + (bias is not None) + 2 * bool(side_biases)
     reads = (query, key, value, *([bias] if bias is not None else []), *side_biases)
     name = "_scaled_dot_product_efficient_attention" if bias is not None else "_scaled_dot_product_flash_attention"
-    return Operator(name, (new(query.shape, query.itemsize), *statistics), reads, tensor_flops=4 * width * scores,
-                    vector_flops=per_score * scores, visible=visible, matrix_itemsize=query.itemsize)
+    return Operator(
+        name,
+        (new(query.shape, query.itemsize), *statistics),
+        reads,
+        tensor_flops=4 * width * scores,
+        vector_flops=per_score * scores,
+        visible=visible,
+        matrix_itemsize=query.itemsize,
+    )

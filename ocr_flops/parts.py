@@ -1,4 +1,5 @@
 """A workload cut into stages, and each stage into groups of points that run the same operators."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -132,8 +133,14 @@ def _part(setup: Setup, stage: str, where: np.ndarray | None, workload: Workload
         side = queries(tile_px)
         several = workload.columns > 1
         tile_queries = side * side * tiles
-        values = {"batch": batch, "tiles": tiles, "tile_queries": tile_queries, "tile_rows": side * workload.rows,
-                  "moved_tile_queries": tile_queries * several, "moves": several * 1}
+        values = {
+            "batch": batch,
+            "tiles": tiles,
+            "tile_queries": tile_queries,
+            "tile_rows": side * workload.rows,
+            "moved_tile_queries": tile_queries * several,
+            "moves": several * 1,
+        }
         return Part(stage, vision_program(setup, _constant(workload.global_px), tile_px, is_one), workload, values, where)
     context, steps = workload.context_tokens, workload.output_tokens
     tokens = batch * context if stage == "prefill" else batch

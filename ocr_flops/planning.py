@@ -1,4 +1,5 @@
 """Questions asked backwards: what a target requires, what fits, which devices do, and what a thousand pages cost."""
+
 from __future__ import annotations
 
 import math
@@ -119,8 +120,14 @@ def largest_grid(estimate: Estimate, memory_bytes: float, most: int = 1000) -> t
     return int(columns[fitting[-1]]), int(rows[fitting[-1]])
 
 
-def devices(estimate: Estimate, hardware: Iterable[HardwareSpec], *, ttft_seconds: float | None = None, tpot_seconds: float | None = None,
-            price_per_hour: float | None = None) -> pl.DataFrame:
+def devices(
+    estimate: Estimate,
+    hardware: Iterable[HardwareSpec],
+    *,
+    ttft_seconds: float | None = None,
+    tpot_seconds: float | None = None,
+    price_per_hour: float | None = None,
+) -> pl.DataFrame:
     """What each device would do at best: one row per device, fastest first.
 
     Args:
@@ -141,8 +148,12 @@ def devices(estimate: Estimate, hardware: Iterable[HardwareSpec], *, ttft_second
             _positive(name, value)
     rows = []
     for device in hardware:
-        row = {"hardware": device.name, "label": device.label, "memory_bytes": int(device.memory_bytes),
-               "fits": bool(estimate.footprint.total_bytes <= device.memory_bytes)}
+        row = {
+            "hardware": device.name,
+            "label": device.label,
+            "memory_bytes": int(device.memory_bytes),
+            "fits": bool(estimate.footprint.total_bytes <= device.memory_bytes),
+        }
         try:
             timing = estimate.on(device)
             slowest = max(zip(timing.stages["roofline_seconds"], timing.stages["binding_ceiling"], strict=True))[1]
@@ -152,8 +163,14 @@ def devices(estimate: Estimate, hardware: Iterable[HardwareSpec], *, ttft_second
         meets = row["fits"] and ttft is not None and (ttft_seconds is None or ttft <= ttft_seconds)
         meets = meets and (tpot_seconds is None or (tpot is not None and tpot <= tpot_seconds))
         hours = gpu_hours(pages) if pages else None
-        row |= {"ttft_seconds": ttft, "tpot_seconds": tpot, "binding_ceiling": slowest, "pages_per_second": pages, "meets_target": meets,
-                "gpu_hours_per_1000_pages": hours}
+        row |= {
+            "ttft_seconds": ttft,
+            "tpot_seconds": tpot,
+            "binding_ceiling": slowest,
+            "pages_per_second": pages,
+            "meets_target": meets,
+            "gpu_hours_per_1000_pages": hours,
+        }
         if price_per_hour is not None:
             row["cost_per_1000_pages"] = None if hours is None else hours * price_per_hour
         rows.append(row)

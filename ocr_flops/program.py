@@ -3,6 +3,7 @@
 All operators of a stage share about a dozen monomials, so a stage at many points is a handful of products and sums of columns: no loop
 over points, exact in Python ints for one point and in int64 for many.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
@@ -56,13 +57,17 @@ class Program:
 
     @cached_property
     def _by_module(self) -> dict[str, dict[str, Polynomial]]:
-        return {module: {cost: total(operation.costs[cost] for operation in self.operations if operation.module == module) for cost in COSTS}
-                for module in self.modules}
+        return {
+            module: {cost: total(operation.costs[cost] for operation in self.operations if operation.module == module) for cost in COSTS}
+            for module in self.modules
+        }
 
     @cached_property
     def _peaks(self) -> dict[str | None, tuple[Polynomial, ...]]:
         """Live sums that can be the largest in their module, or (None) in the stage."""
-        peaks = {module: undominated(operation.live for operation in self.operations if operation.module == module) for module in self.modules}
+        peaks = {
+            module: undominated(operation.live for operation in self.operations if operation.module == module) for module in self.modules
+        }
         return {**peaks, None: undominated(terms for candidates in peaks.values() for terms in candidates)}
 
     def costs(self, module: str | None = None) -> dict[str, Polynomial]:

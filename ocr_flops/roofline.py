@@ -4,6 +4,7 @@ Two times, never confused. `roofline_seconds` sums over operators the largest of
 per operator): nothing overlaps and no cache is reused. `bound_seconds` is, per stage, the largest of what the ceilings allow for the work
 that no implementation avoids; only this one is a bound.
 """
+
 from __future__ import annotations
 
 import functools
@@ -47,7 +48,6 @@ class _Compiled:
     contested: np.ndarray
     owner: np.ndarray
 
-
     def as_one(self) -> _Compiled:
         """The whole program as a single module."""
         ones = np.ones((1, self.contested.shape[1]))
@@ -58,7 +58,9 @@ class _Compiled:
 def _compile(program: Program, hardware: HardwareSpec, dtype: str, launch_seconds: float, by_module: bool) -> _Compiled:
     if not by_module:
         return _compile(program, hardware, dtype, launch_seconds, True).as_one()
-    monomials = tuple(dict.fromkeys(monomial for operation in program.operations for terms in operation.costs.values() for monomial in terms))
+    monomials = tuple(
+        dict.fromkeys(monomial for operation in program.operations for terms in operation.costs.values() for monomial in terms)
+    )
     column = {monomial: i for i, monomial in enumerate(monomials)}
     settled = np.zeros((len(program.modules), len(CEILINGS), len(monomials)))
     merged: dict[tuple, np.ndarray] = {}
@@ -79,7 +81,9 @@ def _compile(program: Program, hardware: HardwareSpec, dtype: str, launch_second
         key = (owner, (coefficients / coefficients.max()).round(12).tobytes())
         merged[key] = merged.get(key, 0) + coefficients
     contested = np.stack(list(merged.values()), axis=1) if merged else np.zeros((3, 0, len(monomials)))
-    owner = np.array([[float(of == module) for of, _ in merged] for module in range(len(program.modules))]).reshape(len(program.modules), -1)
+    owner = np.array([[float(of == module) for of, _ in merged] for module in range(len(program.modules))]).reshape(
+        len(program.modules), -1
+    )
     return _Compiled(program.modules, monomials, settled, contested, owner)
 
 
@@ -94,11 +98,13 @@ def operator_lines(program: Program, hardware: HardwareSpec, dtype: str) -> list
     for operation in program.operations:
         costs = operation.costs
         matrix_peak = hardware.matrix_peak("fp32" if operation.matrix_itemsize == 4 else dtype) if costs["tensor_flops"] else 1.0
-        lines.append((
-            _scaled(costs["tensor_flops"], 1 / matrix_peak),
-            _scaled(costs["vector_flops"], 1 / vector_peak) if vector_peak else {},
-            _scaled(costs["io_bytes"], 1 / hardware.memory_bandwidth_bytes_per_second),
-        ))
+        lines.append(
+            (
+                _scaled(costs["tensor_flops"], 1 / matrix_peak),
+                _scaled(costs["vector_flops"], 1 / vector_peak) if vector_peak else {},
+                _scaled(costs["io_bytes"], 1 / hardware.memory_bandwidth_bytes_per_second),
+            )
+        )
     return lines
 
 
@@ -208,8 +214,9 @@ def _edge_bytes(part: Part, setup: Setup) -> Column:
     return logits + (features if part.stage == "prefill" else 0)
 
 
-def time_columns(part: Part, setup: Setup, hardware: HardwareSpec, launch_seconds: float,
-                 modules: Sequence[str | None]) -> dict[str, np.ndarray]:
+def time_columns(
+    part: Part, setup: Setup, hardware: HardwareSpec, launch_seconds: float, modules: Sequence[str | None]
+) -> dict[str, np.ndarray]:
     """Time columns of a stage's points for the modules wanted ([None]: the whole stage): each [point, module].
 
     Columns: roofline_seconds, bound_seconds, ceiling (index into CEILINGS of the one with most time), ceiling_margin (its time over the
@@ -222,4 +229,9 @@ def time_columns(part: Part, setup: Setup, hardware: HardwareSpec, launch_second
     with np.errstate(divide="ignore", invalid="ignore"):
         margin = ordered[:, -1] / ordered[:, -2]
     bounds = np.stack([np.broadcast_to(bound_seconds(part, setup, hardware, module), chosen.shape[-1:]) for module in modules])
-    return {"roofline_seconds": chosen.sum(axis=1).T, "bound_seconds": bounds.T, "ceiling": chosen.argmax(axis=1).T, "ceiling_margin": margin.T}
+    return {
+        "roofline_seconds": chosen.sum(axis=1).T,
+        "bound_seconds": bounds.T,
+        "ceiling": chosen.argmax(axis=1).T,
+        "ceiling_margin": margin.T,
+    }

@@ -1,4 +1,5 @@
 """What runs, resolved: model, engine, attention and precision, and the compiled operators of its stages."""
+
 from __future__ import annotations
 
 import functools
@@ -48,8 +49,9 @@ class Setup:
 
     @classmethod
     @functools.cache
-    def resolve(cls, model: ModelSpec, attention: str | AttentionSpec, engine: str | EngineSpec, dtype: str, cache: str,
-                prefill_logits: str | None) -> Setup:
+    def resolve(
+        cls, model: ModelSpec, attention: str | AttentionSpec, engine: str | EngineSpec, dtype: str, cache: str, prefill_logits: str | None
+    ) -> Setup:
         """A setup from names or specs, with the engine's own choice wherever one is left open."""
         if isinstance(engine, str):
             from ocr_flops.config import load_engine
@@ -103,7 +105,9 @@ def vision_program(setup: Setup, global_px: int, tile_px: int, is_one: bool) -> 
 @functools.cache
 def prefill_program(setup: Setup, is_one: bool) -> Program:
     """The compiled prefill."""
-    return Program(stage_tapes.prefill(setup.model, setup.engine, setup.attention, setup.itemsize, is_one, setup.cache, setup.prefill_logits))
+    return Program(
+        stage_tapes.prefill(setup.model, setup.engine, setup.attention, setup.itemsize, is_one, setup.cache, setup.prefill_logits)
+    )
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 The operators of a tower are written once, over sizes. Given ints they yield ints; given `Size("batch")` they yield a polynomial
 whose coefficients are found once per model and then evaluated for one workload or for a million (see `program.py`).
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterable

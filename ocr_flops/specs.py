@@ -2,6 +2,7 @@
 
 The dimensions of a tower live beside its operators, in `towers/<name>.py` (class `Spec`).
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields

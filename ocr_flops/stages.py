@@ -1,4 +1,5 @@
 """What each stage runs: vision over all views, prefill of the language model, one decode step."""
+
 from __future__ import annotations
 
 from ocr_flops import ops
@@ -13,8 +14,9 @@ from ocr_flops.towers import clip, decoder, projector, sam
 BATCH, TILES, TOKENS, CONTEXT = Size("batch"), Size("tiles"), Size("tokens"), Size("context")
 
 
-def vision(model: ModelSpec, engine: EngineSpec, attention: AttentionSpec, itemsize: int, global_px: int, tile_px: int,
-           is_one: bool) -> Tape:
+def vision(
+    model: ModelSpec, engine: EngineSpec, attention: AttentionSpec, itemsize: int, global_px: int, tile_px: int, is_one: bool
+) -> Tape:
     """Everything between pixels and image tokens.
 
     Args:

@@ -1,4 +1,5 @@
 """Records the operators of a run in execution order, with the module each belongs to and the activations alive beside it."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -102,10 +103,23 @@ class Tape:
         for tensor in (*operator.reads, *operator.writes, *operator.outputs):
             moved[tensor.storage.role] = moved[tensor.storage.role] + tensor.size_bytes
         for module, repeat in (feeds or {self._module: self._repeat}).items():
-            self.records.append(Record(
-                module, operator.name, repeat * self._times, repeat * self._launches, operator.tensor_flops, operator.vector_flops,
-                operator.tensor_flops if operator.visible else 0, moved["weight"], moved["activation"], moved["cache"], self.live,
-                operator.matrix_itemsize, per_expert=self._per_expert))
+            self.records.append(
+                Record(
+                    module,
+                    operator.name,
+                    repeat * self._times,
+                    repeat * self._launches,
+                    operator.tensor_flops,
+                    operator.vector_flops,
+                    operator.tensor_flops if operator.visible else 0,
+                    moved["weight"],
+                    moved["activation"],
+                    moved["cache"],
+                    self.live,
+                    operator.matrix_itemsize,
+                    per_expert=self._per_expert,
+                )
+            )
         if keep is not None:
             self.free(*operator.outputs[keep:])
         return operator.outputs[0] if operator.outputs else operator.writes[0]

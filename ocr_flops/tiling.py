@@ -1,4 +1,5 @@
 """Image size -> tile grid -> views and image tokens, exactly as DeepSeek-OCR's vendor code decides."""
+
 from __future__ import annotations
 
 from functools import cache
@@ -19,8 +20,12 @@ def vendor_grids(min_tiles: int = MIN_TILES, max_tiles: int = MAX_TILES) -> tupl
     Source: `get_all_supported_aspect_ratios` of transformers' DeepSeek-OCR 2 image processor, `find_closest_aspect_ratio` of the
     vendor's code.
     """
-    grids = [(columns, rows) for columns in range(1, max_tiles + 1) for rows in range(1, max_tiles + 1)
-             if min_tiles <= columns * rows <= max_tiles]
+    grids = [
+        (columns, rows)
+        for columns in range(1, max_tiles + 1)
+        for rows in range(1, max_tiles + 1)
+        if min_tiles <= columns * rows <= max_tiles
+    ]
     return tuple(sorted(grids, key=lambda grid: grid[0] * grid[1]))
 
 

@@ -1,4 +1,5 @@
 """An estimate on a device: seconds per stage and module, time to first token, time per output token, and what binds."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -41,8 +42,10 @@ class Timing:
     def table(self, keys: tuple[Key, ...]) -> dict[str, np.ndarray]:
         """Time columns at [point, key]; see `roofline.time_columns`."""
         points = self.estimate.workload.points
-        table = {name: np.zeros((points, len(keys)), np.int64 if name == "ceiling" else np.float64)
-                 for name in ("roofline_seconds", "bound_seconds", "ceiling", "ceiling_margin")}
+        table = {
+            name: np.zeros((points, len(keys)), np.int64 if name == "ceiling" else np.float64)
+            for name in ("roofline_seconds", "bound_seconds", "ceiling", "ceiling_margin")
+        }
         for start in range(0, points, TIMED):
             chunk = slice(start, min(start + TIMED, points))
             for part in self.estimate.parts(chunk):
@@ -135,15 +138,27 @@ class Timing:
             steps = 1 if part.steps is None else part.steps
             for operation, ceilings in zip(part.program.operations, lines, strict=True):
                 seconds = [evaluate(line, part.summed) for line in ceilings] if steps else [0.0]
-                costs = {name: evaluate(operation.costs[name], part.summed) for name in ("tensor_flops", "vector_flops", "io_bytes", "operators")}
+                costs = {
+                    name: evaluate(operation.costs[name], part.summed) for name in ("tensor_flops", "vector_flops", "io_bytes", "operators")
+                }
                 spent = float(max(seconds)) + costs["operators"] * self.launch_seconds
-                rows.append({"stage": part.stage, "module": operation.module, "operator": operation.name, **costs, "roofline_seconds": spent,
-                             "binding_ceiling": CEILINGS[int(np.argmax(seconds))]})
+                rows.append(
+                    {
+                        "stage": part.stage,
+                        "module": operation.module,
+                        "operator": operation.name,
+                        **costs,
+                        "roofline_seconds": spent,
+                        "binding_ceiling": CEILINGS[int(np.argmax(seconds))],
+                    }
+                )
         total = pl.col("tensor_flops") + pl.col("vector_flops")
         grouped = pl.DataFrame(rows).group_by("stage", "module", "operator", "binding_ceiling", maintain_order=True).agg(pl.all().sum())
         return grouped.filter(pl.col("operators") > 0).with_columns(
-            total_flops=total, arithmetic_intensity=pl.when(pl.col("io_bytes") > 0).then(total / pl.col("io_bytes")),
-            share=pl.col("roofline_seconds") / pl.col("roofline_seconds").sum())
+            total_flops=total,
+            arithmetic_intensity=pl.when(pl.col("io_bytes") > 0).then(total / pl.col("io_bytes")),
+            share=pl.col("roofline_seconds") / pl.col("roofline_seconds").sum(),
+        )
 
     def frame(self, level: str = "stage", columns: Sequence[str] = COLUMNS) -> pl.DataFrame:
         """The estimate's frame of a level with the device's name and time columns.
@@ -161,7 +176,8 @@ class Timing:
             pl.lit(self.hardware.name, pl.Categorical).alias("hardware"),
             *(pl.Series(name, times[name].reshape(-1)) for name in ("roofline_seconds", "bound_seconds")),
             names.gather(times["ceiling"].reshape(-1)).alias("binding_ceiling"),
-            margin.set(margin.is_nan() | margin.is_infinite(), None))
+            margin.set(margin.is_nan() | margin.is_infinite(), None),
+        )
 
 
 def _ratio(top: Column | Seconds, bottom: Column | Seconds) -> Seconds | None:

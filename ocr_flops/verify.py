@@ -2,6 +2,7 @@
 
 A measured point is compared with the analytic value of the engine, attention, precision and logits that ran, never with anything else.
 """
+
 from __future__ import annotations
 
 import json
@@ -31,9 +32,19 @@ RECORD = Path(__file__).parent / "verification.json"
 Message = dict[str, Any]
 
 
-def request(model: ModelSpec, workloads: Iterable[Workload], *, device: str = "auto", attention: str = "eager", dtype: str = "bf16",
-            prefill_logits: str = "last", decode_steps: int = 3, stages: Sequence[str] = STAGES, kind: str = "count",
-            image: str | None = None) -> Request:
+def request(
+    model: ModelSpec,
+    workloads: Iterable[Workload],
+    *,
+    device: str = "auto",
+    attention: str = "eager",
+    dtype: str = "bf16",
+    prefill_logits: str = "last",
+    decode_steps: int = 3,
+    stages: Sequence[str] = STAGES,
+    kind: str = "count",
+    image: str | None = None,
+) -> Request:
     """A request for the worker to run the real model.
 
     Args:
@@ -52,8 +63,17 @@ def request(model: ModelSpec, workloads: Iterable[Workload], *, device: str = "a
         point = {name: getattr(workload, name) for name in POINT_FIELDS}
         points.append({**point, "output_tokens": min(workload.output_tokens, decode_steps)})
     towers = {spec.tower: asdict(spec) for spec in model.towers}
-    return Request(towers, points, attention=dict.fromkeys(("sam", "clip", "decoder"), attention), dtype=dtype, device=device,
-                   prefill_logits=prefill_logits, stages=tuple(stages), kind=kind, image=image)
+    return Request(
+        towers,
+        points,
+        attention=dict.fromkeys(("sam", "clip", "decoder"), attention),
+        dtype=dtype,
+        device=device,
+        prefill_logits=prefill_logits,
+        stages=tuple(stages),
+        kind=kind,
+        image=image,
+    )
 
 
 def analytic(model: ModelSpec, message: Message) -> Estimate:
@@ -67,9 +87,16 @@ def analytic(model: ModelSpec, message: Message) -> Estimate:
     modes = ran["attention"]
     name = modes["sam"] if len(set(modes.values())) == 1 else "mixed"
     hits = {stage: message["stages"][stage].get("experts", {}).get("hit", 0) for stage in stages}
-    return estimate(model, Workload(**message["workload"]), AttentionSpec(name, **modes), engine=ran["engine"], dtype=ran["dtype"],
-                    prefill_logits=ran["prefill_logits"], stages=stages,
-                    experts_hit={stage: hit for stage, hit in hits.items() if hit})
+    return estimate(
+        model,
+        Workload(**message["workload"]),
+        AttentionSpec(name, **modes),
+        engine=ran["engine"],
+        dtype=ran["dtype"],
+        prefill_logits=ran["prefill_logits"],
+        stages=stages,
+        experts_hit={stage: hit for stage, hit in hits.items() if hit},
+    )
 
 
 def compare(model: ModelSpec, message: Message) -> pl.DataFrame:
@@ -88,8 +115,14 @@ def compare(model: ModelSpec, message: Message) -> pl.DataFrame:
             counted = seen["flops"] if module == ALL else seen["modules"].get(module, 0)
             wanted = sum(expected.values()) if module == ALL else expected.get(module, 0)
             rows.append((stage, module, counted, wanted, counted - wanted, f"torch cannot see: {missed}" if missed else ""))
-    schema = {"stage": pl.String, "module": pl.String, "counted_flops": pl.Int64, "analytic_flops": pl.Int64, "difference": pl.Int64,
-              "note": pl.String}
+    schema = {
+        "stage": pl.String,
+        "module": pl.String,
+        "counted_flops": pl.Int64,
+        "analytic_flops": pl.Int64,
+        "difference": pl.Int64,
+        "note": pl.String,
+    }
     return pl.DataFrame(rows, schema, orient="row")
 
 
@@ -115,7 +148,14 @@ def compare_trace(model: ModelSpec, message: Message) -> pl.DataFrame:
             for column in TRACED:
                 wanted = of_stage.get(module, {}).get(column, 0)
                 rows.append((stage, module, column, traced[column], wanted, traced[column] - wanted))
-    schema = {"stage": pl.String, "module": pl.String, "column": pl.String, "traced": pl.Int64, "analytic": pl.Int64, "difference": pl.Int64}
+    schema = {
+        "stage": pl.String,
+        "module": pl.String,
+        "column": pl.String,
+        "traced": pl.Int64,
+        "analytic": pl.Int64,
+        "difference": pl.Int64,
+    }
     return pl.DataFrame(rows, schema, orient="row")
 
 
@@ -131,10 +171,22 @@ def differences(model: ModelSpec, message: Message) -> pl.DataFrame:
     counted = compare(model, message).filter(pl.col("module") != ALL)
     parameters = sum(analytic(model, message).setup.parameters.values())
     schema = ["stage", "module", "column", "measured", "analytic", "difference"]
-    whole = pl.DataFrame([("", ALL, "parameters", message["ran"]["parameters"], parameters, message["ran"]["parameters"] - parameters)],
-                         schema, orient="row")
-    return pl.concat([whole, counted.select("stage", "module", pl.lit("torch_flops").alias("column"),
-                                            pl.col("counted_flops").alias("measured"), pl.col("analytic_flops").alias("analytic"), "difference")])
+    whole = pl.DataFrame(
+        [("", ALL, "parameters", message["ran"]["parameters"], parameters, message["ran"]["parameters"] - parameters)], schema, orient="row"
+    )
+    return pl.concat(
+        [
+            whole,
+            counted.select(
+                "stage",
+                "module",
+                pl.lit("torch_flops").alias("column"),
+                pl.col("counted_flops").alias("measured"),
+                pl.col("analytic_flops").alias("analytic"),
+                "difference",
+            ),
+        ]
+    )
 
 
 def summary(frame: pl.DataFrame) -> pl.DataFrame:
@@ -147,8 +199,11 @@ def summary(frame: pl.DataFrame) -> pl.DataFrame:
 
     keys = ("kind", "attention", "stage", "module", "column")
     return frame.group_by(keys, maintain_order=True).agg(
-        pl.len().alias("points"), pl.col("measured").sum(), pl.col("analytic").sum(),
-        pl.col("difference").abs().max().alias("largest_difference"))
+        pl.len().alias("points"),
+        pl.col("measured").sum(),
+        pl.col("analytic").sum(),
+        pl.col("difference").abs().max().alias("largest_difference"),
+    )
 
 
 def report(frame: pl.DataFrame) -> str:
@@ -157,12 +212,21 @@ def report(frame: pl.DataFrame) -> str:
 
     wrong = frame.filter(pl.col("difference") != 0)
     conditions = ("kind", "attention", "prefill_logits", "dtype", "global_px", "tile_px", "columns", "rows", "batch_size")
-    with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=400, tbl_hide_column_data_types=True, tbl_hide_dataframe_shape=True,
-                   fmt_str_lengths=40, tbl_formatting="UTF8_FULL_CONDENSED"):
+    with pl.Config(
+        tbl_rows=-1,
+        tbl_cols=-1,
+        tbl_width_chars=400,
+        tbl_hide_column_data_types=True,
+        tbl_hide_dataframe_shape=True,
+        fmt_str_lengths=40,
+        tbl_formatting="UTF8_FULL_CONDENSED",
+    ):
         lines = [str(summary(frame))]
     for row in wrong.iter_rows(named=True):
         point = ", ".join(f"{name} {row[name]}" for name in conditions)
-        lines.append(f"differs: {row['stage']} {row['module']} {row['column']}: measured {row['measured']}, analytic {row['analytic']} ({point})")
+        lines.append(
+            f"differs: {row['stage']} {row['module']} {row['column']}: measured {row['measured']}, analytic {row['analytic']} ({point})"
+        )
     verdict = "all equal, as integers" if not wrong.height else f"{wrong.height} differ"
     return "\n".join([*lines, f"{frame.height} numbers at {frame.select(conditions).unique().height} points: {verdict}"])
 
@@ -199,8 +263,8 @@ class Case(NamedTuple):
 
 
 def suite(quick: bool = False) -> list[Case]:
-    """What `verify` runs by default: the six modes, all 22 vendor grids, two beyond (4 x 5, 10 x 10), batch 1 and 2, eager and sdpa, all and
-    the last logits, three decode steps, counted; and a selection of them traced. `quick` keeps a handful of each.
+    """What `verify` runs by default: counted, the six modes, all 22 vendor grids, two beyond (4 x 5, 10 x 10), batch 1 and 2, eager and
+    sdpa, all and the last logits, three decode steps; and a selection of them traced. `quick` keeps a handful of each.
     """
     from ocr_flops.config import modes
 
@@ -213,16 +277,36 @@ def suite(quick: bool = False) -> list[Case]:
     few = slice(None, None, 9) if quick else slice(None)
     some = slice(None, None, 15) if quick else slice(None, None, 4)
     return [
-        *(Case("count", attention, logits, tuple(points(batch, prompt)[few]))
-          for attention, logits, batch, prompt in (("eager", "last", 1, 10), ("eager", "all", 2, 37), ("sdpa", "all", 1, 10), ("sdpa", "last", 2, 64))),
-        *(Case("trace", attention, logits, tuple(points(batch, prompt)[some]), dtype, 2)
-          for attention, logits, batch, prompt, dtype in (("eager", "last", 1, 10, "bf16"), ("eager", "all", 4, 100, "bf16"),
-                                                          ("sdpa", "all", 1, 2000, "bf16"), ("sdpa", "last", 3, 10, "fp32"))),
+        *(
+            Case("count", attention, logits, tuple(points(batch, prompt)[few]))
+            for attention, logits, batch, prompt in (
+                ("eager", "last", 1, 10),
+                ("eager", "all", 2, 37),
+                ("sdpa", "all", 1, 10),
+                ("sdpa", "last", 2, 64),
+            )
+        ),
+        *(
+            Case("trace", attention, logits, tuple(points(batch, prompt)[some]), dtype, 2)
+            for attention, logits, batch, prompt, dtype in (
+                ("eager", "last", 1, 10, "bf16"),
+                ("eager", "all", 4, 100, "bf16"),
+                ("sdpa", "all", 1, 2000, "bf16"),
+                ("sdpa", "last", 3, 10, "fp32"),
+            )
+        ),
     ]
 
 
-def run(model: ModelSpec, cases: Iterable[Case], *, device: str = "meta", stages: Sequence[str] = STAGES, python: str = sys.executable,
-        progress: Callable[[str], None] = lambda text: None) -> Iterator[tuple[Case, Message]]:
+def run(
+    model: ModelSpec,
+    cases: Iterable[Case],
+    *,
+    device: str = "meta",
+    stages: Sequence[str] = STAGES,
+    python: str = sys.executable,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Iterator[tuple[Case, Message]]:
     """Runs cases on the real model and yields every result.
 
     Args:
@@ -236,12 +320,22 @@ def run(model: ModelSpec, cases: Iterable[Case], *, device: str = "meta", stages
         SpecError: the worker failed; the message says why and what to do.
     """
     for case in cases:
-        wanted = request(model, case.workloads, device=device, attention=case.attention, dtype=case.dtype,
-                         prefill_logits=case.prefill_logits, decode_steps=case.decode_steps, stages=stages, kind=case.kind)
+        wanted = request(
+            model,
+            case.workloads,
+            device=device,
+            attention=case.attention,
+            dtype=case.dtype,
+            prefill_logits=case.prefill_logits,
+            decode_steps=case.decode_steps,
+            stages=stages,
+            kind=case.kind,
+        )
         with Worker(wanted, python) as worker:
             for message in worker:
                 if message["event"] == "progress":
-                    progress(f"{case.kind} {case.attention} {case.prefill_logits} logits, batch {case.workloads[0].batch_size}: {message['text']}")
+                    setting = f"{case.kind} {case.attention} {case.prefill_logits} logits, batch {case.workloads[0].batch_size}"
+                    progress(f"{setting}: {message['text']}")
                 elif message["event"] == "error":
                     raise SpecError(f"{message['message']} ({message['advice']})")
                 elif message["event"] == "result":

@@ -1,4 +1,5 @@
 """What is run: views, tokens and batch of one point, or of many points as columns."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -132,8 +133,12 @@ class Workload:
         if len(workloads) == 1:
             return workloads[0]
         modes = {workload.mode for workload in workloads}
-        columns = {field.name: np.concatenate([np.broadcast_to(getattr(workload, field.name), workload.points).astype(np.int64)
-                                               for workload in workloads]) for field in fields(cls)[:-1]}
+        columns = {
+            field.name: np.concatenate(
+                [np.broadcast_to(getattr(workload, field.name), workload.points).astype(np.int64) for workload in workloads]
+            )
+            for field in fields(cls)[:-1]
+        }
         return cls(**columns, mode=modes.pop() if len(modes) == 1 else "")
 
     def corner(self) -> Workload:

@@ -3,6 +3,7 @@
 `eager` materialises scores and probabilities and takes the softmax in fp32. `sdpa` is PyTorch's fused kernel as CUDA chooses it: flash
 attention without a mask, the memory-efficient kernel with an additive bias. `flash` is a kernel that also builds SAM's bias on chip.
 """
+
 from __future__ import annotations
 
 from ocr_flops import ops
@@ -39,8 +40,17 @@ def eager_scores_to_output(tape: Tape, scores: Tensor, value: Tensor, *, copies_
     return out, probabilities
 
 
-def eager(tape: Tape, query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None = None, copies: tuple[bool, bool, bool],
-          scale_name: str = "mul", transposes_output: bool = True) -> tuple[Tensor, Tensor]:
+def eager(
+    tape: Tape,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    mask: Tensor | None = None,
+    copies: tuple[bool, bool, bool],
+    scale_name: str = "mul",
+    transposes_output: bool = True,
+) -> tuple[Tensor, Tensor]:
     """Scores, scaling, mask, softmax and output as separate operators.
 
     Args:
@@ -113,8 +123,17 @@ def memory_efficient(tape: Tape, query: Tensor, key: Tensor, value: Tensor, bias
     return out
 
 
-def run(mode: str, tape: Tape, query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None = None,
-        copies: tuple[bool, bool, bool], **eager_options) -> tuple[Tensor, Tensor | None]:
+def run(
+    mode: str,
+    tape: Tape,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    mask: Tensor | None = None,
+    copies: tuple[bool, bool, bool],
+    **eager_options,
+) -> tuple[Tensor, Tensor | None]:
     """The attention core of CLIP and the decoder in the given mode; see `eager` and `fused`."""
     if mode == "eager":
         return eager(tape, query, key, value, mask=mask, copies=copies, **eager_options)

@@ -1,4 +1,5 @@
 """Gated MLPs and mixtures of experts: the router, grouped or looped experts."""
+
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -62,7 +63,9 @@ def grouped(tape: Tape, sizes: Experts, x: Tensor, weights: Tensor, index: Tenso
     back = tape.then_free(ops.gather("index", weighted, inverse, (rows, width)), weighted)
     summed = tape(ops.reduction("sum", back, (tokens, width)))
     out = tape.cast(summed, b)
-    tape.free(ordered, order, picked, picked_weights, narrow, counts, offsets, down, inverse, back, *([summed] if out is not summed else []))
+    tape.free(
+        ordered, order, picked, picked_weights, narrow, counts, offsets, down, inverse, back, *([summed] if out is not summed else [])
+    )
     return out
 
 

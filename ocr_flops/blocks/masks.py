@@ -1,4 +1,5 @@
 """Attention masks as the engines build them before the first decoder layer."""
+
 from __future__ import annotations
 
 from ocr_flops import ops

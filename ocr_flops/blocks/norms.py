@@ -1,4 +1,5 @@
 """Norms that are several operators, or run on maps."""
+
 from __future__ import annotations
 
 from ocr_flops import ops

@@ -1,4 +1,5 @@
 """Absolute positions resized to a view, and decomposed relative positions."""
+
 from __future__ import annotations
 
 from typing import NamedTuple

@@ -1,4 +1,5 @@
 """Rotary position embeddings (Su et al., RoFormer, 2021)."""
+
 from __future__ import annotations
 
 from ocr_flops import ops

@@ -1,4 +1,5 @@
 """One forward pass of a language model."""
+
 from __future__ import annotations
 
 from typing import NamedTuple

@@ -1,4 +1,5 @@
 """The worker: `python -m ocr_flops.measure` reads one request from stdin and writes messages to stdout, one JSON object a line."""
+
 from __future__ import annotations
 
 import json
@@ -46,15 +47,32 @@ def _serve(request: Request, send: Any) -> None:
     model = build(request.towers, request.attention, request.dtype, device, experts)
     modes = dict.fromkeys(request.attention.values())
     ran = {
-        "engine": "transformers", "attention": request.attention, "dtype": request.dtype, "device": device, "experts": experts,
-        "prefill_logits": request.prefill_logits, "kind": request.kind, "weights": "random", "parameters": parameter_count(model),
-        "torch": torch.__version__, "transformers": transformers.__version__,
+        "engine": "transformers",
+        "attention": request.attention,
+        "dtype": request.dtype,
+        "device": device,
+        "experts": experts,
+        "prefill_logits": request.prefill_logits,
+        "kind": request.kind,
+        "weights": "random",
+        "parameters": parameter_count(model),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
         "label": f"transformers, UnlimitedOcr class, random weights, {'/'.join(modes)}, {device}",
     }
-    session = Session(model, request.towers, dtype=request.dtype, device=device, prefill_logits=request.prefill_logits,
-                      image=request.image, stages=request.stages, kind=request.kind)
+    session = Session(
+        model,
+        request.towers,
+        dtype=request.dtype,
+        device=device,
+        prefill_logits=request.prefill_logits,
+        image=request.image,
+        stages=request.stages,
+        kind=request.kind,
+    )
     done = 1
     for number, workload in enumerate(request.workloads):
+
         def progress(text: str, number: int = number, workload: dict = workload) -> None:
             nonlocal done
             grid = f"{workload['columns']} x {workload['rows']}"

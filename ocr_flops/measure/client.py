@@ -1,4 +1,5 @@
 """Starts the worker as a child process and yields its messages; imports neither torch nor transformers."""
+
 from __future__ import annotations
 
 import json
@@ -25,8 +26,14 @@ class Worker:
 
     def __init__(self, request: Request, python: str = sys.executable):
         self._log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115  closed by close()
-        self._process = subprocess.Popen([python, "-m", "ocr_flops.measure"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                         stderr=self._log, text=True, encoding="utf-8")
+        self._process = subprocess.Popen(
+            [python, "-m", "ocr_flops.measure"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            encoding="utf-8",
+        )
         try:
             self._process.stdin.write(request.to_json() + "\n")
             self._process.stdin.close()

@@ -1,4 +1,5 @@
 """Inputs of the right shapes: views of a real image cut as the vendor cuts them, or random pixels; token ids; image features."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ def views(point: Point, channels: int, dtype: torch.dtype, device: str, image: s
     """
     batch, tiles = point.batch_size, point.tiles
     if image is None or device == "meta":
+
         def pixels(count: int, px: int) -> torch.Tensor:
             return torch.randn(count, channels, px, px, device=device).to(dtype)
 
@@ -50,7 +52,11 @@ def views(point: Point, channels: int, dtype: torch.dtype, device: str, image: s
         page, cuts = (None if part is None else part.repeat(batch, 1, 1, 1).to(device, dtype) for part in cut_views(point, image))
     arguments: dict[str, Any] = {"pixel_values": page}
     if tiles:
-        arguments |= {"pixel_values_local": cuts, "num_local_patches": [tiles] * batch, "patches_grid": [[point.columns, point.rows]] * batch}
+        arguments |= {
+            "pixel_values_local": cuts,
+            "num_local_patches": [tiles] * batch,
+            "patches_grid": [[point.columns, point.rows]] * batch,
+        }
     return arguments
 
 
@@ -68,10 +74,8 @@ def cut_views(point: Point, path: str) -> tuple[torch.Tensor, torch.Tensor | Non
     with Image.open(path) as opened:
         page = ImageOps.exif_transpose(opened).convert("RGB")
     px = point.global_px
-    if not point.tile_px and px <= 640:
-        whole = page.resize((px, px))
-    else:
-        whole = ImageOps.pad(page, (px, px), color=(127, 127, 127))
+    stretches = not point.tile_px and px <= 640
+    whole = page.resize((px, px)) if stretches else ImageOps.pad(page, (px, px), color=(127, 127, 127))
     if not point.tiles:
         return tensor(whole)[None], None
     tile, columns, rows = point.tile_px, point.columns, point.rows

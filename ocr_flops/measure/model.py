@@ -1,4 +1,5 @@
 """The real model: transformers' UnlimitedOcr class at DeepSeek-OCR's dimensions, with random weights, on any device."""
+
 from __future__ import annotations
 
 import contextlib
@@ -30,22 +31,43 @@ def config(towers: dict[str, dict[str, Any]]) -> UnlimitedOcrConfig:
     sam, clip, decoder = towers["sam"], towers["clip"], towers["decoder"]
     vision = {
         "sam_config": {
-            "hidden_size": sam["width"], "output_channels": sam["neck_width"], "num_hidden_layers": sam["layers"],
-            "num_attention_heads": sam["heads"], "num_channels": sam["channels"], "image_size": sam["image_px"],
-            "patch_size": sam["patch_px"], "window_size": sam["window"], "global_attn_indexes": list(sam["global_layers"]),
-            "mlp_dim": sam["mlp_width"], "downsample_channels": list(sam["downsample_widths"])},
+            "hidden_size": sam["width"],
+            "output_channels": sam["neck_width"],
+            "num_hidden_layers": sam["layers"],
+            "num_attention_heads": sam["heads"],
+            "num_channels": sam["channels"],
+            "image_size": sam["image_px"],
+            "patch_size": sam["patch_px"],
+            "window_size": sam["window"],
+            "global_attn_indexes": list(sam["global_layers"]),
+            "mlp_dim": sam["mlp_width"],
+            "downsample_channels": list(sam["downsample_widths"]),
+        },
         "encoder_config": {
-            "hidden_size": clip["width"], "intermediate_size": clip["mlp_width"], "num_hidden_layers": clip["layers"],
-            "num_attention_heads": clip["heads"], "num_channels": clip["channels"], "image_size": clip["image_px"],
-            "patch_size": clip["patch_px"]},
+            "hidden_size": clip["width"],
+            "intermediate_size": clip["mlp_width"],
+            "num_hidden_layers": clip["layers"],
+            "num_attention_heads": clip["heads"],
+            "num_channels": clip["channels"],
+            "image_size": clip["image_px"],
+            "patch_size": clip["patch_px"],
+        },
     }
     layers, dense, vocabulary = decoder["layers"], decoder["dense_layers"], decoder["vocabulary"]
     text = {
-        "hidden_size": decoder["width"], "intermediate_size": decoder["dense_width"], "num_hidden_layers": layers,
-        "num_attention_heads": decoder["heads"], "num_key_value_heads": decoder["heads"], "n_routed_experts": decoder["experts"],
-        "num_experts_per_tok": decoder["experts_per_token"], "moe_intermediate_size": decoder["expert_width"],
-        "n_shared_experts": decoder["shared_experts"], "vocab_size": vocabulary, "layer_types": ["full_attention"] * layers,
-        "mlp_layer_types": ["dense"] * dense + ["sparse"] * (layers - dense)}
+        "hidden_size": decoder["width"],
+        "intermediate_size": decoder["dense_width"],
+        "num_hidden_layers": layers,
+        "num_attention_heads": decoder["heads"],
+        "num_key_value_heads": decoder["heads"],
+        "n_routed_experts": decoder["experts"],
+        "num_experts_per_tok": decoder["experts_per_token"],
+        "moe_intermediate_size": decoder["expert_width"],
+        "n_shared_experts": decoder["shared_experts"],
+        "vocab_size": vocabulary,
+        "layer_types": ["full_attention"] * layers,
+        "mlp_layer_types": ["dense"] * dense + ["sparse"] * (layers - dense),
+    }
     return UnlimitedOcrConfig(vision_config=vision, text_config=text, image_token_id=min(128_815, vocabulary - 1))
 
 

@@ -1,4 +1,5 @@
 """Which module of our frames an executed operator belongs to, by the path of the nn.Module that runs it."""
+
 from __future__ import annotations
 
 import re

@@ -8,6 +8,7 @@ Request: the fields of `Request` as one JSON object. Messages, one a line, told 
 - error: {"event", "message", "advice"}
 - done: {"event"}
 """
+
 from __future__ import annotations
 
 import json

@@ -1,4 +1,5 @@
 """Runs vision, prefill and decode steps of the real model and reports each stage as torch's counter, or the tracer, sees it."""
+
 from __future__ import annotations
 
 import contextlib
@@ -34,8 +35,18 @@ class Session:
         kind: "count" or "trace".
     """
 
-    def __init__(self, model: torch.nn.Module, towers: dict[str, dict[str, Any]], *, dtype: str, device: str, prefill_logits: str,
-                 image: str | None = None, stages: tuple[str, ...] = ("vision", "prefill", "decode"), kind: str = "count"):
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        towers: dict[str, dict[str, Any]],
+        *,
+        dtype: str,
+        device: str,
+        prefill_logits: str,
+        image: str | None = None,
+        stages: tuple[str, ...] = ("vision", "prefill", "decode"),
+        kind: str = "count",
+    ):
         self.model, self.towers, self.device, self.image, self.stages = model, towers, device, image, stages
         self.dtype, self.keep = DTYPES[dtype], 1 if prefill_logits == "last" else 0
         self.observe = _counted if kind == "count" else _traced
@@ -99,8 +110,11 @@ class Session:
 
 def _summed(steps: list[Stage]) -> Stage:
     """Several steps as one stage: work and traffic add up, peaks do not."""
-    total: Stage = {"flops": sum(step["flops"] for step in steps), "steps": len(steps),
-                    "missed": sorted({name for step in steps for name in step["missed"]})}
+    total: Stage = {
+        "flops": sum(step["flops"] for step in steps),
+        "steps": len(steps),
+        "missed": sorted({name for step in steps for name in step["missed"]}),
+    }
     for name in ("modules", "operators"):
         total[name] = dict(sum((Counter(step[name]) for step in steps), Counter()))
     if steps and "max_memory_allocated" in steps[0]:
@@ -119,7 +133,9 @@ def _summed(steps: list[Stage]) -> Stage:
 
 
 @contextlib.contextmanager
-def _counted(session: Session, found: dict[str, Stage], stage: str, held: list[torch.Tensor], cache: DynamicCache | None = None) -> Iterator[None]:
+def _counted(
+    session: Session, found: dict[str, Stage], stage: str, held: list[torch.Tensor], cache: DynamicCache | None = None
+) -> Iterator[None]:
     """Counts a stage with FlopCounterMode; FLOPs are credited to the module that ran when the counter moved."""
     labels, counter, modules = Labels(session.towers), FlopCounterMode(display=False), Counter()
     paths, credited = [""], [0]
@@ -139,8 +155,7 @@ def _counted(session: Session, found: dict[str, Stage], stage: str, held: list[t
         credit()
         paths.pop()
 
-    handles = [handle for module in names
-               for handle in (module.register_forward_pre_hook(enter), module.register_forward_hook(leave))]
+    handles = [handle for module in names for handle in (module.register_forward_pre_hook(enter), module.register_forward_hook(leave))]
     with contextlib.ExitStack() as stack:
         for handle in handles:
             stack.callback(handle.remove)
@@ -163,7 +178,9 @@ def _check(stage: str, modules: Counter) -> None:
 
 
 @contextlib.contextmanager
-def _traced(session: Session, found: dict[str, Stage], stage: str, held: list[torch.Tensor], cache: DynamicCache | None = None) -> Iterator[None]:
+def _traced(
+    session: Session, found: dict[str, Stage], stage: str, held: list[torch.Tensor], cache: DynamicCache | None = None
+) -> Iterator[None]:
     """Traces a stage: every operator's FLOPs and bytes, and what is alive."""
 
     def cached() -> Iterator[torch.Tensor]:
@@ -192,8 +209,12 @@ def _traced(session: Session, found: dict[str, Stage], stage: str, held: list[to
         operators[event.name] += event.tensor_flops
     worst = max(events, key=lambda event: event.live_bytes)
     found[stage] = {
-        "flops": sum(modules.values()), "modules": dict(modules), "operators": {name: flops for name, flops in operators.items() if flops},
-        "missed": [], "steps": 1, "trace": tracer.trace.by_module(),
+        "flops": sum(modules.values()),
+        "modules": dict(modules),
+        "operators": {name: flops for name, flops in operators.items() if flops},
+        "missed": [],
+        "steps": 1,
+        "trace": tracer.trace.by_module(),
         "peak": {"bytes": worst.live_bytes, "module": worst.module, "operator": worst.name, "path": worst.path},
         "experts": {"handed_bytes": sum(event.expert_bytes for event in events), "hit": hits.total},
     }

@@ -3,6 +3,7 @@
 This is the second, independent source of the analytic numbers: it knows nothing of `ops.py` or the towers. On the `meta` device it
 needs neither a GPU nor memory, because only shapes, dtypes and storage lifetimes matter.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -22,10 +23,48 @@ aten = torch.ops.aten
 _PER_OUTPUT = {"gelu": 5, "silu": 4, "sigmoid": 4, "_softmax": 5, "_safe_softmax": 5, "native_layer_norm": 8}
 _REDUCTIONS = {"mean", "sum", "topk", "histc", "cumsum", "_is_all_true", "max", "amax"}
 _FREE = {  # copies, casts, gathers, scatters and creation: no arithmetic
-    "_to_copy", "clone", "copy_", "cat", "constant_pad_nd", "embedding", "index", "index_put_", "masked_scatter", "masked_scatter_",
-    "arange", "zeros", "ones", "new_zeros", "new_ones", "scalar_tensor", "empty", "empty_like", "new_empty", "zeros_like", "ones_like",
-    "full", "full_like", "fill_", "sort", "scatter_", "index_select", "repeat_interleave", "nonzero", "stack", "triu", "tril", "split_with_sizes_copy",
-    "_local_scalar_dense", "zero_", "empty_strided", "argsort", "slice_scatter", "index_copy_", "lift_fresh", "is_same_size", "_unsafe_index",
+    "_to_copy",
+    "clone",
+    "copy_",
+    "cat",
+    "constant_pad_nd",
+    "embedding",
+    "index",
+    "index_put_",
+    "masked_scatter",
+    "masked_scatter_",
+    "arange",
+    "zeros",
+    "ones",
+    "new_zeros",
+    "new_ones",
+    "scalar_tensor",
+    "empty",
+    "empty_like",
+    "new_empty",
+    "zeros_like",
+    "ones_like",
+    "full",
+    "full_like",
+    "fill_",
+    "sort",
+    "scatter_",
+    "index_select",
+    "repeat_interleave",
+    "nonzero",
+    "stack",
+    "triu",
+    "tril",
+    "split_with_sizes_copy",
+    "_local_scalar_dense",
+    "zero_",
+    "empty_strided",
+    "argsort",
+    "slice_scatter",
+    "index_copy_",
+    "lift_fresh",
+    "is_same_size",
+    "_unsafe_index",
 }
 _CREATION = {"new_zeros", "new_ones", "zeros_like", "ones_like", "full_like"}  # shaped like their input, which they do not read
 _MATRIX = {"mm", "addmm", "bmm", "baddbmm", "convolution", "_convolution", "_grouped_mm"}
@@ -88,8 +127,12 @@ class Tracer(TorchDispatchMode):
         cache_layers: yields the tensors that are KV cache at this moment.
     """
 
-    def __init__(self, weights: Iterable[torch.Tensor], module_of: Callable[[str, str, int], str],
-                 cache_tensors: Callable[[], Iterable[torch.Tensor]] = tuple):
+    def __init__(
+        self,
+        weights: Iterable[torch.Tensor],
+        module_of: Callable[[str, str, int], str],
+        cache_tensors: Callable[[], Iterable[torch.Tensor]] = tuple,
+    ):
         super().__init__()
         self.trace = Trace()
         self.paths = [""]

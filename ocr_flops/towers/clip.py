@@ -1,4 +1,5 @@
 """CLIP-L: a plain vision transformer over SAM's feature map, which serves as its patch embeddings."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -106,8 +107,9 @@ def _attention(tape: Tape, spec: Spec, engine: EngineSpec, mode: str, view: View
         projections = [tape(ops.linear(x, tape.weight(spec.width, spec.width), tape.weight(spec.width))) for _ in range(3)]
     query, key, value = (projected.view(*heads) for projected in projections)
     out, probabilities = attention.run(mode, tape, query, key, value, copies=(not view.is_one,) * 3)
-    attended = tape.then_free(ops.linear(out.view(*x.shape), tape.weight(spec.width, spec.width), tape.weight(spec.width)), out,
-                              *dict.fromkeys(projections))
+    attended = tape.then_free(
+        ops.linear(out.view(*x.shape), tape.weight(spec.width, spec.width), tape.weight(spec.width)), out, *dict.fromkeys(projections)
+    )
     return attended, (probabilities,) if probabilities is not None else ()
 
 

@@ -1,4 +1,5 @@
 """The language model: a DeepSeek-V2-style decoder with plain multi-head attention and a mixture of experts."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -42,8 +43,19 @@ class Spec:
     tower = "decoder"
 
     def __post_init__(self) -> None:
-        positive(self, "decoder", "width", "layers", "heads", "dense_width", "experts", "experts_per_token", "expert_width",
-                 "shared_experts", "vocabulary")
+        positive(
+            self,
+            "decoder",
+            "width",
+            "layers",
+            "heads",
+            "dense_width",
+            "experts",
+            "experts_per_token",
+            "expert_width",
+            "shared_experts",
+            "vocabulary",
+        )
         divisible("decoder", "width", self.width, "heads", self.heads)
         if not isinstance(self.dense_layers, int) or not 0 <= self.dense_layers <= self.layers:
             raise SpecError(f"decoder.dense_layers: {self.dense_layers!r} is not a whole number from 0 to decoder.layers = {self.layers}")
@@ -97,8 +109,19 @@ def embed(tape: Tape, spec: Spec, step: Step) -> Tensor:
         return tape(ops.gather("embedding", table, index, (step.batch, step.tokens, spec.width)))
 
 
-def _layers(tape: Tape, spec: Spec, engine: EngineSpec, mode: str, step: Step, x: Tensor, mask: Tensor | None, angles: tuple[Tensor, ...],
-            layers: int, mlp: Callable, keeps_input: bool) -> Tensor:
+def _layers(
+    tape: Tape,
+    spec: Spec,
+    engine: EngineSpec,
+    mode: str,
+    step: Step,
+    x: Tensor,
+    mask: Tensor | None,
+    angles: tuple[Tensor, ...],
+    layers: int,
+    mlp: Callable,
+    keeps_input: bool,
+) -> Tensor:
     """Layers of one kind: norm, attention, residual, norm, MLP, residual. The engines keep the embeddings alive to the end."""
     with tape.module("decoder.norm_residual", layers):
         normed = rms_norm(tape, x)
@@ -115,8 +138,9 @@ def _layers(tape: Tape, spec: Spec, engine: EngineSpec, mode: str, step: Step, x
     return out
 
 
-def _attention(tape: Tape, spec: Spec, engine: EngineSpec, mode: str, step: Step, x: Tensor, mask: Tensor | None,
-               angles: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+def _attention(
+    tape: Tape, spec: Spec, engine: EngineSpec, mode: str, step: Step, x: Tensor, mask: Tensor | None, angles: tuple[Tensor, ...]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Multi-head attention over the cache; also returns what stays alive until the layer ends."""
     heads = (step.batch, spec.heads, step.tokens, spec.head_dim)
     query, key, value = (tape(ops.linear(x, tape.weight(spec.width, spec.width))).view(*heads) for _ in range(3))
@@ -127,8 +151,16 @@ def _attention(tape: Tape, spec: Spec, engine: EngineSpec, mode: str, step: Step
     cached_key, cached_value = _update_cache(tape, engine, step, rotated_key, value)
     fresh = step.is_prefill and not step.is_one
     out, probabilities = attention.run(
-        mode, tape, rotated_query, cached_key, cached_value, mask=mask, scale_name="div" if engine.rope_matmul else "mul",
-        copies=(fresh, fresh and not engine.copies_cache, fresh and not engine.copies_cache), transposes_output=step.is_prefill)
+        mode,
+        tape,
+        rotated_query,
+        cached_key,
+        cached_value,
+        mask=mask,
+        scale_name="div" if engine.rope_matmul else "mul",
+        copies=(fresh, fresh and not engine.copies_cache, fresh and not engine.copies_cache),
+        transposes_output=step.is_prefill,
+    )
     attended = tape.then_free(ops.linear(out.view(*x.shape), tape.weight(spec.width, spec.width)), out)
     tape.free(rotated_query, *(layer_angles if engine.rope_matmul else ()))
     return attended, (probabilities,) if probabilities is not None else ()
@@ -177,5 +209,3 @@ def _experts_mlp(tape: Tape, spec: Spec, engine: EngineSpec, step: Step, x: Tens
     with tape.module("decoder.shared_experts", layers):
         shared = gated_mlp(tape, x, spec.width, spec.shared_experts * spec.expert_width)
         return tape.then_free(ops.elementwise("add", x.view(*x.shape), shared), routed, shared, logits, weights, index)
-
-

@@ -1,4 +1,5 @@
 """The projector: one linear layer from the concatenated CLIP and SAM features to the decoder's width."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -41,5 +42,7 @@ def run(tape: Tape, spec: Spec, clip_states: Tensor, feature_map: Tensor) -> Ten
     with tape.module("projector"):
         joined = tape.then_free(
             ops.copy("cat", clip_states.view(images, tokens - 1, width), feature_map, shape=(images, tokens - 1, spec.input_width)),
-            clip_states, feature_map)
+            clip_states,
+            feature_map,
+        )
         return tape(ops.linear(joined, tape.weight(spec.output_width, spec.input_width), tape.weight(spec.output_width)))

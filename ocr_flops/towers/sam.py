@@ -1,4 +1,5 @@
 """SAM ViT-B: windowed and global attention with decomposed relative positions, a neck, and two stride-2 convolutions."""
+
 from __future__ import annotations
 
 from collections import Counter
@@ -113,15 +114,18 @@ def _patches(tape: Tape, spec: Spec, view: View, side: int, pixels: Tensor) -> T
         return tape.then_free(ops.elementwise("add", patches, table), patches, table)
 
 
-def _layers(tape: Tape, spec: Spec, engine: EngineSpec, mode: str, view: View, side: int, x: Tensor, kind: str, layers: int,
-            feeds: dict[str, int]) -> Tensor:
+def _layers(
+    tape: Tape, spec: Spec, engine: EngineSpec, mode: str, view: View, side: int, x: Tensor, kind: str, layers: int, feeds: dict[str, int]
+) -> Tensor:
     """All layers of one kind: norm, attention, residual, norm, MLP, residual."""
     with tape.module(kind, layers):
         normed = tape(ops.layer_norm(x, tape.weight(spec.width), tape.weight(spec.width)), keep=1)
         if kind == "sam.attention_windowed":
             attended, kept = _in_windows(tape, spec, engine, mode, view, side, normed)
         else:
-            attended, kept = _attention(tape, spec, engine, mode, positions.Grid(view.images, side, view.is_one), normed, spec.image_px // spec.patch_px)
+            attended, kept = _attention(
+                tape, spec, engine, mode, positions.Grid(view.images, side, view.is_one), normed, spec.image_px // spec.patch_px
+            )
             tape.free(normed)
     with tape.module("sam.mlp", layers):
         residual = tape.then_free(ops.elementwise("add", x, attended), attended)
@@ -225,5 +229,3 @@ def _neck(tape: Tape, spec: Spec, engine: EngineSpec, view: View, side: int, x: 
         if engine.elementwise_neck_norm:  # the vendor's code clones the map between the convolutions
             smaller = tape.then_free(ops.copy("clone", smaller), smaller)
         return tape.then_free(ops.convolution(smaller, tape.weight(second, first, 3, 3), None, -(-half // 2)), normed, smaller)
-
-
