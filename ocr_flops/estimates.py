@@ -118,8 +118,8 @@ class Estimate:
         try:
             Estimate(self.setup, self.workload.corner(), self.chosen_stages).stage_numbers  # noqa: B018
         except SpecError:
-            floats = parts(self.setup, self.workload.as_floats(), self.chosen_stages)
-            self._refuse({(part.stage, None): part.row(self.setup) for part in floats})
+            for part in parts(self.setup, self.workload.as_floats(), self.chosen_stages):
+                self._refuse({(part.stage, None): part.row(self.setup)})
 
     @staticmethod
     def _refuse(numbers: dict[Key, dict[str, Column]]) -> None:

@@ -131,7 +131,7 @@ def _part(setup: Setup, stage: str, where: np.ndarray | None, workload: Workload
         tiled = bool(np.any(tiles > 0))
         tile_px = _constant(workload.tile_px) if tiled else 0
         side = queries(tile_px)
-        several = workload.columns > 1
+        several = (workload.columns > 1) & (side > 1)  # single queries are in order already
         tile_queries = side * side * tiles
         values = {
             "batch": batch,

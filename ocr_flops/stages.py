@@ -58,7 +58,8 @@ def _assemble(tape: Tape, model: ModelSpec, global_px: int, tile_px: int, featur
     """Rows of queries with a newline after each, tiles first, then the global view and a separator; once for every page.
 
     Sizes: `tile_queries` and `tile_rows` are a page's queries and rows of queries in its tiles; `moved_tile_queries` and `moves` are
-    tile_queries and 1 where the grid has several columns, so that rows of queries must be gathered from several tiles (else 0).
+    tile_queries and 1 where the grid has several columns of tiles of several queries a side, so that rows of queries must be gathered from
+    several tiles (else 0).
     """
     width, side = model.tower("projector").output_width, queries(global_px)
     newline, separator = tape.weight(width), tape.weight(width)

@@ -43,7 +43,7 @@ def _serve(request: Request, send: Any) -> None:
         raise ValueError(f"engine: {request.engine!r} cannot be run here; only transformers can")
     transformers.logging.set_verbosity_error()
     device = resolved_device(request.device)
-    experts = {"meta": "grouped_mm" if request.kind == "trace" else "batched_mm"}.get(device, "eager")
+    experts = "grouped_mm" if request.kind == "trace" else "batched_mm" if device == "meta" else "eager"
     model = build(request.towers, request.attention, request.dtype, device, experts)
     modes = dict.fromkeys(request.attention.values())
     ran = {

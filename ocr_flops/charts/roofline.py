@@ -1,0 +1,431 @@
+"""Time on a device: operators under its ceilings (Williams et al., Roofline, 2009), and roofline seconds by module."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from math import log10
+from typing import TYPE_CHECKING, Any
+
+import altair as alt
+
+from ocr_flops.charts.style import FAMILIES, INK, MODULES, SI, Chart, compiled, data, module_name, share, si, title, workload_words
+
+if TYPE_CHECKING:
+    from ocr_flops.timing import Timing
+
+Row = dict[str, Any]
+Names = tuple[str, ...]
+CEILING_COLOURS = {"bandwidth": "#EE7733", "matrix": "#0077BB", "vector": "#009988", "launch": "#AA4499"}
+CEILING_NAMES = {"bandwidth": "memory bandwidth", "matrix": "matrix units", "vector": "vector units", "launch": "launches"}
+STAGE_SHAPES = {"vision": "square", "prefill": "triangle-up", "decode": "circle"}
+OPERATORS = {  # ATen's names that a reader may not know
+    "mm": "matrix product",
+    "addmm": "matrix product",
+    "bmm": "batched product",
+    "_grouped_mm": "expert products",
+    "cat": "concatenation",
+    "clone": "copy",
+    "_to_copy": "cast",
+    "constant_pad_nd": "padding",
+    "native_layer_norm": "layer norm",
+    "_softmax": "softmax",
+    "index": "gather",
+    "_scaled_dot_product_flash_attention": "fused attention",
+    "_scaled_dot_product_efficient_attention": "fused attention with bias",
+}
+HEIGHT, LABEL_PX, LABELLED, REACH_PX = 470, 15, 6, 26
+SIZES = [14, 3500]  # areas in px² of points that take none and all of the time
+NAMED = 0.005  # share of time from which a point can be named
+FAR, TEXT_WIDTH = 0.66, 0.35  # of the width: where names stand to the left of their points, and what the longest takes
+STRIP_LEAST = 0.002  # share of time of an operator without FLOPs that has a mark of its own
+PARTS = {("vision", "prefill"): "to the first token", ("decode",): "for all output tokens"}
+
+
+def seconds(value: float) -> str:
+    """Seconds with three digits and a prefix: 16.4 ms."""
+    factor, unit = next(((factor, unit) for factor, unit in ((1, "s"), (1e3, "ms")) if value * factor >= 0.9995), (1e6, "µs"))
+    return si(value * factor, unit) if value else "0 s"
+
+
+def roofline(timing: Timing) -> Chart:
+    """Operators as points under the device's ceilings: FLOPs per byte against FLOP/s attained, as large as their share of the time.
+
+    What moves bytes without computing has no place on a log axis: it stands in a strip on the left.
+
+    Args:
+        timing: of one point. FLOP/s attained are total FLOPs over roofline seconds: where the operator runs if it reaches its ceiling.
+    """
+    operators = [row for row in timing.operators.to_dicts() if row["roofline_seconds"]]
+    placed = [_point(row) for row in operators if row["total_flops"]]
+    idle = [row for row in operators if not row["total_flops"]]
+    hardware, dtype = timing.hardware, timing.estimate.setup.dtype
+    peak, bandwidth = hardware.matrix_peak(dtype), hardware.memory_bandwidth_bytes_per_second
+    left = min([0.1, *(point["intensity"] for point in placed)]) / 1.5
+    right = max([3e3, 4 * peak / bandwidth, *(1.5 * point["intensity"] for point in placed)])
+    bottom, top = min([left * bandwidth, *(point["attained"] for point in placed)]) / 2, peak * 2.2
+    edge = left / (right / left) ** 0.14 if idle else left
+    strip, note = _strip(idle, edge, left, bottom, top)
+    points = sorted([*placed, *strip], key=lambda point: -point["share"])
+    lines, texts = _ceilings(timing, left, right)
+    families = tuple(family for family in FAMILIES if any(point["family"] == family for point in points))
+    stages = tuple(stage for stage in STAGE_SHAPES if any(point["stage"] == stage for point in points))
+    box = (
+        [{"intensity": edge, "x2": left / 1.12, "attained": bottom, "y2": top, "middle": (edge * left) ** 0.5, "text": "no FLOPs"}]
+        if idle
+        else []
+    )
+    room = [{"intensity": edge, "attained": bottom}, {"intensity": right, "attained": top}]
+    return Chart(
+        _roofline_template(families, stages),
+        _roofline_title(timing, operators, note),
+        {
+            "room": room,
+            "box": box,
+            "lines": lines,
+            "points": points,
+            "idle": [{**point, "text": _words(point)} for point in strip if point["share"] >= 4 * NAMED],
+            **_labels(placed, left, right, bottom, top, bandwidth),
+            **texts,
+        },
+    )
+
+
+@lru_cache(maxsize=64)
+def _roofline_template(families: Names, stages: Names) -> dict[str, Any]:
+    decades = [float(f"1e{n}") for n in range(-5, 21)]
+    x = alt.X(
+        "intensity",
+        type="quantitative",
+        title="arithmetic intensity (FLOPs per byte moved)",
+        scale=alt.Scale(type="log", nice=False),
+        axis=alt.Axis(values=decades[:12], format="~f", grid=False),
+    )
+    y = alt.Y(
+        "attained",
+        type="quantitative",
+        title="FLOP/s attained",
+        scale=alt.Scale(type="log", nice=False),
+        axis=alt.Axis(values=decades[5:], format="~s"),
+    )
+    word, painted = alt.Text("text", type="nominal"), alt.Color("colour", type="nominal", scale=None)
+    box = alt.Chart(data("box"))
+    return compiled(
+        alt.Chart(data("room")).mark_point(opacity=0, tooltip=None).encode(x, y),
+        box.mark_rect(fill=INK, fillOpacity=0.1).encode(x, y, alt.X2("x2"), alt.Y2("y2")),
+        box.mark_text(baseline="top", dy=6, color=INK, fontSize=12, fontWeight="bold").encode(
+            alt.X("middle", type="quantitative"), alt.Y("y2", type="quantitative"), word
+        ),
+        alt.Chart(data("lines")).mark_line(strokeWidth=2).encode(x, y, painted, alt.Detail("line", type="nominal")),
+        alt.Chart(data("roofs"))
+        .mark_text(align="right", baseline="bottom", dy=-5, fontSize=12, fontWeight="bold")
+        .encode(x, y, word, painted),
+        alt.Chart(data("slope"))
+        .mark_text(align="left", baseline="middle", dx=6, fontSize=12, fontWeight="bold")
+        .encode(x, y, word, painted),
+        alt.Chart(data("ridge")).mark_text(align="left", baseline="middle", dx=6, dy=17, fontSize=12).encode(x, y, word, painted),
+        _marks(families, stages, x, y),
+        *(
+            layer
+            for dataset, align, dx in (("names", "left", 9), ("far", "right", -6))
+            for layer in (
+                alt.Chart(data(dataset))
+                .mark_rule(color=INK, strokeWidth=0.8)
+                .encode(x, alt.Y("point", type="quantitative"), alt.Y2("attained")),
+                alt.Chart(data(dataset)).mark_text(align=align, baseline="middle", dx=dx, color=INK, fontSize=12).encode(x, y, word),
+            )
+        ),
+        alt.Chart(data("idle")).mark_text(align="left", baseline="middle", dx=24, color=INK, fontSize=12).encode(x, y, word),
+        height=HEIGHT,
+    )
+
+
+def _point(row: Row) -> Row:
+    return {**_described(row), "intensity": row["arithmetic_intensity"], "attained": row["total_flops"] / row["roofline_seconds"]}
+
+
+def _described(row: Row) -> Row:
+    """What a point's tooltip says, and its looks."""
+    return {
+        "stage": row["stage"],
+        "name": module_name(row["module"]),
+        "operator": _operator(row["operator"]),
+        "share": row["share"],
+        "family": MODULES.get(row["module"], (row["module"],))[0],
+        "seconds": seconds(row["roofline_seconds"]),
+        "part": share(row["share"], 1),
+        "work": si(row["total_flops"], "FLOPs") if row["total_flops"] else "none",
+        "moved": si(row["io_bytes"], "B"),
+        "ceiling": CEILING_NAMES[row["binding_ceiling"]],
+        "runs": row["operators"],
+    }
+
+
+def _operator(name: str) -> str:
+    return f"{OPERATORS[name]} ({name.strip('_')})" if name in OPERATORS and len(name) < 18 else OPERATORS.get(name, name.strip("_"))
+
+
+def _strip(idle: list[Row], edge: float, left: float, bottom: float, top: float) -> tuple[list[Row], str]:
+    """Operators without FLOPs as points in a column, the largest on top, the smallest as one; and what to say of them."""
+    if not idle:
+        return [], ""
+    ordered = sorted(idle, key=lambda row: -row["share"])
+    large = [_described(row) for row in ordered if row["share"] >= STRIP_LEAST]
+    small = [row for row in ordered if row["share"] < STRIP_LEAST]
+    if small:
+        whole = {
+            "share": sum(row["share"] for row in small),
+            "part": share(sum(row["share"] for row in small), 1),
+            "family": "norms, embedding",
+            "stage": "decode",
+            "name": f"{len(small)} smaller ones of all stages",
+            "operator": "copies and casts",
+            "work": "none",
+            "seconds": seconds(sum(row["roofline_seconds"] for row in small)),
+            "moved": si(sum(row["io_bytes"] for row in small), "B"),
+            "ceiling": CEILING_NAMES["bandwidth"],
+            "runs": sum(row["operators"] for row in small),
+        }
+        large.append(whole)
+    height, free = log10(top / bottom), 0.77
+    gap = min(0.1, free / len(large))
+    for n, point in enumerate(large):
+        point |= {"intensity": (edge * left) ** 0.5, "attained": bottom * 10 ** (height * (free - gap * n))}
+    total = sum(row["share"] for row in idle)
+    return large, f"Copies, casts and gathers: {share(total, 1)} of the time, no FLOPs; they stand in the strip on the left"
+
+
+def _ceilings(timing: Timing, left: float, right: float) -> tuple[list[Row], dict[str, list[Row]]]:
+    """The bandwidth's slope up to the matrix peak and the flat roofs, as the ends of lines; and their names."""
+    hardware, dtype = timing.hardware, timing.estimate.setup.dtype
+    peak, bandwidth, vector = hardware.matrix_peak(dtype), hardware.memory_bandwidth_bytes_per_second, hardware.vector_fp32_flops_per_second
+    lines = [(left, peak / bandwidth, left * bandwidth, peak, "bandwidth"), (peak / bandwidth, right, peak, peak, "matrix")]
+    roofs = [(peak, f"matrix units, {dtype}: {si(peak, 'FLOP/s')}", "matrix")]
+    if vector and vector != peak:
+        lines.append((vector / bandwidth, right, vector, vector, "vector"))
+        roofs.append((vector, f"vector units, fp32: {si(vector, 'FLOP/s')}", "vector"))
+    ends = [
+        {"intensity": at, "attained": height, "line": kind, "colour": CEILING_COLOURS[kind]}
+        for x1, x2, y1, y2, kind in lines
+        for at, height in ((x1, y1), (x2, y2))
+    ]
+    corner = {"intensity": left, "attained": peak}
+    return ends, {
+        "roofs": [{"intensity": right, "attained": height, "text": text, "colour": CEILING_COLOURS[kind]} for height, text, kind in roofs],
+        "slope": [{**corner, "text": f"memory: {si(bandwidth, 'B/s')}", "colour": CEILING_COLOURS["bandwidth"]}],
+        "ridge": [{**corner, "text": f"the slope meets the roof at {peak / bandwidth:.3g} FLOPs per byte", "colour": INK}],
+    }
+
+
+def _marks(families: Names, stages: Names, x: alt.X, y: alt.Y) -> alt.Chart:
+    quiet = {"orient": "right", "titleFontWeight": "normal", "symbolOpacity": 0.9}
+    grey = {"symbolFillColor": INK, "symbolStrokeColor": INK}
+    colour = alt.Color(
+        "family",
+        type="nominal",
+        title="part of the model",
+        legend=alt.Legend(symbolType="circle", symbolSize=90, **quiet),
+        scale=alt.Scale(domain=families, range=[FAMILIES[name] for name in families]),
+    )
+    shape = alt.Shape(
+        "stage",
+        type="nominal",
+        title="stage",
+        legend=alt.Legend(symbolSize=90, **quiet, **grey),
+        scale=alt.Scale(domain=stages, range=[STAGE_SHAPES[stage] for stage in stages]),
+    )
+    size = alt.Size(
+        "share",
+        type="quantitative",
+        title="share of the time",
+        scale=alt.Scale(domain=[0, 1], range=SIZES),
+        legend=alt.Legend(format=".0%", values=[0.02, 0.1, 0.4], symbolType="circle", **quiet, **grey),
+    )
+    tooltip = [
+        alt.Tooltip(name, type="nominal", title=label)
+        for name, label in (
+            ("stage", "stage"),
+            ("name", "module"),
+            ("operator", "operator"),
+            ("part", "share of the time"),
+            ("seconds", "roofline time"),
+            ("work", "work"),
+            ("moved", "moved"),
+            ("ceiling", "bound by"),
+        )
+    ]
+    tooltip += [alt.Tooltip("runs", type="quantitative", title="launches", format=",d")]
+    return (
+        alt.Chart(data("points"))
+        .mark_point(filled=True, opacity=0.8, stroke=INK, strokeWidth=0.6)
+        .encode(x, y, colour, shape, size, tooltip=tooltip)
+    )
+
+
+def _labels(placed: list[Row], left: float, right: float, bottom: float, top: float, bandwidth: float) -> dict[str, list[Row]]:
+    """The largest points, named below the slope where nothing lies, each on a line of its own: to their right ("names") or left ("far")."""
+    chosen = [point for point in sorted(placed, key=lambda point: -point["share"])[:LABELLED] if point["share"] >= NAMED]
+    per_px, width = log10(top / bottom) / HEIGHT, log10(right / left)
+    texts: dict[str, list[Row]] = {"names": [], "far": []}
+    wanted = []
+    for point in chosen:
+        height = log10(point["attained"]) - REACH_PX * per_px
+        is_far = log10(point["intensity"] / left) > FAR * width
+        below_slope = log10(bandwidth * point["intensity"]) - TEXT_WIDTH * width
+        wanted.append((min(height, below_slope) if is_far else height, point["intensity"], is_far, point))
+    above = float("inf")
+    for height, intensity, is_far, point in sorted(wanted, key=lambda one: one[:2], reverse=True):
+        above = min(height, above - LABEL_PX * per_px)
+        texts["far" if is_far else "names"].append(
+            {"intensity": intensity, "point": point["attained"], "attained": 10**above, "text": _words(point)}
+        )
+    return texts
+
+
+def _words(point: Row) -> str:
+    return f"{point['name']}, {point['stage']}: {point['operator'].split(' (')[0]}, {point['part']}"
+
+
+def _roofline_title(timing: Timing, operators: list[Row], note: str) -> alt.TitleParams:
+    spent: dict[str, float] = {}
+    for row in operators:
+        spent[row["binding_ceiling"]] = spent.get(row["binding_ceiling"], 0) + row["share"]
+    ceiling, widest = max(spent, key=spent.get), max(operators, key=lambda row: row["share"])
+    finding = (
+        f"On {timing.hardware.label} {share(spent[ceiling], 1)} of the time is bound by {CEILING_NAMES[ceiling]}; the largest point is "
+        f"{module_name(widest['module'])} in {widest['stage']}, {share(widest['share'], 1)}"
+    )
+    setup = timing.estimate.setup
+    row = timing.estimate.stages.row(0, named=True)
+    conditions = f"{setup.engine.name}, attention {setup.attention.name}, {setup.dtype}, {setup.cache} cache"
+    meaning = "Roofline time: each operator at its lowest ceiling, nothing overlaps, every operator reads and writes memory"
+    return title(finding, f"{workload_words(row)}; {conditions}", meaning, *([note] if note else []), width=100)
+
+
+def time_by_module(timing: Timing, stages: Sequence[str] = ("vision", "prefill")) -> Chart:
+    """Bars of roofline seconds by stage and module, coloured by the ceiling that binds; each stage's bound as a tick.
+
+    Drawn once for the time to first token and once for decode, which is often ten times as long.
+
+    Args:
+        timing: of one point.
+        stages: those drawn on one scale.
+    """
+    wholes = [row for row in timing.stages.to_dicts() if row["stage"] in stages]
+    modules = [row for row in timing.modules.to_dicts() if row["stage"] in stages and row["roofline_seconds"] > 0]
+    total = sum(row["roofline_seconds"] for row in wholes)
+    order, bars, sums = [], [], []
+    for whole in wholes:
+        order.append(f"{whole['stage']}|")
+        if not whole["roofline_seconds"]:
+            continue
+        sums.append({**_timed(whole, total), "row": order[-1], "bound": whole["bound_seconds"], "text": _stage_words(whole)})
+        for row in modules:
+            if row["stage"] == whole["stage"]:
+                order.append(f"{row['stage']}|{module_name(row['module'])}")
+                bars.append({**_timed(row, total), "row": order[-1], "name": module_name(row["module"])})
+    widest = (2.3 if "decode" in stages else 1.6) * max((row["seconds"] for row in sums), default=0)  # leaves room for its words
+    room = [{"seconds": widest or 1}]
+    ceilings = tuple(name for name in CEILING_NAMES if any(row["ceiling"] == CEILING_NAMES[name] for row in bars))
+    return Chart(
+        _time_template(tuple(order), ceilings), _time_title(timing, modules, total, stages), {"bars": bars, "stages": sums, "room": room}
+    )
+
+
+@lru_cache(maxsize=64)
+def _time_template(order: Names, ceilings: Names) -> dict[str, Any]:
+    """Bars over the rows in `order` ("stage|" is a heading and its stage's sum, "stage|name" a module)."""
+    heading = "split(datum.value, '|')[1] == ''"
+    y = alt.Y(
+        "row",
+        type="nominal",
+        sort=order,
+        scale=alt.Scale(domain=order),
+        axis=alt.Axis(
+            title=None,
+            ticks=False,
+            domain=False,
+            labelPadding=6,
+            labelExpr=f"{heading} ? upper(split(datum.value, '|')[0]) : split(datum.value, '|')[1]",
+            labelFontWeight={"condition": {"test": heading, "value": "bold"}, "value": "normal"},
+        ),
+    )
+    x = alt.X(
+        "seconds",
+        type="quantitative",
+        title="roofline seconds",
+        scale=alt.Scale(nice=False, zero=True),
+        axis=alt.Axis(labelExpr=f"format(datum.value, '{SI}') + 's'", tickCount=5),
+    )
+    colour = alt.Color(
+        "ceiling",
+        type="nominal",
+        title="bound by",
+        legend=alt.Legend(orient="top", titleFontWeight="normal"),
+        scale=alt.Scale(domain=[CEILING_NAMES[name] for name in ceilings], range=[CEILING_COLOURS[name] for name in ceilings]),
+    )
+    tooltip = [
+        alt.Tooltip(name, type="nominal", title=label)
+        for name, label in (
+            ("stage", "stage"),
+            ("name", "module"),
+            ("value", "roofline time"),
+            ("least", "bound"),
+            ("part", "share of what is drawn"),
+            ("ceiling", "bound by"),
+            ("next", "ahead of the next ceiling"),
+            ("work", "work"),
+            ("moved", "moved"),
+        )
+    ]
+    bar, stage, text = alt.Chart(data("bars")), alt.Chart(data("stages")), {"align": "left", "baseline": "middle", "dx": 6, "color": INK}
+    return compiled(
+        stage.mark_bar(height={"band": 0.8}, color=INK, opacity=0.35).encode(y, x, tooltip=tooltip),
+        bar.mark_bar(height={"band": 0.8}).encode(y, x, colour, tooltip=tooltip),
+        bar.mark_text(fontSize=11, **text).encode(y, x, alt.Text("value", type="nominal")),
+        stage.mark_tick(thickness=3, height={"band": 0.95}, color="#CC3311").encode(
+            y, alt.X("bound", type="quantitative"), tooltip=tooltip
+        ),
+        stage.mark_text(fontSize=12, fontWeight="bold", **text).encode(y, x, alt.Text("text", type="nominal")),
+        alt.Chart(data("room")).mark_point(opacity=0, tooltip=None).encode(x),
+        height=22 * len(order),
+    )
+
+
+def _timed(row: Row, total: float) -> Row:
+    """What a bar's tooltip says."""
+    margin = row["ceiling_margin"]
+    return {
+        "stage": row["stage"],
+        "name": "whole stage",
+        "seconds": row["roofline_seconds"],
+        "value": seconds(row["roofline_seconds"]),
+        "least": seconds(row["bound_seconds"]),
+        "part": share(row["roofline_seconds"], total),
+        "ceiling": CEILING_NAMES[row["binding_ceiling"]],
+        "next": f"{margin:.3g} times its time" if margin else "no other binds",
+        "work": si(row["total_flops"], "FLOPs"),
+        "moved": si(row["io_bytes"], "B"),
+    }
+
+
+def _stage_words(whole: Row) -> str:
+    steps = whole["output_tokens"]
+    each = f", {seconds(whole['roofline_seconds'] / steps)} a token" if whole["stage"] == "decode" and steps else ""
+    return f"{seconds(whole['roofline_seconds'])}{each}; bound {seconds(whole['bound_seconds'])}"
+
+
+def _time_title(timing: Timing, modules: list[Row], total: float, stages: Sequence[str]) -> alt.TitleParams:
+    where, row = timing.hardware.label, timing.estimate.stages.row(0, named=True)
+    setup = timing.estimate.setup
+    what = PARTS.get(tuple(stages), "for " + ", ".join(stages))
+    if not modules:
+        return title(f"{where}: nothing to do {what}", workload_words(row))
+    widest = max(modules, key=lambda one: one["roofline_seconds"])
+    finding = f"{where}: {seconds(total)} {what}; {share(widest['roofline_seconds'], total)} of it in {module_name(widest['module'])}"
+    return title(
+        finding,
+        f"{workload_words(row)}; {setup.engine.name}, attention {setup.attention.name}, {setup.dtype}",
+        "Grey: the whole stage. Red tick: its bound, which no implementation undercuts",
+        width=60,
+    )

@@ -1,0 +1,173 @@
+"""What all charts share: colours, names, number formats, titles."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+
+FAMILIES = {  # any two differ for colour-blind readers too, and all are seen on white as on black: tests hold it
+    "SAM": "#0080ED",
+    "CLIP": "#3DA8E4",
+    "projector, merge": "#0BB2B7",
+    "decoder attention": "#FF7569",
+    "dense MLP": "#EA8802",
+    "routed experts": "#CA0013",
+    "shared experts": "#FF1689",
+    "router": "#A80C94",
+    "norms, embedding": "#5C5C5C",
+    "lm_head": "#5B8238",
+}
+STAGE_COLOURS = {"vision": "#0077BB", "prefill": "#EE7733", "decode": "#009988"}
+MODULES = {  # module: its family and its name on charts
+    "sam.patch": ("SAM", "SAM patches"),
+    "sam.attention_windowed": ("SAM", "SAM windowed attention"),
+    "sam.attention_global": ("SAM", "SAM global attention"),
+    "sam.mlp": ("SAM", "SAM MLP"),
+    "sam.neck": ("SAM", "SAM neck"),
+    "clip.embed": ("CLIP", "CLIP embedding"),
+    "clip.attention": ("CLIP", "CLIP attention"),
+    "clip.mlp": ("CLIP", "CLIP MLP"),
+    "projector": ("projector, merge", "projector"),
+    "merge": ("projector, merge", "merge"),
+    "decoder.embed": ("norms, embedding", "token embedding"),
+    "decoder.attention": ("decoder attention", "decoder attention"),
+    "decoder.dense_mlp": ("dense MLP", "dense MLP (layer 0)"),
+    "decoder.router": ("router", "router"),
+    "decoder.routed_experts": ("routed experts", "routed experts"),
+    "decoder.shared_experts": ("shared experts", "shared experts"),
+    "decoder.norm_residual": ("norms, embedding", "norms and residuals"),
+    "lm_head": ("lm_head", "lm_head"),
+}
+INK = "#808080"  # text and strokes that read on white and on black; everything else follows the theme
+SI = ".3~s"
+MIME = "application/vnd.vegalite.v6+json"
+
+
+def module_name(module: str) -> str:
+    """A module's name on charts."""
+    return MODULES[module][1] if module in MODULES else module
+
+
+def module_colour(module: str) -> str:
+    """The colour of a module's family."""
+    return FAMILIES[MODULES[module][0]] if module in MODULES else INK
+
+
+def si(value: float, unit: str = "") -> str:
+    """A number with three significant digits and an SI prefix: 786 G."""
+    for prefix in ("", "k", "M", "G", "T", "P", "E"):
+        if abs(value) < 999.5 or prefix == "E":
+            digits = max(0, 2 - len(str(int(abs(value)))) + 1) if value else 0
+            text = f"{value:.{digits}f}" if abs(value) >= 0.9995 else f"{value:.3g}"
+            return f"{text} {prefix}{unit}".strip()
+        value /= 1000
+    raise AssertionError("unreachable")
+
+
+def share(part: float, whole: float) -> str:
+    """A part of a whole in percent, whole numbers from 1 % on."""
+    percent = 100 * part / whole if whole else 0.0
+    return f"{percent:.0f} %" if percent >= 1 or not percent else f"{percent:.2g} %"
+
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Chart:
+    """A Vega-Lite chart: a template that Altair compiled and checked once, with a title and rows of its own.
+
+    Building and checking a chart through Altair takes 50 ms, which a slider feels; filling a template takes 1.
+
+    Args:
+        template: from `compiled`.
+        title: as Altair's `TitleParams`.
+        datasets: rows of every dataset that the template names.
+        params: values of the template's parameters.
+    """
+
+    template: dict[str, Any]
+    title: alt.TitleParams
+    datasets: dict[str, Rows]
+    params: dict[str, float] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The Vega-Lite specification."""
+        params = [{"name": name, "value": value} for name, value in (self.params or {}).items()]
+        return {**self.template, "title": self.title.to_dict(validate=False), "datasets": self.datasets, "params": params}
+
+    def altair(self, **properties: Any) -> alt.LayerChart:
+        """The same chart as an Altair object, with properties such as `width` changed."""
+        return alt.LayerChart.from_dict({**self.to_dict(), **properties})
+
+    def _mime_(self) -> tuple[str, str]:
+        """How marimo shows it."""
+        return MIME, json.dumps(self.to_dict())
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        """How Jupyter shows it."""
+        return {MIME: self.to_dict()}
+
+
+def data(name: str) -> alt.NamedData:
+    """A place in a template for the rows of a dataset."""
+    return alt.NamedData(name=name)
+
+
+def compiled(*layers: alt.Chart | alt.LayerChart, height: int) -> dict[str, Any]:
+    """A template of layers, as wide as its container."""
+    return _finished(alt.layer(*layers).properties(width="container", height=height)).to_dict()
+
+
+def title(finding: str, *conditions: str, width: int = 90) -> alt.TitleParams:
+    """A title that states the finding, with the conditions below it.
+
+    Args:
+        conditions: each begins a line of its own.
+        width: characters of a line of the finding.
+    """
+    subtitle = [line for text in conditions for line in textwrap.wrap(text, int(1.25 * width))]
+    return alt.TitleParams(
+        textwrap.wrap(finding, width),
+        subtitle=subtitle,
+        anchor="start",
+        frame="bounds",
+        fontSize=15,
+        subtitleFontSize=12,
+        subtitleColor=INK,
+        subtitlePadding=5,
+        offset=12,
+    )
+
+
+def _finished(chart: alt.LayerChart) -> alt.LayerChart:
+    """Transparent, framed by nothing, with quiet axes that follow the theme."""
+    axis = alt.AxisConfig(
+        gridColor=INK,
+        gridOpacity=0.18,
+        domainColor=INK,
+        tickColor=INK,
+        labelFontSize=12,
+        titleFontSize=12,
+        labelLimit=240,
+        titleFontWeight="normal",
+        titlePadding=8,
+    )
+    legend = alt.LegendConfig(labelLimit=0, labelFontSize=12, titleFontSize=12, symbolStrokeWidth=2)
+    return chart.configure(
+        background="transparent",
+        axis=axis,
+        legend=legend,
+        view=alt.ViewConfig(stroke=None),
+        autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
+    )
+
+
+def workload_words(row: dict[str, Any]) -> str:
+    """The workload of a row of any frame in a line: views, tokens, batch."""
+    grid = f"{row['columns']} × {row['rows']} tiles and a {row['global_px']} px view" if row["tiles"] else f"{row['global_px']} px view"
+    return f"{grid}, {row['context_tokens']:,} context + {row['output_tokens']:,} output tokens, batch {row['batch_size']}"

@@ -1,0 +1,220 @@
+import json
+import re
+import subprocess
+import sys
+from itertools import combinations
+
+import altair as alt
+import numpy as np
+import polars as pl
+import pytest
+import vl_convert
+from results import result
+
+import ocr_flops as of
+from ocr_flops import charts, spot_check
+from ocr_flops.charts import style
+from ocr_flops.scenario import Scenario
+
+MODEL = of.load_model("deepseek_ocr")
+SCENARIOS = {
+    "page": Scenario(),
+    "side by side": Scenario(attention="all"),
+    "fp32": Scenario(attention="all", dtype="fp32"),
+    "one view": Scenario(mode="tiny"),
+    "beyond": Scenario(source="grid", columns=10, rows=7, mode="gundam_m"),
+    "huge": Scenario(source="grid", columns=32, rows=32, batch_size=512),
+    "no output": Scenario(output_tokens=0),
+    "published code": Scenario(engine="remote_code"),
+}
+
+
+def modules_of(scenario):
+    return pl.concat([one.modules for one in scenario.estimates(MODEL)])
+
+
+def all_charts(scenario, measured=()):
+    modules = modules_of(scenario)
+    stages = scenario.estimates(MODEL)[0].stages
+    sweep = of.sweep(MODEL, scenario.neighbours, scenario.attention_modes[0], engine=scenario.engine, dtype=scenario.dtype)
+    return [
+        charts.flops_by_module(modules, measured),
+        charts.flops_by_module(modules, work="vector_flops"),
+        charts.flops_by_tokens(sweep, stages, measured),
+        charts.tiling_picture(scenario.workload),
+    ]
+
+
+def texts(chart):
+    """What a reader reads: the text of the drawn chart."""
+    svg = vl_convert.vegalite_to_svg(chart.to_dict() | {"width": 700})
+    return re.sub(r"\s+", " ", " ".join(re.findall(r">([^<>]+)</(?:text|tspan)>", svg)))
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_every_chart_is_valid_and_draws(name):
+    for chart in all_charts(SCENARIOS[name]):
+        alt.Chart.from_dict(chart.to_dict())  # checks the specification
+        json.dumps(chart.to_dict(), allow_nan=False)
+        shown = texts(chart)
+        assert not re.search(r"\d{7}|NaN|undefined|null", shown), shown
+
+
+def test_the_title_states_the_finding():
+    tensor, vector, tokens, tiling = all_charts(SCENARIOS["page"])
+    stages = SCENARIOS["page"].estimates(MODEL)[0].stage_numbers
+    whole = sum(row["total_flops"] for row in stages.values())
+    part = 100 * stages["vision"]["total_flops"] / whole
+    assert f"Vision is {part:.0f} % of {whole / 1e12:.2f} TFLOPs; SAM MLP alone" in texts(tensor)
+    assert "Vector FLOPs are" in texts(vector)
+    assert "903 image tokens cost" in texts(tokens)
+    assert "2 × 3 tiles and a global view: 903 image tokens" in texts(tiling)
+
+
+def test_conditions_are_below_the_title():
+    assert "attention eager / sdpa / flash, bf16 (partly modelled)" in texts(all_charts(SCENARIOS["side by side"])[0])
+    assert "remote_code, attention vendor, bf16 (modelled)" in texts(all_charts(SCENARIOS["published code"])[0])
+
+
+def test_bars_hold_every_flop():
+    modules = modules_of(SCENARIOS["side by side"])
+    for work in ("tensor_flops", "vector_flops"):
+        bars = charts.flops_by_module(modules, work=work).datasets["bars"]
+        assert sum(bar["flops"] for bar in bars) == modules[work].sum()
+
+
+def test_a_module_keeps_its_colour_and_every_module_has_one():
+    modules = modules_of(SCENARIOS["page"])
+    assert set(modules["module"]) <= set(style.MODULES)
+    assert {bar["colour"] for bar in charts.flops_by_module(modules).datasets["bars"] if bar["name"].startswith("SAM")} == {
+        style.FAMILIES["SAM"]
+    }
+    assert len(set(style.FAMILIES.values())) == len(style.FAMILIES)
+
+
+SIGHT = {  # how colours look: Machado, Oliveira, Fernandes, "A physiologically-based model for simulation of color vision deficiency", 2009
+    "all cones": np.eye(3),
+    "protanopia": np.array([[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]),
+    "deuteranopia": np.array([[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]),
+}
+XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+
+
+def linear(colour):
+    parts = np.array([int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)])
+    return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+
+
+def lab(light):
+    x, y, z = np.cbrt(np.maximum(XYZ @ np.clip(light, 0, 1) / [0.9505, 1, 1.089], 0.008856))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("sight", SIGHT)
+@pytest.mark.parametrize("palette", [style.FAMILIES, style.STAGE_COLOURS])
+def test_any_two_colours_differ_for_everyone(palette, sight):
+    seen = [lab(SIGHT[sight] @ linear(colour)) for colour in palette.values()]
+    assert min(np.linalg.norm(one - other) for one, other in combinations(seen, 2)) > 17  # 2 is just noticed
+
+
+def luminance(colour):
+    return XYZ[1] @ linear(colour)
+
+
+@pytest.mark.parametrize("colour", [*style.FAMILIES.values(), *style.STAGE_COLOURS.values(), style.INK])
+@pytest.mark.parametrize("background", ["#ffffff", "#181c1a"])
+def test_colours_are_seen_on_light_and_dark(colour, background):
+    lighter, darker = sorted((luminance(colour), luminance(background)), reverse=True)
+    assert (lighter + 0.05) / (darker + 0.05) > 2
+
+
+def test_charts_follow_the_theme():
+    for chart in all_charts(SCENARIOS["page"]):
+        specification = chart.to_dict()
+        assert specification["config"]["background"] == "transparent" and specification["width"] == "container"
+        assert not re.search('"(label|title)Color"', json.dumps(specification))
+
+
+def test_measured_points_are_drawn_and_named():
+    measured = spot_check.beside([spot_check.frame(MODEL, result(Scenario()))], Scenario())
+    tensor, _, tokens, _ = all_charts(Scenario(), measured)
+    assert len(tensor.datasets["points"]) > 10 and all(point["clear"] and point["difference"] == 0 for point in tensor.datasets["points"])
+    assert {point["stage"] for point in tokens.datasets["points"]} == {"vision", "prefill"}
+    for chart in (tensor, tokens):
+        assert "measured: transformers, UnlimitedOcr class, random weights, eager, meta" in texts(chart)
+
+
+def test_measured_points_of_another_setting_stay_and_say_so():
+    frame = spot_check.frame(MODEL, result(Scenario()))
+    shown = Scenario(source="grid", columns=1, rows=2, batch_size=2)
+    tensor, _, tokens, _ = all_charts(shown, spot_check.beside([frame], shown))
+    assert not any(point["clear"] for point in (*tensor.datasets["points"], *tokens.datasets["points"]))
+    assert "at 2 × 3 tiles, 913 tokens, batch 1: not what is shown" in texts(tensor)
+    assert "faint: with other settings than shown" in texts(tokens)
+
+
+def test_the_point_shown_wins_over_a_later_one():
+    frames = [spot_check.frame(MODEL, result(scenario)) for scenario in (Scenario(), Scenario(batch_size=2))]
+    points = charts.flops_by_module(modules_of(Scenario()), spot_check.beside(frames, Scenario())).datasets["points"]
+    assert all(point["clear"] for point in points)
+
+
+def test_the_drawn_tiles_are_the_tiles():
+    picture = charts.tiling_picture(Scenario(source="grid", columns=4, rows=5).workload)
+    assert sum(box["what"].startswith("tile ") for box in picture.datasets["boxes"]) == 20
+    assert len(picture.datasets["lines"]) == 3 + 4
+    assert "(10·5)·(10·4 + 1) = 2,050 tokens" in texts(picture)
+
+
+def test_a_grid_too_large_to_draw_is_one_box():
+    picture = charts.tiling_picture(Scenario(source="grid", columns=100, rows=100).workload)
+    assert len(picture.datasets["boxes"]) < 5 and "100 × 100 tiles of 640 px" in texts(picture)
+
+
+def test_a_small_view_is_stretched_and_a_large_one_padded():
+    for mode, padded in (("tiny", False), ("small", False), ("base", True), ("large", True)):
+        boxes = charts.tiling_picture(Scenario(mode=mode).workload).datasets["boxes"]
+        assert any("padding" in box["what"] for box in boxes) is padded
+
+
+def test_a_small_page_says_why_it_is_not_tiled():
+    assert "Neither side is above 640 px" in texts(charts.tiling_picture(Scenario(width_px=640, height_px=400).workload))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (1, "1.00"),
+        (999, "999"),
+        (1000, "1.00 k"),
+        (786_230_673_408, "786 G"),
+        (9.9e20, "990 E"),
+        (999_600, "1.00 M"),
+        (71_761_920, "71.8 M"),
+    ],
+)
+def test_si(value, text):
+    assert style.si(value) == text
+    assert style.si(value, "B") == (f"{text}B" if " " in text else f"{text} B")
+
+
+def test_share():
+    assert [style.share(part, 1000) for part in (0, 1, 4.9, 10, 764)] == ["0 %", "0.1 %", "0.49 %", "1 %", "76 %"]
+    assert style.share(1, 0) == "0 %"
+
+
+def test_jupyter_and_altair_get_the_same_chart():
+    chart = all_charts(SCENARIOS["page"])[0]
+    assert chart._repr_mimebundle_()[style.MIME] == json.loads(chart._mime_()[1]) == chart.to_dict()
+    assert isinstance(chart.altair(width=400), alt.LayerChart)
+
+
+def test_a_chart_costs_little_once_its_template_is_there(benchmark):
+    benchmark(lambda: charts.flops_by_module(modules_of(SCENARIOS["page"]))._mime_())
+
+
+def test_the_package_imports_no_altair():
+    code = "import sys, ocr_flops; ocr_flops.load_model(); print([name for name in ('altair', 'marimo', 'torch') if name in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == "[]"

@@ -1,0 +1,219 @@
+"""The faults of the system that this project replaces (PARITY.md), each by its number: putting one back makes its test fail.
+
+Fault 12 (required throughput without bandwidth) is held in test_planning.py, fault 13 (dense and sparse peaks mixed) in test_hardware.py.
+"""
+from collections import Counter
+
+import numpy as np
+import polars as pl
+import pytest
+
+import ocr_flops as of
+from ocr_flops import ops, verify
+from ocr_flops.setup import decode_program, vision_program
+
+ENGINES = ("transformers", "remote_code")
+REFERENCE_GRIDS = [(columns, rows) for rows in range(1, 30) for columns in range(1, rows + 1) if 2 <= columns * rows <= 29]
+
+
+@pytest.fixture(scope="module")
+def page(model):
+    return of.estimate(model, of.Workload.from_grid(2, 1, output_tokens=100), "eager")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_fault_01_vision_flops_drift_with_tiles(model, engine):
+    """Projector tokens were multiplied by tiles twice, a term in tiles²: any such term bends this straight line."""
+    def tensor_flops(tiles, module):
+        return of.estimate(model, of.Workload.from_grid(1, tiles), engine=engine).module_numbers["vision", module]["tensor_flops"]
+
+    for tiles in (2, 9, 100, 390):
+        assert tensor_flops(tiles, "projector") == 2 * 2048 * 1280 * (256 + 100 * tiles)
+        for module in ("sam.attention_windowed", "sam.attention_global", "sam.mlp", "sam.neck", "clip.attention", "clip.mlp"):
+            base, tile = tensor_flops(2, module), tensor_flops(3, module) - tensor_flops(2, module)
+            assert tensor_flops(tiles, module) == base + (tiles - 2) * tile
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_fault_02_projector_has_one_linear_layer(model, engine):
+    """A second layer would add 1280² + 1280 parameters and a matrix product."""
+    result = of.estimate(model, of.Workload.from_grid(), engine=engine)
+    assert result.setup.parameters["projector"] == 2048 * 1280 + 1280
+    products = [operation for part in result.parts() for operation in part.program.operations
+                if operation.module == "projector" and operation.costs["tensor_flops"]]
+    assert [operation.name for operation in products] == ["addmm"]
+
+
+def test_fault_03_decoder_layer_0_is_dense(model, page):
+    """With experts in layer 0 there are 12 instead of 11 layers of them, and no dense MLP."""
+    parameters, modules = page.setup.parameters, page.module_numbers
+    assert parameters["decoder.dense_mlp"] == 3 * 1280 * 6848
+    assert parameters["decoder.routed_experts"] == 11 * 64 * 3 * 1280 * 896
+    assert modules["prefill", "decoder.dense_mlp"]["tensor_flops"] == 493 * 2 * 3 * 1280 * 6848
+    assert modules["prefill", "decoder.routed_experts"]["tensor_flops"] == 493 * 11 * 6 * 2 * 3 * 1280 * 896
+    assert modules["prefill", "decoder.router"]["tensor_flops"] == 493 * 11 * 2 * 1280 * 64
+
+
+@pytest.mark.parametrize(("engine", "weight_bytes"), [("remote_code", 6_672_212_480), ("transformers", 6_671_008_256)])
+def test_fault_04_weights_count_once_and_all_experts_are_resident(model, engine, weight_bytes):
+    """Weights per vision branch would grow with tiles; one expert of 64 would leave 2.2 GiB."""
+    for grid in ((1, 1), (2, 1), (9, 1), (10, 10)):
+        result = of.estimate(model, of.Workload.from_grid(*grid), engine=engine)
+        assert result.footprint.weight_bytes == weight_bytes
+        assert result.stage_numbers["vision"]["weight_bytes"] + result.stage_numbers["prefill"]["weight_bytes"] == weight_bytes
+    assert weight_bytes > 6.2 * 2**30
+
+
+def test_fault_05_flash_costs_no_more_than_eager(model):
+    """It did in the reference on 147 of these points; swapping the modes, or a flash that writes its scores, fails here."""
+    assert len(REFERENCE_GRIDS) == 53
+    columns, rows = np.array(REFERENCE_GRIDS).T
+    workload = of.Workload.from_grid(columns=columns, rows=rows)
+    eager, flash = (of.estimate(model, workload, mode).stage_numbers for mode in ("eager", "flash"))
+    for stage in eager:
+        assert (flash[stage]["io_bytes"] < eager[stage]["io_bytes"]).all()
+        assert (flash[stage]["peak_activation_bytes"] <= eager[stage]["peak_activation_bytes"]).all()
+        assert (flash[stage]["tensor_flops"] == eager[stage]["tensor_flops"]).all()
+    assert (2 * flash["vision"]["peak_activation_bytes"] < eager["vision"]["peak_activation_bytes"]).all()
+
+
+def test_fault_06_kv_cache_is_not_prefill_plus_decode(model, page):
+    """Decode's cache holds the context already: adding prefill's makes it 1086 tokens instead of 593."""
+    assert page.stage_numbers["decode"]["kv_cache_bytes"] == 593 * 61_440
+    assert page.footprint.kv_cache_bytes == 593 * 61_440
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_fault_07_step_i_attends_to_context_plus_i_keys(model, engine):
+    """With context + i - 1 keys the first step's scores would be 493 wide, not 494."""
+    def attention_flops(output_tokens):
+        result = of.estimate(model, of.Workload.from_grid(2, 1, output_tokens=output_tokens), "eager", engine=engine)
+        return result.module_numbers["decode", "decoder.attention"]["tensor_flops"]
+
+    projections = 12 * (4 * 2 * 1280 * 1280 + (128 if engine == "remote_code" else 0))
+    assert attention_flops(1) == projections + 12 * 4 * 1280 * 494
+    assert attention_flops(100) - attention_flops(99) == projections + 12 * 4 * 1280 * 593
+
+
+def test_fault_08_decode_moves_weights_and_cache(model, page):
+    """Without them intensity is hundreds of FLOPs per byte; with them a step reads at least the active weights and the cache."""
+    decode = page.stage_numbers["decode"]
+    parameters = page.setup.parameters
+    active = sum(parameters[name] for name in ("decoder.attention", "decoder.dense_mlp", "decoder.shared_experts", "lm_head"))
+    active += parameters["decoder.routed_experts"] * 6 // 64
+    assert decode["weight_io_bytes"] >= 100 * 2 * active
+    assert decode["kv_io_bytes"] >= sum((493 + step) * 61_440 for step in range(1, 101))
+    assert 0.5 < decode["total_flops"] / decode["io_bytes"] < 2
+
+
+@pytest.mark.parametrize("attention", ["eager", "flash"])
+def test_fault_09_peak_activations_are_no_sum_over_the_pass(model, attention):
+    """A sum grows with every layer and step; what is alive at one instant does not."""
+    workload = of.Workload.from_grid(2, 1, output_tokens=5)
+    deeper = of.load_model("deepseek_ocr", ["model.towers.clip.layers=48", "model.towers.decoder.layers=24"])
+    for stage in ("vision", "prefill", "decode"):
+        peaks = [of.estimate(spec, workload, attention).stage_numbers[stage]["peak_activation_bytes"] for spec in (model, deeper)]
+        assert peaks[0] == peaks[1] > 0
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa", "flash"])
+def test_fault_10_softmax_is_vector_work(model, attention):
+    """Five FLOPs a score, in fused kernels too: without softmax a key costs a decode step 2 vector FLOPs a head, not 7."""
+    setup = of.estimate(model, of.Workload.from_grid(), attention).setup
+    core = ("_softmax", "_scaled_dot_product_flash_attention", "_scaled_dot_product_efficient_attention")
+    found = Counter()
+    for operation in vision_program(setup, 1024, 0, True).operations:
+        if operation.name in core:
+            found[operation.module] += operation.costs["vector_flops"]["batch",]
+    scores = {"sam.attention_global": 4 * 12 * 4096**2, "sam.attention_windowed": 8 * 25 * 12 * 196**2, "clip.attention": 24 * 16 * 257**2}
+    per_score = dict.fromkeys(scores, 5) if attention == "eager" else {
+        "sam.attention_global": 7 if attention == "sdpa" else 8, "sam.attention_windowed": 7 if attention == "sdpa" else 8, "clip.attention": 6}
+    assert found == {module: per_score[module] * count for module, count in scores.items()}
+    step = sum(operation.costs["vector_flops"].get(("batch", "context"), 0) for operation in decode_program(setup, True).operations
+               if operation.module == "decoder.attention")
+    assert step >= 12 * 10 * (5 + 1)
+
+
+def test_fault_11_units_are_bytes_flops_and_seconds(model):
+    """Every figure's name ends in its unit (counts in what they count); intensity is FLOPs per byte, not per bit."""
+    timing = of.estimate(model, of.Workload.from_grid(2, 3)).on(of.load_hardware("h200"))
+    numeric = [name for name, dtype in timing.modules.schema.items() if dtype.is_numeric()]
+    counts = {"columns", "rows", "tiles", "operators", "batch_size", "arithmetic_intensity", "ceiling_margin"}
+    units = ("_flops", "_bytes", "_seconds", "_tokens", "_px")
+    assert [name for name in numeric if not name.endswith(units) and name not in counts] == []
+    for row in timing.modules.iter_rows(named=True):
+        assert row["arithmetic_intensity"] == row["total_flops"] / row["io_bytes"]
+        assert all(isinstance(row[name], int) for name in numeric if name.endswith(("_flops", "_bytes", "_tokens", "_px")))
+
+
+@pytest.mark.parametrize("size", [(640, 640), (1, 1), (640, 100), (100, 640)])
+def test_fault_14_small_images_are_not_tiled(model, size):
+    """The 640 px rule: these pages cost what the global view alone costs."""
+    small, view = of.Workload.from_image(*size), of.Workload.from_grid(1, 1)
+    assert (small.tiles, small.image_tokens) == (0, 273)
+    assert of.estimate(model, small).stage_numbers == of.estimate(model, view).stage_numbers
+    assert of.Workload.from_image(641, 640).tiles >= 2
+
+
+def measured(serve, spec, kind="count"):
+    return serve(verify.request(spec, [of.Workload(256, 128, 2, 1, output_tokens=1)], device="meta", kind=kind))[0]
+
+
+@pytest.mark.parametrize("kind", ["count", "trace"])
+def test_fault_15_a_broken_formula_is_reported(tiny, serve, monkeypatch, kind):
+    """A matrix product at half its cost must show in every module that has one."""
+    message = measured(serve, tiny, kind)
+    assert verify.differences(tiny, message).filter(pl.col("difference") != 0).is_empty()
+    right = ops.linear
+
+    def halved(*arguments):
+        operator = right(*arguments)
+        operator.tensor_flops = operator.tensor_flops // 2
+        return operator
+
+    monkeypatch.setattr(ops, "linear", halved)
+    clear_programs()
+    try:
+        wrong = verify.differences(tiny, message).filter(pl.col("difference") != 0)
+    finally:
+        monkeypatch.undo()
+        clear_programs()
+    assert {"sam.mlp", "clip.mlp", "projector", "decoder.dense_mlp", "lm_head"} <= set(wrong["module"])
+    assert (wrong["difference"] > 0).all()
+
+
+def clear_programs():
+    from ocr_flops import setup
+
+    for program in (setup.vision_program, setup.prefill_program, setup.decode_program):
+        program.cache_clear()
+
+
+@pytest.mark.parametrize("change", ["clip.mlp_width=97", "decoder.shared_experts=1", "decoder.dense_layers=0", "sam.window=4", "sam.neck_width=23"])
+def test_fault_15_a_wrong_dimension_is_reported(tiny, serve, change):
+    """The real model keeps its dimensions; an analytic side with others must differ."""
+    message = measured(serve, tiny)
+    wrong = of.load_model("tiny_test", [f"model.towers.{change}"])
+    found = verify.differences(wrong, message).filter(pl.col("difference") != 0)
+    assert "torch_flops" in found["column"].to_list()
+
+
+def test_fault_15_nothing_counted_is_an_error():
+    """The reference compared 0 with 5.24 MFLOPs and printed ok."""
+    from ocr_flops.measure.run import _check
+
+    good = {"vision": {"sam.attention_global": 1, "clip.attention": 1}, "prefill": {"decoder.attention": 1, "decoder.routed_experts": 1}}
+    for stage, modules in good.items():
+        _check(stage, Counter(modules))
+        for unseen in modules:
+            with pytest.raises(RuntimeError, match=f"^torch counted no FLOPs in {unseen}"):
+                _check(stage, Counter(modules | {unseen: 0}))
+
+
+def test_fault_15_a_module_that_only_one_side_has_differs(tiny, serve):
+    message = measured(serve, tiny)
+    message["stages"]["vision"]["modules"]["surprise"] = 5
+    del message["stages"]["vision"]["modules"]["projector"]
+    found = verify.compare(tiny, message).filter(pl.col("difference") != 0)
+    assert dict(zip(found["module"], found["difference"], strict=True)) == {
+        "surprise": 5, "projector": -of.estimate(tiny, of.Workload(256, 128, 2, 1)).module_numbers["vision", "projector"]["torch_flops"]}

@@ -1,0 +1,163 @@
+"""The real model at small dimensions equals the analytic numbers, counted and traced, on meta and on cpu."""
+import pytest
+
+pytest.importorskip("torch")
+import polars as pl
+
+import ocr_flops as of
+from ocr_flops import verify
+from ocr_flops.measure.inputs import Point
+
+VIEWS = [  # global_px, tile_px, columns, rows: trained sizes, sizes that are no multiple of 64, windows that need and need no padding
+    (256, 128, 1, 1), (256, 128, 2, 1), (208, 224, 1, 3), (224, 528, 2, 2), (528, 208, 3, 1), (64, 0, 1, 1), (80, 240, 1, 2), (64, 48, 2, 2),
+    (1024, 640, 1, 2), (32, 32, 2, 1),
+]
+MIXED = {"sam": "sdpa", "clip": "eager", "decoder": "eager"}
+
+
+def workloads(batch, views=VIEWS, **rest):
+    return [of.Workload(*view, batch_size=batch, **{"prompt_tokens": 7, "output_tokens": 2} | rest) for view in views]
+
+
+def request(tiny, points, attention="eager", **options):
+    made = verify.request(tiny, points, **{"device": "meta", "attention": attention if isinstance(attention, str) else "eager"} | options)
+    return made if isinstance(attention, str) else verify.Request(**{**vars(made), "attention": attention})
+
+
+def wrong(spec, message):
+    return verify.differences(spec, message).filter(pl.col("difference") != 0).to_dicts()
+
+
+def compared(spec, message):
+    return verify.differences(spec, message).height
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [("count", "bf16"), ("trace", "bf16"), ("trace", "fp16"), ("trace", "fp32")])
+@pytest.mark.parametrize("attention", ["eager", "sdpa", MIXED, {"sam": "eager", "clip": "sdpa", "decoder": "sdpa"}], ids=["eager", "sdpa", "sam", "rest"])
+def test_tiny_model_on_meta(tiny, serve, kind, dtype, attention):
+    odd, even = VIEWS[::2], VIEWS[1::2]
+    for batch, logits, views in ((1, "last", odd if dtype == "fp16" else even), (3, "all", even if dtype == "fp16" else odd)):
+        messages = serve(request(tiny, workloads(batch, views), attention, kind=kind, dtype=dtype, prefill_logits=logits))
+        assert len(messages) == len(views)
+        for message in messages:
+            assert wrong(tiny, message) == [], message["workload"]
+            assert compared(tiny, message) == (1 + 27 if kind == "count" else 27 * 7)  # modules of all stages
+            assert list(message["stages"]) == ["vision", "prefill", "decode"]
+            assert message["stages"]["decode"]["steps"] == 2
+
+
+def test_views_of_one_patch(tiny, serve):
+    """FLOPs are exact; traffic is not claimed: tensors with sides of one element need no copies that larger ones need."""
+    for batch in (1, 2):
+        for message in serve(request(tiny, [of.Workload(16, 16, 2, 2, batch_size=batch, output_tokens=1)])):
+            assert wrong(tiny, message) == []
+
+
+def test_a_prompt_of_nothing_and_long_contexts(tiny, serve):
+    points = [of.Workload(64, prompt_tokens=tokens, output_tokens=2, batch_size=batch) for tokens in (0, 1, 900, 3000) for batch in (1, 2)]
+    for kind in ("count", "trace"):
+        for message in serve(request(tiny, points, kind=kind, stages=("prefill", "decode"))):
+            assert wrong(tiny, message) == [], message["workload"]
+
+
+@pytest.mark.parametrize("stages", [("vision",), ("prefill",), ("decode",), ("vision", "decode")])
+@pytest.mark.parametrize("kind", ["count", "trace"])
+def test_stages_alone(tiny, serve, stages, kind):
+    message = serve(request(tiny, workloads(1)[:1], stages=stages, kind=kind))[0]
+    assert tuple(message["stages"]) == stages
+    assert wrong(tiny, message) == []
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """A page with something on it, wider than high."""
+    from PIL import Image
+
+    path = tmp_path_factory.mktemp("pages") / "page.png"
+    Image.effect_noise((300, 200), 60).convert("RGB").save(path)
+    return str(path)
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_tiny_model_on_cpu_with_a_real_image(tiny, serve, page, attention, dtype):
+    """Real numbers flow: torch's counter sees CPU's attention through the math backend, experts run in a loop over those hit."""
+    points = [of.Workload(256, 128, 2, 1, output_tokens=2), of.Workload(208, 224, 1, 2, output_tokens=2, batch_size=2)]
+    for message in serve(request(tiny, points, attention, device="cpu", dtype=dtype, image=page)):
+        assert message["ran"]["device"] == "cpu"
+        assert message["ran"]["experts"] == "eager"
+        assert wrong(tiny, message) == []
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_tiny_model_on_cpu_traced_with_its_routing(tiny, serve, page, dtype):
+    """Grouped experts on data: the experts that the router picked are given to the analytic side.
+
+    In bf16 without vision: on CPU the statistics of a LayerNorm are written in bf16, on meta and CUDA in fp32.
+    """
+    stages = ("vision", "prefill", "decode") if dtype == "fp32" else ("prefill", "decode")
+    points = [of.Workload(256, 128, 2, 1, prompt_tokens=4, output_tokens=1), of.Workload(64, prompt_tokens=1, output_tokens=1)]
+    decoder, hits = tiny.tower("decoder"), []
+    for message in serve(request(tiny, points, device="cpu", kind="trace", dtype=dtype, stages=stages, image=page)):
+        hit = {stage: message["stages"][stage]["experts"]["hit"] for stage in ("prefill", "decode")}
+        assert 2 * decoder.experts_per_token < hit["prefill"] <= 2 * decoder.experts
+        assert hit["decode"] == 2 * decoder.experts_per_token
+        assert dict(verify.analytic(tiny, message).experts_hit) == hit
+        assert wrong(tiny, message) == []
+        hits.append(hit["prefill"])
+    assert len(hits) == 2
+
+
+def test_what_ran_is_told(tiny, serve):
+    message = serve(request(tiny, workloads(1)[:1], MIXED, dtype="fp16", prefill_logits="all"))[0]
+    ran = message["ran"]
+    assert ran["label"] == "transformers, UnlimitedOcr class, random weights, sdpa/eager, meta"
+    assert (ran["engine"], ran["dtype"], ran["prefill_logits"], ran["kind"], ran["attention"]) == ("transformers", "fp16", "all", "count", MIXED)
+    assert ran["parameters"] == sum(of.estimate(tiny, of.Workload(64)).setup.parameters.values())
+    assert message["workload"] == {"global_px": 256, "tile_px": 128, "columns": 1, "rows": 1, "prompt_tokens": 7, "output_tokens": 3, "batch_size": 1}
+
+
+def test_stage_totals_are_the_sums_of_modules_and_of_operators(tiny, serve):
+    for kind in ("count", "trace"):
+        for stage in serve(request(tiny, workloads(2)[:2], kind=kind))[1]["stages"].values():
+            assert stage["flops"] == sum(stage["modules"].values()) == sum(stage["operators"].values()) > 0
+            assert stage["missed"] == []
+
+
+def test_a_trace_names_its_peak(tiny, serve):
+    stages = serve(request(tiny, workloads(1)[:1], kind="trace"))[0]["stages"]
+    for stage in stages.values():
+        peak = stage["peak"]
+        assert stage["trace"][peak["module"]]["peak_activation_bytes"] == peak["bytes"]
+        assert peak["bytes"] == max(row["peak_activation_bytes"] for row in stage["trace"].values())
+
+
+def test_points_agree_with_workloads_on_tokens():
+    """The worker does not import the package's tiling (it runs on a bare GPU box), so it counts tokens itself."""
+    for views in VIEWS:
+        workload = of.Workload(*views)
+        point = Point(*views, 10, 1, 1)
+        assert (point.tiles, point.image_tokens) == (workload.tiles, workload.image_tokens)
+
+
+def test_flash_cannot_be_run(tiny, serve):
+    with pytest.raises(ValueError, match="^attention.sam: 'flash' cannot be run by transformers' UnlimitedOcr class; choose eager or sdpa$"):
+        serve(request(tiny, workloads(1)[:1], "flash"))
+
+
+def test_another_engine_cannot_be_run(tiny, serve):
+    made = verify.Request(**{**vars(request(tiny, workloads(1)[:1])), "engine": "remote_code"})
+    with pytest.raises(ValueError, match="^engine: 'remote_code' cannot be run here; only transformers can$"):
+        serve(made)
+
+
+def test_cuda_without_cuda():
+    import torch
+
+    from ocr_flops.measure.model import resolved_device
+
+    if torch.cuda.is_available():
+        pytest.skip("there is one here")
+    assert resolved_device("auto") == "meta"
+    with pytest.raises(RuntimeError, match="^device: 'cuda' is not available here; choose meta"):
+        resolved_device("cuda")

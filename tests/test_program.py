@@ -1,0 +1,114 @@
+"""Compiled polynomials equal the same tape run on plain integers, at one point and in columns."""
+import numpy as np
+import pytest
+
+import ocr_flops as of
+from ocr_flops import stages
+from ocr_flops.program import COSTS, RECORDED, Program, dominates, evaluate, greatest, total, undominated
+from ocr_flops.setup import Setup
+from ocr_flops.sizes import product
+
+ATTENTION = ("eager", "sdpa", "flash")
+SIZES = {"batch": 3, "tiles": 6, "tokens": 37, "context": 41, "image_tokens": 29, "tile_queries": 600, "tile_rows": 30,
+         "moved_tile_queries": 600, "moves": 1}
+
+
+def tape_of(stage, setup, is_one):
+    shared = (setup.model, setup.engine, setup.attention, setup.itemsize)
+    if stage == "vision":
+        return stages.vision(*shared, 256, 208, is_one)
+    if stage == "prefill":
+        return stages.prefill(*shared, is_one, setup.cache, "all")
+    return stages.decode(*shared, is_one, setup.cache)
+
+
+@pytest.mark.parametrize("engine", ["transformers", "remote_code"])
+@pytest.mark.parametrize("attention", ATTENTION)
+@pytest.mark.parametrize("cache", ["dynamic", "static"])
+@pytest.mark.parametrize("stage", ["vision", "prefill", "decode"])
+def test_polynomials_equal_the_tape_run_on_ints(tiny, monkeypatch, stage, cache, attention, engine):
+    setup = Setup.resolve(tiny, attention, engine, "bf16", cache, None)
+    sizes = tape_of(stage, setup, False)
+    for name in ("BATCH", "TILES", "TOKENS", "CONTEXT"):
+        monkeypatch.setattr(stages, name, SIZES[name.lower()])
+    monkeypatch.setattr(stages, "Size", SIZES.__getitem__)
+    ints = tape_of(stage, setup, False)
+    assert len(sizes.records) == len(ints.records) > 50
+    values = {**SIZES, "expert_bytes": 1_000_003, "experts_hit": 11}
+
+    def monomial(names):
+        return product(values[name] for name in names)
+
+    for ours, direct in zip(Program(sizes).operations, Program(ints).operations, strict=True):
+        assert (ours.module, ours.name) == (direct.module, direct.name)
+        for cost in COSTS:
+            assert evaluate(ours.costs[cost], monomial) == evaluate(direct.costs[cost], monomial), (ours.module, ours.name, cost)
+        assert evaluate(ours.live, monomial) == evaluate(direct.live, monomial), (ours.module, ours.name)
+    assert sizes.parameters == ints.parameters
+
+
+def test_costs_of_modules_add_up_to_the_stage(tiny):
+    program = Program(tape_of("vision", Setup.resolve(tiny, "eager", "transformers", "bf16", "dynamic", None), True))
+    for cost in COSTS:
+        assert total(program.costs(module)[cost] for module in program.modules) == program.costs()[cost]
+
+
+def test_sums_are_the_sums_they_are_named_for(tiny):
+    program = Program(tape_of("decode", Setup.resolve(tiny, "sdpa", "transformers", "bf16", "dynamic", None), True))
+    costs = program.costs()
+    assert costs["total_flops"] == total([costs["tensor_flops"], costs["vector_flops"]])
+    assert costs["io_bytes"] == total([costs["weight_io_bytes"], costs["activation_io_bytes"], costs["kv_io_bytes"]])
+    assert set(RECORDED) < set(COSTS)
+
+
+@pytest.mark.parametrize("attention", ATTENTION)
+@pytest.mark.parametrize("stage", ["vision", "prefill", "decode"])
+def test_peak_is_the_largest_live_sum_of_all_operators(tiny, stage, attention):
+    """Only undominated candidates are kept; the largest of all operators must be among them, wherever it is looked for."""
+    program = Program(tape_of(stage, Setup.resolve(tiny, attention, "transformers", "bf16", "dynamic", None), False))
+    generator = np.random.default_rng(1)
+    for _ in range(50):
+        values = {name: int(generator.integers(1, 5000)) for name in SIZES} | {"moves": 1}
+
+        def monomial(names, values=values):
+            return product(values[name] for name in names)
+
+        for module in (None, *program.modules):
+            live = [evaluate(operation.live, monomial) for operation in program.operations if module in (None, operation.module)]
+            assert program.peak(monomial, module) == max(live)
+
+
+def test_undominated():
+    small, large, other = {("a",): 1, (): 5}, {("a",): 2, (): 5}, {("a",): 1, ("b",): 1}
+    assert undominated([small, large, other, dict(large)]) == (large, other)
+    assert undominated([{("a",): 1, (): -4}, {("a",): 1}]) == ({("a",): 1},)
+    assert dominates(large, small)
+    assert not dominates(small, large)
+    assert not dominates(large, other)
+
+
+def test_greatest():
+    assert greatest([3, 9, 4]) == 9
+    assert greatest([np.array([1, 8]), 5, np.array([2, 2])]).tolist() == [5, 8]
+
+
+def test_evaluate_is_exact_beyond_floats():
+    assert evaluate({("a",): 3, (): 1}, lambda names: 2**60 + 1 if names else 1) == 3 * 2**60 + 4
+
+
+def vision(model, columns, rows, batch, engine):
+    return of.estimate(model, of.Workload.from_grid(columns, rows, batch_size=batch), "eager", engine=engine).stage_numbers["vision"]
+
+
+@pytest.mark.parametrize("engine", ["transformers", "remote_code"])
+@pytest.mark.parametrize("cost", ["tensor_flops", "vector_flops", "torch_flops"])
+def test_vision_is_linear_in_images(model, engine, cost):
+    base, one = vision(model, 1, 1, 1, engine)[cost], vision(model, 1, 2, 1, engine)[cost]
+    two = vision(model, 1, 3, 1, engine)[cost]
+    tile = two - one
+    for tiles in (4, 9, 100, 1000):
+        assert vision(model, 1, tiles, 1, engine)[cost] == one + (tiles - 2) * tile
+    assert tile > 0 and one > base
+    if cost != "vector_flops":  # resizing positions is done once a pass, not once an image
+        assert one == base + 2 * tile
+        assert vision(model, 2, 3, 7, engine)[cost] == 7 * vision(model, 2, 3, 1, engine)[cost]

@@ -1,0 +1,94 @@
+"""How results of the worker become rows; the worker itself is not run here."""
+
+import polars as pl
+import pytest
+from results import result
+
+import ocr_flops as of
+from ocr_flops import spot_check, tables, verify
+from ocr_flops.scenario import Scenario
+
+MODEL = of.load_model("deepseek_ocr")
+
+
+@pytest.fixture
+def message():
+    return result(Scenario())
+
+
+def test_a_point_or_all_grids_are_run():
+    scenario = Scenario(prompt_tokens=33)
+    assert spot_check.points(scenario, "current point") == [scenario.workload]
+    grids = spot_check.points(scenario, "all vendor grids")
+    assert len(grids) == 23 and all(point.is_single and point.prompt_tokens == 33 for point in grids)
+    assert verify.request(MODEL, grids).to_json()
+
+
+def test_a_result_is_one_of_a_kind(message):
+    assert spot_check.key(message) == spot_check.key(result(Scenario(output_tokens=9)))
+    others = [
+        result(Scenario(batch_size=2)),
+        result(Scenario(), label="another"),
+        result(Scenario(), prefill_logits="all"),
+        result(Scenario(), dtype="fp16"),
+    ]
+    assert len({spot_check.key(one) for one in (message, *others)}) == 5
+
+
+def test_equal_counts_are_said_to_be_equal(message):
+    frame = spot_check.frame(MODEL, message)
+    assert spot_check.verdict(frame).startswith("All ") and frame["difference"].to_list() == [0] * frame.height
+    assert frame["point"][0] == "2 × 3 tiles, 913 tokens, batch 1"
+    assert not spot_check.missed(frame)
+
+
+def test_a_difference_is_said_to_be_one():
+    frame = spot_check.frame(MODEL, result(Scenario(), off=1))
+    assert "differ" in spot_check.verdict(frame) and "All" not in spot_check.verdict(frame)
+
+
+def test_what_torch_cannot_see_is_named():
+    assert "flash_attn" in spot_check.missed(spot_check.frame(MODEL, result(Scenario(), missed=["flash_attn"])))[0]
+
+
+def by_stage(rows, flag):
+    return {stage: {row[flag] for row in rows if row["stage"] == stage} for stage in dict.fromkeys(row["stage"] for row in rows)}
+
+
+@pytest.mark.parametrize(
+    ("shown", "matches", "on_curve"),
+    [
+        ({}, {"vision": {True}, "prefill": {True}}, {"vision": {True}, "prefill": {True}}),
+        ({"attention": "flash"}, {"vision": {True}, "prefill": {True}}, {"vision": {True}, "prefill": {True}}),
+        ({"prompt_tokens": 99}, {"vision": {True}, "prefill": {False}}, {"vision": {True}, "prefill": {False}}),
+        ({"source": "grid", "columns": 9, "rows": 1}, {"vision": {False}, "prefill": {False}}, {"vision": {True}, "prefill": {True}}),
+        ({"mode": "base"}, {"vision": {False}, "prefill": {False}}, {"vision": {False}, "prefill": {False}}),
+        ({"batch_size": 2}, {"vision": {False}, "prefill": {False}}, {"vision": {False}, "prefill": {False}}),
+        ({"engine": "remote_code"}, {"vision": {False}, "prefill": {False}}, {"vision": {False}, "prefill": {False}}),
+    ],
+)
+def test_a_measured_point_stays_and_says_whether_it_is_what_is_shown(message, shown, matches, on_curve):
+    rows = spot_check.beside([spot_check.frame(MODEL, message)], Scenario(**shown))
+    assert by_stage(rows, "matches") == matches
+    assert by_stage(rows, "on_curve") == on_curve
+
+
+def test_decode_steps_are_only_laid_beside_as_many_tokens(message):
+    frame = spot_check.frame(MODEL, message)
+    assert "decode" not in by_stage(spot_check.beside([frame], Scenario(output_tokens=256)), "matches")
+    assert by_stage(spot_check.beside([frame], Scenario(output_tokens=3)), "matches")["decode"] == {True}
+
+
+def test_the_table_keeps_exact_integers(message):
+    table = tables.measured_table(spot_check.frame(MODEL, message))
+    assert table["counted FLOPs"].dtype == pl.Int64 and "decode, 3 steps" in table["stage"].to_list()
+    assert tables.formats(table)["difference"](0.0) == "0"
+
+
+def test_the_module_table_has_units_in_its_header():
+    scenario = Scenario(attention="all")
+    modules = pl.concat([one.modules for one in scenario.estimates(MODEL)])
+    table = tables.modules_table(modules)
+    assert {"attention", "tensor GFLOPs", "weights (MB)"} <= set(table.columns)
+    assert table["tensor GFLOPs"].sum() == pytest.approx(modules["tensor_flops"].sum() / 1e9)
+    assert table.group_by("attention").agg(pl.col("share of FLOPs (%)").sum())["share of FLOPs (%)"].to_list() == pytest.approx([100] * 3)

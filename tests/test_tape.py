@@ -1,0 +1,129 @@
+"""The tape: whom an operator is charged to, how often, in which kind of traffic, and what is alive beside it."""
+import pytest
+
+from ocr_flops import ops
+from ocr_flops.tape import Tape
+
+
+@pytest.fixture
+def tape():
+    return Tape(2)
+
+
+def test_an_operator_is_charged_to_the_module_around_it(tape):
+    x = tape.input(4, 8)
+    with tape.module("outer"):
+        tape(ops.elementwise("add", x))
+        with tape.module("inner", 3):
+            tape(ops.elementwise("mul", x))
+        tape(ops.elementwise("sub", x))
+    assert [(record.module, record.name, record.repeat) for record in tape.records] == [("outer", "add", 1), ("inner", "mul", 3), ("outer", "sub", 1)]
+
+
+def test_parameters_count_once_for_every_repeat(tape):
+    with tape.module("layers", 5):
+        tape.weight(3, 4)
+        tape.weight(3)
+    with tape.module("single"):
+        tape.weight(7)
+        tape.buffer(100, itemsize=4)  # no parameter
+    assert tape.parameters == {"layers": 75, "single": 7}
+
+
+def test_work_done_several_times_has_its_parameters_once(tape):
+    with tape.times(6), tape.module("layers", 5):
+        tape(ops.linear(tape.input(1, 4), tape.weight(3, 4)))
+    assert tape.parameters == {"layers": 60}
+    assert (tape.records[0].repeat, tape.records[0].operators) == (30, 30)
+
+
+def test_nested_times_multiply_and_launches_may_differ(tape):
+    x = tape.input(1, 4)
+    with tape.times(2), tape.times(3, launches=0):
+        tape(ops.elementwise("add", x))
+    tape(ops.elementwise("add", x))
+    assert [(record.repeat, record.operators) for record in tape.records] == [(6, 0), (1, 1)]
+
+
+def test_traffic_is_sorted_by_what_the_storage_holds(tape):
+    x, weight = tape.input(4, 8), tape.weight(3, 8)
+    cache = ops.new((5, 3), 2, "cache")
+    out = tape(ops.linear(x, weight))
+    tape(ops.copy("cat", cache, out, shape=(9, 3), role="cache"))
+    linear, cat = tape.records
+    assert (linear.weight_io_bytes, linear.activation_io_bytes, linear.kv_io_bytes) == (48, 64 + 24, 0)
+    assert (cat.weight_io_bytes, cat.activation_io_bytes, cat.kv_io_bytes) == (0, 24, 30 + 54)
+
+
+def test_in_place_work_moves_what_it_writes(tape):
+    target = tape.input(6, 3)
+    out = tape(ops.in_place("mul_", target.view(2, 3), target.view(2, 3)))
+    assert tape.records[0].activation_io_bytes == 12 + 12
+    assert out.storage is target.storage
+    assert tape.live == 36  # nothing new
+
+
+def test_live_bytes_count_inputs_and_outputs_but_no_weights(tape):
+    x = tape.input(4, 8)
+    hidden = tape(ops.linear(x, tape.weight(16, 8)))
+    tape.free(x)
+    tape.then_free(ops.elementwise("add", hidden), hidden)
+    assert [record.live_bytes for record in tape.records] == [64 + 128, 128 + 128]
+    assert tape.live == 128
+
+
+def test_a_freed_weight_stays(tape):
+    tape.free(tape.weight(10))
+    assert tape.live == 0
+
+
+def test_outputs_not_kept_live_only_while_their_operator_runs(tape):
+    x = tape.input(2, 8)
+    tape(ops.layer_norm(x, tape.weight(8), tape.weight(8)), keep=1)
+    assert tape.records[0].live_bytes == 32 + 32 + 2 * 8
+    assert tape.live == 64
+
+
+def test_hold_starts_a_life_without_an_operator(tape):
+    tape.hold(ops.new((5,), 8))
+    assert (tape.live, tape.records) == (40, [])
+
+
+def test_what_feeds_other_modules_is_charged_to_them(tape):
+    with tape.module("mlp", 4):
+        tape(ops.elementwise("add", tape.input(4, 8)), feeds={"attention": 3, "neck": 1})
+    assert [(record.module, record.repeat) for record in tape.records] == [("attention", 3), ("neck", 1)]
+
+
+def test_a_cast_to_the_same_width_is_no_operator(tape):
+    x = tape.input(4, 8)
+    assert tape.cast(x, 2) is x
+    assert tape.cast(x, 4).itemsize == 4
+    assert [record.name for record in tape.records] == ["_to_copy"]
+
+
+def test_a_kernel_that_torch_does_not_know_has_no_torch_flops(tape):
+    q = tape.input(1, 2, 3, 4)
+    for visible in (True, False):
+        tape(ops.fused_attention(q, q, q, visible=visible))
+    seen, unseen = tape.records
+    assert seen.torch_flops == seen.tensor_flops == unseen.tensor_flops == 4 * 4 * 18
+    assert unseen.torch_flops == 0
+
+
+def test_experts_have_parameters_but_charge_no_fixed_bytes(tape):
+    x, offsets = tape.input(12, 8), tape.input(5, itemsize=4)
+    with tape.module("experts", 2):
+        tape.experts(ops.grouped_matmul(x, 6), offsets, 5, 1)
+    record = tape.records[0]
+    assert tape.parameters == {"experts": 2 * 5 * 8 * 6}
+    assert (record.weight_io_bytes, record.activation_io_bytes) == (0, 192 + 20 + 144)
+    assert (record.expert_thirds, record.per_expert) == (1, False)
+
+
+def test_a_loop_over_experts_is_launched_for_each(tape):
+    x = tape.input(12, 8)
+    with tape.per_expert():
+        tape(ops.activation("silu", x))
+    tape(ops.activation("silu", x))
+    assert [record.per_expert for record in tape.records] == [True, False]
