@@ -34,7 +34,7 @@ def resized(tape: Tape, table: Tensor, side: int) -> Tensor:
 def side_biases(tape: Tape, engine: EngineSpec, grid: Grid, query: Tensor, tables: tuple[Tensor, Tensor]):
     """The two factors of the decomposed relative-position bias, query x relative height and query x relative width.
 
-    Source: Li et al., MViTv2 (2022), equation 4. Each is an einsum over one side: 2·batch·heads·n·side·d FLOPs.
+    Source: Li et al., MViTv2 (2022). Each is an einsum over one side: 2·batch·heads·n·side·d FLOPs.
 
     Returns:
         the two factors [batch, heads, n, side], and the gathered positions [side, side, d], which live as long as they do.

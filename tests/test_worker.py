@@ -1,0 +1,144 @@
+"""The worker as a child process: its protocol, its results, and every way it can end."""
+import json
+import subprocess
+import sys
+
+import pytest
+
+import ocr_flops as of
+from ocr_flops import verify
+from ocr_flops.measure.client import Worker
+from ocr_flops.measure.protocol import Request
+
+
+def point(**rest):
+    return {"global_px": 64, "tile_px": 0, "columns": 1, "rows": 1, "prompt_tokens": 3, "output_tokens": 1, "batch_size": 1} | rest
+
+
+def run(request, python=sys.executable):
+    with Worker(request, python) as worker:
+        return list(worker)
+
+
+def test_a_request_survives_the_wire():
+    request = Request({"sam": {"width": 96, "global_layers": (1,)}}, [point(), point(rows=2)], dtype="fp16", device="meta", stages=("vision",), kind="trace",
+                      image="/tmp/ä page.png", prefill_logits="all")
+    text = request.to_json()
+    assert "\n" not in text
+    assert Request.from_json(text).to_json() == text
+    assert Request.from_json(text).stages == ("vision",)
+
+
+def test_a_request_of_what_is_needed_has_the_defaults():
+    request = Request.from_json('{"schema": 1, "towers": {}, "workloads": []}')
+    assert request == Request({}, [])
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("not json", "Expecting value"),
+    ("", "Expecting value"),
+    ("[1, 2]", "^request: not a JSON object$"),
+    ("{}", "^request.schema: None is not 1$"),
+    ('{"schema": 2, "towers": {}, "workloads": []}', "^request.schema: 2 is not 1$"),
+    ('{"schema": 1, "towers": {}, "workloads": [], "colour": 1}', "^request: unknown field 'colour'$"),
+    ('{"schema": 1, "towers": {}, "workloads": [], "device": "tpu"}', "^request.device: 'tpu' is not one of auto, meta, cpu, cuda$"),
+    ('{"schema": 1, "towers": {}, "workloads": [], "kind": "guess"}', "^request.kind: 'guess' is not one of count, trace$"),
+])
+def test_what_is_no_request(text, message):
+    with pytest.raises(ValueError, match=message):
+        Request.from_json(text)
+
+
+@pytest.mark.parametrize("kind", ["count", "trace"])
+def test_a_run_from_request_to_done(tiny, kind):
+    workloads = [of.Workload(256, 128, 2, 1, output_tokens=2), of.Workload(64, output_tokens=1)]
+    messages = run(verify.request(tiny, workloads, device="meta", attention="sdpa", kind=kind))
+    events = [message["event"] for message in messages]
+    assert events[0] == "progress" and events[-1] == "done"
+    results = [message for message in messages if message["event"] == "result"]
+    assert [result["point"] for result in results] == [0, 1]
+    for result in results:
+        assert (verify.differences(tiny, result)["difference"] == 0).all()
+    progress = [message for message in messages if message["event"] == "progress"]
+    assert [message["done"] for message in progress] == list(range(len(progress)))
+    assert {message["total"] for message in progress} == {len(progress)}
+    assert all(message["text"] for message in progress)
+
+
+def test_flash_is_refused_with_what_to_do(tiny):
+    *_, last = run(verify.request(tiny, [of.Workload(64)], device="meta", attention="flash"))
+    assert last["event"] == "error"
+    assert last["message"] == "attention.sam: 'flash' cannot be run by transformers' UnlimitedOcr class; choose eager or sdpa"
+    assert last["advice"]
+
+
+@pytest.mark.parametrize(("line", "message"), [
+    ("hello", "Expecting value: line 1 column 1 (char 0)"), ('{"schema": 9}', "request.schema: 9 is not 1"), ("", "Expecting value: line 1 column 1 (char 0)")])
+def test_garbage_is_answered_with_an_error(line, message):
+    done = subprocess.run([sys.executable, "-m", "ocr_flops.measure"], input=line + "\n", capture_output=True, text=True)
+    assert done.returncode == 1
+    answers = [json.loads(text) for text in done.stdout.splitlines()]
+    assert [(answer["event"], answer["message"]) for answer in answers] == [("error", message)]
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_point_with_a_field_missing_is_an_error(tiny):
+    request = verify.request(tiny, [of.Workload(64)], device="meta")
+    del request.workloads[0]["rows"]
+    *_, last = run(request)
+    assert last["event"] == "error" and "rows" in last["message"]
+
+
+def test_a_killed_worker_leaves_an_error(tiny):
+    with Worker(verify.request(tiny, [of.Workload(64)], device="meta")) as worker:
+        messages = iter(worker)
+        assert next(messages)["event"] == "progress"
+        worker.cancel()
+        *_, last = messages
+    assert last["event"] == "error"
+    assert last["message"] == "the worker ended early (killed by signal 9)"
+    assert last["advice"]
+
+
+def script(tmp_path, text):
+    """An interpreter that ignores its arguments."""
+    path = tmp_path / "python"
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_an_interpreter_that_dies_at_once(tiny, tmp_path):
+    """The request may find no reader; what the process said last is the advice."""
+    messages = run(verify.request(tiny, [of.Workload(64)]), script(tmp_path, "echo first >&2; echo no such module >&2; exit 3"))
+    assert messages == [{"event": "error", "message": "the worker ended early (exit code 3)", "advice": "no such module"}]
+
+
+def test_what_a_library_prints_is_no_message(tiny, tmp_path):
+    messages = run(verify.request(tiny, [of.Workload(64)]), script(tmp_path, """cat > /dev/null; echo loading...; echo '{"event": "done"}'"""))
+    assert messages == [{"event": "done"}]
+
+
+def test_closing_ends_the_worker(tiny):
+    worker = Worker(verify.request(tiny, [of.Workload(64)], device="meta"))
+    worker.close()
+    assert worker._process.returncode is not None
+    worker.close()
+
+
+def test_verify_reports_a_failing_worker_as_one_line(tiny, tmp_path):
+    case = verify.Case("count", "eager", "last", (of.Workload(64),))
+    with pytest.raises(of.SpecError, match=r"^the worker ended early \(exit code 3\) \(no torch\)$"):
+        list(verify.run(tiny, [case], python=script(tmp_path, "echo no torch >&2; exit 3")))
+
+
+def test_the_client_imports_neither_torch_nor_transformers():
+    code = "import sys, ocr_flops.measure.client, ocr_flops.verify; print([name for name in ('torch', 'transformers') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_the_worker_needs_no_more_than_torch_and_transformers():
+    """It also runs on a bare GPU box: importing it loads none of what the app needs."""
+    heavy = ("polars", "altair", "marimo", "hydra", "omegaconf")
+    code = f"import sys, ocr_flops.measure.run, ocr_flops.measure.__main__; print([name for name in {heavy} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
