@@ -16,7 +16,7 @@ browser: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m browser
 
 bench: $(VENV)/installed-test
-	$(BIN)/python -m pytest -o addopts= tests/benchmarks --benchmark-only
+	$(BIN)/python -m pytest -o addopts= tests/benchmarks --benchmark-only --benchmark-quiet
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

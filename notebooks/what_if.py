@@ -14,15 +14,18 @@ with app.setup(hide_code=True):
     import polars as pl
 
     import ocr_flops as of
-    from ocr_flops import charts, pages, spot_check, tables, verify
-    from ocr_flops.charts.style import share, si
-    from ocr_flops.config import load_engine, modes, names
+    from ocr_flops import charts, pages, planning, spot_check, tables, verify
+    from ocr_flops.charts.roofline import seconds
+    from ocr_flops.charts.style import si
+    from ocr_flops.config import load_engine, modes, names, notebook_dir
     from ocr_flops.measure.client import Worker
     from ocr_flops.scenario import SIDE_BY_SIDE, Scenario
 
-    TABS = ("Overview", "Grids", "Tiling", "Spot check", "Table", "Method")
+    TABS = ("Overview", "Grids", "Tiling", "Time", "Memory", "Savings", "Plan", "Spot check", "Table", "Method")
     ATTENTION = {"vendor's mix": "vendor", "eager": "eager", "sdpa": "sdpa", "flash": "flash", "all side by side": SIDE_BY_SIDE}
     DEVICES = {"cuda if present, else meta": "auto", "meta (exact, no GPU)": "meta", "cpu (slow, 7 GB)": "cpu"}
+    BOUND = {"matrix": "matrix", "vector": "vector", "bandwidth": "memory", "launch": "launch"}
+    GPUS = {of.load_hardware(name).label: name for name in names("hardware")}
     model = of.load_model("deepseek_ocr")
 
 
@@ -141,11 +144,86 @@ def software_controls():
         full_width=True,
         label=labelled("precision", "Of weights and activations. Does not change FLOPs; flash attention needs bf16 or fp16."),
     )
-    return attention, dtype, engine
+    cache = mo.ui.dropdown(
+        ["dynamic", "static"],
+        value="dynamic",
+        full_width=True,
+        label=labelled("KV cache", "Dynamic grows by copying at every step, as both engines do; static is written in place."),
+    )
+    return attention, cache, dtype, engine
 
 
 @app.cell(hide_code=True)
-def sidebar(attention, batch_size, columns, dtype, engine, height_px, mode, output_tokens, prompt_tokens, rows, source, upload, width_px):
+def gpu_controls():
+    gpu = mo.ui.dropdown(
+        GPUS,
+        value=of.load_hardware("l4").label,
+        full_width=True,
+        label=labelled("GPU", "Dense datasheet peaks; the file of each device in configs/hardware names its sources."),
+    )
+    return (gpu,)
+
+
+@app.cell(hide_code=True)
+def gpu_figures(dtype, gpu):
+    _device = of.load_hardware(gpu.value)
+    _peaks = dict(_device.matrix_flops_per_second)
+    _matrix = _peaks.get(dtype.value) or _device.vector_fp32_flops_per_second or max(_peaks.values())
+    _unknown = "" if dtype.value in _peaks or dtype.value == "fp32" else f" {_device.label} has no {dtype.value} figure: enter one."
+    figures = mo.ui.dictionary(
+        {
+            "matrix_flops_per_second": mo.ui.number(
+                value=None if _unknown else _matrix / 1e12, label=labelled("matrix (TFLOP/s)", f"Dense peak in {dtype.value}.{_unknown}")
+            ),
+            "vector_fp32_flops_per_second": mo.ui.number(
+                value=_device.vector_fp32_flops_per_second and _device.vector_fp32_flops_per_second / 1e12,
+                label=labelled("vector (TFLOP/s)", "fp32 peak of the vector units."),
+            ),
+            "memory_bandwidth_bytes_per_second": mo.ui.number(
+                value=_device.memory_bandwidth_bytes_per_second / 1e12,
+                label=labelled("memory (TB/s)", "Peak bandwidth of the device's memory."),
+            ),
+            "memory_bytes": mo.ui.number(
+                value=_device.memory_bytes / 1e12, label=labelled("size (TB)", "Memory of the device; 0.024 is 24 GB.")
+            ),
+        }
+    )
+    return (figures,)
+
+
+@app.cell(hide_code=True)
+def device_chosen(dtype, figures, gpu):
+    gpu_device, _notice = None, None
+    try:
+        _given = {name: value * 1e12 for name, value in figures.value.items() if value is not None}
+        gpu_device = of.load_hardware(gpu.value).edited(dtype.value, **_given)
+        gpu_device.matrix_peak(dtype.value)
+    except of.SpecError as _error:
+        gpu_device = None
+        _notice = mo.callout(mo.md(f"**No times on this GPU.** {_error}."), kind="warn")
+    _notice
+    return (gpu_device,)
+
+
+@app.cell(hide_code=True)
+def sidebar(
+    attention,
+    batch_size,
+    cache,
+    columns,
+    dtype,
+    engine,
+    figures,
+    gpu,
+    height_px,
+    mode,
+    output_tokens,
+    prompt_tokens,
+    rows,
+    source,
+    upload,
+    width_px,
+):
     _tiled = of.load_mode(mode.value).tile_px > 0
     _grid = (
         {"page": [width_px, height_px], "file": [upload], "grid": [columns, rows]}[source.value]
@@ -168,6 +246,10 @@ def sidebar(attention, batch_size, columns, dtype, engine, height_px, mode, outp
             attention,
             engine,
             dtype,
+            cache,
+            mo.md("**Hardware**"),
+            gpu,
+            mo.accordion({"edit its figures": mo.vstack(list(figures.elements.values()))}),
         ],
         width="330px",
     )
@@ -187,7 +269,7 @@ def read_image(set_page, source, upload):
 
 @app.cell(hide_code=True)
 def estimated(
-    attention, batch_size, columns, dtype, engine, get_page, height_px, mode, output_tokens, prompt_tokens, rows, source, width_px
+    attention, batch_size, cache, columns, dtype, engine, get_page, height_px, mode, output_tokens, prompt_tokens, rows, source, width_px
 ):
     _width, _height = (get_page() if source.value == "file" else None) or (width_px.value, height_px.value)
     scenario = Scenario(
@@ -203,6 +285,7 @@ def estimated(
         attention=attention.value,
         engine=engine.value,
         dtype=dtype.value,
+        cache=cache.value,
     )
     try:
         estimates, _notice = scenario.estimates(model), None
@@ -214,26 +297,38 @@ def estimated(
 
 
 @app.cell(hide_code=True)
-def headline(estimates):
+def timed(estimates, gpu_device):
+    timings = [_one.on(gpu_device) for _one in estimates] if gpu_device else []
+    return (timings,)
+
+
+@app.cell(hide_code=True)
+def headline(estimates, timings):
     mo.stop(not estimates)
     _first = estimates[0]
-    _stages = {stage: row["total_flops"] for stage, row in _first.stage_numbers.items()}
-    _total, _workload, _memory = sum(_stages.values()), _first.workload, _first.footprint
+    _total = sum(row["total_flops"] for row in _first.stage_numbers.values())
+    _workload, _memory = _first.workload, _first.footprint
     _views = f"{_workload.tiles} tiles + page" if _workload.tiles else "one view"
-    mo.Html(
-        '<div class="figures">'
-        + "".join(
-            [
-                figure("FLOPs", si(_total), f"batch {_workload.batch_size}, {_first.setup.attention.name}"),
-                *(figure(_stage, si(_flops), f"{share(_flops, _total)} of FLOPs") for _stage, _flops in _stages.items()),
-                figure("image tokens", f"{_workload.image_tokens:,}", _views),
-                figure("context tokens", f"{_workload.context_tokens:,}", "incl. prompt"),
-                figure("weights", si(_memory.weight_bytes, "B"), f"{si(sum(_first.setup.parameters.values()))} params"),
-                figure("KV cache", si(_memory.kv_cache_bytes, "B"), "at the end"),
-            ]
-        )
-        + "</div>"
-    )
+    _cards = [figure("FLOPs", si(_total), f"batch {_workload.batch_size}")]
+    if timings:
+        _timing = timings[0]
+        _binds, _spare = _timing.binding_ceilings, _timing.hardware.memory_bytes - _memory.total_bytes
+        _cards += [
+            figure("first token", seconds(_timing.ttft_seconds), f"bound {seconds(_timing.bound_ttft_seconds)}"),
+            figure("per token", seconds(_timing.tpot_seconds) if _timing.tpot_seconds else "–", f"{BOUND[_binds['decode']]}-bound"),
+            figure("pages", f"{_timing.pages_per_second:.3g}/s", "at best"),
+            figure("memory", si(_memory.total_bytes, "B"), f"{si(abs(_spare), 'B')} {'spare' if _spare >= 0 else 'TOO MUCH'}"),
+        ]
+    else:
+        _cards.append(figure("memory", si(_memory.total_bytes, "B"), "all together"))
+    _cards += [
+        figure("activations", si(_memory.peak_activation_bytes, "B"), "live peak"),
+        figure("image tokens", f"{_workload.image_tokens:,}", _views),
+        figure("context", f"{_workload.context_tokens:,}", "with prompt"),
+        figure("weights", si(_memory.weight_bytes, "B"), f"{si(sum(_first.setup.parameters.values()))} params"),
+        figure("KV cache", si(_memory.kv_cache_bytes, "B"), "at the end"),
+    ]
+    mo.Html('<div class="figures">' + "".join(_cards) + "</div>")
     return
 
 
@@ -301,6 +396,83 @@ def grids(estimates, get_measured, scenario, tab):
 @app.cell(hide_code=True)
 def tiling(scenario, estimates, tab):
     charts.tiling_picture(scenario.workload) if estimates and tab.value == "Tiling" else None
+    return
+
+
+@app.cell(hide_code=True)
+def time(tab, timings):
+    _shown = None
+    if timings and tab.value == "Time":
+        _halves = [charts.time_by_module(timings[0], _stages) for _stages in (("vision", "prefill"), ("decode",))]
+        _panels = "".join(f"<div>{mo.as_html(_half).text}</div>" for _half in _halves)
+        _shown = mo.vstack([charts.roofline(timings[0]), mo.Html(f'<div class="halves">{_panels}</div>')])
+    _shown
+    return
+
+
+@app.cell(hide_code=True)
+def memory(estimates, gpu_device, scenario, tab):
+    _shown = None
+    if estimates and tab.value == "Memory":
+        _options = {"engine": scenario.engine, "dtype": scenario.dtype, "cache": scenario.cache}
+        _sweep = of.sweep(model, scenario.lengths, scenario.attention_modes[0], **_options)
+        _shown = mo.vstack([charts.memory(estimates, gpu_device), charts.growth(_sweep, scenario.output_tokens)])
+    _shown
+    return
+
+
+@app.cell(hide_code=True)
+def savings(estimates, gpu_device, scenario, tab):
+    _shown = None
+    if estimates and tab.value == "Savings":
+        _modes = scenario.by_mode(model)
+        _timings = {mode: one.on(gpu_device) for mode, one in _modes.items()} if gpu_device else None
+        _sweep = of.sweep(model, scenario.neighbours, list(_modes), engine=scenario.engine, dtype=scenario.dtype, cache=scenario.cache)
+        _works = ("io_bytes", "peak_activation_bytes") if _sweep["tiles"].n_unique() > 1 else ()
+        _by_tiles = [charts.savings_by_tiles(_sweep, _work, scenario.workload.tiles) for _work in _works]
+        _shown = mo.vstack([charts.savings(_modes, _timings), *_by_tiles])
+    _shown
+    return
+
+
+@app.cell(hide_code=True)
+def plan_controls():
+    ttft_ms = mo.ui.number(
+        value=500.0, label=labelled("first token within (ms)", "Target for vision and prefill together; empty for none.")
+    )
+    tpot_ms = mo.ui.number(value=20.0, label=labelled("a token within (ms)", "Target for the mean time per output token; empty for none."))
+    price = mo.ui.number(value=None, label=labelled("price of a GPU hour", "In any currency; empty for none."))
+    return price, tpot_ms, ttft_ms
+
+
+@app.cell(hide_code=True)
+def plan(estimates, gpu_device, price, tab, tpot_ms, ttft_ms):
+    _shown = None
+    if estimates and tab.value == "Plan":
+        _answer = []
+        try:
+            _targets = {
+                "ttft_seconds": None if ttft_ms.value is None else ttft_ms.value / 1e3,
+                "tpot_seconds": None if tpot_ms.value is None or not estimates[0].workload.output_tokens else tpot_ms.value / 1e3,
+            }
+            _all = [of.load_hardware(name) for name in GPUS.values()]
+            _words = tables.plan_words(estimates[0], planning.required(estimates[0], **_targets), gpu_device)
+            _table = tables.devices_table(planning.devices(estimates[0], _all, price_per_hour=price.value, **_targets))
+            _answer = [
+                mo.md(_words),
+                mo.ui.table(
+                    _table,
+                    selection=None,
+                    page_size=50,
+                    format_mapping=tables.formats(_table),
+                    show_column_summaries=False,
+                    show_data_types=False,
+                ),
+            ]
+        except of.SpecError as _error:
+            _answer = [mo.callout(mo.md(f"**This target has no answer.** {_error}."), kind="danger")]
+        _shown = mo.vstack([mo.hstack([ttft_ms, tpot_ms, price], justify="start", gap=2, wrap=True), *_answer])
+    _shown
     return
 
 
@@ -380,42 +552,26 @@ def table(estimates, tab):
 
 @app.cell(hide_code=True)
 def method(tab):
-    _page = mo.md(r"""
-    ### What the numbers mean
-
-    | number | meaning |
-    | :--- | :--- |
-    | **tensor FLOPs** | matrix products and convolutions, which run on matrix units (tensor cores). A multiply and an add are 2 FLOPs. |
-    | **vector FLOPs** | everything elementwise, which runs on CUDA cores: one per output element (one per input element of a sum); softmax 5, layer norm 8, GELU 5, SiLU and sigmoid 4 per element. Copies, casts and gathers are 0. |
-    | **torch counts** | what `torch.utils.flop_counter.FlopCounterMode` reports for that run. It equals the tensor FLOPs except under *flash*, whose kernel it cannot see. |
-    | **vision, prefill, decode** | the image encoders over all views; the language model over the context; all output tokens, one step each. |
-    | **image tokens** | a view of *s* px gives q = ⌈s/64⌉ queries a side: the global view q·(q + 1) + 1 tokens, a grid of tiles (q·rows)·(q·columns + 1). |
-    | **weights, KV cache** | parameters × bytes; keys and values of all layers for every token of the context and the output. |
-
-    ### Conventions
-
-    - Attention is counted dense, as PyTorch counts it: no discount for the causal mask.
-    - **eager** writes scores and probabilities; **sdpa** is PyTorch's fused kernel; **flash** also fuses SAM's relative-position bias. The modes change traffic,
-      memory and vector work, not matrix FLOPs. **vendor's mix** is what the engine does by itself.
-    - Prefill computes the logits of the last position in `transformers` and of all positions in the published code, as their `generate` does.
-    - Output token *i* attends to the context and *i* tokens, its own included.
-    - Grids are columns × rows; 1 × 1 means no tiles. The vendor's rule picks among the 22 grids of 2 to 9 tiles by aspect ratio; larger grids are ours.
-      The published `infer()` always cuts 640 px tiles: Gundam-M is reached through `forward()` only.
-
-    ### How they are checked
-
-    - **runnable**: that mode exists in that engine here, so `ocr-flops verify` counts it on the real model and compares module by module, as integers.
-      **modelled**: computed by the same rules, but there is no runnable counterpart here (flash, and the code published with the weights).
-    - The *spot check* does the same for the point on screen. A measured point is compared with the analytic value of the engine, attention, precision and
-      logits that ran, not with what the sliders show since. Measured decode steps are drawn only where as many ran as tokens are shown.
-
-    ### Limits
-
-    - FLOPs are not time: decode is bound by memory traffic, not by these FLOPs.
-    - Weights are random in the spot check. FLOPs do not depend on their values.
-    - Batches are of equal pages.
-    """)
-    mo.Html(f'<div class="page">{_page.text}</div>') if tab.value == "Method" else None
+    _shown = None
+    if tab.value == "Method":
+        _page = mo.md((notebook_dir() / "method.md").read_text(encoding="utf-8"))
+        _record = verify.recorded()
+        _table = tables.verification_table(_record)
+        _shown = mo.vstack(
+            [
+                mo.Html(f'<div class="page">{_page.text}</div>'),
+                mo.md("## The comparison this version was released with\n\n" + tables.verification_words(_record)),
+                mo.ui.table(
+                    _table,
+                    selection=None,
+                    page_size=25,
+                    format_mapping=tables.formats(_table),
+                    show_column_summaries=False,
+                    show_data_types=False,
+                ),
+            ]
+        )
+    _shown
     return
 
 

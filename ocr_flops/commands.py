@@ -190,6 +190,7 @@ def verify_model(options: argparse.Namespace) -> int:
 
 def _write(text: str, options: argparse.Namespace, name: str) -> None:
     """Prints, or writes a file whole: it appears under its name only when it is complete."""
+    text = text.removesuffix("\n")  # a CSV ends its last line itself
     if options.out is None:
         print(text)
         return

@@ -191,8 +191,8 @@ def fused_attention(
     """softmax(q·kᵀ·scale + bias)·v in one kernel, no score leaving the chip: 2·2·rows·keys·d (torch.utils.flop_counter `sdpa_flop_count`).
 
     Counted dense, as torch counts it. Each score costs a softmax, the scaling and, where there is one, the addition of the bias. Traffic is
-    the least such a kernel can move: every operand read once, output and softmax statistics written once. (Dao et al., FlashAttention, 2022,
-    avoid writing scores; their algorithm 1 reads blocks again, which the caches of today's devices absorb at these sizes.)
+    the least such a kernel can move: every operand read once, output and softmax statistics written once. (Dao et al., FlashAttention,
+    2022, avoid writing scores; their algorithm 1 reads blocks again, which the caches of today's devices absorb at these sizes.)
 
     Args:
         query: [..., rows, d]; key, value: [..., keys, d].

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -39,6 +39,7 @@ class Scenario:
     attention: str = "vendor"
     engine: str = "transformers"
     dtype: str = "bf16"
+    cache: str = "dynamic"
 
     @property
     def _tokens(self) -> dict[str, int]:
@@ -60,6 +61,12 @@ class Scenario:
             return Workload.from_grid(columns, rows, self.mode, **self._tokens)
         return Workload.stack([Workload.from_grid(1, 1, mode, **self._tokens) for mode in modes() if not mode.tile_px])
 
+    @cached_property
+    def lengths(self) -> Workload:
+        """Columns of the current page at growing output lengths, past the current one."""
+        most = max(2048, 2 * self.output_tokens)
+        return replace(self.workload, output_tokens=np.linspace(0, most, 17).astype(np.int64))
+
     @property
     def attention_modes(self) -> tuple[str, ...]:
         """The modes to show: one, or all side by side (no flash kernel takes fp32)."""
@@ -74,7 +81,15 @@ class Scenario:
 
     def estimates(self, model: ModelSpec) -> list[Estimate]:
         """The current point in every attention mode that is shown."""
-        found = [estimate(model, self.workload, mode, engine=self.engine, dtype=self.dtype) for mode in self.attention_modes]
+        found = [self.estimate(model, mode) for mode in self.attention_modes]
         for one in found:
             one.stage_numbers  # noqa: B018  raises here what would be raised when a chart reads it
         return found
+
+    def estimate(self, model: ModelSpec, mode: str) -> Estimate:
+        """The current point in one attention mode."""
+        return estimate(model, self.workload, mode, engine=self.engine, dtype=self.dtype, cache=self.cache)
+
+    def by_mode(self, model: ModelSpec) -> dict[str, Estimate]:
+        """The current point in every attention mode there is for its precision, the most wasteful first."""
+        return {mode: self.estimate(model, mode) for mode in replace(self, attention=SIDE_BY_SIDE).attention_modes}

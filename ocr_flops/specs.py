@@ -5,7 +5,7 @@ The dimensions of a tower live beside its operators, in `towers/<name>.py` (clas
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from math import isfinite
 from typing import Any
 
@@ -222,6 +222,20 @@ class HardwareSpec:
         for name, value in figures.items():
             if not (isfinite(value) and value > 0):
                 raise SpecError(f"hardware.{name}: {value!r} is not a number above 0")
+
+    def edited(self, dtype: str, **figures: float) -> HardwareSpec:
+        """The same device with some figures replaced.
+
+        Args:
+            dtype: the precision whose matrix peak `matrix_flops_per_second` sets.
+            **figures: matrix_flops_per_second, vector_fp32_flops_per_second, memory_bandwidth_bytes_per_second, memory_bytes.
+
+        Raises:
+            SpecError: a figure that is not a number above 0.
+        """
+        if (peak := figures.pop("matrix_flops_per_second", None)) is not None:
+            figures["matrix_flops_per_second"] = tuple({**dict(self.matrix_flops_per_second), dtype: peak}.items())
+        return replace(self, **figures)
 
     def matrix_peak(self, dtype: str) -> float:
         """Peak FLOPs a second of matrix products in a dtype.

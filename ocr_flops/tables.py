@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
+
+from ocr_flops import planning
+from ocr_flops.charts.style import si
+
+if TYPE_CHECKING:
+    from ocr_flops.estimates import Estimate
+    from ocr_flops.planning import Required
+    from ocr_flops.specs import HardwareSpec
 
 UNITS = {"GFLOPs": 1e9, "MB": 1e6, "GB": 1e9}
 MODULES = {  # column: header, and the unit it is shown in
@@ -12,6 +21,8 @@ MODULES = {  # column: header, and the unit it is shown in
     "vector_flops": ("vector GFLOPs", "GFLOPs"),
     "torch_flops": ("torch GFLOPs", "GFLOPs"),
     "operators": ("operators", None),
+    "io_bytes": ("moved (MB)", "MB"),
+    "peak_activation_bytes": ("live peak (MB)", "MB"),
     "weight_bytes": ("weights (MB)", "MB"),
     "kv_cache_bytes": ("KV cache (MB)", "MB"),
 }
@@ -36,3 +47,66 @@ def measured_table(measured: pl.DataFrame) -> pl.DataFrame:
     steps = pl.when(pl.col("stage") == "decode").then(pl.format("decode, {} steps", "steps")).otherwise(pl.col("stage")).alias("stage")
     numbers = (pl.col(name).alias(header) for name, header in COUNTS.items())
     return measured.select("point", steps, "module", *numbers, "ran", pl.col("prefill_logits").alias("logits"), "dtype")
+
+
+def devices_table(devices: pl.DataFrame) -> pl.DataFrame:
+    """`planning.devices` for people: milliseconds, gigabytes, yes and no."""
+    yes = {True: "yes", False: "no"}
+    return devices.select(
+        pl.col("label").alias("device"),
+        pl.col("meets_target").replace_strict(yes, return_dtype=pl.String).alias("meets targets"),
+        pl.col("fits").replace_strict(yes, return_dtype=pl.String),
+        (pl.col("memory_bytes") / 1e9).alias("memory (GB)"),
+        (pl.col("ttft_seconds") * 1e3).alias("first token (ms)"),
+        (pl.col("tpot_seconds") * 1e3).alias("per token (ms)"),
+        pl.col("binding_ceiling").cast(pl.String).alias("bound by"),
+        pl.col("pages_per_second").alias("pages/s"),
+        pl.col("gpu_hours_per_1000_pages").alias("GPU hours per 1000 pages"),
+        *([pl.col("cost_per_1000_pages").alias("cost per 1000 pages")] if "cost_per_1000_pages" in devices.columns else []),
+    )
+
+
+def plan_words(estimate: Estimate, required: list[Required], hardware: HardwareSpec | None) -> str:
+    """What targets require and what fits, as sentences (Markdown)."""
+    lines = [
+        f"- **{'First token' if one.target == 'ttft' else 'A token'} within {one.seconds * 1e3:,.4g} ms** takes at least "
+        f"{si(one.matrix_flops_per_second, 'FLOP/s')} of matrix work *and* {si(one.bytes_per_second, 'B/s')} of memory traffic."
+        for one in required
+    ]
+    if hardware is not None:
+        memory, workload = hardware.memory_bytes, estimate.workload
+        grid = planning.largest_grid(estimate, memory) if workload.tile_px else None
+        fits = [
+            f"batch {planning.largest_batch(estimate, memory):,}",
+            f"a context of {planning.largest_context(estimate, memory):,} tokens",
+        ]
+        fits += [f"a grid of {grid[0]} × {grid[1]} tiles"] if grid else []
+        lines.append(f"- **{hardware.label}** holds at most {', or '.join(fits)}, everything else as set.")
+    lines.append("- Times are roofline: every operator at its ceiling, none overlapping. Compare devices by them, not clocks.")
+    return "\n".join(lines)
+
+
+def verification_table(record: dict[str, Any]) -> pl.DataFrame:
+    """What this version was compared with before it was released: per stage, module and column, points and the largest difference."""
+    against = {"count": "torch's counter", "trace": "operator trace"}
+    return pl.DataFrame(record["rows"]).select(
+        pl.col("kind").replace_strict(against, return_dtype=pl.String).alias("against"),
+        "attention",
+        "stage",
+        "module",
+        pl.col("column").alias("number"),
+        "points",
+        pl.col("largest_difference").alias("largest difference"),
+    )
+
+
+def verification_words(record: dict[str, Any]) -> str:
+    """When, with which versions, and the verdict."""
+    versions = record["versions"]
+    wrong = sum(row["largest_difference"] != 0 for row in record["rows"])
+    verdict = "all equal, as integers" if not wrong else f"{wrong} rows differ"
+    return (
+        f"{record['numbers']:,} numbers on {record['date']}, ocr_flops {versions['ocr_flops']} against transformers "
+        f"{versions['transformers']} on torch {versions['torch']} ({versions['device']} device, {versions['weights']} weights): "
+        f"**{verdict}**. `ocr-flops verify` repeats it here."
+    )

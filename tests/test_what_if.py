@@ -22,14 +22,17 @@ CONTROLS = {  # cells and what they define; a test that sets one sets all of its
     "page_controls": ("width_px", "height_px", "upload"),
     "grid_controls": ("columns", "rows"),
     "text_controls": ("prompt_tokens", "output_tokens", "batch_size"),
-    "software_controls": ("attention", "engine", "dtype"),
+    "software_controls": ("attention", "engine", "dtype", "cache"),
+    "gpu_controls": ("gpu",),
+    "plan_controls": ("ttft_ms", "tpot_ms", "price"),
     "tabs": ("tab",),
 }
 DEFAULTS = {
     "mode": "gundam", "source": "page", "width_px": 1654, "height_px": 2339, "upload": (), "columns": 2, "rows": 3, "prompt_tokens": 10,
-    "output_tokens": 256, "batch_size": 1, "attention": "vendor", "engine": "transformers", "dtype": "bf16", "tab": "Overview",
+    "output_tokens": 256, "batch_size": 1, "attention": "vendor", "engine": "transformers", "dtype": "bf16", "cache": "dynamic", "gpu": "l4", "ttft_ms": 500.0, "tpot_ms": 20.0, "price": None,
+    "tab": "Overview",
 }  # fmt: skip
-TABS = ("Overview", "Grids", "Tiling", "Spot check", "Table", "Method")
+TABS = ("Overview", "Grids", "Tiling", "Time", "Memory", "Savings", "Plan", "Spot check", "Table", "Method")
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +84,13 @@ def test_every_tab_shows_something_of_its_own(notebook, tab):
         "Vision is 7",
         "image tokens cost",
         "tiles and a global view",
+        "of the time is bound by",
+        "Fits NVIDIA L4",
+        "less than eager in vision",
+        "holds at most batch",
         "Run the vendor model",
         "tensor GFLOPs",
-        "What the numbers mean",
+        "How these numbers are made",
     ]
     for name, sign in zip(TABS, signs, strict=True):
         assert (sign in page) is (name == tab), (name, sign)
@@ -92,9 +99,9 @@ def test_every_tab_shows_something_of_its_own(notebook, tab):
 @pytest.mark.parametrize("values", [
     {"mode": "tiny"}, {"mode": "gundam_m", "source": "grid", "columns": 32, "rows": 32}, {"attention": "all", "dtype": "fp32"},
     {"engine": "remote_code", "attention": "flash", "batch_size": 512}, {"output_tokens": 0, "prompt_tokens": 0},
-    {"width_px": 16, "height_px": 8000},
+    {"width_px": 16, "height_px": 8000}, {"gpu": "t4", "dtype": "fp16", "cache": "static"}, {"gpu": "mi300x", "batch_size": 512},
 ])  # fmt: skip
-@pytest.mark.parametrize("tab", ["Overview", "Grids", "Tiling"])
+@pytest.mark.parametrize("tab", ["Overview", "Grids", "Tiling", "Time", "Memory", "Savings"])
 def test_every_setting_draws(notebook, values, tab):
     page, found = show(notebook, tab=tab, **values)
     assert found["estimates"] and "vegalite" in page and "no result" not in page
@@ -219,3 +226,33 @@ def test_the_app_needs_no_torch():
 def test_the_notebook_is_clean():
     done = subprocess.run([sys.executable, "-m", "marimo", "check", "--strict", str(PATH)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_gpu_without_a_figure_says_so_and_costs_stay(notebook):
+    page, found = show(notebook, gpu="t4")
+    assert "No times on this GPU" in page and "choose dtype=fp16" in page
+    assert found["timings"] == [] and "Vision is 7" in page and "first token" not in page
+    page, _ = show(notebook, gpu="t4", tab="Memory")
+    assert "vegalite" in page
+
+
+def test_times_are_those_of_the_device_chosen(notebook):
+    page, found = show(notebook, gpu="h200", tab="Time")
+    assert found["timings"][0].hardware.name == "h200" and "On NVIDIA H200" in page
+    assert found["timings"][0].ttft_seconds == found["estimates"][0].on(of.load_hardware("h200")).ttft_seconds
+
+
+@pytest.mark.parametrize("values", [{"ttft_ms": 0.0}, {"tpot_ms": -3.0}, {"price": -1.0}])
+def test_a_target_that_is_not_positive_is_a_callout(notebook, values):
+    page, _ = show(notebook, tab="Plan", **values)
+    assert "This target has no answer" in page and "is not a positive number" in page
+
+
+def test_plan_without_targets_lists_devices(notebook):
+    page, _ = show(notebook, tab="Plan", ttft_ms=None, tpot_ms=None, output_tokens=0)
+    assert "holds at most batch" in page and "no answer" not in page
+
+
+def test_method_shows_the_verification_of_this_version(notebook):
+    page, _ = show(notebook, tab="Method")
+    assert "all equal, as integers" in page and f"ocr_flops {of.__version__}" in page

@@ -35,11 +35,13 @@ def test_a_request_of_what_is_needed_has_the_defaults():
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("not json", "Expecting value"),
-    ("", "Expecting value"),
+    ("not json", r"^request: not JSON \(Expecting value"),
+    ("", "^request: not JSON"),
     ("[1, 2]", "^request: not a JSON object$"),
     ("{}", "^request.schema: None is not 1$"),
     ('{"schema": 2, "towers": {}, "workloads": []}', "^request.schema: 2 is not 1$"),
+    ('{"schema": 1, "workloads": []}', "^request: missing field 'towers'$"),
+    ('{"schema": 1, "towers": {}}', "^request: missing field 'workloads'$"),
     ('{"schema": 1, "towers": {}, "workloads": [], "colour": 1}', "^request: unknown field 'colour'$"),
     ('{"schema": 1, "towers": {}, "workloads": [], "device": "tpu"}', "^request.device: 'tpu' is not one of auto, meta, cpu, cuda$"),
     ('{"schema": 1, "towers": {}, "workloads": [], "kind": "guess"}', "^request.kind: 'guess' is not one of count, trace$"),
@@ -73,7 +75,7 @@ def test_flash_is_refused_with_what_to_do(tiny):
 
 
 @pytest.mark.parametrize(("line", "message"), [
-    ("hello", "Expecting value: line 1 column 1 (char 0)"), ('{"schema": 9}', "request.schema: 9 is not 1"), ("", "Expecting value: line 1 column 1 (char 0)")])
+    ("hello", "request: not JSON (Expecting value: line 1 column 1 (char 0))"), ('{"schema": 9}', "request.schema: 9 is not 1")])
 def test_garbage_is_answered_with_an_error(line, message):
     done = subprocess.run([sys.executable, "-m", "ocr_flops.measure"], input=line + "\n", capture_output=True, text=True)
     assert done.returncode == 1

@@ -1,6 +1,19 @@
 """Frames -> Altair charts: pure functions, one file a subject."""
 
 from ocr_flops.charts.flops import flops_by_module, flops_by_tokens
+from ocr_flops.charts.memory import growth, memory
+from ocr_flops.charts.roofline import roofline, time_by_module
+from ocr_flops.charts.savings import savings, savings_by_tiles
 from ocr_flops.charts.tiling import tiling_picture
 
-__all__ = ["flops_by_module", "flops_by_tokens", "tiling_picture"]
+__all__ = [
+    "flops_by_module",
+    "flops_by_tokens",
+    "growth",
+    "memory",
+    "roofline",
+    "savings",
+    "savings_by_tiles",
+    "tiling_picture",
+    "time_by_module",
+]

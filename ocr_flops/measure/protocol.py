@@ -61,7 +61,10 @@ class Request:
         Raises:
             ValueError: not JSON, an unknown or missing field, another schema, an unknown device or kind.
         """
-        data = json.loads(text)
+        try:
+            data = json.loads(text)
+        except json.JSONDecodeError as problem:
+            raise ValueError(f"request: not JSON ({problem})") from None
         if not isinstance(data, dict):
             raise ValueError("request: not a JSON object")
         if data.get("schema") != SCHEMA:
@@ -69,6 +72,9 @@ class Request:
         unknown = set(data) - set(cls.__dataclass_fields__)
         if unknown:
             raise ValueError(f"request: unknown field {sorted(unknown)[0]!r}")
+        for name in ("towers", "workloads"):
+            if name not in data:
+                raise ValueError(f"request: missing field {name!r}")
         request = cls(**{**data, "stages": tuple(data.get("stages", cls.stages))})
         for name, value, allowed in (("device", request.device, DEVICES), ("kind", request.kind, KINDS)):
             if value not in allowed:

@@ -1,0 +1,165 @@
+"""How fast the analytic core is, beside what it replaces, measured in the same run. No limit is asserted: `make bench` prints a table."""
+import itertools
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import ocr_flops as of
+from ocr_flops import verify
+
+FLOPS = ("tensor_flops", "vector_flops", "total_flops", "torch_flops")
+REFERENCE_SECONDS = 114.7  # what the reference took for 53 grids in two attention modes (PARITY.md)
+REFERENCE_GRIDS = [(columns, rows) for rows in range(1, 30) for columns in range(1, rows + 1) if 2 <= columns * rows <= 29]
+POINT = {"columns": 2, "rows": 3, "output_tokens": 3}
+
+
+@pytest.fixture(scope="module")
+def fresh():
+    """Workloads not seen before, so that nothing is found in a cache: the prompt grows by a token each time."""
+    prompts = itertools.count(10)
+    return lambda: of.Workload.from_grid(2, 3, prompt_tokens=next(prompts))
+
+
+def seconds(work) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def milliseconds(benchmark) -> str:
+    return f"{benchmark.stats.stats.median * 1e3:.3f} ms"
+
+
+@pytest.fixture(scope="module")
+def rebuilt_seconds():
+    """One point with its specs composed by Hydra again, as the reference did at every point."""
+    from ocr_flops import config
+
+    def rebuild():
+        for loader in vars(config).values():
+            getattr(loader, "cache_clear", lambda: None)()
+        run = config.load_run(["workload.columns=2", "workload.rows=3", "attention=eager"])
+        of.estimate(run.model, run.workload, run.attention, engine=run.engine).stage_numbers  # noqa: B018
+
+    rebuild()
+    return min(seconds(rebuild) for _ in range(5))
+
+
+@pytest.fixture(scope="module")
+def counted(model):
+    """Seconds of one point counted with FlopCounterMode on meta, the model already built and warm."""
+    from dataclasses import asdict
+
+    from ocr_flops.measure.inputs import Point
+    from ocr_flops.measure.model import build
+    from ocr_flops.measure.run import Session
+
+    towers = {spec.tower: asdict(spec) for spec in model.towers}
+    eager = dict.fromkeys(("sam", "clip", "decoder"), "eager")
+    session = Session(build(towers, eager, "bf16", "meta", "batched_mm"), towers, dtype="bf16", device="meta", prefill_logits="last")
+    point = Point(1024, 640, 2, 3, 10, 1, 1)
+    session.run(point)
+    return min(seconds(lambda: session.run(point)) for _ in range(3))
+
+
+def test_estimate_numbers(benchmark, model, fresh, tell, counted, rebuilt_seconds):
+    benchmark(lambda: of.estimate(model, fresh(), "eager").stage_numbers)
+    once = benchmark.stats.stats.median
+    tell("estimate, numbers of stages", milliseconds(benchmark))
+    tell("  counted with FlopCounterMode on meta, session warm", f"{counted * 1e3:.0f} ms", f"{counted / once:,.0f} x")
+    tell("  specs rebuilt through Hydra for the point", f"{rebuilt_seconds * 1e3:.0f} ms", f"{rebuilt_seconds / once:,.0f} x")
+
+
+def test_estimate_with_module_numbers(benchmark, model, fresh, tell):
+    def both():
+        result = of.estimate(model, fresh(), "eager")
+        return result.stage_numbers, result.module_numbers
+
+    benchmark(both)
+    tell("estimate, numbers of stages and modules", milliseconds(benchmark))
+
+
+def test_estimate_with_frames(benchmark, model, fresh, tell):
+    def both():
+        result = of.estimate(model, fresh(), "eager")
+        return result.stages, result.modules
+
+    benchmark(both)
+    tell("estimate, both frames", milliseconds(benchmark))
+
+
+def test_time_on_a_device(benchmark, model, fresh, tell):
+    gpu = of.load_hardware("h200")
+    benchmark.pedantic(lambda result: result.on(gpu).ttft_seconds, setup=lambda: ((of.estimate(model, fresh(), "eager"),), {}), rounds=200)
+    tell("  .on(gpu), added to the estimate", milliseconds(benchmark))
+
+
+def distinct(points: int) -> of.Workload:
+    """Random grids, prompts, outputs and batches, no two points alike."""
+    generator = np.random.default_rng(points)
+    return of.Workload.from_grid(generator.integers(1, 13, points), generator.integers(1, 13, points), output_tokens=generator.integers(1, 4096, points),
+                                 prompt_tokens=np.arange(points, dtype=np.int64) % 100_000, batch_size=generator.integers(1, 65, points))
+
+
+@pytest.mark.parametrize("points", [10**3, 10**5, 10**6])
+@pytest.mark.parametrize(("name", "columns"), [("FLOP columns", FLOPS), ("all columns", None)])
+def test_sweep(benchmark, model, tell, points, name, columns):
+    workload = distinct(points)
+    chosen = {} if columns is None else {"columns": columns}
+    of.sweep(model, distinct(10), "eager", **chosen)
+    rounds = 20 if points < 10**5 else 3
+    benchmark.pedantic(lambda: of.sweep(model, workload, "eager", **chosen), rounds=rounds)
+    fastest = benchmark.stats.stats.min
+    tell(f"sweep, {points:,} points, {name}", f"{fastest:.3f} s", f"{points / fastest:,.0f} points a second")
+
+
+def test_sweep_with_a_device(benchmark, model, tell):
+    points = 10**5
+    workload, gpu = distinct(points // 2), of.load_hardware("h200")
+    benchmark.pedantic(lambda: of.sweep(model, workload, ["eager", "flash"], hardware=gpu), rounds=3)
+    fastest = benchmark.stats.stats.min
+    tell(f"sweep, {points:,} points in two modes, all columns, one GPU", f"{fastest:.3f} s", f"{points / fastest:,.0f} points a second")
+
+
+def test_grids_of_the_reference(benchmark, model, tell, rebuilt_seconds):
+    assert len(REFERENCE_GRIDS) == 53
+    columns, rows = np.array(REFERENCE_GRIDS).T
+    benchmark(lambda: of.sweep(model, of.Workload.from_grid(columns=columns, rows=rows), ["eager", "flash"]))
+    once = benchmark.stats.stats.median
+    tell("sweep, the reference's 53 grids, two modes, all stages", milliseconds(benchmark), f"{REFERENCE_SECONDS / once:,.0f} x its 114.7 s")
+    tell("  specs rebuilt through Hydra at every point", f"{106 * rebuilt_seconds:.1f} s", f"{106 * rebuilt_seconds / once:,.0f} x")
+
+
+def test_import(benchmark, tell):
+    command = [sys.executable, "-c", "import time; start = time.perf_counter(); import ocr_flops; print(time.perf_counter() - start)"]
+    took = []
+    benchmark.pedantic(lambda: took.append(float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)), rounds=5)
+    tell("import ocr_flops", f"{min(took) * 1e3:.1f} ms")
+
+
+SPOT_CHECK = """
+import json, resource, sys
+from ocr_flops.measure.__main__ import main
+code = main()
+print(json.dumps({"event": "used", "kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}), file=sys.stderr)
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize("kind", ["count", "trace"])
+def test_spot_check(benchmark, model, tell, kind):
+    """One point on meta, the worker's start included."""
+    request = verify.request(model, [of.Workload.from_grid(**POINT)], device="meta", kind=kind).to_json() + "\n"
+    peaks = []
+
+    def check():
+        done = subprocess.run([sys.executable, "-c", SPOT_CHECK], input=request, capture_output=True, text=True, check=True)
+        peaks.append(json.loads(done.stderr.splitlines()[-1])["kib"] * 1024)
+
+    benchmark.pedantic(check, rounds=2)
+    what = "counted" if kind == "count" else "traced"
+    tell(f"spot check on meta, one point {what}, process start included", f"{benchmark.stats.stats.min:.2f} s", f"{max(peaks) / 1e9:.2f} GB at its peak")

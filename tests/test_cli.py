@@ -1,0 +1,190 @@
+"""The command line gives the numbers of the Python API, writes whole files, and answers bad input with one line."""
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+import ocr_flops as of
+from ocr_flops import cli, commands
+from ocr_flops.parts import COLUMNS
+
+GRID = ["workload.columns=2", "workload.rows=1", "workload.output_tokens=100"]
+
+
+def run(capsys, *arguments):
+    """Exit code, stdout and stderr of a command."""
+    try:
+        code = cli.main(list(arguments))
+    except SystemExit as stop:
+        code = stop.code
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.mark.parametrize(("overrides", "options"), [
+    (["engine=remote_code", "attention=vendor"], {"engine": "remote_code"}),
+    (["attention=eager", "prefill_logits=all"], {"attention": "eager", "prefill_logits": "all"}),
+    (["attention=flash", "cache=static", "dtype=fp16"], {"attention": "flash", "cache": "static", "dtype": "fp16"}),
+    (["attention.sam=eager", "dtype=fp32"], {"attention": of.AttentionSpec("mixed", sam="eager"), "dtype": "fp32"}),
+    (["model=tiny_test"], {}),
+])
+def test_json_is_the_python_api(capsys, overrides, options):
+    code, text, _ = run(capsys, "estimate", *GRID, *overrides, "--format", "json")
+    assert code == 0
+    data = json.loads(text)
+    result = of.estimate(of.load_model(data["model"]), of.Workload.from_grid(2, 1, output_tokens=100), **options)
+    for level, frame in (("stages", result.stages), ("modules", result.modules)):
+        assert len(data[level]) == frame.height
+        for ours, row in zip(frame.iter_rows(named=True), data[level], strict=True):
+            for column in (*COLUMNS, "stage", "arithmetic_intensity", "image_tokens", "engine", "dtype", "cache", "evidence"):
+                assert row[column] == ours[column], column
+    assert data["footprint"] == result.footprint._asdict()
+    workload = {"columns": 2, "rows": 1, "tiles": 2, "prompt_tokens": 10, "output_tokens": 100, "batch_size": 1}
+    assert workload.items() <= data["workload"].items()
+    assert data["workload"]["context_tokens"] == data["workload"]["image_tokens"] + 10 == 493
+    assert {"model", "engine", "attention", "dtype", "workload", "footprint", "stages", "modules"} <= set(data)
+
+
+def test_csv_is_the_frame_of_modules(capsys, model):
+    _, text, _ = run(capsys, "estimate", *GRID, "attention=sdpa", "--format", "csv")
+    assert not text.endswith("\n\n")
+    rows = list(csv.DictReader(io.StringIO(text)))
+    modules = of.estimate(model, of.Workload.from_grid(2, 1, output_tokens=100), "sdpa").modules
+    assert len(rows) == modules.height
+    for row, ours in zip(rows, modules.iter_rows(named=True), strict=True):
+        assert row["module"] == ours["module"]
+        assert {column: int(row[column]) for column in COLUMNS} == {column: ours[column] for column in COLUMNS}
+
+
+def test_the_table_shows_the_same_numbers_rounded(capsys, model):
+    _, text, _ = run(capsys, "estimate", *GRID, "attention=sdpa")
+    numbers = of.estimate(model, of.Workload.from_grid(2, 1, output_tokens=100), "sdpa").stage_numbers
+    vision = next(line for line in text.splitlines() if "vision" in line)
+    assert "1.916 T" in vision
+    for column in ("vector_flops", "io_bytes", "peak_activation_bytes"):
+        assert commands._si(numbers["vision"][column]) in vision
+    assert "2 x 1 tiles" in text and "483 image + 10 prompt tokens, 100 output tokens" in text
+
+
+@pytest.mark.parametrize(("value", "text"), [(0, "0 "), (999, "999 "), (1000, "1 k"), (1_916_266_708_992, "1.916 T"), (2**62, "4.612 E"),
+                                             (10**21, "1000 E"), (0.0025, "2.5 m"), (-1500, "-1.5 k"), (3.2e-7, "320 n")])
+def test_si_prefixes(value, text):
+    assert commands._si(value) == text
+
+
+def test_hardware_adds_times(capsys, model):
+    _, text, _ = run(capsys, "estimate", *GRID, "hardware=h200", "--format", "json")
+    data = json.loads(text)
+    timing = of.estimate(model, of.Workload.from_grid(2, 1, output_tokens=100)).on(of.load_hardware("h200"))
+    assert (data["hardware"], data["ttft_seconds"], data["tpot_seconds"]) == ("h200", timing.ttft_seconds, timing.tpot_seconds)
+    assert [row["roofline_seconds"] for row in data["stages"]] == timing.stages["roofline_seconds"].to_list()
+    assert "ttft_seconds" not in json.loads(run(capsys, "estimate", *GRID, "--format", "json")[1])
+
+
+@pytest.mark.parametrize(("bad", "names"), [
+    ("workload.columns=0", "columns"), ("workload.no_such_key=1", "no_such_key"), ("attention=sparkle", "sparkle"),
+    ("workload.batch_size=-3", "batch_size"), ("hardware=no_such_gpu", "no_such_gpu"), ("workload.batch_size=many", "many"),
+    ("workload=gundamm", "gundamm"), ("dtype=int8", "int8"), ("cache=none", "none"), ("engine=vllm", "vllm"), ("model=none", "none"),
+    ("prefill_logits=some", "some"), ("stages=[]", "stages"), ("workload.prompt_tokens=-1", "prompt_tokens"), ("workload.output_tokens=1.5", "1.5"),
+    ("workload.image_width_px=0", "width"), ("nonsense", "nonsense"), ("=", "="), ("workload.columns=[1,2]", "columns"), ("a b", "a b"),
+    ("workload.columns=101 workload.rows=100", "columns"),
+])
+def test_bad_input_is_one_line(capsys, bad, names):
+    code, out, error = run(capsys, "estimate", bad)
+    assert (code, out) == (2, "")
+    assert error.count("\n") == 1 and error.startswith("ocr-flops estimate: ") and names in error
+
+
+@pytest.mark.parametrize("overrides", [["workload=tiny", "workload.columns=2"], ["attention=flash", "dtype=fp32"],
+                                       ["workload.batch_size=65536", "workload.prompt_tokens=1000000"]])
+def test_input_that_does_not_fit_together_is_one_line(capsys, overrides):
+    code, out, error = run(capsys, "estimate", *overrides)
+    assert (code, out) == (2, "")
+    assert error.count("\n") == 1 and error.startswith("ocr-flops estimate: ")
+
+
+@pytest.mark.parametrize("arguments", [[], ["no-such-command"], ["estimate", "--format", "xml"], ["app", "--port", "many"]])
+def test_a_wrong_command_line_exits_2(capsys, arguments):
+    code, out, error = run(capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert "usage:" in error and "Traceback" not in error
+
+
+@pytest.mark.parametrize("output", ["table", "json", "csv"])
+def test_out_writes_what_would_be_printed(capsys, tmp_path, output):
+    _, printed, _ = run(capsys, "estimate", *GRID, "--format", output)
+    folder = tmp_path / "new" / "folder"
+    code, told, _ = run(capsys, "estimate", *GRID, "--format", output, "--out", str(folder))
+    path = folder / f"estimate.{'txt' if output == 'table' else output}"
+    assert (code, told) == (0, f"{path}\n")
+    assert path.read_text(encoding="utf-8") == printed
+    assert list(folder.iterdir()) == [path]  # and nothing half written
+
+
+def test_out_replaces_an_older_file(capsys, tmp_path):
+    (tmp_path / "estimate.json").write_text("x" * 100_000)
+    assert run(capsys, "estimate", *GRID, "--format", "json", "--out", str(tmp_path))[0] == 0
+    assert json.loads((tmp_path / "estimate.json").read_text())["model"] == "deepseek_ocr"
+
+
+@pytest.mark.parametrize("inside", ["file", "file/below"])
+def test_a_folder_that_cannot_be_is_one_line(capsys, tmp_path, inside):
+    (tmp_path / "file").write_text("in the way")
+    code, out, error = run(capsys, "estimate", "--out", str(tmp_path / inside))
+    assert (code, out) == (2, "")
+    assert error.count("\n") == 1 and error.startswith("ocr-flops estimate: --out: cannot write ")
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
+def test_a_folder_without_permission_is_one_line(capsys, tmp_path):
+    tmp_path.chmod(0o500)
+    code, _, error = run(capsys, "estimate", "--out", str(tmp_path))
+    assert code == 2 and error.count("\n") == 1 and "choose a folder you can write to" in error
+
+
+@pytest.mark.parametrize(("arguments", "rest"), [
+    ([], ["--host", "127.0.0.1", "--port", "2718"]),
+    (["--host", "0.0.0.0", "--port", "8080", "--headless"], ["--host", "0.0.0.0", "--port", "8080", "--headless"]),
+])
+def test_the_app_is_marimo_on_the_notebook(monkeypatch, arguments, rest):
+    started = []
+    monkeypatch.setattr(os, "execv", lambda path, command: started.append((path, command)))
+    cli.main(["app", *arguments])
+    ((path, command),) = started
+    assert path == sys.executable
+    assert command[:4] == [sys.executable, "-m", "marimo", "run"]
+    assert os.path.basename(command[4]) == "what_if.py" and os.path.isfile(command[4])
+    assert command[5:] == rest
+
+
+def test_version(capsys):
+    assert run(capsys, "--version")[:2] == (0, f"{of.__version__}\n")
+
+
+def test_the_installed_command_runs_and_survives_a_closed_pipe():
+    script = os.path.join(os.path.dirname(sys.executable), "ocr-flops")
+    done = subprocess.run(f"{script} estimate --format json | head -c 1", shell=True, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("{", "")
+
+
+def test_plan_answers_in_every_format(capsys):
+    _, text, _ = run(capsys, "plan", *GRID, "hardware=h200", "--ttft", "0.5", "--tpot", "0.02", "--price", "2", "--format", "json")
+    data = json.loads(text)
+    assert [row["target"] for row in data["required"]] == ["ttft", "tpot"]
+    assert data["largest"]["batch_size"] > 1 and data["devices"][0]["hardware"] == "h200"
+    _, text, _ = run(capsys, "plan", *GRID, "hardware=h200", "--format", "csv")
+    assert len(text.splitlines()) == 2
+    _, text, _ = run(capsys, "plan", *GRID, "--memory-gb", "24", "--ttft", "0.5")
+    assert "TTFT of 500 ms needs" in text and "24 GB hold at most batch" in text
+
+
+@pytest.mark.parametrize("arguments", [["--ttft", "0"], ["--tpot", "-1"], ["--price", "nan"]])
+def test_a_target_that_cannot_be_is_one_line(capsys, arguments):
+    code, out, error = run(capsys, "plan", *GRID, *arguments)
+    assert (code, out) == (2, "")
+    assert error.count("\n") == 1

@@ -1,0 +1,205 @@
+"""`verify`: its default set on the real model's dimensions, all of it, as integers; and what it reports when something differs."""
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import polars as pl
+import pytest
+
+import ocr_flops as of
+from ocr_flops import cli, verify
+from ocr_flops.tiling import vendor_grids
+
+
+@pytest.fixture(scope="module")
+def results(model):
+    """Everything `ocr-flops verify` compares, two workers at a time."""
+    pytest.importorskip("torch")
+
+    def run(case):
+        return [(case, message) for _, message in verify.run(model, [case])]
+
+    with ThreadPoolExecutor(2) as pool:
+        return [result for results in pool.map(run, verify.suite()) for result in results]
+
+
+def of_kind(results, kind):
+    return [(case, message) for case, message in results if case.kind == kind]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["count", "trace"])
+def test_every_number_of_the_default_set_is_equal(model, results, kind):
+    compared = 0
+    for case, message in of_kind(results, kind):
+        frame = verify.differences(model, message)
+        assert frame.filter(pl.col("difference") != 0).to_dicts() == [], (case[:3], message["workload"])
+        compared += frame.height
+    assert compared == sum(len(case.workloads) * (28 if kind == "count" else 27 * 7) for case in verify.suite() if case.kind == kind)
+
+
+@pytest.mark.slow
+def test_published_figures_are_what_was_counted(results):
+    """The check values of DESIGN section 4, seen by torch's counter here."""
+    found = {(case.attention, case.prefill_logits): message["stages"] for case, message in of_kind(results, "count")
+             if (message["workload"]["columns"], message["workload"]["rows"], message["workload"]["batch_size"]) == (2, 1, 1)
+             and message["workload"]["global_px"] == 1024}
+    assert found["eager", "last"]["vision"]["flops"] == found["sdpa", "all"]["vision"]["flops"] == 1_916_266_708_992
+    assert found["sdpa", "all"]["prefill"]["flops"] == 580_990_955_520
+
+
+def test_the_default_set_holds_what_was_promised():
+    cases = [case for case in verify.suite() if case.kind == "count"]
+    assert {(case.attention, case.prefill_logits) for case in cases} == {(mode, logits) for mode in ("eager", "sdpa") for logits in ("all", "last")}
+    assert {workload.batch_size for case in cases for workload in case.workloads} == {1, 2}
+    for case in cases:
+        assert {(1, 1), *vendor_grids(), (4, 5), (10, 10)} <= {(workload.columns, workload.rows) for workload in case.workloads}
+        assert {workload.mode for workload in case.workloads} == {"tiny", "small", "base", "large", "gundam", "gundam_m"}
+        assert all(workload.output_tokens == case.decode_steps == 3 for workload in case.workloads)
+    assert {case.attention for case in verify.suite() if case.kind == "trace"} == {"eager", "sdpa"}
+    assert 0 < sum(len(case.workloads) for case in verify.suite(quick=True)) < sum(len(case.workloads) for case in verify.suite()) / 4
+
+
+@pytest.fixture(scope="module")
+def message(tiny, serve):
+    pytest.importorskip("torch")
+    return serve(verify.request(tiny, [of.Workload(256, 128, 2, 1, output_tokens=9)], device="meta", attention="sdpa", prefill_logits="all"))[0]
+
+
+def test_a_request_runs_no_more_decode_steps_than_asked_for(tiny):
+    made = verify.request(tiny, [of.Workload(64, output_tokens=9), of.Workload(64, output_tokens=1)], decode_steps=4)
+    assert [point["output_tokens"] for point in made.workloads] == [4, 1]
+
+
+def test_a_result_is_compared_with_what_ran(tiny, message):
+    setup = verify.analytic(tiny, message).setup
+    assert (setup.attention.sam, setup.attention.name, setup.prefill_logits, setup.engine.name) == ("sdpa", "sdpa", "all", "transformers")
+    assert verify.analytic(tiny, message).workload.output_tokens == 3
+
+
+def test_compare_has_a_total_for_every_stage(tiny, message):
+    frame = verify.compare(tiny, message)
+    for stage in ("vision", "prefill", "decode"):
+        of_stage = frame.filter(pl.col("stage") == stage)
+        assert of_stage["module"].to_list()[-1] == "total"
+        assert of_stage["counted_flops"][-1] == of_stage["counted_flops"][:-1].sum() == message["stages"][stage]["flops"]
+        assert of_stage["analytic_flops"][-1] == of_stage["analytic_flops"][:-1].sum()
+    assert (frame["difference"] == frame["counted_flops"] - frame["analytic_flops"]).all()
+
+
+def test_one_flop_too_many_is_a_difference(tiny, message):
+    changed = json.loads(json.dumps(message))
+    changed["stages"]["prefill"]["modules"]["lm_head"] += 1
+    wrong = verify.differences(tiny, changed).filter(pl.col("difference") != 0).to_dicts()
+    assert [(row["stage"], row["module"], row["column"], row["difference"]) for row in wrong] == [("prefill", "lm_head", "torch_flops", 1)]
+
+
+def test_one_parameter_too_many_is_a_difference(tiny, message):
+    changed = json.loads(json.dumps(message))
+    changed["ran"]["parameters"] += 1
+    wrong = verify.differences(tiny, changed).filter(pl.col("difference") != 0).to_dicts()
+    assert [(row["column"], row["difference"]) for row in wrong] == [("parameters", 1)]
+
+
+def test_what_torch_missed_is_named(tiny, message):
+    changed = json.loads(json.dumps(message))
+    changed["stages"]["vision"]["missed"] = ["flash_attn"]
+    notes = verify.compare(tiny, changed).filter(pl.col("stage") == "vision")["note"].unique().to_list()
+    assert notes == ["torch cannot see: flash_attn"]
+
+
+@pytest.mark.parametrize("column", verify.TRACED)
+def test_a_byte_or_flop_too_many_in_a_trace_is_a_difference(tiny, serve, column):
+    pytest.importorskip("torch")
+    traced = serve(verify.request(tiny, [of.Workload(64, output_tokens=1)], device="meta", kind="trace", stages=("prefill",)))[0]
+    traced["stages"]["prefill"]["trace"]["decoder.router"][column] += 1
+    wrong = verify.differences(tiny, traced).filter(pl.col("difference") != 0).to_dicts()
+    assert [(row["module"], row["column"], row["difference"]) for row in wrong] == [("decoder.router", column, 1)]
+
+
+def test_a_report_says_where_it_differs(tiny, message):
+    point = message["workload"]
+    conditions = [pl.lit(value).alias(name) for name, value in {"kind": "count", "attention": "sdpa", "prefill_logits": "all", "dtype": "bf16"}.items()]
+    conditions += [pl.lit(point[name]).alias(name) for name in ("global_px", "tile_px", "columns", "rows", "batch_size")]
+    frame = verify.differences(tiny, message).select(*conditions, pl.all())
+    assert verify.report(frame).endswith("28 numbers at 1 points: all equal, as integers")
+    broken = frame.with_columns(measured=pl.when(pl.col("module") == "projector").then(7).otherwise("measured"),
+                                difference=pl.when(pl.col("module") == "projector").then(-5).otherwise("difference"))
+    *_, line, verdict = verify.report(broken).splitlines()
+    assert line.startswith("differs: vision projector torch_flops: measured 7, analytic ") and "columns 2, rows 1" in line
+    assert verdict == "28 numbers at 1 points: 1 differ"
+    assert verify.summary(broken).filter(pl.col("module") == "projector")["largest_difference"].to_list() == [5]
+
+
+def test_a_record_is_read_back(tiny, message, tmp_path):
+    conditions = {"kind": "count", "attention": "sdpa"}
+    frame = verify.differences(tiny, message).select(*(pl.lit(value).alias(name) for name, value in conditions.items()), pl.all())
+    verify.record(frame, message["ran"], tmp_path / "kept.json")
+    kept = verify.recorded(tmp_path / "kept.json")
+    assert (kept["numbers"], len(kept["rows"])) == (28, 28)
+    assert kept["versions"]["torch"] == message["ran"]["torch"]
+    assert all(row["largest_difference"] == 0 for row in kept["rows"])
+    assert [path.name for path in tmp_path.iterdir()] == ["kept.json"]
+
+
+def test_the_evidence_that_is_shipped_has_no_difference():
+    kept = verify.recorded()
+    assert kept["versions"]["device"] == "meta"
+    assert {row["kind"] for row in kept["rows"]} == {"count", "trace"}
+    assert {row["attention"] for row in kept["rows"]} == {"eager", "sdpa"}
+    assert all(row["measured"] == row["analytic"] and row["largest_difference"] == 0 for row in kept["rows"])
+    assert {row["column"] for row in kept["rows"]} == {*verify.TRACED, "torch_flops", "parameters"}
+
+
+@pytest.fixture
+def offline(monkeypatch, message):
+    """`verify` on one result that is already there; `spoil` makes it wrong."""
+    def install(spoil=lambda message: None):
+        changed = json.loads(json.dumps(message))
+        spoil(changed)
+        case = verify.Case("count", "sdpa", "all", (of.Workload(**changed["workload"]),))
+        monkeypatch.setattr(verify, "suite", lambda quick=False: [case])
+        monkeypatch.setattr(verify, "run", lambda *arguments, **options: iter([(case, changed)]))
+
+    return install
+
+
+def spoil(message):
+    message["stages"]["vision"]["modules"]["clip.mlp"] -= 2
+
+
+@pytest.mark.parametrize("output", ["table", "json", "csv"])
+def test_the_command_exits_0_when_all_is_equal(offline, capsys, output):
+    offline()
+    assert cli.main(["verify", "model=tiny_test", "--format", output]) == 0
+    text = capsys.readouterr().out
+    if output == "json":
+        data = json.loads(text)
+        assert (data["compared"], data["differences"], len(data["rows"])) == (28, 0, 28)
+    elif output == "csv":
+        assert len(text.splitlines()) == 29
+        assert text.splitlines()[0].startswith("kind,attention,prefill_logits,dtype,")
+    else:
+        assert "28 numbers at 1 points: all equal, as integers" in text
+
+
+@pytest.mark.parametrize("output", ["table", "json", "csv"])
+def test_the_command_exits_1_on_a_difference(offline, capsys, output):
+    offline(spoil)
+    assert cli.main(["verify", "model=tiny_test", "--format", output]) == 1
+    text = capsys.readouterr().out
+    if output == "json":
+        data = json.loads(text)
+        assert [(row["module"], row["difference"]) for row in data["rows"] if row["difference"]] == [("clip.mlp", -2)]
+        assert data["differences"] == 1
+    elif output == "table":
+        assert "differs: vision clip.mlp torch_flops" in text and "1 differ" in text
+
+
+def test_the_command_without_a_working_torch_is_one_line(monkeypatch, capsys, tmp_path):
+    def failing(*arguments, **options):
+        raise of.SpecError("No module named 'torch' (install it)")
+        yield
+
+    monkeypatch.setattr(verify, "run", failing)
+    assert cli.main(["verify", "--quick"]) == 2
+    assert capsys.readouterr().err == "ocr-flops verify: No module named 'torch' (install it)\n"
