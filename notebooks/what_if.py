@@ -14,9 +14,8 @@ with app.setup(hide_code=True):
     import polars as pl
 
     import ocr_flops as of
-    from ocr_flops import charts, pages, planning, spot_check, tables, verify
-    from ocr_flops.charts.roofline import seconds
-    from ocr_flops.charts.style import si
+    from ocr_flops import charts, evidence, pages, planning, spot_check, tables, verify
+    from ocr_flops.charts.style import seconds, si
     from ocr_flops.config import load_engine, modes, names, notebook_dir
     from ocr_flops.measure.client import Worker
     from ocr_flops.scenario import SIDE_BY_SIDE, Scenario
@@ -555,7 +554,7 @@ def method(tab):
     _shown = None
     if tab.value == "Method":
         _page = mo.md((notebook_dir() / "method.md").read_text(encoding="utf-8"))
-        _record = verify.recorded()
+        _record = evidence.recorded()
         _table = tables.verification_table(_record)
         _shown = mo.vstack(
             [

@@ -152,7 +152,7 @@ def _si(value: float) -> str:
 def verify_model(options: argparse.Namespace) -> int:
     import polars as pl
 
-    from ocr_flops import verify
+    from ocr_flops import evidence, verify
     from ocr_flops.config import load_run
 
     run = load_run(options.overrides)
@@ -178,12 +178,12 @@ def verify_model(options: argparse.Namespace) -> int:
     progress("\n" if on_terminal else "")
     frame = pl.concat(frames)
     if options.record:
-        verify.record(frame, message["ran"])
+        evidence.record(frame, message["ran"])
     wrong = frame.filter(pl.col("difference") != 0)
     if options.format == "json":
         text = json.dumps({"compared": frame.height, "differences": wrong.height, "rows": frame.to_dicts()})
     else:
-        text = frame.write_csv() if options.format == "csv" else verify.report(frame)
+        text = frame.write_csv() if options.format == "csv" else evidence.report(frame)
     _write(text, options, "verify")
     return 1 if wrong.height else 0
 

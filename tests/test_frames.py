@@ -13,8 +13,8 @@ WORKLOAD = ["image_width_px", "image_height_px", "global_px", "tile_px", "column
 WORK = ["tensor_flops", "vector_flops", "total_flops", "torch_flops", "operators", "weight_io_bytes", "activation_io_bytes", "kv_io_bytes",
         "io_bytes", "weight_bytes", "kv_cache_bytes", "peak_activation_bytes"]
 MODULES = {
-    "vision": {"sam.patch", "sam.attention_windowed", "sam.attention_global", "sam.mlp", "sam.neck", "clip.embed", "clip.attention", "clip.mlp",
-               "projector", "merge"},
+    "vision": {"sam.patch", "sam.attention_windowed", "sam.attention_global", "sam.mlp", "sam.neck", "clip.embed", "clip.attention",
+               "clip.mlp", "projector", "merge"},
     "prefill": {"decoder.embed", "merge", "decoder.attention", "decoder.dense_mlp", "decoder.router", "decoder.routed_experts",
                 "decoder.shared_experts", "decoder.norm_residual", "lm_head"},
 }

@@ -1,7 +1,6 @@
 """A page cut into views as the vendor's code does it: stretched or padded, tiles row by row."""
 import pytest
-
-torch = pytest.importorskip("torch")
+import torch
 from PIL import Image
 
 from ocr_flops.measure.inputs import Point, cut_views, features, token_ids, views
@@ -27,7 +26,8 @@ def quarters(width=400, height=200):
     page = Image.new("RGB", (width, height))
     colours = ["red", "lime", "blue", "white"]
     for number, colour in enumerate(colours):
-        page.paste(colour, (width // 2 * (number % 2), height // 2 * (number // 2), width // 2 * (number % 2 + 1), height // 2 * (number // 2 + 1)))
+        row, column = divmod(number, 2)
+        page.paste(colour, (width // 2 * column, height // 2 * row, width // 2 * (column + 1), height // 2 * (row + 1)))
     return page
 
 

@@ -1,18 +1,17 @@
 """The real model at small dimensions equals the analytic numbers, counted and traced, on meta and on cpu."""
-import pytest
-
-pytest.importorskip("torch")
 import polars as pl
+import pytest
 
 import ocr_flops as of
 from ocr_flops import verify
 from ocr_flops.measure.inputs import Point
 
-VIEWS = [  # global_px, tile_px, columns, rows: trained sizes, sizes that are no multiple of 64, windows that need and need no padding
+VIEWS = [  # global_px, tile_px, columns, rows: trained sizes, no multiples of 64, windows that need and need no padding
     (256, 128, 1, 1), (256, 128, 2, 1), (208, 224, 1, 3), (224, 528, 2, 2), (528, 208, 3, 1), (64, 0, 1, 1), (80, 240, 1, 2), (64, 48, 2, 2),
     (1024, 640, 1, 2), (32, 32, 2, 1),
 ]
 MIXED = {"sam": "sdpa", "clip": "eager", "decoder": "eager"}
+OTHERWISE = {"sam": "eager", "clip": "sdpa", "decoder": "sdpa"}
 
 
 def workloads(batch, views=VIEWS, **rest):
@@ -33,7 +32,7 @@ def compared(spec, message):
 
 
 @pytest.mark.parametrize(("kind", "dtype"), [("count", "bf16"), ("trace", "bf16"), ("trace", "fp16"), ("trace", "fp32")])
-@pytest.mark.parametrize("attention", ["eager", "sdpa", MIXED, {"sam": "eager", "clip": "sdpa", "decoder": "sdpa"}], ids=["eager", "sdpa", "sam", "rest"])
+@pytest.mark.parametrize("attention", ["eager", "sdpa", MIXED, OTHERWISE], ids=["eager", "sdpa", "sam", "rest"])
 def test_tiny_model_on_meta(tiny, serve, kind, dtype, attention):
     odd, even = VIEWS[::2], VIEWS[1::2]
     for batch, logits, views in ((1, "last", odd if dtype == "fp16" else even), (3, "all", even if dtype == "fp16" else odd)):
@@ -112,9 +111,11 @@ def test_what_ran_is_told(tiny, serve):
     message = serve(request(tiny, workloads(1)[:1], MIXED, dtype="fp16", prefill_logits="all"))[0]
     ran = message["ran"]
     assert ran["label"] == "transformers, UnlimitedOcr class, random weights, sdpa/eager, meta"
-    assert (ran["engine"], ran["dtype"], ran["prefill_logits"], ran["kind"], ran["attention"]) == ("transformers", "fp16", "all", "count", MIXED)
+    told = {"engine": "transformers", "dtype": "fp16", "prefill_logits": "all", "kind": "count", "attention": MIXED}
+    assert told.items() <= ran.items()
     assert ran["parameters"] == sum(of.estimate(tiny, of.Workload(64)).setup.parameters.values())
-    assert message["workload"] == {"global_px": 256, "tile_px": 128, "columns": 1, "rows": 1, "prompt_tokens": 7, "output_tokens": 2, "batch_size": 1}
+    assert message["workload"] == {"global_px": 256, "tile_px": 128, "columns": 1, "rows": 1, "prompt_tokens": 7, "output_tokens": 2,
+                                   "batch_size": 1}
 
 
 def test_stage_totals_are_the_sums_of_modules_and_of_operators(tiny, serve):
@@ -141,7 +142,7 @@ def test_points_agree_with_workloads_on_tokens():
 
 
 def test_flash_cannot_be_run(tiny, serve):
-    with pytest.raises(ValueError, match="^attention.sam: 'flash' cannot be run by transformers' UnlimitedOcr class; choose eager or sdpa$"):
+    with pytest.raises(ValueError, match="^attention.sam: 'flash' cannot be run by transformers' UnlimitedOcr class; choose eager"):
         serve(request(tiny, workloads(1)[:1], "flash"))
 
 

@@ -7,7 +7,8 @@ from ocr_flops.planning import square_grids
 from ocr_flops.tiling import vendor_grids
 
 ENGINES = ("transformers", "remote_code")
-GRIDS = [(1, 1), *vendor_grids(), *square_grids(1000), *((tiles, 1) for tiles in (10, 100, 1000)), *((1, tiles) for tiles in (10, 100, 1000))]
+STRIPS = [(tiles, 1) for tiles in (10, 100, 1000)]
+GRIDS = [(1, 1), *vendor_grids(), *square_grids(1000), *STRIPS, *((rows, columns) for columns, rows in STRIPS)]
 BATCHES = (1, 2, 3, 4, 8, 16, 31, 64)
 
 
@@ -79,7 +80,8 @@ def test_decode_of_a_page_does_about_one_flop_a_byte(model, engine, attention, c
 def test_expert_weights_are_between_top_6_and_all_and_grow_with_tokens(model, engine, stage):
     most, expert = 20_000, 2 * 3 * 1280 * 896
     varying = np.arange(most)
-    workload = of.Workload(64, prompt_tokens=varying, output_tokens=1) if stage == "prefill" else of.Workload(64, batch_size=1 + varying, output_tokens=1)
+    changed = {"prompt_tokens": varying} if stage == "prefill" else {"batch_size": 1 + varying}
+    workload = of.Workload(64, output_tokens=1, **changed)
     moved = of.estimate(model, workload, engine=engine, stages=[stage]).module_numbers[stage, "decoder.routed_experts"]["weight_io_bytes"]
     assert (moved >= 11 * 6 * expert).all()
     assert (moved <= 11 * 64 * expert).all()

@@ -17,7 +17,8 @@ def test_an_operator_is_charged_to_the_module_around_it(tape):
         with tape.module("inner", 3):
             tape(ops.elementwise("mul", x))
         tape(ops.elementwise("sub", x))
-    assert [(record.module, record.name, record.repeat) for record in tape.records] == [("outer", "add", 1), ("inner", "mul", 3), ("outer", "sub", 1)]
+    found = [(record.module, record.name, record.repeat) for record in tape.records]
+    assert found == [("outer", "add", 1), ("inner", "mul", 3), ("outer", "sub", 1)]
 
 
 def test_parameters_count_once_for_every_repeat(tape):

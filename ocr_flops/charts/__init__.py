@@ -2,9 +2,10 @@
 
 from ocr_flops.charts.flops import flops_by_module, flops_by_tokens
 from ocr_flops.charts.memory import growth, memory
-from ocr_flops.charts.roofline import roofline, time_by_module
+from ocr_flops.charts.roofline import roofline
 from ocr_flops.charts.savings import savings, savings_by_tiles
 from ocr_flops.charts.tiling import tiling_picture
+from ocr_flops.charts.time import time_by_module
 
 __all__ = [
     "flops_by_module",

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
-from ocr_flops.charts.roofline import seconds
-from ocr_flops.charts.style import INK, SI, Chart, compiled, data, share, si, title, workload_words
+from ocr_flops.charts.style import INK, SI, Chart, compiled, data, seconds, share, si, title, workload_words
 
 if TYPE_CHECKING:
     import polars as pl

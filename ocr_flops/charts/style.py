@@ -46,6 +46,9 @@ INK = "#808080"  # text and strokes that read on white and on black; everything 
 SI = ".3~s"
 MIME = "application/vnd.vegalite.v6+json"
 
+CEILING_COLOURS = {"bandwidth": "#EE7733", "matrix": "#0077BB", "vector": "#009988", "launch": "#AA4499"}
+CEILING_NAMES = {"bandwidth": "memory bandwidth", "matrix": "matrix units", "vector": "vector units", "launch": "launches"}
+
 
 def module_name(module: str) -> str:
     """A module's name on charts."""
@@ -171,3 +174,9 @@ def workload_words(row: dict[str, Any]) -> str:
     """The workload of a row of any frame in a line: views, tokens, batch."""
     grid = f"{row['columns']} × {row['rows']} tiles and a {row['global_px']} px view" if row["tiles"] else f"{row['global_px']} px view"
     return f"{grid}, {row['context_tokens']:,} context + {row['output_tokens']:,} output tokens, batch {row['batch_size']}"
+
+
+def seconds(value: float) -> str:
+    """Seconds with three digits and a prefix: 16.4 ms."""
+    factor, unit = next(((factor, unit) for factor, unit in ((1, "s"), (1e3, "ms")) if value * factor >= 0.9995), (1e6, "µs"))
+    return si(value * factor, unit) if value else "0 s"
