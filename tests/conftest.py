@@ -1,4 +1,5 @@
 """Fixtures shared by the tests: model specs, and the worker run inside this process."""
+
 import pytest
 
 import ocr_flops as of

@@ -1,4 +1,5 @@
 """The command line gives the numbers of the Python API, writes whole files, and answers bad input with one line."""
+
 import csv
 import io
 import json
@@ -25,13 +26,16 @@ def run(capsys, *arguments):
     return code, captured.out, captured.err
 
 
-@pytest.mark.parametrize(("overrides", "options"), [
-    (["engine=remote_code", "attention=vendor"], {"engine": "remote_code"}),
-    (["attention=eager", "prefill_logits=all"], {"attention": "eager", "prefill_logits": "all"}),
-    (["attention=flash", "cache=static", "dtype=fp16"], {"attention": "flash", "cache": "static", "dtype": "fp16"}),
-    (["attention.sam=eager", "dtype=fp32"], {"attention": of.AttentionSpec("mixed", sam="eager"), "dtype": "fp32"}),
-    (["model=tiny_test"], {}),
-])
+@pytest.mark.parametrize(
+    ("overrides", "options"),
+    [
+        (["engine=remote_code", "attention=vendor"], {"engine": "remote_code"}),
+        (["attention=eager", "prefill_logits=all"], {"attention": "eager", "prefill_logits": "all"}),
+        (["attention=flash", "cache=static", "dtype=fp16"], {"attention": "flash", "cache": "static", "dtype": "fp16"}),
+        (["attention.sam=eager", "dtype=fp32"], {"attention": of.AttentionSpec("mixed", sam="eager"), "dtype": "fp32"}),
+        (["model=tiny_test"], {}),
+    ],
+)
 def test_json_is_the_python_api(capsys, overrides, options):
     code, text, _ = run(capsys, "estimate", *GRID, *overrides, "--format", "json")
     assert code == 0
@@ -70,8 +74,20 @@ def test_the_table_shows_the_same_numbers_rounded(capsys, model):
     assert "2 x 1 tiles" in text and "483 image + 10 prompt tokens, 100 output tokens" in text
 
 
-@pytest.mark.parametrize(("value", "text"), [(0, "0 "), (999, "999 "), (1000, "1 k"), (1_916_266_708_992, "1.916 T"), (2**62, "4.612 E"),
-                                             (10**21, "1000 E"), (0.0025, "2.5 m"), (-1500, "-1.5 k"), (3.2e-7, "320 n")])
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0 "),
+        (999, "999 "),
+        (1000, "1 k"),
+        (1_916_266_708_992, "1.916 T"),
+        (2**62, "4.612 E"),
+        (10**21, "1000 E"),
+        (0.0025, "2.5 m"),
+        (-1500, "-1.5 k"),
+        (3.2e-7, "320 n"),
+    ],
+)
 def test_si_prefixes(value, text):
     assert commands._si(value) == text
 
@@ -85,22 +101,46 @@ def test_hardware_adds_times(capsys, model):
     assert "ttft_seconds" not in json.loads(run(capsys, "estimate", *GRID, "--format", "json")[1])
 
 
-@pytest.mark.parametrize(("bad", "names"), [
-    ("workload.columns=0", "columns"), ("workload.no_such_key=1", "no_such_key"), ("attention=sparkle", "sparkle"),
-    ("workload.batch_size=-3", "batch_size"), ("hardware=no_such_gpu", "no_such_gpu"), ("workload.batch_size=many", "many"),
-    ("workload=gundamm", "gundamm"), ("dtype=int8", "int8"), ("cache=none", "none"), ("engine=vllm", "vllm"), ("model=none", "none"),
-    ("prefill_logits=some", "some"), ("stages=[]", "stages"), ("workload.prompt_tokens=-1", "prompt_tokens"), ("workload.output_tokens=1.5", "1.5"),
-    ("workload.image_width_px=0", "width"), ("nonsense", "nonsense"), ("=", "="), ("workload.columns=[1,2]", "columns"), ("a b", "a b"),
-    ("workload.columns=101 workload.rows=100", "columns"),
-])
+@pytest.mark.parametrize(
+    ("bad", "names"),
+    [
+        ("workload.columns=0", "columns"),
+        ("workload.no_such_key=1", "no_such_key"),
+        ("attention=sparkle", "sparkle"),
+        ("workload.batch_size=-3", "batch_size"),
+        ("hardware=no_such_gpu", "no_such_gpu"),
+        ("workload.batch_size=many", "many"),
+        ("workload=gundamm", "gundamm"),
+        ("dtype=int8", "int8"),
+        ("cache=none", "none"),
+        ("engine=vllm", "vllm"),
+        ("model=none", "none"),
+        ("prefill_logits=some", "some"),
+        ("stages=[]", "stages"),
+        ("workload.prompt_tokens=-1", "prompt_tokens"),
+        ("workload.output_tokens=1.5", "1.5"),
+        ("workload.image_width_px=0", "width"),
+        ("nonsense", "nonsense"),
+        ("=", "="),
+        ("workload.columns=[1,2]", "columns"),
+        ("a b", "a b"),
+        ("workload.columns=101 workload.rows=100", "columns"),
+    ],
+)
 def test_bad_input_is_one_line(capsys, bad, names):
     code, out, error = run(capsys, "estimate", bad)
     assert (code, out) == (2, "")
     assert error.count("\n") == 1 and error.startswith("ocr-flops estimate: ") and names in error
 
 
-@pytest.mark.parametrize("overrides", [["workload=tiny", "workload.columns=2"], ["attention=flash", "dtype=fp32"],
-                                       ["workload.batch_size=65536", "workload.prompt_tokens=1000000"]])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["workload=tiny", "workload.columns=2"],
+        ["attention=flash", "dtype=fp32"],
+        ["workload.batch_size=65536", "workload.prompt_tokens=1000000"],
+    ],
+)
 def test_input_that_does_not_fit_together_is_one_line(capsys, overrides):
     code, out, error = run(capsys, "estimate", *overrides)
     assert (code, out) == (2, "")
@@ -147,10 +187,13 @@ def test_a_folder_without_permission_is_one_line(capsys, tmp_path):
     assert code == 2 and error.count("\n") == 1 and "choose a folder you can write to" in error
 
 
-@pytest.mark.parametrize(("arguments", "rest"), [
-    ([], ["--host", "127.0.0.1", "--port", "2718"]),
-    (["--host", "0.0.0.0", "--port", "8080", "--headless"], ["--host", "0.0.0.0", "--port", "8080", "--headless"]),
-])
+@pytest.mark.parametrize(
+    ("arguments", "rest"),
+    [
+        ([], ["--host", "127.0.0.1", "--port", "2718"]),
+        (["--host", "0.0.0.0", "--port", "8080", "--headless"], ["--host", "0.0.0.0", "--port", "8080", "--headless"]),
+    ],
+)
 def test_the_app_is_marimo_on_the_notebook(monkeypatch, arguments, rest):
     started = []
     monkeypatch.setattr(os, "execv", lambda path, command: started.append((path, command)))

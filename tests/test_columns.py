@@ -1,4 +1,5 @@
 """One evaluation path: a column of workloads holds, row by row, the integers of single workloads."""
+
 import random
 
 import numpy as np
@@ -14,8 +15,11 @@ ENGINES = ("transformers", "remote_code")
 
 def random_point(choose):
     mode = choose.choice(MODES)
-    rest = {"prompt_tokens": choose.choice([0, 1, 10, choose.randint(0, 130_000)]),
-            "output_tokens": choose.choice([0, 1, 2, choose.randint(0, 5000)]), "batch_size": choose.choice([1, 1, 2, choose.randint(1, 512)])}
+    rest = {
+        "prompt_tokens": choose.choice([0, 1, 10, choose.randint(0, 130_000)]),
+        "output_tokens": choose.choice([0, 1, 2, choose.randint(0, 5000)]),
+        "batch_size": choose.choice([1, 1, 2, choose.randint(1, 512)]),
+    }
     if choose.random() < 0.3:
         return of.Workload.from_image(choose.randint(1, 9000), choose.randint(1, 9000), mode, **rest)
     if not mode.startswith("gundam"):
@@ -30,8 +34,13 @@ def test_columns_hold_what_single_points_hold(model, tiny, seed):
     choose = random.Random(seed)
     dtype = choose.choice(["bf16", "fp16", "fp32"])
     modes = ["vendor", "eager", "sdpa", *([] if dtype == "fp32" else ["flash"]), of.AttentionSpec("mixed", sam="eager", decoder="eager")]
-    options = {"attention": modes[seed % len(modes)], "engine": ENGINES[seed % 2], "dtype": dtype,
-               "cache": choose.choice(["dynamic", "static"]), "prefill_logits": choose.choice(["all", "last", None])}
+    options = {
+        "attention": modes[seed % len(modes)],
+        "engine": ENGINES[seed % 2],
+        "dtype": dtype,
+        "cache": choose.choice(["dynamic", "static"]),
+        "prefill_logits": choose.choice(["all", "last", None]),
+    }
     spec = choose.choice([model, tiny])
     points = [random_point(choose) for _ in range(8)]
     many = of.estimate(spec, of.Workload.stack(points), **options)
@@ -46,9 +55,15 @@ def test_columns_hold_what_single_points_hold(model, tiny, seed):
 
 
 def extreme_point(choose):
-    return of.Workload(16 * choose.choice([1, 64, 1024]), 16 * choose.choice([4, 40, 1024]),
-                       choose.choice([1, 1, 30]), choose.choice([1, 30]), prompt_tokens=choose.choice([1, 10, 700_000]), output_tokens=choose.choice([0, 1, 1_048_576]),
-                       batch_size=choose.choice([1, 1, 512, 65_536]))
+    return of.Workload(
+        16 * choose.choice([1, 64, 1024]),
+        16 * choose.choice([4, 40, 1024]),
+        choose.choice([1, 1, 30]),
+        choose.choice([1, 30]),
+        prompt_tokens=choose.choice([1, 10, 700_000]),
+        output_tokens=choose.choice([0, 1, 1_048_576]),
+        batch_size=choose.choice([1, 1, 512, 65_536]),
+    )
 
 
 def numbers_or_none(*arguments):
@@ -106,6 +121,6 @@ def test_sweep_is_estimate_by_estimate(model):
     for attention in ("eager", "flash"):
         for point in points:
             one = of.estimate(model, point, attention).modules
-            assert swept[row:row + one.height].drop("mode").equals(one.drop("mode"))
+            assert swept[row : row + one.height].drop("mode").equals(one.drop("mode"))
             row += one.height
     assert row == swept.height

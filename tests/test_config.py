@@ -1,4 +1,5 @@
 """Composition of configs into specs: what overrides change, what is refused and in which words, and that a wheel carries the configs."""
+
 import re
 import shutil
 import subprocess
@@ -26,8 +27,12 @@ def test_names_of_groups():
 
 def test_modes_by_size():
     assert [(mode.name, mode.label, mode.global_px, mode.tile_px) for mode in config.modes()] == [
-        ("tiny", "Tiny", 512, 0), ("small", "Small", 640, 0), ("base", "Base", 1024, 0), ("large", "Large", 1280, 0),
-        ("gundam", "Gundam", 1024, 640), ("gundam_m", "Gundam-M", 1280, 1024),
+        ("tiny", "Tiny", 512, 0),
+        ("small", "Small", 640, 0),
+        ("base", "Base", 1024, 0),
+        ("large", "Large", 1280, 0),
+        ("gundam", "Gundam", 1024, 640),
+        ("gundam_m", "Gundam-M", 1280, 1024),
     ]
     assert {mode.untiled_up_to_px for mode in config.modes()} == {640}
 
@@ -82,8 +87,20 @@ def test_default_run():
 
 
 def test_overrides_of_a_run():
-    run = config.load_run(["model=tiny_test", "engine=remote_code", "workload=gundam_m", "attention=eager", "dtype=fp16", "cache=static",
-                           "workload.output_tokens=7", "workload.batch_size=3", "workload.prompt_tokens=0", "stages=[decode,vision]"])
+    run = config.load_run(
+        [
+            "model=tiny_test",
+            "engine=remote_code",
+            "workload=gundam_m",
+            "attention=eager",
+            "dtype=fp16",
+            "cache=static",
+            "workload.output_tokens=7",
+            "workload.batch_size=3",
+            "workload.prompt_tokens=0",
+            "stages=[decode,vision]",
+        ]
+    )
     assert (run.model.name, run.engine.name, run.attention.name) == ("tiny_test", "remote_code", "eager")
     assert (run.workload.mode, run.workload.output_tokens, run.workload.batch_size, run.workload.prompt_tokens) == ("gundam_m", 7, 3, 0)
     assert (run.dtype, run.cache, run.prefill_logits) == ("fp16", "static", "all")  # logits as remote_code's generate
@@ -91,11 +108,19 @@ def test_overrides_of_a_run():
     assert config.load_run(["engine=remote_code", "prefill_logits=last"]).prefill_logits == "last"
 
 
-@pytest.mark.parametrize(("overrides", "grid"), [
-    (["columns=2", "rows=1"], (2, 1)), (["columns=4"], (4, 1)), (["rows=4"], (1, 4)), (["columns=1", "rows=1"], (1, 1)),
-    (["image_width_px=600", "image_height_px=640"], (1, 1)), (["image_width_px=2339", "image_height_px=1654"], (3, 2)),
-    (["columns=null"], (2, 3)), (["image_width_px=600", "image_height_px=640", "untiled_up_to_px=0"], (2, 2)),
-])
+@pytest.mark.parametrize(
+    ("overrides", "grid"),
+    [
+        (["columns=2", "rows=1"], (2, 1)),
+        (["columns=4"], (4, 1)),
+        (["rows=4"], (1, 4)),
+        (["columns=1", "rows=1"], (1, 1)),
+        (["image_width_px=600", "image_height_px=640"], (1, 1)),
+        (["image_width_px=2339", "image_height_px=1654"], (3, 2)),
+        (["columns=null"], (2, 3)),
+        (["image_width_px=600", "image_height_px=640", "untiled_up_to_px=0"], (2, 2)),
+    ],
+)
 def test_grid_or_image(overrides, grid):
     page = config.load_run([f"workload.{override}" for override in overrides]).workload
     assert (page.columns, page.rows) == grid
@@ -117,8 +142,12 @@ def test_hardware_is_chosen_by_name():
 
 
 def test_overrides_of_hardware():
-    overrides = ["hardware.memory_bandwidth_bytes_per_second=3e12", "hardware.memory_bytes=96000000000",
-                 "hardware.matrix_flops_per_second.bf16=1e15", "hardware.vector_fp32_flops_per_second=null"]
+    overrides = [
+        "hardware.memory_bandwidth_bytes_per_second=3e12",
+        "hardware.memory_bytes=96000000000",
+        "hardware.matrix_flops_per_second.bf16=1e15",
+        "hardware.vector_fp32_flops_per_second=null",
+    ]
     gpu = config.load_run(["hardware=h200", *overrides]).hardware
     assert (gpu.name, gpu.memory_bandwidth_bytes_per_second, gpu.memory_bytes) == ("h200", 3e12, 96e9)
     assert (gpu.matrix_peak("bf16"), gpu.matrix_peak("fp16"), gpu.vector_fp32_flops_per_second) == (1e15, 989e12, None)
@@ -151,7 +180,7 @@ ERRORS = {
     "hardware=no_such_gpu": "hardware: 'no_such_gpu' is not one of a10, .*, h200, .*, v100_sxm_16gb",
     "hardware=h200 hardware.price=2": "hardware.price: unknown key; hardware has name, label, .*memory_bytes, sources",
     "hardware=h200 hardware.matrix_flops_per_second.fp8=1e15": "hardware.matrix_flops_per_second.fp8: unknown key; "
-                                                              "hardware.matrix_flops_per_second has bf16, fp16, tf32",
+    "hardware.matrix_flops_per_second has bf16, fp16, tf32",
     "hardware=h200 hardware=null hardware.memory_bytes=1": "hardware.memory_bytes: unknown key; hardware has no keys",
     "attention.sam=sparkle": "attention.sam: 'sparkle' is not one of eager, sdpa, flash",
     "dtype=int8": "dtype: 'int8' is not one of bf16, fp16, fp32",
@@ -243,20 +272,28 @@ def own_configs(tmp_path, monkeypatch):
     return edit
 
 
-@pytest.mark.parametrize(("file", "old", "new", "message"), [
-    ("config.yaml", "dtype:", "dtpye:", "dtpye: unknown key; the config has model, .*"),
-    ("config.yaml", "cache: dynamic", "", "cache: missing"),
-    ("config.yaml", "batch_size: 1", "batch_sizes: 1", "workload.batch_sizes: unknown key; workload has .*"),
-    ("model/deepseek_ocr.yaml", "window: 14", "windows: 14", "model.towers.sam.windows: unknown key; model.towers.sam has .*"),
-    ("model/deepseek_ocr.yaml", "    window: 14\n", "", "model.towers.sam.window: missing"),
-    ("model/deepseek_ocr.yaml", "  projector:", "  projectile:", "model.towers: 'projectile' is not one of clip, decoder, projector, sam"),
-    ("model/deepseek_ocr.yaml", "window: 14", "window: wide", "model.towers.sam.window: 'wide' is not a whole number"),
-    ("engine/transformers.yaml", "copies_cache: true", "copies_cache: maybe", "engine.copies_cache: 'maybe' is not true or false"),
-    ("engine/transformers.yaml", "label:", "labels:", "engine.labels: unknown key; engine has .*"),
-    ("attention/vendor.yaml", "decoder:", "llm:", "attention.llm: unknown key; attention has name, sam, clip, decoder"),
-    ("workload/gundam.yaml", "tile_px: 640", "tile_px: [640", "configs: .*expected.*"),
-    ("config.yaml", "engine: transformers", "engine: vllm", "configs: .*engine/vllm.*"),
-])
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("config.yaml", "dtype:", "dtpye:", "dtpye: unknown key; the config has model, .*"),
+        ("config.yaml", "cache: dynamic", "", "cache: missing"),
+        ("config.yaml", "batch_size: 1", "batch_sizes: 1", "workload.batch_sizes: unknown key; workload has .*"),
+        ("model/deepseek_ocr.yaml", "window: 14", "windows: 14", "model.towers.sam.windows: unknown key; model.towers.sam has .*"),
+        ("model/deepseek_ocr.yaml", "    window: 14\n", "", "model.towers.sam.window: missing"),
+        (
+            "model/deepseek_ocr.yaml",
+            "  projector:",
+            "  projectile:",
+            "model.towers: 'projectile' is not one of clip, decoder, projector, sam",
+        ),
+        ("model/deepseek_ocr.yaml", "window: 14", "window: wide", "model.towers.sam.window: 'wide' is not a whole number"),
+        ("engine/transformers.yaml", "copies_cache: true", "copies_cache: maybe", "engine.copies_cache: 'maybe' is not true or false"),
+        ("engine/transformers.yaml", "label:", "labels:", "engine.labels: unknown key; engine has .*"),
+        ("attention/vendor.yaml", "decoder:", "llm:", "attention.llm: unknown key; attention has name, sam, clip, decoder"),
+        ("workload/gundam.yaml", "tile_px: 640", "tile_px: [640", "configs: .*expected.*"),
+        ("config.yaml", "engine: transformers", "engine: vllm", "configs: .*engine/vllm.*"),
+    ],
+)
 def test_errors_in_config_files(own_configs, file, old, new, message):
     own_configs(file, old, new)
     with pytest.raises(SpecError) as caught:
@@ -322,8 +359,11 @@ def test_a_caller_that_uses_hydra_keeps_its_own(tmp_path):
 
 
 def test_hydra_stays_in_config_py():
-    users = {path.relative_to(ROOT).as_posix() for path in (ROOT / "ocr_flops").rglob("*.py")
-             if re.search(r"^\s*(import|from) (hydra|omegaconf)", path.read_text(), re.MULTILINE)}
+    users = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "ocr_flops").rglob("*.py")
+        if re.search(r"^\s*(import|from) (hydra|omegaconf)", path.read_text(), re.MULTILINE)
+    }
     assert users <= {"ocr_flops/config.py", "ocr_flops/measure/campaign.py"}
 
 

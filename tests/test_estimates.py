@@ -1,4 +1,5 @@
 """Published check values, exact parameters and cache, what is refused, and how stages, modules and footprint hang together."""
+
 import subprocess
 import sys
 
@@ -123,8 +124,11 @@ def test_torch_does_not_see_the_flash_attn_package(model, page, engine):
     core = 4 * 64 * 16 * (257**2 + 2 * 101**2) * 24
     unseen = {key: row["tensor_flops"] - row["torch_flops"] for key, row in flash.items() if key[1].endswith(".attention")}
     steps = sum(493 + step for step in range(1, 101))
-    assert unseen == {("vision", "clip.attention"): core, ("prefill", "decoder.attention"): 4 * 1280 * 12 * 493**2,
-                      ("decode", "decoder.attention"): 4 * 1280 * 12 * steps}
+    assert unseen == {
+        ("vision", "clip.attention"): core,
+        ("prefill", "decoder.attention"): 4 * 1280 * 12 * 493**2,
+        ("decode", "decoder.attention"): 4 * 1280 * 12 * steps,
+    }
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -163,10 +167,15 @@ def test_peaks_name_the_operator(model, page, attention):
 
 
 def test_a_mode_per_tower(model, page):
-    eager, flash, mixed = (of.estimate(model, page, attention).module_numbers for attention in
-                           ("eager", "flash", of.AttentionSpec("mixed", sam="eager", clip="flash", decoder="eager")))
-    for key, source in ((("vision", "sam.attention_global"), eager), (("vision", "clip.attention"), flash),
-                        (("prefill", "decoder.attention"), eager)):
+    eager, flash, mixed = (
+        of.estimate(model, page, attention).module_numbers
+        for attention in ("eager", "flash", of.AttentionSpec("mixed", sam="eager", clip="flash", decoder="eager"))
+    )
+    for key, source in (
+        (("vision", "sam.attention_global"), eager),
+        (("vision", "clip.attention"), flash),
+        (("prefill", "decoder.attention"), eager),
+    ):
         columns = [column for column in COLUMNS if column != "peak_activation_bytes"]  # the tower's input may be alive elsewhere
         assert {column: mixed[key][column] for column in columns} == {column: source[key][column] for column in columns}
 
@@ -188,8 +197,10 @@ def test_no_output_tokens_is_no_decode(model):
 
 def test_decode_of_many_steps_is_the_sum_of_single_steps(model):
     whole = of.estimate(model, of.Workload.from_grid(2, 1, output_tokens=7, batch_size=3), "eager").module_numbers
-    steps = [of.estimate(model, of.Workload.from_grid(2, 1, prompt_tokens=10 + step, output_tokens=1, batch_size=3), "eager").module_numbers
-             for step in range(7)]
+    steps = [
+        of.estimate(model, of.Workload.from_grid(2, 1, prompt_tokens=10 + step, output_tokens=1, batch_size=3), "eager").module_numbers
+        for step in range(7)
+    ]
     for key, row in whole.items():
         if key[0] == "decode":
             for column in COLUMNS[:-3]:
@@ -217,26 +228,32 @@ def test_experts_hit_speak_of_one_decode_step(model):
         of.estimate(model, of.Workload.from_grid(output_tokens=2), experts_hit={"decode": 66}).stage_numbers  # noqa: B018
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"attention": "sparkle"}, "^attention: 'sparkle' is not one of vendor, eager, sdpa, flash$"),
-    ({"engine": "vllm"}, "^engine: 'vllm' is not one of remote_code, transformers$"),
-    ({"dtype": "int8"}, "^dtype: 'int8' is not one of bf16, fp16, fp32$"),
-    ({"cache": "paged"}, "^cache: 'paged' is not one of dynamic, static$"),
-    ({"prefill_logits": "some"}, "^prefill_logits: 'some' is not one of all, last$"),
-    ({"stages": ["vision", "training"]}, "^stages: 'training' is not one of vision, prefill, decode$"),
-    ({"stages": []}, "^stages: empty; choose from vision, prefill, decode$"),
-    ({"attention": "flash", "dtype": "fp32"}, "^attention: flash kernels take bf16 or fp16, not dtype = fp32; use eager or sdpa$"),
-    ({"attention": of.AttentionSpec("mixed", clip="flash"), "dtype": "fp32"}, "^attention: flash kernels take bf16 or fp16"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"attention": "sparkle"}, "^attention: 'sparkle' is not one of vendor, eager, sdpa, flash$"),
+        ({"engine": "vllm"}, "^engine: 'vllm' is not one of remote_code, transformers$"),
+        ({"dtype": "int8"}, "^dtype: 'int8' is not one of bf16, fp16, fp32$"),
+        ({"cache": "paged"}, "^cache: 'paged' is not one of dynamic, static$"),
+        ({"prefill_logits": "some"}, "^prefill_logits: 'some' is not one of all, last$"),
+        ({"stages": ["vision", "training"]}, "^stages: 'training' is not one of vision, prefill, decode$"),
+        ({"stages": []}, "^stages: empty; choose from vision, prefill, decode$"),
+        ({"attention": "flash", "dtype": "fp32"}, "^attention: flash kernels take bf16 or fp16, not dtype = fp32; use eager or sdpa$"),
+        ({"attention": of.AttentionSpec("mixed", clip="flash"), "dtype": "fp32"}, "^attention: flash kernels take bf16 or fp16"),
+    ],
+)
 def test_what_is_refused(model, page, options, message):
     with pytest.raises(of.SpecError, match=message):
         of.estimate(model, page, **options)
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"level": "operator"}, "^level: 'operator' is not one of stage, module$"),
-    ({"columns": ["flops"]}, "^columns: 'flops' is not one of "),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"level": "operator"}, "^level: 'operator' is not one of stage, module$"),
+        ({"columns": ["flops"]}, "^columns: 'flops' is not one of "),
+    ],
+)
 def test_what_sweep_refuses(model, page, options, message):
     with pytest.raises(of.SpecError, match=message):
         of.sweep(model, [page], **options)
@@ -275,6 +292,7 @@ def test_rows_within_the_limit_pass_although_their_corner_does_not(model):
 
 def test_the_limit_is_sharp(model):
     """The largest batch that fits and the next one, found by Python ints, are accepted and refused as columns too."""
+
     def total_flops(batch):
         result = of.estimate(model, of.Workload(16_384, batch_size=batch), "eager", stages=["vision"])
         return result.stage_numbers["vision"]["total_flops"]
@@ -295,8 +313,10 @@ def test_import_loads_nothing_heavy():
 
 
 def test_an_estimate_loads_no_torch():
-    code = ("import sys, ocr_flops as of; of.estimate(of.load_model('deepseek_ocr'), of.Workload.from_grid(2, 3)).modules; "
-            "print([name for name in ('torch', 'transformers', 'altair', 'marimo') if name in sys.modules])")
+    code = (
+        "import sys, ocr_flops as of; of.estimate(of.load_model('deepseek_ocr'), of.Workload.from_grid(2, 3)).modules; "
+        "print([name for name in ('torch', 'transformers', 'altair', 'marimo') if name in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -1,4 +1,5 @@
 """`flash` against traces: CLIP and the decoder run such a kernel; for SAM it is sdpa's trace less the operators of the n x n bias."""
+
 from dataclasses import asdict
 
 import pytest
@@ -28,7 +29,8 @@ def traced(model):
 
     run.Tracer = Kept
     try:
-        stages = Session(built, towers, dtype="bf16", device="meta", prefill_logits="last", kind="trace").run(Point(1024, 640, 2, 1, 10, 1, 1))
+        session = Session(built, towers, dtype="bf16", device="meta", prefill_logits="last", kind="trace")
+        stages = session.run(Point(1024, 640, 2, 1, 10, 1, 1))
     finally:
         run.Tracer = tracer
     return dict(zip(stages, events.values(), strict=True))
@@ -38,8 +40,10 @@ def moved(events) -> int:
     return sum(getattr(event, column) for event in events for column in IO)
 
 
-@pytest.mark.parametrize(("stage", "module"), [("vision", "clip.attention"), ("vision", "clip.mlp"), ("prefill", "decoder.attention"),
-                                               ("decode", "decoder.attention")])
+@pytest.mark.parametrize(
+    ("stage", "module"),
+    [("vision", "clip.attention"), ("vision", "clip.mlp"), ("prefill", "decoder.attention"), ("decode", "decoder.attention")],
+)
 def test_flash_is_the_traced_kernel_in_clip_and_decoder(model, traced, stage, module):
     flash = of.estimate(model, of.Workload.from_grid(2, 1, output_tokens=1), "flash").module_numbers[stage, module]
     events = [event for event in traced[stage] if event.module == module]
@@ -60,7 +64,7 @@ def test_flash_in_sam_is_sdpas_trace_without_the_bias(model, traced, module):
         if event.name == "_scaled_dot_product_efficient_attention":
             before = [earlier for earlier in events[:position] if earlier.path == event.path]
             products = [earlier for earlier in before if earlier.name == "bmm"][-2:]
-            after_products = before[before.index(products[-1]) + 1:]  # add, clone and, where rows are odd, pad
+            after_products = before[before.index(products[-1]) + 1 :]  # add, clone and, where rows are odd, pad
             bias_bytes = 2 * after_products[0].vector_flops  # the sum has one element, of two bytes, per FLOP
             factors = sum(_output_bytes(product) for product in products)
             expected += moved([event]) - bias_bytes + factors - moved(after_products)

@@ -1,4 +1,5 @@
 """The columns, types and order of every frame."""
+
 import numpy as np
 import polars as pl
 import pytest
@@ -8,15 +9,58 @@ from ocr_flops import frames
 from ocr_flops.parts import COLUMNS
 
 LABELS = ["attention", "engine", "dtype", "cache", "mode", "evidence"]
-WORKLOAD = ["image_width_px", "image_height_px", "global_px", "tile_px", "columns", "rows", "tiles", "image_tokens", "prompt_tokens",
-            "context_tokens", "output_tokens", "batch_size"]
-WORK = ["tensor_flops", "vector_flops", "total_flops", "torch_flops", "operators", "weight_io_bytes", "activation_io_bytes", "kv_io_bytes",
-        "io_bytes", "weight_bytes", "kv_cache_bytes", "peak_activation_bytes"]
+WORKLOAD = [
+    "image_width_px",
+    "image_height_px",
+    "global_px",
+    "tile_px",
+    "columns",
+    "rows",
+    "tiles",
+    "image_tokens",
+    "prompt_tokens",
+    "context_tokens",
+    "output_tokens",
+    "batch_size",
+]
+WORK = [
+    "tensor_flops",
+    "vector_flops",
+    "total_flops",
+    "torch_flops",
+    "operators",
+    "weight_io_bytes",
+    "activation_io_bytes",
+    "kv_io_bytes",
+    "io_bytes",
+    "weight_bytes",
+    "kv_cache_bytes",
+    "peak_activation_bytes",
+]
 MODULES = {
-    "vision": {"sam.patch", "sam.attention_windowed", "sam.attention_global", "sam.mlp", "sam.neck", "clip.embed", "clip.attention",
-               "clip.mlp", "projector", "merge"},
-    "prefill": {"decoder.embed", "merge", "decoder.attention", "decoder.dense_mlp", "decoder.router", "decoder.routed_experts",
-                "decoder.shared_experts", "decoder.norm_residual", "lm_head"},
+    "vision": {
+        "sam.patch",
+        "sam.attention_windowed",
+        "sam.attention_global",
+        "sam.mlp",
+        "sam.neck",
+        "clip.embed",
+        "clip.attention",
+        "clip.mlp",
+        "projector",
+        "merge",
+    },
+    "prefill": {
+        "decoder.embed",
+        "merge",
+        "decoder.attention",
+        "decoder.dense_mlp",
+        "decoder.router",
+        "decoder.routed_experts",
+        "decoder.shared_experts",
+        "decoder.norm_residual",
+        "lm_head",
+    },
 }
 MODULES["decode"] = MODULES["prefill"] - {"merge"}
 
@@ -29,7 +73,7 @@ def result(model):
 def test_columns_and_types(result):
     assert set(COLUMNS) == set(WORK)
     for frame, keys in ((result.stages, ["stage"]), (result.modules, ["stage", "module"])):
-        assert frame.columns[:len(keys)] == keys
+        assert frame.columns[: len(keys)] == keys
         assert set(frame.columns) == {*keys, *LABELS, *WORKLOAD, *WORK, "arithmetic_intensity"}
         for name, dtype in frame.schema.items():
             expected = pl.Categorical if name in (*keys, *LABELS) else pl.Float64 if name == "arithmetic_intensity" else pl.Int64
@@ -91,12 +135,15 @@ def test_order_of_a_sweep(model):
     assert frame["stage"].to_list() == ["vision", "prefill", "decode"] * 4
 
 
-@pytest.mark.parametrize(("engine", "attention", "cache", "evidence"), [
-    ("transformers", "eager", "dynamic", ["runnable"] * 3),
-    ("transformers", "sdpa", "dynamic", ["runnable"] * 3),
-    ("transformers", "flash", "dynamic", ["modelled"] * 3),
-    ("transformers", "sdpa", "static", ["runnable", "modelled", "modelled"]),
-])
+@pytest.mark.parametrize(
+    ("engine", "attention", "cache", "evidence"),
+    [
+        ("transformers", "eager", "dynamic", ["runnable"] * 3),
+        ("transformers", "sdpa", "dynamic", ["runnable"] * 3),
+        ("transformers", "flash", "dynamic", ["modelled"] * 3),
+        ("transformers", "sdpa", "static", ["runnable", "modelled", "modelled"]),
+    ],
+)
 def test_evidence(model, engine, attention, cache, evidence):
     assert of.estimate(model, of.Workload.from_grid(2), attention, engine=engine, cache=cache).stages["evidence"].to_list() == evidence
 

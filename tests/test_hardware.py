@@ -1,4 +1,5 @@
 """Devices: every stored figure is a dense one with a named source, and a sparse one in its place would be noticed."""
+
 import re
 from dataclasses import FrozenInstanceError, replace
 from urllib.parse import urlsplit
@@ -11,14 +12,44 @@ from ocr_flops.specs import HardwareSpec, SpecError
 
 NAMES = config.names("hardware")
 DENSE = {  # published dense peaks, read apart from configs/hardware
-    "a100_40gb": {"bf16": 312e12, "tf32": 156e12, "fp32": 19.5e12}, "a100_80gb_pcie": {"bf16": 312e12}, "a100_80gb_sxm": {"bf16": 312e12},
-    "h100_sxm": {"bf16": 989.4e12, "fp32": 66.9e12}, "h200": {"bf16": 989.4e12}, "l4": {"bf16": 121e12, "fp32": 30.3e12},
-    "t4": {"fp16": 65e12, "fp32": 8.1e12}, "v100_sxm": {"fp16": 125e12, "fp32": 15.7e12}, "l40s": {"bf16": 362e12},
-    "rtx_4090": {"bf16": 165.2e12, "fp32": 82.6e12}, "mi300x": {"bf16": 1307.4e12, "fp32": 163.4e12},
+    "a100_40gb": {"bf16": 312e12, "tf32": 156e12, "fp32": 19.5e12},
+    "a100_80gb_pcie": {"bf16": 312e12},
+    "a100_80gb_sxm": {"bf16": 312e12},
+    "h100_sxm": {"bf16": 989.4e12, "fp32": 66.9e12},
+    "h200": {"bf16": 989.4e12},
+    "l4": {"bf16": 121e12, "fp32": 30.3e12},
+    "t4": {"fp16": 65e12, "fp32": 8.1e12},
+    "v100_sxm": {"fp16": 125e12, "fp32": 15.7e12},
+    "l40s": {"bf16": 362e12},
+    "rtx_4090": {"bf16": 165.2e12, "fp32": 82.6e12},
+    "mi300x": {"bf16": 1307.4e12, "fp32": 163.4e12},
 }
-WANTED = {"t4", "v100_sxm", "a10", "a100_40gb", "a100_80gb_sxm", "a30", "l4", "l40s", "h20", "h100_pcie", "h100_sxm", "h200", "gh200",
-          "b200", "mi250x", "mi300x", "mi325x", "gaudi3", "rtx_3090", "rtx_4090", "rtx_5090", "rtx_a6000", "rtx_6000_ada",
-          "rtx_pro_6000_blackwell"}
+WANTED = {
+    "t4",
+    "v100_sxm",
+    "a10",
+    "a100_40gb",
+    "a100_80gb_sxm",
+    "a30",
+    "l4",
+    "l40s",
+    "h20",
+    "h100_pcie",
+    "h100_sxm",
+    "h200",
+    "gh200",
+    "b200",
+    "mi250x",
+    "mi300x",
+    "mi325x",
+    "gaudi3",
+    "rtx_3090",
+    "rtx_4090",
+    "rtx_5090",
+    "rtx_a6000",
+    "rtx_6000_ada",
+    "rtx_pro_6000_blackwell",
+}
 MARKED = re.compile(r"dense|halved|w/o sparsity|non-sparse|[Ss]parsity is not considered")
 
 
@@ -54,8 +85,12 @@ def figures(gpu: HardwareSpec) -> set[str]:
 
 def scaled(gpu: HardwareSpec, factor: float, *dtypes: str) -> HardwareSpec:
     """The device with the matrix peaks of some dtypes (all by default) multiplied."""
-    return replace(gpu, matrix_flops_per_second=tuple((dtype, peak * factor if not dtypes or dtype in dtypes else peak)
-                                                      for dtype, peak in gpu.matrix_flops_per_second))
+    return replace(
+        gpu,
+        matrix_flops_per_second=tuple(
+            (dtype, peak * factor if not dtypes or dtype in dtypes else peak) for dtype, peak in gpu.matrix_flops_per_second
+        ),
+    )
 
 
 def test_the_devices_a_user_may_own():

@@ -1,4 +1,5 @@
 """A page cut into views as the vendor's code does it: stretched or padded, tiles row by row."""
+
 import pytest
 import torch
 from PIL import Image
@@ -49,8 +50,8 @@ def test_large_views_are_padded_with_mid_grey(save, px):
     band = px // 4
     top = (px - band) // 2
     assert torch.allclose(whole[0, :, :top], torch.tensor(GREY))
-    assert torch.allclose(whole[0, :, top + band:], torch.tensor(GREY))
-    assert (whole[0, :, top:top + band] == 1).all()
+    assert torch.allclose(whole[0, :, top + band :], torch.tensor(GREY))
+    assert (whole[0, :, top : top + band] == 1).all()
 
 
 def test_a_page_with_tiles_is_padded_whatever_its_size(save):

@@ -1,4 +1,5 @@
 """The real model at small dimensions equals the analytic numbers, counted and traced, on meta and on cpu."""
+
 import polars as pl
 import pytest
 
@@ -7,8 +8,16 @@ from ocr_flops import verify
 from ocr_flops.measure.inputs import Point
 
 VIEWS = [  # global_px, tile_px, columns, rows: trained sizes, no multiples of 64, windows that need and need no padding
-    (256, 128, 1, 1), (256, 128, 2, 1), (208, 224, 1, 3), (224, 528, 2, 2), (528, 208, 3, 1), (64, 0, 1, 1), (80, 240, 1, 2), (64, 48, 2, 2),
-    (1024, 640, 1, 2), (32, 32, 2, 1),
+    (256, 128, 1, 1),
+    (256, 128, 2, 1),
+    (208, 224, 1, 3),
+    (224, 528, 2, 2),
+    (528, 208, 3, 1),
+    (64, 0, 1, 1),
+    (80, 240, 1, 2),
+    (64, 48, 2, 2),
+    (1024, 640, 1, 2),
+    (32, 32, 2, 1),
 ]
 MIXED = {"sam": "sdpa", "clip": "eager", "decoder": "eager"}
 OTHERWISE = {"sam": "eager", "clip": "sdpa", "decoder": "sdpa"}
@@ -114,8 +123,15 @@ def test_what_ran_is_told(tiny, serve):
     told = {"engine": "transformers", "dtype": "fp16", "prefill_logits": "all", "kind": "count", "attention": MIXED}
     assert told.items() <= ran.items()
     assert ran["parameters"] == sum(of.estimate(tiny, of.Workload(64)).setup.parameters.values())
-    assert message["workload"] == {"global_px": 256, "tile_px": 128, "columns": 1, "rows": 1, "prompt_tokens": 7, "output_tokens": 2,
-                                   "batch_size": 1}
+    assert message["workload"] == {
+        "global_px": 256,
+        "tile_px": 128,
+        "columns": 1,
+        "rows": 1,
+        "prompt_tokens": 7,
+        "output_tokens": 2,
+        "batch_size": 1,
+    }
 
 
 def test_stage_totals_are_the_sums_of_modules_and_of_operators(tiny, serve):

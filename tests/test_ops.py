@@ -1,4 +1,5 @@
 """Costs of single operators against numbers worked out by hand."""
+
 import pytest
 
 from ocr_flops import ops
@@ -88,12 +89,15 @@ def test_layer_norm_also_writes_statistics_in_fp32():
     assert shapes(operator) == [((2, 3, 8), 2), ((6,), 4), ((6,), 4)]
 
 
-@pytest.mark.parametrize("operator", [
-    ops.copy("cat", new((2, 3), 2), new((4, 3), 2), shape=(6, 3)),
-    ops.create("arange", (6, 3), 2),
-    ops.gather("embedding", new((1000, 3), 2), new((6,), 8), (6, 3)),
-    ops.in_place("index_copy_", new((6, 3), 2), new((2, 3), 2)),
-])
+@pytest.mark.parametrize(
+    "operator",
+    [
+        ops.copy("cat", new((2, 3), 2), new((4, 3), 2), shape=(6, 3)),
+        ops.create("arange", (6, 3), 2),
+        ops.gather("embedding", new((1000, 3), 2), new((6,), 8), (6, 3)),
+        ops.in_place("index_copy_", new((6, 3), 2), new((2, 3), 2)),
+    ],
+)
 def test_moving_computes_nothing(operator):
     assert (operator.tensor_flops, operator.vector_flops) == (0, 0)
 

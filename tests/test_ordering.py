@@ -1,4 +1,5 @@
 """What must hold at every workload: flash <= sdpa <= eager, the growth of cache traffic, decode's intensity, expert weights."""
+
 import numpy as np
 import pytest
 
@@ -49,8 +50,15 @@ def test_modes_are_ordered_at_random_views_and_contexts(model, tiny, engine, log
     def numbers(least, most):
         return generator.integers(least, most, 25)
 
-    workload = of.Workload(16 * numbers(1, 100), 16 * numbers(1, 80), numbers(1, 12), numbers(1, 12), numbers(0, 100_000), numbers(1, 5000),
-                           np.where(numbers(0, 2) > 0, 1, numbers(1, 65)))
+    workload = of.Workload(
+        16 * numbers(1, 100),
+        16 * numbers(1, 80),
+        numbers(1, 12),
+        numbers(1, 12),
+        numbers(0, 100_000),
+        numbers(1, 5000),
+        np.where(numbers(0, 2) > 0, 1, numbers(1, 65)),
+    )
     for spec in (model, tiny):
         check(spec, workload, engine=engine, prefill_logits=logits)
 

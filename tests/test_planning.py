@@ -1,4 +1,5 @@
 """Inverse questions, each checked by asking forwards again."""
+
 import pytest
 
 import ocr_flops as of
@@ -11,8 +12,9 @@ def page(model):
 
 
 def total(model, **workload):
-    return of.estimate(model, of.Workload.from_grid(**{"columns": 2, "rows": 3, "output_tokens": 200, "batch_size": 4} | workload),
-                       "sdpa").footprint.total_bytes
+    return of.estimate(
+        model, of.Workload.from_grid(**{"columns": 2, "rows": 3, "output_tokens": 200, "batch_size": 4} | workload), "sdpa"
+    ).footprint.total_bytes
 
 
 def test_largest_batch_fits_and_the_next_does_not(model, page):

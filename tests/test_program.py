@@ -1,4 +1,5 @@
 """Compiled polynomials equal the same tape run on plain integers, at one point and in columns."""
+
 import numpy as np
 import pytest
 
@@ -9,8 +10,17 @@ from ocr_flops.setup import Setup
 from ocr_flops.sizes import product
 
 ATTENTION = ("eager", "sdpa", "flash")
-SIZES = {"batch": 3, "tiles": 6, "tokens": 37, "context": 41, "image_tokens": 29, "tile_queries": 600, "tile_rows": 30,
-         "moved_tile_queries": 600, "moves": 1}
+SIZES = {
+    "batch": 3,
+    "tiles": 6,
+    "tokens": 37,
+    "context": 41,
+    "image_tokens": 29,
+    "tile_queries": 600,
+    "tile_rows": 30,
+    "moved_tile_queries": 600,
+    "moves": 1,
+}
 
 
 def tape_of(stage, setup, is_one):

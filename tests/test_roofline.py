@@ -1,4 +1,5 @@
 """Seconds: operator by operator, exact over decode steps, and never below the bound."""
+
 import numpy as np
 import pytest
 
@@ -15,8 +16,10 @@ def operator_seconds(program, monomial, hardware, dtype):
     """The definition, operator by operator, in plain Python."""
     total = 0.0
     for operation in program.operations:
-        flops, vector, moved = (sum(value * monomial(name) for name, value in operation.costs[cost].items())
-                                for cost in ("tensor_flops", "vector_flops", "io_bytes"))
+        flops, vector, moved = (
+            sum(value * monomial(name) for name, value in operation.costs[cost].items())
+            for cost in ("tensor_flops", "vector_flops", "io_bytes")
+        )
         peak = hardware.matrix_peak("fp32" if operation.matrix_itemsize == 4 else dtype)
         total += max(flops / peak, vector / hardware.vector_fp32_flops_per_second, moved / hardware.memory_bandwidth_bytes_per_second)
     return total
@@ -35,9 +38,14 @@ def test_roofline_is_the_sum_over_operators_of_the_largest_ceiling(model, h200, 
 @pytest.mark.parametrize("hardware", ["h200", "t4"])
 def test_decode_is_the_exact_sum_of_its_steps(model, attention, hardware):
     device, dtype, batch = of.load_hardware(hardware), "fp16", 300  # a batch at which matrix and bandwidth lines cross
-    whole = of.estimate(model, of.Workload.from_grid(1, 2, output_tokens=40, batch_size=batch), attention, dtype=dtype).on(device).decode_seconds
-    single = sum(of.estimate(model, of.Workload.from_grid(1, 2, prompt_tokens=10 + step, output_tokens=1, batch_size=batch), attention,
-                             dtype=dtype).on(device).decode_seconds for step in range(40))
+    workload = of.Workload.from_grid(1, 2, output_tokens=40, batch_size=batch)
+    whole = of.estimate(model, workload, attention, dtype=dtype).on(device).decode_seconds
+    single = sum(
+        of.estimate(model, of.Workload.from_grid(1, 2, prompt_tokens=10 + step, output_tokens=1, batch_size=batch), attention, dtype=dtype)
+        .on(device)
+        .decode_seconds
+        for step in range(40)
+    )
     assert whole == pytest.approx(single, rel=1e-12)
 
 
@@ -51,7 +59,8 @@ def test_last_token_takes_longest(model, h200):
 @pytest.mark.parametrize("hardware", ["h200", "l4", "rtx_4090"])
 def test_bound_is_below_roofline_everywhere(model, hardware):
     generator = np.random.default_rng(3)
-    columns = {name: generator.integers(1, most, 500) for name, most in (("columns", 12), ("rows", 12), ("batch_size", 65), ("output_tokens", 999))}
+    most = {"columns": 12, "rows": 12, "batch_size": 65, "output_tokens": 999}
+    columns = {name: generator.integers(1, greatest, 500) for name, greatest in most.items()}
     frame = of.sweep(model, of.Workload.from_grid(**columns), ["eager", "sdpa", "flash"], hardware=of.load_hardware(hardware))
     assert (frame["bound_seconds"] <= frame["roofline_seconds"]).all()
     assert (frame["bound_seconds"] > 0).all()
@@ -63,7 +72,7 @@ def test_columns_equal_points(model, h200):
     frame = of.sweep(model, workloads, "eager", hardware=h200)
     for i, workload in enumerate(workloads):
         single = of.estimate(model, workload, "eager").on(h200).stages
-        chosen = frame[3 * i:3 * i + 3]
+        chosen = frame[3 * i : 3 * i + 3]
         assert chosen["roofline_seconds"].to_list() == pytest.approx(single["roofline_seconds"].to_list(), rel=1e-9)
         assert chosen["bound_seconds"].to_list() == pytest.approx(single["bound_seconds"].to_list(), rel=1e-9)
         assert chosen["binding_ceiling"].to_list() == single["binding_ceiling"].to_list()

@@ -1,4 +1,5 @@
 """Polynomials of sizes: arithmetic, and agreement with the integers they stand for."""
+
 import random
 
 import pytest

@@ -1,4 +1,5 @@
 """The tape: whom an operator is charged to, how often, in which kind of traffic, and what is alive beside it."""
+
 import pytest
 
 from ocr_flops import ops

@@ -1,4 +1,5 @@
 """Tile grids against `get_optimal_tiled_canvas` of transformers, token counts against the published ones."""
+
 from fractions import Fraction
 from itertools import pairwise
 
@@ -57,8 +58,13 @@ def structured_sizes():
     steps = np.arange(80, GREATEST_PX + 1, 80)
     ends = np.array([1, 2, 3, 13, 84, 639, 640, 641, 1023, 1024, 1025, GREATEST_PX, tiling.MAX_SIDE_PX])
     lattice = [np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2) for side in (steps, ends)]
-    half_areas = [(side, max(1, int(0.5 * tile**2 * columns * rows) // side + more)) for tile in (640, 1024)
-                  for columns, rows in tiling.vendor_grids() for side in range(300, 2400, 35) for more in (0, 1)]
+    half_areas = [
+        (side, max(1, int(0.5 * tile**2 * columns * rows) // side + more))
+        for tile in (640, 1024)
+        for columns, rows in tiling.vendor_grids()
+        for side in range(300, 2400, 35)
+        for more in (0, 1)
+    ]
     return np.concatenate([*lattice, half_areas])
 
 
@@ -102,12 +108,21 @@ def test_float64_decides_what_is_a_tie(vendor_grid):
         assert tiling.choose_grid(13 * scale, 84 * scale) == vendor_grid(13 * scale, 84 * scale, 640)
 
 
-@pytest.mark.parametrize(("size", "grid"), [
-    ((640, 640), (1, 1)), ((1, 1), (1, 1)), ((640, 1), (1, 1)),  # both sides at most 640 px: no tiles, whatever the ratio
-    ((641, 640), (2, 2)), ((640, 641), (2, 2)), ((641, 1), (9, 1)),
-    ((1654, 2339), (2, 3)), ((2339, 1654), (3, 2)),  # A4 at 200 dpi
-    ((1357, 1357), (2, 2)), ((1358, 1358), (3, 3)),  # 3 x 3 only above half its area
-])
+@pytest.mark.parametrize(
+    ("size", "grid"),
+    [
+        ((640, 640), (1, 1)),
+        ((1, 1), (1, 1)),
+        ((640, 1), (1, 1)),  # both sides at most 640 px: no tiles, whatever the ratio
+        ((641, 640), (2, 2)),
+        ((640, 641), (2, 2)),
+        ((641, 1), (9, 1)),
+        ((1654, 2339), (2, 3)),
+        ((2339, 1654), (3, 2)),  # A4 at 200 dpi
+        ((1357, 1357), (2, 2)),
+        ((1358, 1358), (3, 3)),  # 3 x 3 only above half its area
+    ],
+)
 def test_known_sizes(size, grid, vendor_grid):
     assert tiling.choose_grid(*size) == grid == vendor_grid(*size, 640)
 
@@ -141,10 +156,17 @@ def test_published_tokens_of_a_single_view(view_px, tokens):
     assert tiling.global_tokens(view_px) == tokens
 
 
-@pytest.mark.parametrize(("tile_px", "columns", "rows", "tokens"), [
-    (640, 2, 3, 30 * 21),  # 3 rows of 10 x 10 queries, 2 beside each other, a newline after each of 30 rows
-    (640, 2, 1, 10 * 21), (640, 1, 2, 20 * 11), (1024, 3, 3, 48 * 49), (640, 1, 1, 0), (0, 1, 1, 0),
-])
+@pytest.mark.parametrize(
+    ("tile_px", "columns", "rows", "tokens"),
+    [
+        (640, 2, 3, 30 * 21),  # 3 rows of 10 x 10 queries, 2 beside each other, a newline after each of 30 rows
+        (640, 2, 1, 10 * 21),
+        (640, 1, 2, 20 * 11),
+        (1024, 3, 3, 48 * 49),
+        (640, 1, 1, 0),
+        (0, 1, 1, 0),
+    ],
+)
 def test_tokens_of_tiles(tile_px, columns, rows, tokens):
     assert tiling.tile_tokens(tile_px, columns, rows) == tokens
 

@@ -1,4 +1,5 @@
 """The tracer on a few lines of plain torch: bytes, roles, FLOPs and live memory."""
+
 import pytest
 import torch
 
@@ -49,11 +50,19 @@ def test_broadcast_inputs_are_read_once():
     assert (event.vector_flops, event.activation_io_bytes) == (40, 80 + 10 + 80)
 
 
-@pytest.mark.parametrize(("work", "vector_flops"), [
-    (lambda x: torch.softmax(x, -1), 5 * 40), (torch.sigmoid, 4 * 40),
-    (torch.nn.functional.silu, 4 * 40), (torch.nn.functional.gelu, 5 * 40),
-    (lambda x: torch.nn.functional.layer_norm(x, (5,)), 8 * 40), (lambda x: x.mean(-1), 40), (torch.rsqrt, 40), (lambda x: x.float(), 0),
-])
+@pytest.mark.parametrize(
+    ("work", "vector_flops"),
+    [
+        (lambda x: torch.softmax(x, -1), 5 * 40),
+        (torch.sigmoid, 4 * 40),
+        (torch.nn.functional.silu, 4 * 40),
+        (torch.nn.functional.gelu, 5 * 40),
+        (lambda x: torch.nn.functional.layer_norm(x, (5,)), 8 * 40),
+        (lambda x: x.mean(-1), 40),
+        (torch.rsqrt, 40),
+        (lambda x: x.float(), 0),
+    ],
+)
 def test_vector_flops(work, vector_flops):
     assert sum(event.vector_flops for event in traced(work, meta(8, 5))) == vector_flops
 

@@ -1,4 +1,5 @@
 """`verify`: its default set on the real model's dimensions, all of it, as integers; and what it reports when something differs."""
+
 import json
 from concurrent.futures import ThreadPoolExecutor
 
@@ -39,9 +40,12 @@ def test_every_number_of_the_default_set_is_equal(model, results, kind):
 @pytest.mark.slow
 def test_published_figures_are_what_was_counted(results):
     """The check values of DESIGN section 4, seen by torch's counter here."""
-    found = {(case.attention, case.prefill_logits): message["stages"] for case, message in of_kind(results, "count")
-             if (message["workload"]["columns"], message["workload"]["rows"], message["workload"]["batch_size"]) == (2, 1, 1)
-             and message["workload"]["global_px"] == 1024}
+    found = {
+        (case.attention, case.prefill_logits): message["stages"]
+        for case, message in of_kind(results, "count")
+        if (message["workload"]["columns"], message["workload"]["rows"], message["workload"]["batch_size"]) == (2, 1, 1)
+        and message["workload"]["global_px"] == 1024
+    }
     assert found["eager", "last"]["vision"]["flops"] == found["sdpa", "all"]["vision"]["flops"] == 1_916_266_708_992
     assert found["sdpa", "all"]["prefill"]["flops"] == 580_990_955_520
 
@@ -61,7 +65,8 @@ def test_the_default_set_holds_what_was_promised():
 
 @pytest.fixture(scope="module")
 def message(tiny, serve):
-    return serve(verify.request(tiny, [of.Workload(256, 128, 2, 1, output_tokens=9)], device="meta", attention="sdpa", prefill_logits="all"))[0]
+    workload = of.Workload(256, 128, 2, 1, output_tokens=9)
+    return serve(verify.request(tiny, [workload], device="meta", attention="sdpa", prefill_logits="all"))[0]
 
 
 def test_a_request_runs_no_more_decode_steps_than_asked_for(tiny):
@@ -121,8 +126,10 @@ def test_a_report_says_where_it_differs(tiny, message):
     conditions += [pl.lit(point[name]).alias(name) for name in ("global_px", "tile_px", "columns", "rows", "batch_size")]
     frame = verify.differences(tiny, message).select(*conditions, pl.all())
     assert evidence.report(frame).endswith("28 numbers at 1 points: all equal, as integers")
-    broken = frame.with_columns(measured=pl.when(pl.col("module") == "projector").then(7).otherwise("measured"),
-                                difference=pl.when(pl.col("module") == "projector").then(-5).otherwise("difference"))
+    broken = frame.with_columns(
+        measured=pl.when(pl.col("module") == "projector").then(7).otherwise("measured"),
+        difference=pl.when(pl.col("module") == "projector").then(-5).otherwise("difference"),
+    )
     *_, line, verdict = evidence.report(broken).splitlines()
     assert line.startswith("differs: vision projector torch_flops: measured 7, analytic ") and "columns 2, rows 1" in line
     assert verdict == "28 numbers at 1 points: 1 differ"
@@ -152,6 +159,7 @@ def test_the_evidence_that_is_shipped_has_no_difference():
 @pytest.fixture
 def offline(monkeypatch, message):
     """`verify` on one result that is already there; `spoil` makes it wrong."""
+
     def install(spoil=lambda message: None):
         changed = json.loads(json.dumps(message))
         spoil(changed)

@@ -1,4 +1,5 @@
 """The worker as a child process: its protocol, its results, and every way it can end."""
+
 import json
 import subprocess
 import sys
@@ -21,8 +22,16 @@ def run(request, python=sys.executable):
 
 
 def test_a_request_survives_the_wire():
-    request = Request({"sam": {"width": 96, "global_layers": (1,)}}, [point(), point(rows=2)], dtype="fp16", device="meta", stages=("vision",), kind="trace",
-                      image="/tmp/ä page.png", prefill_logits="all")
+    request = Request(
+        {"sam": {"width": 96, "global_layers": (1,)}},
+        [point(), point(rows=2)],
+        dtype="fp16",
+        device="meta",
+        stages=("vision",),
+        kind="trace",
+        image="/tmp/ä page.png",
+        prefill_logits="all",
+    )
     text = request.to_json()
     assert "\n" not in text
     assert Request.from_json(text).to_json() == text
@@ -34,18 +43,21 @@ def test_a_request_of_what_is_needed_has_the_defaults():
     assert request == Request({}, [])
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("not json", r"^request: not JSON \(Expecting value"),
-    ("", "^request: not JSON"),
-    ("[1, 2]", "^request: not a JSON object$"),
-    ("{}", "^request.schema: None is not 1$"),
-    ('{"schema": 2, "towers": {}, "workloads": []}', "^request.schema: 2 is not 1$"),
-    ('{"schema": 1, "workloads": []}', "^request: missing field 'towers'$"),
-    ('{"schema": 1, "towers": {}}', "^request: missing field 'workloads'$"),
-    ('{"schema": 1, "towers": {}, "workloads": [], "colour": 1}', "^request: unknown field 'colour'$"),
-    ('{"schema": 1, "towers": {}, "workloads": [], "device": "tpu"}', "^request.device: 'tpu' is not one of auto, meta, cpu, cuda$"),
-    ('{"schema": 1, "towers": {}, "workloads": [], "kind": "guess"}', "^request.kind: 'guess' is not one of count, trace$"),
-])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("not json", r"^request: not JSON \(Expecting value"),
+        ("", "^request: not JSON"),
+        ("[1, 2]", "^request: not a JSON object$"),
+        ("{}", "^request.schema: None is not 1$"),
+        ('{"schema": 2, "towers": {}, "workloads": []}', "^request.schema: 2 is not 1$"),
+        ('{"schema": 1, "workloads": []}', "^request: missing field 'towers'$"),
+        ('{"schema": 1, "towers": {}}', "^request: missing field 'workloads'$"),
+        ('{"schema": 1, "towers": {}, "workloads": [], "colour": 1}', "^request: unknown field 'colour'$"),
+        ('{"schema": 1, "towers": {}, "workloads": [], "device": "tpu"}', "^request.device: 'tpu' is not one of auto, meta, cpu, cuda$"),
+        ('{"schema": 1, "towers": {}, "workloads": [], "kind": "guess"}', "^request.kind: 'guess' is not one of count, trace$"),
+    ],
+)
 def test_what_is_no_request(text, message):
     with pytest.raises(ValueError, match=message):
         Request.from_json(text)
@@ -73,8 +85,10 @@ def test_flash_is_refused_with_what_to_do(tiny):
     assert last["advice"]
 
 
-@pytest.mark.parametrize(("line", "message"), [
-    ("hello", "request: not JSON (Expecting value: line 1 column 1 (char 0))"), ('{"schema": 9}', "request.schema: 9 is not 1")])
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [("hello", "request: not JSON (Expecting value: line 1 column 1 (char 0))"), ('{"schema": 9}', "request.schema: 9 is not 1")],
+)
 def test_garbage_is_answered_with_an_error(line, message):
     done = subprocess.run([sys.executable, "-m", "ocr_flops.measure"], input=line + "\n", capture_output=True, text=True)
     assert done.returncode == 1
@@ -109,7 +123,8 @@ def test_an_interpreter_that_dies_at_once(tiny, tmp_path):
 
 
 def test_what_a_library_prints_is_no_message(tiny, tmp_path):
-    messages = run(verify.request(tiny, [of.Workload(64)]), script(tmp_path, """cat > /dev/null; echo loading...; echo '{"event": "done"}'"""))
+    chatty = script(tmp_path, """cat > /dev/null; echo loading...; echo '{"event": "done"}'""")
+    messages = run(verify.request(tiny, [of.Workload(64)]), chatty)
     assert messages == [{"event": "done"}]
 
 
@@ -127,7 +142,9 @@ def test_verify_reports_a_failing_worker_as_one_line(tiny, tmp_path):
 
 
 def test_the_client_imports_neither_torch_nor_transformers():
-    code = "import sys, ocr_flops.measure.client, ocr_flops.verify; print([name for name in ('torch', 'transformers') if name in sys.modules])"
+    code = (
+        "import sys, ocr_flops.measure.client, ocr_flops.verify; print([name for name in ('torch', 'transformers') if name in sys.modules])"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
 

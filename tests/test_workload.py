@@ -1,4 +1,5 @@
 """What a Workload accepts, resolves and refuses; one point and columns of points are the same."""
+
 from dataclasses import fields
 
 import numpy as np
@@ -49,8 +50,9 @@ def test_a_mode_of_ones_own():
     assert (page.mode, page.image_tokens) == ("mine", 12 * 13 + 1 + 10 * 11)
 
 
-@pytest.mark.parametrize("bad", [2.0, "3", None, True, np.float64(2), np.bool_(True), [1, 2],
-                                 np.array([1.5]), np.array([[1]]), np.array([], np.int64)])
+@pytest.mark.parametrize(
+    "bad", [2.0, "3", None, True, np.float64(2), np.bool_(True), [1, 2], np.array([1.5]), np.array([[1]]), np.array([], np.int64)]
+)
 @pytest.mark.parametrize("name", NUMERIC)
 def test_wrong_types(name, bad):
     with pytest.raises(SpecError, match=f"^{name}: "):
@@ -134,10 +136,15 @@ def test_stack_keeps_points_in_order():
     assert Workload.stack([base]) is base
 
 
-points = st.fixed_dictionaries({
-    "width_px": st.integers(1, 20_000), "height_px": st.integers(1, 20_000), "prompt_tokens": st.integers(0, 100_000),
-    "output_tokens": st.integers(0, 100_000), "batch_size": st.integers(1, 512),
-})
+points = st.fixed_dictionaries(
+    {
+        "width_px": st.integers(1, 20_000),
+        "height_px": st.integers(1, 20_000),
+        "prompt_tokens": st.integers(0, 100_000),
+        "output_tokens": st.integers(0, 100_000),
+        "batch_size": st.integers(1, 512),
+    }
+)
 
 
 @settings(max_examples=60, deadline=None)

@@ -13,6 +13,7 @@ def tell():
     return add
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter):
     if not LINES:
         return
