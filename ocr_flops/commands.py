@@ -113,11 +113,12 @@ def _tables(run: Run, result: Estimate, timing: Timing | None) -> str:
     ]
     if timing is not None:
         times = _times(timing)
-        head.append(
-            f"{timing.hardware.label}, roofline: TTFT {_si(times['ttft_seconds'])}s (no implementation below "
-            f"{_si(times['bound_ttft_seconds'])}s), {_per_token(times)}{times['pages_per_second']:.3g} pages/s, "
-            f"{'fits' if times['fits'] else 'does NOT fit'} in {_si(timing.hardware.memory_bytes)}B"
-        )
+        ttft, pages = times["ttft_seconds"], times["pages_per_second"]
+        words = [] if ttft is None else [f"TTFT {_si(ttft)}s (no implementation below {_si(times['bound_ttft_seconds'])}s)"]
+        words += [] if times["tpot_seconds"] is None else [f"TPOT {_si(times['tpot_seconds'])}s, {_si(times['tokens_per_second'])}tokens/s"]
+        words += [] if pages is None else [f"{pages:.3g} pages/s"]
+        words.append(f"{'fits' if times['fits'] else 'does NOT fit'} in {_si(timing.hardware.memory_bytes)}B")
+        head.append(f"{timing.hardware.label}, roofline: {', '.join(words)}")
     seconds = ["roofline_seconds", "bound_seconds"] if timing else []
     shown = [
         "tensor_flops",
@@ -136,11 +137,6 @@ def _tables(run: Run, result: Estimate, timing: Timing | None) -> str:
         _table((timing or result).modules.select("stage", "module", *shown)),
     ]
     return "\n".join([*head, *tables])
-
-
-def _per_token(times: dict[str, Any]) -> str:
-    tpot = times["tpot_seconds"]
-    return "" if tpot is None else f"TPOT {_si(tpot)}s, {_si(times['tokens_per_second'])}tokens/s, "
 
 
 def _si(value: float) -> str:

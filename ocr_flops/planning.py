@@ -47,13 +47,16 @@ def required(estimate: Estimate, *, ttft_seconds: float | None = None, tpot_seco
         ttft_seconds, tpot_seconds: targets; None for none.
 
     Raises:
-        SpecError: a target that is not positive, or a tpot target without output tokens.
+        SpecError: a target that is not positive, of a stage that was not asked for, or a tpot target without output tokens.
     """
     found = []
     for target, seconds, stages in (("ttft", ttft_seconds, ("vision", "prefill")), ("tpot", tpot_seconds, ("decode",))):
         if seconds is None:
             continue
         _positive(f"{target}_seconds", seconds)
+        missing = [stage for stage in stages if stage not in estimate.chosen_stages]
+        if missing:
+            raise SpecError(f"{target}_seconds: needs the stage {missing[0]}, and stages = {', '.join(estimate.chosen_stages)}")
         times = estimate.workload.output_tokens if target == "tpot" else 1
         if not times:
             raise SpecError("tpot_seconds: a time per output token needs workload.output_tokens of at least 1")
@@ -160,8 +163,8 @@ def devices(
             ttft, tpot, pages = timing.ttft_seconds, timing.tpot_seconds, timing.pages_per_second
         except SpecError:
             slowest = ttft = tpot = pages = None
-        meets = row["fits"] and ttft is not None and (ttft_seconds is None or ttft <= ttft_seconds)
-        meets = meets and (tpot_seconds is None or (tpot is not None and tpot <= tpot_seconds))
+        targets = ((ttft, ttft_seconds), (tpot, tpot_seconds))
+        meets = row["fits"] and slowest is not None and all(most is None or (real is not None and real <= most) for real, most in targets)
         hours = gpu_hours(pages) if pages else None
         row |= {
             "ttft_seconds": ttft,

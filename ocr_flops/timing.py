@@ -60,31 +60,34 @@ class Timing:
     def _stages(self) -> dict[str, np.ndarray]:
         return self.table(self.estimate.keys("stage"))
 
-    def _seconds(self, *stages: str, column: str = "roofline_seconds") -> Seconds:
+    def _seconds(self, *stages: str, column: str = "roofline_seconds") -> Seconds | None:
+        """Seconds of several stages together; None where one of them was not asked for."""
+        if not set(stages) <= set(self.estimate.chosen_stages):
+            return None
         wanted = [i for i, (stage, _) in enumerate(self.estimate.keys("stage")) if stage in stages]
         seconds = self._stages[column][:, wanted].sum(axis=1)
         return float(seconds[0]) if self.estimate.workload.is_single else seconds
 
     @property
-    def ttft_seconds(self) -> Seconds:
-        """Time to first token: vision and prefill."""
+    def ttft_seconds(self) -> Seconds | None:
+        """Time to first token: vision and prefill. None where the estimate has not both."""
         return self._seconds("vision", "prefill")
 
     @property
-    def decode_seconds(self) -> Seconds:
-        """All output tokens."""
+    def decode_seconds(self) -> Seconds | None:
+        """All output tokens; None where the estimate has no decode."""
         return self._seconds("decode")
 
     @property
     def tpot_seconds(self) -> Seconds | None:
-        """Mean time per output token of one sequence; None without output tokens (NaN in columns)."""
+        """Mean time per output token of one sequence; None without output tokens (NaN in columns) or decode."""
         return _ratio(self.decode_seconds, self.estimate.workload.output_tokens)
 
     @property
     def last_tpot_seconds(self) -> Seconds | None:
         """Time of the last output token, which attends to the longest context."""
         tokens = self.estimate.workload.output_tokens
-        if np.all(tokens == 0):
+        if np.all(tokens == 0) or self.decode_seconds is None:
             return None
         shorter = self.estimate.with_workload(output_tokens=np.maximum(tokens - 1, 0) if isinstance(tokens, np.ndarray) else tokens - 1)
         return self.decode_seconds - Timing(shorter, self.hardware, self.launch_seconds).decode_seconds
@@ -96,11 +99,11 @@ class Timing:
 
     @property
     def pages_per_second(self) -> Seconds | None:
-        """Pages of the whole batch per second from pixels to the last token."""
+        """Pages of the whole batch per second from pixels to the last token; None where the estimate has not all stages."""
         return _ratio(self.estimate.workload.batch_size, self._seconds("vision", "prefill", "decode"))
 
     @property
-    def bound_ttft_seconds(self) -> Seconds:
+    def bound_ttft_seconds(self) -> Seconds | None:
         """What no implementation undercuts for the time to first token."""
         return self._seconds("vision", "prefill", column="bound_seconds")
 
@@ -180,8 +183,10 @@ class Timing:
         )
 
 
-def _ratio(top: Column | Seconds, bottom: Column | Seconds) -> Seconds | None:
-    """A quotient; None (NaN in columns) where there is nothing to divide by."""
+def _ratio(top: Column | Seconds | None, bottom: Column | Seconds | None) -> Seconds | None:
+    """A quotient; None (NaN in columns) where there is nothing to divide, or nothing to divide by."""
+    if top is None or bottom is None:
+        return None
     if not isinstance(top, np.ndarray) and not isinstance(bottom, np.ndarray):
         return top / bottom if bottom else None
     with np.errstate(divide="ignore", invalid="ignore"):

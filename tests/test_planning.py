@@ -82,3 +82,11 @@ def test_a_device_too_small_is_not_recommended(model):
     estimate = of.estimate(model, of.Workload.from_grid(3, 3, batch_size=64), "eager")
     row = planning.devices(estimate, [of.load_hardware("l4")]).row(0, named=True)
     assert not row["fits"] and not row["meets_target"]
+
+
+def test_a_target_needs_its_stages(model):
+    decode = of.estimate(model, of.Workload.from_grid(1, 1), stages=["decode"])
+    with pytest.raises(of.SpecError, match="needs the stage vision"):
+        planning.required(decode, ttft_seconds=1.0)
+    row = planning.devices(decode, [of.load_hardware("h200")], tpot_seconds=1.0).row(0, named=True)
+    assert row["meets_target"] and row["ttft_seconds"] is None

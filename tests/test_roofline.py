@@ -107,3 +107,11 @@ def test_seconds_by_ceiling_sum_to_roofline(model, h200):
     spent = seconds_by_ceiling(part, estimate.setup, h200)
     assert spent.shape == (len(part.program.modules), len(CEILINGS), 1)
     assert spent.sum() == pytest.approx(estimate.on(h200).stages["roofline_seconds"][0])
+
+
+def test_times_of_stages_that_were_not_asked_for_are_none(model, h200):
+    decode = of.estimate(model, of.Workload.from_grid(1, 1), stages=["decode"]).on(h200)
+    assert decode.ttft_seconds is None and decode.bound_ttft_seconds is None and decode.pages_per_second is None
+    assert decode.tpot_seconds == of.estimate(model, of.Workload.from_grid(1, 1)).on(h200).tpot_seconds
+    vision = of.estimate(model, of.Workload.from_grid(1, 1), stages=["vision"]).on(h200)
+    assert vision.ttft_seconds is None and vision.tpot_seconds is None and vision.last_tpot_seconds is None
