@@ -156,7 +156,7 @@ def _over_steps(compiled: _Compiled, part: Part) -> np.ndarray:
         with np.errstate(divide="ignore", invalid="ignore"):
             crossings.append(np.where(steeper != 0, np.floor((base[j] - base[i]) / steeper), before))
     edges = np.sort(np.clip(np.stack(crossings), before, last), axis=0)
-    spent = np.zeros(base.shape)
+    spent = np.zeros((len(base), *edges[0].shape))  # base and slope may be those of all points
     start = np.broadcast_to(before, edges[0].shape)
     for end in (*edges, np.broadcast_to(last, edges[0].shape)):
         steps = end - start

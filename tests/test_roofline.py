@@ -115,3 +115,16 @@ def test_times_of_stages_that_were_not_asked_for_are_none(model, h200):
     assert decode.tpot_seconds == of.estimate(model, of.Workload.from_grid(1, 1)).on(h200).tpot_seconds
     vision = of.estimate(model, of.Workload.from_grid(1, 1), stages=["vision"]).on(h200)
     assert vision.ttft_seconds is None and vision.tpot_seconds is None and vision.last_tpot_seconds is None
+
+
+@pytest.mark.parametrize("level", ["stage", "module"])
+def test_columns_of_one_batch_size_and_many_contexts(model, h200, level):
+    """The operators' lines are then those of all points, and only the steps differ."""
+    columns = of.Workload.from_grid(columns=np.array([1, 2, 9]), rows=np.array([1, 3, 1]), output_tokens=np.array([0, 10, 300]))
+    frame = of.sweep(model, columns, ["eager"], level=level, hardware=h200, engine="remote_code")
+    singles = [
+        of.estimate(model, of.Workload.from_grid(c, r, output_tokens=o), "eager", engine="remote_code").on(h200).frame(level)
+        for c, r, o in ((1, 1, 0), (2, 3, 10), (9, 1, 300))
+    ]
+    expected = [seconds for single in singles for seconds in single["roofline_seconds"]]
+    assert frame["roofline_seconds"].to_list() == pytest.approx(expected, rel=1e-9)
