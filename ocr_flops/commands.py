@@ -54,22 +54,8 @@ def estimate_workload(options: argparse.Namespace) -> int:
 
 def as_json(run: Run, result: Estimate, timing: Timing | None) -> dict[str, Any]:
     """An estimate as one object: what was asked, the resolved workload, the footprint, the rows of stages and modules, and times."""
-    workload = run.workload
-    names = (
-        "mode",
-        "image_width_px",
-        "image_height_px",
-        "global_px",
-        "tile_px",
-        "columns",
-        "rows",
-        "tiles",
-        "image_tokens",
-        "prompt_tokens",
-        "context_tokens",
-        "output_tokens",
-        "batch_size",
-    )
+    from ocr_flops.frames import WORKLOAD_COLUMNS
+
     return {
         "model": run.model.name,
         "engine": run.engine.name,
@@ -77,7 +63,7 @@ def as_json(run: Run, result: Estimate, timing: Timing | None) -> dict[str, Any]
         "dtype": run.dtype,
         "cache": run.cache,
         "prefill_logits": run.prefill_logits,
-        "workload": {name: getattr(workload, name) for name in names},
+        "workload": {name: getattr(run.workload, name) for name in ("mode", *WORKLOAD_COLUMNS)},
         "footprint": result.footprint._asdict(),
         "stages": (timing or result).stages.to_dicts(),
         "modules": (timing or result).modules.to_dicts(),
