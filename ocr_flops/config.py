@@ -12,7 +12,7 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ocr_flops import towers
 from ocr_flops.checks import read_spec, read_value, same_keys, unknown
@@ -31,8 +31,12 @@ from ocr_flops.specs import (
 )
 from ocr_flops.workload import Mode, Workload
 
+if TYPE_CHECKING:
+    from ocr_flops.estimates import Estimate
+
 GROUPS = ("model", "engine", "workload", "attention", "hardware")
 KEYS = (*GROUPS, "dtype", "cache", "prefill_logits", "stages")
+STANDING_ALONE = ("hardware", "engine", "attention")  # groups whose files lean on no other
 NO_HARDWARE = ("hardware", None)
 JOINTS = {  # dimension of one tower: what it must be the sum of
     "clip.width": ("sam.output_width",),  # SAM's map serves as CLIP's patch embeddings
@@ -65,8 +69,35 @@ class Run:
     stages: tuple[str, ...]
     hardware: HardwareSpec | None
 
+    def estimate(self, workload: Workload | None = None) -> Estimate:
+        """The cost of the workload chosen, or of another one, with everything else as chosen."""
+        from ocr_flops.estimates import estimate
 
-class _WorkloadKeys(NamedTuple):
+        return estimate(
+            self.model,
+            self.workload if workload is None else workload,
+            self.attention,
+            engine=self.engine,
+            dtype=self.dtype,
+            cache=self.cache,
+            prefill_logits=self.prefill_logits,
+            stages=self.stages,
+        )
+
+
+class _Root(NamedTuple):
+    """A config at the top of `configs/`: its file, its groups and all its keys."""
+
+    name: str
+    groups: tuple[str, ...]
+    keys: tuple[str, ...]
+
+
+RUN = _Root("config", GROUPS, KEYS)
+SWEEP = _Root("sweep", (*GROUPS, "sweep"), (*KEYS, "sweep", "measure", "measured_steps"))
+
+
+class WorkloadKeys(NamedTuple):
     """The keys of the group `workload`: a mode's, and those of the page and its text."""
 
     name: str
@@ -84,6 +115,21 @@ class _WorkloadKeys(NamedTuple):
 
     def mode(self) -> Mode:
         return Mode(*self[: len(Mode._fields)])
+
+    def workload(self) -> Workload:
+        """The workload: of the grid where one is given, else of the image.
+
+        Any of the numbers after the mode's may be an int64 column instead.
+        """
+        rest = {name: getattr(self, name) for name in ("prompt_tokens", "output_tokens", "batch_size")}
+        try:
+            if self.columns is None and self.rows is None:
+                return Workload.from_image(self.image_width_px, self.image_height_px, self.mode(), **rest)
+            columns, rows = (1 if side is None else side for side in (self.columns, self.rows))
+            return Workload.from_grid(columns, rows, self.mode(), **rest)
+        except SpecError as error:  # from_image's own names of the image's sides are shorter than the keys
+            image = "image_" if str(error).startswith(("width_px", "height_px")) else ""
+            raise SpecError(f"workload.{image}{error}") from None
 
 
 def config_dir() -> Path:
@@ -154,7 +200,7 @@ def load_mode(name: str) -> Mode:
     Raises:
         SpecError: an unknown name.
     """
-    return read_spec(_WorkloadKeys, "workload", _group("workload", name)).mode()
+    return read_spec(WorkloadKeys, "workload", _group("workload", name)).mode()
 
 
 @cache
@@ -173,14 +219,43 @@ def load_run(overrides: Sequence[str] = ()) -> Run:
     Raises:
         SpecError: one line naming the key, its value and what is allowed.
     """
-    config = _compose(overrides)
+    return read_run(_compose(overrides))
+
+
+def compose_sweep(overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """What a command line of `sweep` chooses, as plain dicts and lists, the rest as in `configs/sweep.yaml`.
+
+    Args:
+        overrides: those of `load_run`, and such as "sweep=vendor", "sweep.max_tiles=6", "measure=meta"; one value a key.
+
+    Raises:
+        SpecError: one line naming the key, its value and what is allowed.
+    """
+    return _compose(overrides, SWEEP)
+
+
+def choice(group: str, name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """A config of a group as plain dicts and lists, with overrides of its keys.
+
+    Raises:
+        SpecError: an unknown name or key.
+    """
+    return _group(group, name, overrides)
+
+
+def read_run(config: dict[str, Any]) -> Run:
+    """A composed config as specs.
+
+    Raises:
+        SpecError: one line naming the key, its value and what is allowed.
+    """
     engine = read_spec(EngineSpec, "engine", config["engine"])
     logits = config["prefill_logits"]
     return Run(
         model=_model(config["model"]),
         engine=engine,
         attention=_attention(config["attention"]),
-        workload=_workload(read_spec(_WorkloadKeys, "workload", config["workload"])),
+        workload=read_workload(config["workload"]).workload(),
         dtype=one_of("dtype", config["dtype"], tuple(DTYPE_BYTES)),
         cache=one_of("cache", config["cache"], CACHES),
         prefill_logits=engine.prefill_logits if logits is None else one_of("prefill_logits", logits, PREFILL_LOGITS),
@@ -200,7 +275,7 @@ def _load(group: str, name: str, overrides: tuple[str, ...]) -> Any:
 
 def _group(group: str, name: str, overrides: Sequence[str] = ()) -> Any:
     one_of(group, name, names(group))
-    alone = _alone(config_dir() / group / f"{name}.yaml") if group == "hardware" and not overrides else None
+    alone = _alone(config_dir() / group / f"{name}.yaml") if group in STANDING_ALONE and not overrides else None
     return _compose([f"{group}={name}", *overrides])[group] if alone is None else alone
 
 
@@ -261,16 +336,9 @@ def _attention(config: Any) -> AttentionSpec:
     return attention if as_named else replace(attention, name="mixed")
 
 
-def _workload(keys: _WorkloadKeys) -> Workload:
-    rest = {name: getattr(keys, name) for name in ("prompt_tokens", "output_tokens", "batch_size")}
-    try:
-        if keys.columns is None and keys.rows is None:
-            return Workload.from_image(keys.image_width_px, keys.image_height_px, keys.mode(), **rest)
-        columns, rows = (1 if side is None else side for side in (keys.columns, keys.rows))
-        return Workload.from_grid(columns, rows, keys.mode(), **rest)
-    except SpecError as error:  # from_image's own names of the image's sides are shorter than the keys
-        image = "image_" if str(error).startswith(("width_px", "height_px")) else ""
-        raise SpecError(f"workload.{image}{error}") from None
+def read_workload(config: Any) -> WorkloadKeys:
+    """The group `workload`, each key of its type."""
+    return read_spec(WorkloadKeys, "workload", config)
 
 
 def _stages(config: Any) -> tuple[str, ...]:
@@ -284,7 +352,7 @@ def _stages(config: Any) -> tuple[str, ...]:
     return tuple(stage for stage in STAGES if stage in config)
 
 
-def _compose(overrides: Sequence[str]) -> dict[str, Any]:
+def _compose(overrides: Sequence[str], root: _Root = RUN) -> dict[str, Any]:
     """The composed config as plain dicts and lists.
 
     Raises:
@@ -295,19 +363,19 @@ def _compose(overrides: Sequence[str]) -> dict[str, Any]:
     from yaml import YAMLError
 
     errors = (HydraException, OmegaConfBaseException, YAMLError)
-    parsed = _parse(overrides)
+    parsed = _parse(overrides, root)
     none = max((index for index, (_, key, value) in enumerate(parsed) if (key, value) == NO_HARDWARE), default=-1)
     parsed = [part for index, part in enumerate(parsed) if part[1] != "hardware" or index > none]  # Hydra has no word for "none" of a group
     overrides = [text for text, _, _ in parsed]
     try:
-        config = _hydra(overrides)
+        config = _hydra(overrides, root)
     except errors as error:
         reason = " ".join(str(error).split())
     else:
-        same_keys("", config, KEYS)
+        same_keys("", config, root.keys)
         return config
     try:
-        plain = _hydra([text for text, key, _ in parsed if key in GROUPS])
+        plain = _hydra([text for text, key, _ in parsed if key in root.groups], root)
     except errors:
         raise SpecError(f"configs: {reason}") from None
     for _, key, _ in parsed:
@@ -315,7 +383,7 @@ def _compose(overrides: Sequence[str]) -> dict[str, Any]:
     raise SpecError(f"{' '.join(overrides)}: {reason}")
 
 
-def _hydra(overrides: Sequence[str]) -> dict[str, Any]:
+def _hydra(overrides: Sequence[str], root: _Root) -> dict[str, Any]:
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf
@@ -324,13 +392,13 @@ def _hydra(overrides: Sequence[str]) -> dict[str, Any]:
         outer, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None  # a caller may use Hydra itself
         try:
             with initialize_config_dir(str(config_dir()), version_base="1.3"):
-                config = OmegaConf.to_container(compose("config", list(overrides)), resolve=True)
+                config = OmegaConf.to_container(compose(root.name, list(overrides)), resolve=True)
         finally:
             GlobalHydra.instance().hydra = outer
     return {"hardware": None, **config}  # Hydra leaves out a group that was not chosen
 
 
-def _parse(overrides: Sequence[str]) -> list[tuple[str, str, Any]]:
+def _parse(overrides: Sequence[str], root: _Root) -> list[tuple[str, str, Any]]:
     """Each override as it was written, its key and its value.
 
     Raises:
@@ -349,9 +417,9 @@ def _parse(overrides: Sequence[str]) -> list[tuple[str, str, Any]]:
         key = override.key_or_group
         if not key or override.type != OverrideType.CHANGE or override.package or override.is_sweep_override():
             raise SpecError(f"{text!r}: not of the form key=value, with one value")
-        if key.partition(".")[0] not in KEYS:
-            raise unknown(key, "", KEYS)
-        if key in GROUPS and (key, override.value()) != NO_HARDWARE:
+        if key.partition(".")[0] not in root.keys:
+            raise unknown(key, "", root.keys)
+        if key in root.groups and (key, override.value()) != NO_HARDWARE:
             one_of(key, override.value(), names(key))
         parsed.append((text, key, override.value()))
     return parsed

@@ -1,0 +1,52 @@
+"""Files are written whole or not at all, and what stops one is a line."""
+
+import errno
+import os
+
+import pytest
+
+from ocr_flops.files import write_whole
+from ocr_flops.specs import SpecError
+
+
+@pytest.mark.parametrize("content", ["grüße\n", b"\x00\xff"])
+def test_a_file_is_written_with_the_folders_above_it(tmp_path, content):
+    path = write_whole(tmp_path / "new" / "folder" / "file.bin", content)
+    assert path.read_bytes() == (content if isinstance(content, bytes) else content.encode("utf-8"))
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("stops", "advice"), [(errno.ENOSPC, "free some space"), (errno.EDQUOT, "free some space"), (errno.EACCES, "a folder you can write to")]
+)
+def test_an_older_file_stays_until_the_new_one_is_complete(tmp_path, monkeypatch, stops, advice):
+    path = tmp_path / "report.html"
+    path.write_text("older")
+
+    def full(descriptor):
+        raise OSError(stops, os.strerror(stops))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(SpecError, match=f"^--charts: cannot write {path}: {os.strerror(stops)}; .*{advice}") as problem:
+        write_whole(path, "newer", "--charts")
+    assert "\n" not in str(problem.value)
+    assert path.read_text() == "older" and list(tmp_path.iterdir()) == [path]
+
+
+def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
+    def interrupted(descriptor):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(tmp_path / "file", "text")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_too_long_and_a_file_in_the_way(tmp_path):
+    with pytest.raises(SpecError, match="choose a shorter name"):
+        write_whole(tmp_path / ("x" * 300), "text")
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(SpecError, match="choose a folder you can write to"):
+        write_whole(tmp_path / "file" / "below", "text")
+    assert (tmp_path / "file").read_text() == "in the way"

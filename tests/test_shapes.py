@@ -1,0 +1,65 @@
+"""Canonical shapes: the most square grid of every number of tiles, in Python and as files."""
+
+import sqlite3
+
+import numpy as np
+import polars as pl
+import pytest
+
+import ocr_flops as of
+from ocr_flops import cli
+from ocr_flops.shapes import shapes
+from ocr_flops.tiling import choose_grid, vendor_grids
+
+
+def test_every_number_of_tiles_has_its_most_square_grid():
+    frame = shapes(1, 1000)
+    assert frame["tiles"].to_list() == list(range(1, 1001))
+    for tiles, columns, rows in frame.select("tiles", "columns", "rows").iter_rows():
+        assert columns * rows == tiles and columns <= rows
+        assert not any(tiles % side == 0 for side in range(columns + 1, int(tiles**0.5) + 1))
+
+
+@pytest.mark.parametrize("mode", ["gundam", "gundam_m"])
+def test_tokens_are_those_of_the_workload(mode):
+    frame = shapes(1, 60, mode)
+    for row in frame.iter_rows(named=True):
+        workload = of.Workload.from_grid(row["columns"], row["rows"], mode)
+        assert row["image_tokens"] == workload.image_tokens == row["global_tokens"] + row["tile_tokens"]
+        assert (row["global_px"], row["tile_px"]) == (workload.global_px, workload.tile_px)
+    assert frame["tile_tokens"][0] == 0  # one tile is no tile
+
+
+def test_supported_shapes_are_those_that_the_vendor_cuts_their_image_into():
+    frame = shapes(1, 1000)
+    chosen = np.stack(choose_grid(frame["image_width_px"].to_numpy(), frame["image_height_px"].to_numpy()), axis=1)
+    cut = (chosen == frame.select("columns", "rows").to_numpy()).all(axis=1)
+    assert frame["vendor_supported"].to_list() == cut.tolist()
+    assert frame.filter("vendor_supported")["tiles"].to_list() == list(range(1, 10))
+    assert {grid for grid in frame.filter("vendor_supported").select("columns", "rows").rows()} <= {(1, 1), *vendor_grids()}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [((0, 5), "min_tiles: 0"), ((6, 5), "max_tiles: 5"), ((1, 10_001), "max_tiles: 10001"), ((1, 5, "base"), "mode: 'base' has no tiles")],
+)
+def test_what_has_no_shapes(arguments, names):
+    with pytest.raises(of.SpecError, match=names):
+        shapes(*arguments)
+
+
+def test_command_writes_both_files(tmp_path, capsys):
+    assert cli.main(["shapes", "--min-tiles", "2", "--max-tiles", "40", "--out", str(tmp_path / "new")]) == 0
+    assert capsys.readouterr().out.split() == [str(tmp_path / "new" / name) for name in ("shapes.sqlite", "shapes.parquet")]
+    frame = pl.read_parquet(tmp_path / "new" / "shapes.parquet")
+    assert frame.equals(shapes(2, 40))
+    database = sqlite3.connect(tmp_path / "new" / "shapes.sqlite")
+    assert database.execute("SELECT * FROM shapes ORDER BY tiles").fetchall() == [tuple(map(int, row)) for row in frame.rows()]
+    key = [row[1] for row in database.execute("PRAGMA table_info(shapes)") if row[5]]
+    assert key == ["tiles"] and len(database.execute("PRAGMA index_list(shapes)").fetchall()) >= 3
+    database.close()
+
+
+def test_command_names_what_is_wrong(tmp_path, capsys):
+    assert cli.main(["shapes", "--min-tiles", "9", "--max-tiles", "3", "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == "ocr-flops shapes: max_tiles: 3 is not a whole number from 9 to 10000\n"

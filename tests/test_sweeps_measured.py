@@ -1,0 +1,100 @@
+"""The real model beside a sweep: counted and traced, in a table and beside the rows."""
+
+import json
+
+import polars as pl
+import pytest
+
+import ocr_flops as of
+from ocr_flops import sweeps
+from ocr_flops.sweeps import measured
+
+SWEEP = ["sweep=vendor", "sweep.max_tiles=2", "model=tiny_test", "attention=[eager,flash,sdpa]", "measure=meta", "measured_steps=2"]
+
+
+@pytest.fixture
+def served(monkeypatch, serve):
+    """Requests are answered in this process; counts the points that ran."""
+    ran = []
+
+    class Worker:
+        def __init__(self, request):
+            self.request = request
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *exception):
+            pass
+
+        def __iter__(self):
+            ran.extend(self.request.workloads)
+            yield from serve(self.request)
+
+    monkeypatch.setattr(measured, "Worker", Worker)
+    return ran
+
+
+def test_measured_beside_analytic(tmp_path, served):
+    sweep = sweeps.load_sweep([*SWEEP, "workload.output_tokens=[2,5]", "hardware=[h200,l4]"])
+    sweeps.run(sweep, tmp_path / "run")
+    frame, table = sweeps.read(tmp_path / "run").collect(), sweeps.read(tmp_path / "run", "measured").collect()
+    assert frame.height == sweep.rows
+    ran = frame.filter(pl.col("measured_steps").is_not_null())
+    assert ran["attention"].cast(str).unique().sort().to_list() == ["eager", "sdpa"]
+    assert ran["difference"].to_list() == [0] * ran.height
+    beside = ran.filter(pl.col("measured_io_bytes").is_not_null())
+    assert beside.height == ran.height * 5 // 6  # a decode of five tokens is longer than the two steps that ran
+    for column in (
+        "torch_flops",
+        "tensor_flops",
+        "vector_flops",
+        "total_flops",
+        "operators",
+        "io_bytes",
+        "kv_io_bytes",
+        "peak_activation_bytes",
+    ):
+        assert beside[f"measured_{column}"].to_list() == beside[column].to_list(), column
+    assert table.select("point", "stage", "module", "column").is_duplicated().sum() == 0
+    assert set(table["point"]) == set(ran["point"]) and table["difference"].abs().max() == 0
+    assert {"torch_flops", "io_bytes"} - set(table["column"].unique()) == {"io_bytes"}
+    assert len(served) == 2 * 2 * 2  # grids x modes x kinds: what asks the same of the real model shares what ran
+    import sqlite3
+
+    database = sqlite3.connect(tmp_path / "run" / "sweep.sqlite")
+    assert database.execute("PRAGMA foreign_key_check").fetchall() == []
+    assert len(database.execute("PRAGMA foreign_key_list(measured)").fetchall()) == 2
+    assert database.execute("SELECT count(*) FROM measured JOIN stages USING (point, stage)").fetchone() == (table.height,)
+    database.close()
+
+
+def test_a_difference_is_shown(tmp_path, served):
+    sweep = sweeps.load_sweep([*SWEEP, "attention=eager"])
+    table = measured.table(sweep, tmp_path)
+    changed = table.parts.with_columns(pl.when(pl.int_range(pl.len()) == 3).then(-5).otherwise("difference").alias("difference"))
+    point, stage = table.parts.select("point", "stage").row(3)
+    joined = measured.joined(sweep.frame(), changed)
+    assert joined.filter(pl.col("difference") == 5).select("point", pl.col("stage").cast(str)).rows() == [(point, stage)]
+
+
+def test_what_ran_is_kept(tmp_path, served):
+    sweep = sweeps.load_sweep([*SWEEP, "attention=eager", "stages=[vision]"])
+    first = measured.table(sweep, tmp_path)
+    assert len(served) == 4
+    one = sorted(tmp_path.iterdir())[0]
+    assert json.loads(one.read_text())["event"] == "result"
+    one.unlink()
+    assert measured.table(sweep, tmp_path).parts.equals(first.parts)
+    assert len(served) == 5
+
+
+@pytest.mark.parametrize("overrides", [["attention=flash"], ["engine=remote_code"], ["cache=static"]])
+def test_nothing_that_runs_here(tmp_path, overrides):
+    with pytest.raises(of.SpecError, match="measure: nothing of this sweep runs here"):
+        measured.table(sweeps.load_sweep([*SWEEP, *overrides]), tmp_path)
+
+
+def test_too_many_points(tmp_path):
+    with pytest.raises(of.SpecError, match="measure: 20,000 points"):
+        measured.table(sweeps.load_sweep(["measure=meta", "workload.prompt_tokens=1:20000"]), tmp_path)

@@ -1,0 +1,174 @@
+"""What a sweep computes: its points, its rows, and what it refuses before it starts."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+import ocr_flops as of
+from ocr_flops.frames import WORKLOAD_COLUMNS
+from ocr_flops.parts import COLUMNS
+from ocr_flops.sweeps import load_sweep
+from ocr_flops.sweeps.points import grids, images, vendor_supported
+from ocr_flops.tiling import vendor_grids
+
+REFERENCE = [(columns, rows) for columns in range(1, 30) for rows in range(1, columns + 1) if 2 <= columns * rows <= 29]
+
+
+def pairs(pages):
+    return list(zip(pages.fields["columns"].tolist(), pages.fields["rows"].tolist(), strict=True))
+
+
+def test_grids_of_every_kind():
+    assert pairs(load_sweep(["sweep=vendor"]).pages) == list(vendor_grids()) and len(vendor_grids()) == 22
+    assert sorted(pairs(load_sweep(["sweep=reference"]).pages)) == sorted(REFERENCE) and len(REFERENCE) == 53
+    extended = pairs(load_sweep(["sweep=extended"]).pages)
+    assert [columns * rows for columns, rows in extended] == list(range(2, 1001))
+    assert pairs(grids("square", 6, 12)) == [(2, 3), (1, 7), (2, 4), (3, 3), (2, 5), (1, 11), (3, 4)]
+
+
+def test_rows_say_whether_the_vendor_supports_their_grid():
+    frame = load_sweep(["sweep=extended", "stages=[vision]"]).frame()
+    for columns, rows, supported in frame.select("columns", "rows", "vendor_supported").iter_rows():
+        assert supported == ((columns, rows) in vendor_grids())
+    assert vendor_supported(np.array([1, 1, 9, 10, 1, 10_000]), np.array([1, 9, 1, 1, 10, 1])).tolist() == [
+        True,
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
+
+
+def test_rows_are_those_of_the_python_api(model):
+    sweep = load_sweep(["sweep=reference", "attention=[eager,flash]", "hardware=h200", "workload.output_tokens=9"])
+    frame = sweep.frame()
+    pages = sweep.pages.fields
+    workload = of.Workload.from_grid(pages["columns"], pages["rows"], output_tokens=9)
+    direct = of.sweep(model, workload, ["eager", "flash"], hardware=of.load_hardware("h200"))
+    assert frame.select(direct.columns).equals(direct)
+    assert {"point", "model", "prefill_logits", "vendor_supported", *WORKLOAD_COLUMNS, *COLUMNS} <= set(frame.columns)
+    assert frame["point"].to_list() == np.repeat(np.arange(106), 3).tolist()
+
+
+def test_modes():
+    frame = load_sweep(["sweep=modes"]).frame()
+    assert frame["mode"].unique(maintain_order=True).cast(str).to_list() == ["tiny", "small", "base", "large", "gundam", "gundam_m"]
+    assert load_sweep(["sweep=modes", "workload=tiny"]).points == 1  # the command line has the last word
+
+
+@pytest.mark.parametrize(
+    ("cases", "number"),
+    [
+        (["attention=[eager,sdpa]", "dtype=[bf16,fp32]", "prefill_logits=[all,last]", "hardware=[h200,a100_80gb_sxm]"], 16),
+        (["engine=[transformers,remote_code]", "cache=[dynamic,static]", "workload=[gundam,gundam_m]", "hardware=[h200]"], 8),
+    ],
+)
+def test_a_product_has_every_combination_once_and_each_row_is_right(cases, number):
+    numbers = ["workload.columns=1:3", "workload.rows=[1,3]", "workload.batch_size=[1,4]", "workload.prompt_tokens=0:20:10"]
+    sweep = load_sweep([*numbers, "workload.output_tokens=5", *cases])
+    assert sweep.points == 3 * 2 * 2 * 3 * number and sweep.rows == 3 * sweep.points
+    frame = sweep.frame()
+    settings = ["attention", "engine", "dtype", "cache", "prefill_logits", "mode", "hardware"]
+    identity = ["stage", *settings, "columns", "rows", "prompt_tokens", "batch_size"]
+    assert frame.height == sweep.rows == frame.select(identity).unique().height == frame.select("point", "stage").unique().height
+    for row in frame.sample(12, seed=1).iter_rows(named=True):
+        rest = {name: row[name] for name in ("batch_size", "prompt_tokens", "output_tokens")}
+        options = {name: row[name] for name in ("engine", "dtype", "cache", "prefill_logits")}
+        one = of.estimate(
+            of.load_model(), of.Workload.from_grid(row["columns"], row["rows"], row["mode"], **rest), row["attention"], **options
+        )
+        assert {column: row[column] for column in COLUMNS} == one.stage_numbers[row["stage"]]
+        again = one.on(of.load_hardware(row["hardware"])).stages.filter(pl.col("stage") == row["stage"])
+        assert row["roofline_seconds"] == pytest.approx(again["roofline_seconds"][0])
+
+
+def test_any_stretch_is_that_stretch_of_the_whole():
+    sweep = load_sweep(["workload.columns=1:4", "workload.rows=1:3", "attention=[eager,sdpa,flash]"])
+    whole = sweep.frame()
+    for first, last in ((0, 1), (5, 17), (11, 13), (30, 36), (0, 36)):
+        assert sweep.frame(first, last).equals(whole.slice(3 * first, 3 * (last - first)))
+
+
+def test_fields_without_a_column_get_one():
+    sweep = load_sweep(
+        ["hardware=h200", "hardware.memory_bandwidth_bytes_per_second=[2e12,4e12]", "attention.sam=[eager,sdpa]", "stages=[decode]"]
+    )
+    frame = sweep.frame()
+    assert frame.select("attention.sam", "hardware.memory_bandwidth_bytes_per_second").rows() == [
+        ("eager", 2e12),
+        ("sdpa", 2e12),
+        ("eager", 4e12),
+        ("sdpa", 4e12),
+    ]
+    slow, _, fast, _ = frame["roofline_seconds"].to_list()
+    assert slow > 1.9 * fast
+    chosen = load_sweep(["hardware=[h200,l4]", "hardware.memory_bandwidth_bytes_per_second=1e12", "stages=[decode]"])
+    assert {case.run.hardware.memory_bandwidth_bytes_per_second for case in chosen.cases} == {1e12}
+    mixed = load_sweep(["hardware=h200", "hardware.memory_bytes=[1000000000,2.5e9]", "stages=[decode]"]).frame()
+    assert mixed["hardware.memory_bytes"].to_list() == [1e9, 2.5e9]
+
+
+def test_images_by_their_headers(tmp_path):
+    scans = tmp_path / "my scans"
+    scans.mkdir()
+    Image.new("RGB", (1280, 640)).save(scans / "b wide.png")
+    Image.new("RGB", (600, 600)).save(scans / "a.jpg")
+    Image.new("RGB", (612, 792)).save(scans / "c.pdf", resolution=72.0)
+    (scans / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (scans / "notes.txt").write_text("no image")
+    pages = images(scans, dpi=72)
+    assert [(name.rpartition("/")[2], number) for name, number in pages.images] == [("a.jpg", 1), ("b wide.png", 1), ("c.pdf", 1)]
+    assert pages.fields["image_width_px"].tolist() == [600, 1280, 612]
+    [(skipped, reason)] = pages.skipped
+    assert skipped == str(scans / "broken.png") and reason and str(scans) not in reason
+    sweep = load_sweep(["sweep=images", f'sweep.images="{scans}"', "stages=[vision]", "workload.batch_size=[1,2]"])
+    frame = sweep.frame()
+    assert frame["image"].to_list() == [name for name, _ in pages.images for _ in range(2)]
+    assert frame.select("columns", "rows").rows()[:4] == [(1, 1), (1, 1), (2, 1), (2, 1)]
+    one = load_sweep(["sweep=images", f'sweep.images=["{scans}/a.jpg","{scans}/c.pdf"]'])
+    assert one.points == 2
+
+
+REFUSED = {
+    ("sweep=nothing",): "sweep: 'nothing' is not one of",
+    ("sweep=images",): "sweep.images: none given",
+    ("sweep=images", "sweep.images=/no/such/place"): "sweep.images: /no/such/place does not exist",
+    ("sweep=vendor", "workload.columns=1:3"): "workload.columns: sweep=vendor sets the pages by itself",
+    ("sweep=vendor", "workload.rows=3"): "workload.rows: sweep=vendor sets the pages by itself",
+    ("sweep=vendor", "workload.image_width_px=[1,2]"): "workload.image_width_px: sweep=vendor",
+    ("sweep=vendor", "sweep.max_tiles=10"): "sweep.max_tiles: 10 is more than the 9 tiles",
+    ("sweep=extended", "sweep.min_tiles=1"): "sweep.min_tiles: 1 is not",
+    ("workload.columns=1:3", "workload.image_width_px=[1,2]"): "workload.image_width_px: has no effect beside workload.columns",
+    ("workload.columns=1:300", "workload.rows=1:300"): r"tiles \(columns x rows\): 90000",
+    ("workload=base", "workload.columns=1:3"): "which has no tiles",
+    ("workload.batch_size=[1,0]",): "batch_size: 0",
+    ("workload.batch_size=[1,few]",): "workload.batch_size: 'few' is not a whole number",
+    ("workload.prompt_tokens=1:2000000:100",): "prompt_tokens: ",
+    ("workload.nothing=[1,2]",): "workload.nothing: unknown key",
+    ("workload.tile_px=[640,650]",): "workload.tile_px: 650",
+    ("attention=[eager,sparkle]",): "attention: 'sparkle'",
+    ("attention=[eager,flash]", "dtype=[bf16,fp32]"): "flash kernels take bf16 or fp16",
+    ("hardware=[h200,t4]",): "hardware.t4.matrix_flops_per_second.bf16",
+    ("hardware.memory_bytes=[1,2]",): "hardware.memory_bytes: unknown key.*choose one by name",
+    ("workload.output_tokens=0:1000000:1000", "workload.batch_size=65536"): r"exceeds 2\^62",
+    ("hardware=h200", "hardware.memory_bytes=1:200000"): "more than 100,000 combinations",
+    ("measure=gpu",): "measure: 'gpu' is not one of meta, cpu, cuda",
+    ("measured_steps=0",): "measured_steps: 0",
+    ("nonsense",): "'nonsense': not of the form key=value",
+}
+
+
+@pytest.mark.parametrize("overrides", REFUSED, ids=" ".join)
+def test_what_cannot_be_swept_is_refused_before_it_starts(overrides):
+    with pytest.raises(of.SpecError, match=REFUSED[overrides]) as caught:
+        load_sweep(overrides)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_record_is_plain_and_names_the_axes():
+    config = load_sweep(["sweep=vendor", "workload.prompt_tokens=0:100:10", "attention=[eager,sdpa]"]).config
+    assert json.loads(json.dumps(config))["sweep"]["axes"] == {"workload.prompt_tokens": "0:100:10", "attention": ["eager", "sdpa"]}
