@@ -6,7 +6,7 @@ over points, exact in Python ints for one point and in int64 for many.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -25,9 +25,10 @@ Column = int | np.ndarray
 
 
 class Operation(NamedTuple):
-    """One operator with its costs over all repeats."""
+    """One operator with its costs over all repeats; `layers` are those that run it, all at the same cost (empty outside layers)."""
 
     module: str
+    layers: Sequence[int]
     name: str
     matrix_itemsize: int
     costs: dict[str, Polynomial]
@@ -44,10 +45,14 @@ class Program:
         operations: in execution order.
         modules: module labels in order of first use.
         parameters: parameters per module.
+        layer_parameters: parameters per module and layer (None outside layers).
     """
 
     def __init__(self, tape: Tape):
-        self.parameters = dict(tape.parameters)
+        self.layer_parameters = dict(tape.parameters)
+        self.parameters: dict[str, int] = {}
+        for (module, _), count in tape.parameters.items():
+            self.parameters[module] = self.parameters.get(module, 0) + count
         self.operations = [_operation(record) for record in tape.records]
         self.modules = tuple(dict.fromkeys(operation.module for operation in self.operations))
 
@@ -125,4 +130,4 @@ def _operation(record: Record) -> Operation:
     if record.expert_thirds:
         costs["weight_io_bytes"] = terms_of(record.weight_io_bytes * record.repeat + EXPERT_BYTES * record.expert_thirds)
     costs |= {cost: total(costs[addend] for addend in addends) for cost, addends in SUMS.items()}
-    return Operation(record.module, record.name, record.matrix_itemsize, costs, terms_of(record.live_bytes))
+    return Operation(record.module, record.layers, record.name, record.matrix_itemsize, costs, terms_of(record.live_bytes))

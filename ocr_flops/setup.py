@@ -81,9 +81,13 @@ class Setup:
 
     def stage_parameters(self, stage: str) -> dict[str, int]:
         """Parameters of the modules a stage uses; they do not depend on the workload."""
+        return self._stage_program(stage).parameters
+
+    def _stage_program(self, stage: str) -> Program:
+        """A stage's operators at any workload."""
         if stage == "vision":
-            return vision_program(self, self.model.tower("sam").image_px, 0, True).parameters
-        return (prefill_program if stage == "prefill" else decode_program)(self, True).parameters
+            return vision_program(self, self.model.tower("sam").image_px, 0, True)
+        return (prefill_program if stage == "prefill" else decode_program)(self, True)
 
     def weight_bytes(self, stage: str, module: str | None = None) -> int:
         """Bytes of a module's parameters; for a stage those of all modules it uses."""
@@ -94,6 +98,11 @@ class Setup:
     def parameters(self) -> dict[str, int]:
         """Parameters per module of the whole model."""
         return {**self.stage_parameters("vision"), **self.stage_parameters("prefill")}
+
+    @property
+    def layer_parameters(self) -> dict[tuple[str, int | None], int]:
+        """The same per module and layer (None outside layers)."""
+        return {**self._stage_program("vision").layer_parameters, **self._stage_program("prefill").layer_parameters}
 
 
 @functools.cache

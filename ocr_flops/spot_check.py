@@ -18,6 +18,7 @@ SETTINGS = {  # what a stage's FLOPs depend on besides the views
     "prefill": ("batch_size", "prompt_tokens"),
     "decode": ("batch_size", "prompt_tokens", "output_tokens"),
 }
+VERSIONS = ("ocr_flops", "torch", "transformers")
 VIEWS = ("global_px", "tile_px", "columns", "rows")
 Message = dict[str, Any]
 Key = tuple[Any, ...]
@@ -32,16 +33,20 @@ def points(scenario: Scenario, scope: str) -> list[Workload]:
 
 
 def key(message: Message) -> Key:
-    """What makes a result one of a kind: the workload and what ran. A later result takes the place of one with the same key."""
+    """What makes a result one of a kind: the workload, what ran, where and with which versions. A later result takes its place."""
     ran = message["ran"]
-    return (*(message["workload"][name] for name in verify.POINT_FIELDS), ran["label"], ran["prefill_logits"], ran["dtype"])
+    settings = (ran["label"], *ran["attention"].items(), ran["prefill_logits"], ran["dtype"], ran["kind"])
+    return (*(message["workload"][name] for name in verify.POINT_FIELDS), *settings, _device(ran), versions(ran), *message["stages"])
 
 
 def frame(model: ModelSpec, message: Message) -> pl.DataFrame:
     """One result of the worker, compared with the analytic value of what ran.
 
     Columns: those of `verify.compare`; the workload's; `point` (the workload in words); `ran` (what ran, in words), `engine`,
-    `prefill_logits`, `dtype`, `steps` (decode steps that ran).
+    `prefill_logits`, `dtype`, `steps` (decode steps that ran); `model`; `kind` ("count" or "trace"); `attention` (one mode, or a mode for
+    each tower); `device` (its name), `versions` (in words), `measured_at` (ISO 8601, UTC), `seconds` (that observing the row's stage took,
+    decode: all steps; a counted or traced run is slower than a plain one), `python`, `platform`. The last six are null where the worker
+    did not say.
     """
     workload, ran = Workload(**message["workload"]), message["ran"]
     numbers = {name: getattr(workload, name) for name in (*verify.POINT_FIELDS, "tiles", "image_tokens", "context_tokens")}
@@ -51,10 +56,36 @@ def frame(model: ModelSpec, message: Message) -> pl.DataFrame:
         "engine": ran["engine"],
         "prefill_logits": ran["prefill_logits"],
         "dtype": ran["dtype"],
+        "model": model.name,
+        "kind": ran["kind"],
+        "attention": _modes(ran["attention"]),
+        "device": _device(ran),
+        "versions": versions(ran),
+        "measured_at": ran.get("finished"),
+        "python": ran.get("python"),
+        "platform": ran.get("platform"),
     }
+    seconds = pl.col("stage").replace_strict(ran.get("seconds", {}), default=None, return_dtype=pl.Float64)
     return verify.compare(model, message).with_columns(
-        *(pl.lit(value).alias(name) for name, value in (numbers | words).items()), pl.lit(workload.output_tokens).alias("steps")
+        *(pl.lit(value).alias(name) for name, value in numbers.items()),
+        *(pl.lit(value, dtype=pl.String).alias(name) for name, value in words.items()),
+        pl.lit(workload.output_tokens).alias("steps"),
+        seconds.alias("seconds"),
     )
+
+
+def versions(ran: dict[str, Any]) -> str | None:
+    """The versions that ran, in words; None where the worker did not say."""
+    return ", ".join(f"{name} {ran[name]}" for name in VERSIONS if name in ran) or None
+
+
+def _device(ran: dict[str, Any]) -> str:
+    return ran.get("device_name", ran["device"])
+
+
+def _modes(attention: dict[str, str]) -> str:
+    modes = set(attention.values())
+    return modes.pop() if len(modes) == 1 else ", ".join(f"{tower} {mode}" for tower, mode in attention.items())
 
 
 def in_words(workload: Workload) -> str:

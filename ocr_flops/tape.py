@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,13 +12,14 @@ from ocr_flops.sizes import Size
 
 @dataclass(slots=True)
 class Record:
-    """One operator as it is charged: the module, how often it runs, and its cost in one run.
+    """One operator as it is charged: the module, the layers that run it (empty outside layers), how often it runs, and its cost in one run.
 
     `expert_thirds` says how often it reads the down projections' bytes of all experts hit, over all repeats (an expert's gate, up and
     down projections are of one size); `per_expert` that it is launched once for every expert hit.
     """
 
     module: str
+    layers: Sequence[int]
     name: str
     repeat: Size | int
     operators: Size | int
@@ -44,21 +45,22 @@ class Tape:
     def __init__(self, itemsize: int):
         self.itemsize = itemsize
         self.records: list[Record] = []
-        self.parameters: dict[str, int] = {}
+        self.parameters: dict[tuple[str, int | None], int] = {}  # by module and layer
         self.live: Size | int = 0
         self._module = ""
-        self._repeat = 1
+        self._layers: Sequence[int] = ()
         self._times: Size | int = 1
         self._launches: Size | int = 1
         self._per_expert = False
 
     @contextmanager
-    def module(self, name: str, repeat: int = 1) -> Iterator[None]:
-        """Operators inside belong to the module called name and run `repeat` times (identical layers are recorded once)."""
-        outer = self._module, self._repeat
-        self._module, self._repeat = name, repeat
+    def module(self, name: str, layers: Sequence[int] = ()) -> Iterator[None]:
+        """Operators inside belong to the module called name and run once in each of the layers of that tower (identical layers are
+        recorded once), or once where it has none."""
+        outer = self._module, self._layers
+        self._module, self._layers = name, layers
         yield
-        self._module, self._repeat = outer
+        self._module, self._layers = outer
 
     @contextmanager
     def times(self, times: Size | int, launches: Size | int | None = None) -> Iterator[None]:
@@ -74,9 +76,11 @@ class Tape:
         self._times, self._launches = outer
 
     def weight(self, *shape: int, itemsize: int | None = None) -> Tensor:
-        """A parameter of the current module, one for each repeat."""
+        """A parameter of the current module, one for each layer."""
         tensor = new(shape, itemsize or self.itemsize, "weight")
-        self.parameters[self._module] = self.parameters.get(self._module, 0) + tensor.elements * self._repeat
+        for layer in self._layers or (None,):
+            place = self._module, layer
+            self.parameters[place] = self.parameters.get(place, 0) + tensor.elements
         return tensor
 
     def buffer(self, *shape: int, itemsize: int) -> Tensor:
@@ -89,23 +93,25 @@ class Tape:
         self.live = self.live + tensor.storage.size_bytes
         return tensor
 
-    def __call__(self, operator: Operator, keep: int | None = None, feeds: dict[str, int] | None = None) -> Tensor:
+    def __call__(self, operator: Operator, keep: int | None = None, feeds: dict[str, Sequence[int]] | None = None) -> Tensor:
         """Records an operator and returns its result.
 
         Args:
             operator: what runs.
             keep: how many of its outputs stay alive afterwards (all by default); the rest counts only while it runs.
-            feeds: modules to charge instead of the current one, each with its number of repeats (residual additions).
+            feeds: modules to charge instead of the current one, each with its layers (residual additions); empty where it has none.
         """
         for tensor in operator.outputs:
             self.live = self.live + tensor.storage.size_bytes
         moved = {"weight": 0, "activation": 0, "cache": 0}
         for tensor in (*operator.reads, *operator.writes, *operator.outputs):
             moved[tensor.storage.role] = moved[tensor.storage.role] + tensor.size_bytes
-        for module, repeat in (feeds or {self._module: self._repeat}).items():
+        for module, layers in (feeds or {self._module: self._layers}).items():
+            repeat = len(layers) or 1
             self.records.append(
                 Record(
                     module,
+                    layers,
                     operator.name,
                     repeat * self._times,
                     repeat * self._launches,

@@ -1,7 +1,4 @@
-"""The faults of the system that this project replaces (PARITY.md), each by its number: putting one back makes its test fail.
-
-Fault 12 (required throughput without bandwidth) is held in test_planning.py, fault 13 (dense and sparse peaks mixed) in test_hardware.py.
-"""
+"""The faults of the system that this project replaces (PARITY.md), each by its number: putting one back makes its test fail."""
 
 from collections import Counter
 
@@ -10,7 +7,8 @@ import polars as pl
 import pytest
 
 import ocr_flops as of
-from ocr_flops import ops, verify
+from ocr_flops import ops, planning, verify
+from ocr_flops.config import names
 from ocr_flops.setup import decode_program, vision_program
 
 ENGINES = ("transformers", "remote_code")
@@ -68,6 +66,8 @@ def test_fault_04_weights_count_once_and_all_experts_are_resident(model, engine,
         assert result.footprint.weight_bytes == weight_bytes
         assert result.stage_numbers["vision"]["weight_bytes"] + result.stage_numbers["prefill"]["weight_bytes"] == weight_bytes
     assert weight_bytes > 6.2 * 2**30
+    setup = of.estimate(model, of.Workload.from_grid(), engine=engine).setup
+    assert vision_program(setup, 1024, 640, True).parameters == vision_program(setup, 1024, 0, True).parameters
 
 
 def test_fault_05_flash_costs_no_more_than_eager(model):
@@ -159,6 +159,42 @@ def test_fault_11_units_are_bytes_flops_and_seconds(model):
     for row in timing.modules.iter_rows(named=True):
         assert row["arithmetic_intensity"] == row["total_flops"] / row["io_bytes"]
         assert all(isinstance(row[name], int) for name in numeric if name.endswith(("_flops", "_bytes", "_tokens", "_px")))
+
+
+def test_fault_12_required_throughput_has_a_bandwidth(model, page):
+    """From FLOPs alone a token in 2 ms takes 0.6 TFLOP/s, which any device has; the bytes that it must read are what binds."""
+    (required,) = planning.required(page, tpot_seconds=0.002)
+    assert required.bytes_per_second == page.stage_numbers["decode"]["io_bytes"] / 100 / 0.002
+    assert required.matrix_flops_per_second < 0.6e12 < required.bytes_per_second
+    devices = [of.load_hardware(name) for name in ("h200", "l4")]
+    table = planning.devices(page, devices, tpot_seconds=0.002)
+    enough = {gpu.name: gpu.matrix_peak("bf16") > required.matrix_flops_per_second for gpu in devices}
+    assert enough == {"h200": True, "l4": True}
+    assert dict(table.select("hardware", "meets_target").iter_rows()) == {"h200": True, "l4": False}
+
+
+DENSE = {  # bf16 or fp16 FLOP/s without sparsity, as the vendors print them beside or below a figure twice as large
+    "a100_80gb_sxm": 312e12,
+    "h100_sxm": 989.4e12,
+    "h200": 989.4e12,
+    "l4": 121e12,
+    "mi300x": 1307.4e12,
+}
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_fault_13_peaks_are_dense(name):
+    """test_hardware.py holds every device's figures against its units, clocks and sources."""
+    gpu = of.load_hardware(name)
+    assert gpu.matrix_peak("fp16") == pytest.approx(DENSE[name], rel=0.01)
+
+
+@pytest.mark.parametrize("name", ["rtx_9999", "", "H200", "cpu"])
+def test_fault_13_an_unknown_device_is_an_error(name):
+    """It silently got 100 TFLOP/s."""
+    with pytest.raises(of.SpecError, match=f"^hardware: {name!r} is not one of ") as error:
+        of.load_hardware(name)
+    assert all(known in str(error.value) for known in names("hardware"))
 
 
 @pytest.mark.parametrize("size", [(640, 640), (1, 1), (640, 100), (100, 640)])

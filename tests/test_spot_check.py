@@ -32,7 +32,9 @@ def test_a_result_is_one_of_a_kind(message):
         result(Scenario(), prefill_logits="all"),
         result(Scenario(), dtype="fp16"),
     ]
-    assert len({spot_check.key(one) for one in (message, *others)}) == 5
+    others += [result(Scenario(), attention={"sam": "sdpa", "clip": "eager", "decoder": "eager"}), result(Scenario(), kind="trace")]
+    others += [result(Scenario(), device_name="NVIDIA L4"), result(Scenario(), torch="2.6.0")]
+    assert len({spot_check.key(one) for one in (message, *others)}) == 9
 
 
 def test_equal_counts_are_said_to_be_equal(message):
@@ -40,6 +42,30 @@ def test_equal_counts_are_said_to_be_equal(message):
     assert spot_check.verdict(frame).startswith("All ") and frame["difference"].to_list() == [0] * frame.height
     assert frame["point"][0] == "2 × 3 tiles, 913 tokens, batch 1"
     assert not spot_check.missed(frame)
+
+
+def test_a_row_says_what_ran_where_and_when(message):
+    modes = {"sam": "sdpa", "clip": "eager", "decoder": "eager"}
+    told = {
+        "device_name": "NVIDIA L4",
+        "torch": "2.6.0",
+        "transformers": "5.20.1",
+        "ocr_flops": "0.1.0",
+        "python": "3.12.1",
+        "platform": "Linux",
+    }
+    timed = {"finished": "2026-01-02T03:04:05.678+00:00", "seconds": {"torch": 2.0, "vision": 0.25, "prefill": 0.5, "decode": 0.125}}
+    full = spot_check.frame(MODEL, result(Scenario(), attention=modes, device="cuda", **told, **timed))
+    row = full.filter(stage="prefill").row(0, named=True)
+    assert (row["device"], row["seconds"], row["measured_at"]) == ("NVIDIA L4", 0.5, timed["finished"])
+    assert row["versions"] == "ocr_flops 0.1.0, torch 2.6.0, transformers 5.20.1"
+    assert (row["attention"], row["kind"], row["model"]) == ("sam sdpa, clip eager, decoder eager", "count", "deepseek_ocr")
+    assert (row["python"], row["platform"]) == ("3.12.1", "Linux")
+    bare = spot_check.frame(MODEL, message)
+    assert bare.schema == full.schema and pl.concat([bare, full]).height == 2 * bare.height
+    row = bare.row(0, named=True)
+    assert (row["device"], row["attention"]) == ("meta", "eager")
+    assert [row[name] for name in ("seconds", "measured_at", "versions", "python", "platform")] == [None] * 5
 
 
 def test_a_difference_is_said_to_be_one():

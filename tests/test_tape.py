@@ -15,27 +15,27 @@ def test_an_operator_is_charged_to_the_module_around_it(tape):
     x = tape.input(4, 8)
     with tape.module("outer"):
         tape(ops.elementwise("add", x))
-        with tape.module("inner", 3):
+        with tape.module("inner", range(3)):
             tape(ops.elementwise("mul", x))
         tape(ops.elementwise("sub", x))
-    found = [(record.module, record.name, record.repeat) for record in tape.records]
-    assert found == [("outer", "add", 1), ("inner", "mul", 3), ("outer", "sub", 1)]
+    found = [(record.module, record.layers, record.name, record.repeat) for record in tape.records]
+    assert found == [("outer", (), "add", 1), ("inner", range(3), "mul", 3), ("outer", (), "sub", 1)]
 
 
-def test_parameters_count_once_for_every_repeat(tape):
-    with tape.module("layers", 5):
+def test_every_layer_has_parameters_of_its_own(tape):
+    with tape.module("layers", [1, 4]):
         tape.weight(3, 4)
         tape.weight(3)
     with tape.module("single"):
         tape.weight(7)
         tape.buffer(100, itemsize=4)  # no parameter
-    assert tape.parameters == {"layers": 75, "single": 7}
+    assert tape.parameters == {("layers", 1): 15, ("layers", 4): 15, ("single", None): 7}
 
 
 def test_work_done_several_times_has_its_parameters_once(tape):
-    with tape.times(6), tape.module("layers", 5):
+    with tape.times(6), tape.module("layers", range(5)):
         tape(ops.linear(tape.input(1, 4), tape.weight(3, 4)))
-    assert tape.parameters == {"layers": 60}
+    assert sum(tape.parameters.values()) == 60
     assert (tape.records[0].repeat, tape.records[0].operators) == (30, 30)
 
 
@@ -92,9 +92,10 @@ def test_hold_starts_a_life_without_an_operator(tape):
 
 
 def test_what_feeds_other_modules_is_charged_to_them(tape):
-    with tape.module("mlp", 4):
-        tape(ops.elementwise("add", tape.input(4, 8)), feeds={"attention": 3, "neck": 1})
-    assert [(record.module, record.repeat) for record in tape.records] == [("attention", 3), ("neck", 1)]
+    with tape.module("mlp", range(4)):
+        tape(ops.elementwise("add", tape.input(4, 8)), feeds={"attention": [1, 2, 3], "neck": ()})
+    found = [(record.module, record.layers, record.repeat) for record in tape.records]
+    assert found == [("attention", [1, 2, 3], 3), ("neck", (), 1)]
 
 
 def test_a_cast_to_the_same_width_is_no_operator(tape):
@@ -115,10 +116,10 @@ def test_a_kernel_that_torch_does_not_know_has_no_torch_flops(tape):
 
 def test_experts_have_parameters_but_charge_no_fixed_bytes(tape):
     x, offsets = tape.input(12, 8), tape.input(5, itemsize=4)
-    with tape.module("experts", 2):
+    with tape.module("experts", range(2)):
         tape.experts(ops.grouped_matmul(x, 6), offsets, 5, 1)
     record = tape.records[0]
-    assert tape.parameters == {"experts": 2 * 5 * 8 * 6}
+    assert tape.parameters == {("experts", 0): 5 * 8 * 6, ("experts", 1): 5 * 8 * 6}
     assert (record.weight_io_bytes, record.activation_io_bytes) == (0, 192 + 20 + 144)
     assert (record.expert_thirds, record.per_expert) == (1, False)
 

@@ -8,7 +8,11 @@ import pytest
 
 import ocr_flops as of
 from ocr_flops import cli, evidence, verify
+from ocr_flops.config import load_run
 from ocr_flops.tiling import vendor_grids
+from ocr_flops.verify.levels import TRACED
+
+ROWS = {"count": 27, "trace": 27 * 7}  # modules of all stages, times columns
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +37,8 @@ def test_every_number_of_the_default_set_is_equal(model, results, kind):
     for case, message in of_kind(results, kind):
         frame = verify.differences(model, message)
         assert frame.filter(pl.col("difference") != 0).to_dicts() == [], (case[:3], message["workload"])
-        compared += frame.height
-    assert compared == sum(len(case.workloads) * (28 if kind == "count" else 27 * 7) for case in verify.suite() if case.kind == kind)
+        compared += frame.filter((pl.col("level") == "module") & ~pl.col("column").is_in(["parameters", "kv_cache_bytes"])).height
+    assert compared == sum(len(case.workloads) * ROWS[kind] for case in verify.suite() if case.kind == kind)
 
 
 @pytest.mark.slow
@@ -94,7 +98,8 @@ def test_one_flop_too_many_is_a_difference(tiny, message):
     changed = json.loads(json.dumps(message))
     changed["stages"]["prefill"]["modules"]["lm_head"] += 1
     wrong = verify.differences(tiny, changed).filter(pl.col("difference") != 0).to_dicts()
-    assert [(row["stage"], row["module"], row["column"], row["difference"]) for row in wrong] == [("prefill", "lm_head", "torch_flops", 1)]
+    found = [(row["level"], row["stage"], row["module"], row["column"], row["difference"]) for row in wrong]
+    assert found == [("module", "prefill", "lm_head", "torch_flops", 1)]
 
 
 def test_one_parameter_too_many_is_a_difference(tiny, message):
@@ -111,37 +116,42 @@ def test_what_torch_missed_is_named(tiny, message):
     assert notes == ["torch cannot see: flash_attn"]
 
 
-@pytest.mark.parametrize("column", verify.TRACED)
+@pytest.mark.parametrize("column", TRACED)
 def test_a_byte_or_flop_too_many_in_a_trace_is_a_difference(tiny, serve, column):
     traced = serve(verify.request(tiny, [of.Workload(64, output_tokens=1)], device="meta", kind="trace", stages=("prefill",)))[0]
     traced["stages"]["prefill"]["trace"]["decoder.router"][column] += 1
-    wrong = verify.differences(tiny, traced).filter(pl.col("difference") != 0).to_dicts()
+    wrong = verify.differences(tiny, traced, levels=("module",)).filter(pl.col("difference") != 0).to_dicts()
     assert [(row["module"], row["column"], row["difference"]) for row in wrong] == [("decoder.router", column, 1)]
 
 
+def framed(tiny, message, **choice):
+    same = [pl.lit(value).alias(name) for name, value in evidence.conditions(message).items()]
+    return verify.differences(tiny, message, **choice).select(*same, pl.all())
+
+
 def test_a_report_says_where_it_differs(tiny, message):
-    point = message["workload"]
-    ran = {"kind": "count", "attention": "sdpa", "prefill_logits": "all", "dtype": "bf16"}
-    conditions = [pl.lit(value).alias(name) for name, value in ran.items()]
-    conditions += [pl.lit(point[name]).alias(name) for name in ("global_px", "tile_px", "columns", "rows", "batch_size")]
-    frame = verify.differences(tiny, message).select(*conditions, pl.all())
-    assert evidence.report(frame).endswith("28 numbers at 1 points: all equal, as integers")
+    frame = framed(tiny, message, levels=("layer",))
+    assert evidence.report(frame).endswith(f"{frame.height} numbers at 1 point: all equal, as integers")
+    place = (pl.col("module") == "clip.mlp") & (pl.col("layer") == 1) & (pl.col("column") == "torch_flops")
     broken = frame.with_columns(
-        measured=pl.when(pl.col("module") == "projector").then(7).otherwise("measured"),
-        difference=pl.when(pl.col("module") == "projector").then(-5).otherwise("difference"),
+        measured=pl.when(place).then(7).otherwise("measured"), difference=pl.when(place).then(-5).otherwise("difference")
     )
     *_, line, verdict = evidence.report(broken).splitlines()
-    assert line.startswith("differs: vision projector torch_flops: measured 7, analytic ") and "columns 2, rows 1" in line
-    assert verdict == "28 numbers at 1 points: 1 differ"
-    assert evidence.summary(broken).filter(pl.col("module") == "projector")["largest_difference"].to_list() == [5]
+    assert line.startswith("differs: vision clip.mlp layer 1 torch_flops: measured 7, analytic ")
+    assert line.endswith(
+        ", difference -5 (count sdpa all logits bf16, 256 px view, 2 x 1 grid of 128 px, 10 prompt + 3 output tokens, batch 1)"
+    )
+    assert verdict == f"{frame.height} numbers at 1 point: 1 differ"
+    assert evidence.summary(broken).filter(pl.col("largest_difference") != 0)["largest_difference"].to_list() == [5]
 
 
 def test_a_record_is_read_back(tiny, message, tmp_path):
-    conditions = {"kind": "count", "attention": "sdpa"}
-    frame = verify.differences(tiny, message).select(*(pl.lit(value).alias(name) for name, value in conditions.items()), pl.all())
+    frame = framed(tiny, message)
     evidence.record(frame, message["ran"], tmp_path / "kept.json")
     kept = evidence.recorded(tmp_path / "kept.json")
-    assert (kept["numbers"], len(kept["rows"])) == (28, 28)
+    assert (kept["numbers"], len(kept["rows"])) == (frame.height, evidence.summary(frame).height)
+    assert sum(row["points"] for row in kept["rows"]) == frame.height
+    assert {row["level"] for row in kept["rows"]} == set(verify.LEVELS)
     assert kept["versions"]["torch"] == message["ran"]["torch"]
     assert all(row["largest_difference"] == 0 for row in kept["rows"])
     assert [path.name for path in tmp_path.iterdir()] == ["kept.json"]
@@ -152,20 +162,25 @@ def test_the_evidence_that_is_shipped_has_no_difference():
     assert kept["versions"]["device"] == "meta"
     assert {row["kind"] for row in kept["rows"]} == {"count", "trace"}
     assert {row["attention"] for row in kept["rows"]} == {"eager", "sdpa"}
+    assert {row["level"] for row in kept["rows"]} == set(verify.LEVELS)
     assert all(row["measured"] == row["analytic"] and row["largest_difference"] == 0 for row in kept["rows"])
-    assert {row["column"] for row in kept["rows"]} == {*verify.TRACED, "torch_flops", "parameters"}
+    assert {row["column"] for row in kept["rows"]} == {column for columns in verify.WHAT.values() for column in columns}
 
 
 @pytest.fixture
 def offline(monkeypatch, message):
-    """`verify` on one result that is already there; `spoil` makes it wrong."""
+    """`verify` on one result that is already there; `spoil` makes it wrong. Returns the cases that it was asked to run."""
 
     def install(spoil=lambda message: None):
-        changed = json.loads(json.dumps(message))
+        changed, asked = json.loads(json.dumps(message)), []
         spoil(changed)
-        case = verify.Case("count", "sdpa", "all", (of.Workload(**changed["workload"]),))
-        monkeypatch.setattr(verify, "suite", lambda quick=False: [case])
-        monkeypatch.setattr(verify, "run", lambda *arguments, **options: iter([(case, changed)]))
+
+        def run(model, cases, **options):
+            asked.extend(cases)
+            yield cases[0], changed
+
+        monkeypatch.setattr(verify, "run", run)
+        return asked
 
     return install
 
@@ -174,25 +189,29 @@ def spoil(message):
     message["stages"]["vision"]["modules"]["clip.mlp"] -= 2
 
 
+MODULES = ["model=tiny_test", "--level", "module", "--what", "flops"]
+
+
 @pytest.mark.parametrize("output", ["table", "json", "csv"])
 def test_the_command_exits_0_when_all_is_equal(offline, capsys, output):
     offline()
-    assert cli.main(["verify", "model=tiny_test", "--format", output]) == 0
+    assert cli.main(["verify", *MODULES, "--format", output]) == 0
     text = capsys.readouterr().out
     if output == "json":
         data = json.loads(text)
-        assert (data["compared"], data["differences"], len(data["rows"])) == (28, 0, 28)
+        assert (data["compared"], data["differences"], len(data["rows"])) == (27, 0, 27)
+        assert data["versions"]["device"] == "meta"
     elif output == "csv":
-        assert len(text.splitlines()) == 29
+        assert len(text.splitlines()) == 28
         assert text.splitlines()[0].startswith("kind,attention,prefill_logits,dtype,")
     else:
-        assert "28 numbers at 1 points: all equal, as integers" in text
+        assert "27 numbers at 1 point: all equal, as integers" in text
 
 
 @pytest.mark.parametrize("output", ["table", "json", "csv"])
 def test_the_command_exits_1_on_a_difference(offline, capsys, output):
     offline(spoil)
-    assert cli.main(["verify", "model=tiny_test", "--format", output]) == 1
+    assert cli.main(["verify", *MODULES, "--format", output]) == 1
     text = capsys.readouterr().out
     if output == "json":
         data = json.loads(text)
@@ -202,7 +221,81 @@ def test_the_command_exits_1_on_a_difference(offline, capsys, output):
         assert "differs: vision clip.mlp torch_flops" in text and "1 differ" in text
 
 
-def test_the_command_without_a_working_torch_is_one_line(monkeypatch, capsys, tmp_path):
+@pytest.mark.parametrize(
+    ("options", "columns"),
+    [
+        (["--level", "total"], {"level": {"total"}}),
+        (["--level", "layer,stage", "--what", "kv"], {"level": {"layer", "stage"}, "column": {"kv_cache_bytes"}}),
+        (["--what", "parameters"], {"stage": {"model", "total"}, "column": {"parameters"}}),
+        (["--module", "sam.mlp,clip.mlp"], {"module": {"sam.mlp", "clip.mlp"}}),
+    ],
+)
+def test_the_command_compares_what_is_chosen(offline, capsys, options, columns):
+    offline()
+    assert cli.main(["verify", "model=tiny_test", *options, "--format", "json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    for column, values in columns.items():
+        assert {row[column] for row in rows} == values
+
+
+def test_the_command_runs_the_kinds_that_measure_what_is_chosen(offline, capsys):
+    asked = offline()
+    cli.main(["verify", "model=tiny_test", "--what", "flops"])
+    assert {case.kind for case in asked} == {"count", "trace"}
+    asked.clear()
+    assert cli.main(["verify", "model=tiny_test", "--what", "traffic", "--kind", "count"]) == 2
+    assert asked == [] and "--what: traffic cannot be had from --kind count" in capsys.readouterr().err
+
+
+def test_the_command_runs_one_point_as_chosen(offline, capsys):
+    asked = offline()
+    point = ["workload=gundam", "workload.columns=2", "workload.rows=1", "attention=eager", "attention.sam=sdpa", "dtype=fp32"]
+    assert cli.main(["verify", "model=tiny_test", *point, "--decode-steps", "2"]) == 0
+    assert [case.kind for case in asked] == ["count", "trace"]
+    for case in asked:
+        assert (case.attention.sam, case.attention.clip, case.dtype, case.decode_steps) == ("sdpa", "eager", "fp32", 2)
+        assert [(workload.columns, workload.rows) for workload in case.workloads] == [(2, 1)]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--level", "tower"], "--level: 'tower' is not one of layer, module, stage, total"),
+        (["--what", "time"], "--what: 'time' is not one of flops"),
+        (["--stage", "training"], "--stage: 'training'"),
+        (["--module", "sam.nose"], "--module: 'sam.nose' is not one of sam.patch, "),
+        (["--decode-steps", "0"], "--decode-steps: 0"),
+        (["--quick", "--record"], "--record: keeps the default set"),
+        (["--quick", "attention=eager"], "--quick: thins out the default set"),
+        (["attention=flash"], "attention.sam: 'flash' cannot be run here; choose from eager, sdpa"),
+        (["engine=remote_code"], "engine: 'remote_code' cannot be run here"),
+        (["cache=static"], "cache: 'static' cannot be run here"),
+        (["hardware=h200"], "hardware: 'h200' has no part in verify"),
+        (["--audit", "--quick"], "--quick: has no part in an audit"),
+        (["workload.columns=0"], "columns"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(offline, capsys, options, said):
+    offline()
+    assert cli.main(["verify", *options]) == 2
+    out, error = capsys.readouterr()
+    assert (out, error.count("\n")) == ("", 1)
+    assert error.startswith("ocr-flops verify: ") and said in error
+
+
+def test_nothing_compared_is_no_success(offline, capsys):
+    offline()
+    assert cli.main(["verify", "model=tiny_test", "--level", "layer", "--what", "traffic"]) == 2  # what came back is a count
+    assert "nothing is compared" in capsys.readouterr().err
+
+
+def test_a_point_is_run_with_the_attention_of_its_towers(tiny):
+    case = verify.point_cases(load_run(["attention=eager", "attention.clip=sdpa"]), ("count",))[0]
+    made = verify.request(tiny, case.workloads, attention=case.attention)
+    assert made.attention == {"sam": "eager", "clip": "sdpa", "decoder": "eager"}
+
+
+def test_the_command_without_a_working_torch_is_one_line(monkeypatch, capsys):
     def failing(*arguments, **options):
         raise of.SpecError("No module named 'torch' (install it)")
         yield

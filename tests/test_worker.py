@@ -3,13 +3,14 @@
 import json
 import subprocess
 import sys
+from datetime import datetime, timedelta
 
 import pytest
 
 import ocr_flops as of
 from ocr_flops import verify
 from ocr_flops.measure.client import Worker
-from ocr_flops.measure.protocol import Request
+from ocr_flops.measure.protocol import SETUP, Request, Step, steps
 
 
 def point(**rest):
@@ -55,7 +56,7 @@ def test_a_request_of_what_is_needed_has_the_defaults():
         ('{"schema": 1, "towers": {}}', "^request: missing field 'workloads'$"),
         ('{"schema": 1, "towers": {}, "workloads": [], "colour": 1}', "^request: unknown field 'colour'$"),
         ('{"schema": 1, "towers": {}, "workloads": [], "device": "tpu"}', "^request.device: 'tpu' is not one of auto, meta, cpu, cuda$"),
-        ('{"schema": 1, "towers": {}, "workloads": [], "kind": "guess"}', "^request.kind: 'guess' is not one of count, trace$"),
+        ('{"schema": 1, "towers": {}, "workloads": [], "kind": "guess"}', "^request.kind: 'guess' is not one of count, trace"),
     ],
 )
 def test_what_is_no_request(text, message):
@@ -76,6 +77,29 @@ def test_a_run_from_request_to_done(tiny):
     assert [message["done"] for message in progress] == list(range(len(progress)))
     assert {message["total"] for message in progress} == {len(progress)}
     assert all(message["text"] for message in progress)
+    points = [(stage, point) for point, steps in ((0, 2), (1, 1)) for stage in ("vision", "prefill", *["decode"] * steps)]
+    assert [(message["stage"], message["point"]) for message in progress] == [*((stage, None) for stage in SETUP), *points]
+    for result in results:
+        ran = result["ran"]
+        assert ran["device_name"] == "meta" and {"torch", "transformers", "ocr_flops", "python", "platform"} <= set(ran)
+        started, finished = (datetime.fromisoformat(ran[name]) for name in ("started", "finished"))
+        assert started.utcoffset() == timedelta(0) and started < finished
+        assert list(ran["seconds"]) == [*SETUP, "vision", "prefill", "decode"] and all(seconds > 0 for seconds in ran["seconds"].values())
+        spent = sum(ran["seconds"][stage] for stage in ("vision", "prefill", "decode"))
+        assert abs(spent - (finished - started).total_seconds()) < 0.1
+    assert results[0]["ran"]["finished"] <= results[1]["ran"]["started"]
+
+
+@pytest.mark.parametrize("stages", [("vision",), ("prefill",), ("decode",), ("vision", "prefill"), ("vision", "decode")])
+def test_every_step_is_announced(tiny, stages):
+    """The steps that both sides count are those that are run."""
+    from ocr_flops.measure.__main__ import _serve
+
+    messages, request = [], verify.request(tiny, [of.Workload(64, output_tokens=2)] * 2, device="meta", stages=stages)
+    _serve(request, lambda **message: messages.append(message))
+    announced = [message for message in messages if message["event"] == "progress"]
+    assert [Step(message["stage"], message["point"]) for message in announced] == steps(request)
+    assert all(message["stage"] in message["text"] for message in announced)
 
 
 def test_flash_is_refused_with_what_to_do(tiny):
@@ -117,9 +141,36 @@ def script(tmp_path, text):
 
 
 def test_an_interpreter_that_dies_at_once(tiny, tmp_path):
-    """The request may find no reader; what the process said last is the advice."""
+    """The request may find no reader; what the process said last is the advice, and more of it the detail."""
     messages = run(verify.request(tiny, [of.Workload(64)]), script(tmp_path, "echo first >&2; echo no such module >&2; exit 3"))
-    assert messages == [{"event": "error", "message": "the worker ended early (exit code 3)", "advice": "no such module"}]
+    told = {"message": "the worker ended early (exit code 3)", "advice": "no such module", "detail": "first\nno such module"}
+    assert messages == [{"event": "error"} | told]
+
+
+def test_an_error_carries_the_end_of_the_log(tiny, tmp_path):
+    talks = script(tmp_path, """echo a warning >&2; echo '{"event": "error", "message": "m", "advice": "a"}'; sleep 60""")
+    messages = run(verify.request(tiny, [of.Workload(64)]), talks)
+    assert messages == [{"event": "error", "message": "m", "advice": "a", "detail": "a warning"}]
+
+
+def test_a_long_log_is_cut(tiny, tmp_path):
+    (message,) = run(verify.request(tiny, [of.Workload(64)]), script(tmp_path, "seq 100000 >&2; exit 1"))
+    assert message["advice"] == "100000" and message["detail"].splitlines() == [str(line) for line in range(99981, 100001)]
+
+
+def test_a_problem_nobody_foresaw_is_logged():
+    """The page shows one line; where it was raised is in the log."""
+    request = Request({}, [{}]).to_json()
+    done = subprocess.run([sys.executable, "-m", "ocr_flops.measure"], input=request + "\n", capture_output=True, text=True)
+    last = json.loads(done.stdout.splitlines()[-1])
+    assert last["message"] == "KeyError: 'output_tokens'" and "Traceback" in done.stderr and "Traceback" not in done.stdout
+
+
+def test_a_worker_that_nobody_listens_to_ends():
+    """It has not even read a request yet, and its stdin stays open."""
+    with subprocess.Popen([sys.executable, "-m", "ocr_flops.measure"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as worker:
+        worker.stdout.close()
+        assert worker.wait(10) == 1
 
 
 def test_what_a_library_prints_is_no_message(tiny, tmp_path):

@@ -5,46 +5,116 @@ from __future__ import annotations
 import gc
 import json
 import os
+import platform
+import select
+import signal
 import sys
+import threading
+import traceback
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
 from typing import Any
 
-from ocr_flops.measure.protocol import Request
+from ocr_flops import __version__
+from ocr_flops.measure import failures
+from ocr_flops.measure.protocol import Request, Step, steps
 
 
 def main() -> int:
     """Serves one request; returns the exit code."""
     messages = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # whatever a library prints goes to stderr, not between the messages
+    if hasattr(select, "poll"):
+        threading.Thread(target=_end_with_the_reader, args=(messages.fileno(),), daemon=True).start()
 
     def send(**message: Any) -> None:
         messages.write(json.dumps(message) + "\n")
 
     try:
         request = Request.from_json(sys.stdin.readline())
+    except (ValueError, TypeError) as problem:
+        send(**failures.of_exception(problem).as_message())
+        return 1
+    try:
         _serve(request, send)
     except Exception as problem:  # the other side shows every failure to a person
-        message = (str(problem).strip() or type(problem).__name__).splitlines()[0]
-        send(event="error", message=message, advice=_advice(problem))
+        if not failures.is_known(problem):
+            traceback.print_exc()  # into the log
+        send(**failures.of_exception(problem).as_message())
         return 1
     send(event="done")
     return 0
 
 
+def _end_with_the_reader(descriptor: int) -> None:
+    """Waits until nobody reads the messages any more, then ends this process and, where it leads a session, its children.
+
+    The parent may have been killed, and so could not tell. PR_SET_PDEATHSIG would not do: it fires when the parent's thread ends.
+    """
+    watched = select.poll()
+    watched.register(descriptor, 0)  # errors and hang-ups are always reported
+    watched.poll()
+    if os.getsid(0) == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os._exit(1)
+
+
+class _Progress:
+    """Announces the steps of a request one after the other and times them."""
+
+    def __init__(self, request: Request, send: Any):
+        self._send, self._points, self._steps = send, request.workloads, steps(request)
+        self._done, self._began = 0, 0.0
+        self._seconds: Counter[Step] = Counter()
+
+    def begin(self, text: str) -> None:
+        """The next step begins."""
+        self.end()
+        step, self._began = self._steps[self._done], monotonic()
+        if step.point is not None:
+            workload = self._points[step.point]
+            text += f", grid {workload['columns']} x {workload['rows']} (point {step.point + 1} of {len(self._points)})"
+        self._send(event="progress", done=self._done, total=len(self._steps), text=text, stage=step.stage, point=step.point)
+        self._done += 1
+
+    def end(self) -> None:
+        """The step that began last has ended."""
+        if self._done and self._began:
+            self._seconds[self._steps[self._done - 1]] += monotonic() - self._began
+            self._began = 0.0
+
+    def seconds(self, point: int) -> dict[str, float]:
+        """Seconds of each stage of set-up and of a point."""
+        return {step.stage: round(spent, 6) for step, spent in self._seconds.items() if step.point in (None, point)}
+
+
 def _serve(request: Request, send: Any) -> None:
-    steps = sum(_steps(request, workload) for workload in request.workloads)
-    send(event="progress", done=0, total=steps + 1, text="loading torch and transformers")
+    if request.kind == "audit":
+        from ocr_flops.measure.audit import audit
+
+        send(event="audit", **audit())
+        return
+    if request.engine != "transformers":
+        raise ValueError(f"engine: {request.engine!r} cannot be run here; only transformers can")
+    progress = _Progress(request, send)
     gc.disable()  # importing makes objects, not garbage: half a second less
+    progress.begin("importing torch")
     import torch
+
+    _check_version(torch)
+    progress.begin("importing transformers")
     import transformers
 
+    _check_version(transformers)
     from ocr_flops.measure.inputs import Point
     from ocr_flops.measure.model import build, parameter_count, resolved_device
+    from ocr_flops.measure.modules import Labels, parameters
     from ocr_flops.measure.run import Session
 
     gc.enable()
-
-    if request.engine != "transformers":
-        raise ValueError(f"engine: {request.engine!r} cannot be run here; only transformers can")
+    progress.begin("building the model")
     transformers.logging.set_verbosity_error()
     device = resolved_device(request.device)
     experts = "grouped_mm" if request.kind == "trace" else "batched_mm" if device == "meta" else "eager"
@@ -60,8 +130,13 @@ def _serve(request: Request, send: Any) -> None:
         "kind": request.kind,
         "weights": "random",
         "parameters": parameter_count(model),
+        "layer_parameters": parameters(model, Labels(request.towers)),
+        "device_name": torch.cuda.get_device_name() if device == "cuda" else _cpu_name() if device == "cpu" else device,
         "torch": torch.__version__,
         "transformers": transformers.__version__,
+        "ocr_flops": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
         "label": f"transformers, UnlimitedOcr class, random weights, {'/'.join(modes)}, {device}",
     }
     session = Session(
@@ -74,31 +149,28 @@ def _serve(request: Request, send: Any) -> None:
         stages=request.stages,
         kind=request.kind,
     )
-    done = 1
     for number, workload in enumerate(request.workloads):
-
-        def progress(text: str, number: int = number, workload: dict = workload) -> None:
-            nonlocal done
-            grid = f"{workload['columns']} x {workload['rows']}"
-            send(event="progress", done=done, total=steps + 1, text=f"{text}, grid {grid} (point {number + 1} of {len(request.workloads)})")
-            done += 1
-
-        stages = session.run(Point(**workload), progress)
-        send(event="result", point=number, workload=workload, ran=ran, stages=stages)
+        started = _now()
+        stages = session.run(Point(**workload), progress.begin)
+        progress.end()
+        timed = {"started": started, "finished": _now(), "seconds": progress.seconds(number)}
+        send(event="result", point=number, workload=workload, ran=ran | timed, stages=stages)
 
 
-def _steps(request: Request, workload: dict[str, int]) -> int:
-    """Progress calls of a point: one a stage, one a decode step."""
-    language = "prefill" in request.stages or "decode" in request.stages
-    return ("vision" in request.stages) + language + (workload["output_tokens"] if "decode" in request.stages else 0)
+def _check_version(package: Any) -> None:
+    if problem := failures.too_old(package.__name__, package.__version__):
+        raise ImportError(problem)
 
 
-def _advice(problem: Exception) -> str:
-    if isinstance(problem, ImportError):
-        return "The worker's interpreter needs torch and transformers >= 5.20; install them, or choose another interpreter."
-    if "out of memory" in str(problem).lower() or isinstance(problem, MemoryError):
-        return "The device has too little memory for the real weights and activations: choose meta, or a smaller grid or batch."
-    return "Nothing was changed; the meta device needs neither a GPU nor memory."
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _cpu_name() -> str:
+    """The processor in its maker's words, as far as the system knows."""
+    facts = Path("/proc/cpuinfo")
+    lines = facts.read_text(errors="replace").splitlines() if facts.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 if __name__ == "__main__":

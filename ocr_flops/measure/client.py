@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from typing import Any
 
+from ocr_flops.measure import failures
 from ocr_flops.measure.protocol import Request
 
 Message = dict[str, Any]
@@ -21,47 +25,74 @@ class Worker:
         request: what to run.
         python: the interpreter that has torch and transformers.
 
-    Iterating yields the worker's messages; the last one is "done" or "error", also when the process dies.
+    Iterating yields the worker's messages; the last one is "done" or "error", also when the process dies. An error carries the end of
+    the worker's log as "detail". `cancel` may be called from any thread, at any time.
+
+    Raises:
+        OSError: the interpreter cannot be started.
     """
 
     def __init__(self, request: Request, python: str = sys.executable):
-        self._log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115  closed by close()
-        self._process = subprocess.Popen(
-            [python, "-m", "ocr_flops.measure"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-            encoding="utf-8",
-        )
+        self._log = tempfile.TemporaryFile("w+b")  # noqa: SIM115  closed by close()
         try:
+            self._process = subprocess.Popen(
+                [python, "-m", "ocr_flops.measure"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                encoding="utf-8",
+                errors="replace",
+                start_new_session=True,  # a process group of its own, so that its children end with it
+            )
+        except OSError:
+            self._log.close()
+            raise
+        with contextlib.suppress(BrokenPipeError):  # it died at start; its exit is reported below
             self._process.stdin.write(request.to_json() + "\n")
+        with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
-        except BrokenPipeError:
-            pass  # it died at start; its exit is reported below
 
     def __iter__(self) -> Iterator[Message]:
-        ended = False
         for line in self._process.stdout:
             try:
                 message = json.loads(line)
             except json.JSONDecodeError:
                 continue  # a library printed something
-            ended = ended or message.get("event") in ("done", "error")
+            if not isinstance(message, dict) or "event" not in message:
+                continue
+            if message["event"] == "error" and (detail := failures.tail(self._logged())):
+                message["detail"] = detail
             yield message
+            if message["event"] in ("done", "error"):
+                self.cancel()  # all is said: do not wait for the interpreter to take torch down
+                self._process.wait()
+                return
         code = self._process.wait()
-        if not ended:
-            yield {"event": "error", "message": f"the worker ended early ({_reason(code)})", "advice": self._last_words()}
+        self._kill()  # what it may have left behind
+        yield failures.of_exit(code, self._logged()).as_message()
 
-    def _last_words(self) -> str:
-        self._log.seek(0)
-        lines = [line.strip() for line in self._log.read().splitlines() if line.strip()]
-        return lines[-1] if lines else "It left no message; on the meta device a spot check needs about 1 GB of memory."
+    def _logged(self) -> str:
+        """The end of the log, read without moving the offset at which the worker writes."""
+        size = os.fstat(self._log.fileno()).st_size
+        start = max(0, size - failures.TAIL_BYTES)
+        if hasattr(os, "pread"):
+            data = os.pread(self._log.fileno(), size - start, start)
+        else:
+            self._log.seek(start)
+            data = self._log.read()
+        return data.decode("utf-8", "replace")
 
     def cancel(self) -> None:
-        """Ends the worker at once."""
-        if self._process.poll() is None:
+        """Ends the worker and all its children at once."""
+        if self._process.returncode is None:
+            self._kill()
+
+    def _kill(self) -> None:
+        if not hasattr(os, "killpg"):
             self._process.kill()
+            return
+        with contextlib.suppress(ProcessLookupError):  # all of its process group is gone already
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def close(self) -> None:
         """Ends the worker and frees what it held here."""
@@ -75,7 +106,3 @@ class Worker:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
-
-
-def _reason(code: int) -> str:
-    return f"killed by signal {-code}" if code < 0 else f"exit code {code}"

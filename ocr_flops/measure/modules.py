@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    import torch
+
+_LAYER = re.compile(r"(?:sam_encoder|vision_encoder\.encoder|language_model)\.layers\.(\d+)")
 _RULES = [  # first match wins; paths as in transformers' UnlimitedOcrForConditionalGeneration
     (r"sam_encoder\.layers\.(\d+)\.(layer_norm2|mlp)", "sam.mlp"),
     (r"sam_encoder\.(neck|proj)\b", "sam.neck"),
@@ -24,7 +28,8 @@ _RULES = [  # first match wins; paths as in transformers' UnlimitedOcrForConditi
 
 
 class Labels:
-    """Labels operators by path; a layer's residual additions go to the block they feed.
+    """Labels operators by path, with a module or with a place, "module/layer" (outside layers the module alone); a layer's residual
+    additions go to the block they feed.
 
     Args:
         towers: dimensions, as in the request.
@@ -36,18 +41,28 @@ class Labels:
         self._dense_layers = towers["decoder"]["dense_layers"]
 
     def __call__(self, path: str, name: str = "", order: int = 0) -> str:
-        """The module of an operator.
+        """The module of an operator (arguments as in `place`)."""
+        return self.place(path, name, order).partition("/")[0]
+
+    def place(self, path: str, name: str = "", order: int = 0) -> str:
+        """The module and layer of an operator.
 
         Args:
             path: of the nn.Module that runs it.
             name: ATen's name for it.
             order: how often that operator already ran at that path.
         """
-        if sam := re.search(r"sam_encoder\.layers\.(\d+)$", path):
-            return self._sam_layer(int(sam[1]), name, order)
-        if clip := re.search(r"vision_encoder\.encoder\.layers\.(\d+)$", path):
-            last = int(clip[1]) + 1 == self._clip_layers
-            return ("clip.mlp", "projector" if last else "clip.attention")[order % 2]
+        layer = _LAYER.search(path)
+        if layer is None:
+            return self._module(path)
+        number = int(layer[1])
+        if layer.end() == len(path) and layer[0].startswith("sam"):
+            return self._sam_layer(number, name, order)
+        if layer.end() == len(path) and layer[0].startswith("vision"):
+            return f"clip.mlp/{number}" if order % 2 == 0 else _fed("clip.attention", number + 1, self._clip_layers, "projector")
+        return f"{self._module(path)}/{number}"
+
+    def _module(self, path: str) -> str:
         if sam := re.search(r"sam_encoder\.layers\.(\d+)\.(layer_norm1|attn)", path):
             return self._attention(int(sam[1]))
         if mlp := re.search(r"language_model\.layers\.(\d+)\.mlp(?!\.(gate$|experts))", path):
@@ -60,7 +75,19 @@ class Labels:
     def _sam_layer(self, layer: int, name: str, order: int) -> str:
         """Operators of the layer itself: window partition belongs to attention, its two additions to what they feed."""
         if name != "add":
-            return self._attention(layer)
-        if order % 2 == 0:
-            return "sam.mlp"
-        return self._attention(layer + 1) if layer + 1 < self._sam_layers else "sam.neck"
+            return f"{self._attention(layer)}/{layer}"
+        return f"sam.mlp/{layer}" if order % 2 == 0 else _fed(self._attention(layer + 1), layer + 1, self._sam_layers, "sam.neck")
+
+
+def _fed(module: str, layer: int, layers: int, after: str) -> str:
+    """Where an addition that feeds a layer belongs: to that layer, or behind the last one to what comes after."""
+    return f"{module}/{layer}" if layer < layers else after
+
+
+def parameters(model: torch.nn.Module, labels: Labels) -> dict[str, int]:
+    """Parameters of the model by place."""
+    counts: dict[str, int] = {}
+    for name, parameter in model.named_parameters():
+        place = labels.place(name.rpartition(".")[0])
+        counts[place] = counts.get(place, 0) + parameter.numel()
+    return counts

@@ -1,23 +1,32 @@
 """The worker's protocol: one JSON request on stdin, JSON lines on stdout. Standard library only; both sides import it.
 
 Request: the fields of `Request` as one JSON object. Messages, one a line, told apart by "event":
-- progress: {"event", "done", "total", "text"}
-- result: {"event", "point", "workload", "ran", "stages"}; `ran` says what ran (see `Ran`); `stages` maps a stage to
-  {"flops", "modules": {module: flops}, "operators": {aten operator: flops}, "missed": [what torch's counter cannot see]} and, for a
-  trace, "trace": {module: {column: integer}} and "experts": {...}
-- error: {"event", "message", "advice"}
-- done: {"event"}
+- progress: {"event", "done", "total", "text", "stage", "point"}: a step of `steps(request)` begins; `done` steps lie behind it, of `total`;
+  `stage` and `point` are the step's
+- result: {"event", "point", "workload", "ran", "stages"}; `ran` says what ran where and when: settings of the request, "device" and
+  "device_name", "label" (in words), versions ("torch", "transformers", "ocr_flops", "python", "platform"), "parameters", "started" and
+  "finished" (of the point, ISO 8601 in UTC), "seconds" ({stage: seconds that observing it took}); `stages` maps a stage to
+  {"flops", "modules": {module: flops}, "layers": {place: flops}, "operators": {aten operator: flops}, "missed": [what torch's counter
+  cannot see]}, after prefill and decode "kv_cache_bytes": [bytes of each layer], and, for a trace, "trace": {module: {column: integer}},
+  "layer_trace": {place: {column: integer}}, "weight_bytes" (of the parameters read) and "experts": {...}. A place is "module/layer",
+  outside layers the module alone
+- audit: {"event", "ran", "cases"} (see `measure/audit.py`), the only result of a request of that kind
+- error: {"event", "message", "advice"} and, where the worker left a log, "detail" (its end, several lines); nothing follows
+- done: {"event"}; nothing follows
+Messages and fields that a reader does not know are to be skipped. A worker that nobody listens to any more (stdout is a pipe without a
+reader) ends itself.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 SCHEMA = 1
 DEVICES = ("auto", "meta", "cpu", "cuda")
-KINDS = ("count", "trace")
+KINDS = ("count", "trace", "audit")
+SETUP = ("torch", "transformers", "model")
 
 
 @dataclass(frozen=True)
@@ -34,7 +43,8 @@ class Request:
         device: "auto" (cuda if present, else meta), "meta", "cpu" or "cuda".
         prefill_logits: "all" or "last".
         stages: those to run.
-        kind: "count" (torch's FLOP counter) or "trace" (every operator's FLOPs, bytes and live memory).
+        kind: "count" (torch's FLOP counter), "trace" (every operator's FLOPs, bytes and live memory) or "audit" (what the counter sees of
+            single operators; neither towers nor workloads are read).
         image: path of an image to cut into views, on cpu and cuda; random pixels otherwise.
     """
 
@@ -80,3 +90,26 @@ class Request:
             if value not in allowed:
                 raise ValueError(f"request.{name}: {value!r} is not one of {', '.join(allowed)}")
         return request
+
+
+class Step(NamedTuple):
+    """What one progress message announces.
+
+    Args:
+        stage: one of `SETUP` (imports, then building the model), or "vision", "prefill" or "decode" (one decode step).
+        point: number of the workload; None during set-up.
+    """
+
+    stage: str
+    point: int | None = None
+
+
+def steps(request: Request) -> list[Step]:
+    """The steps of a request in the order they run. Decode alone runs prefill too, to fill its cache."""
+    found = [Step(stage) for stage in SETUP]
+    for point, workload in enumerate(request.workloads):
+        tokens = workload["output_tokens"] if "decode" in request.stages else 0
+        language = "prefill" in request.stages or "decode" in request.stages
+        found += [Step("vision", point)] * ("vision" in request.stages) + [Step("prefill", point)] * language
+        found += [Step("decode", point)] * tokens
+    return found

@@ -80,6 +80,8 @@ class Session:
             torch.cuda.reset_peak_memory_stats()
         with self.observe(self, found, stage, held, cache):
             yield
+        if stage in found and cache is not None:
+            found[stage]["kv_cache_bytes"] = [_bytes(layer.keys) + _bytes(layer.values) for layer in cache.layers]
         if on_cuda and stage in found:
             torch.cuda.synchronize()
             found[stage]["max_memory_allocated"] = torch.cuda.max_memory_allocated()
@@ -108,25 +110,33 @@ class Session:
             found["decode"] = _summed(steps)
 
 
+def _bytes(tensor: torch.Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
 def _summed(steps: list[Stage]) -> Stage:
-    """Several steps as one stage: work and traffic add up, peaks do not."""
+    """Several steps as one stage: work and traffic add up, peaks do not, the cache is the last step's."""
     total: Stage = {
         "flops": sum(step["flops"] for step in steps),
         "steps": len(steps),
         "missed": sorted({name for step in steps for name in step["missed"]}),
     }
-    for name in ("modules", "operators"):
+    for name in ("modules", "layers", "operators"):
         total[name] = dict(sum((Counter(step[name]) for step in steps), Counter()))
+    for name in ("kv_cache_bytes", "weight_bytes"):
+        if steps and name in steps[-1]:
+            total[name] = steps[-1][name]
     if steps and "max_memory_allocated" in steps[0]:
         total["max_memory_allocated"] = max(step["max_memory_allocated"] for step in steps)
     if steps and "trace" in steps[0]:
-        table: dict[str, dict[str, int]] = {}
-        for step in steps:
-            for module, row in step["trace"].items():
-                merged = table.setdefault(module, dict.fromkeys(row, 0))
-                for column, value in row.items():
-                    merged[column] = max(merged[column], value) if column.startswith("peak") else merged[column] + value
-        total["trace"] = table
+        for name in ("trace", "layer_trace"):
+            table: dict[str, dict[str, int]] = {}
+            for step in steps:
+                for place, row in step[name].items():
+                    merged = table.setdefault(place, dict.fromkeys(row, 0))
+                    for column, value in row.items():
+                        merged[column] = max(merged[column], value) if column.startswith("peak") else merged[column] + value
+            total[name] = table
         total["peak"] = max((step["peak"] for step in steps), key=lambda peak: peak["bytes"])
         total["experts"] = {key: sum(step["experts"][key] for step in steps) for key in steps[0]["experts"]}
     return total
@@ -137,14 +147,14 @@ def _counted(
     session: Session, found: dict[str, Stage], stage: str, held: list[torch.Tensor], cache: DynamicCache | None = None
 ) -> Iterator[None]:
     """Counts a stage with FlopCounterMode; FLOPs are credited to the module that ran when the counter moved."""
-    labels, counter, modules = Labels(session.towers), FlopCounterMode(display=False), Counter()
+    labels, counter, layers = Labels(session.towers), FlopCounterMode(display=False), Counter()
     paths, credited = [""], [0]
     names = {module: name for name, module in session.model.named_modules()}
 
     def credit() -> None:
         now = counter.get_total_flops()
         if now != credited[0]:
-            modules[labels(paths[-1])] += now - credited[0]
+            layers[labels.place(paths[-1])] += now - credited[0]
             credited[0] = now
 
     def enter(module, args):
@@ -164,8 +174,18 @@ def _counted(
         stack.enter_context(counter)
         yield
     credit()
+    modules: Counter = Counter()
+    for place, flops in layers.items():
+        modules[place.partition("/")[0]] += flops
     operators = {str(operator).removeprefix("aten."): int(flops) for operator, flops in counter.get_flop_counts()["Global"].items()}
-    found[stage] = {"flops": int(counter.get_total_flops()), "modules": dict(modules), "operators": operators, "missed": [], "steps": 1}
+    found[stage] = {
+        "flops": int(counter.get_total_flops()),
+        "modules": dict(modules),
+        "layers": dict(layers),
+        "operators": operators,
+        "missed": [],
+        "steps": 1,
+    }
     _check(stage, modules)
 
 
@@ -189,7 +209,7 @@ def _traced(
                 yield from (layer.keys, layer.values)
 
     model = session.model
-    tracer = Tracer([*model.parameters(), *model.buffers()], Labels(session.towers), cached)
+    tracer = Tracer([*model.parameters(), *model.buffers()], Labels(session.towers).place, cached)
     tracer.hold(held)
     tracer.hold_cache(cached())
     hits = _ExpertHits(model, session.device)
@@ -203,18 +223,23 @@ def _traced(
         yield
     events = tracer.trace.events
     modules: Counter = Counter()
+    layers: Counter = Counter()
     operators: Counter = Counter()
     for event in events:
         modules[event.module] += event.tensor_flops
+        layers[event.place] += event.tensor_flops
         operators[event.name] += event.tensor_flops
     worst = max(events, key=lambda event: event.live_bytes)
     found[stage] = {
         "flops": sum(modules.values()),
         "modules": dict(modules),
+        "layers": dict(layers),
         "operators": {name: flops for name, flops in operators.items() if flops},
         "missed": [],
         "steps": 1,
         "trace": tracer.trace.by_module(),
+        "layer_trace": tracer.trace.by_place(),
+        "weight_bytes": sum(_bytes(parameter) for parameter in model.parameters() if tracer.was_read(parameter)),
         "peak": {"bytes": worst.live_bytes, "module": worst.module, "operator": worst.name, "path": worst.path},
         "experts": {"handed_bytes": sum(event.expert_bytes for event in events), "hit": hits.total},
     }

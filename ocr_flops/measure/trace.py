@@ -77,7 +77,7 @@ class Event:
     """One executed operator: what it computed and moved, in FLOPs and bytes, and what was alive once it had run."""
 
     path: str
-    module: str
+    place: str  # module/layer, or the module alone
     name: str
     tensor_flops: int = 0
     vector_flops: int = 0
@@ -88,6 +88,11 @@ class Event:
     expert_rows: int = 0  # rows of a grouped matmul, whose weights are charged for the experts hit
     expert_bytes: int = 0  # bytes of all experts' weights it was handed
 
+    @property
+    def module(self) -> str:
+        """The module without its layer."""
+        return self.place.partition("/")[0]
+
 
 @dataclass
 class Trace:
@@ -97,9 +102,16 @@ class Trace:
 
     def by_module(self) -> dict[str, dict[str, int]]:
         """Sums per module (the peak: the largest live sum inside the module), in order of first execution."""
+        return self._summed(lambda event: event.module)
+
+    def by_place(self) -> dict[str, dict[str, int]]:
+        """The same per module and layer."""
+        return self._summed(lambda event: event.place)
+
+    def _summed(self, place: Callable[[Event], str]) -> dict[str, dict[str, int]]:
         table: dict[str, dict[str, int]] = {}
         for event in self.events:
-            row = table.setdefault(event.module, dict.fromkeys(COLUMNS, 0))
+            row = table.setdefault(place(event), dict.fromkeys(COLUMNS, 0))
             for column in COLUMNS[:-2]:
                 row[column] += getattr(event, column)
             row["operators"] += 1
@@ -123,14 +135,14 @@ class Tracer(TorchDispatchMode):
 
     Args:
         weights: tensors whose storages are weights (parameters and buffers).
-        module_of: maps (nn.Module path, operator name, how often that operator already ran at that path) to a module label.
+        place_of: maps (nn.Module path, operator name, how often that operator already ran at that path) to a module, or "module/layer".
         cache_layers: yields the tensors that are KV cache at this moment.
     """
 
     def __init__(
         self,
         weights: Iterable[torch.Tensor],
-        module_of: Callable[[str, str, int], str],
+        place_of: Callable[[str, str, int], str],
         cache_tensors: Callable[[], Iterable[torch.Tensor]] = tuple,
     ):
         super().__init__()
@@ -138,7 +150,8 @@ class Tracer(TorchDispatchMode):
         self.paths = [""]
         self.in_cache_update = False
         self._weights = {_key(tensor) for tensor in weights}
-        self._module_of = module_of
+        self._place_of = place_of
+        self._read: set[int] = set()
         self._cache_tensors = cache_tensors
         self._cache: set[int] = set()
         self._live: dict[int, int] = {}
@@ -171,6 +184,10 @@ class Tracer(TorchDispatchMode):
         cached = {_key(tensor) for tensor in self._cache_tensors()}
         return sum(size for key, size in self._live.items() if key not in cached)
 
+    def was_read(self, weight: torch.Tensor) -> bool:
+        """Whether an operator has read a weight."""
+        return _key(weight) in self._read
+
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
@@ -193,7 +210,7 @@ class Tracer(TorchDispatchMode):
         path = self.paths[-1]
         order = self._seen.get((path, name), 0)
         self._seen[path, name] = order + 1
-        event = Event(path, self._module_of(path, name, order), name)
+        event = Event(path, self._place_of(path, name, order), name)
         event.tensor_flops = _tensor_flops(func, name, args, kwargs, out)
         event.vector_flops = _vector_flops(name, inputs, outputs)
         moved = [(tensor, bytes_of(tensor)) for tensor in ([] if name in _CREATION else inputs) + outputs]
@@ -207,6 +224,7 @@ class Tracer(TorchDispatchMode):
             key = _key(tensor)
             if key in self._weights:
                 event.weight_io_bytes += size
+                self._read.add(key)
             elif key in self._cache:
                 event.kv_io_bytes += size
             else:

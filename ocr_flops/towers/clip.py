@@ -57,21 +57,31 @@ def run(tape: Tape, spec: Spec, engine: EngineSpec, mode: str, view: View, featu
         hidden states [images, q² + 1, width], class token first.
     """
     queries = feature_map.shape[-1] ** 2
-    x = _embed(tape, spec, engine, view, queries, feature_map)
+    first_input = x = _embed(tape, spec, engine, view, queries, feature_map)
     # The engines' code keeps the first layer's input to the end; in all later layers it lives beside their own.
-    first_input = [tape.hold(ops.new(x.shape, x.itemsize))] if spec.layers > 1 else []
-    with tape.module("clip.attention", spec.layers):
+    for layers in (range(1), range(1, spec.layers)):
+        if layers:
+            x = _layers(tape, spec, engine, mode, view, x, layers, keeps_input=x is first_input)
+    tape.free(first_input)
+    return x
+
+
+def _layers(tape: Tape, spec: Spec, engine: EngineSpec, mode: str, view: View, x: Tensor, layers: range, keeps_input: bool) -> Tensor:
+    """Layers that run at the same cost: norm, attention, residual, norm, MLP, residual."""
+    with tape.module("clip.attention", layers):
         normed = tape(ops.layer_norm(x, tape.weight(spec.width), tape.weight(spec.width)), keep=1)
         attended, kept = _attention(tape, spec, engine, mode, view, normed)
         tape.free(normed)
-    with tape.module("clip.mlp", spec.layers):
+    with tape.module("clip.mlp", layers):
         residual = tape.then_free(ops.elementwise("add", x, attended), attended)
         normed = tape(ops.layer_norm(residual, tape.weight(spec.width), tape.weight(spec.width)), keep=1)
         branch = _mlp(tape, spec, normed)
         tape.free(normed)
     # The addition that ends a layer belongs to the block it feeds: the next layer's attention, or the projector.
-    out = tape(ops.elementwise("add", residual, branch), feeds={"clip.attention": spec.layers - 1, "projector": 1})
-    tape.free(residual, branch, x, *kept, *first_input)
+    following = [layer + 1 for layer in layers if layer + 1 < spec.layers]
+    feeds = {**({"clip.attention": following} if following else {}), **({"projector": ()} if layers[-1] + 1 == spec.layers else {})}
+    out = tape(ops.elementwise("add", residual, branch), feeds=feeds)
+    tape.free(residual, branch, *kept, *([] if keeps_input else [x]))
     return out
 
 

@@ -86,8 +86,8 @@ def run(tape: Tape, spec: Spec, engine: EngineSpec, mode: str, step: Step, embed
         mask, built = masks(tape, engine, mode, step)
         angles = () if engine.rope_matmul else rotary.angles(tape, spec.head_dim, step)
     x = embedded
-    sparse = spec.layers - spec.dense_layers
-    for layers, mlp in ((spec.dense_layers, _dense_mlp), (sparse, _experts_mlp)):
+    everywhere = range(spec.layers)
+    for layers, mlp in ((everywhere[: spec.dense_layers], _dense_mlp), (everywhere[spec.dense_layers :], _experts_mlp)):
         if layers:
             x = _layers(tape, spec, engine, mode, step, x, mask, angles, layers, mlp, keeps_input=x is embedded)
     with tape.module("decoder.norm_residual"):
@@ -118,7 +118,7 @@ def _layers(
     x: Tensor,
     mask: Tensor | None,
     angles: tuple[Tensor, ...],
-    layers: int,
+    layers: range,
     mlp: Callable,
     keeps_input: bool,
 ) -> Tensor:
@@ -191,13 +191,13 @@ def _update_cache(tape: Tape, engine: EngineSpec, step: Step, key: Tensor, value
     return cached[0][0], cached[1][0]
 
 
-def _dense_mlp(tape: Tape, spec: Spec, engine: EngineSpec, step: Step, x: Tensor, layers: int) -> Tensor:
+def _dense_mlp(tape: Tape, spec: Spec, engine: EngineSpec, step: Step, x: Tensor, layers: range) -> Tensor:
     """The MLP of the first layers."""
     with tape.module("decoder.dense_mlp", layers):
         return gated_mlp(tape, x, spec.width, spec.dense_width)
 
 
-def _experts_mlp(tape: Tape, spec: Spec, engine: EngineSpec, step: Step, x: Tensor, layers: int) -> Tensor:
+def _experts_mlp(tape: Tape, spec: Spec, engine: EngineSpec, step: Step, x: Tensor, layers: range) -> Tensor:
     """Router, routed experts and shared experts."""
     tokens = step.batch * step.tokens
     rows, sizes = x.view(tokens, spec.width), Experts(spec.experts, spec.experts_per_token, spec.expert_width)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -96,9 +96,15 @@ def run(tape: Tape, spec: Spec, engine: EngineSpec, mode: str, view: View, pixel
     x = _patches(tape, spec, view, side, pixels)
     kinds = ["sam.attention_global" if layer in spec.global_layers else "sam.attention_windowed" for layer in range(spec.layers)]
     for kind in dict.fromkeys(kinds):
+        layers = [layer for layer, of in enumerate(kinds) if of == kind]
         # The addition that ends a layer belongs to the block it feeds: the next layer's attention, or the neck.
-        feeds = Counter(following for this, following in zip(kinds, [*kinds[1:], "sam.neck"], strict=True) if this == kind)
-        x = _layers(tape, spec, engine, mode, view, side, x, kind, kinds.count(kind), feeds)
+        feeds: dict[str, list[int]] = {}
+        for following in (layer + 1 for layer in layers):
+            if following < spec.layers:
+                feeds.setdefault(kinds[following], []).append(following)
+            else:
+                feeds["sam.neck"] = []
+        x = _layers(tape, spec, engine, mode, view, side, x, kind, layers, feeds)
     return _neck(tape, spec, engine, view, side, x)
 
 
@@ -115,7 +121,16 @@ def _patches(tape: Tape, spec: Spec, view: View, side: int, pixels: Tensor) -> T
 
 
 def _layers(
-    tape: Tape, spec: Spec, engine: EngineSpec, mode: str, view: View, side: int, x: Tensor, kind: str, layers: int, feeds: dict[str, int]
+    tape: Tape,
+    spec: Spec,
+    engine: EngineSpec,
+    mode: str,
+    view: View,
+    side: int,
+    x: Tensor,
+    kind: str,
+    layers: Sequence[int],
+    feeds: dict[str, list[int]],
 ) -> Tensor:
     """All layers of one kind: norm, attention, residual, norm, MLP, residual."""
     with tape.module(kind, layers):

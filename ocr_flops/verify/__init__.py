@@ -1,0 +1,26 @@
+"""Analytic numbers against the real model's: FLOPs as torch counts them, and every operator's FLOPs, bytes and live memory as traced.
+
+A measured point is compared with the analytic value of the engine, attention, precision and logits that ran, never with anything else.
+"""
+
+from ocr_flops.measure.protocol import Request
+from ocr_flops.verify.cases import Case, point_cases, run, suite
+from ocr_flops.verify.levels import LEVELS, MEASURES, WHAT, differences
+from ocr_flops.verify.results import ALL, POINT_FIELDS, analytic, compare, request
+
+__all__ = [
+    "ALL",
+    "LEVELS",
+    "MEASURES",
+    "POINT_FIELDS",
+    "WHAT",
+    "Case",
+    "Request",
+    "analytic",
+    "compare",
+    "differences",
+    "point_cases",
+    "request",
+    "run",
+    "suite",
+]

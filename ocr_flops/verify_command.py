@@ -1,0 +1,154 @@
+"""What `ocr-flops verify` does: which points it runs, which numbers it compares, what it prints and how it exits."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from ocr_flops.commands import _write
+from ocr_flops.specs import STAGES, SpecError, one_of
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from ocr_flops.config import Run
+    from ocr_flops.verify import Case
+
+OF_THE_MODEL = ("model", "stages")  # overrides that say what runs, not at which point
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `ocr-flops verify`, but for those of every command's output."""
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="model=... and stages=[...] choose what runs; any other choice runs that one point",
+    )
+    parser.add_argument("--quick", action="store_true", help="a handful of points instead of all grids and modes")
+    parser.add_argument("--kind", choices=("count", "trace"), help="only FLOPs as torch counts them, or only traces; both by default")
+    parser.add_argument(
+        "--level", type=_list, metavar="LEVEL,...", help="of layer, module, stage, total (end to end); all by default", default=()
+    )
+    parser.add_argument(
+        "--what", type=_list, metavar="WHAT,...", help="of flops, operators, traffic, peak, parameters, kv; all by default", default=()
+    )
+    parser.add_argument("--stage", type=_list, metavar="STAGE,...", help="of vision, prefill, decode", default=())
+    parser.add_argument("--module", type=_list, metavar="MODULE,...", help="only these, as in sam.mlp,clip.mlp", default=())
+    parser.add_argument(
+        "--device", default="meta", choices=("auto", "meta", "cpu", "cuda"), help="where the real model runs (default %(default)s)"
+    )
+    parser.add_argument(
+        "--decode-steps", type=int, default=3, metavar="STEPS", help="decode steps run at most at one point (default %(default)s)"
+    )
+    parser.add_argument(
+        "--audit",
+        action="store_true",
+        help="run torch operators here and show which of their FLOPs its counter sees, for the workload chosen",
+    )
+    parser.add_argument("--record", action="store_true", help="keep the summary as the evidence that the app shows")
+
+
+def _list(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def verify_model(options: argparse.Namespace) -> int:
+    """Compares and prints; 1 on any difference, 0 otherwise. What cannot be asked for is a SpecError."""
+    from ocr_flops import evidence, verify
+    from ocr_flops.config import load_run
+
+    run = load_run(options.overrides)
+    if options.audit:
+        from ocr_flops.audit_command import audit_model
+
+        return audit_model(options, run)
+    stages = tuple(stage for stage in STAGES if stage in chosen("--stage", options.stage, STAGES)) if options.stage else run.stages
+    levels = chosen("--level", options.level, verify.LEVELS)
+    what = chosen("--what", options.what, verify.WHAT)
+    narrowed = any((options.quick, options.kind, options.level, options.what, options.stage, options.module, options.overrides))
+    if options.record and narrowed:
+        raise SpecError("--record: keeps the default set as evidence; leave out what narrows it")
+    cases = _cases(options, run)
+    with _Progress() as progress:
+        frame, ran = _compared(options, run, cases, stages, levels, what, progress)
+    if options.record:
+        evidence.record(frame, ran)
+    different = int((frame["difference"] != 0).sum())
+    if options.format == "json":
+        versions = {name: ran[name] for name in ("torch", "transformers", "device", "weights", "label")}
+        text = json.dumps({"compared": frame.height, "differences": different, "versions": versions, "rows": frame.to_dicts()})
+    else:
+        text = frame.write_csv() if options.format == "csv" else evidence.report(frame)
+    _write(text, options, "verify")
+    return 1 if different else 0
+
+
+def chosen(option: str, names: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+    """The names given, each of them known; all that are known where none was given."""
+    return tuple(dict.fromkeys(one_of(option, name, tuple(known)) for name in names)) or tuple(known)
+
+
+def _cases(options: argparse.Namespace, run: Run) -> list[Case]:
+    """The default set, or the one point chosen; only kinds of run that measure what is wanted."""
+    from ocr_flops import verify
+
+    point = [text for text in options.overrides if text.partition("=")[0].split(".")[0] not in OF_THE_MODEL]
+    if point and options.quick:
+        raise SpecError(f"--quick: thins out the default set, which {point[0]} replaces by one point; leave out one of them")
+    if options.decode_steps < 1:
+        raise SpecError(f"--decode-steps: {options.decode_steps} is not a whole number of at least 1")
+    wanted = set(chosen("--what", options.what, verify.WHAT))
+    kinds = [kind for kind, measures in verify.MEASURES.items() if wanted & measures and options.kind in (None, kind)]
+    if not kinds:
+        raise SpecError(f"--what: {', '.join(sorted(wanted))} cannot be had from --kind {options.kind}; leave out --kind")
+    cases = verify.point_cases(run, kinds, options.decode_steps) if point else verify.suite(options.quick)
+    return [case for case in cases if case.kind in kinds]
+
+
+def _compared(
+    options: argparse.Namespace,
+    run: Run,
+    cases: list[Case],
+    stages: tuple[str, ...],
+    levels: tuple[str, ...],
+    what: tuple[str, ...],
+    progress: Callable[[str], None],
+) -> tuple[pl.DataFrame, dict]:
+    """Every number compared, with the conditions of its point before it, and what ran."""
+    import polars as pl
+
+    from ocr_flops import evidence, verify
+
+    frames = []
+    for _, message in verify.run(run.model, cases, device=options.device, stages=stages, progress=progress):
+        found = verify.differences(run.model, message, levels, what)
+        same = [pl.lit(value).alias(name) for name, value in evidence.conditions(message).items()]
+        frames.append(found.select(*same, pl.all()))
+    frame = pl.concat(frames)
+    known = tuple(frame["module"].unique(maintain_order=True))
+    if options.module:
+        frame = frame.filter(pl.col("module").is_in(chosen("--module", options.module, known)))
+    if frame.is_empty():
+        raise SpecError("verify: nothing is compared by these options; choose another --level or --what")
+    return frame, message["ran"]
+
+
+class _Progress:
+    """A line of text on a terminal's stderr, gone when the work is done."""
+
+    def __init__(self) -> None:
+        self._shown = sys.stderr.isatty()
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __call__(self, text: str) -> None:
+        if self._shown:
+            print(f"\r\x1b[2K{text}", end="", file=sys.stderr, flush=True)
+
+    def __exit__(self, *exception: object) -> None:
+        self("")
