@@ -7,8 +7,10 @@ import os
 import sys
 from pathlib import Path
 
-from ocr_flops import __version__, commands
+from ocr_flops import __version__, commands, verify_command
+from ocr_flops.reports import command as report_command
 from ocr_flops.specs import SpecError
+from ocr_flops.sweeps import command as sweep_command
 
 FORMATS = ("table", "json", "csv")
 OVERRIDES = "Hydra overrides, for example: workload=gundam workload.columns=2 workload.rows=3 attention=eager engine=remote_code dtype=fp16"
@@ -35,8 +37,10 @@ def _parser() -> argparse.ArgumentParser:
     actions = parser.add_subparsers(dest="command", required=True)
 
     app = actions.add_parser("app", help="open the what-if app in a browser")
-    app.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
-    app.add_argument("--port", type=int, default=2718, help="port to listen on (default %(default)s)")
+    app.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s); beyond loopback with a token")
+    app.add_argument("--port", type=int, default=2718, help="port to listen on (default %(default)s); 0 is any free one")
+    app.add_argument("--token", help="what visitors must show; made and printed where it is needed and not given")
+    app.add_argument("--max-upload-mb", type=float, default=50, metavar="MB", help="largest upload (default %(default)s)")
     app.add_argument("--headless", action="store_true", help="do not open a browser")
     app.set_defaults(run=commands.app)
 
@@ -56,16 +60,15 @@ def _parser() -> argparse.ArgumentParser:
     _output(plan)
     plan.set_defaults(run=commands.plan)
 
+    sweep_command.add_sweep(actions)
+    sweep_command.add_shapes(actions)
+
+    report_command.add_report(actions, OVERRIDES)
+
     verify = actions.add_parser("verify", help="analytic numbers against the real model's; exits 1 on any difference")
-    verify.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="model=... and model.towers.*=..., or stages=[vision]")
-    verify.add_argument("--quick", action="store_true", help="a handful of points instead of all grids and modes")
-    verify.add_argument("--kind", choices=("count", "trace"), help="only FLOPs as torch counts them, or only traces; both by default")
-    verify.add_argument(
-        "--device", default="meta", choices=("auto", "meta", "cpu", "cuda"), help="where the real model runs (default %(default)s)"
-    )
-    verify.add_argument("--record", action="store_true", help="keep the summary as the evidence that the app shows")
+    verify_command.add_arguments(verify)
     _output(verify)
-    verify.set_defaults(run=commands.verify_model)
+    verify.set_defaults(run=verify_command.verify_model)
     return parser
 
 

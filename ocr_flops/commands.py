@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
-import sys
+import threading
+import webbrowser
 from typing import TYPE_CHECKING, Any
 
-from ocr_flops.specs import SpecError
+from ocr_flops.files import write_whole
+from ocr_flops.reports.record import as_json, times
 
 if TYPE_CHECKING:
     from ocr_flops.config import Run
@@ -20,69 +21,33 @@ PREFIXES = {-3: "n", -2: "µ", -1: "m", 0: "", 1: "k", 2: "M", 3: "G", 4: "T", 5
 
 
 def app(options: argparse.Namespace) -> int:
-    from ocr_flops.config import notebook_dir
+    from ocr_flops import serve
 
-    command = [
-        sys.executable,
-        "-m",
-        "marimo",
-        "run",
-        str(notebook_dir() / "what_if.py"),
-        "--host",
-        options.host,
-        "--port",
-        str(options.port),
-    ]
-    os.execv(sys.executable, [*command, *(["--headless"] if options.headless else [])])
+    where = serve.serving(options.host, options.port, options.token, options.max_upload_mb)
+    with serve.listen(where) as listening:
+        port = listening.getsockname()[1]
+        links = serve.links(where, port)
+        print("\n".join((*links, "Ctrl-C ends it.")), flush=True)
+        if not options.headless:
+            threading.Thread(target=webbrowser.open, args=links[:1], daemon=True).start()  # may look for a browser for long
+        serve.run(serve.build(where, port), listening)
+    return 0
 
 
 def estimate_workload(options: argparse.Namespace) -> int:
     from ocr_flops.config import load_run
 
     run = load_run(options.overrides)
-    result = _estimated(run)
+    result = estimated(run)
     timing = None if run.hardware is None else result.on(run.hardware)
     if options.format == "json":
-        text = json.dumps(as_json(run, result, timing), indent=1)
+        text = json.dumps(as_json(result, timing), indent=1)
     elif options.format == "csv":
         text = (timing or result).modules.write_csv()
     else:
         text = _tables(run, result, timing)
     _write(text, options, "estimate")
     return 0
-
-
-def as_json(run: Run, result: Estimate, timing: Timing | None) -> dict[str, Any]:
-    """An estimate as one object: what was asked, the resolved workload, the footprint, the rows of stages and modules, and times."""
-    from ocr_flops.frames import WORKLOAD_COLUMNS
-
-    return {
-        "model": run.model.name,
-        "engine": run.engine.name,
-        "attention": run.attention.name,
-        "dtype": run.dtype,
-        "cache": run.cache,
-        "prefill_logits": run.prefill_logits,
-        "workload": {name: getattr(run.workload, name) for name in ("mode", *WORKLOAD_COLUMNS)},
-        "footprint": result.footprint._asdict(),
-        "stages": (timing or result).stages.to_dicts(),
-        "modules": (timing or result).modules.to_dicts(),
-        **(_times(timing) if timing else {}),
-    }
-
-
-def _times(timing: Timing) -> dict[str, Any]:
-    """The headline figures of a run on a device."""
-    return {
-        "hardware": timing.hardware.name,
-        "fits": bool(timing.fits),
-        "ttft_seconds": timing.ttft_seconds,
-        "tpot_seconds": timing.tpot_seconds,
-        "last_tpot_seconds": timing.last_tpot_seconds,
-        "bound_ttft_seconds": timing.bound_ttft_seconds,
-        "tokens_per_second": timing.tokens_per_second,
-        "pages_per_second": timing.pages_per_second,
-    }
 
 
 def _tables(run: Run, result: Estimate, timing: Timing | None) -> str:
@@ -98,12 +63,12 @@ def _tables(run: Run, result: Estimate, timing: Timing | None) -> str:
         f"{_si(footprint.peak_activation_bytes)}B = {_si(footprint.total_bytes)}B",
     ]
     if timing is not None:
-        times = _times(timing)
-        ttft, pages = times["ttft_seconds"], times["pages_per_second"]
-        words = [] if ttft is None else [f"TTFT {_si(ttft)}s (no implementation below {_si(times['bound_ttft_seconds'])}s)"]
-        words += [] if times["tpot_seconds"] is None else [f"TPOT {_si(times['tpot_seconds'])}s, {_si(times['tokens_per_second'])}tokens/s"]
+        figures = times(timing)
+        ttft, tpot, pages = (figures[name] for name in ("ttft_seconds", "tpot_seconds", "pages_per_second"))
+        words = [] if ttft is None else [f"TTFT {_si(ttft)}s (no implementation below {_si(figures['bound_ttft_seconds'])}s)"]
+        words += [] if tpot is None else [f"TPOT {_si(tpot)}s, {_si(figures['tokens_per_second'])}tokens/s"]
         words += [] if pages is None else [f"{pages:.3g} pages/s"]
-        words.append(f"{'fits' if times['fits'] else 'does NOT fit'} in {_si(timing.hardware.memory_bytes)}B")
+        words.append(f"{'fits' if figures['fits'] else 'does NOT fit'} in {_si(timing.hardware.memory_bytes)}B")
         head.append(f"{timing.hardware.label}, roofline: {', '.join(words)}")
     seconds = ["roofline_seconds", "bound_seconds"] if timing else []
     shown = [
@@ -131,60 +96,13 @@ def _si(value: float) -> str:
     return f"{value / 1000**power:.4g} {PREFIXES[power]}"
 
 
-def verify_model(options: argparse.Namespace) -> int:
-    import polars as pl
-
-    from ocr_flops import evidence, verify
-    from ocr_flops.config import load_run
-
-    run = load_run(options.overrides)
-    cases = [case for case in verify.suite(options.quick) if options.kind in (None, case.kind)]
-    on_terminal = sys.stderr.isatty()
-
-    def progress(text: str) -> None:
-        if on_terminal:
-            print(f"\r\x1b[2K{text}", end="", file=sys.stderr, flush=True)
-
-    frames = []
-    for case, message in verify.run(run.model, cases, device=options.device, stages=run.stages, progress=progress):
-        compared = verify.differences(run.model, message)
-        point = message["workload"]
-        conditions = {
-            "kind": case.kind,
-            "attention": case.attention,
-            "prefill_logits": case.prefill_logits,
-            "dtype": case.dtype,
-            **{name: point[name] for name in ("global_px", "tile_px", "columns", "rows", "batch_size")},
-        }
-        frames.append(compared.select(*(pl.lit(value).alias(name) for name, value in conditions.items()), pl.all()))
-    progress("\n" if on_terminal else "")
-    frame = pl.concat(frames)
-    if options.record:
-        evidence.record(frame, message["ran"])
-    wrong = frame.filter(pl.col("difference") != 0)
-    if options.format == "json":
-        text = json.dumps({"compared": frame.height, "differences": wrong.height, "rows": frame.to_dicts()})
-    else:
-        text = frame.write_csv() if options.format == "csv" else evidence.report(frame)
-    _write(text, options, "verify")
-    return 1 if wrong.height else 0
-
-
 def _write(text: str, options: argparse.Namespace, name: str) -> None:
-    """Prints, or writes a file whole: it appears under its name only when it is complete."""
+    """Prints, or writes a file whole."""
     text = text.removesuffix("\n")  # a CSV ends its last line itself
     if options.out is None:
         print(text)
         return
-    path = options.out / f"{name}.{'txt' if options.format == 'table' else options.format}"
-    try:
-        options.out.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + f".{os.getpid()}.part")
-        partial.write_text(text + "\n", encoding="utf-8")
-        partial.replace(path)
-    except OSError as problem:
-        raise SpecError(f"--out: cannot write {path}: {problem.strerror}; choose a folder you can write to") from None
-    print(path)
+    print(write_whole(options.out / f"{name}.{'txt' if options.format == 'table' else options.format}", text + "\n"))
 
 
 def plan(options: argparse.Namespace) -> int:
@@ -193,7 +111,7 @@ def plan(options: argparse.Namespace) -> int:
     from ocr_flops.config import load_hardware, load_run, names
 
     run = load_run(options.overrides)
-    result = _estimated(run)
+    result = estimated(run)
     required = planning.required(result, ttft_seconds=options.ttft, tpot_seconds=options.tpot)
     gpus = [run.hardware] if run.hardware else [load_hardware(name) for name in names("hardware")]
     table = planning.devices(result, gpus, ttft_seconds=options.ttft, tpot_seconds=options.tpot, price_per_hour=options.price)
@@ -228,7 +146,8 @@ def plan(options: argparse.Namespace) -> int:
     return 0
 
 
-def _estimated(run: Run) -> Estimate:
+def estimated(run: Run) -> Estimate:
+    """What a command line asks about."""
     from ocr_flops.estimates import estimate
 
     return estimate(

@@ -56,16 +56,12 @@ class Scenario:
     @cached_property
     def neighbours(self) -> Workload:
         """Columns of points to see the current one among: no tiles and the 22 vendor grids, or the modes without tiles."""
-        if load_mode(self.mode).tile_px:
-            columns, rows = np.array([(1, 1), *vendor_grids()]).T
-            return Workload.from_grid(columns, rows, self.mode, **self._tokens)
-        return Workload.stack([Workload.from_grid(1, 1, mode, **self._tokens) for mode in modes() if not mode.tile_px])
+        return neighbours(self.workload)
 
     @cached_property
     def lengths(self) -> Workload:
         """Columns of the current page at growing output lengths, past the current one."""
-        most = max(2048, 2 * self.output_tokens)
-        return replace(self.workload, output_tokens=np.linspace(0, most, 17).astype(np.int64))
+        return lengths(self.workload)
 
     @property
     def attention_modes(self) -> tuple[str, ...]:
@@ -93,3 +89,33 @@ class Scenario:
     def by_mode(self, model: ModelSpec) -> dict[str, Estimate]:
         """The current point in every attention mode there is for its precision, the most wasteful first."""
         return {mode: self.estimate(model, mode) for mode in replace(self, attention=SIDE_BY_SIDE).attention_modes}
+
+
+def neighbours(workload: Workload, itself: bool = False) -> Workload:
+    """Columns of points around one: no tiles and the 22 vendor grids, or the views of all modes without tiles; by size.
+
+    Args:
+        workload: one point.
+        itself: whether it is among them where its grid or its view is none of these.
+    """
+    free = replace(workload, image_width_px=0, image_height_px=0)
+    if not workload.tile_px:
+        sides = {mode.global_px for mode in modes() if not mode.tile_px} | ({workload.global_px} if itself else set())
+        return replace(free, global_px=np.array(sorted(sides)), mode="")
+    grids = [(1, 1), *vendor_grids()]
+    if itself and (workload.columns, workload.rows) not in grids:
+        grids = sorted([*grids, (workload.columns, workload.rows)], key=lambda grid: grid[0] * grid[1])
+    columns, rows = np.array(grids).T
+    return replace(free, columns=columns, rows=rows)
+
+
+def contexts(workload: Workload) -> Workload:
+    """Columns of a page at eight contexts, evenly spaced from the first multiple of 1024 tokens that holds its image: prompts that grow."""
+    step = -(-workload.image_tokens // 1024) * 1024
+    return replace(workload, prompt_tokens=step * np.arange(1, 9) - workload.image_tokens)
+
+
+def lengths(workload: Workload) -> Workload:
+    """Columns of one page at growing output lengths, past its own."""
+    most = max(2048, 2 * workload.output_tokens)
+    return replace(workload, output_tokens=np.linspace(0, most, 17).astype(np.int64))

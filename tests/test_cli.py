@@ -187,24 +187,6 @@ def test_a_folder_without_permission_is_one_line(capsys, tmp_path):
     assert code == 2 and error.count("\n") == 1 and "choose a folder you can write to" in error
 
 
-@pytest.mark.parametrize(
-    ("arguments", "rest"),
-    [
-        ([], ["--host", "127.0.0.1", "--port", "2718"]),
-        (["--host", "0.0.0.0", "--port", "8080", "--headless"], ["--host", "0.0.0.0", "--port", "8080", "--headless"]),
-    ],
-)
-def test_the_app_is_marimo_on_the_notebook(monkeypatch, arguments, rest):
-    started = []
-    monkeypatch.setattr(os, "execv", lambda path, command: started.append((path, command)))
-    cli.main(["app", *arguments])
-    ((path, command),) = started
-    assert path == sys.executable
-    assert command[:4] == [sys.executable, "-m", "marimo", "run"]
-    assert os.path.basename(command[4]) == "what_if.py" and os.path.isfile(command[4])
-    assert command[5:] == rest
-
-
 def test_version(capsys):
     assert run(capsys, "--version")[:2] == (0, f"{of.__version__}\n")
 

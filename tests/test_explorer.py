@@ -1,0 +1,128 @@
+"""Charts with controls: every choice has its rows, exactly the estimate's, and its own finding."""
+
+import json
+import re
+
+import altair as alt
+import pytest
+import vl_convert
+
+import ocr_flops as of
+from ocr_flops.charts.controlled import grid_name
+from ocr_flops.charts.explorer import explorer
+from ocr_flops.charts.modes import FIRST, modes_by_stage
+from ocr_flops.charts.style import MODULES, seconds, si
+from ocr_flops.reports.subject import Subject
+from ocr_flops.scenario import Scenario
+
+MODEL = of.load_model("deepseek_ocr")
+L4 = of.load_hardware("l4")
+SUBJECTS = {
+    "on a device": Subject.of(Scenario(), MODEL, L4),
+    "without times": Subject.of(Scenario(batch_size=4), MODEL),
+    "one view": Subject.of(Scenario(mode="tiny"), MODEL, L4),
+    "beyond": Subject.of(Scenario(source="grid", columns=32, rows=32, batch_size=512, mode="gundam_m"), MODEL, L4),
+    "no output": Subject.of(Scenario(output_tokens=0), MODEL, L4),
+    "published code, fp32": Subject.of(Scenario(engine="remote_code", dtype="fp32"), MODEL, of.load_hardware("h200")),
+}
+
+
+def grid_of(subject):
+    return grid_name(subject.estimate.stages.row(0, named=True))
+
+
+def both(subject):
+    """The two charts of a subject."""
+    device, grid = subject.hardware.label if subject.hardware else "", grid_of(subject)
+    stages, modules = subject.sweep(subject.neighbours), subject.sweep(subject.neighbours, "module")
+    return explorer(stages, modules, grid, subject.mode, device), modes_by_stage(stages, grid, device)
+
+
+@pytest.fixture(scope="module")
+def charts():
+    return {name: both(subject) for name, subject in SUBJECTS.items()}
+
+
+def texts(chart, **chosen):
+    """What a reader reads after choosing: the text of the drawn chart."""
+    spec = chart.to_dict()
+    for one in spec["params"]:
+        one["value"] = chosen.get(one["name"], one.get("value"))
+    svg = vl_convert.vegalite_to_svg(spec | {"width": 1000})
+    return re.sub(r"\s+", " ", " ".join(re.findall(r">([^<>]+)</(?:text|tspan)>", svg)))
+
+
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_the_charts_are_valid_and_draw(charts, name):
+    for chart in charts[name]:
+        spec = json.loads(json.dumps(chart.to_dict(), allow_nan=False))
+        shown = texts(chart)
+        assert not re.search(r"\d{7}|NaN|undefined|null|Infinity", shown), shown
+        spec["title"]["subtitle"] = ""  # Vega-Lite takes an expression there, its schema does not
+        alt.LayerChart.from_dict(spec)
+
+
+@pytest.mark.parametrize("name", ["on a device", "without times", "one view"])
+def test_rows_are_the_integers_of_an_estimate_for_every_choice(charts, name):
+    subject, (chart, _) = SUBJECTS[name], charts[name]
+    controls = {one["name"]: one["bind"]["options"] for one in chart.to_dict()["params"] if "bind" in one}
+    rows = {(row["grid"], row["mode"], row["row"]): row for row in (*chart.datasets["bars"], *chart.datasets["heads"])}
+    near, own = subject.neighbours, subject.estimate.workload
+    assert controls["attention"] == list(subject.by_mode) and len(controls["grid"]) == near.points
+    assert {key[0] for key in rows} == set(controls["grid"])
+    for point in (0, near.points // 2, near.points - 1):
+        grid = {
+            side: int(value[point]) if hasattr(value := getattr(near, side), "__len__") else value
+            for side in ("columns", "rows", "global_px")
+        }
+        for mode, estimate in subject.by_mode.items():
+            one = estimate.with_workload(**grid, image_width_px=0, image_height_px=0)
+            for (stage, module), numbers in (
+                *one.module_numbers.items(),
+                *(((stage, None), row) for stage, row in one.stage_numbers.items()),
+            ):
+                row = rows[grid_name(one.stages.row(0, named=True)), mode, f"{stage}|{MODULES[module][1] if module else ''}"]
+                assert all(row[column] == numbers[column] for column in ("total_flops", "io_bytes", "peak_activation_bytes"))
+    assert (grid_of(subject), subject.mode, "vision|") in rows and own.is_single
+
+
+def test_choosing_changes_every_number_and_the_finding(charts):
+    chart, _ = charts["on a device"]
+    subject = SUBJECTS["on a device"]
+    eager = subject.by_mode["eager"].with_workload(columns=3, rows=3, image_width_px=0, image_height_px=0)
+    vision, timing = eager.stage_numbers["vision"], eager.on(L4)
+    before, after = texts(chart), texts(chart, grid="3 × 3", attention="eager")
+    assert f"eager on {L4.label}: {seconds(timing.ttft_seconds)} to the first token" in after and "sdpa" in before
+    for number in (si(vision["total_flops"]), si(vision["io_bytes"], "B"), si(vision["peak_activation_bytes"], "B")):
+        assert number in after and number not in before
+
+
+def test_decode_is_shown_for_a_token(charts):
+    numbers = SUBJECTS["on a device"].estimate.stage_numbers["decode"]
+    assert f"{si(numbers['io_bytes'] / 256, 'B')} a token" in texts(charts["on a device"][0])
+
+
+def test_modes_are_compared_with_the_first_one(charts):
+    _, chart = charts["on a device"]
+    first = {row["mode"]: row for row in chart.datasets["bars"] if row["row"].startswith(FIRST) and row["grid"] == "2 × 3"}
+    table = {mode: one.stage_numbers for mode, one in SUBJECTS["on a device"].by_mode.items()}
+    for mode, row in first.items():
+        assert row["io_bytes"] == sum(table[mode][stage]["io_bytes"] for stage in ("vision", "prefill"))
+        assert row["peak_activation_bytes"] == max(table[mode][stage]["peak_activation_bytes"] for stage in ("vision", "prefill"))
+        assert row["io_bytes_base"] == first["eager"]["io_bytes"]
+    less = 100 - 100 * first["flash"]["io_bytes"] / first["eager"]["io_bytes"]
+    assert f"(−{less:.0f} %)" in texts(chart)
+    same = modes_by_stage(Subject.of(Scenario(engine="remote_code"), MODEL, L4).sweep(Scenario().workload), "2 × 3", L4.label)
+    assert texts(same).count("(same)") == 6 and "(+" not in texts(same)  # prefill and decode of the vendor's mix are eager
+
+
+def test_without_output_tokens_there_is_no_decode(charts):
+    for chart in charts["no output"]:
+        assert not re.search(r"decode\b", texts(chart).lower()) and "output tokens" in texts(chart)
+
+
+def test_modes_are_in_the_control_once_each():
+    subject = Subject.of(Scenario(engine="remote_code"), MODEL)
+    assert list(subject.by_mode) == ["eager", "sdpa", "flash", "vendor"] and subject.mode == "vendor"
+    assert list(Subject.of(Scenario(), MODEL).by_mode) == ["eager", "sdpa", "flash"]
+    assert list(SUBJECTS["published code, fp32"].by_mode) == ["eager", "sdpa", "vendor"]
