@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: app test browser bench lint clean
+.PHONY: app test browser bench bench-browser lint clean
 
 app: $(VENV)/installed
 	$(BIN)/ocr-flops app
@@ -15,8 +15,11 @@ test: $(VENV)/installed-test
 browser: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m browser
 
-bench: $(VENV)/installed-test
+bench: $(VENV)/installed-bench
 	$(BIN)/python -m pytest -o addopts= tests/benchmarks --benchmark-only --benchmark-quiet
+
+bench-browser: $(VENV)/installed-test
+	$(BIN)/python tests/benchmarks/browser/measure.py
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
@@ -35,3 +38,7 @@ $(VENV)/installed-test: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) -e '.[test]'
 	touch $(VENV)/installed $@
+
+$(VENV)/installed-bench: $(VENV)/installed-test
+	$(PIP) -e '.[test,bench]'
+	touch $@

@@ -7,275 +7,389 @@
 import marimo
 
 __generated_with = "0.25.2"
-app = marimo.App(width="full", app_title="OCR FLOPs: what if?", css_file="what_if.css")
+app = marimo.App(width="full", app_title="OCR FLOPs: what if?", css_file="what_if.css", html_head_file="what_if.html")
 
 with app.setup(hide_code=True):
+    from html import escape
+    from urllib.parse import urlencode
+    from uuid import uuid4
+
     import marimo as mo
     import polars as pl
 
     import ocr_flops as of
-    from ocr_flops import charts, evidence, pages, planning, spot_check, tables, verify
-    from ocr_flops.charts.style import seconds, si
+    from ocr_flops import charts, comparison, evidence, links, pages, planning, reports, spot_check, tables, verify, views
     from ocr_flops.config import load_engine, modes, names, notebook_dir
-    from ocr_flops.measure.client import Worker
-    from ocr_flops.scenario import SIDE_BY_SIDE, Scenario
+    from ocr_flops.headline import figures as headline_figures
+    from ocr_flops.links import Link
+    from ocr_flops.measure.queue import QUEUE
+    from ocr_flops.measure.store import STORE
+    from ocr_flops.scenario import SIDE_BY_SIDE
+    from ocr_flops.setting import FIGURES, Setting
 
-    TABS = ("Overview", "Grids", "Tiling", "Time", "Memory", "Savings", "Plan", "Spot check", "Table", "Method")
+    TABS = (*views.VIEWS, "Compare", "Plan", "Spot check", "Table", "Export", "Method")
+    SOURCES = {"page size": "page", "image or PDF": "file", "grid by hand": "grid"}
     ATTENTION = {"vendor's mix": "vendor", "eager": "eager", "sdpa": "sdpa", "flash": "flash", "all side by side": SIDE_BY_SIDE}
-    DEVICES = {"cuda if present, else meta": "auto", "meta (exact, no GPU)": "meta", "cpu (slow, 7 GB)": "cpu"}
-    BOUND = {"matrix": "matrix", "vector": "vector", "bandwidth": "memory", "launch": "launch"}
+    MODES = {one.label: one.name for one in modes()}
+    ENGINES = {load_engine(name).label: name for name in reversed(names("engine"))}
     GPUS = {of.load_hardware(name).label: name for name in names("hardware")}
+    DEVICES = {"cuda if present, else meta": "auto", "meta (exact, no GPU)": "meta", "cpu (slow, 7 GB)": "cpu"}
+    BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+    NOW = "now"
     model = of.load_model("deepseek_ocr")
+    RECORD = evidence.recorded()
 
 
 @app.function(hide_code=True)
 def labelled(text: str, explanation: str) -> str:
     """A control's label, explained where the pointer rests on it."""
-    return f'<span data-tooltip="{explanation}">{text}</span>'
+    return f'<span data-tooltip="{escape(explanation)}">{escape(text)}</span>'
 
 
 @app.function(hide_code=True)
-def figure(label: str, value: str, caption: str) -> str:
-    """One headline figure."""
-    return f"<div><span>{label}</span><strong>{value}</strong><span>{caption}</span></div>"
+def problem(title: str, *texts: str, kind: str = "danger"):
+    """A notice. Its texts may quote what somebody typed or sent, so nothing in them is taken for HTML or Markdown."""
+    return mo.callout(mo.Html(f"<strong>{escape(title)}</strong> " + "<br>".join(escape(text) for text in texts)), kind=kind)
 
 
-@app.cell(hide_code=True)
-def state():
-    get_measured, set_measured = mo.state({})  # results of spot checks, kept while sliders move
-    get_failure, set_failure = mo.state(None)
-    get_page, set_page = mo.state(None)  # size of the last image that could be read
-    return get_failure, get_measured, get_page, set_failure, set_measured, set_page
+@app.function(hide_code=True)
+def choice(options: dict, value: str, label: str):
+    """A list that begins with the option that has this value."""
+    return mo.ui.dropdown(options, value=next(name for name, known in options.items() if known == value), full_width=True, label=label)
 
 
-@app.cell(hide_code=True)
-def mode_controls():
-    mode = mo.ui.dropdown(
-        {one.label: one.name for one in modes()},
-        value="Gundam",
-        full_width=True,
-        label=labelled("resolution mode", "Tiny to Large encode one view of the page. Gundam and Gundam-M add tiles cut from it."),
+@app.function(hide_code=True)
+def plain_table(frame, **options):
+    """A table to read."""
+    return mo.ui.table(
+        frame, selection=None, format_mapping=tables.formats(frame), show_column_summaries=False, show_data_types=False, **options
     )
-    source = mo.ui.dropdown(
-        {"page size": "page", "image file": "file", "grid by hand": "grid"},
-        value="page size",
-        full_width=True,
-        label=labelled("tile grid from", "The vendor's rule picks the grid from the page's size; by hand it can be any."),
+
+
+@app.function(hide_code=True)
+def headline(shown):
+    """The headline figures: six as cards, the rest in a line."""
+    found = headline_figures(shown.estimates[0], shown.timings[0] if shown.timings else None)
+    cards = [
+        f'<div class="{"alarm" if one.alarm else ""}"><span data-tooltip="{escape(one.explanation)}">{escape(one.label)}</span>'
+        f"<strong>{escape(one.value)}</strong><span>{escape(one.caption)}</span></div>"
+        for one in found[:6]
+    ]
+    details = [
+        f'<div data-tooltip="{escape(one.explanation)}"><span>{escape(one.label)}</span> <strong>{escape(one.value)}</strong> '
+        f"<span>{escape(one.caption)}</span></div>"
+        for one in found[6:]
+    ]
+    wrong = sum(row["largest_difference"] != 0 for row in RECORD["rows"])
+    details.append(
+        '<div data-tooltip="How this version was compared with the real model before it was released; see Method."><span>checked</span> '
+        f"<strong>{RECORD['numbers']:,} numbers</strong> <span>{f'{wrong} DIFFER' if wrong else 'all equal the real model'}</span></div>"
+    )
+    return mo.Html(f'<div class="figures">{"".join(cards)}</div><div class="details">{"".join(details)}</div>')
+
+
+@app.function(hide_code=True)
+def job_html(job, queue):
+    """A spot check on its way: its place in the queue, or how far each stage of its current point is."""
+    if job.state == "waiting":
+        before = [escape(f"{other.label} ({other.state})") for other in queue if other.id < job.id]
+        return f'<div class="job">Spot check of {escape(job.label)} waits: {job.position} in line, after {", ".join(before)}</div>'
+    now = next((stage.point for stage in job.stages if stage.state == "running" and stage.point is not None), 0)
+    stages = [stage for stage in job.stages if stage.point in (None, now)]
+    items = [f'<li class="{one.state}">{escape(one.name)}{f" {one.seconds:.1f} s" if one.seconds else ""}</li>' for one in stages]
+    waiting = sum(other.state == "waiting" for other in queue)
+    return (
+        f'<div class="job">Spot check of {escape(job.label)}: {escape(job.text)}, {job.running_seconds:.0f} s'
+        f"{f'; {waiting} waiting' if waiting else ''}"
+        f'<progress value="{job.done}" max="{job.total}"></progress><ol>{"".join(items)}</ol></div>'
+    )
+
+
+@app.cell(hide_code=True)
+def linked():
+    link = links.read(mo.query_params().to_dict(), TABS)  # read once: the controls begin with it
+    problem("The link was not used as a whole.", *link.notices, kind="warn") if link.notices else None
+    return (link,)
+
+
+@app.cell(hide_code=True)
+def state(link):
+    owner = uuid4().hex  # of this session's spot checks
+    presses = {"go": 0, "pin": 0}  # those that have been answered: a cell may run several times for one
+    get_asked, set_asked = mo.state(0)  # how often one was asked for, and ended
+    get_arrived, set_arrived = mo.state(0)  # how many results it has brought; the results are the server's, see STORE
+    get_refused, set_refused = mo.state(None)
+    get_document, set_document = mo.state(None)  # the last that could be read
+    get_pins, set_pins = mo.state(link.pins, allow_self_loops=True)  # the cell of the remove buttons sets what it reads
+    return (
+        get_arrived,
+        get_asked,
+        get_document,
+        get_pins,
+        get_refused,
+        owner,
+        presses,
+        set_arrived,
+        set_asked,
+        set_document,
+        set_pins,
+        set_refused,
+    )
+
+
+@app.cell(hide_code=True)
+def mode_controls(link):
+    mode = choice(
+        MODES,
+        link.setting.mode,
+        labelled("resolution mode", "Tiny to Large encode one view of the page. Gundam and Gundam-M add tiles cut from it."),
+    )
+    source = choice(
+        SOURCES,
+        link.setting.source,
+        labelled("tile grid from", "The vendor's rule picks the grid from the page's size; by hand it can be any."),
     )
     return mode, source
 
 
 @app.cell(hide_code=True)
-def page_controls():
+def page_controls(link):
+    _width, _height = link.setting.width_px, link.setting.height_px
     width_px = mo.ui.slider(
-        16, 8000, value=1654, include_input=True, full_width=True, label=labelled("page width (px)", "A4 at 200 dpi is 1654 × 2339 px.")
+        min(16, _width),
+        max(8000, _width),
+        value=_width,
+        include_input=True,
+        full_width=True,
+        label=labelled("page width (px)", "A4 at 200 dpi is 1654 × 2339 px."),
     )
     height_px = mo.ui.slider(
-        16,
-        8000,
-        value=2339,
+        min(16, _height),
+        max(8000, _height),
+        value=_height,
         include_input=True,
         full_width=True,
         label=labelled("page height (px)", "Up to 640 px on both sides the page is not tiled."),
     )
-    upload = mo.ui.file(filetypes=list(pages.SUFFIXES), max_size=50_000_000, label="choose an image (only its size is read)")
-    return height_px, upload, width_px
+    upload = mo.ui.file(
+        filetypes=list(pages.DOCUMENT_SUFFIXES), max_size=50_000_000, label="choose an image or a PDF (only sizes are read)"
+    )
+    page_inputs = {
+        "page": [width_px, height_px],
+        "file": [upload],
+    }  # in a plain container, so that the sidebar stays as it is when one moves
+    return height_px, page_inputs, upload, width_px
 
 
 @app.cell(hide_code=True)
-def grid_controls():
+def grid_controls(link):
     columns = mo.ui.slider(
         1,
-        32,
-        value=2,
+        max(32, link.setting.columns),
+        value=link.setting.columns,
         include_input=True,
         full_width=True,
         label=labelled("columns", "Tiles across the page. 1 × 1 means no tiles; the vendor's own grids have 2 to 9."),
     )
-    rows = mo.ui.slider(1, 32, value=3, include_input=True, full_width=True, label=labelled("rows", "Tiles down the page."))
-    return columns, rows
+    rows = mo.ui.slider(
+        1,
+        max(32, link.setting.rows),
+        value=link.setting.rows,
+        include_input=True,
+        full_width=True,
+        label=labelled("rows", "Tiles down the page."),
+    )
+    grid_inputs = [columns, rows]
+    return columns, grid_inputs, rows
 
 
 @app.cell(hide_code=True)
-def text_controls():
+def text_controls(link):
     prompt_tokens = mo.ui.number(
-        value=10,
+        value=link.setting.prompt_tokens,
         step=1,
         full_width=True,
         label=labelled("prompt (tokens)", "Text beside the image, BOS included; the vendor's default prompt has 10."),
     )
     output_tokens = mo.ui.slider(
-        0,
-        8192,
-        value=256,
-        step=32,
+        steps=sorted({*range(0, 8193, 32), link.setting.output_tokens}),
+        value=link.setting.output_tokens,
         show_value=True,
         full_width=True,
         label=labelled("output (tokens)", "Tokens generated; each is one decode step."),
     )
     batch_size = mo.ui.slider(
-        steps=[1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512],
-        value=1,
+        steps=sorted({*BATCHES, link.setting.batch_size}),
+        value=link.setting.batch_size,
         show_value=True,
         full_width=True,
         label=labelled("batch (pages)", "Equal pages run together."),
     )
-    return batch_size, output_tokens, prompt_tokens
+    text_inputs = [prompt_tokens, output_tokens, batch_size]
+    return batch_size, output_tokens, prompt_tokens, text_inputs
 
 
 @app.cell(hide_code=True)
-def software_controls():
-    attention = mo.ui.dropdown(
+def software_controls(link):
+    attention = choice(
         ATTENTION,
-        value="vendor's mix",
-        full_width=True,
-        label=labelled("attention", "What differs between modes is vector work, memory and traffic; matrix FLOPs are the same."),
+        link.setting.attention,
+        labelled("attention", "What differs between modes is vector work, memory and traffic; matrix FLOPs are the same."),
     )
-    engine = mo.ui.dropdown(
-        {load_engine(name).label: name for name in reversed(names("engine"))},
-        value=load_engine().label,
-        full_width=True,
-        label=labelled("engine", "The code that runs the model: transformers' own class, or the code published with the weights."),
+    engine = choice(
+        ENGINES,
+        link.setting.engine,
+        labelled("engine", "The code that runs the model: transformers' own class, or the code published with the weights."),
     )
     dtype = mo.ui.dropdown(
         ["bf16", "fp16", "fp32"],
-        value="bf16",
+        value=link.setting.dtype,
         full_width=True,
         label=labelled("precision", "Of weights and activations. Does not change FLOPs; flash attention needs bf16 or fp16."),
     )
     cache = mo.ui.dropdown(
         ["dynamic", "static"],
-        value="dynamic",
+        value=link.setting.cache,
         full_width=True,
         label=labelled("KV cache", "Dynamic grows by copying at every step, as both engines do; static is written in place."),
     )
-    return attention, cache, dtype, engine
+    software_inputs = [attention, engine, dtype, cache]
+    return attention, cache, dtype, engine, software_inputs
 
 
 @app.cell(hide_code=True)
-def gpu_controls():
-    gpu = mo.ui.dropdown(
+def gpu_controls(link):
+    gpu = choice(
         GPUS,
-        value=of.load_hardware("l4").label,
-        full_width=True,
-        label=labelled("GPU", "Dense datasheet peaks; the file of each device in configs/hardware names its sources."),
+        link.setting.gpu,
+        labelled("GPU", "Dense datasheet peaks; the file of each device in configs/hardware names its sources."),
     )
-    return (gpu,)
+    gpu_inputs = [gpu]
+    return gpu, gpu_inputs
 
 
 @app.cell(hide_code=True)
-def gpu_figures(dtype, gpu):
+def gpu_figures(dtype, gpu, link):
     _device = of.load_hardware(gpu.value)
     _peaks = dict(_device.matrix_flops_per_second)
-    _matrix = _peaks.get(dtype.value) or _device.vector_fp32_flops_per_second or max(_peaks.values())
     _unknown = "" if dtype.value in _peaks or dtype.value == "fp32" else f" {_device.label} has no {dtype.value} figure: enter one."
+    _own = {name: getattr(_device, name) for name in FIGURES[1:]}
+    _own[FIGURES[0]] = None if _unknown else _peaks.get(dtype.value) or _device.vector_fp32_flops_per_second
+    published = {name: value and value / 1e12 for name, value in _own.items()}
+    _linked = link.setting if (link.setting.gpu, link.setting.dtype) == (gpu.value, dtype.value) else Setting()
+    _labels = (
+        labelled("matrix (TFLOP/s)", f"Dense peak in {dtype.value}.{_unknown}"),
+        labelled("vector (TFLOP/s)", "fp32 peak of the vector units."),
+        labelled("memory (TB/s)", "Peak bandwidth of the device's memory."),
+        labelled("size (TB)", "Memory of the device; 0.024 is 24 GB."),
+    )
     figures = mo.ui.dictionary(
         {
-            "matrix_flops_per_second": mo.ui.number(
-                value=None if _unknown else _matrix / 1e12, label=labelled("matrix (TFLOP/s)", f"Dense peak in {dtype.value}.{_unknown}")
-            ),
-            "vector_fp32_flops_per_second": mo.ui.number(
-                value=_device.vector_fp32_flops_per_second and _device.vector_fp32_flops_per_second / 1e12,
-                label=labelled("vector (TFLOP/s)", "fp32 peak of the vector units."),
-            ),
-            "memory_bandwidth_bytes_per_second": mo.ui.number(
-                value=_device.memory_bandwidth_bytes_per_second / 1e12,
-                label=labelled("memory (TB/s)", "Peak bandwidth of the device's memory."),
-            ),
-            "memory_bytes": mo.ui.number(
-                value=_device.memory_bytes / 1e12, label=labelled("size (TB)", "Memory of the device; 0.024 is 24 GB.")
-            ),
+            name: mo.ui.number(value=(getattr(_linked, name) or 0) / 1e12 or published[name], label=label)
+            for name, label in zip(FIGURES, _labels, strict=True)
         }
     )
-    return (figures,)
+    figure_inputs = list(figures.elements.values())
+    return figure_inputs, figures, published
 
 
 @app.cell(hide_code=True)
-def device_chosen(dtype, figures, gpu):
-    gpu_device, _notice = None, None
-    try:
-        _given = {name: value * 1e12 for name, value in figures.value.items() if value is not None}
-        gpu_device = of.load_hardware(gpu.value).edited(dtype.value, **_given)
-        gpu_device.matrix_peak(dtype.value)
-    except of.SpecError as _error:
-        gpu_device = None
-        _notice = mo.callout(mo.md(f"**No times on this GPU.** {_error}."), kind="warn")
-    _notice
-    return (gpu_device,)
-
-
-@app.cell(hide_code=True)
-def sidebar(
-    attention,
-    batch_size,
-    cache,
-    columns,
-    dtype,
-    engine,
-    figures,
-    gpu,
-    height_px,
-    mode,
-    output_tokens,
-    prompt_tokens,
-    rows,
-    source,
-    upload,
-    width_px,
-):
+def sidebar(document_inputs, figure_inputs, gpu_inputs, grid_inputs, mode, page_inputs, software_inputs, source, text_inputs):
     _tiled = of.load_mode(mode.value).tile_px > 0
-    _grid = (
-        {"page": [width_px, height_px], "file": [upload], "grid": [columns, rows]}[source.value]
-        if _tiled
-        else [mo.md("<small>This mode encodes the page as one view; its size does not change the cost.</small>")]
-    )
+    _note = mo.md("<small>This mode encodes the page as one view; its size does not change the cost.</small>")
     mo.sidebar(
         [
             mo.md("## OCR FLOPs"),
             mo.md(f"<small>What {model.label} computes for a page, stage by stage. Rest on a label for its meaning.</small>"),
             mo.md("**Page**"),
             mode,
-            *([source] if _tiled else []),
-            *_grid,
+            *([source, *(page_inputs | document_inputs | {"grid": grid_inputs})[source.value]] if _tiled else [_note]),
             mo.md("**Text and batch**"),
-            prompt_tokens,
-            output_tokens,
-            batch_size,
+            *text_inputs,
             mo.md("**Software**"),
-            attention,
-            engine,
-            dtype,
-            cache,
+            *software_inputs,
             mo.md("**Hardware**"),
-            gpu,
-            mo.accordion({"edit its figures": mo.vstack(list(figures.elements.values()))}),
+            *gpu_inputs,
+            mo.accordion({"edit its figures": mo.vstack(figure_inputs)}),
         ],
-        width="330px",
+        width="310px",
     )
+    return
 
 
 @app.cell(hide_code=True)
-def read_image(set_page, source, upload):
+def read_document(set_document, source, upload):
     _notice = None
     if source.value == "file" and upload.value:
         try:
-            set_page(pages.page_size(upload.value[0].contents, upload.value[0].name))
+            set_document(pages.document(upload.value[0].contents, upload.value[0].name))
         except of.SpecError as _error:
-            _notice = mo.callout(mo.md(f"**The image was not used.** {_error}. The page keeps its previous size."), kind="danger")
+            _notice = problem("The file was not used.", f"{_error}. The page keeps its previous size.")
     _notice
     return
 
 
 @app.cell(hide_code=True)
-def estimated(
-    attention, batch_size, cache, columns, dtype, engine, get_page, height_px, mode, output_tokens, prompt_tokens, rows, source, width_px
+def document_controls(get_document, upload):
+    _document = get_document()
+    _is_pdf = _document is not None and _document.unit == "pt"
+    page_number = mo.ui.number(
+        1,
+        len(_document.sizes) if _is_pdf else 1,
+        step=1,
+        value=1,
+        full_width=True,
+        label=labelled(f"page, of {len(_document.sizes) if _is_pdf else 1}", "Whose size is taken."),
+    )
+    dpi = mo.ui.number(
+        pages.MIN_DPI,
+        pages.MAX_DPI,
+        value=pages.DEFAULT_DPI,
+        full_width=True,
+        label=labelled("resolution (dpi)", "At which the page is rendered; the vendor's own script for PDFs uses 144."),
+    )
+    document_inputs = {"file": [upload, *([page_number, dpi] if _is_pdf else [])]}
+    return document_inputs, dpi, page_number
+
+
+@app.cell(hide_code=True)
+def evaluated(
+    attention,
+    batch_size,
+    cache,
+    columns,
+    dpi,
+    dtype,
+    engine,
+    figures,
+    get_arrived,
+    get_document,
+    gpu,
+    height_px,
+    mode,
+    output_tokens,
+    page_number,
+    price,
+    prompt_tokens,
+    published,
+    rows,
+    source,
+    tpot_ms,
+    ttft_ms,
+    width_px,
 ):
-    _width, _height = (get_page() if source.value == "file" else None) or (width_px.value, height_px.value)
-    scenario = Scenario(
+    get_arrived()  # runs again when the spot check brings a result
+    _size, _notices = (width_px.value, height_px.value), []
+    if source.value == "file" and get_document():
+        try:
+            _size = get_document().page_px(page_number.value, dpi.value)
+        except of.SpecError as _error:
+            _notices.append(problem("The page's size was not used.", f"{_error}."))
+    setting = Setting(
         mode=mode.value,
         source="grid" if source.value == "grid" else "page",
-        width_px=_width,
-        height_px=_height,
+        width_px=_size[0],
+        height_px=_size[1],
         columns=columns.value,
         rows=rows.value,
         prompt_tokens=prompt_tokens.value,
@@ -285,193 +399,198 @@ def estimated(
         engine=engine.value,
         dtype=dtype.value,
         cache=cache.value,
+        gpu=gpu.value,
+        ttft_ms=ttft_ms.value,
+        tpot_ms=tpot_ms.value,
+        price=price.value,
+        **{name: value * 1e12 for name, value in figures.value.items() if value is not None and value != published[name]},
     )
+    shown = views.Shown(model, setting, STORE.frames())
     try:
-        estimates, _notice = scenario.estimates(model), None
+        shown.estimates  # raises here what would be raised where it is shown
+        _notices += [problem("No times on this GPU.", f"{shown.without_times}.", kind="warn")] if shown.without_times else []
+        _head = headline(shown)
     except of.SpecError as _error:
-        estimates = []
-        _notice = mo.callout(mo.md(f"**This setting has no result.** {_error}."), kind="danger")
-    _notice
-    return estimates, scenario
+        shown, _head = None, problem("This setting has no result.", f"{_error}.")
+    mo.vstack([*_notices, _head]) if _notices else _head
+    return setting, shown
 
 
 @app.cell(hide_code=True)
-def timed(estimates, gpu_device):
-    timings = [_one.on(gpu_device) for _one in estimates] if gpu_device else []
-    return (timings,)
+def clock(get_asked, owner):
+    get_asked()
+    _job = QUEUE.latest(owner)
+    _is_live = _job is not None and _job.is_live
+    tick = mo.ui.refresh(options=["0.5s"], default_interval="0.5s") if _is_live else None
+    cancel = mo.ui.run_button(label="Cancel", tooltip="ends the spot check at once", kind="warn")  # made anew for every run
+    return cancel, tick
 
 
 @app.cell(hide_code=True)
-def headline(estimates, timings):
-    mo.stop(not estimates)
-    _first = estimates[0]
-    _total = sum(row["total_flops"] for row in _first.stage_numbers.values())
-    _workload, _memory = _first.workload, _first.footprint
-    _views = f"{_workload.tiles} tiles + page" if _workload.tiles else "one view"
-    _cards = [figure("FLOPs", si(_total), f"batch {_workload.batch_size}")]
-    if timings:
-        _timing = timings[0]
-        _binds, _spare = _timing.binding_ceilings, _timing.hardware.memory_bytes - _memory.total_bytes
-        _cards += [
-            figure("first token", seconds(_timing.ttft_seconds), f"bound {seconds(_timing.bound_ttft_seconds)}"),
-            figure("per token", seconds(_timing.tpot_seconds) if _timing.tpot_seconds else "–", f"{BOUND[_binds['decode']]}-bound"),
-            figure("pages", f"{_timing.pages_per_second:.3g}/s", "at best"),
-            figure("memory", si(_memory.total_bytes, "B"), f"{si(abs(_spare), 'B')} {'spare' if _spare >= 0 else 'TOO MUCH'}"),
-        ]
-    else:
-        _cards.append(figure("memory", si(_memory.total_bytes, "B"), "all together"))
-    _cards += [
-        figure("activations", si(_memory.peak_activation_bytes, "B"), "live peak"),
-        figure("image tokens", f"{_workload.image_tokens:,}", _views),
-        figure("context", f"{_workload.context_tokens:,}", "with prompt"),
-        figure("weights", si(_memory.weight_bytes, "B"), f"{si(sum(_first.setup.parameters.values()))} params"),
-        figure("KV cache", si(_memory.kv_cache_bytes, "B"), "at the end"),
-    ]
-    mo.Html('<div class="figures">' + "".join(_cards) + "</div>")
+def progress(cancel, get_arrived, get_asked, get_refused, owner, set_arrived, set_asked, tick):
+    if cancel.value and QUEUE.latest(owner):
+        QUEUE.cancel(QUEUE.latest(owner).id)
+    _job, _shown = QUEUE.latest(owner), None
+    if get_refused():
+        _shown = problem("The spot check was not started.", f"{get_refused()}.", kind="warn")
+    elif _job is not None and _job.is_live:
+        _shown = mo.hstack(
+            [mo.Html(job_html(_job, QUEUE.jobs())), cancel, mo.Html(f'<div class="tick">{mo.as_html(tick).text}</div>')],
+            justify="start",
+            align="center",
+        )
+    elif _job is not None and _job.failure:
+        _advice = [_job.failure.advice, *([f"{len(_job.results)} results that came before are kept."] if _job.results else [])]
+        _shown = problem(
+            f"The spot check ended early: {_job.failure.message}.", *_advice, kind="warn" if _job.state == "cancelled" else "danger"
+        )
+    if _job is not None:
+        _arrived = 1000 * _job.id + len(_job.results)
+        if _arrived != get_arrived():
+            set_arrived(_arrived)
+        if tick is not None and not _job.is_live:
+            set_asked(get_asked() + 1)  # stops the clock
+    _shown
     return
 
 
 @app.cell(hide_code=True)
-def run_model(device, estimates, go, scenario, scope, set_failure, set_measured):
-    mo.stop(not go.value or not estimates)
-    _request = verify.request(
-        model, spot_check.points(scenario, scope.value), device=device.value, dtype=scenario.dtype, prefill_logits=scenario.prefill_logits
-    )
-    _found, _failure = {}, None
-    with Worker(_request) as _worker:
-        _messages = iter(_worker)
-        _first = next(_messages)
-        with mo.status.progress_bar(
-            total=_first.get("total", 1), title="Running the model", subtitle=_first.get("text", ""), remove_on_exit=True, show_rate=False
-        ) as _bar:
-            for _message in [_first, *([] if _first["event"] == "error" else _messages)]:
-                if _message["event"] == "progress":
-                    _bar.update(subtitle=_message["text"])
-                elif _message["event"] == "result":
-                    _found[spot_check.key(_message)] = spot_check.frame(model, _message)
-                elif _message["event"] == "error":
-                    _failure = _message
-    set_measured(lambda known: {**{key: frame for key, frame in known.items() if key not in _found}, **_found})
-    set_failure(_failure)
-    return
-
-
-@app.cell(hide_code=True)
-def failed(get_failure):
-    _failure = get_failure()
-    mo.callout(mo.md(f"**The spot check ended early: {_failure['message']}.** {_failure['advice']}"), kind="danger") if _failure else None
-    return
-
-
-@app.cell(hide_code=True)
-def tabs():
-    tab = mo.ui.tabs(dict.fromkeys(TABS, ""), label="")
+def tabs(link):
+    tab = mo.ui.tabs(dict.fromkeys(TABS, ""), value=link.tab, label="")
     tab
     return (tab,)
 
 
 @app.cell(hide_code=True)
-def overview(estimates, get_measured, scenario, tab):
-    _shown = None
-    if estimates and tab.value == "Overview":
-        _modules = pl.concat([_one.modules for _one in estimates])
-        _tensor = charts.flops_by_module(_modules, spot_check.beside(get_measured().values(), scenario))
-        _vector = charts.flops_by_module(_modules, work="vector_flops")
-        _shown = mo.Html(f'<div class="panels"><div>{mo.as_html(_tensor)}</div><div>{mo.as_html(_vector)}</div></div>')
-    _shown
+def view(shown, tab):
+    _panels = [mo.as_html(chart).text for chart in views.VIEWS[tab.value](shown)] if shown and tab.value in views.VIEWS else []
+    _class = tab.value.lower()
+    mo.Html(f'<div class="view {_class}">' + "".join(f"<div>{panel}</div>" for panel in _panels) + "</div>") if _panels else None
     return
 
 
 @app.cell(hide_code=True)
-def grids(estimates, get_measured, scenario, tab):
-    _chart = None
-    if estimates and tab.value == "Grids":
-        _sweep = of.sweep(model, scenario.neighbours, scenario.attention_modes[0], engine=scenario.engine, dtype=scenario.dtype)
-        _chart = charts.flops_by_tokens(_sweep, estimates[0].stages, spot_check.beside(get_measured().values(), scenario))
-    _chart
+def address(get_pins, link, setting, tab):
+    _params, _now = mo.query_params(), links.write(Link(setting, tab.value, get_pins()))
+    if len(_params) or setting != Setting() or get_pins() or tab.value != TABS[0]:
+        for _key in [key for key in _params.to_dict() if key not in _now and key not in links.FOREIGN]:
+            _params.remove(_key)
+        for _key, _value in _now.items():
+            if _params.get(_key) != _value:
+                _params[_key] = _value
     return
 
 
 @app.cell(hide_code=True)
-def tiling(scenario, estimates, tab):
-    charts.tiling_picture(scenario.workload) if estimates and tab.value == "Tiling" else None
+def pin_controls():
+    new_name = mo.ui.text(placeholder="name of the pin", max_length=links.MAX_NAME)
+    pin = mo.ui.button(value=0, on_click=lambda number: number + 1, label="Pin the current setting", kind="success")
+    pin_inputs = [new_name, pin]
+    return new_name, pin, pin_inputs
+
+
+@app.cell(hide_code=True)
+def pinned(get_pins, new_name, pin, presses, set_pins, setting, shown):
+    if pin.value > presses["pin"] and shown and len(get_pins()) < links.MAX_PINS:
+        presses["pin"] = pin.value
+        _name = new_name.value.strip() or comparison.short_name(setting)
+        set_pins((*get_pins(), (links.pin_name(_name, [NOW, *dict(get_pins())]), setting)))
     return
 
 
 @app.cell(hide_code=True)
-def time(tab, timings):
-    _shown = None
-    if timings and tab.value == "Time":
-        _halves = [charts.time_by_module(timings[0], _stages) for _stages in (("vision", "prefill"), ("decode",))]
-        _panels = "".join(f"<div>{mo.as_html(_half).text}</div>" for _half in _halves)
-        _shown = mo.vstack([charts.roofline(timings[0]), mo.Html(f'<div class="halves">{_panels}</div>')])
-    _shown
-    return
+def pin_list(get_pins, set_pins):
+    def _rename(old, new):
+        _taken = [NOW, *dict(get_pins())]
+        set_pins(tuple((links.pin_name(new, _taken, old) if name == old else name, kept) for name, kept in get_pins()))
 
+    def _remove(old):
+        set_pins(tuple((name, kept) for name, kept in get_pins() if name != old))
 
-@app.cell(hide_code=True)
-def memory(estimates, gpu_device, scenario, tab):
-    _shown = None
-    if estimates and tab.value == "Memory":
-        _options = {"engine": scenario.engine, "dtype": scenario.dtype, "cache": scenario.cache}
-        _sweep = of.sweep(model, scenario.lengths, scenario.attention_modes[0], **_options)
-        _shown = mo.vstack([charts.memory(estimates, gpu_device), charts.growth(_sweep, scenario.output_tokens)])
-    _shown
-    return
-
-
-@app.cell(hide_code=True)
-def savings(estimates, gpu_device, scenario, tab):
-    _shown = None
-    if estimates and tab.value == "Savings":
-        _modes = scenario.by_mode(model)
-        _timings = {mode: one.on(gpu_device) for mode, one in _modes.items()} if gpu_device else None
-        _sweep = of.sweep(model, scenario.neighbours, list(_modes), engine=scenario.engine, dtype=scenario.dtype, cache=scenario.cache)
-        _works = ("io_bytes", "peak_activation_bytes") if _sweep["tiles"].n_unique() > 1 else ()
-        _by_tiles = [charts.savings_by_tiles(_sweep, _work, scenario.workload.tiles) for _work in _works]
-        _shown = mo.vstack([charts.savings(_modes, _timings), *_by_tiles])
-    _shown
-    return
-
-
-@app.cell(hide_code=True)
-def plan_controls():
-    ttft_ms = mo.ui.number(
-        value=500.0, label=labelled("first token within (ms)", "Target for vision and prefill together; empty for none.")
+    pins = get_pins()  # as the two lists know them: what is shown beside each other is of one moment
+    pin_names = mo.ui.array(
+        [mo.ui.text(value=_name, max_length=links.MAX_NAME, on_change=lambda new, name=_name: _rename(name, new)) for _name, _ in pins]
     )
-    tpot_ms = mo.ui.number(value=20.0, label=labelled("a token within (ms)", "Target for the mean time per output token; empty for none."))
-    price = mo.ui.number(value=None, label=labelled("price of a GPU hour", "In any currency; empty for none."))
+    pin_removals = mo.ui.array(
+        [
+            mo.ui.button(label="remove", value=0, on_click=lambda n: n + 1, on_change=lambda _, name=_name: _remove(name))
+            for _name, _ in pins
+        ]
+    )
+    return pin_names, pin_removals, pins
+
+
+@app.cell(hide_code=True)
+def compare(pin_inputs, pin_names, pin_removals, pins, setting, shown, tab):
+    _view = None
+    if shown and tab.value == "Compare":
+        _found, _problems = comparison.compared(model, {NOW: setting, **dict(pins)})
+        _rows = [
+            mo.hstack(
+                [
+                    pin_names[_number],
+                    mo.Html(
+                        f'<span class="pin">{escape(comparison.in_words(_kept, setting))} · '
+                        f'<a href="?{escape(urlencode(links.write(Link(_kept, "Compare", pins))))}">show it</a></span>'
+                    ),
+                    pin_removals[_number],
+                ],
+                justify="start",
+                align="center",
+                gap=1,
+                wrap=True,
+            )
+            for _number, (_, _kept) in enumerate(pins)
+        ]
+        _view = mo.vstack(
+            [
+                mo.hstack(pin_inputs, justify="start", align="center", gap=1)
+                if len(pins) < links.MAX_PINS
+                else mo.md(f"{links.MAX_PINS} settings are pinned; remove one to pin another."),
+                *([problem("Not everything can be compared.", *_problems, kind="warn")] if _problems else []),
+                charts.comparison(_found),
+                *([mo.md("**Pinned**, and what differs from the controls now")] if _rows else []),
+                *_rows,
+                *([plain_table(tables.comparison_table(_found), pagination=False)] if len(_found) > 1 else []),
+            ]
+        )
+    _view
+    return
+
+
+@app.cell(hide_code=True)
+def plan_controls(link):
+    ttft_ms = mo.ui.number(
+        value=link.setting.ttft_ms,
+        label=labelled("first token within (ms)", "Target for vision and prefill together; empty for none."),
+    )
+    tpot_ms = mo.ui.number(
+        value=link.setting.tpot_ms,
+        label=labelled("a token within (ms)", "Target for the mean time per output token; empty for none."),
+    )
+    price = mo.ui.number(value=link.setting.price, label=labelled("price of a GPU hour", "In any currency; empty for none."))
     return price, tpot_ms, ttft_ms
 
 
 @app.cell(hide_code=True)
-def plan(estimates, gpu_device, price, tab, tpot_ms, ttft_ms):
-    _shown = None
-    if estimates and tab.value == "Plan":
-        _answer = []
+def plan(price, shown, tab, tpot_ms, ttft_ms):
+    _view = None
+    if shown and tab.value == "Plan":
+        _estimate = shown.estimates[0]
         try:
             _targets = {
                 "ttft_seconds": None if ttft_ms.value is None else ttft_ms.value / 1e3,
-                "tpot_seconds": None if tpot_ms.value is None or not estimates[0].workload.output_tokens else tpot_ms.value / 1e3,
+                "tpot_seconds": None if tpot_ms.value is None or not _estimate.workload.output_tokens else tpot_ms.value / 1e3,
             }
             _all = [of.load_hardware(name) for name in GPUS.values()]
-            _words = tables.plan_words(estimates[0], planning.required(estimates[0], **_targets), gpu_device)
-            _table = tables.devices_table(planning.devices(estimates[0], _all, price_per_hour=price.value, **_targets))
             _answer = [
-                mo.md(_words),
-                mo.ui.table(
-                    _table,
-                    selection=None,
-                    page_size=50,
-                    format_mapping=tables.formats(_table),
-                    show_column_summaries=False,
-                    show_data_types=False,
-                ),
+                mo.md(tables.plan_words(_estimate, planning.required(_estimate, **_targets), shown.device)),
+                plain_table(tables.devices_table(planning.devices(_estimate, _all, price_per_hour=price.value, **_targets)), page_size=50),
             ]
         except of.SpecError as _error:
-            _answer = [mo.callout(mo.md(f"**This target has no answer.** {_error}."), kind="danger")]
-        _shown = mo.vstack([mo.hstack([ttft_ms, tpot_ms, price], justify="start", gap=2, wrap=True), *_answer])
-    _shown
+            _answer = [problem("This target has no answer.", f"{_error}.")]
+        _view = mo.vstack([mo.hstack([ttft_ms, tpot_ms, price], justify="start", gap=2, wrap=True), *_answer])
+    _view
     return
 
 
@@ -479,52 +598,53 @@ def plan(estimates, gpu_device, price, tab, tpot_ms, ttft_ms):
 def spot_check_controls():
     device = mo.ui.dropdown(DEVICES, value="cuda if present, else meta", label="device")
     scope = mo.ui.radio(list(spot_check.SCOPES), value=spot_check.SCOPES[0], inline=True, label="points")
-    go = mo.ui.run_button(label="Run the vendor model", kind="success")
+    go = mo.ui.button(value=0, on_click=lambda number: number + 1, label="Run the vendor model", kind="success")
     return device, go, scope
 
 
 @app.cell(hide_code=True)
-def spot_check_panel(device, go, scope, tab):
-    mo.vstack(
-        [
-            mo.md(f"""
-    Builds the real model in a child process and counts its FLOPs with PyTorch's own counter, for the setting in the sidebar.
-
-    What runs: **transformers, UnlimitedOcr class, random weights, eager, {device.selected_key}**. It is given DeepSeek-OCR's dimensions, with which
-    it is the same architecture; no weights are downloaded. At most 3 decode steps are run and compared as such. About 8 s for a point on `meta`.
-    """),
-            mo.hstack([device, scope, go], justify="start", align="center", gap=2, wrap=True),
-        ]
-    ) if tab.value == "Spot check" else None
+def submit(device, get_asked, go, owner, presses, scope, set_asked, set_refused, setting, shown):
+    if go.value > presses["go"] and shown:
+        presses["go"] = go.value
+        try:
+            _points = spot_check.points(setting, scope.value)
+            _label = spot_check.in_words(setting.workload) if len(_points) == 1 else f"{len(_points)} points, {setting.mode}"
+            _request = verify.request(model, _points, device=device.value, dtype=setting.dtype, prefill_logits=setting.prefill_logits)
+            QUEUE.submit(_request, label=_label, owner=owner, on_result=lambda message: STORE.add(model, message))
+            set_refused(None)
+        except of.SpecError as _error:
+            set_refused(str(_error))
+        set_asked(get_asked() + 1)
     return
 
 
 @app.cell(hide_code=True)
-def spot_check_results(get_measured, tab):
+def spot_check_panel(device, get_arrived, go, scope, tab):
+    get_arrived()
     _shown = None
     if tab.value == "Spot check":
-        _shown = mo.md("Nothing has been measured yet.")
-    if tab.value == "Spot check" and get_measured():
-        _measured = pl.concat(reversed(get_measured().values()))
-        _equal = not _measured["difference"].abs().sum()
-        _unseen = spot_check.missed(_measured)
-        _table = tables.measured_table(_measured)
+        _measured = STORE.table()
+        _results = [mo.md("Nothing has been measured on this server yet.")]
+        if len(_measured):
+            _unseen = spot_check.missed(_measured)
+            _is_equal = not _measured["difference"].abs().sum()
+            _results = [
+                mo.callout(spot_check.verdict(_measured), kind="success" if _is_equal else "danger"),
+                *([problem("Not seen by torch's counter, so not compared.", *_unseen, kind="warn")] if _unseen else []),
+                mo.md("Measured on this server, by anyone; the latest first."),
+                plain_table(tables.measured_table(_measured), page_size=25),
+            ]
         _shown = mo.vstack(
             [
-                mo.callout(spot_check.verdict(_measured), kind="success" if _equal else "danger"),
-                *(
-                    [mo.callout(mo.md("**Not seen by torch's counter, so not compared.** " + "; ".join(_unseen)), kind="warn")]
-                    if _unseen
-                    else []
-                ),
-                mo.ui.table(
-                    _table,
-                    selection=None,
-                    page_size=25,
-                    format_mapping=tables.formats(_table),
-                    show_column_summaries=False,
-                    show_data_types=False,
-                ),
+                mo.md(f"""
+    Builds the real model in a child process and counts its FLOPs with PyTorch's own counter, for the setting in the sidebar.
+
+    What runs: **transformers, UnlimitedOcr class, random weights, eager, {device.selected_key}**. It is given DeepSeek-OCR's dimensions, with
+    which it is the same architecture; no weights are downloaded. At most 3 decode steps are run and compared as such. About 8 s for a point on
+    `meta`. One run at a time on a server; others wait their turn, and everything else stays live meanwhile.
+    """),
+                mo.hstack([device, scope, go], justify="start", align="center", gap=2, wrap=True),
+                *_results,
             ]
         )
     _shown
@@ -532,20 +652,83 @@ def spot_check_results(get_measured, tab):
 
 
 @app.cell(hide_code=True)
-def table(estimates, tab):
-    _shown = None
-    if estimates and tab.value == "Table":
-        _table = tables.modules_table(pl.concat([_one.modules for _one in estimates]))
-        _shown = mo.ui.table(
-            _table,
-            selection=None,
-            pagination=False,
-            format_mapping=tables.formats(_table),
-            show_column_summaries=False,
-            show_data_types=False,
-            max_height=1200,
+def table(shown, tab):
+    plain_table(tables.modules_table(shown.modules), pagination=False, max_height=1200) if shown and tab.value == "Table" else None
+    return
+
+
+@app.cell(hide_code=True)
+def export_controls():
+    export_rows = mo.ui.dropdown(
+        ["modules", "stages", "all grids of this mode", "pinned settings", "spot checks on this server"],
+        value="modules",
+        label=labelled("rows", "Every column there is, with exact integers."),
+    )
+    export_tab = mo.ui.dropdown(
+        [*views.VIEWS, "Compare"], value=TABS[0], label=labelled("charts of", "As they are for the current setting.")
+    )
+    make_report = mo.ui.run_button(label="Make the HTML report")
+    return export_rows, export_tab, make_report
+
+
+@app.function(hide_code=True)
+def row(*items):
+    """Things side by side."""
+    return mo.hstack(items, justify="start", align="center", gap=1, wrap=True)
+
+
+@app.cell(hide_code=True)
+def export(export_rows, export_tab, make_report, pins, setting, shown, tab):
+    _view = None
+    if shown and tab.value == "Export":
+        _name = "ocr_flops_{}.{}".format
+        _found = comparison.compared(model, {NOW: setting, **dict(pins)})[0]
+        _frame = {
+            "modules": lambda: shown.modules,
+            "stages": lambda: pl.concat([one.stages for one in (shown.timings or shown.estimates)]),
+            "all grids of this mode": lambda: shown.sweep,
+            "pinned settings": lambda: comparison.frame(_found),
+            "spot checks on this server": STORE.table,
+        }[export_rows.value]()
+        _drawn = views.VIEWS[export_tab.value](shown) if export_tab.value in views.VIEWS else [charts.comparison(_found)]
+
+        def _image(chart, kind):  # drawn when it is asked for, by a child process
+            return lambda: reports.chart_images({"": chart}, kind)[""]
+
+        _report = make_report
+        if make_report.value:
+            _page = reports.html(reports.Subject.of(setting, model, shown.device)).encode()
+            _report = mo.download(_page, _name("report", "html"), mimetype="text/html", label="Download the HTML report")
+        _view = mo.vstack(
+            [
+                mo.md(
+                    "**Link**: the address of this page carries the whole setting, the open tab and the pins. Copy it from the address bar."
+                ),
+                mo.md("**Report**: one file that works without a network, with controls for grid and attention mode inside its charts."),
+                row(_report),
+                mo.md("**Table**"),
+                row(
+                    export_rows,
+                    *(
+                        mo.download(reports.table_bytes(_frame, kind), _name(export_rows.value.replace(" ", "_"), kind), label=kind.upper())
+                        for kind in ("csv", "parquet", "json")
+                    ),
+                ),
+                mo.md("**Charts**, also from the ⋯ beside each chart"),
+                export_tab,
+                *(
+                    row(
+                        *(
+                            mo.download(_image(chart, kind), _name(f"{export_tab.value.lower()}_{number}", kind), label=kind.upper())
+                            for kind in ("svg", "png")
+                        ),
+                        mo.Html(f"<span>{escape(' '.join(chart.title.text))}</span>"),
+                    )
+                    for number, chart in enumerate(_drawn, 1)
+                ),
+            ]
         )
-    _shown
+    _view
     return
 
 
@@ -554,12 +737,11 @@ def method(tab):
     _shown = None
     if tab.value == "Method":
         _page = mo.md((notebook_dir() / "method.md").read_text(encoding="utf-8"))
-        _record = evidence.recorded()
-        _table = tables.verification_table(_record)
+        _table = tables.verification_table(RECORD)
         _shown = mo.vstack(
             [
                 mo.Html(f'<div class="page">{_page.text}</div>'),
-                mo.md("## The comparison this version was released with\n\n" + tables.verification_words(_record)),
+                mo.md("## The comparison this version was released with\n\n" + tables.verification_words(RECORD)),
                 mo.ui.table(
                     _table,
                     selection=None,

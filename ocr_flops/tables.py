@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from ocr_flops import planning
-from ocr_flops.charts.style import si
+from ocr_flops.charts.savings import saved
+from ocr_flops.charts.style import seconds, si
+from ocr_flops.comparison import HELD, SUMMED, TIMES, TOKENS
 
 if TYPE_CHECKING:
+    from ocr_flops.comparison import Compared
     from ocr_flops.estimates import Estimate
     from ocr_flops.planning import Required
     from ocr_flops.specs import HardwareSpec
@@ -25,6 +28,21 @@ MODULES = {  # column: header, and the unit it is shown in
     "peak_activation_bytes": ("live peak (MB)", "MB"),
     "weight_bytes": ("weights (MB)", "MB"),
     "kv_cache_bytes": ("KV cache (MB)", "MB"),
+}
+COMPARED = {
+    "ttft_seconds": "first token (TTFT)",
+    "tpot_seconds": "per token (TPOT)",
+    "pages_per_second": "pages",
+    "total_flops": "FLOPs",
+    "tensor_flops": "tensor FLOPs",
+    "vector_flops": "vector FLOPs",
+    "io_bytes": "bytes moved",
+    "total_bytes": "memory needed",
+    "weight_bytes": "weights",
+    "kv_cache_bytes": "KV cache",
+    "peak_activation_bytes": "live activations, at most",
+    "image_tokens": "image tokens",
+    "context_tokens": "context tokens",
 }
 COUNTS = {"difference": "difference", "counted_flops": "counted FLOPs", "analytic_flops": "analytic FLOPs"}
 
@@ -46,7 +64,29 @@ def measured_table(measured: pl.DataFrame) -> pl.DataFrame:
     """Counted against analytic FLOPs of every measured module, as exact integers."""
     steps = pl.when(pl.col("stage") == "decode").then(pl.format("decode, {} steps", "steps")).otherwise(pl.col("stage")).alias("stage")
     numbers = (pl.col(name).alias(header) for name, header in COUNTS.items())
-    return measured.select("point", steps, "module", *numbers, "ran", pl.col("prefill_logits").alias("logits"), "dtype")
+    names = {"prefill_logits": "logits", "measured_at": "measured at (UTC)"}
+    ran = (pl.col(name).alias(names.get(name, name)) for name in ("ran", "prefill_logits", "dtype", "device", "versions", "measured_at"))
+    return measured.select("point", steps, "module", *numbers, *ran)
+
+
+def comparison_table(found: list[Compared]) -> pl.DataFrame:
+    """Settings side by side: a row a figure, a column a setting; differences from the first in brackets."""
+    words = {
+        **dict.fromkeys(TIMES[:2], seconds),
+        "pages_per_second": lambda value: f"{value:.3g}/s",
+        **dict.fromkeys(SUMMED[:3], si),
+        **dict.fromkeys((SUMMED[3], *HELD), lambda value: si(value, "B")),
+        **dict.fromkeys(TOKENS, lambda value: f"{value:,}"),
+    }
+    first = found[0].figures
+    columns: dict[str, list[str]] = {"": [COMPARED[name] for name in first]}
+    for one in found:
+        cells = []
+        for name, value in one.figures.items():
+            said = "" if one is found[0] or value is None or not first[name] else saved(value, first[name], words[name])
+            cells.append("–" if value is None else f"{words[name](value)} ({said})" if said else words[name](value))
+        columns[one.label] = cells
+    return pl.DataFrame(columns)
 
 
 def devices_table(devices: pl.DataFrame) -> pl.DataFrame:

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from html import unescape
 from types import SimpleNamespace
 
 import marimo as mo
@@ -12,27 +13,36 @@ from results import result
 from test_pages import encoded, png_header
 
 import ocr_flops as of
-from ocr_flops import spot_check
+from ocr_flops import links, pages, views
 from ocr_flops.config import notebook_dir
+from ocr_flops.links import Link
+from ocr_flops.measure.failures import Failure
+from ocr_flops.measure.job import Job, Stage
+from ocr_flops.measure.queue import QUEUE
+from ocr_flops.measure.store import STORE
 from ocr_flops.scenario import Scenario
+from ocr_flops.setting import Setting
 
 PATH = notebook_dir() / "what_if.py"
 CONTROLS = {  # cells and what they define; a test that sets one sets all of its cell
     "mode_controls": ("mode", "source"),
-    "page_controls": ("width_px", "height_px", "upload"),
-    "grid_controls": ("columns", "rows"),
-    "text_controls": ("prompt_tokens", "output_tokens", "batch_size"),
-    "software_controls": ("attention", "engine", "dtype", "cache"),
-    "gpu_controls": ("gpu",),
+    "page_controls": ("width_px", "height_px", "upload", "page_inputs"),
+    "grid_controls": ("columns", "rows", "grid_inputs"),
+    "text_controls": ("prompt_tokens", "output_tokens", "batch_size", "text_inputs"),
+    "software_controls": ("attention", "engine", "dtype", "cache", "software_inputs"),
+    "gpu_controls": ("gpu", "gpu_inputs"),
     "plan_controls": ("ttft_ms", "tpot_ms", "price"),
+    "document_controls": ("page_number", "dpi", "document_inputs"),
     "tabs": ("tab",),
 }
+INPUTS = {"page_inputs": {"page": []}, "document_inputs": {"file": []}}  # what the sidebar shows
 DEFAULTS = {
     "mode": "gundam", "source": "page", "width_px": 1654, "height_px": 2339, "upload": (), "columns": 2, "rows": 3, "prompt_tokens": 10,
     "output_tokens": 256, "batch_size": 1, "attention": "vendor", "engine": "transformers", "dtype": "bf16", "cache": "dynamic", "gpu": "l4", "ttft_ms": 500.0, "tpot_ms": 20.0, "price": None,
-    "tab": "Overview",
+    "page_number": 1, "dpi": 200, "tab": "Overview",
 }  # fmt: skip
-TABS = ("Overview", "Grids", "Tiling", "Time", "Memory", "Savings", "Plan", "Spot check", "Table", "Method")
+TABS = ("Overview", "Tiling", "Sweep", "Roofline", "Memory", "Savings", "Compare", "Plan", "Spot check", "Table", "Method")
+CHART_TABS = TABS[:6]
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +58,8 @@ def show(notebook, state=None, **values):
     stubs = {}
     for names in CONTROLS.values():
         if set(names) & set(values):
-            stubs |= {name: SimpleNamespace(value=values.get(name, DEFAULTS[name])) for name in names}
+            stubs |= {name: SimpleNamespace(value=values.get(name, DEFAULTS[name])) for name in names if name in DEFAULTS}
+            stubs |= {name: INPUTS.get(name, []) for name in names if name not in DEFAULTS}
     assert set(values) <= set(stubs), "a control that the app does not have"
     outputs, found = notebook.app.run(defs=stubs | (state or {}))
     assert set(stubs) <= set(found)
@@ -63,11 +74,11 @@ def test_the_controls_are_those_of_the_app(notebook):
     _, found = notebook.app.run()
     for names in CONTROLS.values():
         for name in names:
-            if name != "tab":
+            assert name in found
+            if name in DEFAULTS:
                 value = found[name].value
                 assert len(value) == 0 if name == "upload" else value == DEFAULTS[name], name
-    assert found["scenario"] == Scenario()
-    assert found["tab"].value == "Overview"
+    assert found["setting"] == Setting()
 
 
 def test_headline_figures_are_those_of_the_estimate(notebook):
@@ -81,12 +92,13 @@ def test_headline_figures_are_those_of_the_estimate(notebook):
 def test_every_tab_shows_something_of_its_own(notebook, tab):
     page, _ = show(notebook, tab=tab)
     signs = [
-        "Vision is 7",
-        "image tokens cost",
+        "SAM MLP alone",
         "tiles and a global view",
+        "image tokens cost",
         "of the time is bound by",
-        "Fits NVIDIA L4",
+        "the KV cache holds",
         "less than eager in vision",
+        "Pin the current setting",
         "holds at most batch",
         "Run the vendor model",
         "tensor GFLOPs",
@@ -101,10 +113,10 @@ def test_every_tab_shows_something_of_its_own(notebook, tab):
     {"engine": "remote_code", "attention": "flash", "batch_size": 512}, {"output_tokens": 0, "prompt_tokens": 0},
     {"width_px": 16, "height_px": 8000}, {"gpu": "t4", "dtype": "fp16", "cache": "static"}, {"gpu": "mi300x", "batch_size": 512},
 ])  # fmt: skip
-@pytest.mark.parametrize("tab", ["Overview", "Grids", "Tiling", "Time", "Memory", "Savings"])
+@pytest.mark.parametrize("tab", [*CHART_TABS, "Compare"])
 def test_every_setting_draws(notebook, values, tab):
     page, found = show(notebook, tab=tab, **values)
-    assert found["estimates"] and "vegalite" in page and "no result" not in page
+    assert found["shown"].estimates and "vegalite" in page and "no result" not in page
 
 
 @pytest.mark.parametrize(("values", "message"), [
@@ -116,103 +128,217 @@ def test_every_setting_draws(notebook, values, tab):
 def test_a_wrong_value_is_a_callout_on_every_tab(notebook, values, message, tab):
     page, found = show(notebook, tab=tab, **values)
     assert "This setting has no result" in page and message in page
-    assert found["estimates"] == [] and "vegalite" not in page
+    assert found["shown"] is None and "vegalite" not in page
 
 
 def test_an_image_sets_the_page_size(notebook):
     _, found = show(notebook, source="file", upload=file(encoded("JPEG", (1200, 300)), "scan.jpg"))
-    assert (found["scenario"].width_px, found["scenario"].height_px) == (1200, 300)
-    assert (found["scenario"].workload.columns, found["scenario"].workload.rows) == (4, 1)
+    assert (found["setting"].width_px, found["setting"].height_px) == (1200, 300)
+    assert (found["setting"].workload.columns, found["setting"].workload.rows) == (4, 1)
 
 
 @pytest.mark.parametrize(("content", "message"), [
-    (b"just text", "not an image that can be read"), (png_header(10_000, 10_000), "more than 89 megapixels"), (png_header(0, 9), "image"),
-    (b"", "not an image"),
+    (b"just text", "neither an image nor a PDF"), (png_header(10_000, 10_000), "more than 89 megapixels"), (png_header(0, 9), "image"),
+    (b"", "neither an image nor a PDF"), (b"%PDF-1.7 and then nothing", "not a PDF that can be read"),
 ])  # fmt: skip
 def test_a_bad_image_is_a_callout_and_the_page_keeps_its_size(notebook, content, message):
     page, found = show(notebook, source="file", upload=file(content, "notes.png"))
-    assert "The image was not used" in page and message in page and "Vision is" in page
-    assert (found["scenario"].width_px, found["scenario"].height_px) == (1654, 2339)
+    assert "The file was not used" in page and message in page and "Vision is" in page
+    assert (found["setting"].width_px, found["setting"].height_px) == (1654, 2339)
 
 
-def test_a_bad_image_after_a_good_one_keeps_the_good_ones_size(notebook):
-    good, _ = mo.state((1200, 300))
-    _, sizes = mo.state(None)
-    names = ("get_failure", "get_measured", "get_page", "set_failure", "set_measured", "set_page")
-    state = dict(zip(names, (mo.state(None)[0], mo.state({})[0], good, sizes, sizes, sizes), strict=True))
-    page, found = show(notebook, state, source="file", upload=file(b"text", "notes.png"))
-    assert "The image was not used" in page and found["scenario"].width_px == 1200
+def test_a_bad_file_after_a_good_one_keeps_the_good_ones_size(notebook):
+    good = pages.document(encoded("PNG", (1200, 300)), "good.png")
+    page, found = show(notebook, states(document=good), source="file", upload=file(b"text", "notes.png"))
+    assert "The file was not used" in page and found["setting"].width_px == 1200
 
 
-def with_results(*messages, failure=None):
-    model = of.load_model()
-    measured = {spot_check.key(message): spot_check.frame(model, message) for message in messages}
-    names = ("get_failure", "get_measured", "get_page", "set_failure", "set_measured", "set_page")
+def test_a_pdf_sets_the_size_of_the_page_chosen(notebook):
+    document = pages.Document("paper.pdf", "pt", ((612.0, 792.0), (792.0, 612.0)))
+    _, found = show(notebook, states(document=document), source="file", page_number=2, dpi=144)
+    assert (found["setting"].width_px, found["setting"].height_px) == (1584, 1224)
+    page, found = show(notebook, states(document=document), source="file", page_number=3)
+    assert "size was not used" in page and "1 to 2" in page and found["setting"].width_px == 1654
+
+
+def states(**values):
+    """The cell that holds the session's state, with some of it set."""
+    getters = {"document": None, "pins": (), "asked": 0, "arrived": 0, "refused": None} | values
     setter = mo.state(None)[1]
-    values = (mo.state(failure)[0], mo.state(measured)[0], mo.state(None)[0], setter, setter, setter)
-    return dict(zip(names, values, strict=True))
+    stubs = {"owner": "me", "presses": {"go": 0, "pin": 0}}
+    for name, value in getters.items():
+        stubs |= {f"get_{name}": mo.state(value)[0], f"set_{name}": setter}
+    return stubs
 
 
-def test_measured_points_stay_while_controls_change(notebook):
-    state = with_results(result(Scenario()))
+@pytest.fixture
+def store():
+    STORE.clear()
+    yield STORE
+    STORE.clear()
+
+
+def test_measured_points_stay_while_controls_change(notebook, store):
+    store.add(of.load_model(), result(Scenario()))
     for values in ({}, {"batch_size": 4}, {"source": "grid", "columns": 5, "rows": 1}, {"engine": "remote_code"}, {"attention": "flash"}):
-        for tab in ("Overview", "Grids"):
-            page, _ = show(notebook, state, tab=tab, **values)
+        for tab in ("Overview", "Sweep"):
+            page, _ = show(notebook, tab=tab, **values)
             assert "measured: transformers, UnlimitedOcr class" in page, (values, tab)
 
 
-def test_results_are_judged(notebook):
-    good, _ = show(notebook, with_results(result(Scenario())), tab="Spot check")
+def test_results_are_judged(notebook, store):
+    page, _ = show(notebook, tab="Spot check")
+    assert "Nothing has been measured" in page
+    store.add(of.load_model(), result(Scenario()))
+    good, _ = show(notebook, tab="Spot check")
     assert "as integers." in good and "danger" not in good
-    bad, _ = show(notebook, with_results(result(Scenario(), off=1), result(Scenario(batch_size=2))), tab="Spot check")
+    store.add(of.load_model(), result(Scenario(batch_size=2), off=1))
+    bad, _ = show(notebook, tab="Spot check")
     assert "differ." in bad and "danger" in bad
-    unseen, _ = show(notebook, with_results(result(Scenario(), missed=["_grouped_mm"])), tab="Spot check")
+    store.clear()
+    store.add(of.load_model(), result(Scenario(), missed=["_grouped_mm"]))
+    unseen, _ = show(notebook, tab="Spot check")
     assert "Not seen by torch" in unseen and "_grouped_mm" in unseen
 
 
-def test_a_failed_run_says_why_and_what_to_do(notebook):
-    page, _ = show(notebook, with_results(failure={"message": "out of memory", "advice": "choose meta"}))
-    assert "The spot check ended early: out of memory." in page and "choose meta" in page
+class FakeQueue:
+    """A queue whose only job is in the state given."""
+
+    def __init__(self, job=None):
+        self.job, self.asked, self.cancelled = job, [], []
+
+    def submit(self, request, *, label, owner, on_result):
+        if self.job is not None:
+            raise of.SpecError("spot check: one is still running")
+        self.asked.append((json.loads(request.to_json()), label, owner))
+        on_result(result(Scenario()))
+
+    def latest(self, owner):
+        return self.job
+
+    def jobs(self):
+        return (self.job,) if self.job and self.job.is_live else ()
+
+    def cancel(self, number):
+        self.cancelled.append(number)
 
 
-def run_model(notebook, monkeypatch, messages):
-    """Presses the button with a worker that sends these messages; returns what was stored."""
-    asked, stored = [], {}
+def a_job(state, failure=None, results=(), position=0):
+    stages = (Stage("torch", None, "done", 1, 1, 2.5), Stage("vision", 0, "running", 0, 1, 0.4), Stage("vision", 1, "waiting", 0, 1, 0))
+    return Job(7, "2 × 3 <tiles>", "me", state, position, 1, 3, "vision of point 1", stages, 0.0, 3.0, results, failure)
 
-    class Fake:
-        def __init__(self, request):
-            asked.append(json.loads(request.to_json()))
 
-        def __enter__(self):
-            return iter(messages)
+@pytest.fixture
+def queue(monkeypatch):
+    def install(job=None):
+        fake = FakeQueue(job)
+        for name in ("submit", "latest", "jobs", "cancel"):
+            monkeypatch.setattr(QUEUE, name, getattr(fake, name))
+        return fake
 
-        def __exit__(self, *exception):
-            pass
+    return install
 
-    monkeypatch.setattr("ocr_flops.measure.client.Worker", Fake)  # the cell imports it anew
-    scenario = Scenario(engine="remote_code", dtype="fp16")
-    notebook.run_model.run(
-        device=SimpleNamespace(value="meta"), scope=SimpleNamespace(value="current point"), go=SimpleNamespace(value=True),
-        scenario=scenario, estimates=scenario.estimates(of.load_model()),
-        set_measured=lambda change: stored.update(measured=change({})), set_failure=lambda value: stored.update(failure=value),
+
+def test_a_failed_run_says_why_and_what_to_do_and_what_is_kept(notebook, queue):
+    queue(a_job("failed", Failure("out of memory", "choose meta"), results=(1, 2)))
+    page, _ = show(notebook)
+    assert "The spot check ended early: out of memory." in page and "choose meta" in page and "2 results that came before are kept" in page
+
+
+def test_a_run_shows_its_stages_and_can_be_cancelled(notebook, queue):
+    queue(a_job("running"))
+    page, found = show(notebook)
+    assert "vision of point 1" in page and '<li class="running">vision 0.4 s</li>' in page and "2 × 3 &lt;tiles&gt;" in page
+    assert page.count('<li class="waiting">') == 0 and found["tick"] is not None and "Vision is 7" in page
+    queue(a_job("waiting", position=1))
+    assert "1 in line" in show(notebook)[0]
+    queue()
+    assert show(notebook)[1]["tick"] is None
+
+
+def press(notebook, shown=True, **values):
+    setting = Setting(engine="remote_code", dtype="fp16")
+    refused = []
+    asked = {"device": SimpleNamespace(value="meta"), "scope": SimpleNamespace(value="current point"), "go": SimpleNamespace(value=1)}
+    notebook.submit.run(
+        **asked | values, setting=setting, shown=views.Shown(of.load_model(), setting) if shown else None, owner="me", presses={"go": 0},
+        get_asked=lambda: 0, set_asked=lambda value: None, set_refused=refused.append,
     )  # fmt: skip
-    return asked, stored
+    return refused
 
 
-def test_the_button_runs_the_point_shown_and_keeps_what_came(notebook, monkeypatch):
-    message = result(Scenario())
-    progress = {"event": "progress", "done": 0, "total": 3, "text": "vision"}
-    asked, stored = run_model(notebook, monkeypatch, [progress, message, {"event": "done"}])
-    assert asked[0]["prefill_logits"] == "all" and asked[0]["dtype"] == "fp16" and asked[0]["device"] == "meta"
-    assert asked[0]["workloads"][0] | {"columns": 2, "rows": 3, "output_tokens": 3} == asked[0]["workloads"][0]
-    assert list(stored["measured"]) == [spot_check.key(message)] and stored["failure"] is None
+def test_the_button_runs_the_point_shown_and_keeps_what_comes(notebook, queue, store):
+    fake = queue()
+    assert press(notebook) == [None]
+    asked, label, owner = fake.asked[0]
+    assert asked["prefill_logits"] == "all" and asked["dtype"] == "fp16" and asked["device"] == "meta" and owner == "me"
+    assert asked["workloads"][0] | {"columns": 2, "rows": 3, "output_tokens": 3} == asked["workloads"][0] and label.startswith("2 × 3 tiles")
+    assert len(store.frames()) == 1
 
 
-@pytest.mark.parametrize("before", [[], [{"event": "progress", "done": 0, "total": 3, "text": "vision"}, result(Scenario())]])
-def test_an_error_of_the_worker_is_kept_beside_what_came_before_it(notebook, monkeypatch, before):
-    error = {"event": "error", "message": "the worker ended early (killed by signal 9)", "advice": "choose meta"}
-    _, stored = run_model(notebook, monkeypatch, [*before, error])
-    assert stored["failure"] == error and len(stored["measured"]) == (1 if before else 0)
+def test_the_button_asks_once_a_press_and_never_for_a_setting_without_result(notebook, queue, store):
+    fake = queue()
+    press(notebook, go=SimpleNamespace(value=0))
+    press(notebook, shown=False)
+    assert fake.asked == []
+    press(notebook, scope=SimpleNamespace(value="all vendor grids"))
+    assert len(fake.asked[0][0]["workloads"]) == 23 and fake.asked[0][1] == "23 points, gundam"
+
+
+def test_a_run_that_is_refused_says_why(notebook, queue):
+    queue(a_job("running"))
+    assert press(notebook) == ["spot check: one is still running"]
+    page, _ = show(notebook, states(refused="spot check: one is still running"))
+    assert "The spot check was not started." in page and "one is still running" in page
+
+
+PINS = (("with <b>flash</b>", Setting(attention="flash")), ("other GPU", Setting(gpu="h200")))
+
+
+def test_pins_are_compared_with_the_controls(notebook):
+    page, _ = show(notebook, states(pins=PINS), tab="Compare", attention="eager")
+    assert "Against now" in page and "attention eager → flash" in page and "<b>flash" not in page
+    assert "gpu=h200" in page and "tab=Compare" in page
+    none, _ = show(notebook, tab="Compare")
+    assert "pin it, then change a control" in none and "remove" not in none
+
+
+def pin(notebook, setting=None, name="", pins=(), pressed=1):
+    kept = []
+    setting = setting or Setting()
+    notebook.pinned.run(
+        presses={"pin": 0}, pin=SimpleNamespace(value=pressed), new_name=SimpleNamespace(value=name), setting=setting, shown=views.Shown(of.load_model(), setting),
+        get_pins=lambda: pins, set_pins=kept.append,
+    )  # fmt: skip
+    return kept
+
+
+@pytest.mark.parametrize(("name", "pins", "stored"), [
+    ("", (), "gundam 2×3, vendor, batch 1, l4"), ("mine", PINS, "mine"), ("now", (), "now 2"), ("other GPU", PINS, "other GPU 2"),
+])  # fmt: skip
+def test_the_pin_button_keeps_the_setting_under_a_name_of_its_own(notebook, name, pins, stored):
+    assert pin(notebook, name=name, pins=pins) == [(*pins, (stored, Setting()))]
+    assert pin(notebook, pressed=0) == []
+    assert pin(notebook, pins=tuple((str(number), Setting()) for number in range(8))) == []
+
+
+def linked(notebook, **query):
+    """The app opened by a link."""
+    outputs, found = notebook.app.run(defs={"link": links.read(query, TABS)})
+    return "\n".join(mo.as_html(output).text for output in outputs if output is not None), found
+
+
+def test_a_link_sets_every_control(notebook):
+    setting = Setting("gundam_m", "grid", 800, 600, 40, 9, 0, 5001, 33, "flash", "remote_code", "fp16", "static", "h200", 1.5e15, None, 4e12, None, None, 7.25, 3.5)
+    page, found = linked(notebook, **links.write(Link(setting, "Savings", PINS)))
+    assert found["setting"] == setting and found["tab"].value == "Savings" and found["get_pins"]() == PINS
+    assert "less than eager" in page
+
+
+def test_a_hostile_link_is_a_notice_and_the_defaults(notebook):
+    page = mo.as_html(notebook.problem("The link was not used as a whole.", *links.read({"mode": "<script>x</script>", "rows": "-3"}).notices)).text
+    told = unescape(page)  # JSON in an attribute
+    assert "&lt;script&gt;" in told and "u003cscript" not in told and "-3&#x27; is not a whole number" in told
 
 
 def test_the_app_needs_no_torch():
@@ -231,15 +357,16 @@ def test_the_notebook_is_clean():
 def test_a_gpu_without_a_figure_says_so_and_costs_stay(notebook):
     page, found = show(notebook, gpu="t4")
     assert "No times on this GPU" in page and "choose dtype=fp16" in page
-    assert found["timings"] == [] and "Vision is 7" in page and "first token" not in page
+    assert found["shown"].timings == [] and "Vision is 7" in page and "TTFT" not in page
     page, _ = show(notebook, gpu="t4", tab="Memory")
     assert "vegalite" in page
 
 
 def test_times_are_those_of_the_device_chosen(notebook):
-    page, found = show(notebook, gpu="h200", tab="Time")
-    assert found["timings"][0].hardware.name == "h200" and "On NVIDIA H200" in page
-    assert found["timings"][0].ttft_seconds == found["estimates"][0].on(of.load_hardware("h200")).ttft_seconds
+    page, found = show(notebook, gpu="h200", tab="Roofline")
+    shown = found["shown"]
+    assert shown.timings[0].hardware.name == "h200" and "On NVIDIA H200" in page
+    assert shown.timings[0].ttft_seconds == shown.estimates[0].on(of.load_hardware("h200")).ttft_seconds
 
 
 @pytest.mark.parametrize("values", [{"ttft_ms": 0.0}, {"tpot_ms": -3.0}, {"price": -1.0}])

@@ -1,13 +1,16 @@
 """Frames -> Altair charts: pure functions, one file a subject."""
 
+from ocr_flops.charts.comparison import comparison
 from ocr_flops.charts.flops import flops_by_module, flops_by_tokens
 from ocr_flops.charts.memory import growth, memory
 from ocr_flops.charts.roofline import roofline
 from ocr_flops.charts.savings import savings, savings_by_tiles
+from ocr_flops.charts.shares import shares
 from ocr_flops.charts.tiling import tiling_picture
 from ocr_flops.charts.time import time_by_module
 
 __all__ = [
+    "comparison",
     "flops_by_module",
     "flops_by_tokens",
     "growth",
@@ -15,6 +18,7 @@ __all__ = [
     "roofline",
     "savings",
     "savings_by_tiles",
+    "shares",
     "tiling_picture",
     "time_by_module",
 ]

@@ -19,22 +19,27 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 Names = tuple[str, ...]
-KINDS = {"weights": "#888888", "KV cache": "#009988", "peak activations": "#EE7733"}
+KINDS = {
+    "weights": "#888888",
+    "KV cache": "#AA4499",
+    "peak activations": "#DDAA33",
+}  # unlike the colours of stages, beside which they stand
 TRAFFIC = {
-    "weights read": ("weight_io_bytes", "#888888"),
-    "activations": ("activation_io_bytes", "#EE7733"),
-    "KV cache": ("kv_io_bytes", "#009988"),
+    "weights read": ("weight_io_bytes", KINDS["weights"]),
+    "activations": ("activation_io_bytes", KINDS["peak activations"]),
+    "KV cache": ("kv_io_bytes", KINDS["KV cache"]),
 }
 HELD = "#0077BB"
 BYTES = f"format(datum.value, '{SI}') + 'B'"
 
 
-def memory(estimates: Mapping[str, Estimate] | Sequence[Estimate], hardware: HardwareSpec | None = None) -> Chart:
+def memory(estimates: Mapping[str, Estimate] | Sequence[Estimate], hardware: HardwareSpec | None = None, *, narrow: bool = False) -> Chart:
     """Weights, KV cache and peak activations stacked, a bar per estimate, against the device's memory.
 
     Args:
         estimates: of one point each, under their labels, or in a list of different attention modes, which then are the labels.
         hardware: the device; without one no line is drawn.
+        narrow: for a place about 400 px wide: what the title says is not written beside the bars again.
     """
     labelled = dict(estimates) if isinstance(estimates, Mapping) else {one.setup.attention.name: one for one in estimates}
     limit = hardware.memory_bytes if hardware else None
@@ -60,18 +65,20 @@ def memory(estimates: Mapping[str, Estimate] | Sequence[Estimate], hardware: Har
             )
             start += size
         beside = limit if limit and start <= limit < start + 0.3 * most else start  # clear of the line
-        ends.append({"label": label, "end": beside, "text": f"{si(start, 'B')}{_verdict(start, limit)}"})
+        ends.append({"label": label, "end": beside, "text": si(start, "B") + ("" if narrow else _verdict(start, limit))})
     line = [{"end": limit, "text": f"memory: {si(limit, 'B')}"}] if hardware else []
     return Chart(
         _memory_template(tuple(labelled)),
-        _memory_title(labelled, hardware),
+        _memory_title(labelled, hardware, narrow),
         {
             "parts": parts,
             "ends": ends,
             "line": line,
             "room": [{"end": most * 1.25}],
             "inside": [
-                {**part, "middle": (part["start"] + part["end"]) / 2} for part in parts if part["end"] - part["start"] > 0.07 * most
+                {**part, "middle": (part["start"] + part["end"]) / 2}
+                for part in parts
+                if part["end"] - part["start"] > (0.25 if narrow else 0.07) * most
             ],
         },
     )
@@ -124,13 +131,13 @@ def _memory_template(labels: Names) -> dict[str, Any]:
         .encode(y, alt.X("middle", type="quantitative"), alt.Text("size", type="nominal")),
         ends.mark_text(align="left", baseline="middle", dx=6, color=INK, fontSize=12, fontWeight="bold").encode(y, x, word),
         line.mark_rule(color="#CC3311", strokeWidth=2, strokeDash=[6, 4]).encode(x),
-        line.mark_text(align="left", baseline="bottom", dx=-4, y=-4, color="#CC3311", fontSize=12, fontWeight="bold").encode(x, word),
+        line.mark_text(align="center", baseline="bottom", y=-4, color="#CC3311", fontSize=12, fontWeight="bold").encode(x, word),
         alt.Chart(data("room")).mark_point(opacity=0, tooltip=None).encode(x),
         height=max(90, 46 * len(labels)),
     )
 
 
-def _memory_title(labelled: Mapping[str, Estimate], hardware: HardwareSpec | None) -> alt.TitleParams:
+def _memory_title(labelled: Mapping[str, Estimate], hardware: HardwareSpec | None, narrow: bool) -> alt.TitleParams:
     needs = {label: estimate.footprint.total_bytes for label, estimate in labelled.items()}
     if hardware is None:
         largest = max(needs, key=needs.get)
@@ -160,10 +167,13 @@ def _memory_title(labelled: Mapping[str, Estimate], hardware: HardwareSpec | Non
         finding = finding if len(room) > 1 else finding[0].upper() + finding[1:]
     first = next(iter(labelled.values()))
     setup, row = first.setup, first.stages.row(0, named=True)
+    beyond = "without the allocator's slack and the driver's own memory"
+    if narrow:
+        return title(finding, f"Largest live activations, {beyond}", width=48)
     return title(
         finding,
         f"{workload_words(row)}; {setup.engine.name}, {setup.dtype}",
-        "Weights, KV cache at its end and the largest live activations; without the allocator's slack and the driver's own memory",
+        f"Weights, KV cache at its end and the largest live activations; {beyond}",
     )
 
 

@@ -159,7 +159,7 @@ def _savings_title(
     where = max(stages, key=lambda stage: base[stage]["io_bytes"] - best[stage]["io_bytes"])
     less = base[where]["io_bytes"] - best[where]["io_bytes"]
     finding = f"{modes[-1]} moves {si(less, 'B')} ({share(less, base[where]['io_bytes'])}) less than {modes[0]} in {where}"
-    if timings:
+    if timings and timings[modes[0]].ttft_seconds is not None:
         first, last = (timings[mode].ttft_seconds for mode in (modes[0], modes[-1]))
         finding += f"; to the first token {seconds(last)} instead of {seconds(first)} on {timings[modes[0]].hardware.label}"
     elif "decode" in base and base["decode"]["io_bytes"]:
@@ -225,16 +225,16 @@ def savings_by_tiles(sweep: pl.DataFrame, work: str = "io_bytes", tiles: int | N
         for (mode, count), row in sorted(found.items(), key=lambda item: item[0][1])
     ]
     most = max(count for _, count in found)
-    ends = [
-        {**point, "text": f"{point['mode']}: {point['size']}" + (f" ({point['saved']})" if point["mode"] != modes[0] else "")}
-        for point in points
-        if point["tiles"] == most
-    ]
+    ends: dict[int, Row] = {}  # modes that end in the same place share their words
+    for point in [point for point in points if point["tiles"] == most]:
+        named = f"{ends[point['value']]['named']}, {point['mode']}" if point["value"] in ends else point["mode"]
+        told = f" ({point['saved']})" if point["mode"] != modes[0] else ""
+        ends[point["value"]] = {**ends.get(point["value"], point), "named": named, "text": f"{named}: {point['size']}{told}"}
     mark = [{"tiles": tiles, "text": f"{tiles} tiles" if tiles else "no tiles"}] if tiles is not None else []
     return Chart(
         _tiles_template(modes, work),
         _tiles_title(found, modes, work, most),
-        {"points": points, "ends": ends, "mark": mark, "room": [{"tiles": 1.42 * most or 1, "value": 0}]},
+        {"points": points, "ends": list(ends.values()), "mark": mark, "room": [{"tiles": 1.42 * most or 1, "value": 0}]},
     )
 
 

@@ -34,7 +34,7 @@ def tiling_picture(workload: Workload) -> Chart:
     page_w, page_h = SIDE * width / max(width, height), SIDE * height / max(width, height)
     boxes, texts, lines = [], [], []
     left = 0.0
-    known = f"{workload.image_width_px:,} × {workload.image_height_px:,} px" if workload.image_width_px else "size not given"
+    known = f"{workload.image_width_px:,} × {workload.image_height_px:,} px" if workload.image_width_px else "of any size"
     boxes.append(_box(left, CAPTION, page_w, page_h, PAGE, 0.25, f"page, {known}"))
     texts += _caption(left, "Page", known)
     if workload.tiles:

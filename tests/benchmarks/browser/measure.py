@@ -1,0 +1,133 @@
+"""How fast the app feels, in headless Chromium: `make bench-browser` prints it beside a minimal marimo page measured in the same run.
+
+- slider: an arrow key on a slider until every chart in view is repainted, in turns on both pages
+- first chart: from opening the page until a chart is drawn, by a server that runs already
+- memory: resident set of the app's server with one session open, and whether torch is loaded in it
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import socket
+import statistics
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import psutil
+from playwright.sync_api import sync_playwright
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "browser"))
+from driving import CHROMIUM, FLAGS
+
+# Every painted text is dated on its canvas; a chart is repainted once its canvas was painted after the key and then rested for two frames.
+DATED = """
+const fill = CanvasRenderingContext2D.prototype.fillText;
+CanvasRenderingContext2D.prototype.fillText = function (...args) { this.canvas.painted = performance.now(); return fill.apply(this, args) };
+window.canvases = (root = document) => [...root.querySelectorAll('canvas.marks'),
+  ...[...root.querySelectorAll('*')].filter(e => e.shadowRoot).flatMap(e => canvases(e.shadowRoot))];
+window.inView = () => canvases().filter(c => { const b = c.getBoundingClientRect();
+  return b.width && b.height && b.top < innerHeight && b.bottom > 0 });
+window.addEventListener('keydown', event => { window.pressed = performance.now() }, true);
+window.repainted = () => { const all = inView();
+  return all.length && all.every(c => c.painted > window.pressed) && Math.max(...all.map(c => c.painted)) < performance.now() - 34
+    ? Math.max(...all.map(c => c.painted)) - window.pressed : 0 };
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--presses", type=int, default=60, help="arrow keys on each page (default %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args()
+    minimal = [sys.executable, "-m", "marimo", "run", str(Path(__file__).with_name("minimal_page.py")), "--headless", "--port"]
+    ours = [sys.executable, "-m", "ocr_flops.cli", "app", "--headless", "--port"]
+    with served(ours) as (address, server), served(minimal) as (beside, _), sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        first = [opened(browser, address)[1] for _ in range(3)]
+        page, _ = opened(browser, address)
+        time.sleep(1)
+        memory = sum(one.memory_info().rss for one in family(server))
+        torch = any("libtorch" in one.path for process in family(server) for one in process.memory_maps())
+        other, _ = opened(browser, beside)
+        sliders = page.get_by_role("complementary").get_by_role("slider").nth(3), other.get_by_role("slider").first
+        charts = page.evaluate("inView().length"), other.evaluate("inView().length")
+        times: tuple[list[float], list[float]] = ([], [])
+        for number in range(options.presses + 5):
+            for one, slider, kept in zip((page, other), sliders, times, strict=True):
+                found = press(one, slider, "ArrowRight" if number % 12 < 6 else "ArrowLeft")
+                if number >= 5:  # the first ones warm caches up on both
+                    kept.append(found)
+        browser.close()
+    found = {
+        "charts_in_view": charts[0],
+        "slider_median_ms": round(statistics.median(times[0]), 1),
+        "slider_p95_ms": round(statistics.quantiles(times[0], n=20)[-1], 1),
+        "minimal_charts_in_view": charts[1],
+        "minimal_median_ms": round(statistics.median(times[1]), 1),
+        "minimal_p95_ms": round(statistics.quantiles(times[1], n=20)[-1], 1),
+        "ratio": round(statistics.median(times[0]) / statistics.median(times[1]), 2),
+        "first_chart_s": round(statistics.median(first), 2),
+        "server_rss_mb": round(memory / 1e6),
+        "torch_in_the_server": torch,
+    }
+    print(json.dumps(found) if options.json else "\n".join(f"{name:24} {value}" for name, value in found.items()))
+    return 0
+
+
+@contextmanager
+def served(command: list[str]):
+    """A server of a page on a free port: its address and process."""
+    with closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen([*command, str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(f"{address}/health", timeout=2).close()
+                break
+            except (urllib.error.URLError, ConnectionError, TimeoutError):
+                time.sleep(0.2)
+        yield address, server
+    finally:
+        for process in family(server):
+            process.kill()
+        server.wait(10)
+
+
+def family(server: subprocess.Popen) -> list[psutil.Process]:
+    """A server's process and those it started."""
+    process = psutil.Process(server.pid)
+    return [process, *process.children(recursive=True)]
+
+
+def opened(browser, address: str):
+    """A page, and the seconds until its first chart was drawn."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.add_init_script(DATED)
+    start = time.monotonic()
+    page.goto(address)
+    page.wait_for_function("inView().some(c => c.painted)", timeout=30_000)
+    took = time.monotonic() - start
+    time.sleep(1.5)
+    return page, took
+
+
+def press(page, slider, key: str) -> float:
+    """Milliseconds from an arrow key on a slider until every chart in view is repainted."""
+    slider.focus()
+    slider.press(key)
+    took = page.wait_for_function("repainted()", polling="raf", timeout=10_000).json_value()
+    time.sleep(0.15)
+    return took
+
+
+if __name__ == "__main__":
+    sys.exit(main())

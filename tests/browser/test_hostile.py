@@ -1,0 +1,54 @@
+"""Bad input in every field and random links: a notice, never a traceback, and the session goes on."""
+
+import random
+from dataclasses import fields
+from urllib.parse import quote, urlencode
+
+import pytest
+from driving import assert_no_traceback, drawn, opened, sidebar, until
+from playwright.sync_api import expect
+
+from ocr_flops.setting import Setting
+
+pytestmark = pytest.mark.browser
+TEXTS = ["", "-1", "0", "1e999", "nan", "9" * 30, "<script>alert(1)</script>", "../../etc/passwd", "\x00", "☃", "gundam", "eager", "3", "none", "{{7*7}}",
+         "'; DROP TABLE x; --", "flash", "fp32", "t4", "65536", "1000000"]  # fmt: skip
+
+
+def test_bad_numbers_in_every_field_leave_a_working_page(chromium, address):
+    with opened(chromium, address, "/?source=grid&tab=Plan") as page:
+        sidebar(page).get_by_text("edit its figures").click()
+        boxes = page.get_by_role("textbox")
+        count = boxes.count()
+        assert count >= 10
+        for number in range(count):
+            for text in ("-5", "0", "99999999999999999999", "abc", "", "3"):
+                boxes.nth(number).fill(text)
+                boxes.nth(number).press("Enter")
+            expect(boxes).to_have_count(count)  # with a value that is allowed everything is there again
+        page.wait_for_timeout(1500)
+        assert_no_traceback(page)
+    with opened(chromium, address) as page:  # and others are as they were
+        expect(page.locator(".figures")).to_contain_text("4.60 T")
+
+
+def test_random_links_open_a_working_page(chromium, address):
+    chance = random.Random(7)
+    names = [one.name for one in fields(Setting)] + ["tab", "pins", "x"]
+    for _ in range(12):
+        query = {name: chance.choice(TEXTS) for name in chance.sample(names, 8)}
+        with opened(chromium, address, "/?" + urlencode(query, quote_via=quote)) as page:
+            sidebar(page).get_by_role("slider").first.press("ArrowRight")
+            until(
+                page,
+                lambda page=page: page.locator(".figures").count() or page.get_by_text("This setting has no result.").count(),
+                "an answer",
+            )
+
+
+def test_a_flood_of_keys_ends_in_the_right_place(page):
+    slider = sidebar(page).get_by_role("slider").nth(3)
+    for _ in range(60):
+        slider.press("ArrowRight")
+    expect(page.locator(".figures")).to_contain_text("batch 512", timeout=30_000)
+    until(page, lambda: len(drawn(page)) == 3, "three charts")

@@ -1,0 +1,93 @@
+"""The headline figures: what they say, not how they look."""
+
+import pytest
+
+import ocr_flops as of
+from ocr_flops.charts.style import seconds, si
+from ocr_flops.headline import figures
+from ocr_flops.scenario import Scenario
+from ocr_flops.setting import Setting
+
+TIMES = ("first token (TTFT)", "per token (TPOT)", "pages", "fits the GPU")
+
+
+def shown(model, **values):
+    setting = Setting(**values)
+    (estimate,) = setting.estimates(model)
+    return estimate, estimate.on(setting.device)
+
+
+def by_label(*args):
+    return {one.label: one for one in figures(*args)}
+
+
+def test_values_are_those_of_the_estimate_on_the_device(model):
+    estimate, timing = shown(model)
+    found = by_label(estimate, timing)
+    assert found["first token (TTFT)"].value == seconds(timing.ttft_seconds)
+    assert found["per token (TPOT)"].value == seconds(timing.tpot_seconds)
+    assert found["pages"].value == f"{timing.pages_per_second:.3g}/s"
+    assert found["memory"].value == si(estimate.footprint.total_bytes, "B")
+    assert found["FLOPs"].value == si(sum(row["total_flops"] for row in estimate.stage_numbers.values())) == "4.60 T"
+    assert found["image tokens"].value == "903" and found["image tokens"].caption == "2 × 3 tiles + page"
+    assert found["weights"].value == "6.67 GB"
+    assert seconds(timing.bound_ttft_seconds) in found["first token (TTFT)"].explanation
+
+
+@pytest.mark.parametrize("gpu", ["l4", "h200", "mi300x", "rtx_4090"])
+@pytest.mark.parametrize("batch_size", [1, 64, 512])
+def test_captions_name_the_stage_that_takes_most_and_what_binds_it(model, gpu, batch_size):
+    estimate, timing = shown(model, gpu=gpu, batch_size=batch_size)
+    words = {"matrix": "matrix-bound", "vector": "vector-bound", "bandwidth": "memory-bound"}
+    bound = {stage: words[ceiling] for stage, ceiling in timing.binding_ceilings.items()}
+    spent = dict(zip(timing.stages["stage"], timing.stages["roofline_seconds"], strict=True))
+    found, first = by_label(estimate, timing), max(("vision", "prefill"), key=spent.get)
+    assert found["first token (TTFT)"].caption == f"{100 * spent[first] / timing.ttft_seconds:.0f} % {first}, {bound[first]}"
+    assert found["per token (TPOT)"].caption == bound["decode"]
+    longest = max(spent, key=spent.get)
+    assert found["pages"].caption == f"{100 * spent[longest] / sum(spent.values()):.0f} % {longest}, {bound[longest]}"
+
+
+def test_what_does_not_fit_is_an_alarm(model):
+    for batch_size, fits in ((1, True), (512, False)):
+        estimate, timing = shown(model, batch_size=batch_size)
+        found = by_label(estimate, timing)
+        spare = abs(timing.hardware.memory_bytes - estimate.footprint.total_bytes)
+        assert found["fits the GPU"].value == ("yes" if fits else "NO")
+        assert found["fits the GPU"].caption == f"{si(spare, 'B')} {'spare' if fits else 'too much'}"
+        assert [label for label, one in found.items() if one.alarm] == ([] if fits else ["fits the GPU"])
+
+
+def test_the_boundary_fits(model):
+    estimate, _ = shown(model)
+    exactly = Setting(memory_bytes=float(estimate.footprint.total_bytes))
+    assert by_label(estimate, estimate.on(exactly.device))["fits the GPU"].caption == "0 B spare"
+
+
+def test_without_output_there_is_no_time_per_token(model):
+    estimate, timing = shown(model, output_tokens=0)
+    assert by_label(estimate, timing)["per token (TPOT)"][1:3] == ("–", "no output tokens")
+
+
+def test_without_a_device_there_are_costs_alone(model):
+    estimate, timing = shown(model)
+    costs = by_label(estimate)
+    assert not set(TIMES) & set(costs)
+    assert by_label(estimate, timing) == {label: by_label(estimate, timing)[label] for label in TIMES} | costs
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{}, {"mode": "tiny"}, {"mode": "gundam_m", "source": "grid", "columns": 32, "rows": 32, "batch_size": 512}, {"output_tokens": 0},
+     {"prompt_tokens": 0, "output_tokens": 0}, {"engine": "remote_code", "attention": "flash"}],
+)  # fmt: skip
+def test_figures_are_short_and_readable(model, values):
+    for one in figures(*shown(model, **values)):
+        assert all(one[:4]) and max(map(len, one[:3])) <= 28, one
+        assert not any(mark in " ".join(one[:4]) for mark in ("nan", "inf", "None", "<", "0000000"))
+
+
+def test_a_number_too_large_is_refused(model):
+    scenario = Scenario(source="grid", columns=100, rows=100, batch_size=65_536, output_tokens=1_000_000)
+    with pytest.raises(of.SpecError, match="exceeds 2\\^62"):
+        figures(scenario.estimate(model, "eager"))
