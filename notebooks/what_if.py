@@ -18,10 +18,12 @@ with app.setup(hide_code=True):
     import polars as pl
 
     import ocr_flops as of
-    from ocr_flops import charts, comparison, evidence, links, pages, planning, reports, spot_check, tables, verify, views
+    from ocr_flops import audit, charts, comparison, evidence, links, pages, planning, reports, spot_check, tables, verify, views
+    from ocr_flops.charts.audit import hidden_flops
     from ocr_flops.config import load_engine, modes, names, notebook_dir
     from ocr_flops.headline import figures as headline_figures
     from ocr_flops.links import Link
+    from ocr_flops.measure.protocol import Request
     from ocr_flops.measure.queue import QUEUE
     from ocr_flops.measure.store import STORE
     from ocr_flops.scenario import SIDE_BY_SIDE
@@ -115,7 +117,7 @@ def linked():
 @app.cell(hide_code=True)
 def state(link):
     owner = uuid4().hex  # of this session's spot checks
-    presses = {"go": 0, "pin": 0}  # those that have been answered: a cell may run several times for one
+    presses = {"go": 0, "pin": 0, "audit": 0}  # those that have been answered: a cell may run several times for one
     get_asked, set_asked = mo.state(0)  # how often one was asked for, and ended
     get_arrived, set_arrived = mo.state(0)  # how many results it has brought; the results are the server's, see STORE
     get_refused, set_refused = mo.state(None)
@@ -733,26 +735,73 @@ def export(export_rows, export_tab, make_report, pins, setting, shown, tab):
 
 
 @app.cell(hide_code=True)
-def method(tab):
-    _shown = None
+def method_controls():
+    chapter = mo.ui.tabs(
+        dict.fromkeys(("How these numbers are made", "Compared with the real model", "What torch's counter misses"), ""), label=""
+    )
+    chapter_inputs = [chapter]
+    return chapter, chapter_inputs
+
+
+@app.cell(hide_code=True)
+def method(chapter, chapter_inputs, tab):
+    _view = None
     if tab.value == "Method":
         _page = mo.md((notebook_dir() / "method.md").read_text(encoding="utf-8"))
-        _table = tables.verification_table(RECORD)
-        _shown = mo.vstack(
+        _shown = {
+            "How these numbers are made": [mo.Html(f'<div class="page">{_page.text}</div>')],
+            "Compared with the real model": [
+                mo.md("The comparison this version was released with: " + tables.verification_words(RECORD)),
+                plain_table(tables.verification_table(RECORD), page_size=25),
+            ],
+        }
+        _view = mo.vstack([*chapter_inputs, *_shown.get(chapter.value, [])])
+    _view
+    return
+
+
+@app.cell(hide_code=True)
+def audit_controls():
+    run_audit = mo.ui.button(value=0, on_click=lambda number: number + 1, label="Run it again, here", kind="success")
+    audit_inputs = [run_audit]
+    return audit_inputs, run_audit
+
+
+@app.cell(hide_code=True)
+def submit_audit(get_asked, owner, presses, run_audit, set_asked, set_refused):
+    if run_audit.value > presses["audit"]:
+        presses["audit"] = run_audit.value
+        try:
+            QUEUE.submit(Request({}, [], kind="audit"), label="torch's FLOP counter", owner=owner)
+            set_refused(None)
+        except of.SpecError as _error:
+            set_refused(str(_error))
+        set_asked(get_asked() + 1)
+    return
+
+
+@app.cell(hide_code=True)
+def audited(audit_inputs, chapter, get_arrived, owner, setting, shown, tab):
+    get_arrived()
+    _view = None
+    if shown and (tab.value, chapter.value) == ("Method", "What torch's counter misses"):
+        _message = audit.latest(QUEUE.latest(owner)) or audit.recorded()
+        _estimate = audit.modelled(model, setting.workload, dtype=setting.dtype, prefill_logits=setting.prefill_logits)
+        _bad = audit.failures(_message)
+        _view = mo.vstack(
             [
-                mo.Html(f'<div class="page">{_page.text}</div>'),
-                mo.md("## The comparison this version was released with\n\n" + tables.verification_words(RECORD)),
-                mo.ui.table(
-                    _table,
-                    selection=None,
-                    page_size=25,
-                    format_mapping=tables.formats(_table),
-                    show_column_summaries=False,
-                    show_data_types=False,
+                mo.md(
+                    "What `FlopCounterMode` sees of this model and what it misses, shown by running small operators under it. Whoever measures "
+                    "FLOPs with it on a plain CPU or with fused kernels gets too few."
                 ),
+                mo.Html(f"<p>{'<br>'.join(escape(line) for line in audit.words(_message, _estimate).splitlines())}</p>"),
+                row(*audit_inputs),
+                *([problem("Not every demonstration ran.", *_bad, kind="warn")] if _bad else []),
+                hidden_flops(audit.hidden(_message, _estimate), _estimate, _message["ran"]["torch"]),
+                plain_table(tables.audit_table(audit.frame(_message, _estimate)), page_size=30),
             ]
         )
-    _shown
+    _view
     return
 
 

@@ -24,6 +24,8 @@ from ocr_flops.workload import Workload
 if TYPE_CHECKING:
     import polars as pl
 
+    from ocr_flops.measure.job import Job
+
 RECORD = Path(__file__).parent / "audit.json"
 Message = dict[str, Any]
 _ATTENTION = (("attention", TENSOR), ("attention", VECTOR))
@@ -73,6 +75,14 @@ def run(python: str = sys.executable) -> Message:
             if message["event"] == "audit":
                 found = {"ran": message["ran"], "cases": message["cases"]}
     return found | {"date": date.today().isoformat()}
+
+
+def latest(job: Job | None) -> Message | None:
+    """The audit that a job of the queue brought, as `run` returns it; None where it brought none."""
+    for message in reversed(job.results if job else ()):
+        if message["event"] == "audit":
+            return {"ran": message["ran"], "cases": message["cases"], "date": date.today().isoformat()}
+    return None
 
 
 def modelled(model: ModelSpec, workload: Workload, stages: Iterable[str] = STAGES, **options: str) -> Estimate:

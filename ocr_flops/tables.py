@@ -127,16 +127,33 @@ def plan_words(estimate: Estimate, required: list[Required], hardware: HardwareS
 
 
 def verification_table(record: dict[str, Any]) -> pl.DataFrame:
-    """What this version was compared with before it was released: per stage, module and column, points and the largest difference."""
+    """What this version was compared with before it was released: a row per level, stage, module and column."""
     against = {"count": "torch's counter", "trace": "operator trace"}
     return pl.DataFrame(record["rows"]).select(
         pl.col("kind").replace_strict(against, return_dtype=pl.String).alias("against"),
         "attention",
+        "level",
         "stage",
         "module",
         pl.col("column").alias("number"),
-        "points",
+        pl.col("points").alias("numbers"),
         pl.col("largest_difference").alias("largest difference"),
+    )
+
+
+def audit_table(audited: pl.DataFrame) -> pl.DataFrame:
+    """The demonstrations of `audit.frame` for people."""
+    return audited.select(
+        pl.col("call").alias("what ran"),
+        "device",
+        pl.col("tensor_flops").alias("matrix FLOPs"),
+        pl.col("vector_flops").alias("vector FLOPs"),
+        pl.col("counted_flops").alias("counted"),
+        "verdict",
+        (100 * pl.col("share")).alias("like it in the model (%)"),
+        (100 * pl.col("hidden_share")).alias("hidden (%)"),
+        "why",
+        "remedy",
     )
 
 

@@ -13,7 +13,7 @@ from results import result
 from test_pages import encoded, png_header
 
 import ocr_flops as of
-from ocr_flops import links, pages, views
+from ocr_flops import audit, links, pages, views
 from ocr_flops.config import notebook_dir
 from ocr_flops.links import Link
 from ocr_flops.measure.failures import Failure
@@ -34,14 +34,15 @@ CONTROLS = {  # cells and what they define; a test that sets one sets all of its
     "plan_controls": ("ttft_ms", "tpot_ms", "price"),
     "document_controls": ("page_number", "dpi", "document_inputs"),
     "tabs": ("tab",),
+    "method_controls": ("chapter", "chapter_inputs"),
 }
 INPUTS = {"page_inputs": {"page": []}, "document_inputs": {"file": []}}  # what the sidebar shows
 DEFAULTS = {
     "mode": "gundam", "source": "page", "width_px": 1654, "height_px": 2339, "upload": (), "columns": 2, "rows": 3, "prompt_tokens": 10,
     "output_tokens": 256, "batch_size": 1, "attention": "vendor", "engine": "transformers", "dtype": "bf16", "cache": "dynamic", "gpu": "l4", "ttft_ms": 500.0, "tpot_ms": 20.0, "price": None,
-    "page_number": 1, "dpi": 200, "tab": "Overview",
+    "page_number": 1, "dpi": 200, "tab": "Overview", "chapter": "How these numbers are made",
 }  # fmt: skip
-TABS = ("Overview", "Tiling", "Sweep", "Roofline", "Memory", "Savings", "Compare", "Plan", "Spot check", "Table", "Method")
+TABS = ("Overview", "Tiling", "Sweep", "Roofline", "Memory", "Savings", "Compare", "Plan", "Spot check", "Table", "Export", "Method")
 CHART_TABS = TABS[:6]
 
 
@@ -92,7 +93,7 @@ def test_headline_figures_are_those_of_the_estimate(notebook):
 def test_every_tab_shows_something_of_its_own(notebook, tab):
     page, _ = show(notebook, tab=tab)
     signs = [
-        "SAM MLP alone",
+        "tensor FLOPs (matrix units)",
         "tiles and a global view",
         "image tokens cost",
         "of the time is bound by",
@@ -102,6 +103,7 @@ def test_every_tab_shows_something_of_its_own(notebook, tab):
         "holds at most batch",
         "Run the vendor model",
         "tensor GFLOPs",
+        "Make the HTML report",
         "How these numbers are made",
     ]
     for name, sign in zip(TABS, signs, strict=True):
@@ -165,7 +167,7 @@ def states(**values):
     """The cell that holds the session's state, with some of it set."""
     getters = {"document": None, "pins": (), "asked": 0, "arrived": 0, "refused": None} | values
     setter = mo.state(None)[1]
-    stubs = {"owner": "me", "presses": {"go": 0, "pin": 0}}
+    stubs = {"owner": "me", "presses": {"go": 0, "pin": 0, "audit": 0}}
     for name, value in getters.items():
         stubs |= {f"get_{name}": mo.state(value)[0], f"set_{name}": setter}
     return stubs
@@ -207,7 +209,7 @@ class FakeQueue:
     def __init__(self, job=None):
         self.job, self.asked, self.cancelled = job, [], []
 
-    def submit(self, request, *, label, owner, on_result):
+    def submit(self, request, *, label, owner, on_result=lambda message: None):
         if self.job is not None:
             raise of.SpecError("spot check: one is still running")
         self.asked.append((json.loads(request.to_json()), label, owner))
@@ -381,5 +383,24 @@ def test_plan_without_targets_lists_devices(notebook):
 
 
 def test_method_shows_the_verification_of_this_version(notebook):
-    page, _ = show(notebook, tab="Method")
+    page, _ = show(notebook, tab="Method", chapter="Compared with the real model")
     assert "all equal, as integers" in page and f"ocr_flops {of.__version__}" in page
+
+
+def test_the_audit_is_shown_as_recorded_and_as_it_came_here(notebook, queue):
+    page, _ = show(notebook, tab="Method", chapter="What torch's counter misses")
+    assert "scaled_dot_product_attention" in page and "Run it again, here" in page and "vegalite" in page
+    message = {"event": "audit"} | audit.recorded() | {"ran": audit.recorded()["ran"] | {"torch": "9.9.9"}}
+    queue(a_job("done", results=(message,)))
+    page, _ = show(notebook, tab="Method", chapter="What torch's counter misses")
+    assert "torch 9.9.9" in page
+
+
+def test_the_audit_button_asks_the_queue_once(notebook, queue):
+    fake = queue()
+    asked = {"run_audit": SimpleNamespace(value=1), "owner": "me", "get_asked": lambda: 0}
+    setters = {"set_asked": lambda value: None, "set_refused": lambda value: None}
+    presses = {"audit": 0}
+    for _ in range(2):
+        notebook.submit_audit.run(**asked, **setters, presses=presses)
+    assert len(fake.asked) == 1 and fake.asked[0][0]["kind"] == "audit"

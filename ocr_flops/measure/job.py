@@ -48,7 +48,7 @@ class Job:
         text: the step being run.
         stages: every stage, in order.
         waited_seconds, running_seconds: so far, or in all.
-        results: the worker's "result" messages so far (shared: not to be changed).
+        results: the worker's "result" and "audit" messages so far (shared: not to be changed).
         failure: why it was not finished; None where it was, or may be.
     """
 

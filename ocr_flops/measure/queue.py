@@ -183,7 +183,7 @@ class Queue:
             event = message["event"]
             if event == "progress":
                 entry.step_begins(message["done"], message["text"], monotonic())
-            elif event == "result":
+            elif event in ("result", "audit"):
                 entry.results.append(message)
             elif event == "done":
                 entry.step_begins(entry.total - 1, entry.text, monotonic())

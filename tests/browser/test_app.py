@@ -4,7 +4,7 @@ import re
 from io import BytesIO
 
 import pytest
-from driving import drawn, open_tab, opened, sidebar, until
+from driving import RUN_MS, drawn, open_tab, opened, sidebar, until
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -99,3 +99,14 @@ def test_grid_controls_are_there_only_for_modes_with_tiles(page):
     sidebar(page).get_by_label("resolution mode").select_option(label="Base")
     expect(sidebar(page).get_by_text("columns", exact=True)).to_have_count(0)
     expect(page.locator(".details")).to_contain_text("one view")
+
+
+def test_the_audit_runs_again_here(page):
+    open_tab(page, "Method")
+    page.get_by_role("tab", name="What torch's counter misses").click()
+    expect(page.get_by_text("25 demonstrations")).to_be_visible()
+    page.get_by_role("button", name="Run it again, here").click()
+    expect(page.locator(".job")).to_be_visible()
+    expect(page.locator(".job")).to_have_count(0, timeout=RUN_MS)
+    expect(page.get_by_text("25 demonstrations")).to_be_visible()
+    assert page.get_by_text("ended early").count() == 0
