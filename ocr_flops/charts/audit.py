@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 
 from ocr_flops.audit import GROUPS
-from ocr_flops.charts.style import INK, Chart, compiled, data, share, si, title, workload_words
+from ocr_flops.charts.style import INK, Chart, Title, compiled, data, share, si, title, workload_words
 from ocr_flops.families import WHOLE
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def _part(of_one: float) -> str:
     return f"{100 * of_one:.1f} %" if 0.99 < of_one < 1 else share(of_one, 1)
 
 
-def _title(rows: list[dict[str, Any]], estimated: Estimate, torch: str) -> alt.TitleParams:
+def _title(rows: list[dict[str, Any]], estimated: Estimate, torch: str) -> Title:
     counted = {row["setting"]: row["share"] for row in rows if row["stage"] == WHOLE and row["group"] == GROUPS[0]}
     finding = "None of the ways to run the model could be audited here"
     if counted:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 
 from ocr_flops.charts.memory import KINDS
-from ocr_flops.charts.style import INK, STAGE_COLOURS, Chart, compiled, data, seconds, share, si, title
+from ocr_flops.charts.style import INK, STAGE_COLOURS, Chart, Title, compiled, data, seconds, share, si, title
 
 if TYPE_CHECKING:
     from ocr_flops.comparison import Compared
@@ -118,7 +118,7 @@ def _template(labels: Names, kinds: Names) -> dict[str, Any]:
     )
 
 
-def _title(found: list[Compared]) -> alt.TitleParams:
+def _title(found: list[Compared]) -> Title:
     """How the last setting stands to the first."""
     base = found[0]
     lines = ["Roofline times on each setting's own device; every panel has a scale of its own, from zero"]

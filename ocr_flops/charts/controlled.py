@@ -7,7 +7,7 @@ from typing import Any
 
 import altair as alt
 
-from ocr_flops.charts.style import INK, Chart, data, title
+from ocr_flops.charts.style import INK, Chart, Title, data, title
 
 Row = dict[str, Any]
 Names = tuple[str, ...]
@@ -77,11 +77,9 @@ def panel_heads(panels: Names) -> list[Row]:
     return [{"x": number, "text": PANELS[panel][0]} for number, panel in enumerate(panels)]
 
 
-def following(lookup: str) -> alt.TitleParams:
+def following(lookup: str) -> Title:
     """A title whose lines are looked up for the values chosen."""
-    heading = title("")
-    heading.text, heading.subtitle = alt.ExprRef(f"{lookup}.text"), alt.ExprRef(f"{lookup}.subtitle")
-    return heading
+    return Title({"expr": f"{lookup}.text"}, {"expr": f"{lookup}.subtitle"})
 
 
 def lines(finding: str, *conditions: str) -> Row:

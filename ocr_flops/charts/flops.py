@@ -14,6 +14,7 @@ from ocr_flops.charts.style import (
     SI,
     STAGE_COLOURS,
     Chart,
+    Title,
     compiled,
     data,
     module_colour,
@@ -209,7 +210,7 @@ def _points(legend: Names, y: alt.Y, x: alt.X) -> alt.Chart:
     )
 
 
-def _tensor_title(first: list[Row], found: list[Row], modes: Names, whole: int) -> alt.TitleParams:
+def _tensor_title(first: list[Row], found: list[Row], modes: Names, whole: int) -> Title:
     """Which stage does most of the work, and the module that does most in it."""
     stages: dict[str, int] = {}
     for row in first:
@@ -226,7 +227,7 @@ def _tensor_title(first: list[Row], found: list[Row], modes: Names, whole: int) 
     return title(finding, workload_words(row), f"{row['engine']}, attention {' / '.join(modes)}, {row['dtype']} ({how})", width=60)
 
 
-def _vector_title(first: list[Row], found: list[Row], modes: Names, whole: int) -> alt.TitleParams:
+def _vector_title(first: list[Row], found: list[Row], modes: Names, whole: int) -> Title:
     """How little vector work there is, and where most of it is done."""
     vector, module = sum(row["vector_flops"] for row in first), max(first, key=lambda row: row["vector_flops"])
     return title(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
-from ocr_flops.charts.style import INK, SI, Chart, compiled, data, module_name, share, si, title, workload_words
+from ocr_flops.charts.style import INK, SI, Chart, Title, compiled, data, module_name, share, si, title, workload_words
 
 if TYPE_CHECKING:
     import polars as pl
@@ -137,7 +137,7 @@ def _memory_template(labels: Names) -> dict[str, Any]:
     )
 
 
-def _memory_title(labelled: Mapping[str, Estimate], hardware: HardwareSpec | None, narrow: bool) -> alt.TitleParams:
+def _memory_title(labelled: Mapping[str, Estimate], hardware: HardwareSpec | None, narrow: bool) -> Title:
     needs = {label: estimate.footprint.total_bytes for label, estimate in labelled.items()}
     if hardware is None:
         largest = max(needs, key=needs.get)
@@ -165,11 +165,11 @@ def _memory_title(labelled: Mapping[str, Estimate], hardware: HardwareSpec | Non
                 )
         finding = ", ".join(words)
         finding = finding if len(room) > 1 else finding[0].upper() + finding[1:]
-    first = next(iter(labelled.values()))
-    setup, row = first.setup, first.stages.row(0, named=True)
     beyond = "without the allocator's slack and the driver's own memory"
     if narrow:
         return title(finding, f"Largest live activations, {beyond}", width=48)
+    first = next(iter(labelled.values()))
+    setup, row = first.setup, first.stages.row(0, named=True)
     return title(
         finding,
         f"{workload_words(row)}; {setup.engine.name}, {setup.dtype}",
@@ -303,7 +303,7 @@ def _growth_template() -> dict[str, Any]:
     )
 
 
-def _growth_title(found: list[Row], steps: list[Row], held: list[Row]) -> alt.TitleParams:
+def _growth_title(found: list[Row], steps: list[Row], held: list[Row]) -> Title:
     row = found[-1]
     if not steps:
         return title("No output tokens: nothing grows", workload_words(row))

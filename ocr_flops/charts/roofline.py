@@ -15,6 +15,7 @@ from ocr_flops.charts.style import (
     INK,
     MODULES,
     Chart,
+    Title,
     compiled,
     data,
     module_name,
@@ -291,7 +292,7 @@ def _words(point: Row) -> str:
     return f"{point['name']}, {point['stage']}: {point['operator'].split(' (')[0]}, {point['part']}"
 
 
-def _roofline_title(timing: Timing, operators: list[Row], note: str) -> alt.TitleParams:
+def _roofline_title(timing: Timing, operators: list[Row], note: str) -> Title:
     spent: dict[str, float] = {}
     for row in operators:
         spent[row["binding_ceiling"]] = spent.get(row["binding_ceiling"], 0) + row["share"]

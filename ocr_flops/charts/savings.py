@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
-from ocr_flops.charts.style import INK, SI, Chart, compiled, data, seconds, share, si, title, workload_words
+from ocr_flops.charts.style import INK, SI, Chart, Title, compiled, data, seconds, share, si, title, workload_words
 
 if TYPE_CHECKING:
     import polars as pl
@@ -150,9 +150,7 @@ def _savings_template(order: Names, modes: Names) -> dict[str, Any]:
     )
 
 
-def _savings_title(
-    estimates: Mapping[str, Estimate], timings: Mapping[str, Timing] | None, table: dict[str, dict[str, Row]]
-) -> alt.TitleParams:
+def _savings_title(estimates: Mapping[str, Estimate], timings: Mapping[str, Timing] | None, table: dict[str, dict[str, Row]]) -> Title:
     """What the last mode saves of the first one, where, and where it saves nothing."""
     modes = list(table)
     base, best, stages = table[modes[0]], table[modes[-1]], [group for group in table[modes[0]] if group != WHOLE]
@@ -271,7 +269,7 @@ def _tiles_template(modes: Names, work: str) -> dict[str, Any]:
     )
 
 
-def _tiles_title(found: dict[tuple[str, int], Row], modes: Names, work: str, most: int) -> alt.TitleParams:
+def _tiles_title(found: dict[tuple[str, int], Row], modes: Names, work: str, most: int) -> Title:
     row = found[modes[0], most]
     least = min(count for _, count in found)
     if most == least:

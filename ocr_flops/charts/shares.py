@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
-from ocr_flops.charts.style import FAMILIES, INK, MODULES, Chart, compiled, data, module_name, seconds, share, si, title
+from ocr_flops.charts.style import FAMILIES, INK, MODULES, Chart, Title, compiled, data, module_name, seconds, share, si, title
 
 if TYPE_CHECKING:
     from ocr_flops.estimates import Estimate
@@ -54,15 +54,17 @@ def shares(estimate: Estimate, timing: Timing | None = None, *, wide: bool = Fal
     return Chart(
         _template(tuple(order), families, 5 if wide else 2),
         _title(table, timing),
-        {"heads": heads, "bars": bars, "inside": inside, "ends": ends, "room": [{"end": 1 + ROOM}]},
+        {"heads": heads, "bars": bars, "inside": inside, "ends": ends},
     )
 
 
 def _by_module(estimate: Estimate, timing: Timing | None) -> dict[tuple[str, str], Row]:
     """FLOPs, bytes and seconds by stage and module."""
     table = {key: {name: row[name] for name in ("total_flops", "io_bytes")} for key, row in estimate.module_numbers.items()}
-    for row in timing.modules.to_dicts() if timing else []:
-        table[row["stage"], row["module"]]["roofline_seconds"] = row["roofline_seconds"]
+    if timing:
+        keys = estimate.keys("module")
+        for key, spent in zip(keys, timing.table(keys)["roofline_seconds"][0].tolist(), strict=True):
+            table[key]["roofline_seconds"] = spent
     return table
 
 
@@ -89,7 +91,7 @@ def _template(order: Names, families: Names, columns: int) -> dict[str, Any]:
             labelExpr=f"{heading} ? '' : split(datum.value, '|')[1]",
         ),
     )
-    end = alt.X("end", type="quantitative", axis=None, scale=alt.Scale(nice=False, zero=True))
+    end = alt.X("end", type="quantitative", axis=None, scale=alt.Scale(domain=[0, 1 + ROOM], nice=False))
     colour = alt.Color(
         "family",
         type="nominal",
@@ -109,12 +111,11 @@ def _template(order: Names, families: Names, columns: int) -> dict[str, Any]:
         alt.Chart(data("heads"))
         .mark_text(align="left", baseline="middle", fontSize=12, fontWeight="bold", color=INK)
         .encode(y, word, x=alt.value(0)),
-        alt.Chart(data("room")).mark_point(opacity=0, tooltip=None).encode(end),
         height=22 * len(order),
     )
 
 
-def _title(table: Mapping[tuple[str, str], Row], timing: Timing | None) -> alt.TitleParams:
+def _title(table: Mapping[tuple[str, str], Row], timing: Timing | None) -> Title:
     """The module with the largest share of each phase's time (of its bytes, without a device)."""
     measure = "roofline_seconds" if timing else "io_bytes"
     names = ("TTFT", "TPOT") if timing else ("the bytes to the first token", "an output token's")

@@ -80,6 +80,24 @@ def share(part: float, whole: float) -> str:
 Rows = list[dict[str, Any]]
 
 
+@dataclass(frozen=True)
+class Title:
+    """A chart's title: `alt.TitleParams` with the look of ours, without its check, which a slider feels.
+
+    Args:
+        text, subtitle: lines, or an expression that gives them.
+    """
+
+    text: list[str] | dict[str, str]
+    subtitle: list[str] | dict[str, str]
+
+    def to_dict(self, validate: bool = False) -> dict[str, Any]:
+        """As in Vega-Lite."""
+        look = {"anchor": "start", "frame": "bounds", "fontSize": 15, "offset": 12}
+        below = {"subtitleFontSize": 12, "subtitleColor": INK, "subtitlePadding": 5}
+        return {"text": self.text, "subtitle": self.subtitle, **look, **below}
+
+
 @dataclass(frozen=True, eq=False)
 class Chart:
     """A Vega-Lite chart: a template that Altair compiled and checked once, with a title and rows of its own.
@@ -88,13 +106,13 @@ class Chart:
 
     Args:
         template: from `compiled`.
-        title: as Altair's `TitleParams`.
+        title: of `title`, or Altair's own.
         datasets: rows of every dataset that the template names.
         params: values of the template's parameters.
     """
 
     template: dict[str, Any]
-    title: alt.TitleParams
+    title: Title | alt.TitleParams
     datasets: dict[str, Rows]
     params: dict[str, float] | None = None
 
@@ -126,7 +144,7 @@ def compiled(*layers: alt.Chart | alt.LayerChart, height: int) -> dict[str, Any]
     return _finished(alt.layer(*layers).properties(width="container", height=height)).to_dict()
 
 
-def title(finding: str, *conditions: str, width: int = 90) -> alt.TitleParams:
+def title(finding: str, *conditions: str, width: int = 90) -> Title:
     """A title that states the finding, with the conditions below it.
 
     Args:
@@ -134,17 +152,7 @@ def title(finding: str, *conditions: str, width: int = 90) -> alt.TitleParams:
         width: characters of a line of the finding.
     """
     subtitle = [line for text in conditions for line in textwrap.wrap(text, int(1.25 * width))]
-    return alt.TitleParams(
-        textwrap.wrap(finding, width),
-        subtitle=subtitle,
-        anchor="start",
-        frame="bounds",
-        fontSize=15,
-        subtitleFontSize=12,
-        subtitleColor=INK,
-        subtitlePadding=5,
-        offset=12,
-    )
+    return Title(textwrap.wrap(finding, width), subtitle)
 
 
 def _finished(chart: alt.LayerChart) -> alt.LayerChart:

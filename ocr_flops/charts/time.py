@@ -14,6 +14,7 @@ from ocr_flops.charts.style import (
     INK,
     SI,
     Chart,
+    Title,
     compiled,
     data,
     module_name,
@@ -145,7 +146,7 @@ def _stage_words(whole: Row) -> str:
     return f"{seconds(whole['roofline_seconds'])}{each}; bound {seconds(whole['bound_seconds'])}"
 
 
-def _time_title(timing: Timing, modules: list[Row], total: float, stages: Sequence[str]) -> alt.TitleParams:
+def _time_title(timing: Timing, modules: list[Row], total: float, stages: Sequence[str]) -> Title:
     where, row = timing.hardware.label, timing.estimate.stages.row(0, named=True)
     setup = timing.estimate.setup
     what = PARTS.get(tuple(stages), "for " + ", ".join(stages))
