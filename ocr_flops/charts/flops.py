@@ -70,10 +70,10 @@ def flops_by_module(modules: pl.DataFrame, measured: Iterable[Row] = (), work: s
             "bars": bars,
             "points": points,
             "stages": _stage_totals(first, work),
-            "room": [{"flops": ROOM * max(bar["end"] for bar in bars) or 1}],
             "once": [group[0] for row, group in by_row.items() if row in alike],
             "each": [bar for bar in bars if bar["row"] not in alike],
         },
+        {"room": ROOM * max(bar["end"] for bar in bars) or 1},
     )
 
 
@@ -135,7 +135,11 @@ def _bars_template(order: Names, modes: Names, work: str, legend: Names) -> dict
     )
     y = alt.Y("row", type="nominal", sort=order, scale=alt.Scale(domain=order), axis=axis)
     x = alt.X(
-        "flops", type="quantitative", title=PANELS[work], scale=alt.Scale(nice=False, zero=True), axis=alt.Axis(format=SI, tickCount=4)
+        "flops",
+        type="quantitative",
+        title=PANELS[work],
+        scale=alt.Scale(domain=[0, alt.ExprRef("room")], nice=False),
+        axis=alt.Axis(format=SI, tickCount=4),
     )
     bar = (
         alt.Chart(data("bars"))
@@ -162,7 +166,7 @@ def _bars_template(order: Names, modes: Names, work: str, legend: Names) -> dict
         .mark_text(dx=3, fontSize=12, fontWeight="bold", **text)
         .encode(y, alt.Text("text", type="nominal"), x=alt.value(0))
     )
-    layers = [bar, once, stages, alt.Chart(data("room")).mark_point(opacity=0, tooltip=None).encode(alt.X("flops", type="quantitative"))]
+    layers = [bar, once, stages]
     if len(modes) > 1:
         beside = alt.YOffset("attention", type="nominal", sort=modes)
         fade = alt.Opacity(

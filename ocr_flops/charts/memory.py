@@ -74,13 +74,13 @@ def memory(estimates: Mapping[str, Estimate] | Sequence[Estimate], hardware: Har
             "parts": parts,
             "ends": ends,
             "line": line,
-            "room": [{"end": most * 1.25}],
             "inside": [
                 {**part, "middle": (part["start"] + part["end"]) / 2}
                 for part in parts
                 if part["end"] - part["start"] > (0.25 if narrow else 0.07) * most
             ],
         },
+        {"room": most * 1.25},
     )
 
 
@@ -103,7 +103,7 @@ def _memory_template(labels: Names) -> dict[str, Any]:
         "end",
         type="quantitative",
         title="bytes of device memory",
-        scale=alt.Scale(nice=False, zero=True),
+        scale=alt.Scale(domain=[0, alt.ExprRef("room")], nice=False),
         axis=alt.Axis(labelExpr=BYTES, tickCount=6),
     )
     colour = alt.Color(
@@ -132,7 +132,6 @@ def _memory_template(labels: Names) -> dict[str, Any]:
         ends.mark_text(align="left", baseline="middle", dx=6, color=INK, fontSize=12, fontWeight="bold").encode(y, x, word),
         line.mark_rule(color="#CC3311", strokeWidth=2, strokeDash=[6, 4]).encode(x),
         line.mark_text(align="center", baseline="bottom", y=-4, color="#CC3311", fontSize=12, fontWeight="bold").encode(x, word),
-        alt.Chart(data("room")).mark_point(opacity=0, tooltip=None).encode(x),
         height=max(90, 46 * len(labels)),
     )
 
