@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from ocr_flops.commands import _write
+from ocr_flops.commands import write
 from ocr_flops.specs import SpecError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def audit_model(options: argparse.Namespace, run: Run) -> int:
         text = json.dumps({**head, "cases": frame.to_dicts(), "hidden": hidden.to_dicts()})
     else:
         text = frame.write_csv() if options.format == "csv" else "\n".join([audit.words(message, estimated), _table(frame), _why(frame)])
-    _write(text, options, "audit")
+    write(text, options, "audit")
     return 1 if audit.failures(message) else 0
 
 

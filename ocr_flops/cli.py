@@ -18,7 +18,12 @@ OVERRIDES = "Hydra overrides, for example: workload=gundam workload.columns=2 wo
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; returns the exit code. A wrong value is one line on stderr and exit code 2."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest and "overrides" in options and all("=" in one and not one.startswith("-") for one in rest):
+        options.overrides = [*options.overrides, *rest]  # argparse gives up on those that follow an option
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         return options.run(options)
     except SpecError as problem:

@@ -38,7 +38,7 @@ def estimate_workload(options: argparse.Namespace) -> int:
     from ocr_flops.config import load_run
 
     run = load_run(options.overrides)
-    result = estimated(run)
+    result = run.estimate()
     timing = None if run.hardware is None else result.on(run.hardware)
     if options.format == "json":
         text = json.dumps(as_json(result, timing), indent=1)
@@ -46,7 +46,7 @@ def estimate_workload(options: argparse.Namespace) -> int:
         text = (timing or result).modules.write_csv()
     else:
         text = _tables(run, result, timing)
-    _write(text, options, "estimate")
+    write(text, options, "estimate")
     return 0
 
 
@@ -96,7 +96,7 @@ def _si(value: float) -> str:
     return f"{value / 1000**power:.4g} {PREFIXES[power]}"
 
 
-def _write(text: str, options: argparse.Namespace, name: str) -> None:
+def write(text: str, options: argparse.Namespace, name: str) -> None:
     """Prints, or writes a file whole."""
     text = text.removesuffix("\n")  # a CSV ends its last line itself
     if options.out is None:
@@ -111,7 +111,7 @@ def plan(options: argparse.Namespace) -> int:
     from ocr_flops.config import load_hardware, load_run, names
 
     run = load_run(options.overrides)
-    result = estimated(run)
+    result = run.estimate()
     required = planning.required(result, ttft_seconds=options.ttft, tpot_seconds=options.tpot)
     gpus = [run.hardware] if run.hardware else [load_hardware(name) for name in names("hardware")]
     table = planning.devices(result, gpus, ttft_seconds=options.ttft, tpot_seconds=options.tpot, price_per_hour=options.price)
@@ -142,24 +142,8 @@ def plan(options: argparse.Namespace) -> int:
                 f"{_si(memory)}B hold at most batch {largest['batch_size']}, or {largest['context_tokens']} context tokens, or {grid}"
             )
         text = "\n".join([*lines, _table(table)])
-    _write(text, options, "plan")
+    write(text, options, "plan")
     return 0
-
-
-def estimated(run: Run) -> Estimate:
-    """What a command line asks about."""
-    from ocr_flops.estimates import estimate
-
-    return estimate(
-        run.model,
-        run.workload,
-        run.attention,
-        engine=run.engine,
-        dtype=run.dtype,
-        cache=run.cache,
-        prefill_logits=run.prefill_logits,
-        stages=run.stages,
-    )
 
 
 def _table(frame: Any) -> str:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from ocr_flops.commands import _write
+from ocr_flops.commands import write
 from ocr_flops.specs import STAGES, SpecError, one_of
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def verify_model(options: argparse.Namespace) -> int:
         text = json.dumps({"compared": frame.height, "differences": different, "versions": versions, "rows": frame.to_dicts()})
     else:
         text = frame.write_csv() if options.format == "csv" else evidence.report(frame)
-    _write(text, options, "verify")
+    write(text, options, "verify")
     return 1 if different else 0
 
 

@@ -213,3 +213,12 @@ def test_a_target_that_cannot_be_is_one_line(capsys, arguments):
     code, out, error = run(capsys, "plan", *GRID, *arguments)
     assert (code, out) == (2, "")
     assert error.count("\n") == 1
+
+
+def test_overrides_may_stand_on_both_sides_of_an_option(capsys):
+    assert cli.main(["estimate", "workload=tiny", "--format", "json", "workload.batch_size=3"]) == 0
+    found = json.loads(capsys.readouterr().out)["workload"]
+    assert (found["mode"], found["batch_size"]) == ("tiny", 3)
+    with pytest.raises(SystemExit):
+        cli.main(["estimate", "--colour", "red"])
+    assert "unrecognized arguments: --colour" in capsys.readouterr().err

@@ -29,7 +29,6 @@ def add_report(actions: Any, epilog: str) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Writes the report, and the charts if they are wanted; prints the path of each file."""
-    from ocr_flops.commands import estimated
     from ocr_flops.config import load_run
     from ocr_flops.files import write_whole
     from ocr_flops.reports.gallery import gallery
@@ -38,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
     from ocr_flops.reports.subject import Subject
 
     chosen = load_run(options.overrides)
-    subject = Subject(estimated(chosen), chosen.hardware)
+    subject = Subject(chosen.estimate(), chosen.hardware)
     suffix = f".{options.format}"
     path = options.out if options.out.suffix == suffix else options.out / f"{NAME}{suffix}"
     print(write(path, subject, in_child=False))
