@@ -20,8 +20,14 @@ def add_sweep(actions: argparse._SubParsersAction) -> None:
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=f"as for estimate, and {EXAMPLES}")
     parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="the run's folder; it appears when all of it is there")
     parser.add_argument(
-        "--format", metavar="FORMAT,...", help="parquet, csv, json, sqlite (default: all; parquet alone beyond 65,536 points)"
+        "--format",
+        metavar="FORMAT,...",
+        help="parquet, csv, json, sqlite, svg, png, md, html, or all (default: the data, parquet alone beyond 65,536 points)",
     )
+    parser.add_argument(
+        "--ttft", type=float, default=0.5, metavar="SECONDS", help="target whose required rates reports show (default %(default)s)"
+    )
+    parser.add_argument("--tpot", type=float, default=0.02, metavar="SECONDS", help="likewise, per output token (default %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="replace a finished sweep in that folder")
     parser.set_defaults(run=sweep)
 
@@ -38,6 +44,8 @@ def add_shapes(actions: argparse._SubParsersAction) -> None:
 
 def sweep(options: argparse.Namespace) -> int:
     """Computes a sweep into a folder and prints its path."""
+    from ocr_flops.specs import SpecError
+    from ocr_flops.sweeps.outputs import WRITERS
     from ocr_flops.sweeps.plan import load_sweep
     from ocr_flops.sweeps.runner import run
 
@@ -46,12 +54,17 @@ def sweep(options: argparse.Namespace) -> int:
     _tell(f"{chosen.label}: {chosen.points:,} points x {stages} = {chosen.rows:,} rows")
     for path, reason in chosen.pages.skipped if chosen.pages else ():
         _tell(f"skipped {path}: {reason}")
+    targets = {"ttft": options.ttft, "tpot": options.tpot}
+    for name, value in targets.items():
+        if not 0 < value < float("inf"):
+            raise SpecError(f"--{name}: {value!r} is not a number of seconds above 0")
     try:
         run(
             chosen,
             options.out,
-            options.format.split(",") if options.format else None,
+            tuple(WRITERS) if options.format == "all" else options.format.split(",") if options.format else None,
             overwrite=options.overwrite,
+            targets=targets,
             command=_words(options),
             tell=_tell,
             progress=sys.stderr.isatty(),

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 STAGES = "stages"
 DATABASE = "sweep.sqlite"
+TARGETS = {"ttft": 0.5, "tpot": 0.02}  # seconds
+CHARTS = "charts"  # the folder of SVG and PNG
 
 
 @dataclass(frozen=True)
@@ -77,11 +79,15 @@ class Results:
         folder: where to; it appears under its own name only when every writer is done.
         sweep: what was computed.
         tables: by name; "stages" always, "measured" where the real model ran too.
+        formats: all that are written.
+        targets: seconds by "ttft" and "tpot", for the rates that reports say are required.
     """
 
     folder: Path
     sweep: Sweep
     tables: dict[str, Table]
+    formats: tuple[str, ...] = ()
+    targets: Mapping[str, float] = field(default_factory=lambda: dict(TARGETS))
 
 
 def write_parquet(results: Results) -> None:
@@ -180,9 +186,49 @@ def read(folder: str | Path, table: str = STAGES) -> pl.LazyFrame:
     raise SpecError(f"{folder}: has no {table}.parquet; run the sweep with --format parquet")
 
 
+def write_svg(results: Results) -> None:
+    """charts/NAME.svg."""
+    _images(results, "svg")
+
+
+def write_png(results: Results) -> None:
+    """charts/NAME.png."""
+    _images(results, "png")
+
+
+def _images(results: Results, kind: str) -> None:
+    from ocr_flops.charts.run import charts, cut
+    from ocr_flops.reports.images import chart_images
+
+    (results.folder / CHARTS).mkdir(exist_ok=True)
+    drawn = charts(cut(results.tables[STAGES].frames), results.targets)
+    for name, content in chart_images(drawn, kind, in_child=False).items():
+        (results.folder / CHARTS / f"{name}.{kind}").write_bytes(content)
+
+
+def write_markdown(results: Results) -> None:
+    """report.md; it shows the charts where they are written too."""
+    from ocr_flops.reports.run import markdown
+
+    kinds = tuple(kind for kind in ("svg", "png") if kind in results.formats)
+    (results.folder / "report.md").write_text(markdown(results, kinds), encoding="utf-8")
+
+
+def write_html(results: Results) -> None:
+    """report.html, which needs no network."""
+    from ocr_flops.reports.run import html
+
+    (results.folder / "report.html").write_text(html(results), encoding="utf-8")
+
+
+DATA = ("parquet", "csv", "json", "sqlite")
 WRITERS: dict[str, Callable[[Results], None]] = {
     "parquet": write_parquet,
     "csv": write_csv,
     "json": write_json,
     "sqlite": write_sqlite,
+    "svg": write_svg,
+    "png": write_png,
+    "md": write_markdown,
+    "html": write_html,
 }

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ocr_flops.specs import SpecError, one_of
 from ocr_flops.sweeps import folder, manifest, measured
 from ocr_flops.sweeps.manifest import File
-from ocr_flops.sweeps.outputs import STAGES, WRITERS, Results, Table
+from ocr_flops.sweeps.outputs import DATA, STAGES, TARGETS, WRITERS, Results, Table
 from ocr_flops.sweeps.plan import Sweep
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def run(
     formats: Sequence[str] | None = None,
     *,
     overwrite: bool = False,
+    targets: Mapping[str, float] = TARGETS,
     command: Sequence[str] = (),
     tell: Callable[[str], None] = lambda text: None,
     progress: bool = False,
@@ -48,6 +49,7 @@ def run(
         sweep: from `load_sweep`.
         out: the folder.
         formats: of `WRITERS`; by default all data formats, and Parquet alone for a sweep of more than one part.
+        targets: seconds by "ttft" and "tpot", for the rates that reports say are required.
         overwrite: whether a finished sweep there is replaced, and an interrupted one of something else discarded.
         command: the command line, for the record.
         tell: called with lines for people.
@@ -61,7 +63,7 @@ def run(
     """
     out = Path(os.path.abspath(out))
     numbers = range(-(-sweep.points // PART_POINTS))
-    chosen = tuple(dict.fromkeys(formats or (WRITERS if len(numbers) == 1 else ("parquet",))))
+    chosen = tuple(dict.fromkeys(formats or (DATA if len(numbers) == 1 else DATA[:1])))
     for name in chosen:
         one_of("--format", name, WRITERS)
     identity = manifest.identity(sweep, PART_POINTS)
@@ -75,7 +77,7 @@ def run(
             note = folder.begin(partial, identity, overwrite)
             try:
                 if not folder.is_complete(partial, chosen):
-                    _build(sweep, partial, numbers, chosen, note, command, tell, progress)
+                    _build(sweep, partial, numbers, chosen, targets, note, command, tell, progress)
             except SpecError:
                 if not folder.has_results(partial):
                     shutil.rmtree(partial)
@@ -91,6 +93,7 @@ def _build(
     partial: Path,
     numbers: range,
     formats: tuple[str, ...],
+    targets: Mapping[str, float],
     note: dict[str, Any],
     command: Sequence[str],
     tell: Callable[[str], None],
@@ -111,7 +114,7 @@ def _build(
         tables["measured"] = measured.table(sweep, partial / folder.REAL_MODEL, progress)
     digests = _parts(sweep, parts, missing, formats, tables.get("measured"), progress)
     tables = {STAGES: Table(STAGES, KEY, tuple(parts), INDEXES, progress=progress), **tables}
-    results = Results(partial, sweep, tables)
+    results = Results(partial, sweep, tables, formats, targets)
     for name in formats:
         WRITERS[name](results)
     folder.sync_files(partial)
