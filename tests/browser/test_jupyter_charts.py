@@ -3,15 +3,12 @@
 import json
 
 import pytest
-from playwright.sync_api import sync_playwright
 
 import ocr_flops as of
 from ocr_flops import views, widgets
 from ocr_flops.setting import Setting
 
 pytestmark = pytest.mark.browser
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
 MODEL = """
   let specs = [], changed = null;
   window.show = next => { specs = next; changed?.(); };
@@ -25,23 +22,21 @@ DRAWN = "() => [...document.querySelectorAll('svg.marks')].map(e => [e.clientWid
 
 
 @pytest.fixture
-def page():
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
-        page, wrong = browser.new_page(viewport={"width": 900, "height": 900}), []
-        page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda problem: wrong.append(str(problem)))
-        page.on("request", lambda request: wrong.append(request.url) if not request.url.startswith(("data:", "blob:", "about:")) else None)
-        charts = widgets.Charts()
-        page.set_content(
-            f"<style>{charts._css}</style><body style='margin:0; color: rgb(1, 2, 3)'><script type='text/plain' id='script'></script>"
-        )
-        page.evaluate("text => { document.querySelector('#script').textContent = text }", charts._esm)
-        page.add_script_tag(type="module", content=MODEL)
-        page.wait_for_function("() => window.ready")
-        yield page
-        browser.close()
-        assert not wrong
+def page(chromium):
+    page, wrong = chromium.new_page(viewport={"width": 900, "height": 900}), []
+    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda problem: wrong.append(str(problem)))
+    page.on("request", lambda request: wrong.append(request.url) if not request.url.startswith(("data:", "blob:", "about:")) else None)
+    charts = widgets.Charts()
+    page.set_content(
+        f"<style>{charts._css}</style><body style='margin:0; color: rgb(1, 2, 3)'><script type='text/plain' id='script'></script>"
+    )
+    page.evaluate("text => { document.querySelector('#script').textContent = text }", charts._esm)
+    page.add_script_tag(type="module", content=MODEL)
+    page.wait_for_function("() => window.ready")
+    yield page
+    page.close()
+    assert not wrong
 
 
 def specs(**values):
