@@ -7,7 +7,6 @@ operator in one family by what it is (`families.py`).
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable, Mapping
 from datetime import date
 from pathlib import Path
@@ -55,11 +54,11 @@ SETTINGS = {  # how the model can be run under the counter: the demonstrations t
 GROUPS = ("counted", "hidden: attention", "hidden: routed experts", "hidden: other matrix work", "hidden: softmax, norms, elementwise")
 
 
-def run(python: str = sys.executable) -> Message:
+def run(python: str | None = None) -> Message:
     """Runs the demonstrations in the worker: a second or two.
 
     Args:
-        python: the interpreter that has torch.
+        python: the interpreter that has torch; None for the one of `client.interpreter`.
 
     Returns:
         {"ran": versions, "cases": [...], "date"}, the cases as in `measure/audit.py`.

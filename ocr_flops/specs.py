@@ -93,7 +93,7 @@ class EngineSpec:
         label: the name shown to people.
         prefill_logits: positions for which `generate` computes logits in prefill, "all" or "last".
         sam, clip, decoder: the attention mode each tower uses by itself (the vendor's mix).
-        runnable_attention: attention modes that exist in this engine, so that they can be counted and traced here.
+        runnable_attention: attention modes that every tower has in this engine besides its own, so that they can be counted and traced.
         images_one_by_one: encodes a batch's images one after the other, not in one pass.
         tiles_first: encodes an image's tiles before its global view.
         fused_clip_qkv: CLIP projects query, key and value in one matrix product.
@@ -134,6 +134,10 @@ class EngineSpec:
             one_of(f"engine.{tower}", getattr(self, tower), ATTENTION_MODES)
         for mode in self.runnable_attention:
             one_of("engine.runnable_attention", mode, ATTENTION_MODES)
+
+    def runnable_modes(self, tower: str) -> tuple[str, ...]:
+        """Attention modes in which the real engine runs a tower ("sam", "clip" or "decoder"): its own, and those chosen by name."""
+        return tuple(mode for mode in ATTENTION_MODES if mode in (getattr(self, tower), *self.runnable_attention))
 
 
 @dataclass(frozen=True)

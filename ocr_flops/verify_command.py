@@ -6,7 +6,8 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ocr_flops.commands import write
 from ocr_flops.specs import STAGES, SpecError, one_of
@@ -15,9 +16,10 @@ if TYPE_CHECKING:
     import polars as pl
 
     from ocr_flops.config import Run
-    from ocr_flops.verify import Case
+    from ocr_flops.verify import Case, Source
 
-OF_THE_MODEL = ("model", "stages")  # overrides that say what runs, not at which point
+OF_THE_MODEL = ("model", "stages", "engine")  # overrides that say what runs, not at which point
+OF_THE_SOURCE = ("snapshot", "trust_remote_code", "checkpoint")  # those that only running takes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "overrides",
         nargs="*",
         metavar="KEY=VALUE",
-        help="model=... and stages=[...] choose what runs; any other choice runs that one point",
+        help="model=... and stages=[...] choose what runs, engine=remote_code snapshot=DIR trust_remote_code=true the vendor's own code, "
+        "checkpoint=DIR local weights; any other choice runs that one point",
     )
     parser.add_argument("--quick", action="store_true", help="a handful of points instead of all grids and modes")
     parser.add_argument("--kind", choices=("count", "trace"), help="only FLOPs as torch counts them, or only traces; both by default")
@@ -40,6 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--module", type=_list, metavar="MODULE,...", help="only these, as in sam.mlp,clip.mlp", default=())
     parser.add_argument(
         "--device", default="meta", choices=("auto", "meta", "cpu", "cuda"), help="where the real model runs (default %(default)s)"
+    )
+    parser.add_argument(
+        "--python",
+        metavar="PATH",
+        help="interpreter that runs the model, with torch and transformers (default: that of OCR_FLOPS_PYTHON, or this one)",
     )
     parser.add_argument(
         "--decode-steps", type=int, default=3, metavar="STEPS", help="decode steps run at most at one point (default %(default)s)"
@@ -56,12 +64,37 @@ def _list(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def _apart(overrides: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """Overrides for a run, and those that say which code and weights run.
+
+    Raises:
+        SpecError: trust_remote_code is neither true nor false, or a folder is empty.
+    """
+    rest, found = [], {}
+    for text in overrides:
+        name, equals, value = text.partition("=")
+        if not equals or name not in OF_THE_SOURCE:
+            rest.append(text)
+        elif name == "trust_remote_code":
+            found[name] = one_of(name, value.lower(), ("true", "false")) == "true"
+        elif value:
+            found[name] = str(Path(value).expanduser().resolve())
+        else:
+            raise SpecError(f"{name}: empty; name a folder")
+    return rest, found
+
+
 def verify_model(options: argparse.Namespace) -> int:
     """Compares and prints; 1 on any difference, 0 otherwise. What cannot be asked for is a SpecError."""
     from ocr_flops import evidence, verify
     from ocr_flops.config import load_run
+    from ocr_flops.measure.client import interpreter
 
-    run = load_run(options.overrides)
+    overrides, chosen_source = _apart(options.overrides)
+    options.overrides = overrides
+    run = load_run(overrides)
+    source = verify.Source(run.engine.name, **chosen_source)
+    options.python = interpreter(options.python)
     if options.audit:
         from ocr_flops.audit_command import audit_model
 
@@ -69,12 +102,16 @@ def verify_model(options: argparse.Namespace) -> int:
     stages = tuple(stage for stage in STAGES if stage in chosen("--stage", options.stage, STAGES)) if options.stage else run.stages
     levels = chosen("--level", options.level, verify.LEVELS)
     what = chosen("--what", options.what, verify.WHAT)
-    narrowed = any((options.quick, options.kind, options.level, options.what, options.stage, options.module, options.overrides))
+    narrowed = any(
+        (options.quick, options.kind, options.level, options.what, options.stage, options.module, options.overrides, chosen_source)
+    )
     if options.record and narrowed:
         raise SpecError("--record: keeps the default set as evidence; leave out what narrows it")
     cases = _cases(options, run)
+    for case in cases:
+        verify.asked(run.model, case, options.device, stages, source)  # what cannot be run is said before anything runs
     with _Progress() as progress:
-        frame, ran = _compared(options, run, cases, stages, levels, what, progress)
+        frame, ran = _compared(options, run, source, cases, stages, levels, what, progress)
     if options.record:
         evidence.record(frame, ran)
     different = int((frame["difference"] != 0).sum())
@@ -105,13 +142,14 @@ def _cases(options: argparse.Namespace, run: Run) -> list[Case]:
     kinds = [kind for kind, measures in verify.MEASURES.items() if wanted & measures and options.kind in (None, kind)]
     if not kinds:
         raise SpecError(f"--what: {', '.join(sorted(wanted))} cannot be had from --kind {options.kind}; leave out --kind")
-    cases = verify.point_cases(run, kinds, options.decode_steps) if point else verify.suite(options.quick)
+    cases = verify.point_cases(run, kinds, options.decode_steps) if point else verify.suite(options.quick, run.engine.name)
     return [case for case in cases if case.kind in kinds]
 
 
 def _compared(
     options: argparse.Namespace,
     run: Run,
+    source: Source,
     cases: list[Case],
     stages: tuple[str, ...],
     levels: tuple[str, ...],
@@ -124,7 +162,8 @@ def _compared(
     from ocr_flops import evidence, verify
 
     frames = []
-    for _, message in verify.run(run.model, cases, device=options.device, stages=stages, progress=progress):
+    runs = verify.run(run.model, cases, device=options.device, stages=stages, python=options.python, source=source, progress=progress)
+    for _, message in runs:
         found = verify.differences(run.model, message, levels, what)
         same = [pl.lit(value).alias(name) for name, value in evidence.conditions(message).items()]
         frames.append(found.select(*same, pl.all()))

@@ -268,7 +268,7 @@ def test_the_command_runs_one_point_as_chosen(offline, capsys):
         (["--quick", "--record"], "--record: keeps the default set"),
         (["--quick", "attention=eager"], "--quick: thins out the default set"),
         (["attention=flash"], "attention.sam: 'flash' cannot be run here; choose from eager, sdpa"),
-        (["engine=remote_code"], "engine: 'remote_code' cannot be run here"),
+        (["engine=remote_code"], "snapshot: engine remote_code runs the vendor's code from a local folder"),
         (["cache=static"], "cache: 'static' cannot be run here"),
         (["hardware=h200"], "hardware: 'h200' has no part in verify"),
         (["--audit", "--quick"], "--quick: has no part in an audit"),

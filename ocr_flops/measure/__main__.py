@@ -85,6 +85,12 @@ class _Progress:
             self._seconds[self._steps[self._done - 1]] += monotonic() - self._began
             self._began = 0.0
 
+    def leave(self, point: int) -> None:
+        """A point has ended, perhaps before its last step."""
+        self.end()
+        while self._done < len(self._steps) and self._steps[self._done].point == point:
+            self._done += 1
+
     def seconds(self, point: int) -> dict[str, float]:
         """Seconds of each stage of set-up and of a point."""
         return {step.stage: round(spent, 6) for step, spent in self._seconds.items() if step.point in (None, point)}
@@ -96,49 +102,45 @@ def _serve(request: Request, send: Any) -> None:
 
         send(event="audit", **audit())
         return
-    if request.engine != "transformers":
-        raise ValueError(f"engine: {request.engine!r} cannot be run here; only transformers can")
     progress = _Progress(request, send)
     gc.disable()  # importing makes objects, not garbage: half a second less
     progress.begin("importing torch")
     import torch
 
-    _check_version(torch)
+    _check_version(torch, request)
     progress.begin("importing transformers")
     import transformers
 
-    _check_version(transformers)
-    from ocr_flops.measure.inputs import Point
-    from ocr_flops.measure.model import build, parameter_count, resolved_device
-    from ocr_flops.measure.modules import Labels, parameters
-    from ocr_flops.measure.run import Session
-
+    _check_version(transformers, request)
     gc.enable()
     progress.begin("building the model")
     transformers.logging.set_verbosity_error()
+    session, ran = _built(request)
+    _observe(request, session, ran, progress, send)
+
+
+def _built(request: Request) -> tuple[Any, dict[str, Any]]:
+    """A session with the model that was asked for, and what a result says of what ran."""
+    import torch
+    import transformers
+
+    from ocr_flops.measure.device import parameter_count, resolved_device
+    from ocr_flops.measure.modules import parameters
+    from ocr_flops.measure.run import Session
+
     device = resolved_device(request.device)
-    experts = "grouped_mm" if request.kind == "trace" else "batched_mm" if device == "meta" else "eager"
-    model = build(request.towers, request.attention, request.dtype, device, experts)
-    modes = dict.fromkeys(request.attention.values())
-    ran = {
-        "engine": "transformers",
-        "attention": request.attention,
-        "dtype": request.dtype,
-        "device": device,
-        "experts": experts,
-        "prefill_logits": request.prefill_logits,
-        "kind": request.kind,
-        "weights": "random",
-        "parameters": parameter_count(model),
-        "layer_parameters": parameters(model, Labels(request.towers)),
-        "device_name": torch.cuda.get_device_name() if device == "cuda" else _cpu_name() if device == "cpu" else device,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "ocr_flops": __version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "label": f"transformers, UnlimitedOcr class, random weights, {'/'.join(modes)}, {device}",
-    }
+    weights = "random" if request.checkpoint is None else f"checkpoint {Path(request.checkpoint).name}"
+    if request.engine == "remote_code":
+        from ocr_flops.measure.snapshot import build
+
+        experts, what = "loop", "vendor's remote code"
+        model = build(request.snapshot, request.towers, request.dtype, device, request.checkpoint)
+    else:
+        from ocr_flops.measure.model import build
+
+        experts = "grouped_mm" if request.kind == "trace" else "batched_mm" if device == "meta" else "eager"
+        what = "UnlimitedOcr class"
+        model = build(request.towers, request.attention, request.dtype, device, experts, request.checkpoint)
     session = Session(
         model,
         request.towers,
@@ -148,7 +150,35 @@ def _serve(request: Request, send: Any) -> None:
         image=request.image,
         stages=request.stages,
         kind=request.kind,
+        engine=request.engine,
     )
+    modes = dict.fromkeys(request.attention.values())
+    ran = {
+        "engine": request.engine,
+        "attention": request.attention,
+        "dtype": request.dtype,
+        "device": device,
+        "experts": experts,
+        "prefill_logits": request.prefill_logits,
+        "kind": request.kind,
+        "weights": weights,
+        "parameters": parameter_count(model),
+        "layer_parameters": parameters(model, session.engine.labels),
+        "device_name": _device_name(device),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "ocr_flops": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "label": f"transformers, {what}, {'random weights' if weights == 'random' else weights}, {'/'.join(modes)}, {device}",
+    }
+    return session, ran
+
+
+def _observe(request: Request, session: Any, ran: dict[str, Any], progress: _Progress, send: Any) -> None:
+    """Counts or traces every point."""
+    from ocr_flops.measure.inputs import Point
+
     for number, workload in enumerate(request.workloads):
         started = _now()
         stages = session.run(Point(**workload), progress.begin)
@@ -157,13 +187,21 @@ def _serve(request: Request, send: Any) -> None:
         send(event="result", point=number, workload=workload, ran=ran | timed, stages=stages)
 
 
-def _check_version(package: Any) -> None:
+def _check_version(package: Any, request: Request) -> None:
+    if package.__name__ == "transformers" and request.engine == "remote_code":
+        return  # what the vendor's code needs shows when it is imported
     if problem := failures.too_old(package.__name__, package.__version__):
         raise ImportError(problem)
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _device_name(device: str) -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if device == "cuda" else _cpu_name() if device == "cpu" else device
 
 
 def _cpu_name() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,8 +15,28 @@ from typing import Any
 
 from ocr_flops.measure import failures
 from ocr_flops.measure.protocol import Request
+from ocr_flops.specs import SpecError
 
 Message = dict[str, Any]
+VARIABLE = "OCR_FLOPS_PYTHON"
+
+
+def interpreter(python: str | None = None) -> str:
+    """The interpreter that runs the worker: the one named, else that of the environment variable OCR_FLOPS_PYTHON, else this one.
+
+    Args:
+        python: a path, or the name of a program.
+
+    Raises:
+        SpecError: it does not exist, or cannot be executed.
+    """
+    named, where = (python, "--python") if python else (os.environ.get(VARIABLE), VARIABLE)
+    if not named:
+        return sys.executable
+    if found := shutil.which(named):
+        return found
+    what = "is not there" if not os.path.exists(named) else "cannot be executed" if os.path.isfile(named) else "is not a file"
+    raise SpecError(f"{where}: {named!r} {what}; name the Python interpreter that has torch and transformers, as in ~/venv/bin/python")
 
 
 class Worker:
@@ -23,16 +44,18 @@ class Worker:
 
     Args:
         request: what to run.
-        python: the interpreter that has torch and transformers.
+        python: the interpreter that has torch and transformers; `interpreter()` where it is None.
 
     Iterating yields the worker's messages; the last one is "done" or "error", also when the process dies. An error carries the end of
     the worker's log as "detail". `cancel` may be called from any thread, at any time.
 
     Raises:
         OSError: the interpreter cannot be started.
+        SpecError: as `interpreter`.
     """
 
-    def __init__(self, request: Request, python: str = sys.executable):
+    def __init__(self, request: Request, python: str | None = None):
+        python = python or interpreter()
         self._log = tempfile.TemporaryFile("w+b")  # noqa: SIM115  closed by close()
         try:
             self._process = subprocess.Popen(

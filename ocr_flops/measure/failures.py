@@ -16,11 +16,19 @@ KEPT = "Results that came before are kept."
 TAIL_BYTES = 4000
 TAIL_LINES = 20
 
+REMOTE = (
+    "The vendor's code needs transformers 4.46.3, einops, addict, easydict, requests, tqdm and pillow: install them in an environment of "
+    "its own, and name its interpreter by --python or OCR_FLOPS_PYTHON."
+)
+
 _ADVICE = [  # first match wins, in a message or in the end of the worker's log
     (
         r"device: 'cuda'|no nvidia driver|cuda driver version|not compiled with cuda",
         f"Look at `nvidia-smi`, and whether torch is a build with CUDA. {META}",
     ),
+    (r"^snapshot: its code", REMOTE),
+    (r"^trust_remote_code|^snapshot:", "The snapshot is the folder that the published model was downloaded into, with its .py files."),
+    (r"^checkpoint:", "Weights are read from safetensors only, and every parameter must be among them."),
     (r"named '?ocr_flops", "The worker's interpreter lacks ocr-flops: install it there, or choose another interpreter."),
     (r"named '?(torch|transformers)|cannot import name|is not installed|is too old", INSTALL),
     (r"out of memory|can't allocate memory|cannot allocate memory|bad_alloc|MemoryError", MEMORY),

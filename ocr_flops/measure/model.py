@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from transformers import UnlimitedOcrConfig, UnlimitedOcrForConditionalGeneration
+from transformers import DynamicCache, GenerationConfig, UnlimitedOcrConfig, UnlimitedOcrForConditionalGeneration
 from transformers.integrations import moe
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+from ocr_flops.measure import checkpoint as checkpoints
+from ocr_flops.measure import inputs
+from ocr_flops.measure.device import DTYPES, parameter_count, resolved_device
+from ocr_flops.measure.inputs import Point
+from ocr_flops.measure.modules import Labels
 
+__all__ = ["DTYPES", "Transformers", "build", "config", "meta_shims", "parameter_count", "resolved_device"]
 
-def resolved_device(device: str) -> str:
-    """The device that runs: "auto" is cuda where there is one, else meta.
-
-    Raises:
-        RuntimeError: cuda was asked for and there is none.
-    """
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "meta"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise RuntimeError("device: 'cuda' is not available here; choose meta (exact FLOPs, no GPU) or cpu")
-    return device
+Tensors = list[torch.Tensor]
 
 
 def config(towers: dict[str, dict[str, Any]]) -> UnlimitedOcrConfig:
@@ -71,8 +67,10 @@ def config(towers: dict[str, dict[str, Any]]) -> UnlimitedOcrConfig:
     return UnlimitedOcrConfig(vision_config=vision, text_config=text, image_token_id=min(128_815, vocabulary - 1))
 
 
-def build(towers: dict[str, dict[str, Any]], attention: dict[str, str], dtype: str, device: str, experts: str) -> torch.nn.Module:
-    """Builds the model with random weights.
+def build(
+    towers: dict[str, dict[str, Any]], attention: dict[str, str], dtype: str, device: str, experts: str, checkpoint: str | None = None
+) -> torch.nn.Module:
+    """Builds the model with random weights, or those of a checkpoint.
 
     Args:
         towers: dimensions, as in the request.
@@ -80,25 +78,93 @@ def build(towers: dict[str, dict[str, Any]], attention: dict[str, str], dtype: s
         dtype: "bf16", "fp16" or "fp32".
         device: "meta", "cpu" or "cuda".
         experts: transformers' experts implementation, "batched_mm", "grouped_mm" or "eager".
+        checkpoint: folder of safetensors. It is loaded with the dimensions given, never with its own config.json: with that of
+            DeepSeek-OCR transformers would start from random weights, silently.
 
     Raises:
-        ValueError: an attention mode that this class does not have.
+        ValueError: an attention mode that this class does not have, or a checkpoint that does not hold all of its parameters.
     """
     for tower, mode in attention.items():
         if mode not in ("eager", "sdpa"):
             raise ValueError(f"attention.{tower}: {mode!r} cannot be run by transformers' UnlimitedOcr class; choose eager or sdpa")
-    settings = config(towers)
-    with torch.device(device):
-        model = UnlimitedOcrForConditionalGeneration._from_config(settings, attn_implementation=attention["sam"], dtype=DTYPES[dtype])
+    settings, model_class = config(towers), UnlimitedOcrForConditionalGeneration
+    if checkpoint is None:
+        with torch.device(device):
+            model = model_class._from_config(settings, attn_implementation=attention["sam"], dtype=DTYPES[dtype])
+    else:
+        checkpoints.files(checkpoint)
+        model, report = model_class.from_pretrained(
+            checkpoint,
+            config=settings,
+            attn_implementation=attention["sam"],
+            dtype=DTYPES[dtype],
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+            generation_config=GenerationConfig(),  # else it is looked for in the folder, and must be there
+        )
+        checkpoints.complain(checkpoint, set(report["missing_keys"]) | {name for name, *_ in report["mismatched_keys"]})
+        model = model.to(device)
     model.model.vision_tower.vision_encoder.config._attn_implementation = attention["clip"]
     model.model.language_model.config._attn_implementation = attention["decoder"]
     model.set_experts_implementation(experts)
     return model.eval()
 
 
-def parameter_count(model: torch.nn.Module) -> int:
-    """Parameters of the model."""
-    return sum(parameter.numel() for parameter in model.parameters())
+class Transformers:
+    """How transformers' class is run, stage by stage.
+
+    Args:
+        model: from `build`.
+        towers: its dimensions.
+        device: where it is.
+    """
+
+    assumed_experts = 0  # a grouped product is handed all experts, so none need be assumed
+
+    def __init__(self, model: torch.nn.Module, towers: dict[str, dict[str, Any]], device: str):
+        self.model, self.towers, self.device = model, towers, device
+        self.labels = Labels(towers)
+
+    def running(self) -> contextlib.AbstractContextManager[None]:
+        """Within it the model runs on this device."""
+        return meta_shims(self.device)
+
+    @staticmethod
+    def picked(output: Any) -> torch.Tensor:
+        """The experts that a router's output picks."""
+        return output[2]
+
+    def vision(self, point: Point, dtype: torch.dtype, image: str | None) -> tuple[Tensors, Callable[[], Tensors]]:
+        """The stage's inputs, and what runs it and returns the features of each page."""
+        views = inputs.views(point, self.towers["sam"]["channels"], dtype, self.device, image)
+        encode = self.model.model.get_image_features
+        held = [view for view in views.values() if isinstance(view, torch.Tensor)]
+        return held, lambda: encode(**views, return_dict=True).pooler_output
+
+    def prefill(self, point: Point, features: Tensors, cache: DynamicCache, keep: int) -> tuple[Tensors, Callable[[], None]]:
+        """The stage's inputs, and what runs it; `keep` is the last positions that get logits, 0 for all."""
+        ids = inputs.token_ids(point, self.model.config.image_token_id, self.device)
+
+        def run() -> None:
+            encoded = {"image": BaseModelOutputWithPooling(pooler_output=features)}
+            self.model(input_ids=ids, mm_encoder_outputs=encoded, past_key_values=cache, use_cache=True, logits_to_keep=keep)
+
+        return [*features, ids], run
+
+    def step(self, point: Point, number: int, cache: DynamicCache) -> tuple[Tensors, Callable[[], None]]:
+        """A decode step's inputs, and what runs it."""
+        token = torch.full((point.batch_size, 1), 3, device=self.device)
+        return [token], lambda: self.model(input_ids=token, past_key_values=cache, use_cache=True, logits_to_keep=1)
+
+    def new_cache(self) -> DynamicCache:
+        """An empty cache."""
+        return DynamicCache(config=self.model.config.text_config)
+
+    @staticmethod
+    def cached(cache: DynamicCache) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Keys and values of each layer."""
+        return [(layer.keys, layer.values) for layer in cache.layers if layer.is_initialized]
 
 
 @contextlib.contextmanager

@@ -26,6 +26,17 @@ _RULES = [  # first match wins; paths as in transformers' UnlimitedOcrForConditi
     (r"language_model$", "decoder.attention"),  # masks
 ]
 
+_REMOTE_LAYER = re.compile(r"model\.(sam_model\.blocks|vision_model\.transformer\.layers|layers)\.(\d+)(?:\.(.*))?")
+_REMOTE_RULES = [  # outside layers; paths as in the vendor's DeepseekOCRForCausalLM
+    (r"model\.sam_model\.(neck|net_)", "sam.neck"),
+    (r"model\.sam_model", "sam.patch"),
+    (r"model\.vision_model", "clip.embed"),
+    (r"model\.projector", "projector"),
+    (r"model\.embed_tokens", "decoder.embed"),
+    (r"model\.norm", "decoder.norm_residual"),
+    (r"", "lm_head"),
+]
+
 
 class Labels:
     """Labels operators by path, with a module or with a place, "module/layer" (outside layers the module alone); a layer's residual
@@ -77,6 +88,71 @@ class Labels:
         if name != "add":
             return f"{self._attention(layer)}/{layer}"
         return f"sam.mlp/{layer}" if order % 2 == 0 else _fed(self._attention(layer + 1), layer + 1, self._sam_layers, "sam.neck")
+
+
+class RemoteLabels:
+    """The same for the vendor's own code (paths as in its DeepseekOCRForCausalLM).
+
+    Its CLIP blocks call the `forward` of their parts, so the blocks themselves run what happens between the linear layers. The model's own
+    `forward` concatenates both encoders' features for the projector, assembles the image's tokens and builds the mask.
+
+    Args:
+        towers: dimensions, as in the request.
+
+    Attributes:
+        has_tiles: whether the pages being encoded have tiles.
+    """
+
+    has_tiles = False
+
+    def __init__(self, towers: dict[str, dict[str, Any]]):
+        self._sam, self._clip_layers = Labels(towers), towers["clip"]["layers"]
+        self._dense_layers = towers["decoder"]["dense_layers"]
+
+    def __call__(self, path: str, name: str = "", order: int = 0) -> str:
+        """The module of an operator (arguments as in `place`)."""
+        return self.place(path, name, order).partition("/")[0]
+
+    def place(self, path: str, name: str = "", order: int = 0) -> str:
+        """The module and layer of an operator (arguments as in `Labels.place`)."""
+        if path == "model":
+            return self._between(name, order)
+        if layer := _REMOTE_LAYER.fullmatch(path):
+            of = {"sam_model.blocks": self._of_sam, "layers": self._of_decoder}.get(layer[1], self._of_clip)
+            return of(int(layer[2]), layer[3] or "", name, order)
+        if path == "model.sam_model" and name == "clone":  # between the last two convolutions
+            return "sam.neck"
+        return next(label for pattern, label in _REMOTE_RULES if re.match(pattern, path))
+
+    def _between(self, name: str, order: int) -> str:
+        """Operators of the model's `forward`, by name: features are joined once or twice a page, then put in order by other `cat`s."""
+        if name == "cat":
+            joins, rest = (2, 4) if self.has_tiles else (1, 3)
+            return "projector" if order % (joins + rest) < joins else "merge"
+        return "merge" if name in ("", "sum", "clone", "masked_scatter_") else "decoder.attention"
+
+    def _of_sam(self, number: int, inside: str, name: str, order: int) -> str:
+        inside = re.sub(r"^norm", ".layer_norm", inside) if inside.startswith("norm") else f".{inside}" if inside else ""
+        return self._sam.place(f"sam_encoder.layers.{number}{inside}", name, order)
+
+    def _of_clip(self, number: int, inside: str, name: str, order: int) -> str:
+        if not inside and name == "add" and order % 2:
+            return _fed("clip.attention", number + 1, self._clip_layers, "projector")
+        to_mlp = inside.startswith(("mlp", "layer_norm2")) or (not inside and name in ("mul", "sigmoid", "add"))
+        return f"{'clip.mlp' if to_mlp else 'clip.attention'}/{number}"
+
+    def _of_decoder(self, number: int, inside: str, name: str, order: int) -> str:
+        part, _, deeper = inside.partition(".")
+        if part != "mlp":
+            module = "decoder.attention" if part == "self_attn" else "decoder.norm_residual"
+        elif number < self._dense_layers:
+            module = "decoder.dense_mlp"
+        elif deeper == "gate":
+            module = "decoder.router"
+        else:
+            shared = deeper.startswith("shared_experts") or (not deeper and name == "add")
+            module = "decoder.shared_experts" if shared else "decoder.routed_experts"
+        return f"{module}/{number}"
 
 
 def _fed(module: str, layer: int, layers: int, after: str) -> str:

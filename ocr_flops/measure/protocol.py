@@ -24,6 +24,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 SCHEMA = 1
+ENGINES = ("transformers", "remote_code")
+REMOTE_ATTENTION = {"sam": "sdpa", "clip": "sdpa", "decoder": "eager"}  # written into the vendor's code
 DEVICES = ("auto", "meta", "cpu", "cuda")
 KINDS = ("count", "trace", "audit")
 SETUP = ("torch", "transformers", "model")
@@ -37,15 +39,18 @@ class Request:
         towers: dimensions of each tower, {"sam": {"width": 768, ...}, ...}.
         workloads: points, each {"global_px", "tile_px", "columns", "rows", "prompt_tokens", "output_tokens", "batch_size"};
             output_tokens is the number of decode steps that are run.
-        engine: "transformers".
+        engine: "transformers", or "remote_code": the vendor's own code, from `snapshot`.
         attention: mode per tower, {"sam": "eager", "clip": "eager", "decoder": "eager"}.
         dtype: "bf16", "fp16" or "fp32".
         device: "auto" (cuda if present, else meta), "meta", "cpu" or "cuda".
         prefill_logits: "all" or "last".
         stages: those to run.
         kind: "count" (torch's FLOP counter), "trace" (every operator's FLOPs, bytes and live memory) or "audit" (what the counter sees of
-            single operators; neither towers nor workloads are read).
+            single operators; reads neither towers nor workloads).
         image: path of an image to cut into views, on cpu and cuda; random pixels otherwise.
+        snapshot: folder of the published model, for remote_code: its config.json and the code beside it.
+        trust_remote_code: whether that code may run here. It must be true for remote_code.
+        checkpoint: folder of safetensors with the weights, on cpu and cuda; random ones where it is None.
     """
 
     towers: dict[str, dict[str, Any]]
@@ -58,6 +63,9 @@ class Request:
     stages: tuple[str, ...] = ("vision", "prefill", "decode")
     kind: str = "count"
     image: str | None = None
+    snapshot: str | None = None
+    trust_remote_code: bool = False
+    checkpoint: str | None = None
     schema: int = SCHEMA
 
     def to_json(self) -> str:
@@ -69,7 +77,7 @@ class Request:
         """Reads a request.
 
         Raises:
-            ValueError: not JSON, an unknown or missing field, another schema, an unknown device or kind.
+            ValueError: not JSON, an unknown or missing field, another schema, an unknown engine, device or kind, or what `problem` says.
         """
         try:
             data = json.loads(text)
@@ -86,10 +94,36 @@ class Request:
             if name not in data:
                 raise ValueError(f"request: missing field {name!r}")
         request = cls(**{**data, "stages": tuple(data.get("stages", cls.stages))})
-        for name, value, allowed in (("device", request.device, DEVICES), ("kind", request.kind, KINDS)):
+        for name, value, allowed in (
+            ("engine", request.engine, ENGINES),
+            ("device", request.device, DEVICES),
+            ("kind", request.kind, KINDS),
+        ):
             if value not in allowed:
                 raise ValueError(f"request.{name}: {value!r} is not one of {', '.join(allowed)}")
+        if problem := request.problem():
+            raise ValueError(problem)
         return request
+
+    def problem(self) -> str | None:
+        """What keeps the engine from running with the other fields; None where nothing does. Both sides ask, before anything is loaded."""
+        if self.checkpoint is not None and self.device == "meta":
+            return "checkpoint: the meta device holds no weights; choose device cpu or cuda, or leave out the checkpoint"
+        if self.engine != "remote_code":
+            return "snapshot: only engine remote_code runs one; leave it out, or choose that engine" if self.snapshot is not None else None
+        if self.snapshot is None:
+            return "snapshot: engine remote_code runs the vendor's code from a local folder; name the one the published model is in"
+        if self.trust_remote_code is not True:
+            return (
+                f"trust_remote_code: it is not true, so nothing was run. Engine remote_code runs the Python code in {self.snapshot!r} with "
+                "your rights; read it, and set trust_remote_code=true if you trust it"
+            )
+        for tower, mode in REMOTE_ATTENTION.items():
+            if self.attention[tower] != mode:
+                return f"attention.{tower}: {self.attention[tower]!r} cannot be run by the vendor's code; choose {mode}"
+        if self.prefill_logits != "all":
+            return f"prefill_logits: {self.prefill_logits!r} cannot be run by the vendor's code; choose all"
+        return None
 
 
 class Step(NamedTuple):

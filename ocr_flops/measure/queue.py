@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import sys
 import threading
 from collections.abc import Callable
 from itertools import count
@@ -24,7 +23,7 @@ class Queue:
     """Jobs for the worker; every method may be called from any thread.
 
     Args:
-        python: the interpreter that has torch and transformers.
+        python: the interpreter that has torch and transformers; None for the one of `client.interpreter`.
         timeout_seconds: a job that runs longer is ended.
         abandoned_seconds: a job that nobody asked for (`job`, `latest`) for so long is ended: its page was closed. More than a minute,
             because browsers let a page in the background act once a minute only.
@@ -36,7 +35,7 @@ class Queue:
 
     def __init__(
         self,
-        python: str = sys.executable,
+        python: str | None = None,
         *,
         timeout_seconds: float = 600,
         abandoned_seconds: float = 180,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,29 +11,30 @@ from typing import Any
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import DynamicCache
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from ocr_flops.measure import inputs
+from ocr_flops.measure.attention import CudaAttention
+from ocr_flops.measure.device import DTYPES
+from ocr_flops.measure.device import bytes_of_all as _bytes
 from ocr_flops.measure.inputs import Point
-from ocr_flops.measure.model import DTYPES, meta_shims
-from ocr_flops.measure.modules import Labels
-from ocr_flops.measure.trace import CudaAttention, Tracer, module_paths
+from ocr_flops.measure.trace import Tracer, module_paths
 
 Stage = dict[str, Any]
 Progress = Callable[[str], None]
+_EXPERT = re.compile(r"experts\.\d+\.")
 
 
 class Session:
     """A built model and how to run it.
 
     Args:
-        model: from `build`.
+        model: from `model.build`, or from `snapshot.build` for engine remote_code.
         towers: its dimensions.
         dtype, device, prefill_logits: as in the request.
         image: path of a page to cut into views, or None.
         stages: those to run.
         kind: "count" or "trace".
+        engine: "transformers" or "remote_code".
     """
 
     def __init__(
@@ -46,10 +48,16 @@ class Session:
         image: str | None = None,
         stages: tuple[str, ...] = ("vision", "prefill", "decode"),
         kind: str = "count",
+        engine: str = "transformers",
     ):
         self.model, self.towers, self.device, self.image, self.stages = model, towers, device, image, stages
         self.dtype, self.keep = DTYPES[dtype], 1 if prefill_logits == "last" else 0
         self.observe = _counted if kind == "count" else _traced
+        if engine == "remote_code":  # either engine's module may not be importable where the other one runs
+            from ocr_flops.measure.remote import Remote as Engine
+        else:
+            from ocr_flops.measure.model import Transformers as Engine
+        self.engine = Engine(model, towers, device)
 
     def run(self, point: Point, progress: Progress = lambda text: None) -> dict[str, Stage]:
         """Runs the stages of a point; `progress` is called before each.
@@ -58,21 +66,20 @@ class Session:
             RuntimeError: torch counted no FLOPs in a stage, which means that it could not see them.
         """
         found: dict[str, Stage] = {}
-        with torch.no_grad(), meta_shims(self.device):
+        with torch.no_grad(), self.engine.running():
             features = None
             if "vision" in self.stages:
                 progress("vision")
-                views = inputs.views(point, self.towers["sam"]["channels"], self.dtype, self.device, self.image)
-                held = [value for value in views.values() if isinstance(value, torch.Tensor)]
-                encode = self.model.model.get_image_features
+                held, encode = self.engine.vision(point, self.dtype, self.image)
                 with self._watched(found, "vision", held):
-                    features = encode(**views, return_dict=True).pooler_output
+                    features = encode()
+                del held, encode
             if "prefill" in self.stages or "decode" in self.stages:
                 self._language(point, features, found, progress)
         return found
 
     @contextlib.contextmanager
-    def _watched(self, found: dict[str, Stage], stage: str, held: list[torch.Tensor], cache: DynamicCache | None = None) -> Iterator[None]:
+    def _watched(self, found: dict[str, Stage], stage: str, held: list[torch.Tensor], cache: Any = None) -> Iterator[None]:
         """Observes a stage; on CUDA also records what the allocator peaked at, weights and cache included."""
         on_cuda = self.device == "cuda"
         if on_cuda:
@@ -81,7 +88,7 @@ class Session:
         with self.observe(self, found, stage, held, cache):
             yield
         if stage in found and cache is not None:
-            found[stage]["kv_cache_bytes"] = [_bytes(layer.keys) + _bytes(layer.values) for layer in cache.layers]
+            found[stage]["kv_cache_bytes"] = [_bytes(keys) + _bytes(values) for keys, values in self.engine.cached(cache)]
         if on_cuda and stage in found:
             torch.cuda.synchronize()
             found[stage]["max_memory_allocated"] = torch.cuda.max_memory_allocated()
@@ -90,28 +97,23 @@ class Session:
         width = self.towers["projector"]["output_width"]
         if features is None or self.observe is _traced:  # a trace wants no leftovers of vision beside the features
             features = inputs.features(point, width, self.dtype, self.device)
-        ids = inputs.token_ids(point, self.model.config.image_token_id, self.device)
-        cache = DynamicCache(config=self.model.config.text_config)
+        cache = self.engine.new_cache()
         progress("prefill")
         wanted = found if "prefill" in self.stages else {}
-        with self._watched(wanted, "prefill", [*features, ids], cache):
-            encoded = {"image": BaseModelOutputWithPooling(pooler_output=features)}
-            self.model(input_ids=ids, mm_encoder_outputs=encoded, past_key_values=cache, use_cache=True, logits_to_keep=self.keep)
-        del features, encoded
+        held, fill = self.engine.prefill(point, features, cache, self.keep)
+        with self._watched(wanted, "prefill", held, cache):
+            fill()
+        del features, held, fill
         steps: list[Stage] = []
         for step in range(point.output_tokens if "decode" in self.stages else 0):
             progress(f"decode step {step + 1}")
-            token = torch.full((point.batch_size, 1), 3, device=self.device)
+            held, decode = self.engine.step(point, step, cache)
             once: dict[str, Stage] = {}
-            with self._watched(once, "decode", [token], cache):
-                self.model(input_ids=token, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            with self._watched(once, "decode", held, cache):
+                decode()
             steps.append(once["decode"])
         if "decode" in self.stages:
             found["decode"] = _summed(steps)
-
-
-def _bytes(tensor: torch.Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
 
 
 def _summed(steps: list[Stage]) -> Stage:
@@ -143,11 +145,9 @@ def _summed(steps: list[Stage]) -> Stage:
 
 
 @contextlib.contextmanager
-def _counted(
-    session: Session, found: dict[str, Stage], stage: str, held: list[torch.Tensor], cache: DynamicCache | None = None
-) -> Iterator[None]:
+def _counted(session: Session, found: dict[str, Stage], stage: str, held: list[torch.Tensor], cache: Any = None) -> Iterator[None]:
     """Counts a stage with FlopCounterMode; FLOPs are credited to the module that ran when the counter moved."""
-    labels, counter, layers = Labels(session.towers), FlopCounterMode(display=False), Counter()
+    labels, counter, layers = session.engine.labels, FlopCounterMode(display=False), Counter()
     paths, credited = [""], [0]
     names = {module: name for name, module in session.model.named_modules()}
 
@@ -198,21 +198,18 @@ def _check(stage: str, modules: Counter) -> None:
 
 
 @contextlib.contextmanager
-def _traced(
-    session: Session, found: dict[str, Stage], stage: str, held: list[torch.Tensor], cache: DynamicCache | None = None
-) -> Iterator[None]:
+def _traced(session: Session, found: dict[str, Stage], stage: str, held: list[torch.Tensor], cache: Any = None) -> Iterator[None]:
     """Traces a stage: every operator's FLOPs and bytes, and what is alive."""
 
     def cached() -> Iterator[torch.Tensor]:
-        for layer in cache.layers if cache is not None else ():
-            if layer.is_initialized:
-                yield from (layer.keys, layer.values)
+        for both in engine.cached(cache) if cache is not None else ():
+            yield from both
 
-    model = session.model
-    tracer = Tracer([*model.parameters(), *model.buffers()], Labels(session.towers).place, cached)
+    model, engine = session.model, session.engine
+    tracer = Tracer([*model.parameters(), *model.buffers()], engine.labels.place, cached)
     tracer.hold(held)
     tracer.hold_cache(cached())
-    hits = _ExpertHits(model, session.device)
+    hits, assumed = _ExpertHits(session), engine.assumed_experts
     with contextlib.ExitStack() as stack:
         if cache is not None:
             stack.enter_context(_cache_updates(cache, tracer))
@@ -239,23 +236,40 @@ def _traced(
         "steps": 1,
         "trace": tracer.trace.by_module(),
         "layer_trace": tracer.trace.by_place(),
-        "weight_bytes": sum(_bytes(parameter) for parameter in model.parameters() if tracer.was_read(parameter)),
+        "weight_bytes": _read_bytes(model, tracer),
         "peak": {"bytes": worst.live_bytes, "module": worst.module, "operator": worst.name, "path": worst.path},
-        "experts": {"handed_bytes": sum(event.expert_bytes for event in events), "hit": hits.total},
+        "experts": {
+            "handed_bytes": sum(event.expert_bytes for event in events),
+            "hit": hits.total,
+            "assumed": engine.assumed_experts - assumed,
+        },
     }
 
 
+def _read_bytes(model: torch.nn.Module, tracer: Tracer) -> int:
+    """Bytes of the parameters that were read; of a layer's experts all, where they are modules of their own and any was hit."""
+    sizes, read = Counter(), set()
+    for name, parameter in model.named_parameters():
+        group = _EXPERT.sub("experts.", name)
+        sizes[group] += _bytes(parameter)
+        if tracer.was_read(parameter):
+            read.add(group)
+    return sum(sizes[group] for group in read)
+
+
 @contextlib.contextmanager
-def _cache_updates(cache: DynamicCache, tracer: Tracer) -> Iterator[None]:
-    """Tells the tracer while the cache is being updated: what is written then is KV traffic."""
+def _cache_updates(cache: Any, tracer: Tracer) -> Iterator[None]:
+    """Tells the tracer while the cache is being updated: what is written then is KV traffic, and what it hands out is cache."""
     update = cache.update
 
     def watched(*args, **kwargs):
         tracer.in_cache_update = True
         try:
-            return update(*args, **kwargs)
+            held = update(*args, **kwargs)
         finally:
             tracer.in_cache_update = False
+        tracer.hold_cache(held)
+        return held
 
     cache.update = watched
     try:
@@ -267,13 +281,14 @@ def _cache_updates(cache: DynamicCache, tracer: Tracer) -> Iterator[None]:
 class _ExpertHits(contextlib.AbstractContextManager):
     """Counts the experts each layer's router picks, where there is data to route by (not on meta)."""
 
-    def __init__(self, model: torch.nn.Module, device: str):
-        self.total = 0
-        self._gates = [] if device == "meta" else [module for name, module in model.named_modules() if name.endswith("mlp.gate")]
+    def __init__(self, session: Session):
+        self.total, self._picked = 0, session.engine.picked
+        modules = {} if session.device == "meta" else dict(session.model.named_modules())
+        self._gates = [module for name, module in modules.items() if name.endswith("mlp.gate")]
 
     def __enter__(self) -> _ExpertHits:
         def seen(module, args, output):
-            self.total += len(set(output[2].reshape(-1).tolist()))
+            self.total += len(set(self._picked(output).reshape(-1).tolist()))
 
         self._handles = [gate.register_forward_hook(seen) for gate in self._gates]
         return self

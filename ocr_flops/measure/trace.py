@@ -12,12 +12,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import torch
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
-
-aten = torch.ops.aten
 
 # Vector FLOPs per element (DESIGN of the project: composites from one table, everything else 1 per output element).
 _PER_OUTPUT = {"gelu": 5, "silu": 4, "sigmoid": 4, "_softmax": 5, "_safe_softmax": 5, "native_layer_norm": 8}
@@ -67,6 +64,7 @@ _FREE = {  # copies, casts, gathers, scatters and creation: no arithmetic
     "_unsafe_index",
 }
 _CREATION = {"new_zeros", "new_ones", "zeros_like", "ones_like", "full_like"}  # shaped like their input, which they do not read
+_PARTIAL = {"index_put_", "masked_scatter_", "scatter_"}  # in place, and in part
 _MATRIX = {"mm", "addmm", "bmm", "baddbmm", "convolution", "_convolution", "_grouped_mm"}
 _ALIASES = {"grouped_mm_fallback": "_grouped_mm"}
 _FUSED_ATTENTION = {"_scaled_dot_product_flash_attention", "_scaled_dot_product_efficient_attention", "_scaled_dot_product_cudnn_attention"}
@@ -216,8 +214,8 @@ class Tracer(TorchDispatchMode):
         moved = [(tensor, bytes_of(tensor)) for tensor in ([] if name in _CREATION else inputs) + outputs]
         if name in ("embedding", "index"):  # the rows gathered, not the table
             moved[0] = (inputs[0], bytes_of(outputs[0]))
-        if name == "index_put_":  # reads indices and values, writes only the rows named
-            moved = [(inputs[0], bytes_of(inputs[-1]))] + [(tensor, bytes_of(tensor)) for tensor in inputs[1:]]
+        if name in _PARTIAL:  # reads indices and values, writes only the elements named
+            moved = [(inputs[0], _written(name, inputs))] + [(tensor, bytes_of(tensor)) for tensor in inputs[1:]]
         if name == "_grouped_mm":
             event.expert_rows, event.expert_bytes = inputs[0].shape[0], bytes_of(inputs[1])
         for tensor, size in moved:
@@ -231,6 +229,11 @@ class Tracer(TorchDispatchMode):
                 event.activation_io_bytes += size
         event.live_bytes = self.live_bytes()
         return event
+
+
+def _written(name: str, inputs: list[torch.Tensor]) -> int:
+    """Bytes that an operator of `_PARTIAL` writes: as many elements as there are values, or, with one value for all, indices."""
+    return inputs[-1].numel() * inputs[0].element_size() if name == "scatter_" else bytes_of(inputs[-1])
 
 
 def _key(tensor: torch.Tensor) -> int:
@@ -275,25 +278,3 @@ def module_paths(model: torch.nn.Module, tracer: Tracer) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-class CudaAttention(TorchFunctionMode):
-    """Sends `scaled_dot_product_attention` to the operator that CUDA would choose, also on `meta` tensors.
-
-    Without a mask that is flash attention (fp32: the memory-efficient kernel); with an additive bias the memory-efficient kernel, which
-    needs rows of a multiple of 8 elements, so PyTorch pads the bias first (`preprocess_mask` in ATen's attention.cpp).
-    """
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        if func is not torch.nn.functional.scaled_dot_product_attention:
-            return func(*args, **kwargs)
-        query, key, value, *rest = args
-        bias = rest[0] if rest else kwargs.get("attn_mask")
-        causal, scale = kwargs.get("is_causal", False), kwargs.get("scale")
-        if bias is None and query.dtype != torch.float32:
-            return aten._scaled_dot_product_flash_attention(query, key, value, 0.0, causal, False, scale=scale)[0]
-        if bias is not None and bias.shape[-1] % 8:
-            columns = bias.shape[-1]
-            bias = torch.nn.functional.pad(bias, (0, 8 - columns % 8))[..., :columns]
-        return aten._scaled_dot_product_efficient_attention(query, key, value, bias, False, 0.0, causal, scale=scale)[0]

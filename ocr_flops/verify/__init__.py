@@ -4,7 +4,7 @@ A measured point is compared with the analytic value of the engine, attention, p
 """
 
 from ocr_flops.measure.protocol import Request
-from ocr_flops.verify.cases import Case, point_cases, run, suite
+from ocr_flops.verify.cases import Case, Source, asked, point_cases, run, suite
 from ocr_flops.verify.levels import LEVELS, MEASURES, WHAT, differences
 from ocr_flops.verify.results import ALL, POINT_FIELDS, analytic, compare, request
 
@@ -16,7 +16,9 @@ __all__ = [
     "WHAT",
     "Case",
     "Request",
+    "Source",
     "analytic",
+    "asked",
     "compare",
     "differences",
     "point_cases",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ocr_flops.measure.client import Worker
+from ocr_flops.measure.protocol import REMOTE_ATTENTION, Request
 from ocr_flops.specs import STAGES, AttentionSpec, ModelSpec, SpecError
 from ocr_flops.tiling import vendor_grids
 from ocr_flops.verify.results import TOWERS, Message, request
@@ -14,6 +14,20 @@ from ocr_flops.workload import Workload
 
 if TYPE_CHECKING:
     from ocr_flops.config import Run
+
+REMOTE_TRACES = ((1, 10, "bf16"), (3, 100, "fp32"))  # batch size, prompt tokens, dtype
+
+
+class Source(NamedTuple):
+    """The code and weights that run (fields as in `Request`)."""
+
+    engine: str = "transformers"
+    snapshot: str | None = None
+    trust_remote_code: bool = False
+    checkpoint: str | None = None
+
+
+SOURCE = Source()
 
 
 class Case(NamedTuple):
@@ -27,9 +41,11 @@ class Case(NamedTuple):
     decode_steps: int = 3
 
 
-def suite(quick: bool = False) -> list[Case]:
+def suite(quick: bool = False, engine: str = "transformers") -> list[Case]:
     """What `verify` runs by default: counted, the six modes, all 22 vendor grids, two beyond (4 x 5, 10 x 10), batch 1 and 2, eager and
     sdpa, all and the last logits, three decode steps; and a selection of them traced. `quick` keeps a handful of each.
+
+    Engine remote_code has one attention mode for each tower, and computes all logits.
     """
     from ocr_flops.config import modes
 
@@ -41,6 +57,12 @@ def suite(quick: bool = False) -> list[Case]:
 
     few = slice(None, None, 9) if quick else slice(None)
     some = slice(None, None, 15) if quick else slice(None, None, 4)
+    if engine == "remote_code":
+        vendor = AttentionSpec("vendor", **REMOTE_ATTENTION)
+        return [
+            *(Case("count", vendor, "all", tuple(points(batch, prompt)[few])) for batch, prompt in ((1, 10), (2, 37))),
+            *(Case("trace", vendor, "all", tuple(points(batch, prompt)[some]), dtype, 2) for batch, prompt, dtype in REMOTE_TRACES),
+        ]
     return [
         *(
             Case("count", attention, logits, tuple(points(batch, prompt)[few]))
@@ -74,18 +96,36 @@ def point_cases(run: Run, kinds: Sequence[str] = ("count", "trace"), decode_step
     Raises:
         SpecError: a choice that the real model cannot be run with here.
     """
-    if run.engine.name != "transformers":
-        raise SpecError(f"engine: {run.engine.name!r} cannot be run here; verify runs transformers")
     if run.cache != "dynamic":
         raise SpecError(f"cache: {run.cache!r} cannot be run here; verify runs dynamic")
     if run.hardware is not None:
         raise SpecError(f"hardware: {run.hardware.name!r} has no part in verify, which compares FLOPs and bytes; leave it out")
     attention = run.attention.resolved(run.engine)
     for tower in TOWERS:
-        mode = getattr(attention, tower)
-        if mode not in run.engine.runnable_attention:
-            raise SpecError(f"attention.{tower}: {mode!r} cannot be run here; choose from {', '.join(run.engine.runnable_attention)}")
+        mode, runnable = getattr(attention, tower), run.engine.runnable_modes(tower)
+        if mode not in runnable:
+            raise SpecError(f"attention.{tower}: {mode!r} cannot be run here; choose from {', '.join(runnable)}")
     return [Case(kind, attention, run.prefill_logits, (run.workload,), run.dtype, decode_steps) for kind in kinds]
+
+
+def asked(model: ModelSpec, case: Case, device: str = "meta", stages: Sequence[str] = STAGES, source: Source = SOURCE) -> Request:
+    """What a case asks of the worker (arguments as in `run`).
+
+    Raises:
+        SpecError: the engine cannot run it.
+    """
+    return request(
+        model,
+        case.workloads,
+        device=device,
+        attention=case.attention,
+        dtype=case.dtype,
+        prefill_logits=case.prefill_logits,
+        decode_steps=1 if case.kind == "trace" and device != "meta" else case.decode_steps,
+        stages=stages,
+        kind=case.kind,
+        **source._asdict(),
+    )
 
 
 def run(
@@ -94,16 +134,18 @@ def run(
     *,
     device: str = "meta",
     stages: Sequence[str] = STAGES,
-    python: str = sys.executable,
+    python: str | None = None,
+    source: Source = SOURCE,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Iterator[tuple[Case, Message]]:
-    """Runs cases on the real model and yields every result.
+    """Runs cases on the real model and yields every result. A trace with data runs one decode step: each hits experts of its own.
 
     Args:
         model: dimensions.
         cases: from `suite`, or others.
         device, stages: as in `request`.
-        python: the interpreter that has torch and transformers.
+        python: the interpreter that has torch and transformers, as for `Worker`.
+        source: the code and weights that run.
         progress: called with a line of text before each stage.
 
     Raises:
@@ -111,17 +153,7 @@ def run(
     """
     for case in cases:
         name = case.attention if isinstance(case.attention, str) else case.attention.name
-        wanted = request(
-            model,
-            case.workloads,
-            device=device,
-            attention=case.attention,
-            dtype=case.dtype,
-            prefill_logits=case.prefill_logits,
-            decode_steps=case.decode_steps,
-            stages=stages,
-            kind=case.kind,
-        )
+        wanted = asked(model, case, device, stages, source)
         with Worker(wanted, python) as worker:
             for message in worker:
                 if message["event"] == "progress":

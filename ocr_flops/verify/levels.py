@@ -14,6 +14,8 @@ from ocr_flops.verify.results import ALL, Message, analytic
 if TYPE_CHECKING:
     import polars as pl
 
+    from ocr_flops.setup import Setup
+
 LEVELS = ("layer", "module", "stage", "total")
 WORK = ("tensor_flops", "vector_flops", "operators")
 TRAFFIC = ("weight_io_bytes", "activation_io_bytes", "kv_io_bytes")
@@ -98,9 +100,17 @@ def _expected(level: str, message: Message, numbers: Estimate) -> Numbers:
         return found | {(MODEL, module, None): {PARAMETERS: count} for module, count in setup.parameters.items()}
     seen = (WEIGHTS,) if message["ran"]["kind"] == "trace" else ()
     stages = {stage: _picked(row, (*columns, *seen, *([KV] if stage != "vision" else ()))) for stage, row in numbers.stage_numbers.items()}
+    if seen and "vision" in stages:
+        stages["vision"][WEIGHTS] -= _never_read(setup)
     if level == "stage":
         return {(stage, ALL, None): row for stage, row in stages.items()}
     return {(ALL, ALL, None): _total(stages.values(), columns) | {PARAMETERS: sum(setup.parameters.values())}}
+
+
+def _never_read(setup: Setup) -> int:
+    """Bytes of parameters of the vision stage that no operator reads: CLIP's own patch convolution."""
+    clip = setup.model.tower("clip")
+    return clip.width * clip.channels * clip.patch_px**2 * setup.itemsize if setup.engine.unused_clip_patch else 0
 
 
 def _by_layer(numbers: Estimate, columns: Sequence[str]) -> Numbers:
@@ -167,19 +177,36 @@ def _stage(seen: Message, kind: str) -> dict[str, int]:
 
 
 def _charge_hits(rows: dict[tuple[str, int | None], dict[str, int]], stage: str, seen: Message, numbers: Estimate) -> None:
-    """Replaces the weights of all routed experts by those of the experts hit."""
+    """Replaces the weights of the experts that were read by those of the experts hit.
+
+    A grouped kernel is handed all experts. A loop reads those hit: by data, or, without any, a whole number of them that the worker
+    assumed, where the expected number has a fraction; by layer their mean is compared.
+    """
     setup = numbers.setup
     charged = numbers.module_numbers.get((stage, EXPERTS), {}).get("weight_io_bytes")
     if charged is None:
         return
-    passes = seen["steps"]
-    all_experts = setup.parameters[EXPERTS] * setup.itemsize * passes
     decoder = setup.model.tower("decoder")
     layers = decoder.layers - decoder.dense_layers
+    all_bytes = setup.parameters[EXPERTS] * setup.itemsize
+    if setup.engine.grouped_experts:
+        read = all_bytes * seen["steps"]
+    else:
+        hits = seen["experts"]
+        read = (hits["hit"] or hits["assumed"]) * all_bytes // (layers * decoder.experts)
+        _level_out([row for (module, layer), row in rows.items() if module == EXPERTS and layer is not None])
     for (module, layer), row in rows.items():
         if module in (EXPERTS, ALL):
             share = 1 if layer is None else layers
-            row["weight_io_bytes"] += charged // share - all_experts // share
+            row["weight_io_bytes"] += charged // share - read // share
+
+
+def _level_out(layers: list[dict[str, int]]) -> None:
+    """Gives every layer the mean of what depends on the experts it hits."""
+    for column in ("weight_io_bytes", "operators"):
+        mean = sum(row[column] for row in layers) // max(1, len(layers))
+        for row in layers:
+            row[column] = mean
 
 
 def _total(stages: Iterable[dict[str, int]], columns: Sequence[str]) -> dict[str, int]:

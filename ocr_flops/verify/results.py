@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ocr_flops.estimates import Estimate, estimate
 from ocr_flops.measure.protocol import Request
-from ocr_flops.specs import STAGES, AttentionSpec, ModelSpec
+from ocr_flops.specs import STAGES, AttentionSpec, ModelSpec, SpecError
 from ocr_flops.workload import Workload
 
 if TYPE_CHECKING:
@@ -32,6 +32,10 @@ def request(
     stages: Sequence[str] = STAGES,
     kind: str = "count",
     image: str | None = None,
+    engine: str = "transformers",
+    snapshot: str | None = None,
+    trust_remote_code: bool = False,
+    checkpoint: str | None = None,
 ) -> Request:
     """A request for the worker to run the real model.
 
@@ -45,13 +49,17 @@ def request(
         stages: those to run.
         kind: "count" or "trace".
         image: path of a page to cut into views on cpu and cuda.
+        engine, snapshot, trust_remote_code, checkpoint: as in `Request`.
+
+    Raises:
+        SpecError: the engine cannot run this.
     """
     points = []
     for workload in workloads:
         point = {name: getattr(workload, name) for name in POINT_FIELDS}
         points.append({**point, "output_tokens": min(workload.output_tokens, decode_steps)})
     modes = dict.fromkeys(TOWERS, attention) if isinstance(attention, str) else {tower: getattr(attention, tower) for tower in TOWERS}
-    return Request(
+    asked = Request(
         dimensions(model),
         points,
         attention=modes,
@@ -61,7 +69,14 @@ def request(
         stages=tuple(stages),
         kind=kind,
         image=image,
+        engine=engine,
+        snapshot=snapshot,
+        trust_remote_code=trust_remote_code,
+        checkpoint=checkpoint,
     )
+    if problem := asked.problem():
+        raise SpecError(problem)
+    return asked
 
 
 def dimensions(model: ModelSpec) -> dict[str, dict[str, Any]]:

@@ -1,0 +1,371 @@
+"""The vendor's own code: a small snapshot of the tests' own writing is run, counted and traced as the published one would be."""
+
+import json
+import os
+import shutil
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+import ocr_flops as of
+from ocr_flops import verify
+from ocr_flops.cli import main
+from ocr_flops.measure import checkpoint, snapshot
+from ocr_flops.measure.client import interpreter
+from ocr_flops.measure.device import DTYPES
+from ocr_flops.measure.inputs import Point, views
+from ocr_flops.measure.modules import RemoteLabels
+from ocr_flops.measure.remote import Remote
+from ocr_flops.measure.shims import assumed_counts
+from ocr_flops.specs import SpecError
+
+CODE = Path(__file__).parent / "snapshot"
+VENDOR = of.AttentionSpec("vendor", "sdpa", "sdpa", "eager")
+POINTS = [
+    of.Workload(256, 128, 3, 2, prompt_tokens=5, output_tokens=2),
+    of.Workload(128, prompt_tokens=4, output_tokens=1),
+    of.Workload(192, 64, 2, 1, prompt_tokens=3, output_tokens=2, batch_size=2),
+]
+
+
+def towers(model):
+    return {spec.tower: asdict(spec) for spec in model.towers}
+
+
+def make(model, folder):
+    """Writes a snapshot of a model into a folder."""
+    shutil.copytree(CODE, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    sizes = towers(model)
+    settings = {name: sizes["decoder"][dimension] for name, dimension in snapshot.DECODER_FIELDS.items()}
+    names = {"AutoConfig": "modeling_deepseekocr.DeepseekOCRConfig", "AutoModel": "modeling_deepseekocr.DeepseekOCRForCausalLM"}
+    (folder / "config.json").write_text(json.dumps({"auto_map": names, "model_type": "deepseek_vl_v2", "towers": sizes} | settings))
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def folder(tiny, tmp_path_factory):
+    return make(tiny, tmp_path_factory.mktemp("published") / "DeepSeek-OCR")
+
+
+@pytest.fixture
+def asked(tiny, folder):
+    """A request for the snapshot."""
+
+    def asking(workloads, **options):
+        rest = {"engine": "remote_code", "snapshot": folder, "trust_remote_code": True, "attention": VENDOR, "prefill_logits": "all"}
+        return verify.request(tiny, workloads, **rest | {"device": "meta"} | options)
+
+    return asking
+
+
+@pytest.mark.parametrize("device", ["meta", "cpu"])
+def test_counted_flops_parameters_and_cache_are_the_analytic_ones(tiny, serve, asked, device):
+    for result in serve(asked(POINTS, device=device)):
+        found = verify.differences(tiny, result)
+        assert (found["difference"] == 0).all()
+        assert set(found["level"]) == set(verify.LEVELS)
+        assert result["ran"]["engine"] == "remote_code" and result["ran"]["experts"] == "loop"
+
+
+def test_the_worker_runs_it_as_a_process_of_its_own(folder, capsys, monkeypatch):
+    monkeypatch.setenv("OCR_FLOPS_PYTHON", sys.executable)
+    before = sorted(path.name for path in Path(folder).iterdir())
+    arguments = [
+        "engine=remote_code",
+        "model=tiny_test",
+        f"snapshot={folder}",
+        "trust_remote_code=True",
+        "workload.columns=2",
+        "workload.rows=1",
+    ]
+    assert main(["verify", *arguments, "--kind", "count", "--format", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["differences"] == 0 and told["versions"]["label"].startswith("transformers, vendor's remote code, random weights")
+    assert sorted(path.name for path in Path(folder).iterdir()) == before  # no bytecode beside the code
+
+
+def test_the_published_counts(model, serve, tmp_path):
+    sent = verify.request(
+        model,
+        [of.Workload.from_grid(2, 1, output_tokens=1)],
+        device="meta",
+        attention=VENDOR,
+        prefill_logits="all",
+        engine="remote_code",
+        snapshot=make(model, tmp_path / "full"),
+        trust_remote_code=True,
+    )
+    (result,) = serve(sent)
+    stages = result["stages"]
+    assert result["ran"]["parameters"] == 3_336_106_240
+    assert stages["vision"]["flops"] == 1_916_266_708_992
+    assert stages["vision"]["flops"] + stages["prefill"]["flops"] == 2_497_258_421_760
+    assert (verify.differences(model, result)["difference"] == 0).all()
+
+
+def carried(model, workload, stage, itemsize):
+    """Traced less analytic numbers of a stage, by module and column: here the vendor's code moves more than they say, or less.
+
+    Vision: sums over pixels, which tell whether there are any; a last `cat` of one tensor; CLIP's positions gathered and made contiguous
+    before they are resized. Prefill: the mask of image tokens, a scatter a page; the causal mask is read where it is filled. Both language
+    stages: the rotary frequencies, which all sequences share, are read once.
+    """
+    batch, sam, clip, decoder = workload.batch_size, model.tower("sam"), model.tower("clip"), model.tower("decoder")
+    attention = {"weight_io_bytes": -(batch - 1) * decoder.head_dim // 2 * 4 * decoder.layers}
+    if stage == "decode":
+        return {"decoder.attention": attention}
+    if stage == "prefill":
+        tokens = workload.context_tokens
+        merge = {"operators": batch - 1, "activation_io_bytes": batch * tokens}
+        return {"merge": merge, "decoder.attention": attention | {"activation_io_bytes": tokens**2 * itemsize}}
+    whole, cut = sam.channels * workload.global_px**2, sam.channels * workload.tiles * workload.tile_px**2
+    pixels, page = whole + batch * cut, workload.image_tokens * model.tower("projector").output_width
+    merge = {
+        "vector_flops": pixels,
+        "operators": 1 + 2 * batch,
+        "activation_io_bytes": (pixels + 1 + batch + 2 * batch * page) * itemsize,
+    }
+    trained = (clip.image_px // clip.patch_px) ** 2
+    table, square = (trained + 1) * clip.width * itemsize, trained * clip.width * itemsize
+    passes = [workload.global_px, *([workload.tile_px] if workload.tiles else [])]
+    resized = batch * sum((-(-px // 64)) ** 2 != trained for px in passes)
+    embed = {
+        "operators": 2 * resized,
+        "weight_io_bytes": 8 * (trained + 1) * resized,
+        "activation_io_bytes": resized * (table + 3 * square + clip.width * itemsize),
+    }
+    return {"merge": merge, "clip.embed": embed}
+
+
+@pytest.mark.parametrize(("device", "dtype"), [("meta", "bf16"), ("meta", "fp32"), ("cpu", "fp32")])
+def test_traced_work_and_traffic_are_the_analytic_ones_and_what_these_leave_out(tiny, serve, asked, device, dtype):
+    itemsize = DTYPES[dtype].itemsize
+    for result in serve(asked(POINTS, device=device, dtype=dtype, kind="trace", decode_steps=1)):
+        found = verify.differences(tiny, result, levels=("module",), what=("flops", "operators", "traffic", "parameters", "kv"))
+        workload = of.Workload(**result["workload"])
+        for row in found.iter_rows(named=True):
+            more = carried(tiny, workload, row["stage"], itemsize) if row["stage"] != "model" else {}
+            assert row["difference"] == more.get(row["module"], {}).get(row["column"], 0), (row, workload)
+        stage = verify.differences(tiny, result, levels=("stage",), what=("parameters",))
+        assert (stage["difference"] == 0).all()
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_the_stages_together_are_one_forward_of_the_vendors(tiny, folder, batch):
+    """Vision that ends early and prefill that begins late give the logits, and count the FLOPs, of one undivided call."""
+    point = Point(128, 64, 2, 1, 3, 0, batch)
+    built = snapshot.build(folder, towers(tiny), "fp32", "cpu")
+    engine = Remote(built, towers(tiny), "cpu")
+    torch.manual_seed(1)
+    page = views(point, 3, torch.float32, "cpu", None)
+    images = [(page["pixel_values_local"][2 * i : 2 * i + 2], page["pixel_values"][i : i + 1]) for i in range(batch)]
+    ids = torch.tensor([[999] * point.image_tokens + [2, 3, 4]] * batch)
+    with torch.no_grad(), engine.running(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as whole:
+        wanted = built(
+            input_ids=ids,
+            images=images,
+            images_seq_mask=ids == 999,
+            images_spatial_crop=[[2, 1]] * batch,
+            attention_mask=torch.ones_like(ids),
+            position_ids=torch.arange(ids.shape[1]).expand(ids.shape),
+        ).logits
+    torch.manual_seed(1)
+    seen = []
+    handle = built.lm_head.register_forward_hook(lambda module, args, output: seen.append(output))
+    with torch.no_grad(), engine.running(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as parts:
+        _, encode = engine.vision(point, torch.float32, None)
+        features = encode()
+        cache = engine.new_cache()
+        _, fill = engine.prefill(point, features, cache, 0)
+        fill()
+    handle.remove()
+    assert parts.get_total_flops() == whole.get_total_flops() > 0
+    torch.testing.assert_close(seen[0], wanted, rtol=0, atol=0)
+    assert wanted.abs().sum() > 0 and not torch.equal(wanted[:, 0], wanted[:, 1])
+
+
+def test_decode_goes_on_where_prefill_ended(tiny, folder):
+    point = Point(64, 0, 1, 1, 3, 2, 1)
+    engine = Remote(snapshot.build(folder, towers(tiny), "fp32", "cpu"), towers(tiny), "cpu")
+    with torch.no_grad(), engine.running():
+        cache = engine.new_cache()
+        engine.prefill(point, [torch.randn(point.image_tokens, 96)], cache, 0)[1]()
+        held, step = engine.step(point, 0, cache)
+        step()
+    tokens = point.image_tokens + 3
+    assert [tensor.tolist() for tensor in held] == [[[3]], [[1] * (tokens + 1)], [[tokens]]]
+    assert [keys.shape[2] for keys, _ in engine.cached(cache)] == [tokens + 1] * 3
+
+
+def test_views_of_zeros_are_never_sent():
+    for channels in views(Point(64, 64, 2, 1, 3, 0, 1), 3, torch.float32, "cpu", None).values():
+        if isinstance(channels, torch.Tensor):
+            assert channels.sum().item() != 0
+
+
+@pytest.mark.parametrize(
+    ("experts", "per_token", "tokens", "hit"), [(64, 6, 1, 6), (64, 6, 2, 11), (64, 6, 493, 64), (8, 3, 1, 3), (4, 4, 5, 4)]
+)
+def test_the_experts_assumed_without_data(experts, per_token, tokens, hit):
+    counts = assumed_counts(experts, tokens * per_token, per_token)
+    assert (len(counts), sum(counts), sum(count > 0 for count in counts)) == (experts, tokens * per_token, hit)
+    assert max(counts) <= tokens
+
+
+def test_labels_of_the_published_paths(model):
+    place = RemoteLabels(towers(model)).place
+    for path, name, order, label in (
+        ("model.sam_model.patch_embed.proj", "convolution", 0, "sam.patch"),
+        ("model.sam_model", "add", 0, "sam.patch"),
+        ("model.sam_model", "clone", 0, "sam.neck"),
+        ("model.sam_model.net_3", "convolution", 0, "sam.neck"),
+        ("model.sam_model.blocks.2.attn.qkv", "addmm", 0, "sam.attention_global/2"),
+        ("model.sam_model.blocks.3", "constant_pad_nd", 0, "sam.attention_windowed/3"),
+        ("model.sam_model.blocks.3", "add", 0, "sam.mlp/3"),
+        ("model.sam_model.blocks.4", "add", 1, "sam.attention_global/5"),
+        ("model.sam_model.blocks.11", "add", 3, "sam.neck"),
+        ("model.sam_model.blocks.10.norm2", "native_layer_norm", 0, "sam.mlp/10"),
+        ("model.vision_model.pre_layrnorm", "native_layer_norm", 0, "clip.embed"),
+        ("model.vision_model.transformer.layers.7", "sigmoid", 0, "clip.mlp/7"),
+        ("model.vision_model.transformer.layers.7", "_scaled_dot_product_flash_attention", 0, "clip.attention/7"),
+        ("model.vision_model.transformer.layers.23", "add", 1, "projector"),
+        ("model.vision_model.transformer.layers.7.layer_norm2", "native_layer_norm", 0, "clip.mlp/7"),
+        ("model", "cat", 0, "projector"),
+        ("model", "cat", 1, "merge"),
+        ("model", "masked_scatter_", 0, "merge"),
+        ("model", "masked_fill", 0, "decoder.attention"),
+        ("model.layers.0.mlp", "mul", 0, "decoder.dense_mlp/0"),
+        ("model.layers.5.mlp", "index", 0, "decoder.routed_experts/5"),
+        ("model.layers.5.mlp", "add", 0, "decoder.shared_experts/5"),
+        ("model.layers.5.mlp.experts.63.up_proj", "mm", 0, "decoder.routed_experts/5"),
+        ("model.layers.5.mlp.gate", "mm", 0, "decoder.router/5"),
+        ("model.layers.5.self_attn.rotary_emb", "bmm", 0, "decoder.attention/5"),
+        ("model.layers.11", "add", 1, "decoder.norm_residual/11"),
+        ("model.norm", "mul", 0, "decoder.norm_residual"),
+        ("", "_to_copy", 0, "lm_head"),
+    ):
+        assert place(path, name, order) == label, path
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"trust_remote_code": False}, "^trust_remote_code: it is not true, so nothing was run"),
+        ({"snapshot": None}, "^snapshot: engine remote_code runs the vendor's code from a local folder"),
+        ({"engine": "transformers", "attention": "eager"}, "^snapshot: only engine remote_code runs one"),
+        ({"attention": "eager"}, "^attention.sam: 'eager' cannot be run by the vendor's code; choose sdpa$"),
+        ({"prefill_logits": "last"}, "^prefill_logits: 'last' cannot be run by the vendor's code; choose all$"),
+        ({"checkpoint": "/weights"}, "^checkpoint: the meta device holds no weights"),
+    ],
+)
+def test_what_is_refused_before_anything_runs(asked, options, message):
+    with pytest.raises(SpecError, match=message):
+        asked(POINTS, **options)
+    valid = json.loads(asked(POINTS).to_json())
+    sent = json.dumps(
+        valid | options | ({"attention": dict.fromkeys(("sam", "clip", "decoder"), "eager")} if "attention" in options else {})
+    )
+    with pytest.raises(ValueError, match=message):
+        verify.Request.from_json(sent)
+
+
+def edited(folder, tmp_path, name, text):
+    """A copy of the snapshot, one of its files replaced."""
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    (copy / name).write_text(text)
+    return str(copy)
+
+
+def test_what_the_code_lacks_is_named(tiny, folder, tmp_path):
+    with pytest.raises(ImportError, match=r"^snapshot: its code needs no_such_package, which is not installed where the worker runs$"):
+        snapshot.build(edited(folder, tmp_path, "deepencoder.py", "import no_such_package"), towers(tiny), "bf16", "meta")
+    gone = edited(
+        folder, tmp_path / "old", "modeling_deepseekv2.py", "from transformers.models.llama.modeling_llama import LlamaFlashAttention2"
+    )
+    with pytest.raises(ImportError, match=r"^snapshot: its code does not run with transformers 5\..*LlamaFlashAttention2"):
+        snapshot.build(gone, towers(tiny), "bf16", "meta")
+    assert not [name for name in sys.modules if name.startswith("torchvision")]  # the stand-in is gone
+
+
+def test_a_folder_that_is_no_snapshot_of_the_model(tiny, model, folder, tmp_path):
+    with pytest.raises(ValueError, match=r"^snapshot: .* holds no config.json"):
+        snapshot.build(str(tmp_path), towers(tiny), "bf16", "meta")
+    with pytest.raises(ValueError, match=r"^snapshot: its config.json has hidden_size = 96, the model asked for decoder.width = 1280"):
+        snapshot.build(folder, towers(model), "bf16", "meta")
+    with pytest.raises(ValueError, match=r"has no auto_map.AutoModel"):
+        snapshot.build(edited(folder, tmp_path, "config.json", "{}"), towers(tiny), "bf16", "meta")
+
+
+def save(state, path):
+    from safetensors.torch import save_file
+
+    path.mkdir(parents=True)
+    save_file({name: tensor.contiguous().clone() for name, tensor in state.items()}, path / "model.safetensors")
+    return str(path)
+
+
+def test_local_weights_are_those_of_the_checkpoint(tiny, folder, tmp_path):
+    built = snapshot.build(folder, towers(tiny), "fp32", "cpu")
+    state = built.state_dict()
+    again = snapshot.build(folder, towers(tiny), "fp32", "cpu", save(state, tmp_path / "whole"))
+    assert all(torch.equal(state[name], tensor) for name, tensor in again.state_dict().items())
+    state.pop("lm_head.weight")
+    with pytest.raises(ValueError, match=r"^checkpoint: .* lacks 1 tensors, as 'lm_head.weight': is it of this model and engine\?$"):
+        snapshot.build(folder, towers(tiny), "fp32", "cpu", save(state, tmp_path / "less"))
+
+
+def test_local_weights_for_transformers(tiny, tmp_path):
+    from ocr_flops.measure.model import build
+
+    eager = dict.fromkeys(("sam", "clip", "decoder"), "eager")
+    built = build(towers(tiny), eager, "fp32", "cpu", "eager")
+    built.save_pretrained(tmp_path / "whole")
+    again = build(towers(tiny), eager, "fp32", "cpu", "eager", str(tmp_path / "whole"))
+    assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in built.state_dict().items())
+    from safetensors.torch import load_file
+
+    held = load_file(tmp_path / "whole" / "model.safetensors")
+    held.pop(next(name for name in held if name.endswith("norm.weight")))
+    with pytest.raises(ValueError, match=r"^checkpoint: .* lacks 1 tensors"):
+        build(towers(tiny), eager, "fp32", "cpu", "eager", save(held, tmp_path / "less"))
+
+
+def test_files_that_can_run_code_are_refused(tmp_path):
+    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"holds no .safetensors file, only .bin files, which can run code"):
+        checkpoint.files(str(tmp_path))
+    with pytest.raises(ValueError, match=r"is a .pt file, which can run code"):
+        checkpoint.files(str(tmp_path / "model.pt"))
+    with pytest.raises(ValueError, match="is not a folder"):
+        checkpoint.files(str(tmp_path / "nowhere"))
+    (tmp_path / checkpoint.INDEX).write_text(json.dumps({"weight_map": {"a": "pytorch_model.bin"}}))
+    with pytest.raises(ValueError, match=r"names 'pytorch_model.bin', which is not a .safetensors file"):
+        checkpoint.files(str(tmp_path))
+
+
+def test_the_interpreter_is_a_setting(tmp_path, monkeypatch):
+    monkeypatch.delenv("OCR_FLOPS_PYTHON", raising=False)
+    assert interpreter() == sys.executable
+    other = tmp_path / "python"
+    other.write_text("#!/bin/sh\n")
+    with pytest.raises(SpecError, match=rf"^--python: '{other}' cannot be executed"):
+        interpreter(str(other))
+    other.chmod(0o755)
+    assert interpreter(str(other)) == str(other)
+    monkeypatch.setenv("OCR_FLOPS_PYTHON", str(other))
+    assert interpreter() == str(other)
+    assert interpreter(sys.executable) == sys.executable
+    monkeypatch.setenv("OCR_FLOPS_PYTHON", os.path.join(tmp_path, "gone"))
+    with pytest.raises(SpecError, match=r"^OCR_FLOPS_PYTHON: .* is not there; name the Python interpreter"):
+        interpreter()
+
+
+def test_remote_code_stays_modelled_while_its_traffic_differs(model):
+    rows = of.estimate(model, of.Workload.from_grid(2, 1), engine="remote_code").stages
+    assert set(rows["evidence"]) == {"modelled"}
