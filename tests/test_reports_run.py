@@ -104,3 +104,11 @@ def test_the_command_writes_all_of_it_and_lists_it(tmp_path, capsys):
 def test_the_page_loads_nothing_from_anywhere():
     page = html(results("one point"), in_child=True)
     assert page.startswith("<!DOCTYPE html>") and "default-src 'none'" in page and "512 px view" in page
+
+
+def test_what_the_real_model_said_is_in_the_report(tmp_path):
+    out = tmp_path / "run"
+    run = ["sweep", "model=tiny_test", "workload.columns=2", "workload.rows=1", "workload.output_tokens=1", "attention=eager", "measure=meta"]
+    assert main([*run, "--out", str(out), "--format", "md"]) == 0
+    text = (out / "report.md").read_text(encoding="utf-8")
+    assert re.search(r"The real model ran beside this sweep: \d+ numbers in the table `measured`, all equal, as integers\.", text)

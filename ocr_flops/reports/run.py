@@ -16,6 +16,8 @@ from ocr_flops.reports.elements import Cell, figure, folded, points, section, ta
 from ocr_flops.reports.offline import document
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from ocr_flops.sweeps.outputs import Results
 
 Row = dict[str, Any]
@@ -179,13 +181,13 @@ class Report:
         """How far to trust the numbers."""
         counts = self.shown.frame["evidence"].cast(str).value_counts(sort=True).rows() if "evidence" in self.shown.frame.columns else []
         kinds = ", ".join(f"{number} {kind}" for kind, number in counts)
-        measured = self.results.tables.get("measured")
+        measured = self.results.tables["measured"].frame() if "measured" in self.results.tables else None
         return [
             "Nothing is fitted: every operator that the engine executes is listed with its FLOPs and bytes and added up in whole numbers.",
             f"Rows shown by evidence: {kinds}. Runnable: that mode exists in that engine and was counted and traced on the real model; "
             "modelled: by the same rules, without a runnable counterpart.",
             f"Compared before this version was released: {tables.verification_words(evidence.recorded())}",
-            *([f"The real model ran beside this sweep: {measured.frame().height} rows in the table `measured`."] if measured else []),
+            *([_beside(measured)] if measured is not None else []),
         ]
 
     @property
@@ -298,6 +300,12 @@ def html(results: Results, made: date | None = None, *, in_child: bool = False) 
         ]
     )
     return document(report.title, content, report.charts, in_child=in_child)
+
+
+def _beside(measured: pl.DataFrame) -> str:
+    wrong = int((measured["difference"] != 0).sum())
+    verdict = "all equal, as integers" if not wrong else f"{wrong} differ"
+    return f"The real model ran beside this sweep: {measured.height:,} numbers in the table `measured`, {verdict}."
 
 
 def _grid(row: Row) -> str:
