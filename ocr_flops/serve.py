@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import errno
+import functools
 import secrets
 import socket
+import sys
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from ocr_flops.config import notebook_dir
@@ -136,6 +140,7 @@ def run(app: App, listening: socket.socket) -> None:
     """
     import uvicorn
 
+    _parse_one_at_a_time()
     settings = uvicorn.Config(
         app,
         log_level="error",
@@ -159,6 +164,24 @@ def _warm_up() -> None:
     modes()
     for name in names("hardware"):
         load_hardware(name)
+
+
+def _parse_one_at_a_time() -> None:
+    """Keeps sessions from parsing Python source at the same time, where Python fails at that: before 3.11.8, and in 3.12.0 and 3.12.1.
+
+    There the depth of an AST under construction is counted for all threads together (github.com/python/cpython/issues/106905): two pages
+    opened at the same moment, and one of them ends in a SystemError.
+    """
+    if sys.version_info >= (3, 12, 2) or (3, 11, 8) <= sys.version_info < (3, 12):
+        return
+    parse, turn = ast.parse, threading.RLock()
+
+    @functools.wraps(parse)
+    def parse_alone(*args: Any, **kwargs: Any) -> ast.AST:
+        with turn:
+            return parse(*args, **kwargs)
+
+    ast.parse = parse_alone
 
 
 @contextlib.asynccontextmanager

@@ -1,5 +1,7 @@
 """The app's server: who may come in, what is refused, how it starts and ends."""
 
+import ast
+import gc
 import http.client
 import json
 import re
@@ -7,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -329,3 +332,28 @@ def test_a_wrong_value_is_named():
 def test_the_guard_opens_one_websocket_whatever_the_app_behind_it_offers():
     opened = [path for path in ("/ws", "/ws_sync", "/terminal/ws", "/lsp/pylsp", "/") if guard._open({"type": "websocket"}, path)]
     assert opened == ["/ws"]
+
+
+def test_pages_opened_at_the_same_moment_do_not_disturb_each_other(monkeypatch):
+    """Before Python 3.11.8, an AST made by another thread while this one's is under construction ends this one in a SystemError."""
+    monkeypatch.setattr(ast, "parse", ast.parse)  # put back afterwards
+    serve._parse_one_at_a_time()
+    source = "\n".join(f"a{number} = [b, (c, d)]" for number in range(500))
+    others = []
+
+    def in_the_middle(phase, info):
+        if phase == "start" and not others:
+            others.append(threading.Thread(target=ast.parse, args=("e = [f, (g, h)]",)))
+            others[0].start()
+            others[0].join(0.5)
+
+    usual = gc.get_threshold()
+    gc.callbacks.append(in_the_middle)
+    gc.set_threshold(50)
+    try:
+        assert len(ast.parse(source).body) == 500
+    finally:
+        gc.set_threshold(*usual)
+        gc.callbacks.remove(in_the_middle)
+    assert others
+    others[0].join()
