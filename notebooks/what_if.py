@@ -4,107 +4,35 @@
 # [tool.marimo.display]
 # theme = "system"
 # ///
+
 import marimo
 
 __generated_with = "0.25.2"
-app = marimo.App(width="full", app_title="OCR FLOPs: what if?", css_file="what_if.css", html_head_file="what_if.html")
+app = marimo.App(
+    width="full",
+    app_title="OCR FLOPs: what if?",
+    css_file="what_if.css",
+    html_head_file="what_if.html",
+)
 
 with app.setup(hide_code=True):
-    from html import escape
-    from urllib.parse import urlencode
     from uuid import uuid4
 
     import marimo as mo
-    import polars as pl
 
     import ocr_flops as of
-    from ocr_flops import audit, charts, comparison, evidence, links, pages, planning, reports, spot_check, tables, verify, views
-    from ocr_flops.charts.audit import hidden_flops
-    from ocr_flops.config import load_engine, modes, names, notebook_dir
-    from ocr_flops.headline import figures as headline_figures
+    from ocr_flops import comparison, evidence, links, pages, spot_check, tables, verify, views
     from ocr_flops.links import Link
     from ocr_flops.measure.protocol import Request
     from ocr_flops.measure.queue import QUEUE
     from ocr_flops.measure.store import STORE
-    from ocr_flops.scenario import SIDE_BY_SIDE
-    from ocr_flops.setting import FIGURES, Setting
+    from ocr_flops.panels import checks, compare, controls, export, figures, method, plan
+    from ocr_flops.panels.pieces import counting_button, labelled, plain_table, problem, row
+    from ocr_flops.setting import Setting
 
     TABS = (*views.VIEWS, "Compare", "Plan", "Spot check", "Table", "Export", "Method")
-    SOURCES = {"page size": "page", "image or PDF": "file", "grid by hand": "grid"}
-    ATTENTION = {"vendor's mix": "vendor", "eager": "eager", "sdpa": "sdpa", "flash": "flash", "all side by side": SIDE_BY_SIDE}
-    MODES = {one.label: one.name for one in modes()}
-    ENGINES = {load_engine(name).label: name for name in reversed(names("engine"))}
-    GPUS = {of.load_hardware(name).label: name for name in names("hardware")}
-    DEVICES = {"cuda if present, else meta": "auto", "meta (exact, no GPU)": "meta", "cpu (slow, 7 GB)": "cpu"}
-    BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
-    NOW = "now"
     model = of.load_model("deepseek_ocr")
     RECORD = evidence.recorded()
-
-
-@app.function(hide_code=True)
-def labelled(text: str, explanation: str) -> str:
-    """A control's label, explained where the pointer rests on it."""
-    return f'<span data-tooltip="{escape(explanation)}">{escape(text)}</span>'
-
-
-@app.function(hide_code=True)
-def problem(title: str, *texts: str, kind: str = "danger"):
-    """A notice. Its texts may quote what somebody typed or sent, so nothing in them is taken for HTML or Markdown."""
-    return mo.callout(mo.Html(f"<strong>{escape(title)}</strong> " + "<br>".join(escape(text) for text in texts)), kind=kind)
-
-
-@app.function(hide_code=True)
-def choice(options: dict, value: str, label: str):
-    """A list that begins with the option that has this value."""
-    return mo.ui.dropdown(options, value=next(name for name, known in options.items() if known == value), full_width=True, label=label)
-
-
-@app.function(hide_code=True)
-def plain_table(frame, **options):
-    """A table to read."""
-    return mo.ui.table(
-        frame, selection=None, format_mapping=tables.formats(frame), show_column_summaries=False, show_data_types=False, **options
-    )
-
-
-@app.function(hide_code=True)
-def headline(shown):
-    """The headline figures: six as cards, the rest in a line."""
-    found = headline_figures(shown.estimates[0], shown.timings[0] if shown.timings else None)
-    cards = [
-        f'<div class="{"alarm" if one.alarm else ""}"><span data-tooltip="{escape(one.explanation)}">{escape(one.label)}</span>'
-        f"<strong>{escape(one.value)}</strong><span>{escape(one.caption)}</span></div>"
-        for one in found[:6]
-    ]
-    details = [
-        f'<div data-tooltip="{escape(one.explanation)}"><span>{escape(one.label)}</span> <strong>{escape(one.value)}</strong> '
-        f"<span>{escape(one.caption)}</span></div>"
-        for one in found[6:]
-    ]
-    wrong = sum(row["largest_difference"] != 0 for row in RECORD["rows"])
-    details.append(
-        '<div data-tooltip="How this version was compared with the real model before it was released; see Method."><span>checked</span> '
-        f"<strong>{RECORD['numbers']:,} numbers</strong> <span>{f'{wrong} DIFFER' if wrong else 'all equal the real model'}</span></div>"
-    )
-    return mo.Html(f'<div class="figures">{"".join(cards)}</div><div class="details">{"".join(details)}</div>')
-
-
-@app.function(hide_code=True)
-def job_html(job, queue):
-    """A spot check on its way: its place in the queue, or how far each stage of its current point is."""
-    if job.state == "waiting":
-        before = [escape(f"{other.label} ({other.state})") for other in queue if other.id < job.id]
-        return f'<div class="job">Spot check of {escape(job.label)} waits: {job.position} in line, after {", ".join(before)}</div>'
-    now = next((stage.point for stage in job.stages if stage.state == "running" and stage.point is not None), 0)
-    stages = [stage for stage in job.stages if stage.point in (None, now)]
-    items = [f'<li class="{one.state}">{escape(one.name)}{f" {one.seconds:.1f} s" if one.seconds else ""}</li>' for one in stages]
-    waiting = sum(other.state == "waiting" for other in queue)
-    return (
-        f'<div class="job">Spot check of {escape(job.label)}: {escape(job.text)}, {job.running_seconds:.0f} s'
-        f"{f'; {waiting} waiting' if waiting else ''}"
-        f'<progress value="{job.done}" max="{job.total}"></progress><ol>{"".join(items)}</ol></div>'
-    )
 
 
 @app.cell(hide_code=True)
@@ -141,162 +69,67 @@ def state(link):
 
 @app.cell(hide_code=True)
 def mode_controls(link):
-    mode = choice(
-        MODES,
-        link.setting.mode,
-        labelled("resolution mode", "Tiny to Large encode one view of the page. Gundam and Gundam-M add tiles cut from it."),
-    )
-    source = choice(
-        SOURCES,
-        link.setting.source,
-        labelled("tile grid from", "The vendor's rule picks the grid from the page's size; by hand it can be any."),
-    )
+    mode, source = controls.mode(link.setting)
     return mode, source
 
 
 @app.cell(hide_code=True)
 def page_controls(link):
-    _width, _height = link.setting.width_px, link.setting.height_px
-    width_px = mo.ui.slider(
-        min(16, _width),
-        max(8000, _width),
-        value=_width,
-        include_input=True,
-        full_width=True,
-        label=labelled("page width (px)", "A4 at 200 dpi is 1654 × 2339 px."),
-    )
-    height_px = mo.ui.slider(
-        min(16, _height),
-        max(8000, _height),
-        value=_height,
-        include_input=True,
-        full_width=True,
-        label=labelled("page height (px)", "Up to 640 px on both sides the page is not tiled."),
-    )
-    upload = mo.ui.file(
-        filetypes=list(pages.DOCUMENT_SUFFIXES), max_size=50_000_000, label="choose an image or a PDF (only sizes are read)"
-    )
-    page_inputs = {
+    width_px, height_px, upload = controls.page(link.setting)
+    page_inputs = {  # in a plain container, so that the sidebar stays as it is when one moves
         "page": [width_px, height_px],
         "file": [upload],
-    }  # in a plain container, so that the sidebar stays as it is when one moves
+    }
     return height_px, page_inputs, upload, width_px
 
 
 @app.cell(hide_code=True)
 def grid_controls(link):
-    columns = mo.ui.slider(
-        1,
-        max(32, link.setting.columns),
-        value=link.setting.columns,
-        include_input=True,
-        full_width=True,
-        label=labelled("columns", "Tiles across the page. 1 × 1 means no tiles; the vendor's own grids have 2 to 9."),
-    )
-    rows = mo.ui.slider(
-        1,
-        max(32, link.setting.rows),
-        value=link.setting.rows,
-        include_input=True,
-        full_width=True,
-        label=labelled("rows", "Tiles down the page."),
-    )
+    columns, rows = controls.grid(link.setting)
     grid_inputs = [columns, rows]
     return columns, grid_inputs, rows
 
 
 @app.cell(hide_code=True)
 def text_controls(link):
-    prompt_tokens = mo.ui.number(
-        value=link.setting.prompt_tokens,
-        step=1,
-        full_width=True,
-        label=labelled("prompt (tokens)", "Text beside the image, BOS included; the vendor's default prompt has 10."),
-    )
-    output_tokens = mo.ui.slider(
-        steps=sorted({*range(0, 8193, 32), link.setting.output_tokens}),
-        value=link.setting.output_tokens,
-        show_value=True,
-        full_width=True,
-        label=labelled("output (tokens)", "Tokens generated; each is one decode step."),
-    )
-    batch_size = mo.ui.slider(
-        steps=sorted({*BATCHES, link.setting.batch_size}),
-        value=link.setting.batch_size,
-        show_value=True,
-        full_width=True,
-        label=labelled("batch (pages)", "Equal pages run together."),
-    )
+    prompt_tokens, output_tokens, batch_size = controls.text(link.setting)
     text_inputs = [prompt_tokens, output_tokens, batch_size]
     return batch_size, output_tokens, prompt_tokens, text_inputs
 
 
 @app.cell(hide_code=True)
 def software_controls(link):
-    attention = choice(
-        ATTENTION,
-        link.setting.attention,
-        labelled("attention", "What differs between modes is vector work, memory and traffic; matrix FLOPs are the same."),
-    )
-    engine = choice(
-        ENGINES,
-        link.setting.engine,
-        labelled("engine", "The code that runs the model: transformers' own class, or the code published with the weights."),
-    )
-    dtype = mo.ui.dropdown(
-        ["bf16", "fp16", "fp32"],
-        value=link.setting.dtype,
-        full_width=True,
-        label=labelled("precision", "Of weights and activations. Does not change FLOPs; flash attention needs bf16 or fp16."),
-    )
-    cache = mo.ui.dropdown(
-        ["dynamic", "static"],
-        value=link.setting.cache,
-        full_width=True,
-        label=labelled("KV cache", "Dynamic grows by copying at every step, as both engines do; static is written in place."),
-    )
+    attention, engine, dtype, cache = controls.software(link.setting)
     software_inputs = [attention, engine, dtype, cache]
     return attention, cache, dtype, engine, software_inputs
 
 
 @app.cell(hide_code=True)
 def gpu_controls(link):
-    gpu = choice(
-        GPUS,
-        link.setting.gpu,
-        labelled("GPU", "Dense datasheet peaks; the file of each device in configs/hardware names its sources."),
-    )
+    gpu = controls.gpu(link.setting)
     gpu_inputs = [gpu]
     return gpu, gpu_inputs
 
 
 @app.cell(hide_code=True)
 def gpu_figures(dtype, gpu, link):
-    _device = of.load_hardware(gpu.value)
-    _peaks = dict(_device.matrix_flops_per_second)
-    _unknown = "" if dtype.value in _peaks or dtype.value == "fp32" else f" {_device.label} has no {dtype.value} figure: enter one."
-    _own = {name: getattr(_device, name) for name in FIGURES[1:]}
-    _own[FIGURES[0]] = None if _unknown else _peaks.get(dtype.value) or _device.vector_fp32_flops_per_second
-    published = {name: value and value / 1e12 for name, value in _own.items()}
-    _linked = link.setting if (link.setting.gpu, link.setting.dtype) == (gpu.value, dtype.value) else Setting()
-    _labels = (
-        labelled("matrix (TFLOP/s)", f"Dense peak in {dtype.value}.{_unknown}"),
-        labelled("vector (TFLOP/s)", "fp32 peak of the vector units."),
-        labelled("memory (TB/s)", "Peak bandwidth of the device's memory."),
-        labelled("size (TB)", "Memory of the device; 0.024 is 24 GB."),
-    )
-    figures = mo.ui.dictionary(
-        {
-            name: mo.ui.number(value=(getattr(_linked, name) or 0) / 1e12 or published[name], label=label)
-            for name, label in zip(FIGURES, _labels, strict=True)
-        }
-    )
-    figure_inputs = list(figures.elements.values())
-    return figure_inputs, figures, published
+    own_figures, published = controls.gpu_figures(link.setting, gpu.value, dtype.value)
+    figure_inputs = list(own_figures.elements.values())
+    return figure_inputs, own_figures, published
 
 
 @app.cell(hide_code=True)
-def sidebar(document_inputs, figure_inputs, gpu_inputs, grid_inputs, mode, page_inputs, software_inputs, source, text_inputs):
+def sidebar(
+    document_inputs,
+    figure_inputs,
+    gpu_inputs,
+    grid_inputs,
+    mode,
+    page_inputs,
+    software_inputs,
+    source,
+    text_inputs,
+):
     _tiled = of.load_mode(mode.value).tile_px > 0
     _note = mo.md("<small>This mode encodes the page as one view; its size does not change the cost.</small>")
     mo.sidebar(
@@ -333,23 +166,7 @@ def read_document(set_document, source, upload):
 
 @app.cell(hide_code=True)
 def document_controls(get_document, upload):
-    _document = get_document()
-    _is_pdf = _document is not None and _document.unit == "pt"
-    page_number = mo.ui.number(
-        1,
-        len(_document.sizes) if _is_pdf else 1,
-        step=1,
-        value=1,
-        full_width=True,
-        label=labelled(f"page, of {len(_document.sizes) if _is_pdf else 1}", "Whose size is taken."),
-    )
-    dpi = mo.ui.number(
-        pages.MIN_DPI,
-        pages.MAX_DPI,
-        value=pages.DEFAULT_DPI,
-        full_width=True,
-        label=labelled("resolution (dpi)", "At which the page is rendered; the vendor's own script for PDFs uses 144."),
-    )
+    page_number, dpi, _is_pdf = controls.document(get_document())
     document_inputs = {"file": [upload, *([page_number, dpi] if _is_pdf else [])]}
     return document_inputs, dpi, page_number
 
@@ -363,13 +180,13 @@ def evaluated(
     dpi,
     dtype,
     engine,
-    figures,
     get_arrived,
     get_document,
     gpu,
     height_px,
     mode,
     output_tokens,
+    own_figures,
     page_number,
     price,
     prompt_tokens,
@@ -405,13 +222,13 @@ def evaluated(
         ttft_ms=ttft_ms.value,
         tpot_ms=tpot_ms.value,
         price=price.value,
-        **{name: value * 1e12 for name, value in figures.value.items() if value is not None and value != published[name]},
+        **{name: value * 1e12 for name, value in own_figures.value.items() if value is not None and value != published[name]},
     )
     shown = views.Shown(model, setting, STORE.frames())
     try:
         shown.estimates  # raises here what would be raised where it is shown
         _notices += [problem("No times on this GPU.", f"{shown.without_times}.", kind="warn")] if shown.without_times else []
-        _head = headline(shown)
+        _head = figures.headline(shown, RECORD)
     except of.SpecError as _error:
         shown, _head = None, problem("This setting has no result.", f"{_error}.")
     mo.vstack([*_notices, _head]) if _notices else _head
@@ -429,23 +246,20 @@ def clock(get_asked, owner):
 
 
 @app.cell(hide_code=True)
-def progress(cancel, get_arrived, get_asked, get_refused, owner, set_arrived, set_asked, tick):
+def progress(
+    cancel,
+    get_arrived,
+    get_asked,
+    get_refused,
+    owner,
+    set_arrived,
+    set_asked,
+    tick,
+):
     if cancel.value and QUEUE.latest(owner):
         QUEUE.cancel(QUEUE.latest(owner).id)
-    _job, _shown = QUEUE.latest(owner), None
-    if get_refused():
-        _shown = problem("The spot check was not started.", f"{get_refused()}.", kind="warn")
-    elif _job is not None and _job.is_live:
-        _shown = mo.hstack(
-            [mo.Html(job_html(_job, QUEUE.jobs())), cancel, mo.Html(f'<div class="tick">{mo.as_html(tick).text}</div>')],
-            justify="start",
-            align="center",
-        )
-    elif _job is not None and _job.failure:
-        _advice = [_job.failure.advice, *([f"{len(_job.results)} results that came before are kept."] if _job.results else [])]
-        _shown = problem(
-            f"The spot check ended early: {_job.failure.message}.", *_advice, kind="warn" if _job.state == "cancelled" else "danger"
-        )
+    _job = QUEUE.latest(owner)
+    _shown = checks.progress(_job, QUEUE.jobs(), get_refused(), cancel, tick)
     if _job is not None:
         _arrived = 1000 * _job.id + len(_job.results)
         if _arrived != get_arrived():
@@ -472,7 +286,7 @@ def view(shown, tab):
 
 
 @app.cell(hide_code=True)
-def address(get_pins, link, setting, tab):
+def address(get_pins, setting, tab):
     _params, _now = mo.query_params(), links.write(Link(setting, tab.value, get_pins()))
     if len(_params) or setting != Setting() or get_pins() or tab.value != TABS[0]:
         for _key in [key for key in _params.to_dict() if key not in _now and key not in links.FOREIGN]:
@@ -486,7 +300,7 @@ def address(get_pins, link, setting, tab):
 @app.cell(hide_code=True)
 def pin_controls():
     new_name = mo.ui.text(placeholder="name of the pin", max_length=links.MAX_NAME)
-    pin = mo.ui.button(value=0, on_click=lambda number: number + 1, label="Pin the current setting", kind="success")
+    pin = counting_button("Pin the current setting")
     pin_inputs = [new_name, pin]
     return new_name, pin, pin_inputs
 
@@ -496,14 +310,14 @@ def pinned(get_pins, new_name, pin, presses, set_pins, setting, shown):
     if pin.value > presses["pin"] and shown and len(get_pins()) < links.MAX_PINS:
         presses["pin"] = pin.value
         _name = new_name.value.strip() or comparison.short_name(setting)
-        set_pins((*get_pins(), (links.pin_name(_name, [NOW, *dict(get_pins())]), setting)))
+        set_pins((*get_pins(), (links.pin_name(_name, [compare.NOW, *dict(get_pins())]), setting)))
     return
 
 
 @app.cell(hide_code=True)
 def pin_list(get_pins, set_pins):
     def _rename(old, new):
-        _taken = [NOW, *dict(get_pins())]
+        _taken = [compare.NOW, *dict(get_pins())]
         set_pins(tuple((links.pin_name(new, _taken, old) if name == old else name, kept) for name, kept in get_pins()))
 
     def _remove(old):
@@ -523,89 +337,48 @@ def pin_list(get_pins, set_pins):
 
 
 @app.cell(hide_code=True)
-def compare(pin_inputs, pin_names, pin_removals, pins, setting, shown, tab):
-    _view = None
-    if shown and tab.value == "Compare":
-        _found, _problems = comparison.compared(model, {NOW: setting, **dict(pins)})
-        _rows = [
-            mo.hstack(
-                [
-                    pin_names[_number],
-                    mo.Html(
-                        f'<span class="pin">{escape(comparison.in_words(_kept, setting))} · '
-                        f'<a href="?{escape(urlencode(links.write(Link(_kept, "Compare", pins))))}">show it</a></span>'
-                    ),
-                    pin_removals[_number],
-                ],
-                justify="start",
-                align="center",
-                gap=1,
-                wrap=True,
-            )
-            for _number, (_, _kept) in enumerate(pins)
-        ]
-        _view = mo.vstack(
-            [
-                mo.hstack(pin_inputs, justify="start", align="center", gap=1)
-                if len(pins) < links.MAX_PINS
-                else mo.md(f"{links.MAX_PINS} settings are pinned; remove one to pin another."),
-                *([problem("Not everything can be compared.", *_problems, kind="warn")] if _problems else []),
-                charts.comparison(_found),
-                *([mo.md("**Pinned**, and what differs from the controls now")] if _rows else []),
-                *_rows,
-                *([plain_table(tables.comparison_table(_found), pagination=False)] if len(_found) > 1 else []),
-            ]
-        )
-    _view
+def compared(pin_inputs, pin_names, pin_removals, pins, setting, shown, tab):
+    compare.compare(model, setting, pins, pin_inputs, pin_names, pin_removals) if shown and tab.value == "Compare" else None
     return
 
 
 @app.cell(hide_code=True)
 def plan_controls(link):
-    ttft_ms = mo.ui.number(
-        value=link.setting.ttft_ms,
-        label=labelled("first token within (ms)", "Target for vision and prefill together; empty for none."),
-    )
-    tpot_ms = mo.ui.number(
-        value=link.setting.tpot_ms,
-        label=labelled("a token within (ms)", "Target for the mean time per output token; empty for none."),
-    )
-    price = mo.ui.number(value=link.setting.price, label=labelled("price of a GPU hour", "In any currency; empty for none."))
+    ttft_ms, tpot_ms, price = controls.targets(link.setting)
     return price, tpot_ms, ttft_ms
 
 
 @app.cell(hide_code=True)
-def plan(price, shown, tab, tpot_ms, ttft_ms):
+def planned(price, shown, tab, tpot_ms, ttft_ms):
     _view = None
     if shown and tab.value == "Plan":
-        _estimate = shown.estimates[0]
-        try:
-            _targets = {
-                "ttft_seconds": None if ttft_ms.value is None else ttft_ms.value / 1e3,
-                "tpot_seconds": None if tpot_ms.value is None or not _estimate.workload.output_tokens else tpot_ms.value / 1e3,
-            }
-            _all = [of.load_hardware(name) for name in GPUS.values()]
-            _answer = [
-                mo.md(tables.plan_words(_estimate, planning.required(_estimate, **_targets), shown.device)),
-                plain_table(tables.devices_table(planning.devices(_estimate, _all, price_per_hour=price.value, **_targets)), page_size=50),
-            ]
-        except of.SpecError as _error:
-            _answer = [problem("This target has no answer.", f"{_error}.")]
-        _view = mo.vstack([mo.hstack([ttft_ms, tpot_ms, price], justify="start", gap=2, wrap=True), *_answer])
+        _answer = plan.plan(shown, ttft_ms.value, tpot_ms.value, price.value)
+        _view = mo.vstack([row(ttft_ms, tpot_ms, price, gap=2), *_answer])
     _view
     return
 
 
 @app.cell(hide_code=True)
 def spot_check_controls():
-    device = mo.ui.dropdown(DEVICES, value="cuda if present, else meta", label="device")
+    device = mo.ui.dropdown(checks.DEVICES, value=next(iter(checks.DEVICES)), label="device")
     scope = mo.ui.radio(list(spot_check.SCOPES), value=spot_check.SCOPES[0], inline=True, label="points")
-    go = mo.ui.button(value=0, on_click=lambda number: number + 1, label="Run the vendor model", kind="success")
+    go = counting_button("Run the vendor model")
     return device, go, scope
 
 
 @app.cell(hide_code=True)
-def submit(device, get_asked, go, owner, presses, scope, set_asked, set_refused, setting, shown):
+def submit(
+    device,
+    get_asked,
+    go,
+    owner,
+    presses,
+    scope,
+    set_asked,
+    set_refused,
+    setting,
+    shown,
+):
     if go.value > presses["go"] and shown:
         presses["go"] = go.value
         try:
@@ -623,33 +396,7 @@ def submit(device, get_asked, go, owner, presses, scope, set_asked, set_refused,
 @app.cell(hide_code=True)
 def spot_check_panel(device, get_arrived, go, scope, tab):
     get_arrived()
-    _shown = None
-    if tab.value == "Spot check":
-        _measured = STORE.table()
-        _results = [mo.md("Nothing has been measured on this server yet.")]
-        if len(_measured):
-            _unseen = spot_check.missed(_measured)
-            _is_equal = not _measured["difference"].abs().sum()
-            _results = [
-                mo.callout(spot_check.verdict(_measured), kind="success" if _is_equal else "danger"),
-                *([problem("Not seen by torch's counter, so not compared.", *_unseen, kind="warn")] if _unseen else []),
-                mo.md("Measured on this server, by anyone; the latest first."),
-                plain_table(tables.measured_table(_measured), page_size=25),
-            ]
-        _shown = mo.vstack(
-            [
-                mo.md(f"""
-    Builds the real model in a child process and counts its FLOPs with PyTorch's own counter, for the setting in the sidebar.
-
-    What runs: **transformers, UnlimitedOcr class, random weights, eager, {device.selected_key}**. It is given DeepSeek-OCR's dimensions, with
-    which it is the same architecture; no weights are downloaded. At most 3 decode steps are run and compared as such. About 8 s for a point on
-    `meta`. One run at a time on a server; others wait their turn, and everything else stays live meanwhile.
-    """),
-                mo.hstack([device, scope, go], justify="start", align="center", gap=2, wrap=True),
-                *_results,
-            ]
-        )
-    _shown
+    checks.panel(device, scope, go) if tab.value == "Spot check" else None
     return
 
 
@@ -661,108 +408,34 @@ def table(shown, tab):
 
 @app.cell(hide_code=True)
 def export_controls():
-    export_rows = mo.ui.dropdown(
-        ["modules", "stages", "all grids of this mode", "pinned settings", "spot checks on this server"],
-        value="modules",
-        label=labelled("rows", "Every column there is, with exact integers."),
-    )
-    export_tab = mo.ui.dropdown(
-        [*views.VIEWS, "Compare"], value=TABS[0], label=labelled("charts of", "As they are for the current setting.")
-    )
+    export_rows = mo.ui.dropdown(list(export.ROWS), value="modules", label=labelled("rows", "Every column there is, with exact integers."))
+    export_tab = mo.ui.dropdown(list(export.CHARTS), value=TABS[0], label=labelled("charts of", "As they are for the current setting."))
     make_report = mo.ui.run_button(label="Make the HTML report")
     return export_rows, export_tab, make_report
 
 
-@app.function(hide_code=True)
-def row(*items):
-    """Things side by side."""
-    return mo.hstack(items, justify="start", align="center", gap=1, wrap=True)
-
-
 @app.cell(hide_code=True)
-def export(export_rows, export_tab, make_report, pins, setting, shown, tab):
-    _view = None
-    if shown and tab.value == "Export":
-        _name = "ocr_flops_{}.{}".format
-        _found = comparison.compared(model, {NOW: setting, **dict(pins)})[0]
-        _frame = {
-            "modules": lambda: shown.modules,
-            "stages": lambda: pl.concat([one.stages for one in (shown.timings or shown.estimates)]),
-            "all grids of this mode": lambda: shown.sweep,
-            "pinned settings": lambda: comparison.frame(_found),
-            "spot checks on this server": STORE.table,
-        }[export_rows.value]()
-        _drawn = views.VIEWS[export_tab.value](shown) if export_tab.value in views.VIEWS else [charts.comparison(_found)]
-
-        def _image(chart, kind):  # drawn when it is asked for, by a child process
-            return lambda: reports.chart_images({"": chart}, kind)[""]
-
-        _report = make_report
-        if make_report.value:
-            _page = reports.html(reports.Subject.of(setting, model, shown.device)).encode()
-            _report = mo.download(_page, _name("report", "html"), mimetype="text/html", label="Download the HTML report")
-        _view = mo.vstack(
-            [
-                mo.md(
-                    "**Link**: the address of this page carries the whole setting, the open tab and the pins. Copy it from the address bar."
-                ),
-                mo.md("**Report**: one file that works without a network, with controls for grid and attention mode inside its charts."),
-                row(_report),
-                mo.md("**Table**"),
-                row(
-                    export_rows,
-                    *(
-                        mo.download(reports.table_bytes(_frame, kind), _name(export_rows.value.replace(" ", "_"), kind), label=kind.upper())
-                        for kind in ("csv", "parquet", "json")
-                    ),
-                ),
-                mo.md("**Charts**, also from the ⋯ beside each chart"),
-                export_tab,
-                *(
-                    row(
-                        *(
-                            mo.download(_image(chart, kind), _name(f"{export_tab.value.lower()}_{number}", kind), label=kind.upper())
-                            for kind in ("svg", "png")
-                        ),
-                        mo.Html(f"<span>{escape(' '.join(chart.title.text))}</span>"),
-                    )
-                    for number, chart in enumerate(_drawn, 1)
-                ),
-            ]
-        )
-    _view
+def exported(export_rows, export_tab, make_report, pins, shown, tab):
+    export.export(shown, pins, export_rows, export_tab, make_report) if shown and tab.value == "Export" else None
     return
 
 
 @app.cell(hide_code=True)
 def method_controls():
-    chapter = mo.ui.tabs(
-        dict.fromkeys(("How these numbers are made", "Compared with the real model", "What torch's counter misses"), ""), label=""
-    )
+    chapter = mo.ui.tabs(dict.fromkeys(method.CHAPTERS, ""), label="")
     chapter_inputs = [chapter]
     return chapter, chapter_inputs
 
 
 @app.cell(hide_code=True)
-def method(chapter, chapter_inputs, tab):
-    _view = None
-    if tab.value == "Method":
-        _page = mo.md((notebook_dir() / "method.md").read_text(encoding="utf-8"))
-        _shown = {
-            "How these numbers are made": [mo.Html(f'<div class="page">{_page.text}</div>')],
-            "Compared with the real model": [
-                mo.md("The comparison this version was released with: " + tables.verification_words(RECORD)),
-                plain_table(tables.verification_table(RECORD), page_size=25),
-            ],
-        }
-        _view = mo.vstack([*chapter_inputs, *_shown.get(chapter.value, [])])
-    _view
+def methods(chapter, chapter_inputs, tab):
+    mo.vstack([*chapter_inputs, *method.chapter_of(chapter.value, RECORD)]) if tab.value == "Method" else None
     return
 
 
 @app.cell(hide_code=True)
 def audit_controls():
-    run_audit = mo.ui.button(value=0, on_click=lambda number: number + 1, label="Run it again, here", kind="success")
+    run_audit = counting_button("Run it again, here")
     audit_inputs = [run_audit]
     return audit_inputs, run_audit
 
@@ -781,27 +454,10 @@ def submit_audit(get_asked, owner, presses, run_audit, set_asked, set_refused):
 
 
 @app.cell(hide_code=True)
-def audited(audit_inputs, chapter, get_arrived, owner, setting, shown, tab):
+def audited(audit_inputs, chapter, get_arrived, owner, shown, tab):
     get_arrived()
-    _view = None
-    if shown and (tab.value, chapter.value) == ("Method", "What torch's counter misses"):
-        _message = audit.latest(QUEUE.latest(owner)) or audit.recorded()
-        _estimate = audit.modelled(model, setting.workload, dtype=setting.dtype, prefill_logits=setting.prefill_logits)
-        _bad = audit.failures(_message)
-        _view = mo.vstack(
-            [
-                mo.md(
-                    "What `FlopCounterMode` sees of this model and what it misses, shown by running small operators under it. Whoever measures "
-                    "FLOPs with it on a plain CPU or with fused kernels gets too few."
-                ),
-                mo.Html(f"<p>{'<br>'.join(escape(line) for line in audit.words(_message, _estimate).splitlines())}</p>"),
-                row(*audit_inputs),
-                *([problem("Not every demonstration ran.", *_bad, kind="warn")] if _bad else []),
-                hidden_flops(audit.hidden(_message, _estimate), _estimate, _message["ran"]["torch"]),
-                plain_table(tables.audit_table(audit.frame(_message, _estimate)), page_size=30),
-            ]
-        )
-    _view
+    _is_open = shown and (tab.value, chapter.value) == ("Method", method.MISSED)
+    method.counted(shown, QUEUE.latest(owner), audit_inputs) if _is_open else None
     return
 
 
