@@ -7,6 +7,7 @@ import json
 import math
 import threading
 import webbrowser
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ocr_flops.files import write_whole
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from ocr_flops.estimates import Estimate
     from ocr_flops.timing import Timing
 
-PREFIXES = {-3: "n", -2: "µ", -1: "m", 0: "", 1: "k", 2: "M", 3: "G", 4: "T", 5: "P", 6: "E"}
+UNITS = {"seconds": "s", "bytes": "B"}  # of columns whose names end so
+PLAIN = ("gpu_hours", "cost", "pages", "arithmetic", "mfu", "bandwidth_use")  # columns whose names begin so: no prefixes
+PREFIXES = {-4: "p", -3: "n", -2: "µ", -1: "m", 0: "", 1: "k", 2: "M", 3: "G", 4: "T", 5: "P", 6: "E"}
 
 
 def app(options: argparse.Namespace) -> int:
@@ -92,7 +95,7 @@ def _tables(run: Run, result: Estimate, timing: Timing | None) -> str:
 
 def _si(value: float) -> str:
     """A number with an SI prefix and four significant digits."""
-    power = 0 if not value else max(-3, min(6, math.floor(math.log10(abs(value)) / 3)))
+    power = 0 if not value else max(-4, min(6, math.floor(math.log10(abs(value)) / 3)))
     return f"{value / 1000**power:.4g} {PREFIXES[power]}"
 
 
@@ -146,12 +149,20 @@ def plan(options: argparse.Namespace) -> int:
     return 0
 
 
+def _words(column: str) -> Callable[[float], str]:
+    """How a column's numbers are written."""
+    if column.startswith(PLAIN):
+        return "{:.4g}".format
+    unit = next((unit for ending, unit in UNITS.items() if column.endswith(ending)), "")
+    return lambda value: f"{_si(value)}{unit}".strip()
+
+
 def _table(frame: Any) -> str:
-    """A frame for a terminal: numbers with SI prefixes, no line between rows."""
+    """A frame for a terminal: numbers with SI prefixes and units, no line between rows."""
     import polars as pl
 
     numeric = [name for name, dtype in frame.schema.items() if dtype.is_numeric()]
-    shown = frame.with_columns(pl.col(name).map_elements(_si, pl.String) for name in numeric)
+    shown = frame.with_columns(pl.col(name).map_elements(_words(name), pl.String) for name in numeric)
     with pl.Config(
         tbl_rows=-1,
         tbl_cols=-1,
