@@ -52,7 +52,7 @@ def sweep(options: argparse.Namespace) -> int:
     chosen = load_sweep(options.overrides)
     stages = f"{len(chosen.stages)} stage{'s' if len(chosen.stages) > 1 else ''}"
     _tell(f"{chosen.label}: {chosen.points:,} points x {stages} = {chosen.rows:,} rows")
-    for path, reason in chosen.pages.skipped if chosen.pages else ():
+    for path, reason in chosen.skipped:
         _tell(f"skipped {path}: {reason}")
     targets = {"ttft": options.ttft, "tpot": options.tpot}
     for name, value in targets.items():

@@ -10,7 +10,7 @@ import itertools
 import math
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -52,11 +52,13 @@ class Case:
         run: its specs.
         keys: the workload's keys, of which sweeps change the numbers.
         labels: values, by key, that no column of a frame shows by itself.
+        chosen: its value of every axis that is no number of the workload.
     """
 
     run: Run
     keys: WorkloadKeys
     labels: tuple[tuple[str, Value], ...] = ()
+    chosen: tuple[tuple[str, Value], ...] = ()
 
     def estimate(self, workload: Workload) -> Estimate:
         """The cost of points in this case."""
@@ -80,6 +82,7 @@ class Sweep:
         measure: where the real model runs too: "meta", "cpu", "cuda"; None for nowhere.
         measured_steps: decode steps that it runs at most.
         config: what was composed, for the record: lists and ranges in place of single values.
+        impossible: combinations that cannot be, with why; they are no cases.
     """
 
     name: str
@@ -90,6 +93,12 @@ class Sweep:
     measure: str | None
     measured_steps: int
     config: dict[str, Any]
+    impossible: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def skipped(self) -> tuple[tuple[str, str], ...]:
+        """What was asked for and is not in the sweep, files and combinations, with why."""
+        return (*(self.pages.skipped if self.pages else ()), *self.impossible)
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
@@ -169,23 +178,36 @@ class Sweep:
         rows = np.repeat(page, len(self.stages))
         return [pl.Series("image", names, pl.String).gather(rows), pl.Series("page", numbers, pl.Int64).gather(rows)]
 
-    def check(self) -> None:
-        """Refuses now what would else be refused in the middle of the sweep.
+    def checked(self) -> Sweep:
+        """The same without combinations that cannot be, such as flash in fp32, which would else be refused in the middle of the sweep.
 
         Raises:
-            SpecError: a value out of range, a grid on a mode without tiles, a device without a figure for the precision, or a result
-                beyond 2^62, naming the field.
+            SpecError: a value that can be in no combination: one out of range, a grid on a mode without tiles, a device without a figure
+                for the precision, or a result beyond 2^62, naming the field.
         """
-        pages = self.pages.fields if self.pages else {}
-        axes = dict(self.axes)
+        kept, problems = [], []
         for case in self.cases:
-            corners = []
-            for pick in (np.min, np.max):
-                corner = {name: column for name, column in pages.items()} | {name: int(pick(column)) for name, column in axes.items()}
-                corners.append(case.keys._replace(**corner).workload())
-            case.estimate(corners[1]).stage_numbers  # noqa: B018
-            if case.run.hardware is not None:
-                case.estimate(corners[0].corner()).on(case.run.hardware).stages  # noqa: B018
+            try:
+                self._check(case)
+                kept.append(case)
+            except SpecError as problem:
+                problems.append((case, problem))
+        fine = {pair for case in kept for pair in case.chosen}
+        for case, problem in problems:
+            if not kept or not fine.issuperset(case.chosen):
+                raise problem
+        words = [(", ".join(f"{key}={value}" for key, value in case.chosen), str(problem)) for case, problem in problems]
+        return replace(self, cases=tuple(kept), impossible=tuple(words))
+
+    def _check(self, case: Case) -> None:
+        """Raises SpecError where a case cannot be."""
+        pages, axes, corners = self.pages.fields if self.pages else {}, dict(self.axes), []
+        for pick in (np.min, np.max):
+            corner = {name: column for name, column in pages.items()} | {name: int(pick(column)) for name, column in axes.items()}
+            corners.append(case.keys._replace(**corner).workload())
+        case.estimate(corners[1]).stage_numbers  # noqa: B018
+        if case.run.hardware is not None:
+            case.estimate(corners[0].corner()).on(case.run.hardware).stages  # noqa: B018
 
 
 def load_sweep(overrides: Sequence[str] = ()) -> Sweep:
@@ -223,8 +245,7 @@ def load_sweep(overrides: Sequence[str] = ()) -> Sweep:
         steps,
         _record(config, chosen, axes) | {"measure": measure, "measured_steps": steps},
     )
-    sweep.check()
-    return sweep
+    return sweep.checked()
 
 
 def _pages(chosen: dict[str, Any], config: dict[str, Any], axes: Axes) -> Pages | None:
@@ -273,7 +294,7 @@ def _cases(config: dict[str, Any], outer: Axes, plain: Sequence[str]) -> Iterabl
                 whole[key] = value
             if key not in NAMED:
                 labels.append((key, _label(outer[key], value)))
-        yield Case(read_run(whole), read_workload(whole["workload"]), tuple(labels))
+        yield Case(read_run(whole), read_workload(whole["workload"]), tuple(labels), tuple(zip(keys, combination, strict=True)))
 
 
 def _label(axis: Iterable[Value], value: Value) -> Value:

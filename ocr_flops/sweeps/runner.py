@@ -133,7 +133,7 @@ def _build(
         "parts_kept": len(numbers) - len(missing),
         "stages": list(sweep.stages),
         "formats": list(formats),
-        "skipped": [{"path": path, "reason": reason} for path, reason in (sweep.pages.skipped if sweep.pages else ())],
+        "skipped": [{"path": path, "reason": reason} for path, reason in sweep.skipped],
         "identity": note["identity"],
         "versions": manifest.versions(),
         "files": manifest.files(partial, digests, but=(folder.RUN, folder.REAL_MODEL, *unlisted)),
