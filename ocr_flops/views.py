@@ -108,8 +108,26 @@ def roofline(shown: Shown) -> list[Chart]:
     vector = charts.flops_by_module(shown.modules, work="vector_flops")
     if not shown.timings:
         return [vector]
-    halves = [charts.time_by_module(shown.timings[0], stages) for stages in (("vision", "prefill"), ("decode",))]
-    return [charts.roofline(shown.timings[0]), *halves, vector]
+    return [charts.roofline(shown.timings[0]), *halves(shown.timings[0]).values(), vector]
+
+
+def halves(timing: Timing) -> dict[str, Chart]:
+    """Seconds by module to the first token, and after it, by names that serve as file names; none for stages that do nothing."""
+    busy = {row["stage"] for row in timing.stages.to_dicts() if row["io_bytes"]}
+    wanted = {"time_to_first_token": ("vision", "prefill"), "time_of_decode": ("decode",)}
+    stages = {name: [stage for stage in those if stage in busy] for name, those in wanted.items()}
+    return {name: charts.time_by_module(timing, those) for name, those in stages.items() if those}
+
+
+def by_tiles(points: pl.DataFrame, tiles: int) -> dict[str, Chart]:
+    """What leaner attention saves in vision against tiles, by names that serve as file names; none where all points have as many.
+
+    Args:
+        points: `of.sweep` over grids in several attention modes.
+        tiles: the current page's.
+    """
+    works = {"traffic_by_tiles": "io_bytes", "peak_by_tiles": "peak_activation_bytes"} if points["tiles"].n_unique() > 1 else {}
+    return {name: charts.savings_by_tiles(points, work, tiles) for name, work in works.items()}
 
 
 def memory(shown: Shown) -> list[Chart]:
@@ -123,9 +141,7 @@ def savings(shown: Shown) -> list[Chart]:
     by_mode = shown.setting.by_mode(shown.model)
     timings = {mode: one.on(shown.device) for mode, one in by_mode.items()} if shown.device else None
     points = sweep(shown.model, shown.setting.neighbours, list(by_mode), **shown._options)
-    works = ("io_bytes", "peak_activation_bytes") if points["tiles"].n_unique() > 1 else ()
-    by_tiles = [charts.savings_by_tiles(points, work, shown.setting.workload.tiles) for work in works]
-    return [charts.savings(by_mode, timings), *by_tiles]
+    return [charts.savings(by_mode, timings), *by_tiles(points, shown.setting.workload.tiles).values()]
 
 
 VIEWS: dict[str, Callable[[Shown], list[Chart]]] = {

@@ -184,3 +184,18 @@ def test_words_of_savings_and_seconds():
     assert saved(65e9, 100e9) == "−35.0 GB, −35 %"
     assert saved(100, 100) == "no change" and saved(5, 0) == "" and saved(3, 2) == "+1.00 B, +50 %"
     assert [seconds(value) for value in (0, 2.5e-6, 0.0164, 0.9999, 61.0)] == ["0 s", "2.50 µs", "16.4 ms", "1.00 s", "61.0 s"]
+
+
+def test_words_of_savings_leave_out_the_difference_where_a_panel_is_narrow(charts):
+    chart = charts["savings"]
+    texts = chart.datasets["texts"]
+    longest = max(texts, key=lambda row: len(row["text"]))
+    assert longest["text"].count(", ") == 1 and "," not in longest["brief"] and longest["brief"].endswith(" %)")
+    assert "width < least" in json.dumps(chart.template) and 600 < chart.params["least"] < 900  # three panels
+    assert charts["savings without a device"].params["least"] < chart.params["least"]
+
+
+def test_the_name_of_the_vector_roof_stands_below_it_and_is_narrow(charts):
+    chart = charts["roofline"]
+    vector, matrix = chart.datasets["vector"][0], chart.datasets["roofs"][0]
+    assert vector["attained"] == 30.3e12 < matrix["attained"] and max(map(len, vector["text"].split("\n"))) <= 13

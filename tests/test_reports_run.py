@@ -2,11 +2,16 @@
 
 import json
 import re
+from itertools import pairwise
 
 import polars as pl
 import pytest
+from PIL import Image
 
-from ocr_flops.charts.run import charts, cut, rows_of_phase
+from ocr_flops.charts.run import charts
+from ocr_flops.charts.run.points import cases_of
+from ocr_flops.charts.run.reading import shown as read_twice
+from ocr_flops.charts.run.telling import where
 from ocr_flops.charts.style import seconds, si
 from ocr_flops.cli import main
 from ocr_flops.reports.run import Report, html, markdown
@@ -36,10 +41,9 @@ def test_every_sweep_has_a_report_that_is_whole(name):
     found = results(name)
     text = markdown(found, ("svg",))
     assert not re.search(r"\bNone\b|\bnan\b|\d{9}", text.split("## What was asked")[0]), text[:2000]
-    assert text.startswith("# DeepSeek-OCR, a sweep: ") and "## Conventions" in text and "Compared before" in text
+    assert text.startswith("# DeepSeek-OCR, a sweep") and "## Conventions" in text and "Compared before" in text
     images = re.findall(r"\(charts/(\w+)\.svg\)", text)
-    report = Report(found, found_date())
-    assert images == list(report.charts) and {"flops", "flop_split_log", "traffic", "weights", "kv_cache"} <= set(images)
+    assert images == list(found.charts) and {"flops", "flop_split_log", "traffic", "weights", "kv_cache"} <= set(images)
     assert ("ttft" in images) is (name not in ("vendor, no device", "vision"))
     assert ("tpot" in images) is (name not in ("vendor, no device", "vision", "no output"))
     assert ("required_bandwidth_ttft" in images) is (name != "vision")
@@ -65,32 +69,129 @@ def test_findings_are_those_of_the_table():
 
 def test_required_rates_are_work_over_the_target():
     found = results("reference")
-    shown = cut(found.tables[STAGES].frames)
-    chart = charts(shown, {"ttft": 0.25})["required_bandwidth_ttft"]
-    rows = rows_of_phase(shown, "ttft", "io_bytes")
-    assert max(row["value"] for row in chart.datasets["points"]) == 4 * max(row["value"] for row in rows)
-    frame = shown.frame.filter(pl.col("stage").is_in(["vision", "prefill"])).group_by("point").agg(pl.col("io_bytes").sum())
-    assert max(row["value"] for row in rows) == frame["io_bytes"].max()
+    chart = charts(found.shown, {"ttft": 0.25})["required_bandwidth_ttft"]
+    frame = (
+        found.tables[STAGES].frame().filter(pl.col("stage").is_in(["vision", "prefill"])).group_by("point").agg(pl.col("io_bytes").sum())
+    )
+    assert max(row["value"] for row in chart.datasets["points"]) == 4 * frame["io_bytes"].max()
 
 
 def test_what_varies_besides_is_held_and_said():
-    shown = cut(results("two GPUs, batches").tables[STAGES].frames)
-    assert shown.axis == "image_tokens" and shown.held == {"batch_size": 1} and set(shown.frame["batch_size"]) == {1}
+    found = results("two GPUs, batches")
+    shown = found.shown
+    assert shown.axis == "image_tokens" and shown.held == {"batch_size": 1} and set(shown.points["batch_size"]) == {1}
     assert set(shown.series) == {"attention", "hardware"} and shown.left_out == 0
-    told = " ".join(Report(results("two GPUs, batches"), found_date()).findings)
-    assert "Held at batch size 1, the smallest of the sweep" in told
+    told = " ".join(Report(found, found_date()).findings)
+    assert "Held at batch size 1, one of the values of the sweep" in told and f"about {22 * 6} of {22 * 12} points" in told
+
+
+def drawn(shown, name):
+    return charts(shown, {"ttft": 0.5, "tpot": 0.02})[name]
+
+
+def test_resolution_modes_are_named_places():
+    found = results("modes")
+    shown = found.shown
+    assert list(shown.names.values()) == ["tiny", "small", "base", "large", "gundam", "gundam_m"] and shown.axis_name == "resolution mode"
+    points = drawn(shown, "kv_cache").datasets["points"]
+    assert [point["where"] for point in points] == list(shown.names.values())
+    frame = found.tables[STAGES].frame().group_by("mode").agg(pl.col("kv_cache_bytes").max())
+    sizes = {str(mode): size for mode, size in frame.rows()}
+    assert {point["where"]: point["value"] for point in points} == sizes
+
+
+def test_what_is_the_same_everywhere_is_bars_and_lines_alike_are_one():
+    shown = results("two GPUs, batches").shown
+    weights, times = drawn(shown, "weights"), drawn(shown, "ttft")
+    assert [bar["row"] for bar in weights.datasets["bars"]] == ["vision", "prefill = decode"]
+    assert {end["text"].split(":")[0] for end in drawn(shown, "kv_cache").datasets["ends"]} == {si(max_of(shown, "kv_cache_bytes"), "B")}
+    assert "logarithmic" in json.dumps(times.template) and len(times.datasets["ends"]) == 6  # two GPUs differ by orders of magnitude
+    assert "logarithmic" not in json.dumps(drawn(results("modes").shown, "ttft").template)
+
+
+def max_of(shown, measure):
+    return shown.most(measure)[measure]
+
+
+def test_only_what_matters_to_a_measure_is_said_of_a_point():
+    shown = results("two GPUs, batches").shown
+    row = shown.most("io_bytes")
+    assert where(shown, row, "io_bytes") == "1,263 image tokens (eager)"  # on either GPU
+    row = shown.most("ttft.roofline_seconds")
+    assert where(shown, row, "ttft.roofline_seconds") == "1,263 image tokens (eager, l4)"
+
+
+def test_words_at_the_ends_of_lines_stand_apart():
+    for name in ("reference", "two GPUs, batches"):
+        shown = results(name).shown
+        for chart in charts(shown, {"ttft": 0.5, "tpot": 0.02}).values():
+            places = sorted(end["y"] for end in chart.datasets.get("ends", []))
+            assert all(below - above >= 14.9 for above, below in pairwise(places)) and (not places or 0 <= places[0] <= places[-1] <= 340)
+
+
+def test_what_was_asked_names_what_is_left_out(tmp_path):
+    Image.new("L", (800, 600)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"no image")
+    sweep = load_sweep(["sweep=images", f"sweep.images={tmp_path}"])
+    found = Results(None, sweep, {STAGES: Table(STAGES, ("point", "stage"), sweep.frame())})
+    text = markdown(found)
+    assert (
+        "**1 is left out** of what was asked" in text
+        and re.search(r"left out: .*b\.png: neither an image", text)
+        and "| a.png, page 1 |" in text
+    )
+
+
+def parts(sweep, size):
+    return lambda: [sweep.frame(first, min(first + size, sweep.points)) for first in range(0, sweep.points, size)]
 
 
 def test_series_beyond_the_first_are_left_out_and_said():
-    sweep = load_sweep(["workload.columns=2", "workload.rows=[1,2]", "attention=[eager,sdpa,flash]", "dtype=[bf16,fp16]", "cache=[dynamic,static]"])
-    shown = cut(lambda: [sweep.frame(0, 10), sweep.frame(10, sweep.points)])
-    assert shown.left_out == 6 and "6 more series" in shown.words
-    assert shown.frame.select("attention", "dtype", "cache").unique().height == 6
+    sweep = load_sweep(
+        ["workload.columns=2", "workload.rows=[1,2]", "attention=[eager,sdpa,flash]", "dtype=[bf16,fp16]", "cache=[dynamic,static]"]
+    )
+    shown = read_twice(parts(sweep, 10), cases_of(sweep), sweep.points_per_case)
+    assert shown.left_out == 6 and "6 more series" in " ".join(shown.part)
+    assert shown.points.select("attention", "dtype", "cache").unique().height == 6
+
+
+def test_a_sweep_in_parts_is_shown_as_in_one():
+    sweep = load_sweep(["sweep=vendor", "workload.output_tokens=1:300", "attention=[eager,flash]", "hardware=h200"])
+    one, several = (read_twice(parts(sweep, size), cases_of(sweep), sweep.points_per_case) for size in (10**6, 1_000))
+    order = ["series attention", "x"]
+    assert one.lines.sort(order).equals(several.lines.sort(order)) and one.held == {} and one.spread
+    frame = sweep.frame().filter(pl.col("stage") == "decode")
+    place = one.lines.filter((pl.col("series attention") == "eager") & (pl.col("x") == 483))
+    of_place = frame.filter((pl.col("attention").cast(str) == "eager") & (pl.col("image_tokens") == 483))["io_bytes"]
+    assert place["decode.io_bytes<"].item() == of_place.min() and place["decode.io_bytes>"].item() == of_place.max()
+    assert place["decode.io_bytes"].item() == of_place.median() and place["n"].item() == len(of_place)
+    assert several.most("io_bytes")["io_bytes"] == one.most("io_bytes")["io_bytes"]
+
+
+def test_of_a_long_sweep_some_points_are_kept_and_the_ends_of_all(monkeypatch):
+    monkeypatch.setattr("ocr_flops.charts.run.reading.KEPT", 500)
+    sweep = load_sweep(["sweep=vendor", "workload.output_tokens=1:300", "attention=[eager,flash]"])
+    shown = read_twice(parts(sweep, 1_000), cases_of(sweep), sweep.points_per_case)
+    assert shown.every == 27 and 0.7 * 500 < shown.points.height < 1.3 * 500 and shown.count == sweep.points
+    by_mode = shown.points.group_by("attention").len()
+    assert by_mode["len"].n_unique() == 1  # a point under every mode, or under none
+    assert shown.points["output_tokens"].n_unique() > 150  # not the same few values of every stretch
+    assert shown.most("total_flops")["output_tokens"] == 300
 
 
 def test_the_command_writes_all_of_it_and_lists_it(tmp_path, capsys):
     out = tmp_path / "run"
-    command = ["sweep", "workload.columns=2", "workload.rows=[1,2]", "--out", str(out), "--format", "parquet,svg,png,md,html", "--ttft", "0.1"]
+    command = [
+        "sweep",
+        "workload.columns=2",
+        "workload.rows=[1,2]",
+        "--out",
+        str(out),
+        "--format",
+        "parquet,svg,png,md,html",
+        "--ttft",
+        "0.1",
+    ]
     assert main(command) == 0
     listed = {one["path"] for one in json.loads((out / "manifest.json").read_text())["files"]}
     assert {"report.md", "report.html", "charts/flops.svg", "charts/flops.png", "stages.parquet"} <= listed
@@ -108,7 +209,15 @@ def test_the_page_loads_nothing_from_anywhere():
 
 def test_what_the_real_model_said_is_in_the_report(tmp_path):
     out = tmp_path / "run"
-    run = ["sweep", "model=tiny_test", "workload.columns=2", "workload.rows=1", "workload.output_tokens=1", "attention=eager", "measure=meta"]
+    run = [
+        "sweep",
+        "model=tiny_test",
+        "workload.columns=2",
+        "workload.rows=1",
+        "workload.output_tokens=1",
+        "attention=eager",
+        "measure=meta",
+    ]
     assert main([*run, "--out", str(out), "--format", "md"]) == 0
     text = (out / "report.md").read_text(encoding="utf-8")
-    assert re.search(r"The real model ran beside this sweep: \d+ numbers in the table `measured`, all equal, as integers\.", text)
+    assert re.search(r"The real model ran beside 1 of 1 points\*\*: \d+ numbers in the table `measured`, all equal, as integers\.", text)

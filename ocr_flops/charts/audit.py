@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 
 from ocr_flops.audit import GROUPS
+from ocr_flops.charts.controlled import headed_rows
 from ocr_flops.charts.style import INK, Chart, Title, compiled, data, share, si, title, workload_words
 from ocr_flops.families import WHOLE
 
@@ -73,21 +74,7 @@ def _title(rows: list[dict[str, Any]], estimated: Estimate, torch: str) -> Title
 
 @lru_cache(maxsize=8)
 def _template(order: Names, names: Names) -> dict[str, Any]:
-    heading = "split(datum.value, '|')[1] == ''"
-    y = alt.Y(
-        "row",
-        type="nominal",
-        sort=order,
-        scale=alt.Scale(domain=order),
-        axis=alt.Axis(
-            title=None,
-            ticks=False,
-            domain=False,
-            labelPadding=6,
-            labelExpr=f"{heading} ? split(datum.value, '|')[0] : split(datum.value, '|')[1]",
-            labelFontWeight={"condition": {"test": heading, "value": "bold"}, "value": "normal"},
-        ),
-    )
+    y = headed_rows(order, head="{}")
     colour = alt.Color(
         "group",
         type="nominal",

@@ -88,16 +88,22 @@ def lines(finding: str, *conditions: str) -> Row:
     return {"text": heading.text, "subtitle": heading.subtitle}
 
 
-def headed_rows(order: Names, of_decode: str = "") -> alt.Y:
-    """Rows under headings: "stage|" is a heading, "stage|name" a row of it; decode's heading may say more."""
+def headed_rows(order: Names, of_decode: str = "", head: str = "upper({})") -> alt.Y:
+    """Rows under headings: "stage|" is a heading, "stage|name" a row of it.
+
+    Args:
+        order: of rows and headings.
+        of_decode: what decode's heading says besides.
+        head: expression of a heading's words, which take the place of {}.
+    """
     heading = "split(datum.value, '|')[1] == ''"
-    words = f"(datum.value == 'decode|' ? 'decode{of_decode}' : split(datum.value, '|')[0])"
+    words = f"(datum.value == 'decode|' ? 'decode{of_decode}' : split(datum.value, '|')[0])" if of_decode else "split(datum.value, '|')[0]"
     axis = alt.Axis(
         title=None,
         ticks=False,
         domain=False,
         labelPadding=6,
-        labelExpr=f"{heading} ? upper({words}) : split(datum.value, '|')[1]",
+        labelExpr=f"{heading} ? {head.format(words)} : split(datum.value, '|')[1]",
         labelFontWeight={"condition": {"test": heading, "value": "bold"}, "value": "normal"},
     )
     return alt.Y("row", type="nominal", sort=order, scale=alt.Scale(domain=order), axis=axis)

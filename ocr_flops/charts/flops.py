@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
+from ocr_flops.charts.controlled import headed_rows
 from ocr_flops.charts.style import (
     INK,
     SI,
@@ -124,16 +125,7 @@ def _legend(points: list[Row]) -> Names:
 @lru_cache(maxsize=256)
 def _bars_template(order: Names, modes: Names, work: str, legend: Names) -> dict[str, Any]:
     """Bars over the rows in `order` ("stage|" is a heading, "stage|name" a module), numbers at their ends, measured points on top."""
-    heading = "split(datum.value, '|')[1] == ''"
-    axis = alt.Axis(
-        title=None,
-        ticks=False,
-        domain=False,
-        labelPadding=6,
-        labelExpr=f"{heading} ? upper(split(datum.value, '|')[0]) : split(datum.value, '|')[1]",
-        labelFontWeight={"condition": {"test": heading, "value": "bold"}, "value": "normal"},
-    )
-    y = alt.Y("row", type="nominal", sort=order, scale=alt.Scale(domain=order), axis=axis)
+    y = headed_rows(order)
     x = alt.X(
         "flops",
         type="quantitative",

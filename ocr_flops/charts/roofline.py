@@ -126,6 +126,9 @@ def _roofline_template(families: Names, stages: Names) -> dict[str, Any]:
         alt.Chart(data("roofs"))
         .mark_text(align="right", baseline="bottom", dy=-5, fontSize=12, fontWeight="bold")
         .encode(x, y, word, painted),
+        alt.Chart(data("vector"))  # below its roof and narrow: the slope passes above and to the left
+        .mark_text(align="right", baseline="top", dy=6, fontSize=12, fontWeight="bold", lineBreak="\n")
+        .encode(x, y, word, painted),
         alt.Chart(data("slope"))
         .mark_text(align="left", baseline="middle", dx=6, fontSize=12, fontWeight="bold")
         .encode(x, y, word, painted),
@@ -209,7 +212,6 @@ def _ceilings(timing: Timing, left: float, right: float) -> tuple[list[Row], dic
     roofs = [(peak, f"matrix units, {dtype}: {si(peak, 'FLOP/s')}", "matrix")]
     if vector and vector != peak:
         lines.append((vector / bandwidth, right, vector, vector, "vector"))
-        roofs.append((vector, f"vector units, fp32: {si(vector, 'FLOP/s')}", "vector"))
     ends = [
         {"intensity": at, "attained": height, "line": kind, "colour": CEILING_COLOURS[kind]}
         for x1, x2, y1, y2, kind in lines
@@ -217,6 +219,11 @@ def _ceilings(timing: Timing, left: float, right: float) -> tuple[list[Row], dic
     ]
     corner = {"intensity": left, "attained": peak}
     return ends, {
+        "vector": [
+            {"intensity": right, "attained": vector, "text": f"vector, fp32\n{si(vector, 'FLOP/s')}", "colour": CEILING_COLOURS["vector"]}
+            for *_, kind in lines
+            if kind == "vector"
+        ],
         "roofs": [{"intensity": right, "attained": height, "text": text, "colour": CEILING_COLOURS[kind]} for height, text, kind in roofs],
         "slope": [{**corner, "text": f"memory: {si(bandwidth, 'B/s')}", "colour": CEILING_COLOURS["bandwidth"]}],
         "ridge": [{**corner, "text": f"the slope meets the roof at {peak / bandwidth:.3g} FLOPs per byte", "colour": INK}],

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
+from ocr_flops.charts.controlled import headed_rows
 from ocr_flops.charts.style import INK, SI, Chart, Title, compiled, data, seconds, share, si, title, workload_words
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ Names = tuple[str, ...]
 COLOURS = {"eager": "#999999", "sdpa": "#33BBEE", "flash": "#0077BB"}
 OTHER = "#DDAA33"
 PANELS = {"io_bytes": "bytes moved", "peak_activation_bytes": "peak of live activations", "roofline_seconds": "roofline time"}
+LETTER_PX = 5.6  # of the words beside bars
 BAR = 0.42  # of a panel's width; the rest is for the words
 WHOLE = "all stages"
 TILES_Y = {"io_bytes": "bytes moved in vision", "peak_activation_bytes": "peak of live activations in vision"}
@@ -63,13 +65,21 @@ def savings(estimates: Mapping[str, Estimate], timings: Mapping[str, Timing] | N
                         "kept": share(value, base),
                     }
                 )
-                texts.append({**at, "text": f"{words(value)} ({said})" if said else words(value)})
+                brief = said.rpartition(", ")[2]  # where the panel is narrow: without the difference in bytes or seconds
+                told = (
+                    {"text": f"{words(value)} ({said})", "brief": f"{words(value)} ({brief})"}
+                    if said
+                    else dict.fromkeys(("text", "brief"), words(value))
+                )
+                texts.append({**at, **told})
                 if measure == "io_bytes":
                     fixed.append({**at, "end": position + BAR * table[mode][group]["fixed"] / most})
+    least = max(len(text["text"]) for text in texts) * LETTER_PX / (1 - BAR) * len(measures)
     return Chart(
         _savings_template(order, modes),
         _savings_title(estimates, timings, table),
         {"bars": bars, "fixed": fixed, "texts": texts, "heads": heads, "room": [{"end": len(measures) - 0.02}, {"end": 0}]},
+        {"least": round(least)},
     )
 
 
@@ -102,21 +112,7 @@ def saved(value: float, base: float, words: Any = _bytes) -> str:
 
 @lru_cache(maxsize=32)
 def _savings_template(order: Names, modes: Names) -> dict[str, Any]:
-    heading = "split(datum.value, '|')[1] == ''"
-    y = alt.Y(
-        "row",
-        type="nominal",
-        sort=order,
-        scale=alt.Scale(domain=order),
-        axis=alt.Axis(
-            title=None,
-            ticks=False,
-            domain=False,
-            labelPadding=6,
-            labelExpr=f"{heading} ? upper(split(datum.value, '|')[0]) : split(datum.value, '|')[1]",
-            labelFontWeight={"condition": {"test": heading, "value": "bold"}, "value": "normal"},
-        ),
-    )
+    y = headed_rows(order)
     start, end = (
         alt.X("x", type="quantitative", axis=None),
         alt.X("end", type="quantitative", axis=None, scale=alt.Scale(nice=False, zero=True)),
@@ -145,7 +141,10 @@ def _savings_template(order: Names, modes: Names) -> dict[str, Any]:
         alt.Chart(data("fixed"))
         .mark_bar(height={"band": 0.26}, color="#333333", opacity=0.75, tooltip=None)
         .encode(y, start, alt.X2("end")),
-        alt.Chart(data("texts")).mark_text(align="left", baseline="middle", dx=5, fontSize=11, color=INK).encode(y, end, word),
+        alt.Chart(data("texts"))
+        .transform_calculate(fitting="width < least ? datum.brief : datum.text")
+        .mark_text(align="left", baseline="middle", dx=5, fontSize=11, color=INK)
+        .encode(y, end, alt.Text("fitting", type="nominal")),
         height=19 * len(order),
     )
 

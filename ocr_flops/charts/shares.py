@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
+from ocr_flops.charts.controlled import headed_rows
 from ocr_flops.charts.style import FAMILIES, INK, MODULES, Chart, Title, compiled, data, module_name, seconds, share, si, title
 
 if TYPE_CHECKING:
@@ -77,20 +78,7 @@ def _by_family(rows: list[tuple[str, Row]], measure: str) -> dict[str, float]:
 
 @lru_cache(maxsize=64)
 def _template(order: Names, families: Names, columns: int) -> dict[str, Any]:
-    heading = "split(datum.value, '|')[1] == ''"
-    y = alt.Y(
-        "row",
-        type="nominal",
-        sort=order,
-        scale=alt.Scale(domain=order),
-        axis=alt.Axis(
-            title=None,
-            ticks=False,
-            domain=False,
-            labelPadding=6,
-            labelExpr=f"{heading} ? '' : split(datum.value, '|')[1]",
-        ),
-    )
+    y = headed_rows(order, head="''")
     end = alt.X("end", type="quantitative", axis=None, scale=alt.Scale(domain=[0, 1 + ROOM], nice=False))
     colour = alt.Color(
         "family",

@@ -185,6 +185,8 @@ def workload_words(row: dict[str, Any]) -> str:
 
 
 def seconds(value: float) -> str:
-    """Seconds with three digits and a prefix: 16.4 ms."""
+    """Seconds with three digits and a prefix: 16.4 ms; thousands as they are: 1,450 s."""
+    if value >= 999.5:
+        return f"{value:,.0f} s"
     factor, unit = next(((factor, unit) for factor, unit in ((1, "s"), (1e3, "ms")) if value * factor >= 0.9995), (1e6, "µs"))
     return si(value * factor, unit) if value else "0 s"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
+from ocr_flops.charts.controlled import headed_rows
 from ocr_flops.charts.style import (
     CEILING_COLOURS,
     CEILING_NAMES,
@@ -66,21 +67,7 @@ def time_by_module(timing: Timing, stages: Sequence[str] = ("vision", "prefill")
 @lru_cache(maxsize=64)
 def _time_template(order: Names, ceilings: Names) -> dict[str, Any]:
     """Bars over the rows in `order` ("stage|" is a heading and its stage's sum, "stage|name" a module)."""
-    heading = "split(datum.value, '|')[1] == ''"
-    y = alt.Y(
-        "row",
-        type="nominal",
-        sort=order,
-        scale=alt.Scale(domain=order),
-        axis=alt.Axis(
-            title=None,
-            ticks=False,
-            domain=False,
-            labelPadding=6,
-            labelExpr=f"{heading} ? upper(split(datum.value, '|')[0]) : split(datum.value, '|')[1]",
-            labelFontWeight={"condition": {"test": heading, "value": "bold"}, "value": "normal"},
-        ),
-    )
+    y = headed_rows(order)
     x = alt.X(
         "seconds",
         type="quantitative",

@@ -9,6 +9,7 @@ from ocr_flops.config import load_attention, load_engine, load_hardware, load_mo
 from ocr_flops.reports.subject import Subject
 from ocr_flops.specs import STAGES, HardwareSpec
 
+LOGITS = {"all": "all positions", "last": "the last position"}
 FIGURES = ("vector_fp32_flops_per_second", "memory_bandwidth_bytes_per_second", "memory_bytes")
 
 
@@ -41,13 +42,14 @@ def resolved(subject: Subject) -> dict[str, dict[str, str]]:
         "in the decoder": attention.decoder,
         "precision": setup.dtype,
         "KV cache": setup.cache,
-        "logits in prefill": {"all": "all positions", "last": "the last position"}[setup.prefill_logits],
+        "logits in prefill": LOGITS[setup.prefill_logits],
         "stages": ", ".join(subject.estimate.chosen_stages),
     }
-    return {"Page": page, "Tokens of a page": tokens, "Software": software, **({"Device": _device(hardware)} if hardware else {})}
+    return {"Page": page, "Tokens of a page": tokens, "Software": software, **({"Device": figures(hardware)} if hardware else {})}
 
 
-def _device(hardware: HardwareSpec) -> dict[str, str]:
+def figures(hardware: HardwareSpec) -> dict[str, str]:
+    """A device's label, peaks, bandwidth and memory."""
     vector = hardware.vector_fp32_flops_per_second
     peaks = {f"matrix peak, {dtype}": si(peak, "FLOP/s") for dtype, peak in hardware.matrix_flops_per_second}
     return {

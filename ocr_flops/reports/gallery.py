@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from ocr_flops import charts
+from ocr_flops import charts, views
 from ocr_flops.charts.style import Chart
 from ocr_flops.reports.subject import Subject
 
@@ -31,14 +31,9 @@ def gallery(subject: Subject) -> dict[str, Chart]:
     if "decode" in estimate.chosen_stages:
         found["growth"] = charts.growth(subject.sweep(subject.lengths).filter(attention=subject.mode), estimate.workload.output_tokens)
     found["savings"] = charts.savings(subject.by_mode, subject.timings if timing and timing.ttft_seconds is not None else None)
-    if "vision" in stages and around["tiles"].n_unique() > 1:
-        around = around.filter(pl.col("attention").cast(pl.String).is_in(subject.apart_in_vision))
-        found["traffic_by_tiles"] = charts.savings_by_tiles(around, "io_bytes", estimate.workload.tiles)
-        found["peak_by_tiles"] = charts.savings_by_tiles(around, "peak_activation_bytes", estimate.workload.tiles)
+    if "vision" in stages:
+        apart = around.filter(pl.col("attention").cast(pl.String).is_in(subject.apart_in_vision))
+        found |= views.by_tiles(apart, estimate.workload.tiles)
     if timing:
-        found["roofline"] = charts.roofline(timing)
-        for name, wanted in (("time_to_first_token", ("vision", "prefill")), ("time_of_decode", ("decode",))):
-            shown = [stage for stage in wanted if stage in stages]
-            if shown:
-                found[name] = charts.time_by_module(timing, shown)
+        found |= {"roofline": charts.roofline(timing), **views.halves(timing)}
     return found

@@ -25,6 +25,7 @@ from ocr_flops.reports.numbers import modelled_stages, modes_table, modules_tabl
 from ocr_flops.reports.offline import document
 from ocr_flops.reports.record import as_json
 from ocr_flops.reports.subject import Subject
+from ocr_flops.reports.words import EVIDENCE, NOT_FITTED, READING, ROOFLINE
 from ocr_flops.specs import STAGES
 
 MOST_ACROSS = 8  # headline figures in a row
@@ -35,19 +36,6 @@ CHARTS = {  # name: the sentence below it
     "tiles": "",
     "roofline": "",
 }
-READING = (
-    "**FLOPs**: a multiply-add is 2. Tensor FLOPs run on matrix units, vector FLOPs on the others; attention is counted dense, as in "
-    "PyTorch.",
-    "**Bytes moved**: what every executed operator reads and writes, at its real precision. Caches on the chip are not modelled.",
-    "**Peak of live activations**: the largest sum alive at one instant beside weights and KV cache, stage inputs included.",
-    "**Vision** runs SAM, CLIP and the projector over all views, **prefill** the language model over the context, **decode** one step per "
-    "output token. The first token needs vision and prefill.",
-)
-ROOFLINE = (
-    "**Roofline time is a model, not a measurement.** Every operator takes the longest of its times at the peaks of matrix units, vector "
-    "units and memory; none overlap, no cache is reused, and launches cost nothing. The **bound** is what no implementation of the same "
-    "arithmetic undercuts."
-)
 COMPARED = {"count": "torch's FLOP counter", "trace": "a trace of every operator"}
 
 
@@ -155,11 +143,9 @@ def _trust(subject: Subject) -> list[str]:
     runnable = [mode for mode in subject.by_mode if mode not in modelled]
     words = [f"{' and '.join(modes)} {kind}" for kind, modes in (("runnable", runnable), ("modelled", modelled)) if modes]
     sentences = [
-        "**Nothing is fitted.** Every operator that the engine executes is listed with its FLOPs, its bytes and what is alive beside it, "
-        "and added up in whole numbers.",
+        NOT_FITTED,
         f"Compared before this version was released: {tables.verification_words(record)}",
-        f"**In this report** ({engine}): {', '.join(words)}. Runnable: the mode exists in that engine, and can be counted and traced on "
-        "the real model without a GPU. Modelled: by the same rules, without a runnable counterpart for all stages.",
+        f"**In this report** ({engine}): {', '.join(words)}. {EVIDENCE} for all stages.",
         *([ROOFLINE] if subject.timing else []),
     ]
     rows = (

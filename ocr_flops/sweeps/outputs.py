@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ from ocr_flops.specs import SpecError
 if TYPE_CHECKING:
     import polars as pl
 
+    from ocr_flops.charts.run.shown import Shown
+    from ocr_flops.charts.style import Chart
     from ocr_flops.sweeps.plan import Sweep
 
 STAGES = "stages"
@@ -88,6 +91,20 @@ class Results:
     tables: dict[str, Table]
     formats: tuple[str, ...] = ()
     targets: Mapping[str, float] = field(default_factory=lambda: dict(TARGETS))
+
+    @cached_property
+    def shown(self) -> Shown:
+        """What charts and reports show of it."""
+        from ocr_flops.charts.run import points, reading
+
+        return reading.shown(self.tables[STAGES].frames, points.cases_of(self.sweep), self.sweep.points_per_case)
+
+    @cached_property
+    def charts(self) -> dict[str, Chart]:
+        """By file name."""
+        from ocr_flops.charts.run import charts
+
+        return charts(self.shown, self.targets)
 
 
 def write_parquet(results: Results) -> None:
@@ -197,12 +214,10 @@ def write_png(results: Results) -> None:
 
 
 def _images(results: Results, kind: str) -> None:
-    from ocr_flops.charts.run import charts, cut
     from ocr_flops.reports.images import chart_images
 
     (results.folder / CHARTS).mkdir(exist_ok=True)
-    drawn = charts(cut(results.tables[STAGES].frames), results.targets)
-    for name, content in chart_images(drawn, kind, in_child=False).items():
+    for name, content in chart_images(results.charts, kind, in_child=False).items():
         (results.folder / CHARTS / f"{name}.{kind}").write_bytes(content)
 
 
