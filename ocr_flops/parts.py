@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ocr_flops.program import COSTS, Program, evaluate
+from ocr_flops.program import COSTS, Program, evaluate, greatest
 from ocr_flops.setup import Setup, decode_program, prefill_program, vision_program
 from ocr_flops.sizes import Monomial
 from ocr_flops.specs import STAGES, SpecError
@@ -145,7 +145,7 @@ def _part(setup: Setup, stage: str, where: np.ndarray | None, workload: Workload
     context, steps = workload.context_tokens, workload.output_tokens
     tokens = batch * context if stage == "prefill" else batch
     hit, hit_bytes = _experts(setup, tokens, experts_hit)
-    values = {"batch": batch, "expert_bytes": hit_bytes, "experts_hit": hit}
+    values = {"batch": batch, "expert_bytes": hit_bytes, "experts_hit": hit, "expert_rows": _rows_of_one(setup, tokens, hit)}
     if stage == "prefill":
         values |= {"tokens": context, "image_tokens": workload.image_tokens}
         return Part(stage, prefill_program(setup, is_one), workload, values, where)
@@ -157,6 +157,12 @@ def _part(setup: Setup, stage: str, where: np.ndarray | None, workload: Workload
 
 def _constant(value: Column) -> int:
     return int(value[0]) if isinstance(value, np.ndarray) else value
+
+
+def _rows_of_one(setup: Setup, tokens: Column, hit: Column) -> Column:
+    """Rows of an expert, where all that are hit share them evenly."""
+    decoder = setup.model.tower("decoder")
+    return tokens * decoder.experts_per_token * (decoder.layers - decoder.dense_layers) // greatest([hit, 1])
 
 
 def _experts(setup: Setup, tokens: Column, given: int | None) -> tuple[Column, Column]:

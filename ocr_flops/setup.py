@@ -64,9 +64,11 @@ class Setup:
 
     def evidence(self, stage: str) -> str:
         """Whether a stage's cost can be counted and traced on the real model here ("runnable") or not ("modelled")."""
-        modes = {self.attention.sam, self.attention.clip} if stage == "vision" else {self.attention.decoder}
-        real_cache = stage == "vision" or self.cache == "dynamic"
-        return "runnable" if modes <= set(self.engine.runnable_attention) and real_cache else "modelled"
+        engine, towers = self.engine, ("sam", "clip") if stage == "vision" else ("decoder",)
+        real = all(getattr(self.attention, tower) in engine.runnable_modes(tower) for tower in towers)
+        real &= stage == "vision" or self.cache == "dynamic"
+        real &= stage != "prefill" or engine.chooses_logits or self.prefill_logits == engine.prefill_logits
+        return "runnable" if real else "modelled"
 
     @property
     def itemsize(self) -> int:

@@ -92,14 +92,19 @@ class EngineSpec:
         name: "transformers" or "remote_code".
         label: the name shown to people.
         prefill_logits: positions for which `generate` computes logits in prefill, "all" or "last".
+        chooses_logits: also computes, when asked, logits for other positions than those.
         sam, clip, decoder: the attention mode each tower uses by itself (the vendor's mix).
         runnable_attention: attention modes that every tower has in this engine besides its own, so that they can be counted and traced.
-        images_one_by_one: encodes a batch's images one after the other, not in one pass.
-        tiles_first: encodes an image's tiles before its global view.
+        images_one_by_one: encodes a batch's pages one after the other, each page's tiles before its global view, and asks first whether
+            there are any pixels; otherwise all global views are one pass and all tiles another.
+        published_lifetimes: intermediates live as long as the names in the code published with the weights hold them, otherwise as long as
+            those of transformers' code do; this decides peaks, not work.
         fused_clip_qkv: CLIP projects query, key and value in one matrix product.
+        looks_up_positions: CLIP's position table is gathered as an embedding, and made contiguous before it is resized.
         always_resizes_positions: runs the interpolation of SAM's relative positions even where the size does not change.
         copies_bias: SAM's relative-position bias is copied once more to become contiguous.
         elementwise_neck_norm: SAM's neck norms are built from elementwise operators, not `layer_norm`.
+        takes_masks: the language model is handed position ids, a padding mask and, in prefill, a mask of the image's tokens.
         rope_matmul: every decoder layer computes the rotary angles with a matrix product.
         builds_window_mask: also builds the sliding-window mask of its relative Unlimited-OCR.
         upcasts_logits: logits are cast to fp32.
@@ -111,16 +116,19 @@ class EngineSpec:
     name: str
     label: str
     prefill_logits: str
+    chooses_logits: bool
     sam: str
     clip: str
     decoder: str
     runnable_attention: tuple[str, ...]
     images_one_by_one: bool
-    tiles_first: bool
+    published_lifetimes: bool
     fused_clip_qkv: bool
+    looks_up_positions: bool
     always_resizes_positions: bool
     copies_bias: bool
     elementwise_neck_norm: bool
+    takes_masks: bool
     rope_matmul: bool
     builds_window_mask: bool
     upcasts_logits: bool

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from ocr_flops import ops
+from ocr_flops import vision as passes
 from ocr_flops.blocks.step import Step
 from ocr_flops.ops import Tensor
 from ocr_flops.sizes import Size
 from ocr_flops.specs import AttentionSpec, EngineSpec, ModelSpec
 from ocr_flops.tape import Tape
-from ocr_flops.tiling import queries
-from ocr_flops.towers import clip, decoder, projector, sam
+from ocr_flops.towers import decoder
 
-BATCH, TILES, TOKENS, CONTEXT = Size("batch"), Size("tiles"), Size("tokens"), Size("context")
+BATCH, TOKENS, CONTEXT = Size("batch"), Size("tokens"), Size("context")
 
 
 def vision(
@@ -26,62 +26,11 @@ def vision(
         is_one: whether the batch is a single page.
 
     Returns:
-        the operators, over `batch`, `tiles` (of a page) and the sizes of the assembled picture (see `_assemble`).
+        the operators, over `batch`, `tiles` (of a page) and the sizes of the assembled picture (see `vision.run`).
     """
     tape = Tape(itemsize)
-    channels = model.tower("sam").channels
-    one_by_one = engine.images_one_by_one
-    global_pixels = tape.input(BATCH, channels, global_px, global_px)
-    tile_pixels = tape.input(BATCH * TILES, channels, tile_px, tile_px) if tile_px else None
-    passes = [(global_px, 1 if one_by_one else BATCH, one_by_one or is_one, global_pixels)]
-    if tile_px:
-        passes.append((tile_px, TILES if one_by_one else BATCH * TILES, False, tile_pixels))
-    features = []
-    for px, images, single, pixels in reversed(passes) if engine.tiles_first else passes:
-        view = sam.View(px, images, single)
-        shown = pixels.view(images, *pixels.shape[1:])
-        parameters = dict(tape.parameters)
-        with tape.times(BATCH if one_by_one else 1):
-            feature_map = sam.run(tape, model.tower("sam"), engine, attention.sam, view, shown)
-            states = clip.run(tape, model.tower("clip"), engine, attention.clip, view, feature_map)
-            features.append(projector.run(tape, model.tower("projector"), states, feature_map))
-        if parameters:
-            tape.parameters = parameters  # both passes use the same weights
-    if engine.tiles_first:
-        features.reverse()
-    with tape.module("merge"):
-        _assemble(tape, model, global_px, tile_px, features, is_one)
+    passes.run(tape, model, engine, attention, passes.Views(global_px, tile_px, is_one))
     return tape
-
-
-def _assemble(tape: Tape, model: ModelSpec, global_px: int, tile_px: int, features: list[Tensor], is_one: bool) -> None:
-    """Rows of queries with a newline after each, tiles first, then the global view and a separator; once for every page.
-
-    Sizes: `tile_queries` and `tile_rows` are a page's queries and rows of queries in its tiles; `moved_tile_queries` and `moves` are
-    tile_queries and 1 where the grid has several columns of tiles of several queries a side, so that rows of queries must be gathered from
-    several tiles (else 0).
-    """
-    width, side = model.tower("projector").output_width, queries(global_px)
-    newline, separator = tape.weight(width), tape.weight(width)
-    tokens = side * (side + 1)
-    page_tokens = tokens + 1 + (Size("tile_queries") + Size("tile_rows") if tile_px else 0)
-    tape.hold(ops.new(((BATCH - 1) * page_tokens, width), tape.itemsize))  # the pages before the last one
-    with tape.times(BATCH):
-        page = features[0].view(side * side, width)
-        flat = tape(ops.copy("cat", page, newline, shape=(tokens, width)))
-        parts = [flat]
-        if tile_px:
-            tile_queries, tile_rows = Size("tile_queries"), Size("tile_rows")
-            moved = ops.new((Size("moved_tile_queries"), width), tape.itemsize)
-            tiled_shape = (tile_queries + tile_rows, width)
-            previous = [] if is_one else [tape.hold(ops.new(tiled_shape, tape.itemsize))]  # the page before, until it is replaced
-            with tape.times(1, launches=Size("moves")):
-                gathered = tape(ops.copy("clone", moved))
-            tiles = features[1].view(tile_queries, width)
-            tiled = tape(ops.copy("cat", tiles, newline, shape=tiled_shape))
-            parts.insert(0, tiled)
-            tape.free(gathered, *previous)
-        tape(ops.copy("cat", *parts, separator, shape=(page_tokens, width)))
 
 
 def prefill(model: ModelSpec, engine: EngineSpec, attention: AttentionSpec, itemsize: int, is_one: bool, cache: str, logits: str) -> Tape:
@@ -99,11 +48,22 @@ def prefill(model: ModelSpec, engine: EngineSpec, attention: AttentionSpec, item
     step = Step(BATCH, TOKENS, TOKENS, TOKENS if logits == "all" else 1, is_one, True, cache)
     spec = model.tower("decoder")
     features = tape.input(BATCH * Size("image_tokens"), spec.width)
+    _handed(tape, engine, step)
     embedded = decoder.embed(tape, spec, step)
     with tape.module("merge"):
         embedded, *made_of = _insert_features(tape, engine, step, embedded, features)
     decoder.run(tape, spec, engine, attention.decoder, step, embedded, (embedded, *made_of))
     return tape
+
+
+def _handed(tape: Tape, engine: EngineSpec, step: Step) -> None:
+    """Holds what the language model is handed besides token ids and image features."""
+    if not engine.takes_masks:
+        return
+    tape.input(step.batch, step.tokens, itemsize=ops.INDEX_BYTES)  # position ids
+    tape.input(step.batch, step.context, itemsize=ops.INDEX_BYTES)  # padding mask
+    if step.is_prefill:
+        tape.input(step.batch, step.tokens, itemsize=1)  # places of image tokens
 
 
 def _insert_features(tape: Tape, engine: EngineSpec, step: Step, embedded: Tensor, features: Tensor) -> tuple[Tensor, ...]:
@@ -112,7 +72,9 @@ def _insert_features(tape: Tape, engine: EngineSpec, step: Step, embedded: Tenso
     Returns the embeddings [batch, tokens, width] and what stays alive beside them.
     """
     if engine.images_one_by_one:  # in place, page by page
-        tape(ops.in_place("masked_scatter_", features, features))
+        page, places = features.view(Size("image_tokens"), features.shape[1]), ops.new((step.tokens, 1), 1)
+        with tape.times(BATCH):
+            tape(ops.in_place("masked_scatter_", page, places, page))
         return (embedded,)
     joined = tape(ops.copy("cat", features))
     places = tape(ops.elementwise("eq", ops.new((step.batch, step.tokens), ops.INDEX_BYTES), itemsize=1))
@@ -130,6 +92,7 @@ def decode(model: ModelSpec, engine: EngineSpec, attention: AttentionSpec, items
     tape = Tape(itemsize)
     step = Step(BATCH, 1, CONTEXT, 1, is_one, False, cache)
     spec = model.tower("decoder")
+    _handed(tape, engine, step)
     embedded = decoder.embed(tape, spec, step)
     decoder.run(tape, spec, engine, attention.decoder, step, embedded, (embedded,))
     return tape

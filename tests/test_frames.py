@@ -142,13 +142,18 @@ def test_order_of_a_sweep(model):
         ("transformers", "sdpa", "dynamic", ["runnable"] * 3),
         ("transformers", "flash", "dynamic", ["modelled"] * 3),
         ("transformers", "sdpa", "static", ["runnable", "modelled", "modelled"]),
+        ("remote_code", "vendor", "dynamic", ["runnable"] * 3),
+        ("remote_code", "vendor", "static", ["runnable", "modelled", "modelled"]),
+        ("remote_code", "eager", "dynamic", ["modelled", "runnable", "runnable"]),  # each of its towers has one mode
+        ("remote_code", "sdpa", "dynamic", ["runnable", "modelled", "modelled"]),
+        ("remote_code", "flash", "dynamic", ["modelled"] * 3),
     ],
 )
 def test_evidence(model, engine, attention, cache, evidence):
     assert of.estimate(model, of.Workload.from_grid(2), attention, engine=engine, cache=cache).stages["evidence"].to_list() == evidence
 
 
-def test_evidence_of_the_vendors_engine_is_what_its_config_says(model):
-    engine = of.load_engine("remote_code")
-    expected = "runnable" if {"sdpa", "eager"} <= set(engine.runnable_attention) else "modelled"
-    assert set(of.estimate(model, of.Workload.from_grid(2), "vendor", engine=engine).stages["evidence"]) == {expected}
+def test_the_vendors_code_cannot_choose_the_positions_of_its_logits(model):
+    for engine, evidence in (("remote_code", ["runnable", "modelled", "runnable"]), ("transformers", ["runnable"] * 3)):
+        stages = of.estimate(model, of.Workload.from_grid(2), engine=engine, prefill_logits="last").stages
+        assert stages["evidence"].to_list() == evidence

@@ -1,5 +1,7 @@
 """Compiled polynomials equal the same tape run on plain integers, at one point and in columns."""
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 
@@ -20,6 +22,7 @@ SIZES = {
     "tile_rows": 30,
     "moved_tile_queries": 600,
     "moves": 1,
+    "expert_rows": 5,
 }
 
 
@@ -39,9 +42,10 @@ def tape_of(stage, setup, is_one):
 def test_polynomials_equal_the_tape_run_on_ints(tiny, monkeypatch, stage, cache, attention, engine):
     setup = Setup.resolve(tiny, attention, engine, "bf16", cache, None)
     sizes = tape_of(stage, setup, False)
-    for name in ("BATCH", "TILES", "TOKENS", "CONTEXT"):
-        monkeypatch.setattr(stages, name, SIZES[name.lower()])
-    monkeypatch.setattr(stages, "Size", SIZES.__getitem__)
+    for module in ("stages", "vision", "blocks.experts"):
+        for name in vars(import_module(f"ocr_flops.{module}")).keys() & {name.upper() for name in SIZES}:
+            monkeypatch.setattr(f"ocr_flops.{module}.{name}", SIZES[name.lower()])
+        monkeypatch.setattr(f"ocr_flops.{module}.Size", SIZES.__getitem__)
     ints = tape_of(stage, setup, False)
     assert len(sizes.records) == len(ints.records) > 50
     values = {**SIZES, "expert_bytes": 1_000_003, "experts_hit": 11}

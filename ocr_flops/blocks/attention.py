@@ -23,7 +23,7 @@ def eager_scores_to_output(tape: Tape, scores: Tensor, value: Tensor, *, copies_
         copies_value: whether the layout forces a contiguous copy of value before the product.
 
     Returns:
-        the output [..., rows, d] and the probabilities, which the engines' Python code keeps alive until the layer returns.
+        the output [..., rows, d] and the probabilities, which the engines' Python code keeps alive until attention or the layer returns.
     """
     upcast = tape.cast(scores, 4)
     exponentials = tape(ops.softmax(upcast))

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ocr_flops import ops
-from ocr_flops.ops import Tensor
+from ocr_flops.ops import Operator, Tensor
+from ocr_flops.sizes import Size
 from ocr_flops.tape import Tape
+
+EXPERT_ROWS = Size("expert_rows")
 
 
 class Experts(NamedTuple):
@@ -70,7 +73,10 @@ def grouped(tape: Tape, sizes: Experts, x: Tensor, weights: Tensor, index: Tenso
 
 
 def looped(tape: Tape, sizes: Experts, x: Tensor, weights: Tensor, index: Tensor) -> Tensor:
-    """The vendor's loop over the experts hit (`moe_infer`): the same products, expert by expert, on sorted rows."""
+    """The vendor's loop over the experts hit (`moe_infer`): the same products, expert by expert, on sorted rows.
+
+    Size: `expert_rows`, rows of the last expert hit, beside whose products the outputs of all others are alive.
+    """
     tokens, width = x.shape
     rows = tokens * sizes.per_token
     i = ops.INDEX_BYTES
@@ -82,24 +88,31 @@ def looped(tape: Tape, sizes: Experts, x: Tensor, weights: Tensor, index: Tensor
     order = sorting.outputs[1]
     tape.free(sorting.outputs[0])
     token = tape(ops.elementwise("floor_divide", order))
-    picked = tape.then_free(ops.gather("index", x, token, (rows, width)), token)
-    outputs = tape.hold(ops.new((rows, width), x.itemsize))
+    picked = tape.then_free(ops.gather("index", x, token, (rows, width)), token, totals)  # the host has a copy of the totals
+    others = tape.hold(ops.new((rows - EXPERT_ROWS, width), x.itemsize))
     with tape.per_expert():  # 5 operators for each expert hit, which together see every row once
-        gate = tape.experts(ops.grouped_matmul(picked, sizes.width), None, sizes.count, 1)
-        active = tape.then_free(ops.activation("silu", gate), gate)
-        up = tape.experts(ops.grouped_matmul(picked, sizes.width), None, sizes.count, 1)
-        product = tape.then_free(ops.elementwise("mul", active, up), active, up)
-        tape.free(tape.experts(ops.grouped_matmul(product, width), None, sizes.count, 1), product)
-    joined = tape(ops.copy("cat", outputs))
-    tape.free(outputs)
+        gate = tape.experts(_of_one(ops.grouped_matmul(picked, sizes.width)), None, sizes.count, 1)
+        active = tape.then_free(_of_one(ops.activation("silu", gate)), gate)
+        up = tape.experts(_of_one(ops.grouped_matmul(picked, sizes.width)), None, sizes.count, 1)
+        product = tape.then_free(_of_one(ops.elementwise("mul", active, up)), active, up)
+        last = tape.experts(_of_one(ops.grouped_matmul(product, width)), None, sizes.count, 1)
+        tape.free(product)
+    joined = tape(ops.copy("cat", last))
     restored = tape.hold(ops.new((rows, width), x.itemsize))
     tape(ops.in_place("index_put_", restored, order, joined))
     upcast = tape.cast(restored, 4)
     tape(ops.in_place("mul_", upcast, upcast, weights, vector_flops=upcast.elements))
     summed = tape.then_free(ops.reduction("sum", upcast, (tokens, width)), *([upcast] if upcast is not restored else []))
     out = tape.cast(summed, x.itemsize)
-    tape.free(counts, totals, order, picked, joined, restored, *([summed] if out is not summed else []))
+    tape.free(counts, order, picked, others, last, joined, restored, *([summed] if out is not summed else []))
     return out
+
+
+def _of_one(operator: Operator) -> Operator:
+    """An operator over the rows of all experts, whose result is alive for one expert at a time."""
+    (result,) = operator.outputs
+    result.storage.size_bytes = EXPERT_ROWS * result.shape[-1] * result.itemsize
+    return operator
 
 
 def gated_mlp(tape: Tape, x: Tensor, width: int, inner: int) -> Tensor:

@@ -83,18 +83,19 @@ def _vendor_mask(tape: Tape, step: Step) -> tuple[Tensor, tuple[Tensor, ...]]:
     batched = (step.batch, *square)
     causal = None
     if step.is_prefill:
-        filled = tape(ops.create("full", (step.tokens, step.tokens), tape.itemsize))
+        filled = tape(ops.create("full", (step.tokens, step.tokens), 4))  # in torch's default precision
         index = tape(ops.create("arange", (step.tokens,), ops.INDEX_BYTES))
         shifted = tape(ops.elementwise("add", index))
-        below = tape.then_free(ops.elementwise("lt", index, shifted, shape=square, itemsize=1), index, shifted)
-        tape(ops.in_place("masked_fill_", filled, below, vector_flops=filled.elements))
+        below = tape.then_free(ops.elementwise("lt", index, shifted, shape=square, itemsize=1), shifted)
+        tape(ops.in_place("masked_fill_", filled, filled, below, vector_flops=filled.elements))
         tape.free(below)
-        causal = filled
-    attend = tape.input(step.batch, step.context, itemsize=ops.INDEX_BYTES)
+        causal = tape.cast(filled, tape.itemsize)
+        tape.free(index, *([filled] if causal is not filled else []))
+    attend = ops.new((step.batch, step.context), ops.INDEX_BYTES)
     padding = tape(ops.copy("_to_copy", attend, shape=batched, itemsize=tape.itemsize))
-    inverted = tape.then_free(ops.elementwise("rsub", padding), padding)
+    inverted = tape(ops.elementwise("rsub", padding))
     blocked = tape(ops.copy("_to_copy", inverted, itemsize=1))
-    mask = tape.then_free(ops.elementwise("masked_fill", inverted, blocked), inverted, blocked)
+    mask = tape.then_free(ops.elementwise("masked_fill", inverted, blocked), padding, inverted, blocked)
     if causal is not None:
         hidden = tape(ops.copy("_to_copy", mask, itemsize=1))
         combined = tape.then_free(ops.elementwise("masked_fill", causal, hidden, shape=batched), hidden, mask, causal)

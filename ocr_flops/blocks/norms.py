@@ -27,9 +27,9 @@ def layer_norm_2d_elementwise(tape: Tape, x: Tensor, width: int) -> Tensor:
     centred = tape(ops.elementwise("sub", x, mean))
     shifted = tape(ops.elementwise("add", variance))
     deviation = tape.then_free(ops.elementwise("sqrt", shifted), shifted)
-    normed = tape.then_free(ops.elementwise("div", centred, deviation), centred, deviation, x)
-    scaled = tape.then_free(ops.elementwise("mul", weight, normed, shape=x.shape), normed)
-    return tape.then_free(ops.elementwise("add", scaled, bias), scaled, mean, variance)
+    normed = tape.then_free(ops.elementwise("div", centred, deviation), centred, deviation)
+    scaled = tape(ops.elementwise("mul", weight, normed, shape=x.shape))
+    return tape.then_free(ops.elementwise("add", scaled, bias), scaled, normed, mean, variance, x)
 
 
 def rms_norm(tape: Tape, x: Tensor) -> Tensor:

@@ -19,13 +19,15 @@ class Grid(NamedTuple):
     is_one: bool
 
 
-def resized(tape: Tape, table: Tensor, side: int) -> Tensor:
-    """Bicubic interpolation in fp32 of a position table [1, trained, trained, width] to [1, side, side, width]."""
-    upcast = tape.cast(table, 4)
-    resized = tape(ops.elementwise("_upsample_bicubic2d_aa", upcast, shape=(1, side, side, table.shape[-1])))
-    if upcast is not table:
+def resized(tape: Tape, engine: EngineSpec, upcast: Tensor, side: int) -> Tensor:
+    """Bicubic interpolation of a position table in fp32 [1, trained, trained, width] to [1, side, side, width] in the model's precision.
+
+    The published code keeps upcast alive until its function returns, so there it is the caller's to free; otherwise it is freed here.
+    """
+    resized = tape(ops.elementwise("_upsample_bicubic2d_aa", upcast, shape=(1, side, side, upcast.shape[-1])))
+    if not engine.published_lifetimes:
         tape.free(upcast)
-    positions = tape.cast(resized, table.itemsize)
+    positions = tape.cast(resized, tape.itemsize)
     if positions is not resized:
         tape.free(resized)
     return positions

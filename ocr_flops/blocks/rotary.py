@@ -14,18 +14,20 @@ def angles(tape: Tape, head_dim: int, step: Step) -> tuple[Tensor, Tensor]:
     positions = tape(ops.copy("_to_copy", ops.new(rows, ops.INDEX_BYTES), itemsize=4))
     frequencies = tape.buffer(half, itemsize=4)
     angles = tape.then_free(ops.elementwise("mul", positions, frequencies, shape=(*rows, half)), positions)
-    return _cosines_and_sines(tape, head_dim, rows, angles)
+    doubled = tape(ops.copy("cat", angles, angles, shape=(*rows, head_dim)))  # both halves of a head get the same angles
+    scaled = [_scaled(tape, tape(ops.elementwise(function, doubled))) for function in ("cos", "sin")]
+    return _cast(tape, scaled, angles, doubled)
 
 
-def _cosines_and_sines(tape: Tape, head_dim: int, rows: tuple, angles: Tensor) -> tuple[Tensor, Tensor]:
-    """Both halves of a head get the same angles; cosine and sine, scaled, in the model's dtype. Frees angles."""
-    doubled = tape(ops.copy("cat", angles, angles, shape=(*rows, head_dim)))
-    scaled = []
-    for function in ("cos", "sin"):
-        raw = tape(ops.elementwise(function, doubled))
-        scaled.append(tape.then_free(ops.elementwise("mul", raw), raw))
+def _scaled(tape: Tape, table: Tensor) -> Tensor:
+    """Cosines or sines times the embedding's scale; frees them."""
+    return tape.then_free(ops.elementwise("mul", table), table)
+
+
+def _cast(tape: Tape, scaled: list[Tensor], *named: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines and sines in the model's precision; frees what is named besides them."""
     cast = [tape.cast(table, tape.itemsize) for table in scaled]
-    tape.free(angles, doubled, *(table for table in scaled if table not in cast))
+    tape.free(*named, *(table for table in scaled if table not in cast))
     return cast[0], cast[1]
 
 
@@ -34,9 +36,13 @@ def angles_by_matmul(tape: Tape, head_dim: int, step: Step) -> tuple[Tensor, Ten
     half = head_dim // 2
     index = ops.new((step.batch, step.tokens), ops.INDEX_BYTES)
     positions = tape(ops.copy("_to_copy", index, itemsize=4)).view(step.batch, 1, step.tokens)
-    frequencies = ops.Tensor((step.batch, half, 1), 4, tape.buffer(half, itemsize=4).storage)
-    angles = tape.then_free(ops.matmul(frequencies, positions), positions)
-    return _cosines_and_sines(tape, head_dim, (step.batch, step.tokens), angles)
+    frequencies = tape.buffer(half, itemsize=4)
+    product = ops.matmul(frequencies.view(step.batch, half, 1), positions)
+    product.reads = (frequencies, positions)  # which all sequences share
+    angles = tape(product)
+    doubled = tape(ops.copy("cat", angles, angles, shape=(step.batch, step.tokens, head_dim)))
+    both = [tape(ops.elementwise(function, doubled)) for function in ("cos", "sin")]
+    return _cast(tape, [_scaled(tape, table) for table in both], positions, angles, doubled)
 
 
 def rotate(tape: Tape, x: Tensor, angles: tuple[Tensor, ...]) -> Tensor:

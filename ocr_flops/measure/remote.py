@@ -12,7 +12,7 @@ import torch
 from ocr_flops.measure import inputs
 from ocr_flops.measure.inputs import Point
 from ocr_flops.measure.modules import RemoteLabels
-from ocr_flops.measure.shims import Shims, autocast_on_meta
+from ocr_flops.measure.shims import Shims
 
 Tensors = list[torch.Tensor]
 IMAGE_TOKEN = 128_815
@@ -55,7 +55,6 @@ class Remote:
             for name, module in self.model.named_modules():
                 if name.endswith("mlp.gate"):
                     stack.callback(module.register_forward_hook(routed).remove)
-            stack.enter_context(autocast_on_meta())
             stack.enter_context(self._shims)
             yield
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch.overrides import TorchFunctionMode
-
-Tensor = torch.Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 
 def assumed_counts(experts: int, rows: int, per_token: int) -> list[int]:
@@ -28,11 +26,13 @@ def assumed_counts(experts: int, rows: int, per_token: int) -> list[int]:
     return [share + (number < rest) for number in range(hit)] + [0] * (experts - hit)
 
 
-class Shims(TorchFunctionMode):
-    """Answers what the code asks of the host.
+class Shims(contextlib.AbstractContextManager):
+    """Answers what the code asks of the host, by standing in for functions of torch while it is entered.
 
     On `meta`: `Tensor.item` of the sum of pixels, by which the code sees whether there are any (an empty tensor has none); `Tensor.cpu` of
-    the rows of each expert. Everywhere but on a GPU, `Tensor.cuda` stays where it is.
+    the rows of each expert; `torch.autocast("meta", enabled=False)`, which torch refuses. Everywhere but on a GPU, `Tensor.cuda` stays
+    where it is. Everywhere, what `Tensor.cpu` copies to the host is no work of the device and none of its memory, so it is not traced: on
+    the CPU too, where the copy would be the tensor itself.
 
     Args:
         device: "meta", "cpu" or "cuda".
@@ -43,42 +43,72 @@ class Shims(TorchFunctionMode):
     """
 
     def __init__(self, device: str):
-        super().__init__()
-        self._device, self._nothing = device, torch.zeros(())
+        self._device, self._entered = device, contextlib.ExitStack()
         self.rows, self.per_token, self.assumed = 0, 1, 0
 
-    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        if func is Tensor.cuda and self._device != "cuda":
-            return args[0]
+    def __enter__(self) -> Shims:
+        copied, shown = torch.Tensor.cpu, torch.Tensor.numpy
+        methods: dict[str, Callable] = {"cpu": _unseen(torch.Tensor.clone if self._device == "cpu" else copied), "numpy": _unseen(shown)}
+        if self._device != "cuda":
+            methods["cuda"] = lambda tensor, *args, **rest: tensor
         if self._device == "meta":
-            if func is Tensor.item and args[0].is_meta:
-                return 1
-            if func is Tensor.cpu and args[0].is_meta:
-                counts = assumed_counts(args[0].numel(), self.rows, self.per_token)
-                self.assumed += sum(count > 0 for count in counts)
-                return torch.from_numpy(_array(counts))
-            if func is torch.sum and not args[0].numel():
-                func(*args, **(kwargs or {}))
-                return self._nothing
-        return func(*args, **(kwargs or {}))
+            methods |= {"cpu": lambda tensor: self._assumed_rows(tensor) if tensor.is_meta else copied(tensor), "item": _item()}
+            self._entered.enter_context(_replaced(torch, sum=_sum(), autocast=_autocast()))
+        self._entered.enter_context(_replaced(torch.Tensor, **methods))
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._entered.close()
+
+    def _assumed_rows(self, of_each: torch.Tensor) -> torch.Tensor:
+        counts = assumed_counts(of_each.numel(), self.rows, self.per_token)
+        self.assumed += sum(count > 0 for count in counts)
+        with _disable_current_modes():
+            return torch.tensor(counts, device="cpu")
 
 
-def _array(counts: list[int]) -> Any:
-    import numpy as np
+def _unseen(function: Callable) -> Callable:
+    """A function of torch, run where no counter and no tracer sees it."""
 
-    return np.array(counts, dtype=np.int64)
+    def unseen(*args: Any, **rest: Any) -> Any:
+        with _disable_current_modes():
+            return function(*args, **rest)
+
+    return unseen
 
 
-@contextlib.contextmanager
-def autocast_on_meta() -> Iterator[None]:
-    """Lets `torch.autocast("meta", enabled=False)`, which torch refuses, do nothing."""
+def _item() -> Callable:
+    read = torch.Tensor.item
+    return lambda tensor: 1 if tensor.is_meta else read(tensor)
+
+
+def _sum() -> Callable:
+    add, nothing = torch.sum, torch.zeros(())
+
+    def lenient(tensor: torch.Tensor, *args: Any, **rest: Any) -> torch.Tensor:
+        total = add(tensor, *args, **rest)
+        return total if tensor.numel() else nothing
+
+    return lenient
+
+
+def _autocast() -> Callable:
     autocast = torch.autocast
 
     def lenient(device_type: str, *args: Any, **rest: Any) -> Any:
         return contextlib.nullcontext() if device_type == "meta" else autocast(device_type, *args, **rest)
 
-    torch.autocast = lenient
+    return lenient
+
+
+@contextlib.contextmanager
+def _replaced(owner: Any, **functions: Callable) -> Iterator[None]:
+    """Other functions under the names of a class or module."""
+    before = {name: vars(owner)[name] for name in functions if name in vars(owner)}
+    for name, function in functions.items():
+        setattr(owner, name, function)
     try:
         yield
     finally:
-        torch.autocast = autocast
+        for name in functions:
+            setattr(owner, name, before[name]) if name in before else delattr(owner, name)

@@ -57,12 +57,13 @@ def run(tape: Tape, spec: Spec, engine: EngineSpec, mode: str, view: View, featu
         hidden states [images, q² + 1, width], class token first.
     """
     queries = feature_map.shape[-1] ** 2
-    first_input = x = _embed(tape, spec, engine, view, queries, feature_map)
+    x, *named = _embed(tape, spec, engine, view, queries, feature_map)
+    first_input = x
     # The engines' code keeps the first layer's input to the end; in all later layers it lives beside their own.
     for layers in (range(1), range(1, spec.layers)):
         if layers:
             x = _layers(tape, spec, engine, mode, view, x, layers, keeps_input=x is first_input)
-    tape.free(first_input)
+    tape.free(first_input, *named)
     return x
 
 
@@ -73,7 +74,11 @@ def _layers(tape: Tape, spec: Spec, engine: EngineSpec, mode: str, view: View, x
         attended, kept = _attention(tape, spec, engine, mode, view, normed)
         tape.free(normed)
     with tape.module("clip.mlp", layers):
-        residual = tape.then_free(ops.elementwise("add", x, attended), attended)
+        residual = tape(ops.elementwise("add", x, attended))
+        if engine.published_lifetimes:
+            kept = (*kept, attended)
+        else:
+            tape.free(attended)
         normed = tape(ops.layer_norm(residual, tape.weight(spec.width), tape.weight(spec.width)), keep=1)
         branch = _mlp(tape, spec, normed)
         tape.free(normed)
@@ -85,8 +90,8 @@ def _layers(tape: Tape, spec: Spec, engine: EngineSpec, mode: str, view: View, x
     return out
 
 
-def _embed(tape: Tape, spec: Spec, engine: EngineSpec, view: View, queries: int, feature_map: Tensor) -> Tensor:
-    """Class token and SAM's features, plus positions, plus a norm."""
+def _embed(tape: Tape, spec: Spec, engine: EngineSpec, view: View, queries: int, feature_map: Tensor) -> tuple[Tensor, ...]:
+    """Class token and SAM's features, plus positions, plus a norm; also returns what stays alive beside the result to the end."""
     tokens, trained = queries + 1, spec.image_px // spec.patch_px
     with tape.module("clip.embed"):
         if engine.unused_clip_patch:
@@ -95,16 +100,37 @@ def _embed(tape: Tape, spec: Spec, engine: EngineSpec, view: View, queries: int,
         patches = feature_map.view(view.images, queries, spec.width)
         embedded = tape(ops.copy("cat", class_token, patches, shape=(view.images, tokens, spec.width)))
         if queries == trained**2:
-            index = tape.buffer(1, tokens, itemsize=ops.INDEX_BYTES)
-            added = tape(ops.gather("embedding", table, index, (1, tokens, spec.width)))
+            added = _looked_up(tape, table)
         else:
-            side = feature_map.shape[-1]
-            resized = positions.resized(tape, table.view(1, trained, trained, spec.width), side).view(1, queries, spec.width)
-            added = tape.then_free(ops.copy("cat", class_token, resized, shape=(1, tokens, spec.width)), resized)
+            added = _resized(tape, spec, engine, table, feature_map.shape[-1], class_token)
         summed = tape.then_free(ops.elementwise("add", embedded, added), embedded, added)
         normed = tape(ops.layer_norm(summed, tape.weight(spec.width), tape.weight(spec.width)), keep=1)
+        if engine.published_lifetimes:
+            return normed, summed
         tape.free(summed)
-    return normed
+    return (normed,)
+
+
+def _looked_up(tape: Tape, table: Tensor) -> Tensor:
+    """All rows of the position table [tokens, width], gathered: [1, tokens, width]."""
+    tokens, width = table.shape
+    return tape(ops.gather("embedding", table, tape.buffer(1, tokens, itemsize=ops.INDEX_BYTES), (1, tokens, width)))
+
+
+def _resized(tape: Tape, spec: Spec, engine: EngineSpec, table: Tensor, side: int, class_token: Tensor) -> Tensor:
+    """The position table for a view of side x side queries, with the class token's row first: [1, side² + 1, width]."""
+    trained, shape = spec.image_px // spec.patch_px, (1, side**2 + 1, spec.width)
+    square, named = table.view(1, trained, trained, spec.width), ()
+    if engine.looks_up_positions:
+        looked_up = _looked_up(tape, table)
+        class_token, named = looked_up.view(1, spec.width), (looked_up,)
+        square = tape(ops.copy("clone", looked_up.view(*square.shape)))
+    upcast = tape.cast(square, 4)
+    tape.free(*([square] if upcast is not square else []))
+    resized = positions.resized(tape, engine, upcast, side)
+    rows = tape(ops.copy("cat", class_token, resized.view(1, side**2, spec.width), shape=shape))
+    tape.free(resized, *named, *([upcast] if engine.published_lifetimes else []))
+    return rows
 
 
 def _attention(tape: Tape, spec: Spec, engine: EngineSpec, mode: str, view: View, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:

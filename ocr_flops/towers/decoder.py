@@ -86,8 +86,8 @@ def run(tape: Tape, spec: Spec, engine: EngineSpec, mode: str, step: Step, embed
         mask, built = masks(tape, engine, mode, step)
         angles = () if engine.rope_matmul else rotary.angles(tape, spec.head_dim, step)
     x = embedded
-    everywhere = range(spec.layers)
-    for layers, mlp in ((everywhere[: spec.dense_layers], _dense_mlp), (everywhere[spec.dense_layers :], _experts_mlp)):
+    dense, sparse = range(spec.dense_layers), range(spec.dense_layers, spec.layers)
+    for layers, mlp in ((dense[:1], _dense_mlp), (dense[1:], _dense_mlp), (sparse, _experts_mlp)):
         if layers:
             x = _layers(tape, spec, engine, mode, step, x, mask, angles, layers, mlp, keeps_input=x is embedded)
     with tape.module("decoder.norm_residual"):
@@ -163,7 +163,11 @@ def _attention(
     )
     attended = tape.then_free(ops.linear(out.view(*x.shape), tape.weight(spec.width, spec.width)), out)
     tape.free(rotated_query, *(layer_angles if engine.rope_matmul else ()))
-    return attended, (probabilities,) if probabilities is not None else ()
+    kept = (probabilities,) if probabilities is not None else ()
+    if engine.published_lifetimes:
+        tape.free(*kept)
+        return attended, ()
+    return attended, kept
 
 
 def _update_cache(tape: Tape, engine: EngineSpec, step: Step, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
@@ -203,9 +207,13 @@ def _experts_mlp(tape: Tape, spec: Spec, engine: EngineSpec, step: Step, x: Tens
     rows, sizes = x.view(tokens, spec.width), Experts(spec.experts, spec.experts_per_token, spec.expert_width)
     with tape.module("decoder.router", layers):
         logits, weights, index = experts.route(tape, sizes, rows)
+    named = (logits, weights, index)
+    if engine.published_lifetimes:  # the logits do not leave the router
+        tape.free(logits)
+        named = (weights, index)
     with tape.module("decoder.routed_experts", layers):
         run_experts = experts.grouped if engine.grouped_experts else experts.looped
         routed = run_experts(tape, sizes, rows, weights, index)
     with tape.module("decoder.shared_experts", layers):
         shared = gated_mlp(tape, x, spec.width, spec.shared_experts * spec.expert_width)
-        return tape.then_free(ops.elementwise("add", x.view(*x.shape), shared), routed, shared, logits, weights, index)
+        return tape.then_free(ops.elementwise("add", x.view(*x.shape), shared), routed, shared, *named)

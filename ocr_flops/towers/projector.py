@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ocr_flops import ops
 from ocr_flops.ops import Tensor
-from ocr_flops.specs import positive
+from ocr_flops.specs import EngineSpec, positive
 from ocr_flops.tape import Tape
 
 
@@ -28,21 +28,25 @@ class Spec:
         positive(self, "projector", "input_width", "output_width")
 
 
-def run(tape: Tape, spec: Spec, clip_states: Tensor, feature_map: Tensor) -> Tensor:
+def run(tape: Tape, spec: Spec, engine: EngineSpec, clip_states: Tensor, feature_map: Tensor, replaced: tuple[Tensor, ...] = ()) -> Tensor:
     """Records the concatenation of both encoders' features and the linear layer.
 
     Args:
-        clip_states: [images, q² + 1, clip width], class token first; freed here.
-        feature_map: SAM's [images, channels, q, q]; freed here.
+        tape: takes the operators.
+        spec, engine: dimensions and habits.
+        clip_states: [images, q² + 1, clip width], class token first.
+        feature_map: SAM's [images, channels, q, q].
+        replaced: what else ends its life once both are concatenated.
 
     Returns:
-        features [images, q², output_width]; transformers' code keeps the concatenation alive beside them.
+        features [images, q², output_width]. transformers' code keeps the concatenation alive beside them, the published code what it is
+        made of.
     """
     images, tokens, width = clip_states.shape
     with tape.module("projector"):
-        joined = tape.then_free(
-            ops.copy("cat", clip_states.view(images, tokens - 1, width), feature_map, shape=(images, tokens - 1, spec.input_width)),
-            clip_states,
-            feature_map,
-        )
-        return tape(ops.linear(joined, tape.weight(spec.output_width, spec.input_width), tape.weight(spec.output_width)))
+        states = clip_states.view(images, tokens - 1, width)
+        joined = tape(ops.copy("cat", states, feature_map, shape=(images, tokens - 1, spec.input_width)))
+        tape.free(*replaced, *(() if engine.published_lifetimes else (clip_states, feature_map)))
+        features = tape(ops.linear(joined, tape.weight(spec.output_width, spec.input_width), tape.weight(spec.output_width)))
+        tape.free(*((joined,) if engine.published_lifetimes else ()))
+        return features

@@ -93,7 +93,7 @@ def run(tape: Tape, spec: Spec, engine: EngineSpec, mode: str, view: View, pixel
         the feature map [images, downsample_widths[-1], q, q], q = ceil(px / 64).
     """
     side = view.px // spec.patch_px
-    x = _patches(tape, spec, view, side, pixels)
+    x = _patches(tape, spec, engine, view, side, pixels)
     kinds = ["sam.attention_global" if layer in spec.global_layers else "sam.attention_windowed" for layer in range(spec.layers)]
     for kind in dict.fromkeys(kinds):
         layers = [layer for layer, of in enumerate(kinds) if of == kind]
@@ -108,7 +108,7 @@ def run(tape: Tape, spec: Spec, engine: EngineSpec, mode: str, view: View, pixel
     return _neck(tape, spec, engine, view, side, x)
 
 
-def _patches(tape: Tape, spec: Spec, view: View, side: int, pixels: Tensor) -> Tensor:
+def _patches(tape: Tape, spec: Spec, engine: EngineSpec, view: View, side: int, pixels: Tensor) -> Tensor:
     """Patch embedding plus absolute positions, interpolated unless the view has the size they were trained for."""
     trained = spec.image_px // spec.patch_px
     with tape.module("sam.patch"):
@@ -116,7 +116,10 @@ def _patches(tape: Tape, spec: Spec, view: View, side: int, pixels: Tensor) -> T
         patches = tape(ops.convolution(pixels, weight, tape.weight(spec.width), side)).view(view.images, side, side, spec.width)
         table = tape.weight(1, trained, trained, spec.width)
         if side != trained:
-            table = positions.resized(tape, table, side)
+            upcast = tape.cast(table, 4)
+            table = positions.resized(tape, engine, upcast, side)
+            if engine.published_lifetimes:
+                tape.free(upcast)
         return tape.then_free(ops.elementwise("add", patches, table), patches, table)
 
 
@@ -148,8 +151,10 @@ def _layers(
         inner = tape(ops.linear(normed, tape.weight(spec.mlp_width, spec.width), tape.weight(spec.mlp_width)))
         active = tape.then_free(ops.activation("gelu", inner), inner)
         branch = tape.then_free(ops.linear(active, tape.weight(spec.width, spec.mlp_width), tape.weight(spec.width)), active)
+    if engine.published_lifetimes:  # it has no name there
+        tape.free(normed)
     out = tape(ops.elementwise("add", residual, branch), feeds=feeds)
-    tape.free(residual, branch, normed, x, *kept)
+    tape.free(residual, branch, x, *kept, *([] if engine.published_lifetimes else [normed]))
     return out
 
 
@@ -205,8 +210,9 @@ def _attention(tape: Tape, spec: Spec, engine: EngineSpec, mode: str, grid: posi
     local: list[Tensor] = [projected] if qkv is projected else [projected, qkv]  # what lives until this function of the engine's returns
     kept: tuple[Tensor, ...] = ()
     if not engine.copies_bias:  # the vendor's code makes both factors contiguous instead of their sum, and keeps them
+        sides = tuple(tape.then_free(ops.copy("clone", side), side) for side in sides)
         tape.free(*relative)
-        sides, relative = tuple(tape.then_free(ops.copy("clone", side), side) for side in sides), ()
+        relative = ()
     local += (*sides, *relative) if mode == "flash" else () if engine.copies_bias else sides
     if mode == "flash":
         out = tape(ops.fused_attention(query, key, value, side_biases=sides, statistics=attention.philox()), keep=1)
@@ -241,6 +247,6 @@ def _neck(tape: Tape, spec: Spec, engine: EngineSpec, view: View, side: int, x: 
         normed = norm(tape, mixed, neck)
         tape.free(x)
         smaller = tape(ops.convolution(normed, tape.weight(first, neck, 3, 3), None, half))
-        if engine.elementwise_neck_norm:  # the vendor's code clones the map between the convolutions
-            smaller = tape.then_free(ops.copy("clone", smaller), smaller)
-        return tape.then_free(ops.convolution(smaller, tape.weight(second, first, 3, 3), None, -(-half // 2)), normed, smaller)
+        # The vendor's code clones the map between the convolutions.
+        maps = (smaller, tape(ops.copy("clone", smaller))) if engine.elementwise_neck_norm else (smaller,)
+        return tape.then_free(ops.convolution(maps[-1], tape.weight(second, first, 3, 3), None, -(-half // 2)), normed, *maps)

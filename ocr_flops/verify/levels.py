@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from ocr_flops.estimates import Estimate
@@ -116,11 +117,11 @@ def _never_read(setup: Setup) -> int:
 def _by_layer(numbers: Estimate, columns: Sequence[str]) -> Numbers:
     """Analytic costs by layer: what the operators of a block cost over all its layers, shared out evenly among them, which is exact but
     for the bytes of experts where the hits of each layer are not known."""
-    found: Numbers = {}
+    found: dict[Key, dict[str, Fraction | int]] = {}
     for part in numbers.parts():
         for operation in part.program.operations:
             layers = operation.layers or (None,)
-            costs = {name: evaluate(operation.costs[name], part.summed) // len(layers) for name in columns if name != PEAK}
+            costs = {name: Fraction(evaluate(operation.costs[name], part.summed), len(layers)) for name in columns if name != PEAK}
             live = evaluate(operation.live, part.last)
             for layer in layers:
                 row = found.setdefault((part.stage, operation.module, layer), dict.fromkeys(columns, 0))
@@ -128,7 +129,7 @@ def _by_layer(numbers: Estimate, columns: Sequence[str]) -> Numbers:
                     row[name] += cost
                 if PEAK in row:
                     row[PEAK] = max(row[PEAK], live)
-    return found
+    return {key: {name: int(number) for name, number in row.items()} for key, row in found.items()}
 
 
 def _measured(level: str, message: Message, numbers: Estimate) -> Numbers:

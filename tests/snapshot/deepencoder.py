@@ -40,8 +40,9 @@ def _resized_positions(table, count):
     old, new, width = int(rest.shape[0] ** 0.5), int(count**0.5), table.size(-1)
     if old == new:
         return table
-    picture = rest.view(1, old, old, width).permute(0, 3, 1, 2).contiguous().to(torch.float32)
-    picture = F.interpolate(picture, size=(new, new), mode="bicubic", antialias=True, align_corners=False).to(table.dtype)
+    trained = rest.view(1, old, old, width).permute(0, 3, 1, 2).contiguous()
+    trained = trained.to(torch.float32)  # two names, since each keeps its picture alive to the end
+    picture = F.interpolate(trained, size=(new, new), mode="bicubic", antialias=True, align_corners=False).to(table.dtype)
     picture = picture.permute(0, 2, 3, 1).view(new * new, width)
     return torch.cat([first, picture], dim=0).view(1, new * new + 1, width)
 
@@ -269,8 +270,8 @@ class ImageEncoderViT(nn.Module):
         table = self.pos_embed
         if table.size(1) == side:
             return table
-        picture = table.permute(0, 3, 1, 2).to(torch.float32)
-        picture = F.interpolate(picture, size=(side, side), mode="bicubic", antialias=True, align_corners=False).to(table.dtype)
+        trained = table.permute(0, 3, 1, 2).to(torch.float32)
+        picture = F.interpolate(trained, size=(side, side), mode="bicubic", antialias=True, align_corners=False).to(table.dtype)
         return picture.permute(0, 2, 3, 1)
 
 

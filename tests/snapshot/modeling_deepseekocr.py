@@ -35,25 +35,13 @@ class DeepseekOCRModel(DeepseekV2Model):
             return False
         return torch.sum(images[0][1]).item() != 0
 
-    def _page_tokens(self, tiles, page, grid):
-        """The tokens of a page: tiles first, then its view, then what separates them from the text."""
-        views = [(self._encode(tiles), grid[1], grid[0])] if torch.sum(tiles).item() != 0 else []
-        views.append((self._encode(page), 1, 1))
-        whole = self._in_lines(*views.pop())
-        return torch.cat([*(self._in_lines(*one) for one in views), whole, self.view_seperator[None, :]], dim=0)
+    def _projected(self, states, picture):
+        joined = torch.cat((states[:, 1:], picture.flatten(2).permute(0, 2, 1)), dim=-1)
+        return self.projector(joined)
 
-    def _encode(self, views):
-        features = self.sam_model(views)
-        states = self.vision_model(views, features)
-        return self.projector(torch.cat((states[:, 1:], features.flatten(2).permute(0, 2, 1)), dim=-1))
-
-    def _in_lines(self, encoded, rows, columns):
-        """Views laid out as they lie on the page, a newline token at the end of every line."""
-        side, width = int(encoded.shape[1] ** 0.5), encoded.shape[2]
-        if rows * columns == 1:
-            laid = encoded.view(side, side, width)
-        else:
-            laid = encoded.view(rows, columns, side, side, width).permute(0, 2, 1, 3, 4).reshape(rows * side, columns * side, width)
+    def _with_ends(self, laid):
+        """Rows of tokens with a newline token at the end of each."""
+        width = laid.shape[-1]
         ends = self.image_newline[None, None, :].expand(laid.shape[0], 1, width)
         return torch.cat([laid, ends], dim=1).view(-1, width)
 
@@ -75,11 +63,27 @@ class DeepseekOCRModel(DeepseekV2Model):
         if inputs_embeds is None:
             inputs_embeds = self.get_input_embeddings()(input_ids)
         if self._reads_images(input_ids, images):
-            for row, ((tiles, page), grid) in enumerate(zip(images, images_spatial_crop, strict=True)):
-                with torch.no_grad():
-                    tokens = torch.cat([self._page_tokens(tiles, page, grid)], dim=0)
-                    place = images_seq_mask[row].unsqueeze(-1).cuda()
-                    inputs_embeds[row].masked_scatter_(place, tokens)
+            for row, ((tiles, page), (columns, rows)) in enumerate(zip(images, images_spatial_crop, strict=True)):
+                found = []
+                with torch.no_grad():  # every name below keeps its tensor until the next page, or the end
+                    has_tiles = torch.sum(tiles).item() != 0
+                    if has_tiles:
+                        tile_picture = self.sam_model(tiles)
+                        tile_states = self.vision_model(tiles, tile_picture)
+                        tile_tokens = self._projected(tile_states, tile_picture)
+                    page_picture = self.sam_model(page)
+                    page_states = self.vision_model(page, page_picture)
+                    page_tokens = self._projected(page_states, page_picture)
+                    page_tokens = self._with_ends(_laid_out(page_tokens, 1, 1))
+                    if has_tiles:
+                        tile_tokens = _laid_out(tile_tokens, rows, columns)
+                        tile_tokens = self._with_ends(tile_tokens)
+                        together = torch.cat([tile_tokens, page_tokens, self.view_seperator[None, :]], dim=0)
+                    else:
+                        together = torch.cat([page_tokens, self.view_seperator[None, :]], dim=0)
+                    found.append(together)
+                found = torch.cat(found, dim=0)
+                inputs_embeds[row].masked_scatter_(images_seq_mask[row].unsqueeze(-1).cuda(), found)
         return super().forward(
             input_ids=None,
             attention_mask=attention_mask,
@@ -88,6 +92,14 @@ class DeepseekOCRModel(DeepseekV2Model):
             use_cache=use_cache,
             position_ids=position_ids,
         )
+
+
+def _laid_out(tokens, rows, columns):
+    """Views as they lie on the page: [rows of queries, queries a row, width]."""
+    side, width = int(tokens.shape[1] ** 0.5), tokens.shape[2]
+    if rows * columns == 1:
+        return tokens.view(side, side, width)
+    return tokens.view(rows, columns, side, side, width).permute(0, 2, 1, 3, 4).reshape(rows * side, columns * side, width)
 
 
 class DeepseekOCRForCausalLM(DeepseekV2ForCausalLM):

@@ -33,14 +33,20 @@ class DynamicCache:
 def _causal_mask(attention_mask, tokens, dtype):
     lowest, causal = torch.finfo(dtype).min, None
     if tokens > 1:
-        causal = torch.full((tokens, tokens), lowest, device=attention_mask.device, dtype=dtype)
-        positions = torch.arange(tokens, device=attention_mask.device)
-        causal.masked_fill_(positions < (positions + 1).view(tokens, 1), 0)
+        causal = _triangle(tokens, lowest, attention_mask.device, dtype)
     padding = _padding_mask(attention_mask, tokens, dtype)
     if causal is None:
         return padding
     causal = causal[None, None, :, :].expand(attention_mask.shape[0], 1, tokens, tokens)
     return causal.masked_fill(padding.bool(), lowest)
+
+
+def _triangle(tokens, lowest, device, dtype):
+    triangle = torch.full((tokens, tokens), lowest, device=device)  # in torch's default precision, not in the model's
+    positions = torch.arange(tokens, device=device)
+    triangle.masked_fill_(positions < (positions + 1).view(tokens, 1), 0)
+    triangle = triangle.to(dtype)
+    return triangle
 
 
 def _padding_mask(attention_mask, tokens, dtype):
