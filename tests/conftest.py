@@ -5,6 +5,14 @@ import pytest
 import ocr_flops as of
 
 
+@pytest.fixture(scope="session", autouse=True)
+def records_of_their_own(tmp_path_factory):
+    """What this machine's user has recorded is none of the tests' business, and the other way round."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OCR_FLOPS_RECORDS", str(tmp_path_factory.mktemp("records")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def model():
     """DeepSeek-OCR."""

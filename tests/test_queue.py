@@ -68,6 +68,23 @@ def pids(path):
     return [int(line) for line in path.read_text().split()] if path.exists() else []
 
 
+def test_a_timed_point_that_fails_is_heard_and_fails_the_job(queue):
+    """Of two points the second is still run, and both are kept."""
+    failed = """echo '{"event": "failed", "point": 0, "message": "out of memory", "advice": "Choose less."}'"""
+    heard = []
+    runs = queue(failed, RESULT, DONE)
+    last = ended(runs, submit(runs, on_result=heard.append))
+    assert (last.state, last.failure) == ("failed", failures.Failure("out of memory", "Choose less."))
+    assert [message["event"] for message in heard] == ["failed", "result"] and len(last.results) == 1
+
+
+def test_a_job_that_waits_for_the_gpu_says_so(queue):
+    waiting = """echo '{"event": "waiting", "text": "another timed run holds the GPU"}'"""
+    runs = queue(PROGRESS % (0, 0), waiting, LONG)
+    job = submit(runs)
+    assert until(lambda: runs.job(job.id).text == "another timed run holds the GPU")
+
+
 def test_a_job_from_submission_to_done(queue):
     heard = []
     runs = queue(PROGRESS % (0, 0), PROGRESS % (3, 3), RESULT, PROGRESS % (5, 5), DONE)

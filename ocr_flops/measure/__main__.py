@@ -12,7 +12,6 @@ import sys
 import threading
 import traceback
 from collections import Counter
-from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -102,6 +101,11 @@ def _serve(request: Request, send: Any) -> None:
 
         send(event="audit", **audit())
         return
+    if request.kind == "device":
+        from ocr_flops.measure.machine import device_facts
+
+        send(event="ran", ran=device_facts(request.device))
+        return
     progress = _Progress(request, send)
     gc.disable()  # importing makes objects, not garbage: half a second less
     progress.begin("importing torch")
@@ -113,10 +117,18 @@ def _serve(request: Request, send: Any) -> None:
 
     _check_version(transformers, request)
     gc.enable()
-    progress.begin("building the model")
     transformers.logging.set_verbosity_error()
-    session, ran = _built(request)
-    _observe(request, session, ran, progress, send)
+    if request.kind != "time":
+        progress.begin("building the model")
+        _observe(request, *_built(request), progress, send)
+        return
+    from ocr_flops.measure.machine import timed_device
+    from ocr_flops.measure.timing import time_points
+    from ocr_flops.measure.turns import turn
+
+    with turn(timed_device(request.device), lambda: send(event="waiting", text="another timed run holds the GPU; waiting for it")):
+        progress.begin("building the model")
+        time_points(request, *_built(request), progress, send)
 
 
 def _built(request: Request) -> tuple[Any, dict[str, Any]]:
@@ -125,10 +137,11 @@ def _built(request: Request) -> tuple[Any, dict[str, Any]]:
     import transformers
 
     from ocr_flops.measure.device import parameter_count, resolved_device
+    from ocr_flops.measure.machine import device_name, timed_device
     from ocr_flops.measure.modules import parameters
     from ocr_flops.measure.run import Session
 
-    device = resolved_device(request.device)
+    device = timed_device(request.device) if request.kind == "time" else resolved_device(request.device)
     weights = "random" if request.checkpoint is None else f"checkpoint {Path(request.checkpoint).name}"
     if request.engine == "remote_code":
         from ocr_flops.measure.snapshot import build
@@ -136,10 +149,14 @@ def _built(request: Request) -> tuple[Any, dict[str, Any]]:
         experts, what = "loop", "vendor's remote code"
         model = build(request.snapshot, request.towers, request.dtype, device, request.checkpoint)
     else:
-        from ocr_flops.measure.model import build
+        if request.kind == "time":
+            from ocr_flops.measure.kernels import build
+        else:
+            from ocr_flops.measure.model import build
 
-        experts = "grouped_mm" if request.kind == "trace" else "batched_mm" if device == "meta" else "eager"
-        what = "UnlimitedOcr class"
+        grouped = request.kind in ("trace", "time")
+        experts, what = "grouped_mm" if grouped else "batched_mm" if device == "meta" else "eager", "UnlimitedOcr class"
+        experts = request.experts or experts
         model = build(request.towers, request.attention, request.dtype, device, experts, request.checkpoint)
     session = Session(
         model,
@@ -164,7 +181,7 @@ def _built(request: Request) -> tuple[Any, dict[str, Any]]:
         "weights": weights,
         "parameters": parameter_count(model),
         "layer_parameters": parameters(model, session.engine.labels),
-        "device_name": _device_name(device),
+        "device_name": device_name(device),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "ocr_flops": __version__,
@@ -178,12 +195,13 @@ def _built(request: Request) -> tuple[Any, dict[str, Any]]:
 def _observe(request: Request, session: Any, ran: dict[str, Any], progress: _Progress, send: Any) -> None:
     """Counts or traces every point."""
     from ocr_flops.measure.inputs import Point
+    from ocr_flops.measure.machine import now
 
     for number, workload in enumerate(request.workloads):
-        started = _now()
+        started = now()
         stages = session.run(Point(**workload), progress.begin)
         progress.end()
-        timed = {"started": started, "finished": _now(), "seconds": progress.seconds(number)}
+        timed = {"started": started, "finished": now(), "seconds": progress.seconds(number)}
         send(event="result", point=number, workload=workload, ran=ran | timed, stages=stages)
 
 
@@ -192,23 +210,6 @@ def _check_version(package: Any, request: Request) -> None:
         return  # what the vendor's code needs shows when it is imported
     if problem := failures.too_old(package.__name__, package.__version__):
         raise ImportError(problem)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def _device_name(device: str) -> str:
-    import torch
-
-    return torch.cuda.get_device_name() if device == "cuda" else _cpu_name() if device == "cpu" else device
-
-
-def _cpu_name() -> str:
-    """The processor in its maker's words, as far as the system knows."""
-    facts = Path("/proc/cpuinfo")
-    lines = facts.read_text(errors="replace").splitlines() if facts.exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 if __name__ == "__main__":

@@ -75,6 +75,11 @@ CANCELLED = Failure("cancelled", KEPT)
 ABANDONED = Failure("cancelled: its page was closed", KEPT)
 
 
+def of_message(message: dict[str, str]) -> Failure:
+    """What a worker's "error" or "failed" message says."""
+    return Failure(message["message"], message["advice"], message.get("detail", ""))
+
+
 def timed_out(seconds: float) -> Failure:
     """A run was ended because it took longer than it may."""
     limit = f"{seconds / 60:,.3g} min" if seconds >= 60 else f"{seconds:,.3g} s"

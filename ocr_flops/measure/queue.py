@@ -57,7 +57,7 @@ class Queue:
             request: what to run.
             label: what it is, for people.
             owner: who asks; one job at once each.
-            on_result: called with every "result" message, in a thread of the queue. If it raises, the job fails.
+            on_result: called with every "result" and "failed" message, in a thread of the queue. If it raises, the job fails.
 
         Raises:
             SpecError: the owner has a job that has not ended, or too many wait.
@@ -182,14 +182,18 @@ class Queue:
             event = message["event"]
             if event == "progress":
                 entry.step_begins(message["done"], message["text"], monotonic())
+            elif event == "waiting":
+                entry.text = message["text"]
             elif event in ("result", "audit"):
                 entry.results.append(message)
             elif event == "done":
                 entry.step_begins(entry.total - 1, entry.text, monotonic())
-                self._end(entry.id, DONE, None)
+                self._end(entry.id, FAILED if entry.failure else DONE, entry.failure)
             elif event == "error":
-                self._end(entry.id, FAILED, Failure(message["message"], message["advice"], message.get("detail", "")))
-        if event == "result":
+                self._end(entry.id, FAILED, failures.of_message(message))
+            elif event == "failed":  # a point; those after it are still run
+                entry.failure = failures.of_message(message)
+        if event in ("result", "failed"):
             try:
                 entry.on_result(message)
             except Exception as problem:

@@ -22,6 +22,7 @@ class Store:
     def __init__(self, most: int = 500):
         self._most = most
         self._lock = threading.Lock()
+        self.changes = 0  # how often something was added
         self._frames: dict[tuple[Any, ...], pl.DataFrame] = {}
 
     def add(self, model: ModelSpec, message: dict[str, Any]) -> pl.DataFrame:
@@ -38,6 +39,7 @@ class Store:
         with self._lock:
             self._frames.pop(key, None)
             self._frames[key] = found
+            self.changes += 1
             while len(self._frames) > self._most:
                 del self._frames[next(iter(self._frames))]
         return found

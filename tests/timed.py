@@ -1,0 +1,101 @@
+"""Helpers of the tests that time the tiny model: a worker inside this process, one that answers at once, and records of either."""
+
+import functools
+
+import ocr_flops
+from ocr_flops import measuring, records
+from ocr_flops.config import load_run
+from ocr_flops.measure import failures
+from ocr_flops.measure.protocol import PASSES, Step, steps
+from ocr_flops.workload import Workload
+
+POINT = Workload(64, output_tokens=2)
+TILED = Workload(128, 64, 2, 1, prompt_tokens=3, output_tokens=1)
+RAN = {
+    "device_name": "Abacus 9000",
+    "torch": "2.13.0",
+    "transformers": "5.20.0",
+    "ocr_flops": ocr_flops.__version__,
+    "weights": "random",
+    "parameters": 1000,
+    "experts": "grouped_mm",
+    "not_observed": {},
+}
+
+
+def plan(*overrides, **rest):
+    return measuring.Plan(load_run(["model=tiny_test", *overrides]), **{"device": "cpu", "runs": 3, "warmup": 1, **rest})
+
+
+class Inside:
+    """Stands in for `Worker`: serves in this process, then ends as `main` does."""
+
+    def __init__(self, request, python=None):
+        self.request, self.is_cancelled = request, False
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.cancel()
+
+    def cancel(self):
+        self.is_cancelled = True
+
+    def __iter__(self):
+        import torch
+
+        from ocr_flops.measure.__main__ import _serve
+
+        messages, threads = [], torch.get_num_threads()
+        torch.set_num_threads(1)  # on a busy machine several wait for one another
+        try:
+            _serve(self.request, lambda **message: messages.append(message))
+            messages.append({"event": "done"})
+        except Exception as problem:
+            messages.append(failures.of_exception(problem).as_message())
+        finally:
+            torch.set_num_threads(threads)
+        yield from messages
+
+
+class AtOnce(Inside):
+    """Stands in for `Worker` where what matters is what becomes of its messages: every stage took half a second."""
+
+    def __iter__(self):
+        request = self.request
+        yield {"event": "ran", "ran": RAN | {"dtype": request.dtype}}
+        for number, workload in enumerate(request.workloads):
+            done = steps(request).index(Step("timed", number))
+            yield {"event": "progress", "done": done, "total": len(steps(request)), "text": "timed run", "stage": "timed", "point": number}
+            stages = {stage: self.stage(stage, workload) for stage in request.stages}
+            yield {"event": "result", "point": number, "workload": workload, "ran": RAN | {"dtype": request.dtype}, "stages": stages}
+        yield {"event": "done"}
+
+    def stage(self, stage, workload):
+        passes = workload["output_tokens"] if stage == "decode" else 1
+        nothing = dict.fromkeys(("module_seconds", "hooked_seconds", "memory", "flops", "modules", "operators", "not_counted", "traced"))
+        runs = self.request.runs
+        return {
+            "seconds": [0.5] * runs,
+            "steps": passes,
+            "step_seconds": [[0.5 / passes] * passes] * runs,
+            "kv_cache_bytes": None,
+        } | nothing
+
+
+@functools.cache
+def served():
+    """A plan with every pass, and what the worker says when it times POINT and TILED by it; not to be changed."""
+    chosen = plan("attention=sdpa", passes=PASSES)
+    return chosen, tuple(Inside(chosen.request([POINT, TILED])))
+
+
+def results(messages):
+    return [message for message in messages if message["event"] == "result"]
+
+
+def recorded(where, *points, chosen=None):
+    """Records of points in a folder, timed in this process; `measuring.Worker` must be `Inside`."""
+    found = list(measuring.measure(chosen or plan(passes=()), points or (POINT,)))
+    return [(record, records.write(record, where)) for record in found]
