@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from ocr_flops import __version__, commands, verify_command
+from ocr_flops import __version__, calibrate_command, commands, measure_command, verify_command
 from ocr_flops.reports import command as report_command
 from ocr_flops.specs import SpecError
 from ocr_flops.sweeps import command as sweep_command
@@ -74,6 +74,18 @@ def _parser() -> argparse.ArgumentParser:
     verify_command.add_arguments(verify)
     _output(verify)
     verify.set_defaults(run=verify_command.verify_model)
+
+    measure = actions.add_parser("measure", help="time the real model for one workload, and keep a record of it", epilog=OVERRIDES)
+    measure_command.add_arguments(measure)
+    _output(measure)
+    measure.set_defaults(run=measure_command.measure_model)
+
+    calibrate = actions.add_parser(
+        "calibrate", help="what a device reaches, learnt from its records; exits 1 where they do not tell", epilog=OVERRIDES
+    )
+    calibrate_command.add_arguments(calibrate)
+    _output(calibrate)
+    calibrate.set_defaults(run=calibrate_command.calibrate_device)
     return parser
 
 
