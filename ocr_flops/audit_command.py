@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from ocr_flops.commands import write
+from ocr_flops.shell import write
 from ocr_flops.specs import SpecError
 
 if TYPE_CHECKING:
@@ -33,12 +33,12 @@ def audit_model(options: argparse.Namespace, run: Run) -> int:
         head: dict[str, Any] = {"ran": message["ran"], "date": message["date"]}
         text = json.dumps({**head, "cases": frame.to_dicts(), "hidden": hidden.to_dicts()})
     else:
-        text = frame.write_csv() if options.format == "csv" else "\n".join([audit.words(message, estimated), _table(frame), _why(frame)])
+        text = frame.write_csv() if options.format == "csv" else "\n".join([audit.words(message, estimated), table(frame), _why(frame)])
     write(text, options, "audit")
     return 1 if audit.failures(message) else 0
 
 
-def _table(frame: pl.DataFrame) -> str:
+def table(frame: pl.DataFrame) -> str:
     """The demonstrations for a terminal: FLOPs as integers, shares in percent."""
     import polars as pl
 

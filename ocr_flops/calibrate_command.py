@@ -7,7 +7,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ocr_flops.commands import _si, _table, write
+from ocr_flops.shell import si, table, write
 
 if TYPE_CHECKING:
     from ocr_flops.calibration import Banded, Calibrated, Calibration
@@ -113,7 +113,7 @@ def _text(run: Run, found: Calibration, point: Calibrated) -> str:
             "ceiling": one.ceiling,
             "efficiency": "" if one.efficiency is None else "{:.0%} ({:.0%} to {:.0%})".format(*one.efficiency),
             "reached": f"not known: it {one.reason}" if one.reason else _banded(one.rate, RATES[one.ceiling]),
-            "of": "not known" if one.peak is None else f"{_si(one.peak)}{RATES[one.ceiling]}",
+            "of": "not known" if one.peak is None else f"{si(one.peak)}{RATES[one.ceiling]}",
         }
         for one in found.ceilings
     ]
@@ -123,9 +123,9 @@ def _text(run: Run, found: Calibration, point: Calibrated) -> str:
     )
     far = found.held_out.sort(pl.col("ratio").log().abs(), descending=True).head(FURTHEST)
     held = far.select(SHOWN if found.hardware else SHOWN[:-1], ratio=pl.col("ratio").round(3).cast(pl.String))
-    lines += [_table(pl.DataFrame(reached)), f"an operator's launch: {', '.join(spent)}; {found.launches}"]
-    lines += ["held out, each workload predicted by the others:", _table(errors)]
-    lines += [f"the {held.height} furthest off, of {found.held_out.height} (all of them: --format csv):", _table(held)]
+    lines += [table(pl.DataFrame(reached)), f"an operator's launch: {', '.join(spent)}; {found.launches}"]
+    lines += ["held out, each workload predicted by the others:", table(errors)]
+    lines += [f"the {held.height} furthest off, of {found.held_out.height} (all of them: --format csv):", table(held)]
     workload = run.workload
     lines.append(
         f"{workload.mode}, {workload.image_tokens} image + {workload.prompt_tokens} prompt tokens, {workload.output_tokens} output tokens, "
@@ -136,7 +136,7 @@ def _text(run: Run, found: Calibration, point: Calibrated) -> str:
         ("TPOT", point.tpot_seconds, point.bound_tpot_seconds),
     ):
         if figure is not None:
-            lines.append(f"{name} {_banded(figure, 's')}" + ("" if bound is None else f"; bound {_si(bound)}s"))
+            lines.append(f"{name} {_banded(figure, 's')}" + ("" if bound is None else f"; bound {si(bound)}s"))
     for name, figure in (("allocated", point.allocated_bytes), ("reserved", point.reserved_bytes)):
         if figure is not None:
             lines.append(f"memory {name} {_banded(figure, 'B')}")
@@ -145,7 +145,7 @@ def _text(run: Run, found: Calibration, point: Calibrated) -> str:
 
 
 def _banded(figure: Banded, unit: str) -> str:
-    value, low, high = (f"{_si(one)}{unit}" for one in figure)
+    value, low, high = (f"{si(one)}{unit}" for one in figure)
     return f"{value} ({low} to {high})"
 
 

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import threading
 import webbrowser
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ocr_flops.files import write_whole
 from ocr_flops.reports.record import as_json, times
+from ocr_flops.shell import si, table, write
 
 if TYPE_CHECKING:
     from ocr_flops.config import Run
     from ocr_flops.estimates import Estimate
     from ocr_flops.timing import Timing
-
-UNITS = {"seconds": "s", "bytes": "B"}  # of columns whose names end so
-PLAIN = ("gpu_hours", "cost", "pages", "arithmetic", "mfu", "bandwidth_use")  # columns whose names begin so: no prefixes
-PREFIXES = {-4: "p", -3: "n", -2: "µ", -1: "m", 0: "", 1: "k", 2: "M", 3: "G", 4: "T", 5: "P", 6: "E"}
 
 
 def app(options: argparse.Namespace) -> int:
@@ -62,16 +56,16 @@ def _tables(run: Run, result: Estimate, timing: Timing | None) -> str:
         f"logits {run.prefill_logits}",
         f"{workload.mode}, {grid}, {workload.image_tokens} image + {workload.prompt_tokens} prompt tokens, "
         f"{workload.output_tokens} output tokens, batch {workload.batch_size}",
-        f"memory: weights {_si(footprint.weight_bytes)}B + KV cache {_si(footprint.kv_cache_bytes)}B + activations "
-        f"{_si(footprint.peak_activation_bytes)}B = {_si(footprint.total_bytes)}B",
+        f"memory: weights {si(footprint.weight_bytes)}B + KV cache {si(footprint.kv_cache_bytes)}B + activations "
+        f"{si(footprint.peak_activation_bytes)}B = {si(footprint.total_bytes)}B",
     ]
     if timing is not None:
         figures = times(timing)
         ttft, tpot, pages = (figures[name] for name in ("ttft_seconds", "tpot_seconds", "pages_per_second"))
-        words = [] if ttft is None else [f"TTFT {_si(ttft)}s (no implementation below {_si(figures['bound_ttft_seconds'])}s)"]
-        words += [] if tpot is None else [f"TPOT {_si(tpot)}s, {_si(figures['tokens_per_second'])}tokens/s"]
+        words = [] if ttft is None else [f"TTFT {si(ttft)}s (no implementation below {si(figures['bound_ttft_seconds'])}s)"]
+        words += [] if tpot is None else [f"TPOT {si(tpot)}s, {si(figures['tokens_per_second'])}tokens/s"]
         words += [] if pages is None else [f"{pages:.3g} pages/s"]
-        words.append(f"{'fits' if figures['fits'] else 'does NOT fit'} in {_si(timing.hardware.memory_bytes)}B")
+        words.append(f"{'fits' if figures['fits'] else 'does NOT fit'} in {si(timing.hardware.memory_bytes)}B")
         head.append(f"{timing.hardware.label}, roofline: {', '.join(words)}")
     seconds = ["roofline_seconds", "bound_seconds"] if timing else []
     shown = [
@@ -87,25 +81,10 @@ def _tables(run: Run, result: Estimate, timing: Timing | None) -> str:
         *(["binding_ceiling"] if timing else []),
     ]
     tables = [
-        _table((timing or result).stages.select("stage", *shown)),
-        _table((timing or result).modules.select("stage", "module", *shown)),
+        table((timing or result).stages.select("stage", *shown)),
+        table((timing or result).modules.select("stage", "module", *shown)),
     ]
     return "\n".join([*head, *tables])
-
-
-def _si(value: float) -> str:
-    """A number with an SI prefix and four significant digits."""
-    power = 0 if not value else max(-4, min(6, math.floor(math.log10(abs(value)) / 3)))
-    return f"{value / 1000**power:.4g} {PREFIXES[power]}"
-
-
-def write(text: str, options: argparse.Namespace, name: str) -> None:
-    """Prints, or writes a file whole."""
-    text = text.removesuffix("\n")  # a CSV ends its last line itself
-    if options.out is None:
-        print(text)
-        return
-    print(write_whole(options.out / f"{name}.{'txt' if options.format == 'table' else options.format}", text + "\n"))
 
 
 def plan(options: argparse.Namespace) -> int:
@@ -117,7 +96,7 @@ def plan(options: argparse.Namespace) -> int:
     result = run.estimate()
     required = planning.required(result, ttft_seconds=options.ttft, tpot_seconds=options.tpot)
     gpus = [run.hardware] if run.hardware else [load_hardware(name) for name in names("hardware")]
-    table = planning.devices(result, gpus, ttft_seconds=options.ttft, tpot_seconds=options.tpot, price_per_hour=options.price)
+    found = planning.devices(result, gpus, ttft_seconds=options.ttft, tpot_seconds=options.tpot, price_per_hour=options.price)
     memory = options.memory_gb * 1e9 if options.memory_gb is not None else run.hardware.memory_bytes if run.hardware else None
     largest = (
         {}
@@ -130,47 +109,20 @@ def plan(options: argparse.Namespace) -> int:
         }
     )
     if options.format == "json":
-        text = json.dumps({"required": [one._asdict() for one in required], "largest": largest, "devices": table.to_dicts()}, indent=1)
+        text = json.dumps({"required": [one._asdict() for one in required], "largest": largest, "devices": found.to_dicts()}, indent=1)
     elif options.format == "csv":
-        text = table.write_csv()
+        text = found.write_csv()
     else:
         lines = [
-            f"{one.target.upper()} of {_si(one.seconds)}s needs {_si(one.matrix_flops_per_second)}FLOP/s of matrix work and "
-            f"{_si(one.bytes_per_second)}B/s"
+            f"{one.target.upper()} of {si(one.seconds)}s needs {si(one.matrix_flops_per_second)}FLOP/s of matrix work and "
+            f"{si(one.bytes_per_second)}B/s"
             for one in required
         ]
         if largest:
             grid = "no two tiles" if largest["grid"] is None else "{} x {} tiles".format(*largest["grid"])
             lines.append(
-                f"{_si(memory)}B hold at most batch {largest['batch_size']}, or {largest['context_tokens']} context tokens, or {grid}"
+                f"{si(memory)}B hold at most batch {largest['batch_size']}, or {largest['context_tokens']} context tokens, or {grid}"
             )
-        text = "\n".join([*lines, _table(table)])
+        text = "\n".join([*lines, table(found)])
     write(text, options, "plan")
     return 0
-
-
-def _words(column: str) -> Callable[[float], str]:
-    """How a column's numbers are written."""
-    if column.startswith(PLAIN):
-        return "{:.4g}".format
-    unit = next((unit for ending, unit in UNITS.items() if column.endswith(ending)), "")
-    return lambda value: f"{_si(value)}{unit}".strip()
-
-
-def _table(frame: Any) -> str:
-    """A frame for a terminal: numbers with SI prefixes and units, no line between rows."""
-    import polars as pl
-
-    numeric = [name for name, dtype in frame.schema.items() if dtype.is_numeric()]
-    shown = frame.with_columns(pl.col(name).map_elements(_words(name), pl.String) for name in numeric)
-    with pl.Config(
-        tbl_rows=-1,
-        tbl_cols=-1,
-        tbl_width_chars=400,
-        fmt_str_lengths=60,
-        tbl_hide_column_data_types=True,
-        tbl_hide_dataframe_shape=True,
-        tbl_cell_alignment="RIGHT",
-        tbl_formatting="UTF8_FULL_CONDENSED",
-    ):
-        return str(shown)

@@ -8,10 +8,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ocr_flops.commands import _table, write
 from ocr_flops.measure.protocol import EXPERTS, PASSES, TIMED_DEVICES, Request
+from ocr_flops.shell import Progress, apart, chosen, listed, table, write
 from ocr_flops.specs import SpecError
-from ocr_flops.verify_command import _apart, _list, _Progress, chosen
 
 if TYPE_CHECKING:
     import polars as pl
@@ -38,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--experts", choices=EXPERTS, help="transformers' experts implementation (default: grouped_mm)")
     parser.add_argument(
         "--passes",
-        type=_list,
+        type=listed,
         default=Request.passes,
         metavar="PASS,...",
         help=f"what is observed beside the timed runs, of {', '.join(PASSES)}, or none (default {','.join(Request.passes)})",
@@ -62,7 +61,7 @@ def measure_model(options: argparse.Namespace) -> int:
     from ocr_flops.measuring import Plan, measure
     from ocr_flops.verify.cases import Source
 
-    overrides, source = _apart(options.overrides)
+    overrides, source = apart(options.overrides)
     run = load_run(overrides)
     if options.timeout is not None and not options.timeout > 0:
         raise SpecError(f"--timeout: {options.timeout!r} is not a number of seconds above 0")
@@ -70,7 +69,7 @@ def measure_model(options: argparse.Namespace) -> int:
     plan = Plan(run, Source(run.engine.name, **source), options.device, options.runs, options.warmup, options.experts, passes)
     python = interpreter(options.python)
     where = records.check(records.folder(options.records))
-    with _Progress() as progress:
+    with Progress() as progress:
         (record,) = measure(
             plan,
             python=python,
@@ -126,7 +125,7 @@ def _head(record: dict[str, Any]) -> list[str]:
 
 def _shown(frame: pl.DataFrame, columns: tuple[str, ...]) -> str:
     """The columns that have figures."""
-    return _table(frame.select(name for name in columns if frame[name].null_count() < frame.height)) if frame.height else ""
+    return table(frame.select(name for name in columns if frame[name].null_count() < frame.height)) if frame.height else ""
 
 
 def _tell(text: str) -> None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from ocr_flops.commands import write
-from ocr_flops.specs import STAGES, SpecError, one_of
+from ocr_flops.shell import Progress, apart, chosen, listed, write
+from ocr_flops.specs import STAGES, SpecError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -19,7 +17,6 @@ if TYPE_CHECKING:
     from ocr_flops.verify import Case, Source
 
 OF_THE_MODEL = ("model", "stages", "engine")  # overrides that say what runs, not at which point
-OF_THE_SOURCE = ("snapshot", "trust_remote_code", "checkpoint")  # those that only running takes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,13 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="a handful of points instead of all grids and modes")
     parser.add_argument("--kind", choices=("count", "trace"), help="only FLOPs as torch counts them, or only traces; both by default")
     parser.add_argument(
-        "--level", type=_list, metavar="LEVEL,...", help="of layer, module, stage, total (end to end); all by default", default=()
+        "--level", type=listed, metavar="LEVEL,...", help="of layer, module, stage, total (end to end); all by default", default=()
     )
     parser.add_argument(
-        "--what", type=_list, metavar="WHAT,...", help="of flops, operators, traffic, peak, parameters, kv; all by default", default=()
+        "--what", type=listed, metavar="WHAT,...", help="of flops, operators, traffic, peak, parameters, kv; all by default", default=()
     )
-    parser.add_argument("--stage", type=_list, metavar="STAGE,...", help="of vision, prefill, decode", default=())
-    parser.add_argument("--module", type=_list, metavar="MODULE,...", help="only these, as in sam.mlp,clip.mlp", default=())
+    parser.add_argument("--stage", type=listed, metavar="STAGE,...", help="of vision, prefill, decode", default=())
+    parser.add_argument("--module", type=listed, metavar="MODULE,...", help="only these, as in sam.mlp,clip.mlp", default=())
     parser.add_argument(
         "--device", default="meta", choices=("auto", "meta", "cpu", "cuda"), help="where the real model runs (default %(default)s)"
     )
@@ -60,37 +57,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--record", action="store_true", help="keep the summary as the evidence that the app shows")
 
 
-def _list(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _apart(overrides: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
-    """Overrides for a run, and those that say which code and weights run.
-
-    Raises:
-        SpecError: trust_remote_code is neither true nor false, or a folder is empty.
-    """
-    rest, found = [], {}
-    for text in overrides:
-        name, equals, value = text.partition("=")
-        if not equals or name not in OF_THE_SOURCE:
-            rest.append(text)
-        elif name == "trust_remote_code":
-            found[name] = one_of(name, value.lower(), ("true", "false")) == "true"
-        elif value:
-            found[name] = str(Path(value).expanduser().resolve())
-        else:
-            raise SpecError(f"{name}: empty; name a folder")
-    return rest, found
-
-
 def verify_model(options: argparse.Namespace) -> int:
     """Compares and prints; 1 on any difference, 0 otherwise. What cannot be asked for is a SpecError."""
     from ocr_flops import evidence, verify
     from ocr_flops.config import load_run
     from ocr_flops.measure.client import interpreter
 
-    overrides, chosen_source = _apart(options.overrides)
+    overrides, chosen_source = apart(options.overrides)
     options.overrides = overrides
     run = load_run(overrides)
     source = verify.Source(run.engine.name, **chosen_source)
@@ -110,7 +83,7 @@ def verify_model(options: argparse.Namespace) -> int:
     cases = _cases(options, run)
     for case in cases:
         verify.asked(run.model, case, options.device, stages, source)  # what cannot be run is said before anything runs
-    with _Progress() as progress:
+    with Progress() as progress:
         frame, ran = _compared(options, run, source, cases, stages, levels, what, progress)
     if options.record:
         evidence.record(frame, ran)
@@ -122,11 +95,6 @@ def verify_model(options: argparse.Namespace) -> int:
         text = frame.write_csv() if options.format == "csv" else evidence.report(frame)
     write(text, options, "verify")
     return 1 if different else 0
-
-
-def chosen(option: str, names: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
-    """The names given, each of them known; all that are known where none was given."""
-    return tuple(dict.fromkeys(one_of(option, name, tuple(known)) for name in names)) or tuple(known)
 
 
 def _cases(options: argparse.Namespace, run: Run) -> list[Case]:
@@ -174,20 +142,3 @@ def _compared(
     if frame.is_empty():
         raise SpecError("verify: nothing is compared by these options; choose another --level or --what")
     return frame, message["ran"]
-
-
-class _Progress:
-    """A line of text on a terminal's stderr, gone when the work is done."""
-
-    def __init__(self) -> None:
-        self._shown = sys.stderr.isatty()
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __call__(self, text: str) -> None:
-        if self._shown:
-            print(f"\r\x1b[2K{text}", end="", file=sys.stderr, flush=True)
-
-    def __exit__(self, *exception: object) -> None:
-        self("")
