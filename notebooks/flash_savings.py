@@ -16,15 +16,18 @@ app = marimo.App(
 )
 
 with app.setup(hide_code=True):
+    from dataclasses import replace
     from html import escape
 
     import marimo as mo
 
     import ocr_flops as of
-    from ocr_flops import charts, evidence, talk
-    from ocr_flops.charts import talk as talk_charts
+    from ocr_flops import charts, evidence, talk, verify
+    from ocr_flops.charts import talk as large
+    from ocr_flops.charts import talk_bars as bars
+    from ocr_flops.charts.tiling import PAD, PAGE, TILE, VIEW
     from ocr_flops.config import names
-    from ocr_flops.scenario import contexts
+    from ocr_flops.scenario import contexts, neighbours
     from ocr_flops.setting import Setting
 
     GPUS = {of.load_hardware(name).label: name for name in names("hardware")}
@@ -36,110 +39,133 @@ def controls():
     columns = mo.ui.slider(1, 12, value=2, show_value=True, label="tile columns")
     rows = mo.ui.slider(1, 12, value=3, show_value=True, label="rows")
     batch_size = mo.ui.slider(steps=[1, 2, 4, 8, 16, 32, 64, 128], value=8, show_value=True, label="batch")
-    output_tokens = mo.ui.slider(steps=[0, *range(64, 4097, 64)], value=256, show_value=True, label="output tokens")
-    gpu = mo.ui.dropdown({label: name for label, name in GPUS.items()}, value=of.load_hardware("l4").label, label="GPU")
-    inputs = [columns, rows, batch_size, output_tokens, gpu]  # in a plain container: a slide shows them without depending on each
-    return batch_size, columns, gpu, inputs, output_tokens, rows
+    output_tokens = mo.ui.slider(64, 4096, step=64, value=256, show_value=True, label="output tokens")
+    attention = mo.ui.dropdown(["eager", "sdpa", "flash"], value="sdpa", label="attention")
+    bits = mo.ui.dropdown({"16 bit": 16, "32 bit": 32}, value="16 bit", label="precision")
+    gpu = mo.ui.dropdown(GPUS, value=of.load_hardware("l4").label, label="GPU")
+    # In a plain container: a slide shows controls without depending on each.
+    inputs = {
+        "page": [columns, rows],
+        "pages": [columns, rows, batch_size, bits],
+        "mode": [columns, rows, batch_size, attention, gpu, bits],
+        "time": [columns, rows, batch_size, gpu, bits],
+        "output": [batch_size, output_tokens, gpu],
+    }
+    return attention, batch_size, bits, columns, gpu, inputs, output_tokens, rows
 
 
 @app.cell(hide_code=True)
-def evaluated(batch_size, columns, gpu, output_tokens, rows):
-    setting = Setting(
-        source="grid", columns=columns.value, rows=rows.value, batch_size=batch_size.value, output_tokens=output_tokens.value, gpu=gpu.value
+def before_the_first_token(batch_size, bits, columns, rows):
+    dtype = "fp32" if bits.value == 32 else "bf16"
+    page = Setting(
+        source="grid", columns=columns.value, rows=rows.value, batch_size=batch_size.value, output_tokens=0, attention="all", dtype=dtype
     )
-    try:
-        device, without = setting.device, None
-    except of.SpecError as _problem:
-        device, without = of.load_hardware("l4"), f"{_problem}; times are those of the L4."
-    by_mode = setting.by_mode(model)
-    timings = {mode: one.on(device) for mode, one in by_mode.items()}
-    return by_mode, setting, timings, without
+    return (page,)
+
+
+@app.cell(hide_code=True)
+def on_a_device(bits, gpu, output_tokens, page):
+    _device = of.load_hardware(gpu.value)
+    _setting = replace(page, output_tokens=output_tokens.value, dtype=talk.precision(bits.value, _device), gpu=gpu.value)
+    timings = {mode: one.on(_device) for mode, one in _setting.by_mode(model).items()}
+    return (timings,)
 
 
 @app.function(hide_code=True)
 def slide(said, *content, inputs=(), below=""):
-    """A slide: a title that states the finding, a line below it, what shows it, and the sliders that move it."""
+    """A slide: a title that states the finding, a line below it, what shows it, and the controls that move it."""
     title, line = said
-    shown = "".join(f'<div class="chart">{mo.as_html(one).text}</div>' for one in content)
+    shown = "".join(one if isinstance(one, str) else f'<div class="chart">{mo.as_html(one).text}</div>' for one in content)
     strip = "".join(mo.as_html(one).text for one in inputs)
     return mo.Html(
-        f'<div class="slide"><h1>{escape(title)}</h1><p class="below">{escape(line)}</p>{shown}'
+        f'<div class="talk"><h1>{escape(title)}</h1><p class="below">{escape(line)}</p><div class="content">{shown}</div>'
         f'<div class="strip">{strip}<span class="keys">{escape(below)}</span></div></div>'
     )
 
 
 @app.cell(hide_code=True)
-def a_page(inputs, setting):
+def a_page(columns, inputs, rows):
+    _workload = of.Workload.from_grid(columns.value, rows.value, "gundam")
+    _steps = "".join(
+        f'<li style="border-color: {step.colour}">{step.name}<b>{step.number}</b>{escape(step.what)}</li>'
+        for step in talk.steps(model, _workload)
+    )
     slide(
-        talk.page(setting.workload),
-        talk_charts.enlarged(charts.tiling_picture(setting.workload), 340),
-        inputs=inputs,
-        below="Arrow keys turn the slides; on a slider they move it. Click beside it to turn again.",
+        talk.page(_workload),
+        large.enlarged(charts.tiling_picture(_workload), {PAGE: PAD, VIEW: TILE}, factor=1.45),
+        f'<ol class="steps">{_steps}</ol>',
+        inputs=inputs["page"],
+        below="Arrow keys turn the slides. On a slider they move it; Esc leaves it.",
     )
     return
 
 
 @app.cell(hide_code=True)
-def where_flops_go(by_mode, inputs, timings):
+def where_flops_go(attention, inputs, timings):
+    _timing = timings.get(attention.value, timings["sdpa"])
     slide(
-        talk.work(by_mode["sdpa"], timings["sdpa"]),
-        talk_charts.enlarged(charts.shares(by_mode["sdpa"], timings["sdpa"], wide=True), 290),
-        inputs=inputs,
+        talk.work(_timing, attention.value),
+        large.enlarged(charts.shares(_timing.estimate, _timing, wide=True)),
+        inputs=inputs["mode"],
     )
     return
 
 
 @app.cell(hide_code=True)
-def why_quadratic(inputs, setting):
-    _sweep = of.sweep(model, contexts(setting.workload), ["eager", "sdpa", "flash"], level="module", stages=["prefill"])
+def why_quadratic(inputs, page):
+    _sweep = of.sweep(model, contexts(page.workload), page.attention_modes, dtype=page.dtype, level="module", stages=["prefill"])
     slide(
-        talk.quadratic(talk_charts.doubling(_sweep)),
-        talk_charts.attention_traffic(_sweep, setting.workload.context_tokens),
-        inputs=inputs,
+        talk.quadratic(large.doubling(_sweep), model.tower("decoder").heads, page.workload, page.dtype),
+        large.attention_traffic(_sweep, page.workload.context_tokens),
+        inputs=inputs["pages"],
     )
     return
 
 
 @app.cell(hide_code=True)
-def what_modes_move(by_mode, inputs):
-    slide(talk.modes(by_mode), talk_charts.moved_and_held(by_mode), inputs=inputs)
+def what_modes_move(inputs, page):
+    _estimates = page.by_mode(model)
+    slide(talk.modes(_estimates), bars.moved_and_held(_estimates), inputs=inputs["pages"])
     return
 
 
 @app.cell(hide_code=True)
-def against_tiles(inputs, setting):
-    _sweep = of.sweep(model, setting.neighbours, ["eager", "sdpa", "flash"])
-    _chart = charts.savings_by_tiles(_sweep, "io_bytes", setting.workload.tiles if setting.workload.tiles <= 9 else None)
-    slide(
-        (" ".join(_chart.title.text), "Vision stage, over the vendor's grids. The sliders' page is marked."),
-        talk_charts.enlarged(_chart, 330),
-        inputs=inputs,
-    )
+def against_tiles(inputs, page):
+    _sweep = of.sweep(model, neighbours(page.workload, itself=True), page.attention_modes, dtype=page.dtype, stages=["vision"])
+    _chart = charts.savings_by_tiles(_sweep, "io_bytes", page.workload.tiles)
+    slide(talk.tiles(" ".join(_chart.title.text), page.workload), large.savings_by_tiles(_chart), inputs=inputs["pages"])
     return
 
 
 @app.cell(hide_code=True)
-def time_to_first_token(inputs, timings, without):
-    slide(talk.first_token(timings), talk_charts.first_token(timings), inputs=inputs, below=without or "")
+def time_to_first_token(inputs, timings):
+    slide(talk.first_token(timings), bars.first_token(timings), inputs=inputs["time"])
     return
 
 
 @app.cell(hide_code=True)
-def where_it_does_not_help(by_mode, inputs, setting):
-    slide(talk.one_token(by_mode), *([talk_charts.one_token(by_mode)] if setting.output_tokens else []), inputs=inputs)
+def where_it_does_not_help(inputs, timings):
+    slide(talk.one_token(timings), bars.one_token(timings), inputs=inputs["output"])
     return
 
 
 @app.cell(hide_code=True)
 def how_far_to_trust():
+    _record = evidence.recorded()
+    _head = "".join(f"<th>{level}</th>" for level in ("compared", *(talk.LEVEL_NAMES[level] for level in verify.LEVELS), "verdict"))
+    _rows = "".join(
+        f"<tr><td>{row.name}</td>"
+        + "".join(f"<td>{number:,}</td>" for number in row.numbers)
+        + f'<td class="equal">{"✓ equal" if not row.differing else f"{row.differing} differ"}</td></tr>'
+        for row in talk.compared(_record)
+    )
     slide(
-        talk.evidence(evidence.recorded()),
-        mo.Html("""<ul>
-    <li><b>FLOPs</b>: PyTorch's own counter on the real model, module by module.</li>
-    <li><b>Bytes, launches, live peak</b>: a trace of every operator it runs, eager and sdpa.</li>
-    <li><b>flash</b>: traced in CLIP and the decoder; in SAM modelled, no engine has that kernel.</li>
-    <li><b>Times</b>: roofline from datasheet peaks. They compare; they do not predict a clock.</li>
-    </ul>"""),
+        talk.evidence(_record),
+        f"""<div class="evidence"><table><thead><tr>{_head}</tr></thead><tbody>{_rows}</tbody></table><dl>
+    <dt>Equal to the real model</dt><dd>FLOPs by PyTorch's own counter; the rest by a trace of every operator that eager and sdpa run.</dd>
+    <dt>Modelled in part</dt><dd>flash: traced in CLIP and the decoder. In SAM no engine has a kernel that builds its bias on chip.</dd>
+    <dt>Not a clock</dt><dd>Times are a roofline from datasheet peaks: right to compare modes, not to promise milliseconds.</dd>
+    </dl></div>""",
     )
     return
 

@@ -1,30 +1,37 @@
-"""The talk: its sentences say what the estimates say, at every setting of its sliders; its charts have their numbers."""
+"""The talk: its sentences say what the estimates say, at every setting of its controls; its charts have their numbers and grow with the screen."""
 
 import importlib.util
+import json
 import subprocess
 import sys
 from dataclasses import replace
 from html import unescape
+from itertools import combinations
 from types import SimpleNamespace
 
 import marimo as mo
 import numpy as np
 import pytest
+from test_charts import SIGHT, lab, linear, luminance
 
 import ocr_flops as of
 from ocr_flops import evidence, talk
-from ocr_flops.charts import shares
+from ocr_flops.charts import savings_by_tiles, shares, style, talk_bars, tiling_picture
 from ocr_flops.charts import talk as charts
+from ocr_flops.charts.memory import KINDS
+from ocr_flops.charts.savings import COLOURS
 from ocr_flops.config import notebook_dir
-from ocr_flops.scenario import contexts
+from ocr_flops.scenario import contexts, neighbours
 from ocr_flops.setting import Setting
 
 MODEL = of.load_model("deepseek_ocr")
 PATH = notebook_dir() / "flash_savings.py"
+MODES = ("eager", "sdpa", "flash")
 SETTING = Setting(source="grid", columns=2, rows=3, batch_size=8)
 BY_MODE = SETTING.by_mode(MODEL)
 TIMINGS = {mode: one.on(SETTING.device) for mode, one in BY_MODE.items()}
-SLIDERS = {"columns": 2, "rows": 3, "batch_size": 8, "output_tokens": 256, "gpu": "l4"}
+CONTROLS = {"columns": 2, "rows": 3, "batch_size": 8, "output_tokens": 256, "attention": "sdpa", "bits": 16, "gpu": "l4"}
+STRIPS = dict.fromkeys(("page", "pages", "mode", "time", "output"), ())
 
 
 @pytest.fixture(scope="module")
@@ -36,43 +43,65 @@ def notebook():
 
 
 def slides(notebook, **values):
-    assert set(values) <= set(SLIDERS)
-    stubs = {name: SimpleNamespace(value=value) for name, value in (SLIDERS | values).items()}
-    outputs, found = notebook.app.run(defs=stubs | {"inputs": []})
-    return [unescape(mo.as_html(one).text) for one in outputs if one is not None], found
+    assert set(values) <= set(CONTROLS)
+    stubs = {name: SimpleNamespace(value=value) for name, value in (CONTROLS | values).items()}
+    outputs, _ = notebook.app.run(defs=stubs | {"inputs": STRIPS})
+    return [unescape(mo.as_html(one).text) for one in outputs if one is not None]
 
 
-def test_the_sliders_are_those_of_the_talk(notebook):
+def test_the_controls_are_those_of_the_talk(notebook):
     _, found = notebook.app.run()
-    assert {name: found[name].value for name in SLIDERS} == SLIDERS and len(found["inputs"]) == len(SLIDERS)
+    assert {name: found[name].value for name in CONTROLS} == CONTROLS and set(found["inputs"]) == set(STRIPS)
+    shown = {id(one) for strip in found["inputs"].values() for one in strip}
+    assert shown == {id(found[name]) for name in CONTROLS}
 
 
 @pytest.mark.parametrize("values", [
-    {}, {"columns": 1, "rows": 1}, {"columns": 12, "rows": 12, "batch_size": 128}, {"output_tokens": 0}, {"gpu": "mi300x"}, {"gpu": "t4"},
-    {"batch_size": 1, "columns": 9, "rows": 1, "output_tokens": 4096},
+    {}, {"columns": 1, "rows": 1}, {"columns": 12, "rows": 12, "batch_size": 128, "bits": 32}, {"attention": "flash", "bits": 32},
+    {"gpu": "mi300x"}, {"gpu": "t4"}, {"batch_size": 1, "columns": 9, "rows": 1, "output_tokens": 4096},
 ])  # fmt: skip
 def test_eight_slides_at_every_setting(notebook, values):
-    shown, found = slides(notebook, **values)
+    shown = slides(notebook, **values)
     assert len(shown) == 8 and all(page.count("<h1>") == 1 for page in shown)
-    assert sum("vegalite" in page for page in shown) == (6 if values.get("output_tokens") == 0 else 7)
-    assert not any("None" in page.split("</p>")[0] or "nan" in page.split("</p>")[0] for page in shown)
-    assert (found["without"] is not None) is (values.get("gpu") == "t4")
+    assert ["vegalite" in page for page in shown] == [True] * 7 + [False]
+    heads = [page.split('<div class="content">')[0] for page in shown]
+    assert not any("None" in head or "nan" in head for head in heads)
+    precise = {("t4", 16): "T4 (16 GB) has no bf16, so fp16", ("l4", 32): "fp32", ("l4", 16): "bf16", ("mi300x", 16): "bf16"}
+    told = precise[values.get("gpu", "l4"), values.get("bits", 16)]
+    assert all(told in heads[number] for number in (1, 5, 6))
 
 
-def test_the_first_slide_counts_tiles_and_tokens(notebook):
-    assert "6 tiles and a global view: 903 tokens" in slides(notebook)[0][0]
-    assert "one view of 1024 px: 273 tokens" in slides(notebook, columns=1, rows=1)[0][0]
+def test_the_first_slide_counts_tiles_patches_and_tokens(notebook):
+    first = slides(notebook)[0]
+    assert "6 tiles and a global view: 903 tokens" in first
+    assert all(words in first for words in ("13,696 patches", "856 vectors", "913 tokens", "4 of them attend to a whole view"))
+    assert 13_696 == 6 * 40**2 + 64**2 and 856 == 13_696 / 16
+    assert "one view of 1024 px: 273 tokens" in slides(notebook, columns=1, rows=1)[0]
+
+
+def test_the_mode_chosen_is_the_one_shown(notebook):
+    flash, eager = slides(notebook, attention="flash")[1], slides(notebook, attention="eager")[1]
+    assert "Attention flash; NVIDIA L4" in flash and "Attention eager; NVIDIA L4" in eager
+    assert "Attention sdpa; no flash kernel takes fp32" in slides(notebook, attention="flash", bits=32)[1]
+
+
+@pytest.mark.parametrize(("gpu", "bits", "dtype"), [("l4", 16, "bf16"), ("t4", 16, "fp16"), ("t4", 32, "fp32")])
+def test_precision_is_one_the_device_has(gpu, bits, dtype):
+    device = of.load_hardware(gpu)
+    assert talk.precision(bits, device) == dtype and device.matrix_peak(dtype)
 
 
 def test_twice_the_tokens_is_twice_the_tokens():
-    frame = of.sweep(MODEL, contexts(SETTING.workload), ["eager", "sdpa", "flash"], level="module", stages=["prefill"])
+    frame = of.sweep(MODEL, contexts(SETTING.workload), MODES, level="module", stages=["prefill"])
     times = charts.doubling(frame)
     tokens = frame["context_tokens"].unique().sort().to_list()
     assert tokens == [1024 * number for number in range(1, 9)] and 3.5 < times["eager"] < 4 and 1.9 < times["flash"] < 2.1
     workload = replace(SETTING.workload, prompt_tokens=np.array([4096, 8192]) - 903)
     moved = of.estimate(MODEL, workload, "eager", stages=["prefill"]).module_numbers["prefill", "decoder.attention"]["io_bytes"]
     assert times["eager"] == moved[1] / moved[0]
-    assert f"{times['eager']:.1f} times the bytes in eager" in talk.quadratic(times)[0]
+    title, line = talk.quadratic(times, 10, SETTING.workload, "bf16")
+    assert title == f"Twice the tokens: {times['eager']:.1f} times the bytes in eager, {times['flash']:.1f} in sdpa and flash"
+    assert f"10 heads × 913² = {style.si(10 * 913**2 * 2, 'B')} a layer" in line
     ends = charts.attention_traffic(frame, 913).datasets["ends"]
     assert len(ends) == 2 and ends[1]["text"].startswith("sdpa, flash: ")
 
@@ -80,26 +109,45 @@ def test_twice_the_tokens_is_twice_the_tokens():
 def test_modes_are_compared_with_the_first():
     moved = [sum(BY_MODE[mode].stage_numbers[stage]["io_bytes"] for stage in talk.FIRST) for mode in ("eager", "flash")]
     title = talk.modes(BY_MODE)[0]
-    assert f"flash moves {100 * (moved[0] - moved[1]) / moved[0]:.0f} % less to the first token than eager" in title
-    texts = charts.moved_and_held(BY_MODE).datasets["texts"]
+    assert f"flash moves {100 * (moved[0] - moved[1]) / moved[0]:.0f} % less than eager, and holds" in title
+    texts = talk_bars.moved_and_held(BY_MODE).datasets["texts"]
     assert texts[0]["text"] == "770 GB" and texts[3]["text"] == "19.9 GB"
+
+
+def test_tiles_beyond_the_vendors_are_on_the_chart():
+    page = replace(SETTING, columns=12, rows=12).workload
+    frame = of.sweep(MODEL, neighbours(page, itself=True), MODES, stages=["vision"])
+    found = savings_by_tiles(frame, "io_bytes", page.tiles)
+    large = charts.savings_by_tiles(found)
+    assert max(point["tiles"] for point in large.datasets["points"]) == 144 == large.datasets["mark"][0]["tiles"]
+    assert [end["text"].count(",") for end in large.datasets["ends"]] == [0, 1, 1], "in brief: the saving in percent"
+    assert len(found.datasets["room"]) == 1, "the app's chart is as it was"
 
 
 def test_time_to_first_token_says_what_fits():
     title, line = talk.first_token(TIMINGS)
-    assert "first token in 722 ms with flash, 2.63 s with eager" in title
-    assert "eager needs 27.1 GB and does not fit; sdpa needs 14.3 GB; flash" in line
-    bars = charts.first_token(TIMINGS).datasets["bars"]
-    whole = [bar["end"] for bar in bars if bar["kind"] == "prefill"]
+    assert title == "First token in 722 ms with flash, 2.63 s with eager; eager does not fit" and "256 output tokens" in line
+    rows = talk_bars.first_token(TIMINGS).datasets
+    whole = [bar["end"] for bar in rows["bars"] if bar["kind"] == "prefill"]
     assert whole[2] / whole[0] == pytest.approx(TIMINGS["flash"].ttft_seconds / TIMINGS["eager"].ttft_seconds)
+    needs = {row["mode"]: row["text"] for row in rows["told"][3:]}
+    assert needs["eager"] == "does not fit" and needs["sdpa"].startswith("−12.9 GB")
+    ends = {bar["mode"]: bar["end"] for bar in rows["bars"] if bar["kind"] == "peak activations"}
+    assert ends["flash"] < ends["sdpa"] < rows["limits"][0]["x"] < ends["eager"]
+    small = {
+        mode: one.on(of.load_hardware("rtx_2080_ti")) for mode, one in replace(SETTING, dtype="fp16", batch_size=32).by_mode(MODEL).items()
+    }
+    assert talk.first_token(small)[0].endswith("; neither fits")
 
 
 def test_where_it_does_not_help():
-    title, _ = talk.one_token(BY_MODE)
-    row = BY_MODE["flash"].stage_numbers["decode"]
-    assert f"{100 * row['weight_io_bytes'] / row['io_bytes']:.0f} % are weights" in title and "0.65 % less" in title
-    silent = replace(SETTING, output_tokens=0).by_mode(MODEL)
-    assert talk.one_token(silent)[0] == "No output tokens, nothing to save"
+    title, _ = talk.one_token(TIMINGS)
+    row, modules = BY_MODE["flash"].stage_numbers["decode"], BY_MODE["flash"].module_numbers
+    experts = modules["decode", "decoder.routed_experts"]["weight_io_bytes"]
+    assert f"{100 * experts / row['io_bytes']:.0f} % are expert weights" in title and "0.65 % less" in title
+    assert sum(talk_bars.token_traffic(BY_MODE["flash"]).values()) == pytest.approx(row["io_bytes"] / 256)
+    texts = talk_bars.one_token(TIMINGS).datasets["texts"]
+    assert texts[5]["text"] == style.seconds(TIMINGS["flash"].tpot_seconds)
 
 
 @pytest.mark.parametrize(("base", "best", "words"), [(4, 1, "75 % less"), (4, 4, "no less"), (4, 5, "25 % more")])
@@ -110,15 +158,44 @@ def test_less(base, best, words):
 def test_evidence_is_the_record():
     record = evidence.recorded()
     assert f"{record['numbers']:,} numbers" in talk.evidence(record)[0] and "all equal" in talk.evidence(record)[0]
+    rows = talk.compared(record)
+    assert sum(sum(row.numbers) for row in rows) == record["numbers"], "every number is in one row"
+    assert not any(row.differing for row in rows)
     wrong = record | {"rows": [{**record["rows"][0], "largest_difference": 3}, *record["rows"][1:]]}
-    assert "1 rows differ" in talk.evidence(wrong)[0]
+    assert "1 rows differ" in talk.evidence(wrong)[0] and talk.compared(wrong)[0].differing == 1
 
 
-def test_an_enlarged_chart_has_larger_type_and_the_same_rows():
+def test_an_enlarged_chart_fills_its_place_in_units_of_the_screen_with_the_same_rows():
     chart = shares(BY_MODE["sdpa"], TIMINGS["sdpa"])
-    large = charts.enlarged(chart, 290)
-    assert large.datasets is chart.datasets and large.template["height"] == 290
-    assert large.template["config"]["axis"]["labelFontSize"] > 1.4 * chart.template["config"]["axis"]["labelFontSize"]
+    large = charts.enlarged(chart)
+    spec = large.to_dict()
+    assert large.datasets is chart.datasets and (spec["height"], spec["width"]) == ("container", "container")
+    small = chart.template["config"]["axis"]["labelFontSize"]
+    assert spec["config"]["axis"]["labelFontSize"] == {"expr": f"{round(charts.FACTOR * small, 2)} * unit"}
+    assert charts.SCREEN in spec["params"] and style.INK not in json.dumps(spec)
+
+
+def test_no_colour_of_the_tiling_means_a_stage_it_is_not():
+    swapped = charts.enlarged(tiling_picture(SETTING.workload), {"#EE7733": "#999999", "#009988": "#0077BB"})
+    assert {box["colour"] for box in swapped.datasets["boxes"]} == {"#999999", "#0077BB"}
+
+
+@pytest.mark.parametrize("sight", SIGHT)
+def test_attention_modes_have_colours_of_their_own(sight):
+    def distance(one, other):
+        return np.linalg.norm(lab(SIGHT[sight] @ linear(one)) - lab(SIGHT[sight] @ linear(other)))
+
+    modes, others = list(COLOURS.values()), [*style.STAGE_COLOURS.values(), *KINDS.values()]
+    assert min(distance(*pair) for pair in combinations(modes, 2)) > 17
+    assert min(distance(mode, other) for mode in modes for other in others) > 17
+    assert min(np.linalg.norm(lab(linear(mode)) - lab(linear(module))) for mode in modes for module in style.FAMILIES.values()) > 17
+
+
+@pytest.mark.parametrize("colour", COLOURS.values())
+@pytest.mark.parametrize("background", ["#ffffff", "#181c1a"])
+def test_names_of_modes_are_read_on_light_and_dark(colour, background):
+    lighter, darker = sorted((luminance(colour), luminance(background)), reverse=True)
+    assert (lighter + 0.05) / (darker + 0.05) > 3, "what WCAG asks of large type"
 
 
 def test_the_notebook_is_clean():

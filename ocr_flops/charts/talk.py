@@ -1,166 +1,90 @@
-"""Charts to be read from the back of a room: few marks, large type."""
+"""Charts to be read from the back of a room: they fill their slide, and their type grows with the screen."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
-from ocr_flops.charts.memory import KINDS, TRAFFIC
-from ocr_flops.charts.savings import COLOURS, OTHER, saved
-from ocr_flops.charts.style import INK, SI, STAGE_COLOURS, Chart, compiled, data, seconds, si
+from ocr_flops.charts.savings import COLOURS, OTHER
+from ocr_flops.charts.style import INK, SI, Chart, compiled, data, si
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from ocr_flops.estimates import Estimate
-    from ocr_flops.timing import Timing
-
 Row = dict[str, Any]
 Names = tuple[str, ...]
-TYPE = 19  # px, of all words on a chart
-FACTOR = 1.45  # by which a chart of the app is enlarged
-SIZED = (
-    "fontSize",
-    "labelFontSize",
-    "titleFontSize",
-    "subtitleFontSize",
-    "dx",
-    "dy",
-    "strokeWidth",
-    "labelPadding",
-    "symbolSize",
-    "lineHeight",
-)
-BAR = 0.6  # of a panel's width; the rest is for the words
+TYPE = 21  # px, of words on a screen of 1280 x 720
+FACTOR = 1.6  # by which a chart of the app is enlarged on such a screen
+SCREEN = {  # 1 on such a screen; Vega asks anew whenever the chart's own size changes
+    "name": "unit",
+    "expr": "min(windowSize()[0] / 1280, windowSize()[1] / 720) + 0 * (width + height)",
+}
+LENGTHS = {
+    "fontSize", "labelFontSize", "titleFontSize", "labelLimit", "labelPadding", "titlePadding", "columnPadding", "rowPadding",
+    "strokeWidth", "symbolStrokeWidth", "lineHeight", "dx", "dy",
+}  # fmt: skip
+AREAS = {"size", "symbolSize"}
+SHOWN = {"embedOptions": {"renderer": "svg", "actions": False}}  # sharp at any size, in the slide's own colour, without a menu
+FULL_INK = "currentColor"  # words as dark, or as light, as the slide's own
+HEADROOM = 1.08  # of the highest point, for the words beside it
 NO_TITLE = alt.TitleParams("")  # a slide has its own
 
 
-def enlarged(chart: Chart, height: int) -> Chart:
-    """A chart of the app without its title, its type and offsets enlarged.
+class Large(Chart):
+    """A chart as high and as wide as its place, whose lengths are multiples of the screen's."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The Vega-Lite specification, which `enlarged` has made too free for Altair's schema."""
+        spec = super().to_dict()
+        legend = {**spec["config"]["legend"], "symbolSize": {"expr": "260 * unit * unit"}}
+        config = {**spec["config"], "legend": legend, "autosize": {"type": "fit", "contains": "padding"}}
+        return {**spec, "height": "container", "config": config, "params": [SCREEN, *spec["params"]], "usermeta": SHOWN}
+
+
+def enlarged(chart: Chart, colours: Mapping[str, str] | None = None, factor: float = FACTOR) -> Large:
+    """A chart without its title that fills a slide: its type and offsets grow with the screen, its grey words take the slide's colour.
 
     Args:
         chart: any.
-        height: in pixels.
+        colours: that take the place of others.
+        factor: of all lengths on a screen of 1280 x 720.
     """
-    return Chart({**_enlarged(chart.template), "height": height}, NO_TITLE, chart.datasets, chart.params)
+    swapped = colours or {}
+    rows = {name: [_recoloured(row, swapped) for row in found] for name, found in chart.datasets.items()} if swapped else chart.datasets
+    return Large(in_units(chart.template, factor, swapped), NO_TITLE, rows, chart.params)
 
 
-def _enlarged(part: Any) -> Any:
+def _recoloured(row: Row, colours: Mapping[str, str]) -> Row:
+    return {name: colours.get(value, value) if isinstance(value, str) else value for name, value in row.items()}
+
+
+def in_units(part: Any, factor: float = 1, colours: Mapping[str, str] | None = None) -> Any:
+    """A template with all lengths in units of `SCREEN`, and grey words in the slide's colour.
+
+    Args:
+        part: the template, or a part of it.
+        factor: of all lengths on a screen of 1280 x 720.
+        colours: that take the place of others.
+    """
+    swapped = {INK: FULL_INK, **(colours or {})}
     if isinstance(part, dict):
-        return {
-            key: round(FACTOR * value, 1) if key in SIZED and isinstance(value, int | float) else _enlarged(value)
-            for key, value in part.items()
-        }
-    return [_enlarged(one) for one in part] if isinstance(part, list) else part
+        grown = {name: in_units(value, factor, colours) for name, value in part.items()}
+        edges = {"x", "y"} if part.get("type") == "text" else set()  # of words that stand at an edge of the chart
+        grown |= {name: _length(part[name], factor) for name in (LENGTHS | edges) & part.keys()}
+        return grown | {name: _length(part[name], factor**2, "unit * unit") for name in AREAS & part.keys()}
+    if isinstance(part, list):
+        return [in_units(one, factor, colours) for one in part]
+    return swapped.get(part, part) if isinstance(part, str) else part
 
 
-def moved_and_held(estimates: Mapping[str, Estimate]) -> Chart:
-    """Bytes moved to the first token, and the peak of live activations, a bar a mode.
-
-    Args:
-        estimates: of one point by attention mode, the one to compare with first.
-    """
-    moved = {mode: _to_first(one, "io_bytes") for mode, one in estimates.items()}
-    held = {mode: {"peak activations": one.footprint.peak_activation_bytes} for mode, one in estimates.items()}
-    return panels({"moved to the first token": moved, "held at once, beside weights": held}, lambda value: si(value, "B"))
+def _length(value: Any, factor: float, unit: str = "unit") -> Any:
+    return {"expr": f"{round(factor * value, 2)} * {unit}"} if isinstance(value, int | float) and value else in_units(value, factor)
 
 
-def first_token(timings: Mapping[str, Timing]) -> Chart:
-    """Roofline time to the first token, a bar a mode, vision and prefill apart.
-
-    Args:
-        timings: of one point on one device by attention mode.
-    """
-    return panels({"time to the first token": {mode: _seconds(one, ("vision", "prefill")) for mode, one in timings.items()}}, seconds)
-
-
-def one_token(estimates: Mapping[str, Estimate]) -> Chart:
-    """What a decode step moves on average: weights, KV cache and activations, a bar a mode.
-
-    Args:
-        estimates: of one point with output tokens.
-    """
-    table = {}
-    for mode, one in estimates.items():
-        row, steps = one.stage_numbers["decode"], one.workload.output_tokens
-        table[mode] = {kind: row[column] / steps for kind, (column, _) in TRAFFIC.items()}
-    return panels({"moved for each output token": table}, lambda value: si(value, "B"))
-
-
-def _to_first(estimate: Estimate, column: str) -> dict[str, float]:
-    return {stage: estimate.stage_numbers[stage][column] for stage in ("vision", "prefill")}
-
-
-def _seconds(timing: Timing, stages: Sequence[str]) -> dict[str, float]:
-    return {row["stage"]: row["roofline_seconds"] for row in timing.stages.to_dicts() if row["stage"] in stages}
-
-
-def panels(table: Mapping[str, Mapping[str, Mapping[str, float]]], words: Any) -> Chart:
-    """Stacked bars by mode, a panel a measure, each on a scale of its own from zero; savings against the first mode written at the bars.
-
-    Args:
-        table: {panel: {mode: {part: value}}}.
-        words: a value in words.
-    """
-    bars, texts, told, heads = [], [], [], []
-    for position, (panel, modes) in enumerate(table.items()):
-        sums = {mode: sum(parts.values()) for mode, parts in modes.items()}
-        most, base = max(sums.values()) or 1, next(iter(sums.values()))
-        heads.append({"x": position, "text": panel})
-        for mode, parts in modes.items():
-            start = float(position)
-            for part, value in parts.items():
-                end = start + BAR * value / most
-                bars.append({"mode": mode, "kind": part, "x": start, "end": end, "value": words(value), "what": panel})
-                start = end
-            texts.append({"mode": mode, "end": start, "text": words(sums[mode])})
-            told.append({"mode": mode, "end": start, "text": saved(sums[mode], base, words) if mode != next(iter(modes)) else ""})
-    order = tuple(next(iter(table.values())))
-    kinds = tuple(dict.fromkeys(bar["kind"] for bar in bars))
-    return Chart(
-        _panels_template(order, kinds),
-        NO_TITLE,
-        {"bars": bars, "texts": texts, "told": told, "heads": heads, "room": [{"end": len(table) - 0.01}, {"end": 0}]},
-    )
-
-
-@lru_cache(maxsize=32)
-def _panels_template(modes: Names, kinds: Names) -> dict[str, Any]:
-    colours = STAGE_COLOURS | KINDS | {kind: colour for kind, (_, colour) in TRAFFIC.items()}
-    y = alt.Y(
-        "mode",
-        type="nominal",
-        sort=modes,
-        scale=alt.Scale(domain=modes),
-        axis=alt.Axis(title=None, ticks=False, domain=False, labelPadding=12, labelFontSize=TYPE + 3, labelFontWeight="bold"),
-    )
-    start, end = (
-        alt.X("x", type="quantitative", axis=None),
-        alt.X("end", type="quantitative", axis=None, scale=alt.Scale(nice=False, zero=True)),
-    )
-    legend = alt.Legend(orient="bottom", labelFontSize=TYPE, symbolSize=250)
-    colour = alt.Color(
-        "kind", type="nominal", title=None, legend=legend, scale=alt.Scale(domain=kinds, range=[colours[kind] for kind in kinds])
-    )
-    tips = (("mode", "attention"), ("what", "what"), ("kind", "part"), ("value", "value"))
-    tooltip = [alt.Tooltip(name, type="nominal", title=label) for name, label in tips]
-    word, text = alt.Text("text", type="nominal"), {"align": "left", "baseline": "middle", "dx": 10, "color": INK}
-    return compiled(
-        alt.Chart(data("room")).mark_point(opacity=0, tooltip=None).encode(end),
-        alt.Chart(data("heads"))
-        .mark_text(align="left", baseline="bottom", y=-8, fontSize=TYPE, fontWeight="bold", color=INK)
-        .encode(start, word),
-        alt.Chart(data("bars")).mark_bar(height={"band": 0.66}).encode(y, start, alt.X2("end"), colour, tooltip=tooltip),
-        alt.Chart(data("texts")).mark_text(dy=-12, fontSize=TYPE + 3, fontWeight="bold", **text).encode(y, end, word),
-        alt.Chart(data("told")).mark_text(dy=14, fontSize=TYPE, **text).encode(y, end, word),
-        height=100 * len(modes),
-    )
-
-
-def attention_traffic(sweep: pl.DataFrame, context_tokens: int) -> Chart:
+def attention_traffic(sweep: pl.DataFrame, context_tokens: int) -> Large:
     """Bytes that decoder attention moves in prefill against the tokens of the context, a line a mode.
 
     Args:
@@ -172,9 +96,9 @@ def attention_traffic(sweep: pl.DataFrame, context_tokens: int) -> Chart:
     most = max(row["tokens"] for row in found)
     ends = _joined([row for row in found if row["tokens"] == most])
     points = [{**row, "size": si(row["value"], "B")} for row in found]
-    mark = [{"tokens": context_tokens, "text": f"{context_tokens:,} now"}] if context_tokens <= most else []
-    room = [{"tokens": 1.25 * most, "value": 0}]
-    return Chart(_lines_template(modes), NO_TITLE, {"points": points, "ends": ends, "mark": mark, "room": room})
+    mark = [{"tokens": context_tokens, "text": f"the page: {context_tokens:,}"}]
+    room = [{"tokens": 1.3 * most, "value": HEADROOM * max(row["value"] for row in found)}]
+    return Large(_lines_template(modes), NO_TITLE, {"points": points, "ends": ends, "mark": mark, "room": room})
 
 
 def _attention_rows(sweep: pl.DataFrame) -> list[Row]:
@@ -203,14 +127,31 @@ def _joined(rows: list[Row]) -> list[Row]:
     for row in rows:
         named.setdefault(row["value"], []).append(row["mode"])
     return [
-        {"mode": modes[0], "tokens": rows[0]["tokens"], "value": value, "text": f"{', '.join(modes)}: {si(value, 'B')}"}
+        {"mode": modes[-1], "tokens": rows[0]["tokens"], "value": value, "text": f"{', '.join(modes)}: {si(value, 'B')}"}
         for value, modes in named.items()
     ]
 
 
+def savings_by_tiles(chart: Chart) -> Large:
+    """`charts.savings_by_tiles` for a slide: the words at the lines' ends give savings in percent alone, for which there is room.
+
+    Args:
+        chart: of the app.
+    """
+    ends = [{**end, "text": f"{end['named']}: {end['size']}{_percent(end['saved'])}"} for end in chart.datasets["ends"]]
+    above = {"tiles": 0, "value": HEADROOM * max(end["value"] for end in ends)}
+    rows = {**chart.datasets, "ends": ends, "room": [*chart.datasets["room"], above]}
+    return enlarged(Chart(chart.template, chart.title, rows, chart.params))
+
+
+def _percent(saved: str) -> str:
+    """The last part of `savings.saved`: ", −61 %"."""
+    return f", {saved.rpartition(', ')[2]}" if "%" in saved else ""
+
+
 @lru_cache(maxsize=8)
 def _lines_template(modes: Names) -> dict[str, Any]:
-    type_ = {"labelFontSize": TYPE, "titleFontSize": TYPE, "titleFontWeight": "normal"}
+    type_ = {"labelFontSize": TYPE, "titleFontSize": TYPE}
     x = alt.X(
         "tokens",
         type="quantitative",
@@ -224,22 +165,22 @@ def _lines_template(modes: Names) -> dict[str, Any]:
         title="moved by decoder attention",
         axis=alt.Axis(labelExpr=f"format(datum.value, '{SI}') + 'B'", tickCount=5, **type_),
     )
-    colour = alt.Color(
-        "mode", type="nominal", legend=None, scale=alt.Scale(domain=modes, range=[COLOURS.get(mode, OTHER) for mode in modes])
-    )
+    shades = [COLOURS.get(mode, OTHER) for mode in modes]
+    colour = alt.Color("mode", type="nominal", legend=None, scale=alt.Scale(domain=modes, range=shades))
     tips = [
         alt.Tooltip("mode", type="nominal", title="attention"),
         alt.Tooltip("tokens", type="quantitative", format=",d"),
         alt.Tooltip("size", type="nominal", title="bytes"),
     ]
     points, mark, word = alt.Chart(data("points")), alt.Chart(data("mark")), alt.Text("text", type="nominal")
-    large = {"fontSize": TYPE, "fontWeight": "bold"}
-    return compiled(
-        points.mark_line(strokeWidth=4).encode(x, y, colour),
-        points.mark_point(size=90, filled=True, opacity=1).encode(x, y, colour, tooltip=tips),
-        alt.Chart(data("ends")).mark_text(align="left", baseline="middle", dx=12, **large).encode(x, y, word, colour),
-        mark.mark_rule(strokeDash=[5, 5], color=INK, strokeWidth=2).encode(x),
-        mark.mark_text(align="center", baseline="bottom", y=-6, color=INK, **large).encode(x, word),
+    large = {"fontSize": TYPE + 1, "fontWeight": "bold"}
+    template = compiled(
+        points.mark_line(strokeWidth=5).encode(x, y, colour),
+        points.mark_point(size=110, filled=True, opacity=1).encode(x, y, colour, tooltip=tips),
+        alt.Chart(data("ends")).mark_text(align="left", baseline="bottom", dx=14, dy=4, **large).encode(x, y, word, colour),
+        mark.mark_rule(strokeDash=[6, 6], color=INK, strokeWidth=2.5).encode(x),
+        mark.mark_text(align="left", baseline="top", dx=10, y=2, color=INK, **large).encode(x, word),
         alt.Chart(data("room")).mark_point(opacity=0, tooltip=None).encode(x, y),
         height=330,
     )
+    return in_units(template)

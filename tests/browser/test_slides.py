@@ -1,42 +1,152 @@
-"""The talk in the browser: every slide at the sizes it is shown at, and its live sliders."""
+"""The talk in the browser: every slide at the sizes it is shown at, its live controls, and the keys that turn it."""
 
 import pytest
 from driving import opened, until
 from playwright.sync_api import expect
 
+import ocr_flops as of
+from ocr_flops.config import names
+
 pytestmark = pytest.mark.browser
-SLIDES = 8
-# A word outside its slide, or over the controls below the chart.
-MISPLACED = """() => { const slide = [...document.querySelectorAll('.slide')].find(e => e.checkVisibility({ visibilityProperty: true, opacityProperty: true })
-    && e.getBoundingClientRect().width && e.closest('.present, .swiper-slide-active, section:not([hidden])'));
-  if (!slide) return 'no slide';
-  const controls = slide.querySelector('.strip').getBoundingClientRect();
-  const parts = [...slide.querySelectorAll('h1, p, .chart, .strip')];
-  const out = parts.filter(e => { const b = e.getBoundingClientRect(); return b.right > innerWidth + 1 || b.bottom > innerHeight + 1 || b.left < -1 });
-  const over = [...slide.querySelectorAll('.chart')].filter(e => e.getBoundingClientRect().bottom > controls.top + 1 && controls.height);
-  return [...out, ...over].map(e => e.className || e.tagName).join() }"""
+GRID = ["tile columns", "rows"]
+CONTROLS = [
+    GRID,
+    [*GRID, "batch", "attention", "GPU", "precision"],
+    [*GRID, "batch", "precision"],
+    [*GRID, "batch", "precision"],
+    [*GRID, "batch", "precision"],
+    [*GRID, "batch", "GPU", "precision"],
+    ["batch", "output tokens", "GPU"],
+    [],
+]
+AT = "() => [...document.querySelectorAll('.slides > section')].findIndex(one => one.matches('.present'))"
+DEEP = """const deep = (root, selector) => [...root.querySelectorAll(selector),
+  ...[...root.querySelectorAll('*')].filter(e => e.shadowRoot).flatMap(e => deep(e.shadowRoot, selector))];
+const box = e => e.getBoundingClientRect(), slide = document.querySelector('section.present .talk');"""
+WRONG = f"""() => {{ {DEEP}
+  const wrong = [], strip = box(slide.querySelector('.strip'));
+  const shown = deep(slide, 'h1, p, td, th, dd, dt, li, label, select, span, svg text').filter(e => box(e).width && !e.closest('option'));
+  for (const e of shown) {{
+    const b = box(e), words = `${{e.tagName}} ${{e.textContent.slice(0, 40)}}`;
+    if (b.left < 0 || b.top < 0 || b.right > innerWidth || b.bottom > innerHeight) wrong.push(`outside: ${{words}}`);
+    if (e.clientWidth && !e.ownerSVGElement && e.scrollWidth > e.clientWidth + 1) wrong.push(`clipped: ${{words}}`);
+    const svg = e.ownerSVGElement && box(e.ownerSVGElement);
+    if (svg && (b.left < svg.left - 1 || b.right > svg.right + 1 || b.top < svg.top - 1 || b.bottom > svg.bottom + 1)) wrong.push(`cut: ${{words}}`);
+    if (svg && b.bottom > strip.top && strip.height) wrong.push(`under the controls: ${{words}}`);
+  }}
+  const arrows = [...document.querySelectorAll('.reveal .controls button.enabled')].map(box);
+  for (const e of slide.querySelectorAll('.strip > *')) for (const c of deep(e, 'label, select, .mo-label span')) for (const a of arrows)
+    if (box(c).right > a.left && box(c).bottom > a.top) wrong.push(`under an arrow: ${{c.textContent.slice(0, 20)}}`);
+  return wrong }}"""
+SMALLEST = f"""() => {{ {DEEP}
+  const words = deep(slide, 'h1, p, td, th, dd, dt, li, label, select, .keys, .text-xs, svg text').filter(e => box(e).width && e.textContent.trim());
+  return Math.min(...words.map(e => parseFloat(getComputedStyle(e).fontSize))) }}"""
+FILLED = f"""() => {{ {DEEP}
+  const charts = deep(slide, 'svg.marks').map(box), left = Math.min(...charts.map(b => b.left)), strip = box(slide.querySelector('.strip'));
+  const other = Math.max(...[...slide.querySelectorAll('ol')].map(e => box(e).right), ...charts.map(b => b.right));
+  return [(other - left) / innerWidth, Math.max(...charts.map(b => b.height)) / innerHeight, (strip.top - charts[0].bottom) / innerHeight] }}"""
+MARKED = f"""mark => {{ {DEEP}
+  return [...document.querySelectorAll('.talk')].map(one => deep(one, 'svg.marks').map(e => mark ? (e.kept = true) : !e.kept).includes(true)) }}"""
 
 
-@pytest.mark.parametrize(("width", "height", "scheme"), [(1280, 720, "light"), (1280, 720, "dark"), (1920, 1080, "light")])
-def test_every_slide_fits_and_draws(chromium, address, width, height, scheme):
-    with opened(chromium, address, "/talk", ready=".slide", color_scheme=scheme) as page:
+def turned(page, number):
+    """Turns on to a slide, counted from 0."""
+    while (at := page.evaluate(AT)) < number:
+        page.keyboard.press("ArrowRight")
+        page.wait_for_function(f"at => ({AT})() > at", arg=at)
+    page.wait_for_timeout(900)  # the slide has come to rest
+
+
+def title(page):
+    return page.locator(".present .talk h1").first
+
+
+def slider(page, position):
+    return page.locator(".present .strip").get_by_role("slider").nth(position)
+
+
+@pytest.mark.parametrize(("width", "height", "scheme"), [
+    (1280, 720, "light"), (1280, 720, "dark"), (1920, 1080, "light"), (1920, 1080, "dark"), (1024, 768, "light"),
+])  # fmt: skip
+def test_every_slide_fits_fills_the_screen_and_is_readable(chromium, address, width, height, scheme):
+    with opened(chromium, address, "/talk", ready=".talk", color_scheme=scheme) as page:
         page.set_viewport_size({"width": width, "height": height})
-        page.wait_for_selector(".marks", timeout=30_000)
-        titles = set()
-        for _ in range(SLIDES):
-            page.wait_for_timeout(1200)
-            assert page.evaluate(MISPLACED) == ""
-            titles.add(page.locator(".present .slide h1").first.inner_text())
-            page.keyboard.press("ArrowRight")
-        assert len(titles) == SLIDES
+        page.wait_for_function("document.querySelectorAll('.talk').length == 8")
+        titles, least = set(), 16 * min(width / 1280, height / 720)
+        for number in range(len(CONTROLS)):
+            turned(page, number)
+            assert page.evaluate(WRONG) == []
+            assert page.evaluate(SMALLEST) >= least
+            if number < 7:
+                across, down, gap = page.evaluate(FILLED)
+                assert across > 0.9 and down > 0.5 and gap < 0.03
+            labels = page.locator(".present .strip label")
+            assert [label.strip() for label in labels.all_inner_texts()] == CONTROLS[number]
+            titles.add(title(page).inner_text())
+        assert len(titles) == 8
 
 
 def test_a_slider_moves_the_slide_it_is_on_and_does_not_turn_it(chromium, address):
-    with opened(chromium, address, "/talk", ready=".slide") as page:
-        title = page.locator(".present .slide h1").first
-        expect(title).to_have_text("A page becomes 6 tiles and a global view: 903 tokens")
-        slider = page.locator(".present .slide").get_by_role("slider").first
-        slider.press("ArrowRight")
-        expect(title).to_have_text("A page becomes 9 tiles and a global view: 1,203 tokens")
-        slider.press("ArrowRight")
-        until(page, lambda: "12 tiles" in title.inner_text(), "the slider keeps its focus and the slide stays")
+    with opened(chromium, address, "/talk", ready=".talk") as page:
+        expect(title(page)).to_have_text("A page becomes 6 tiles and a global view: 903 tokens")
+        slider(page, 0).press("ArrowRight")
+        expect(title(page)).to_have_text("A page becomes 9 tiles and a global view: 1,203 tokens")
+        page.keyboard.press("ArrowRight")
+        expect(title(page)).to_have_text("A page becomes 12 tiles and a global view: 1,503 tokens")
+        page.keyboard.press("Escape")
+        page.keyboard.press("ArrowRight")
+        until(page, lambda: "TFLOPs" in title(page).inner_text(), "Escape leaves the slider: arrows turn the slides")
+        assert slider(page, 0).get_attribute("aria-valuenow") == "4", "all slides show the same controls"
+        slider(page, 2).focus()
+        page.keyboard.press("PageDown")
+        until(page, lambda: "Twice the tokens" in title(page).inner_text(), "a clicker turns the slide from a slider, too")
+        assert slider(page, 2).get_attribute("aria-valuenow") == "3", "batch 8, the fourth step"
+
+
+def test_a_slider_is_dragged_in_one_go(chromium, address):
+    with opened(chromium, address, "/talk", ready=".talk") as page:
+        expect(title(page)).to_contain_text("6 tiles")
+        thumb = slider(page, 1).bounding_box()
+        x, y = thumb["x"] + thumb["width"] / 2, thumb["y"] + thumb["height"] / 2
+        page.mouse.move(x, y)
+        page.mouse.down()
+        for step in range(1, 40):
+            page.mouse.move(x + 5 * step, y)
+            page.wait_for_timeout(20)
+        page.mouse.up()
+        expect(title(page)).to_contain_text("24 tiles")
+
+
+def test_a_change_repaints_only_the_slides_it_bears_on(chromium, address):
+    with opened(chromium, address, "/talk", ready=".talk") as page:
+        page.wait_for_function("document.querySelectorAll('.talk').length == 8")
+        turned(page, 5)
+        page.evaluate(MARKED, True)
+        before = title(page).inner_text()
+        page.locator(".present select").first.select_option(label=of.load_hardware("h200").label)
+        until(page, lambda: title(page).inner_text() != before, "the title follows the GPU")
+        page.wait_for_timeout(1500)
+        assert page.evaluate(MARKED, False) == [False, True, False, False, False, True, True, False]
+
+
+def test_attention_precision_and_gpu_can_be_chosen(chromium, address):
+    with opened(chromium, address, "/talk", ready=".talk") as page:
+        turned(page, 1)
+        below = page.locator(".present .below")
+        expect(below).to_contain_text("Attention sdpa")
+        selects = page.locator(".present select")
+        selects.nth(0).select_option(label="eager")
+        expect(below).to_contain_text("Attention eager")
+        selects.nth(0).select_option(label="flash")
+        expect(below).to_contain_text("Attention flash")
+        selects.nth(2).select_option(label="32 bit")
+        expect(below).to_contain_text("Attention sdpa; no flash kernel takes fp32")
+        selects.nth(2).select_option(label="16 bit")
+        selects.nth(1).select_option(label=of.load_hardware("t4").label)
+        expect(below).to_contain_text("NVIDIA T4 (16 GB) has no bf16, so fp16")
+        longest = max((of.load_hardware(name).label for name in names("hardware")), key=len)
+        selects.nth(1).select_option(label=longest)
+        expect(below).to_contain_text(longest)
+        page.set_viewport_size({"width": 1280, "height": 720})
+        page.wait_for_timeout(900)
+        assert page.evaluate(WRONG) == []
