@@ -67,12 +67,12 @@ class Session:
         """
         found: dict[str, Stage] = {}
         with torch.no_grad(), self.engine.running():
-            features = None
+            features: list[list[torch.Tensor]] = []  # at most one, taken out by whom it is for: nobody else keeps it alive
             if "vision" in self.stages:
                 progress("vision")
                 held, encode = self.engine.vision(point, self.dtype, self.image)
                 with self._watched(found, "vision", held):
-                    features = encode()
+                    features.append(encode())
                 del held, encode
             if "prefill" in self.stages or "decode" in self.stages:
                 self._language(point, features, found, progress)
@@ -93,8 +93,9 @@ class Session:
             torch.cuda.synchronize()
             found[stage]["max_memory_allocated"] = torch.cuda.max_memory_allocated()
 
-    def _language(self, point: Point, features: list[torch.Tensor] | None, found: dict[str, Stage], progress: Progress) -> None:
+    def _language(self, point: Point, encoded: list[list[torch.Tensor]], found: dict[str, Stage], progress: Progress) -> None:
         width = self.towers["projector"]["output_width"]
+        features = encoded.pop() if encoded else None
         if features is None or self.observe is _traced:  # a trace wants no leftovers of vision beside the features
             features = inputs.features(point, width, self.dtype, self.device)
         cache = self.engine.new_cache()
