@@ -26,11 +26,13 @@ with app.setup(hide_code=True):
     from ocr_flops.measure.protocol import Request
     from ocr_flops.measure.queue import QUEUE
     from ocr_flops.measure.store import STORE
-    from ocr_flops.panels import checks, compare, controls, export, figures, method, plan
+    from ocr_flops.on_record import OnRecord
+    from ocr_flops.panels import checks, compare, controls, export, figures, measured, method, plan
     from ocr_flops.panels.pieces import counting_button, labelled, plain_table, problem, row
+    from ocr_flops.records.library import LIBRARY
     from ocr_flops.setting import Setting
 
-    TABS = (*views.VIEWS, "Compare", "Plan", "Spot check", "Table", "Export", "Method")
+    TABS = (*views.VIEWS, "Compare", "Plan", "Spot check", "Measured", "Table", "Export", "Method")
     model = of.load_model("deepseek_ocr")
     RECORD = evidence.recorded()
 
@@ -45,9 +47,9 @@ def linked():
 @app.cell(hide_code=True)
 def state(link):
     owner = uuid4().hex  # of this session's spot checks
-    presses = {"go": 0, "pin": 0, "audit": 0}  # those that have been answered: a cell may run several times for one
+    presses = {"go": 0, "pin": 0, "audit": 0, "time": 0}  # those that have been answered: a cell may run several times for one
     get_asked, set_asked = mo.state(0)  # how often one was asked for, and ended
-    get_arrived, set_arrived = mo.state(0)  # how many results it has brought; the results are the server's, see STORE
+    get_arrived, set_arrived = mo.state(None)  # which results there are: its own, and the server's, see STORE and LIBRARY
     get_refused, set_refused = mo.state(None)
     get_document, set_document = mo.state(None)  # the last that could be read
     get_pins, set_pins = mo.state(link.pins, allow_self_loops=True)  # the cell of the remove buttons sets what it reads
@@ -131,6 +133,7 @@ def sidebar(
     text_inputs,
 ):
     _tiled = of.load_mode(mode.value).tile_px > 0
+    _inputs = {"page": page_inputs["page"], "file": [*page_inputs["file"], *document_inputs], "grid": grid_inputs}
     _note = mo.md("<small>This mode encodes the page as one view; its size does not change the cost.</small>")
     mo.sidebar(
         [
@@ -138,7 +141,7 @@ def sidebar(
             mo.md(f"<small>What {model.label} computes for a page, stage by stage. Rest on a label for its meaning.</small>"),
             mo.md("**Page**"),
             mode,
-            *([source, *(page_inputs | document_inputs | {"grid": grid_inputs})[source.value]] if _tiled else [_note]),
+            *([source, *_inputs[source.value]] if _tiled else [_note]),
             mo.md("**Text and batch**"),
             *text_inputs,
             mo.md("**Software**"),
@@ -160,14 +163,16 @@ def read_document(set_document, source, upload):
             set_document(pages.document(upload.value[0].contents, upload.value[0].name))
         except of.SpecError as _error:
             _notice = problem("The file was not used.", f"{_error}. The page keeps its previous size.")
+    elif source.value == "file":
+        set_document(None)  # none chosen, or taken back
     _notice
     return
 
 
 @app.cell(hide_code=True)
-def document_controls(get_document, upload):
+def document_controls(get_document):
     page_number, dpi, _is_pdf = controls.document(get_document())
-    document_inputs = {"file": [upload, *([page_number, dpi] if _is_pdf else [])]}
+    document_inputs = [page_number, dpi] if _is_pdf else []
     return document_inputs, dpi, page_number
 
 
@@ -198,12 +203,14 @@ def evaluated(
     width_px,
 ):
     get_arrived()  # runs again when the spot check brings a result
-    _size, _notices = (width_px.value, height_px.value), []
+    _size, _notices, _page = (width_px.value, height_px.value), [], ""
     if source.value == "file" and get_document():
         try:
-            _size = get_document().page_px(page_number.value, dpi.value)
+            _size, _page = pages.chosen(get_document(), page_number.value, dpi.value)
         except of.SpecError as _error:
             _notices.append(problem("The page's size was not used.", f"{_error}."))
+    elif source.value == "file":
+        _page = "no file yet: as set under page size"
     setting = Setting(
         mode=mode.value,
         source="grid" if source.value == "grid" else "page",
@@ -224,48 +231,40 @@ def evaluated(
         price=price.value,
         **{name: value * 1e12 for name, value in own_figures.value.items() if value is not None and value != published[name]},
     )
-    shown = views.Shown(model, setting, STORE.frames())
+    on_record = OnRecord(LIBRARY.shelf(), model, setting)
     try:
+        shown = views.Shown(model, setting, [*on_record.counted, *STORE.frames()], on_record)
         shown.estimates  # raises here what would be raised where it is shown
         _notices += [problem("No times on this GPU.", f"{shown.without_times}.", kind="warn")] if shown.without_times else []
-        _head = figures.headline(shown, RECORD)
+        _head = figures.headline(shown, RECORD, on_record, _page)
     except of.SpecError as _error:
         shown, _head = None, problem("This setting has no result.", f"{_error}.")
     mo.vstack([*_notices, _head]) if _notices else _head
-    return setting, shown
+    return on_record, setting, shown
 
 
 @app.cell(hide_code=True)
-def clock(get_asked, owner):
+def clock(get_asked, owner, tab):
     get_asked()
     _job = QUEUE.latest(owner)
     _is_live = _job is not None and _job.is_live
-    tick = mo.ui.refresh(options=["0.5s"], default_interval="0.5s") if _is_live else None
-    cancel = mo.ui.run_button(label="Cancel", tooltip="ends the spot check at once", kind="warn")  # made anew for every run
-    return cancel, tick
+    every = "0.5s" if _is_live else "3s" if tab.value in ("Spot check", "Measured") else None  # others may measure, too
+    tick = mo.ui.refresh(options=[every], default_interval=every) if every else None
+    cancel = mo.ui.run_button(label="Cancel", tooltip="ends the run at once", kind="warn")  # made anew for every run
+    return cancel, every, tick
 
 
 @app.cell(hide_code=True)
-def progress(
-    cancel,
-    get_arrived,
-    get_asked,
-    get_refused,
-    owner,
-    set_arrived,
-    set_asked,
-    tick,
-):
+def progress(cancel, every, get_arrived, get_asked, get_refused, owner, set_arrived, set_asked, tick):
     if cancel.value and QUEUE.latest(owner):
         QUEUE.cancel(QUEUE.latest(owner).id)
     _job = QUEUE.latest(owner)
     _shown = checks.progress(_job, QUEUE.jobs(), get_refused(), cancel, tick)
-    if _job is not None:
-        _arrived = 1000 * _job.id + len(_job.results)
-        if _arrived != get_arrived():
-            set_arrived(_arrived)
-        if tick is not None and not _job.is_live:
-            set_asked(get_asked() + 1)  # stops the clock
+    _arrived = (_job and (_job.id, len(_job.results)), STORE.changes, LIBRARY.shelf().number)
+    if _arrived != get_arrived() and (_job is not None or tick is not None):
+        set_arrived(_arrived)
+    if _job is not None and not _job.is_live and every == "0.5s":
+        set_asked(get_asked() + 1)  # slows the clock down
     _shown
     return
 
@@ -298,11 +297,16 @@ def address(get_pins, setting, tab):
 
 
 @app.cell(hide_code=True)
-def pin_controls():
+def pin_name(get_pins):
+    get_pins()  # empty again once it has been used
     new_name = mo.ui.text(placeholder="name of the pin", max_length=links.MAX_NAME)
+    return (new_name,)
+
+
+@app.cell(hide_code=True)
+def pin_controls():
     pin = counting_button("Pin the current setting")
-    pin_inputs = [new_name, pin]
-    return new_name, pin, pin_inputs
+    return (pin,)
 
 
 @app.cell(hide_code=True)
@@ -337,8 +341,9 @@ def pin_list(get_pins, set_pins):
 
 
 @app.cell(hide_code=True)
-def compared(pin_inputs, pin_names, pin_removals, pins, setting, shown, tab):
-    compare.compare(model, setting, pins, pin_inputs, pin_names, pin_removals) if shown and tab.value == "Compare" else None
+def compared(new_name, pin, pin_names, pin_removals, pins, setting, shown, tab):
+    _is_open = shown and tab.value == "Compare"
+    compare.compare(model, setting, pins, [new_name, pin], pin_names, pin_removals) if _is_open else None
     return
 
 
@@ -394,9 +399,35 @@ def submit(
 
 
 @app.cell(hide_code=True)
-def spot_check_panel(device, get_arrived, go, scope, tab):
+def spot_check_panel(device, get_arrived, go, output_tokens, scope, tab):
     get_arrived()
-    checks.panel(device, scope, go) if tab.value == "Spot check" else None
+    checks.panel(device, scope, go, output_tokens.value) if tab.value == "Spot check" else None
+    return
+
+
+@app.cell(hide_code=True)
+def timing_controls():
+    timed_on = mo.ui.dropdown(measured.DEVICES, value=next(iter(measured.DEVICES)), label="device")
+    time_it = counting_button("Time the real model here")
+    return time_it, timed_on
+
+
+@app.cell(hide_code=True)
+def submit_timing(get_asked, owner, presses, set_asked, set_refused, setting, shown, time_it, timed_on):
+    if time_it.value > presses["time"] and shown:
+        presses["time"] = time_it.value
+        try:
+            measured.start(model, setting, timed_on.value, owner)
+            set_refused(None)
+        except of.SpecError as _error:
+            set_refused(str(_error))
+        set_asked(get_asked() + 1)
+    return
+
+
+@app.cell(hide_code=True)
+def measured_panel(on_record, shown, tab, time_it, timed_on):
+    measured.panel(shown, on_record, [timed_on, time_it]) if shown and tab.value == "Measured" else None
     return
 
 

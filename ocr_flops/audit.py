@@ -7,6 +7,7 @@ operator in one family by what it is (`families.py`).
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import date
 from pathlib import Path
@@ -51,6 +52,7 @@ SETTINGS = {  # how the model can be run under the counter: the demonstrations t
     "CUDA's fused kernels, grouped experts": ("linear", "matmul", "conv2d", "flash_operator", "efficient_operator", "grouped_mm_meta"),
     "meta, batched experts (verify)": ("linear", "matmul", "conv2d", "sdpa_meta", "sdpa_bias_meta", "batched_mm"),
 }
+VERDICTS = ("counted", "partly", "missed", "nothing to count", "not here")  # of demonstrations that ran as they should, or could not here
 GROUPS = ("counted", "hidden: attention", "hidden: routed experts", "hidden: other matrix work", "hidden: softmax, norms, elementwise")
 
 
@@ -186,11 +188,9 @@ def words(message: Message, estimated: Estimate) -> str:
     ran = message["ran"]
     package = f"flash-attn {ran['flash_attn']}" if ran["flash_attn"] else "without flash-attn"
     where = ran["cuda"] or "no CUDA device"
-    count = {
-        verdict: sum(case["verdict"] == verdict for case in message["cases"]) for verdict in ("counted", "partly", "missed", "not here")
-    }
-    numbers = f"{count['counted']} counted, {count['partly']} partly, {count['missed']} missed, {count['not here']} not here"
     bad = failures(message)
+    count = Counter(case["verdict"] for case in message["cases"])
+    numbers = ", ".join(f"{count[verdict]} {verdict}" for verdict in VERDICTS if count[verdict])
     return "\n".join(
         [
             f"Of this model's FLOPs torch's counter reports, by how it is run: {'; '.join(told)}.",

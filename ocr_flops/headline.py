@@ -8,6 +8,7 @@ from ocr_flops.charts.style import seconds, share, si
 
 if TYPE_CHECKING:
     from ocr_flops.estimates import Estimate
+    from ocr_flops.specs import HardwareSpec
     from ocr_flops.timing import Timing
 
 BOUND = {"matrix": "matrix", "vector": "vector", "bandwidth": "memory", "launch": "launch"}  # ceiling: the word before "-bound"
@@ -32,17 +33,19 @@ class Figure(NamedTuple):
     alarm: bool = False
 
 
-def figures(estimate: Estimate, timing: Timing | None = None) -> list[Figure]:
+def figures(estimate: Estimate, timing: Timing | None = None, hardware: HardwareSpec | None = None) -> list[Figure]:
     """The headline figures in the order they are shown.
 
     Args:
         estimate: of one point and all stages.
-        timing: the same on a device; None leaves out times and whether it fits.
+        timing: the same on a device; None leaves out times.
+        hardware: the device where it gives no times; without it and `timing` nothing is said of whether it fits.
 
     Raises:
         SpecError: a number beyond 2^62.
     """
-    return [*(_times(timing) if timing else []), *_costs(estimate)]
+    device = timing.hardware if timing else hardware
+    return [*(_times(timing) if timing else []), *([_fit(estimate, device)] if device else []), *_costs(estimate)]
 
 
 def _times(timing: Timing) -> list[Figure]:
@@ -74,18 +77,19 @@ def _times(timing: Timing) -> list[Figure]:
         f"{share(spent[longest], whole)} {longest}, {bound[longest]}",
         f"The batch ({workload.batch_size:,}) over vision, prefill and decode, {seconds(whole)}. {ROOFLINE}",
     )
-    return [ttft, tpot, pages, _fit(timing)]
+    return [ttft, tpot, pages]
 
 
-def _fit(timing: Timing) -> Figure:
-    memory = timing.hardware.memory_bytes
-    spare = memory - timing.estimate.footprint.total_bytes
+def _fit(estimate: Estimate, hardware: HardwareSpec) -> Figure:
+    memory = hardware.memory_bytes
+    spare = memory - estimate.footprint.total_bytes
+    fits = spare >= 0
     return Figure(
         "fits the GPU",
-        "yes" if timing.fits else "NO",
-        f"{si(abs(spare), 'B')} {'spare' if timing.fits else 'too much'}",
-        f"{timing.hardware.label} has {si(memory, 'B')}. What the CUDA context and the allocator keep for themselves is not counted.",
-        alarm=not timing.fits,
+        "yes" if fits else "NO",
+        f"{si(abs(spare), 'B')} {'spare' if fits else 'too much'}",
+        f"{hardware.label} has {si(memory, 'B')}. What the CUDA context and the allocator keep for themselves is not counted.",
+        alarm=not fits,
     )
 
 

@@ -51,6 +51,23 @@ class Document:
         return (int(width), int(height)) if self.unit == "px" else pixels(width, height, dpi, f"{self.name}, page {number}")
 
 
+def chosen(found: Document, number: int | None, dpi: float | None) -> tuple[tuple[int, int], str]:
+    """Width and height in pixels of a page, and which page it is, in words; a field left empty stands for its default.
+
+    Args:
+        found: the file's pages.
+        number: of the page, from 1.
+        dpi: at which a PDF is rendered.
+
+    Raises:
+        SpecError: as `Document.page_px`.
+    """
+    number, dpi = 1 if number is None else number, DEFAULT_DPI if dpi is None else dpi
+    size = found.page_px(number, dpi)
+    where = f", page {number} of {len(found.sizes)} at {dpi:g} dpi" if found.unit == "pt" else ""
+    return size, f"{found.name}{where}"
+
+
 def document(content: bytes | Path, name: str | None = None) -> Document:
     """The pages of an image or a PDF; which of the two it is, its content tells and not its name.
 

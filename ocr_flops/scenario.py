@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import isqrt
 
 import numpy as np
 
 from ocr_flops.config import load_engine, load_mode, modes
 from ocr_flops.estimates import Estimate, estimate
 from ocr_flops.specs import ATTENTION_MODES, ModelSpec, one_of
-from ocr_flops.tiling import vendor_grids
+from ocr_flops.tiling import MAX_TILES, vendor_grids
 from ocr_flops.workload import Workload
 
 SIDE_BY_SIDE = "all"
 SOURCES = ("page", "grid")
+STEPS = 12  # from the vendor's largest grids to one beyond them
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,8 @@ class Scenario:
 
     @cached_property
     def neighbours(self) -> Workload:
-        """Columns of points to see the current one among: no tiles and the 22 vendor grids, or the modes without tiles."""
-        return neighbours(self.workload)
+        """Columns of points to see the current one among, itself included; see `neighbours`."""
+        return neighbours(self.workload, itself=True)
 
     @cached_property
     def lengths(self) -> Workload:
@@ -96,7 +98,8 @@ def neighbours(workload: Workload, itself: bool = False) -> Workload:
 
     Args:
         workload: one point.
-        itself: whether it is among them where its grid or its view is none of these.
+        itself: whether it is among them where its grid or its view is none of these, with grids on the way to it: costs grow with the
+            square of its tokens, and a straight line to it would hide that.
     """
     free = replace(workload, image_width_px=0, image_height_px=0)
     if not workload.tile_px:
@@ -104,9 +107,16 @@ def neighbours(workload: Workload, itself: bool = False) -> Workload:
         return replace(free, global_px=np.array(sorted(sides)), mode="")
     grids = [(1, 1), *vendor_grids()]
     if itself and (workload.columns, workload.rows) not in grids:
-        grids = sorted([*grids, (workload.columns, workload.rows)], key=lambda grid: grid[0] * grid[1])
+        grids += [*_between(workload.tiles), (workload.columns, workload.rows)]
     columns, rows = np.array(grids).T
     return replace(free, columns=columns, rows=rows)
+
+
+def _between(tiles: int) -> list[tuple[int, int]]:
+    """Nearly square grids (columns, rows) between the vendor's and a number of tiles, at even distances."""
+    wanted = np.linspace(MAX_TILES, tiles, STEPS + 1)[1:-1].astype(int).tolist()
+    found = dict.fromkeys((isqrt(count), count // isqrt(count)) for count in wanted)
+    return [grid for grid in found if MAX_TILES < grid[0] * grid[1] < tiles]
 
 
 def contexts(workload: Workload) -> Workload:

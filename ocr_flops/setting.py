@@ -7,7 +7,7 @@ from functools import cached_property
 
 from ocr_flops.config import load_hardware
 from ocr_flops.scenario import Scenario
-from ocr_flops.specs import HardwareSpec
+from ocr_flops.specs import DTYPE_BYTES, HardwareSpec, SpecError
 
 FIGURES = ("matrix_flops_per_second", "vector_fp32_flops_per_second", "memory_bandwidth_bytes_per_second", "memory_bytes")
 
@@ -34,13 +34,31 @@ class Setting(Scenario):
     price: float | None = None
 
     @cached_property
-    def device(self) -> HardwareSpec:
-        """The device with the figures given for it.
+    def hardware(self) -> HardwareSpec:
+        """The device with the figures given for it, whether or not they give times: its memory needs no matrix peak.
 
         Raises:
-            SpecError: an unknown device, a figure that is not a number above 0, or no matrix peak for the precision.
+            SpecError: an unknown device, or a figure that is not a number above 0.
         """
         given = {name: value for name in FIGURES if (value := getattr(self, name)) is not None}
-        device = load_hardware(self.gpu).edited(self.dtype, **given)
-        device.matrix_peak(self.dtype)
-        return device
+        return load_hardware(self.gpu).edited(self.dtype, **given)
+
+    @cached_property
+    def device(self) -> HardwareSpec:
+        """`hardware`, which gives times.
+
+        Raises:
+            SpecError: as `hardware`, or no matrix peak for the precision.
+        """
+        if not _multiplies(self.hardware, self.dtype):
+            others = " or ".join(dtype for dtype in DTYPE_BYTES if _multiplies(self.hardware, dtype))
+            raise SpecError(f"{self.hardware.label} has no {self.dtype} figure: choose {others}, or enter one under 'edit its figures'")
+        return self.hardware
+
+
+def _multiplies(device: HardwareSpec, dtype: str) -> bool:
+    try:
+        device.matrix_peak(dtype)
+    except SpecError:
+        return False
+    return True

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from ocr_flops import verify
-from ocr_flops.scenario import Scenario
+from ocr_flops.scenario import Scenario, neighbours
 from ocr_flops.specs import STAGES, ModelSpec
 from ocr_flops.workload import Workload
 
@@ -25,11 +25,14 @@ Key = tuple[Any, ...]
 
 
 def points(scenario: Scenario, scope: str) -> list[Workload]:
-    """The points a run measures: the current one, or it and its neighbours, each once."""
+    """The points a run measures: the current one, or it and what the vendor's code cuts (see `neighbours`), each once."""
+    here = scenario.workload
     if scope == SCOPES[0]:
-        return [scenario.workload]
-    beside = scenario.neighbours
-    return [beside.take(slice(number, number + 1)).corner() for number in range(beside.points)]
+        return [here]
+    vendors = neighbours(here)
+    found = [vendors.take(slice(number, number + 1)).corner() for number in range(vendors.points)]
+    among = any(all(getattr(one, name) == getattr(here, name) for name in VIEWS) for one in found)
+    return found if among else [*found, here]
 
 
 def key(message: Message) -> Key:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import floor, log10
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -18,17 +19,19 @@ if TYPE_CHECKING:
     from ocr_flops.planning import Required
     from ocr_flops.specs import HardwareSpec
 
-UNITS = {"GFLOPs": 1e9, "MB": 1e6, "GB": 1e9}
-MODULES = {  # column: header, and the unit it is shown in
-    "tensor_flops": ("tensor GFLOPs", "GFLOPs"),
-    "vector_flops": ("vector GFLOPs", "GFLOPs"),
-    "torch_flops": ("torch GFLOPs", "GFLOPs"),
-    "operators": ("operators", None),
-    "io_bytes": ("moved (MB)", "MB"),
-    "peak_activation_bytes": ("live peak (MB)", "MB"),
-    "weight_bytes": ("weights (MB)", "MB"),
-    "kv_cache_bytes": ("KV cache (MB)", "MB"),
+MODULES = {  # column: header, in which {} is an SI prefix; what matters most is seen without scrolling
+    "tensor_flops": "tensor {}FLOPs",
+    "io_bytes": "moved ({}B)",
+    "peak_activation_bytes": "live peak ({}B)",
+    "vector_flops": "vector {}FLOPs",
+    "weight_bytes": "weights ({}B)",
+    "kv_cache_bytes": "KV cache ({}B)",
+    "operators": "operators",
+    "torch_flops": "torch {}FLOPs",
 }
+PREFIXES = {"G": {"G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}, "M": {"M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}}
+DIGITS = 4  # of numbers that are no counts, before and after the point
+NONE = "–"
 COMPARED = {
     "ttft_seconds": "first token (TTFT)",
     "tpot_seconds": "per token (TPOT)",
@@ -44,29 +47,53 @@ COMPARED = {
     "image_tokens": "image tokens",
     "context_tokens": "context tokens",
 }
-COUNTS = {"difference": "difference", "counted_flops": "counted FLOPs", "analytic_flops": "analytic FLOPs"}
+COUNTS = {"difference": "difference", "counted_flops": "counted FLOPs"}  # of which the analytic ones follow
 
 
 def modules_table(modules: pl.DataFrame) -> pl.DataFrame:
-    """A module frame with a number a cell in the unit of its header; `attention` only where there are several."""
+    """A module frame with a number a cell in the unit of its header, that of the largest; `attention` only where there are several."""
     labels = ["stage", "module", *(["attention"] if modules["attention"].n_unique() > 1 else [])]
-    numbers = [(pl.col(name) / UNITS[unit] if unit else pl.col(name)).alias(header) for name, (header, unit) in MODULES.items()]
-    share = (100 * pl.col("total_flops") / pl.col("total_flops").sum().over("attention")).alias("share of FLOPs (%)")
+    numbers = [_scaled(modules[name], header) for name, header in MODULES.items()]
+    share = (100 * pl.col("total_flops") / pl.col("total_flops").sum().over("attention")).alias("% of FLOPs")
     return modules.select(*(pl.col(name).cast(pl.String) for name in labels), share, *numbers, pl.col("evidence").cast(pl.String))
 
 
-def formats(table: pl.DataFrame) -> dict[str, Callable[[float], str]]:
-    """How to print each numeric column: thousands apart, three decimals where it is not a whole number."""
-    return {name: "{:,.0f}".format if kind.is_integer() else "{:,.3f}".format for name, kind in table.schema.items() if kind.is_numeric()}
+def _scaled(column: pl.Series, header: str) -> pl.Series:
+    """A column in the smallest unit in which its largest number has at most four digits before the point."""
+    if "{}" not in header:
+        return column.alias(header)
+    units = PREFIXES["G" if "FLOPs" in header else "M"]
+    most = column.max() or 0
+    prefix = next((prefix for prefix, factor in units.items() if most < 10**DIGITS * factor), "E")
+    return (column / units[prefix]).alias(header.format(prefix))
+
+
+def formats(table: pl.DataFrame) -> dict[str, Callable[[float | None], str]]:
+    """How to print each numeric column, thousands apart: whole numbers exactly, others with four digits, a dash where there is none."""
+    numeric = [name for name, kind in table.schema.items() if kind.is_numeric()]
+    whole = {name for name in numeric if (table[name].drop_nulls() % 1 == 0).all()}
+    return {name: _count if name in whole else _number for name in numeric}
+
+
+def _count(value: float | None) -> str:
+    return NONE if value is None else f"{value:,.0f}"
+
+
+def _number(value: float | None) -> str:
+    if not value:
+        return NONE if value is None else "0"
+    if abs(value) < 0.5 * 10**-DIGITS:
+        return f"<{10**-DIGITS:.{DIGITS}f}"
+    return f"{value:,.{min(DIGITS, max(0, DIGITS - 1 - floor(log10(abs(value)))))}f}"
 
 
 def measured_table(measured: pl.DataFrame) -> pl.DataFrame:
-    """Counted against analytic FLOPs of every measured module, as exact integers."""
+    """Counted FLOPs of every measured module, and how far they are from the analytic ones, as exact integers."""
     steps = pl.when(pl.col("stage") == "decode").then(pl.format("decode, {} steps", "steps")).otherwise(pl.col("stage")).alias("stage")
     numbers = (pl.col(name).alias(header) for name, header in COUNTS.items())
-    names = {"prefill_logits": "logits", "measured_at": "measured at (UTC)"}
-    ran = (pl.col(name).alias(names.get(name, name)) for name in ("ran", "prefill_logits", "dtype", "device", "versions", "measured_at"))
-    return measured.select("point", steps, "module", *numbers, *ran)
+    minute = pl.col("measured_at").str.slice(0, 16).str.replace("T", " ").alias("measured (UTC)")
+    logits = pl.format("{}, logits of {}", "dtype", "prefill_logits").alias("precision")
+    return measured.select(steps, "module", *numbers, "device", minute, "point", "versions", "ran", logits)
 
 
 def comparison_table(found: list[Compared]) -> pl.DataFrame:
@@ -90,19 +117,21 @@ def comparison_table(found: list[Compared]) -> pl.DataFrame:
 
 
 def devices_table(devices: pl.DataFrame) -> pl.DataFrame:
-    """`planning.devices` for people: milliseconds, gigabytes, yes and no."""
+    """`planning.devices` for people: milliseconds, gigabytes, yes and no; a dash where a device has no figure for the precision."""
     yes = {True: "yes", False: "no"}
+    bound = pl.col("binding_ceiling").cast(pl.String)
+    meets = pl.when(bound.is_null()).then(pl.lit(NONE)).otherwise(pl.col("meets_target").replace_strict(yes, return_dtype=pl.String))
     return devices.select(
         pl.col("label").alias("device"),
-        pl.col("meets_target").replace_strict(yes, return_dtype=pl.String).alias("meets targets"),
+        meets.alias("meets targets"),
+        pl.col("pages_per_second").alias("pages/s"),
+        *([pl.col("cost_per_1000_pages").alias("cost/1000 pages")] if "cost_per_1000_pages" in devices.columns else []),
+        (pl.col("ttft_seconds") * 1e3).alias("TTFT (ms)"),
+        (pl.col("tpot_seconds") * 1e3).alias("TPOT (ms)"),
         pl.col("fits").replace_strict(yes, return_dtype=pl.String),
         (pl.col("memory_bytes") / 1e9).alias("memory (GB)"),
-        (pl.col("ttft_seconds") * 1e3).alias("first token (ms)"),
-        (pl.col("tpot_seconds") * 1e3).alias("per token (ms)"),
-        pl.col("binding_ceiling").cast(pl.String).alias("bound by"),
-        pl.col("pages_per_second").alias("pages/s"),
-        pl.col("gpu_hours_per_1000_pages").alias("GPU hours per 1000 pages"),
-        *([pl.col("cost_per_1000_pages").alias("cost per 1000 pages")] if "cost_per_1000_pages" in devices.columns else []),
+        bound.fill_null(NONE).alias("bound by"),
+        pl.col("gpu_hours_per_1000_pages").alias("hours/1000 pages"),
     )
 
 
@@ -129,15 +158,15 @@ def plan_words(estimate: Estimate, required: list[Required], hardware: HardwareS
 def verification_table(record: dict[str, Any]) -> pl.DataFrame:
     """What this version was compared with before it was released: a row per level, stage, module and column."""
     against = {"count": "torch's counter", "trace": "operator trace"}
+    kind = pl.col("kind").replace_strict(against, return_dtype=pl.String)
     return pl.DataFrame(record["rows"]).select(
-        pl.col("kind").replace_strict(against, return_dtype=pl.String).alias("against"),
-        "attention",
-        "level",
         "stage",
         "module",
         pl.col("column").alias("number"),
-        pl.col("points").alias("numbers"),
         pl.col("largest_difference").alias("largest difference"),
+        pl.col("points").alias("compared"),
+        pl.format("{}, {}", kind, "attention").alias("against"),
+        "level",
     )
 
 
@@ -146,12 +175,12 @@ def audit_table(audited: pl.DataFrame) -> pl.DataFrame:
     return audited.select(
         pl.col("call").alias("what ran"),
         "device",
+        "verdict",
+        (100 * pl.col("hidden_share")).alias("hidden (%)"),
+        (100 * pl.col("share")).alias("like it (%)"),
+        pl.col("counted_flops").alias("counted"),
         pl.col("tensor_flops").alias("matrix FLOPs"),
         pl.col("vector_flops").alias("vector FLOPs"),
-        pl.col("counted_flops").alias("counted"),
-        "verdict",
-        (100 * pl.col("share")).alias("like it in the model (%)"),
-        (100 * pl.col("hidden_share")).alias("hidden (%)"),
         "why",
         "remedy",
     )

@@ -17,6 +17,8 @@ from ocr_flops.timing import Timing
 if TYPE_CHECKING:
     import polars as pl
 
+    from ocr_flops.on_record import OnRecord
+
 OVERLAID = 24  # results that charts show, the latest: as many as a run over all vendor grids brings, and one more
 
 
@@ -28,6 +30,7 @@ class Shown:
         model: from `load_model`.
         setting: what the controls say.
         measured: frames of `spot_check.frame`, oldest first.
+        on_record: what records say of the setting; None without any.
 
     Raises:
         SpecError: when `estimates` is read first, naming the field, the value and what is allowed.
@@ -36,6 +39,7 @@ class Shown:
     model: ModelSpec
     setting: Setting
     measured: Sequence[pl.DataFrame] = ()
+    on_record: OnRecord | None = None
 
     @cached_property
     def estimates(self) -> list[Estimate]:
@@ -55,6 +59,14 @@ class Shown:
     def device(self) -> HardwareSpec | None:
         """The device; None where it gives no times."""
         return None if self.without_times else self.setting.device
+
+    @cached_property
+    def hardware(self) -> HardwareSpec | None:
+        """The device, whose memory counts also where it gives no times; None where its figures are none."""
+        try:
+            return self.setting.hardware
+        except SpecError:
+            return None
 
     @cached_property
     def timings(self) -> list[Timing]:
@@ -78,6 +90,17 @@ class Shown:
         """The grids, or modes without tiles, to see the setting among, in its first attention mode."""
         return sweep(self.model, self.setting.neighbours, self.setting.attention_modes[0], **self._options)
 
+    @cached_property
+    def timed(self) -> list[dict[str, Any]]:
+        """Measured times of the point in its first attention mode."""
+        return self.on_record.timed(self.estimates[0].setup) if self.on_record else []
+
+    @cached_property
+    def allocated(self) -> dict[str, tuple[int, str]]:
+        """Bytes measured at the point, and where that comes from, by attention mode."""
+        found = {one.setup.attention.name: self.on_record.allocated(one.setup) for one in self.estimates} if self.on_record else {}
+        return {name: one for name, one in found.items() if one}
+
     @property
     def _options(self) -> dict[str, str]:
         return {name: getattr(self.setting, name) for name in ("engine", "dtype", "cache")}
@@ -89,7 +112,7 @@ def overview(shown: Shown) -> list[Chart]:
     return [
         charts.flops_by_module(shown.modules, shown.beside),
         charts.shares(shown.estimates[0], timing),
-        charts.memory(shown.estimates, shown.device, narrow=True),
+        charts.memory(shown.estimates, shown.hardware, narrow=True, allocated=shown.allocated),
     ]
 
 
@@ -108,15 +131,15 @@ def roofline(shown: Shown) -> list[Chart]:
     vector = charts.flops_by_module(shown.modules, work="vector_flops")
     if not shown.timings:
         return [vector]
-    return [charts.roofline(shown.timings[0]), *halves(shown.timings[0]).values(), vector]
+    return [charts.roofline(shown.timings[0], shown.timed), *halves(shown.timings[0], shown.timed).values(), vector]
 
 
-def halves(timing: Timing) -> dict[str, Chart]:
+def halves(timing: Timing, measured: Sequence[dict[str, Any]] = ()) -> dict[str, Chart]:
     """Seconds by module to the first token, and after it, by names that serve as file names; none for stages that do nothing."""
     busy = {row["stage"] for row in timing.stages.to_dicts() if row["io_bytes"]}
     wanted = {"time_to_first_token": ("vision", "prefill"), "time_of_decode": ("decode",)}
     stages = {name: [stage for stage in those if stage in busy] for name, those in wanted.items()}
-    return {name: charts.time_by_module(timing, those) for name, those in stages.items() if those}
+    return {name: charts.time_by_module(timing, those, measured) for name, those in stages.items() if those}
 
 
 def by_tiles(points: pl.DataFrame, tiles: int) -> dict[str, Chart]:
@@ -133,7 +156,7 @@ def by_tiles(points: pl.DataFrame, tiles: int) -> dict[str, Chart]:
 def memory(shown: Shown) -> list[Chart]:
     """What memory holds, and how it grows with output."""
     points = sweep(shown.model, shown.setting.lengths, shown.setting.attention_modes[0], **shown._options)
-    return [charts.memory(shown.estimates, shown.device), charts.growth(points, shown.setting.output_tokens)]
+    return [charts.memory(shown.estimates, shown.hardware, allocated=shown.allocated), charts.growth(points, shown.setting.output_tokens)]
 
 
 def savings(shown: Shown) -> list[Chart]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import polars as pl
 import pytest
@@ -219,6 +220,13 @@ def test_a_record_is_read_back_and_keeps_no_failure(ran, tmp_path):
     bad = {**ran, "cases": [{**ran["cases"][0], "verdict": "could not run: x"}]}
     with pytest.raises(of.SpecError, match="^--record: linear: could not run: x"):
         audit.record(bad, tmp_path / "kept.json")
+
+
+def test_the_verdicts_told_add_up(ran, estimated):
+    for message in (ran, audit.recorded(), {**ran, "cases": [{**ran["cases"][0], "verdict": "could not run: x"}, *ran["cases"][1:]]}):
+        (line,) = [line for line in audit.words(message, estimated).splitlines() if " demonstrations on " in line]
+        told = [int(number) for number in re.findall(r"(\d+) (?:counted|partly|missed|nothing to count|not here|failed)", line)]
+        assert sum(told) == len(message["cases"]) == 25
 
 
 def test_the_worker_serves_an_audit():

@@ -2,7 +2,7 @@ import json
 import re
 import subprocess
 import sys
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import altair as alt
 import numpy as np
@@ -63,9 +63,12 @@ def test_every_chart_is_valid_and_draws(name):
 def test_the_title_states_the_finding():
     tensor, vector, tokens, tiling = all_charts(SCENARIOS["page"])
     stages = SCENARIOS["page"].estimates(MODEL)[0].stage_numbers
-    whole = sum(row["total_flops"] for row in stages.values())
-    part = 100 * stages["vision"]["total_flops"] / whole
-    assert f"Vision is {part:.0f} % of {whole / 1e12:.2f} TFLOPs; SAM MLP alone" in texts(tensor)
+    matrix, whole = (sum(row[work] for row in stages.values()) for work in ("tensor_flops", "total_flops"))
+    part = 100 * stages["vision"]["tensor_flops"] / matrix
+    assert f"Vision is {part:.0f} % of {matrix / 1e12:.2f} T tensor FLOPs; SAM MLP alone" in texts(tensor)
+    assert f"it is {whole / 1e12:.2f} TFLOPs in all" in texts(tensor)
+    heads = [row["text"].split(" · ")[0] for row in tensor.datasets["stages"]]
+    assert heads == [style.si(row["tensor_flops"], "FLOPs") for row in stages.values()]  # of which the title has the sum
     assert "Vector FLOPs are" in texts(vector)
     assert "903 image tokens cost" in texts(tokens)
     assert "2 × 3 tiles and a global view: 903 image tokens" in texts(tiling)
@@ -73,7 +76,7 @@ def test_the_title_states_the_finding():
 
 def test_conditions_are_below_the_title():
     assert "attention eager / sdpa / flash, bf16 (partly modelled)" in texts(all_charts(SCENARIOS["side by side"])[0])
-    assert "remote_code, attention vendor, bf16 (modelled)" in texts(all_charts(SCENARIOS["published code"])[0])
+    assert "remote_code, attention vendor, bf16 (runnable)" in texts(all_charts(SCENARIOS["published code"])[0])
 
 
 def test_bars_hold_every_flop():
@@ -150,7 +153,82 @@ def test_measured_points_of_another_setting_stay_and_say_so():
     tensor, _, tokens, _ = all_charts(shown, spot_check.beside([frame], shown))
     assert not any(point["clear"] for point in (*tensor.datasets["points"], *tokens.datasets["points"]))
     assert "at 2 × 3 tiles, 913 tokens, batch 1: not what is shown" in texts(tensor)
-    assert "faint: with other settings than shown" in texts(tokens)
+    assert "with other settings: not what is shown" in texts(tokens)
+
+
+def test_points_of_another_setting_set_no_axis():
+    frames = [spot_check.frame(MODEL, result(scenario)) for scenario in (Scenario(), Scenario(mode="small"))]
+    shown = Scenario(mode="tiny")
+    bare, beside = all_charts(shown), all_charts(shown, spot_check.beside(frames[:1], shown))
+    assert beside[0].params == bare[0].params  # the axis of the bars
+    rooms = beside[0].params["room"]
+    assert all(point["counted_flops"] <= rooms and not point["clear"] for point in beside[0].datasets["points"])
+    tokens = beside[2].datasets
+    assert tokens["lines"] == bare[2].datasets["lines"] and {point["stage"] for point in tokens["points"]} <= {"prefill"}
+    widest, highest = (max(row[name] for row in tokens["lines"]) for name in ("image_tokens", "tensor_flops"))
+    assert all(point["image_tokens"] <= widest and point["counted_flops"] <= highest for point in tokens["points"])
+    ends = {bar["row"]: bar["end"] for bar in beside[0].datasets["bars"]}
+    assert ends["vision|SAM patches"] == frames[0].filter(stage="vision", module="sam.patch")["counted_flops"][0]  # its number stands clear
+    near = all_charts(shown, spot_check.beside(frames[1:], shown))  # a size that these charts have room for
+    assert near[0].params == bare[0].params and {point["stage"] for point in near[2].datasets["points"]} == {"vision", "prefill"}
+    assert "beyond this chart" not in texts(near[2])
+
+
+def test_measured_points_beyond_a_chart_are_named_all_the_same():
+    frame = spot_check.frame(MODEL, result(Scenario(source="grid", columns=20, rows=25)))
+    _, _, tokens, _ = all_charts(Scenario(), spot_check.beside([frame], Scenario()))
+    assert tokens.datasets["points"] == []
+    assert "measured: transformers, UnlimitedOcr class" in texts(tokens) and "beyond this chart" in texts(tokens)
+    bars = charts.flops_by_module(modules_of(Scenario(mode="tiny")), spot_check.beside([frame], Scenario(mode="tiny")))
+    assert all(point["counted_flops"] <= bars.params["room"] for point in bars.datasets["points"])
+
+
+def test_a_matching_point_sets_the_axis_and_moves_the_number_aside():
+    message = result(Scenario(), off=10**12)  # counted far more than analytic
+    tensor, _, tokens, _ = all_charts(Scenario(), spot_check.beside([spot_check.frame(MODEL, message)], Scenario()))
+    counted = {point["row"]: point["counted_flops"] for point in tensor.datasets["points"]}
+    assert counted and tensor.params["room"] > max(counted.values())
+    assert all(bar["end"] == counted[bar["row"]] for bar in tensor.datasets["bars"] if bar["row"] in counted)
+    assert {point["stage"] for point in tokens.datasets["points"]} == {"vision", "prefill"}
+
+
+def test_beyond_the_vendors_grids_the_curve_has_grids_in_between():
+    shown = Scenario(source="grid", columns=20, rows=25)
+    tokens = all_charts(shown)[2]
+    prefill = [row for row in tokens.datasets["lines"] if row["stage"] == "prefill"]
+    apart = [later["image_tokens"] - row["image_tokens"] for row, later in pairwise(prefill)]
+    assert prefill[-1]["grid"] == "20 × 25" and max(apart) < 0.15 * prefill[-1]["image_tokens"]
+    assert "nearly square grids beyond them up to 20 × 25" in texts(tokens)
+    assert "No tiles and the 22 vendor grids of Gundam;" in texts(all_charts(Scenario())[2])
+    shown = Scenario(source="grid", columns=5, rows=8)
+    sweep = of.sweep(MODEL, shown.neighbours, ["eager", "flash"])
+    by_tiles = charts.savings_by_tiles(sweep, "io_bytes", 40)
+    assert max(row["tiles"] for row in by_tiles.datasets["points"]) == 40 == by_tiles.datasets["ends"][0]["tiles"]
+    assert "up to 5 × 8" in texts(by_tiles)
+
+
+def test_axes_have_a_space_before_the_unit():
+    estimate = Scenario().estimate(MODEL, "sdpa")
+    sweep = of.sweep(MODEL, Scenario().neighbours, ["eager", "flash"])
+    for chart in (charts.flops_by_module(estimate.modules), charts.flops_by_tokens(sweep, estimate.stages), charts.savings_by_tiles(sweep)):
+        assert not re.search(r"\d[kMGTP](B|\b)", texts(chart)), texts(chart)
+    assert re.search(r"\d GB", texts(charts.savings_by_tiles(sweep))) and "0B" not in texts(charts.savings_by_tiles(sweep))
+
+
+@pytest.mark.parametrize("value, text", [(0, "0"), (25e9, "25 GB"), (500, "500 B"), (1.5e6, "1.5 MB")])
+def test_an_axis_label(value, text):
+    label = style.si_axis("B")
+    chart = alt.Chart(alt.Data(values=[{"value": value}])).transform_calculate(text=label).mark_text().encode(alt.Text("text:N"))
+    assert f">{text}<" in vl_convert.vegalite_to_svg(chart.to_dict())
+
+
+@pytest.mark.parametrize("width, fits", [(300, False), (1600, True)])
+def test_shares_are_written_where_they_fit(width, fits):
+    estimate = Scenario().estimate(MODEL, "sdpa")
+    chart = charts.shares(estimate, estimate.on(of.load_hardware("l4")))
+    svg = vl_convert.vegalite_to_svg(chart.to_dict() | {"width": width})
+    written = re.findall(r">(\d+) %<", svg)
+    assert (any(int(part) <= 6 for part in written)) is fits and any(int(part) >= 40 for part in written)
 
 
 def test_the_point_shown_wins_over_a_later_one():

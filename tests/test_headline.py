@@ -76,6 +76,18 @@ def test_without_a_device_there_are_costs_alone(model):
     assert by_label(estimate, timing) == {label: by_label(estimate, timing)[label] for label in TIMES} | costs
 
 
+def test_a_device_without_times_still_has_its_memory(model):
+    setting = Setting(gpu="v100_pcie")
+    (estimate,) = setting.estimates(model)
+    found = by_label(estimate, None, setting.hardware)
+    assert set(TIMES) & set(found) == {"fits the GPU"} and found["fits the GPU"].value == "yes"
+    assert "NVIDIA V100 PCIe (16 GB) has 16.0 GB" in found["fits the GPU"].explanation
+    with pytest.raises(of.SpecError, match="^NVIDIA V100 PCIe \\(16 GB\\) has no bf16 figure: choose fp16 or fp32, or enter one under 'edit its"):
+        setting.device  # noqa: B018
+    given = Setting(gpu="v100_pcie", matrix_flops_per_second=1e14)
+    assert given.device == given.hardware and by_label(estimate, estimate.on(given.device)).keys() >= set(TIMES)
+
+
 @pytest.mark.parametrize(
     "values",
     [{}, {"mode": "tiny"}, {"mode": "gundam_m", "source": "grid", "columns": 32, "rows": 32, "batch_size": 512}, {"output_tokens": 0},

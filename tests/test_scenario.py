@@ -1,7 +1,9 @@
+from itertools import pairwise
+
 import pytest
 
 import ocr_flops as of
-from ocr_flops.scenario import SIDE_BY_SIDE, Scenario
+from ocr_flops.scenario import SIDE_BY_SIDE, Scenario, neighbours
 from ocr_flops.tiling import vendor_grids
 
 MODEL = of.load_model("deepseek_ocr")
@@ -25,6 +27,19 @@ def test_neighbours_are_no_tiles_and_all_vendor_grids(mode):
     beside = Scenario(mode=mode, batch_size=3).neighbours
     assert list(zip(beside.columns, beside.rows, strict=True)) == [(1, 1), *vendor_grids()]
     assert beside.batch_size == 3
+
+
+def test_beyond_the_vendors_grids_there_are_some_on_the_way():
+    near = Scenario(source="grid", columns=20, rows=25).neighbours
+    grids = list(zip(near.columns.tolist(), near.rows.tolist(), strict=True))
+    assert grids[:23] == [(1, 1), *vendor_grids()] and grids[-1] == (20, 25)
+    between = grids[23:-1]
+    assert 8 <= len(between) <= 16 and all(0 <= rows - columns <= 2 for columns, rows in between)
+    tiles = [columns * rows for columns, rows in grids[22:]]
+    assert tiles == sorted(set(tiles)) and max(after - before for before, after in pairwise(tiles)) < 0.15 * 500
+    short = Scenario(source="grid", columns=2, rows=5).neighbours
+    assert (short.columns[-1], short.rows[-1], short.points) == (2, 5, 24)
+    assert neighbours(Scenario(source="grid", columns=20, rows=25).workload).points == 23  # those of the vendor alone
 
 
 def test_neighbours_of_a_mode_without_tiles_are_those_without():

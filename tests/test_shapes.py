@@ -60,6 +60,18 @@ def test_command_writes_both_files(tmp_path, capsys):
     database.close()
 
 
+def test_command_replaces_other_shapes_only_when_told(tmp_path, capsys):
+    write, again = ["shapes", "--max-tiles", "40", "--out", str(tmp_path)], ["shapes", "--max-tiles", "50", "--out", str(tmp_path)]
+    assert cli.main(write) == cli.main(write) == 0  # the same once more
+    kept = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    capsys.readouterr()
+    assert cli.main(again) == 2
+    assert "shapes.sqlite holds other shapes; choose another folder, or --overwrite" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == kept
+    assert cli.main([*again, "--overwrite"]) == 0
+    assert pl.read_parquet(tmp_path / "shapes.parquet").equals(shapes(1, 50))
+
+
 def test_command_names_what_is_wrong(tmp_path, capsys):
     assert cli.main(["shapes", "--min-tiles", "9", "--max-tiles", "3", "--out", str(tmp_path)]) == 2
     assert capsys.readouterr().err == "ocr-flops shapes: max_tiles: 3 is not a whole number from 9 to 10000\n"

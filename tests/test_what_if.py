@@ -5,21 +5,25 @@ import json
 import subprocess
 import sys
 from html import unescape
+from pathlib import Path
 from types import SimpleNamespace
 
 import marimo as mo
 import pytest
+import synthetic
 from results import result
 from test_pages import encoded, png_header
 
 import ocr_flops as of
-from ocr_flops import audit, links, pages, views
+from ocr_flops import audit, links, pages, records, views
+from ocr_flops.charts.style import seconds
 from ocr_flops.config import notebook_dir
 from ocr_flops.links import Link
 from ocr_flops.measure.failures import Failure
 from ocr_flops.measure.job import Job, Stage
 from ocr_flops.measure.queue import QUEUE
 from ocr_flops.measure.store import STORE
+from ocr_flops.records.library import LIBRARY, Shelf
 from ocr_flops.scenario import Scenario
 from ocr_flops.setting import Setting
 
@@ -36,13 +40,27 @@ CONTROLS = {  # cells and what they define; a test that sets one sets all of its
     "tabs": ("tab",),
     "method_controls": ("chapter", "chapter_inputs"),
 }
-INPUTS = {"page_inputs": {"page": []}, "document_inputs": {"file": []}}  # what the sidebar shows
+INPUTS = {"page_inputs": {"page": [], "file": []}, "document_inputs": []}  # what the sidebar shows
 DEFAULTS = {
     "mode": "gundam", "source": "page", "width_px": 1654, "height_px": 2339, "upload": (), "columns": 2, "rows": 3, "prompt_tokens": 10,
     "output_tokens": 256, "batch_size": 1, "attention": "vendor", "engine": "transformers", "dtype": "bf16", "cache": "dynamic", "gpu": "l4", "ttft_ms": 500.0, "tpot_ms": 20.0, "price": None,
     "page_number": 1, "dpi": 200, "tab": "Overview", "chapter": "How these numbers are made",
 }  # fmt: skip
-TABS = ("Overview", "Tiling", "Sweep", "Roofline", "Memory", "Savings", "Compare", "Plan", "Spot check", "Table", "Export", "Method")
+TABS = (
+    "Overview",
+    "Tiling",
+    "Sweep",
+    "Roofline",
+    "Memory",
+    "Savings",
+    "Compare",
+    "Plan",
+    "Spot check",
+    "Measured",
+    "Table",
+    "Export",
+    "Method",
+)
 CHART_TABS = TABS[:6]
 
 
@@ -102,6 +120,7 @@ def test_every_tab_shows_something_of_its_own(notebook, tab):
         "Pin the current setting",
         "holds at most batch",
         "Run the vendor model",
+        "Time the real model here",
         "tensor GFLOPs",
         "Make the HTML report",
         "How these numbers are made",
@@ -167,7 +186,7 @@ def states(**values):
     """The cell that holds the session's state, with some of it set."""
     getters = {"document": None, "pins": (), "asked": 0, "arrived": 0, "refused": None} | values
     setter = mo.state(None)[1]
-    stubs = {"owner": "me", "presses": {"go": 0, "pin": 0, "audit": 0}}
+    stubs = {"owner": "me", "presses": {"go": 0, "pin": 0, "audit": 0, "time": 0}}
     for name, value in getters.items():
         stubs |= {f"get_{name}": mo.state(value)[0], f"set_{name}": setter}
     return stubs
@@ -244,7 +263,18 @@ def queue(monkeypatch):
 def test_a_failed_run_says_why_and_what_to_do_and_what_is_kept(notebook, queue):
     queue(a_job("failed", Failure("out of memory", "choose meta"), results=(1, 2)))
     page, _ = show(notebook)
-    assert "The spot check ended early: out of memory." in page and "choose meta" in page and "2 results that came before are kept" in page
+    assert "The run ended early: out of memory." in page and "choose meta" in page and "2 results that came before are kept" in page
+
+
+def test_a_run_that_has_ended_slows_the_clock(notebook, queue):
+    asked = []
+    setters = {"get_asked": lambda: 4, "set_asked": asked.append, "get_arrived": lambda: None, "set_arrived": lambda value: None}
+    rest = {"cancel": SimpleNamespace(value=False), "owner": "me", "get_refused": lambda: None, "tick": mo.ui.refresh()}
+    for state, every, wanted in (("running", "0.5s", []), ("done", "3s", []), ("done", "0.5s", [5])):
+        queue(a_job(state))
+        asked.clear()
+        notebook.progress.run(**setters, **rest, every=every)
+        assert asked == wanted, (state, every)
 
 
 def test_a_run_shows_its_stages_and_can_be_cancelled(notebook, queue):
@@ -274,7 +304,9 @@ def test_the_button_runs_the_point_shown_and_keeps_what_comes(notebook, queue, s
     assert press(notebook) == [None]
     asked, label, owner = fake.asked[0]
     assert asked["prefill_logits"] == "all" and asked["dtype"] == "fp16" and asked["device"] == "meta" and owner == "me"
-    assert asked["workloads"][0] | {"columns": 2, "rows": 3, "output_tokens": 3} == asked["workloads"][0] and label.startswith("2 × 3 tiles")
+    assert asked["workloads"][0] | {"columns": 2, "rows": 3, "output_tokens": 3} == asked["workloads"][0] and label.startswith(
+        "2 × 3 tiles"
+    )
     assert len(store.frames()) == 1
 
 
@@ -291,7 +323,7 @@ def test_a_run_that_is_refused_says_why(notebook, queue):
     queue(a_job("running"))
     assert press(notebook) == ["spot check: one is still running"]
     page, _ = show(notebook, states(refused="spot check: one is still running"))
-    assert "The spot check was not started." in page and "one is still running" in page
+    assert "The run was not started." in page and "one is still running" in page
 
 
 PINS = (("with <b>flash</b>", Setting(attention="flash")), ("other GPU", Setting(gpu="h200")))
@@ -331,14 +363,38 @@ def linked(notebook, **query):
 
 
 def test_a_link_sets_every_control(notebook):
-    setting = Setting("gundam_m", "grid", 800, 600, 40, 9, 0, 5001, 33, "flash", "remote_code", "fp16", "static", "h200", 1.5e15, None, 4e12, None, None, 7.25, 3.5)
+    setting = Setting(
+        "gundam_m",
+        "grid",
+        800,
+        600,
+        40,
+        9,
+        0,
+        5001,
+        33,
+        "flash",
+        "remote_code",
+        "fp16",
+        "static",
+        "h200",
+        1.5e15,
+        None,
+        4e12,
+        None,
+        None,
+        7.25,
+        3.5,
+    )
     page, found = linked(notebook, **links.write(Link(setting, "Savings", PINS)))
     assert found["setting"] == setting and found["tab"].value == "Savings" and found["get_pins"]() == PINS
     assert "less than eager" in page
 
 
 def test_a_hostile_link_is_a_notice_and_the_defaults(notebook):
-    page = mo.as_html(notebook.problem("The link was not used as a whole.", *links.read({"mode": "<script>x</script>", "rows": "-3"}).notices)).text
+    page = mo.as_html(
+        notebook.problem("The link was not used as a whole.", *links.read({"mode": "<script>x</script>", "rows": "-3"}).notices)
+    ).text
     told = unescape(page)  # JSON in an attribute
     assert "&lt;script&gt;" in told and "u003cscript" not in told and "-3&#x27; is not a whole number" in told
 
@@ -358,7 +414,7 @@ def test_the_notebook_is_clean():
 
 def test_a_gpu_without_a_figure_says_so_and_costs_stay(notebook):
     page, found = show(notebook, gpu="t4")
-    assert "No times on this GPU" in page and "choose dtype=fp16" in page
+    assert "No times on this GPU" in page and "choose fp16" in page
     assert found["shown"].timings == [] and "Vision is 7" in page and "TTFT" not in page
     page, _ = show(notebook, gpu="t4", tab="Memory")
     assert "vegalite" in page
@@ -400,7 +456,60 @@ def test_the_audit_button_asks_the_queue_once(notebook, queue):
     fake = queue()
     asked = {"run_audit": SimpleNamespace(value=1), "owner": "me", "get_asked": lambda: 0}
     setters = {"set_asked": lambda value: None, "set_refused": lambda value: None}
-    presses = {"audit": 0}
+    presses = {"audit": 0, "time": 0}
     for _ in range(2):
         notebook.submit_audit.run(**asked, **setters, presses=presses)
     assert len(fake.asked) == 1 and fake.asked[0][0]["kind"] == "audit"
+
+
+@pytest.fixture
+def shelf(monkeypatch):
+    """Records of an L4 at the default page and three others, and one file that is none."""
+    points = synthetic.workloads(
+        pages=[("tiny", (1, 1)), ("base", (1, 1)), ("gundam", (1, 2)), ("gundam", (2, 3))], lengths=((10, 256), (500, 32))
+    )
+    frame = synthetic.frame(points, of.load_model(), hardware="l4", attention=("sdpa", "eager"))
+    modules = records.frame(Path("/nonexistent"), level="module", shipped=Path("/nonexistent"))[0]
+    found = Shelf(1, frame, modules, (records.Problem(Path("/there/<b>bad</b>.json"), "damaged: not JSON"),))
+    monkeypatch.setattr(LIBRARY, "shelf", lambda: found)
+    return found
+
+
+def test_without_records_the_page_says_why_nothing_is_calibrated(notebook):
+    page, _ = show(notebook, tab="Measured")
+    assert "No calibrated figures." in page and "There are no records yet" in page and "calibrated TTFT" not in page
+
+
+def test_records_are_shown_with_calibrated_figures_beside_the_bound(notebook, shelf):
+    page, found = show(notebook, tab="Measured")
+    said = found["on_record"].calibrated(found["shown"].estimates[0])
+    assert f"calibrated by {found['on_record'].calibration.records} records" in page and "calibrated TTFT" in page
+    for name in ("bound", "roofline", "nine in ten within", "measured (median)"):
+        assert name in page
+    assert seconds(said.ttft_seconds.value) in page and seconds(said.ttft_seconds.low) in page
+    assert page.count("vegalite") == 3 and "damaged: not JSON" in page and "<b>bad" not in page
+    other, _ = show(notebook, tab="Measured", gpu="h200")
+    assert "No calibrated figures." in other and "calibrated TTFT" not in other
+
+
+def test_a_timed_run_is_recorded(notebook, queue, monkeypatch, tmp_path):
+    monkeypatch.setenv("OCR_FLOPS_RECORDS", str(tmp_path))
+    fake, refused = queue(), []
+    setters = {"get_asked": lambda: 0, "set_asked": lambda value: None, "set_refused": refused.append, "owner": "me"}
+    pressed = {"time_it": SimpleNamespace(value=1), "timed_on": SimpleNamespace(value="auto"), "shown": True}
+    kept = []
+    monkeypatch.setattr(records, "make", lambda plan, workload, message: (plan.run.attention.name, workload, message))
+    monkeypatch.setattr(records, "write", lambda record, where: kept.append((record, where)))
+    notebook.submit_timing.run(**setters, **pressed, presses={"time": 0}, setting=Setting(attention="eager"))
+    request, label, _ = fake.asked[0]
+    assert request["kind"] == "time" and request["attention"] == {"sam": "eager", "clip": "eager", "decoder": "eager"} and "timed" in label
+    assert (
+        kept[0][0][0] == "eager"
+        and kept[0][0][1].image_tokens == Setting().workload.image_tokens
+        and kept[0][1] == tmp_path
+        and refused == [None]
+    )
+    for wrong, why in (({"engine": "remote_code"}, "not run from a page"), ({"cache": "static"}, "cannot be measured")):
+        notebook.submit_timing.run(**setters, **pressed, presses={"time": 0}, setting=Setting(**wrong))
+        assert why in refused[-1]
+    assert len(fake.asked) == 1

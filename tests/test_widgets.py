@@ -31,7 +31,7 @@ def test_a_table_keeps_every_row_and_formats_its_numbers(model):
     table = tables.modules_table(Scenario().estimate(model, "sdpa").modules)
     html = widgets.table_html(table)
     assert html.count("<tr>") == table.height + 1 and html.count("<td") == table.height * table.width
-    assert "1,551.020" in html and "<th>evidence</th>" in html
+    assert "1,551<" in html and "<th>evidence</th>" in html
 
 
 def test_measured_points_are_judged(model):

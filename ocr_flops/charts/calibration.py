@@ -13,7 +13,6 @@ from ocr_flops.charts.style import (
     CEILING_COLOURS,
     CEILING_NAMES,
     INK,
-    SI,
     STAGE_COLOURS,
     Chart,
     Title,
@@ -21,6 +20,7 @@ from ocr_flops.charts.style import (
     data,
     seconds,
     si,
+    si_axis,
     title,
     workload_words,
 )
@@ -211,7 +211,7 @@ def _held_title(found: Calibration) -> Title:
 
 @lru_cache(maxsize=8)
 def _measured_template(stages: Names, low: float, high: float) -> dict[str, Any]:
-    axis = alt.Axis(labelExpr=f"format(datum.value, '{SI}') + 's'", values=_decades(low, high))
+    axis = alt.Axis(labelExpr=si_axis("s"), values=_decades(low, high))
     scale = alt.Scale(type="log", domain=[low, high], nice=False)
     x = alt.X("measured", type="quantitative", title="measured", scale=scale, axis=axis)
     y = alt.Y("predicted", type="quantitative", title="predicted", scale=scale, axis=axis)
@@ -245,7 +245,7 @@ def _efficiency_template(order: Names) -> dict[str, Any]:
 @lru_cache(maxsize=8)
 def _rate_template(order: Names, low: float, high: float) -> dict[str, Any]:
     scale = alt.Scale(type="log", domain=[low, high], nice=False)
-    axis = alt.Axis(format=SI, tickCount=5)
+    axis = alt.Axis(labelExpr=si_axis(), tickCount=5)
     return _reached_template(order, {"title": "reached, in FLOP/s or B/s", "scale": scale, "axis": axis})
 
 

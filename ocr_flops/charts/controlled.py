@@ -7,7 +7,7 @@ from typing import Any
 
 import altair as alt
 
-from ocr_flops.charts.style import INK, Chart, Title, data, title
+from ocr_flops.charts.style import INK, Chart, Title, data, spaced, title
 
 Row = dict[str, Any]
 Names = tuple[str, ...]
@@ -20,7 +20,7 @@ PANELS = {  # column: what its panel is called, and the unit of its numbers
 LARGEST = "peak_activation_bytes"  # a maximum; all else adds up
 ROW_PX = 18
 PER_STEP = f"(datum.decode && datum.key != '{LARGEST}' ? steps : 1)"  # divides what decode sums over its steps
-NUMBER = "(datum.value ? replace(format(datum.value, '.3s'), /([a-zA-Zµ]?)$/, ' $1') : '0 ') + datum.unit"
+NUMBER = f"(datum.value ? {spaced('.3s')} : '0 ') + datum.unit"
 NOTE = "A peak is a maximum, all else adds up. Each panel has a scale of its own"
 NOTE_OF_DECODE = f"Decode: mean of an output token. {NOTE}"
 WORDS = {"align": "left", "baseline": "middle", "color": INK}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +18,12 @@ from ocr_flops.charts.style import (
     Title,
     compiled,
     data,
+    grids_words,
     module_colour,
     module_name,
     share,
     si,
+    si_axis,
     title,
     workload_words,
 )
@@ -35,6 +37,8 @@ PANELS = {"tensor_flops": "tensor FLOPs (matrix units)", "vector_flops": "vector
 SHAPES = ("diamond", "triangle-up", "square", "triangle-down", "circle")
 FADED = (1, 0.6, 0.3)  # attention modes side by side
 ROOM = 1.3  # the longest bar leaves room for its number
+ASIDE = 0.25  # of the longest bar: a faint point this close to a bar's end lies on the bar's number, which then stands on its right
+BEYOND = "beyond this chart"
 
 
 def flops_by_module(modules: pl.DataFrame, measured: Iterable[Row] = (), work: str = "tensor_flops") -> Chart:
@@ -43,6 +47,7 @@ def flops_by_module(modules: pl.DataFrame, measured: Iterable[Row] = (), work: s
     Args:
         modules: `Estimate.modules` of one point, for one attention mode or for several stacked.
         measured: rows of `spot_check.beside`, drawn over the bars of tensor FLOPs; of a module the latest that matches, else the latest.
+            Those that do not match are drawn faint where the axis, which they take no part in, has room for them.
         work: "tensor_flops" or "vector_flops".
     """
     found = [row for row in modules.to_dicts() if row["total_flops"]]
@@ -51,9 +56,11 @@ def flops_by_module(modules: pl.DataFrame, measured: Iterable[Row] = (), work: s
     first = [row for row in found if row["attention"] == modes[0]]
     bars = [_bar(row, work, whole[row["attention"]]) for row in found]
     points = _over_bars(measured, {bar["row"] for bar in bars}) if work == "tensor_flops" else []
-    counted = {point["row"]: point["counted_flops"] for point in points}
+    longest = max([bar["flops"] for bar in bars] + [point["counted_flops"] for point in points if point["clear"]])
+    points, legend = _inside(points, lambda point: point["counted_flops"] <= ROOM * longest)
+    at = {point["row"]: point for point in points}
     for bar in bars:
-        bar["end"] = max(bar["flops"], counted.get(bar["row"], 0))
+        bar["end"] = _end(bar["flops"], at.get(bar["row"]), longest)
     by_row: dict[str, list[Row]] = {}
     for bar in bars:
         by_row.setdefault(bar["row"], []).append(bar)
@@ -65,7 +72,7 @@ def flops_by_module(modules: pl.DataFrame, measured: Iterable[Row] = (), work: s
     )
     heading = (_tensor_title if work == "tensor_flops" else _vector_title)(first, found, modes, whole[modes[0]])
     return Chart(
-        _bars_template(order, modes, work, _legend(points)),
+        _bars_template(order, modes, work, legend),
         heading,
         {
             "bars": bars,
@@ -74,7 +81,7 @@ def flops_by_module(modules: pl.DataFrame, measured: Iterable[Row] = (), work: s
             "once": [group[0] for row, group in by_row.items() if row in alike],
             "each": [bar for bar in bars if bar["row"] not in alike],
         },
-        {"room": ROOM * max(bar["end"] for bar in bars) or 1},
+        {"room": ROOM * longest or 1},
     )
 
 
@@ -90,6 +97,14 @@ def _bar(row: Row, work: str, whole: int) -> Row:
         "share": share(row["total_flops"], whole),
         "value": si(row[work]) if row[work] else "",
     }
+
+
+def _end(flops: int, point: Row | None, longest: int) -> int:
+    """Where a bar's number begins: at its end, or at a measured point on the right that would lie on it, if there is room."""
+    if point is None or point["counted_flops"] <= flops:
+        return flops
+    near = point["clear"] or point["counted_flops"] <= min(flops + ASIDE * longest, longest)
+    return point["counted_flops"] if near else flops
 
 
 def _stage_totals(first: list[Row], work: str) -> list[Row]:
@@ -118,8 +133,12 @@ def _tip(row: Row, clear: bool, otherwise: str) -> Row:
     return {**{name: row[name] for name in kept}, "name": module_name(row["module"]), "clear": clear, "measured": "\n".join(legend)}
 
 
-def _legend(points: list[Row]) -> Names:
-    return tuple(dict.fromkeys(point["measured"] for point in points))
+def _inside(points: list[Row], fits: Callable[[Row], bool]) -> tuple[list[Row], Names]:
+    """The measured points that fit a chart, and its legend, which also names those of which none does."""
+    inside = [point for point in points if fits(point)]
+    drawn = {point["measured"] for point in inside}
+    names = dict.fromkeys(point["measured"] for point in points)
+    return inside, tuple(name if name in drawn else f"{name}; {BEYOND}" for name in names)
 
 
 @lru_cache(maxsize=256)
@@ -131,7 +150,7 @@ def _bars_template(order: Names, modes: Names, work: str, legend: Names) -> dict
         type="quantitative",
         title=PANELS[work],
         scale=alt.Scale(domain=[0, alt.ExprRef("room")], nice=False),
-        axis=alt.Axis(format=SI, tickCount=4),
+        axis=alt.Axis(labelExpr=si_axis(), tickCount=4),
     )
     bar = (
         alt.Chart(data("bars"))
@@ -207,20 +226,27 @@ def _points(legend: Names, y: alt.Y, x: alt.X) -> alt.Chart:
 
 
 def _tensor_title(first: list[Row], found: list[Row], modes: Names, whole: int) -> Title:
-    """Which stage does most of the work, and the module that does most in it."""
+    """Which stage does most of the work on matrix units, and the module that does most in it."""
     stages: dict[str, int] = {}
     for row in first:
-        stages[row["stage"]] = stages.get(row["stage"], 0) + row["total_flops"]
+        stages[row["stage"]] = stages.get(row["stage"], 0) + row["tensor_flops"]
+    tensor = sum(stages.values())
     stage = max(stages, key=stages.get)
-    module = max((row for row in first if row["stage"] == stage), key=lambda row: row["total_flops"])
+    module = max((row for row in first if row["stage"] == stage), key=lambda row: row["tensor_flops"])
     finding = (
-        f"{stage.capitalize()} is {share(stages[stage], whole)} of {si(whole, 'FLOPs')}; "
-        f"{module_name(module['module'])} alone {share(module['total_flops'], whole)}"
+        f"{stage.capitalize()} is {share(stages[stage], tensor)} of {si(tensor)} tensor FLOPs; "
+        f"{module_name(module['module'])} alone {share(module['tensor_flops'], tensor)}"
     )
     evidence = {row["evidence"] for row in found}
     how = evidence.pop() if len(evidence) == 1 else "partly modelled"
     row = first[0]
-    return title(finding, workload_words(row), f"{row['engine']}, attention {' / '.join(modes)}, {row['dtype']} ({how})", width=60)
+    return title(
+        finding,
+        f"With {si(whole - tensor)} vector FLOPs it is {si(whole, 'FLOPs')} in all",
+        workload_words(row),
+        f"{row['engine']}, attention {' / '.join(modes)}, {row['dtype']} ({how})",
+        width=60,
+    )
 
 
 def _vector_title(first: list[Row], found: list[Row], modes: Names, whole: int) -> Title:
@@ -242,26 +268,34 @@ def flops_by_tokens(sweep: pl.DataFrame, current: pl.DataFrame, measured: Iterab
     Args:
         sweep: `of.sweep` over grids in one attention mode, one row per point and stage.
         current: `Estimate.stages` of the current point.
-        measured: rows of `spot_check.beside`; those that ran with other settings than shown are faint.
+        measured: rows of `spot_check.beside`; those that ran with other settings than shown are faint. Only those of the current point
+            take part in the axes, and what does not fit these is not drawn.
     """
     here = [_line(row) for row in current.to_dicts()]
-    lines = [_line(row) for row in sweep.to_dicts()]
+    around = sweep.to_dicts()
+    lines = [_line(row) for row in around]
     if not {row["grid"] for row in here} <= {row["grid"] for row in lines}:
         lines += here
     lines.sort(key=lambda row: row["image_tokens"])
     stages = tuple(dict.fromkeys(row["stage"] for row in here))
     points = [
-        {**_tip(row, row["on_curve"], "faint: with other settings than shown"), "image_tokens": row["image_tokens"]}
+        {
+            **_tip(row, row["on_curve"], "with other settings: not what is shown"),
+            "image_tokens": row["image_tokens"],
+            "here": row["matches"],
+        }
         for row in measured
         if row["module"] == "total" and row["stage"] in stages
     ]
+    widest = max(row["image_tokens"] for row in lines)
+    highest = max([row["tensor_flops"] for row in lines] + [point["counted_flops"] for point in points if point["here"]])
+    points, legend = _inside(points, lambda point: point["image_tokens"] <= widest and point["counted_flops"] <= highest)
     row = current.row(0, named=True)
-    views = f"No tiles and the 22 vendor grids of {row['mode'].replace('_', '-').title()}" if row["tile_px"] else "The modes without tiles"
     text = f"{row['prompt_tokens']:,} prompt + {row['output_tokens']:,} output tokens"
-    conditions = f"{views}; {text}, batch {row['batch_size']}, {row['engine']}"
+    conditions = f"{grids_words(around)}; {text}, batch {row['batch_size']}, {row['engine']}"
     mark = {**here[0], "text": f"{here[0]['grid']}: {here[0]['image_tokens']:,} tokens"}
     return Chart(
-        _tokens_template(stages, _legend(points)),
+        _tokens_template(stages, legend),
         title(_tokens_finding(lines, here), conditions),
         {"lines": lines, "here": here, "mark": [mark], "points": points},
     )
@@ -282,7 +316,7 @@ def _tokens_template(stages: Names, legend: Names) -> dict[str, Any]:
         scale=alt.Scale(zero=True),
         axis=alt.Axis(format=",d", tickCount=8),
     )
-    y = alt.Y("tensor_flops", type="quantitative", title="tensor FLOPs of the stage", axis=alt.Axis(format=SI, tickCount=6))
+    y = alt.Y("tensor_flops", type="quantitative", title="tensor FLOPs of the stage", axis=alt.Axis(labelExpr=si_axis(), tickCount=6))
     colour = alt.Color(
         "stage",
         type="nominal",

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
-from ocr_flops.charts.style import INK, SI, Chart, Title, compiled, data, module_name, share, si, title, workload_words
+from ocr_flops.charts.overlay import MEASURED, measured_layer, origins
+from ocr_flops.charts.style import INK, Chart, Title, compiled, data, module_name, share, si, si_axis, title, workload_words
 
 if TYPE_CHECKING:
     import polars as pl
@@ -30,16 +32,23 @@ TRAFFIC = {
     "KV cache": ("kv_io_bytes", KINDS["KV cache"]),
 }
 HELD = "#0077BB"
-BYTES = f"format(datum.value, '{SI}') + 'B'"
+BYTES = si_axis("B")
 
 
-def memory(estimates: Mapping[str, Estimate] | Sequence[Estimate], hardware: HardwareSpec | None = None, *, narrow: bool = False) -> Chart:
+def memory(
+    estimates: Mapping[str, Estimate] | Sequence[Estimate],
+    hardware: HardwareSpec | None = None,
+    *,
+    narrow: bool = False,
+    allocated: Mapping[str, tuple[int, str]] = MappingProxyType({}),
+) -> Chart:
     """Weights, KV cache and peak activations stacked, a bar per estimate, against the device's memory.
 
     Args:
         estimates: of one point each, under their labels, or in a list of different attention modes, which then are the labels.
         hardware: the device; without one no line is drawn.
         narrow: for a place about 400 px wide: what the title says is not written beside the bars again.
+        allocated: bytes that were measured, and where that comes from, by label.
     """
     labelled = dict(estimates) if isinstance(estimates, Mapping) else {one.setup.attention.name: one for one in estimates}
     limit = hardware.memory_bytes if hardware else None
@@ -67,10 +76,16 @@ def memory(estimates: Mapping[str, Estimate] | Sequence[Estimate], hardware: Har
         beside = limit if limit and start <= limit < start + 0.3 * most else start  # clear of the line
         ends.append({"label": label, "end": beside, "text": si(start, "B") + ("" if narrow else _verdict(start, limit))})
     line = [{"end": limit, "text": f"memory: {si(limit, 'B')}"}] if hardware else []
+    measured = [
+        {"label": label, "end": size, "size": si(size, "B"), "origin": where}
+        for label, (size, where) in allocated.items()
+        if label in labelled
+    ]
     return Chart(
         _memory_template(tuple(labelled)),
-        _memory_title(labelled, hardware, narrow),
+        _memory_title(labelled, hardware, narrow, origins(measured)),
         {
+            MEASURED: measured,
             "parts": parts,
             "ends": ends,
             "line": line,
@@ -80,7 +95,7 @@ def memory(estimates: Mapping[str, Estimate] | Sequence[Estimate], hardware: Har
                 if part["end"] - part["start"] > (0.25 if narrow else 0.07) * most
             ],
         },
-        {"room": most * 1.25},
+        {"room": max([most, *(row["end"] for row in measured)]) * 1.25},
     )
 
 
@@ -132,11 +147,12 @@ def _memory_template(labels: Names) -> dict[str, Any]:
         ends.mark_text(align="left", baseline="middle", dx=6, color=INK, fontSize=12, fontWeight="bold").encode(y, x, word),
         line.mark_rule(color="#CC3311", strokeWidth=2, strokeDash=[6, 4]).encode(x),
         line.mark_text(align="center", baseline="bottom", y=-4, color="#CC3311", fontSize=12, fontWeight="bold").encode(x, word),
+        measured_layer(x, y, ("label", "setting"), ("size", "allocated at most")),
         height=max(90, 46 * len(labels)),
     )
 
 
-def _memory_title(labelled: Mapping[str, Estimate], hardware: HardwareSpec | None, narrow: bool) -> Title:
+def _memory_title(labelled: Mapping[str, Estimate], hardware: HardwareSpec | None, narrow: bool, told: Names) -> Title:
     needs = {label: estimate.footprint.total_bytes for label, estimate in labelled.items()}
     if hardware is None:
         largest = max(needs, key=needs.get)
@@ -166,13 +182,14 @@ def _memory_title(labelled: Mapping[str, Estimate], hardware: HardwareSpec | Non
         finding = finding if len(room) > 1 else finding[0].upper() + finding[1:]
     beyond = "without the allocator's slack and the driver's own memory"
     if narrow:
-        return title(finding, f"Largest live activations, {beyond}", width=48)
+        return title(finding, f"Largest live activations, {beyond}", *told, width=48)
     first = next(iter(labelled.values()))
     setup, row = first.setup, first.stages.row(0, named=True)
     return title(
         finding,
         f"{workload_words(row)}; {setup.engine.name}, {setup.dtype}",
         f"Weights, KV cache at its end and the largest live activations; {beyond}",
+        *told,
     )
 
 

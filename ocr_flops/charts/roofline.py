@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from math import log10
 from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
+from ocr_flops.charts.overlay import MEASURED, measured_layer, origins
 from ocr_flops.charts.style import (
     CEILING_COLOURS,
     CEILING_NAMES,
@@ -54,22 +56,25 @@ FAR, TEXT_WIDTH = 0.66, 0.35  # of the width: where names stand to the left of t
 STRIP_LEAST = 0.002  # share of time of an operator without FLOPs that has a mark of its own
 
 
-def roofline(timing: Timing) -> Chart:
+def roofline(timing: Timing, measured: Iterable[Row] = ()) -> Chart:
     """Operators as points under the device's ceilings: FLOPs per byte against FLOP/s attained, as large as their share of the time.
 
     What moves bytes without computing has no place on a log axis: it stands in a strip on the left.
 
     Args:
         timing: of one point. FLOP/s attained are total FLOPs over roofline seconds: where the operator runs if it reaches its ceiling.
+        measured: rows with `stage`, `module` (None: the whole stage), `seconds` and `origin`: each a point at what its module, or stage,
+            attained.
     """
     operators = [row for row in timing.operators.to_dicts() if row["roofline_seconds"]]
     placed = [_point(row) for row in operators if row["total_flops"]]
     idle = [row for row in operators if not row["total_flops"]]
     hardware, dtype = timing.hardware, timing.estimate.setup.dtype
     peak, bandwidth = hardware.matrix_peak(dtype), hardware.memory_bandwidth_bytes_per_second
+    attained = _attained(timing, measured)
     left = min([0.1, *(point["intensity"] for point in placed)]) / 1.5
     right = max([3e3, 4 * peak / bandwidth, *(1.5 * point["intensity"] for point in placed)])
-    bottom, top = min([left * bandwidth, *(point["attained"] for point in placed)]) / 2, peak * 2.2
+    bottom, top = min([left * bandwidth, *(point["attained"] for point in (*placed, *attained))]) / 2, peak * 2.2
     edge = left / (right / left) ** 0.14 if idle else left
     strip, note = _strip(idle, edge, left, bottom, top)
     points = sorted([*placed, *strip], key=lambda point: -point["share"])
@@ -84,12 +89,13 @@ def roofline(timing: Timing) -> Chart:
     room = [{"intensity": edge, "attained": bottom}, {"intensity": right, "attained": top}]
     return Chart(
         _roofline_template(families, stages),
-        _roofline_title(timing, operators, note),
+        _roofline_title(timing, operators, note, attained),
         {
             "room": room,
             "box": box,
             "lines": lines,
             "points": points,
+            MEASURED: attained,
             "idle": [{**point, "text": _words(point)} for point in strip if point["share"] >= 4 * NAMED],
             **_labels(placed, left, right, bottom, top, bandwidth),
             **texts,
@@ -134,6 +140,7 @@ def _roofline_template(families: Names, stages: Names) -> dict[str, Any]:
         .encode(x, y, word, painted),
         alt.Chart(data("ridge")).mark_text(align="left", baseline="middle", dx=6, dy=17, fontSize=12).encode(x, y, word, painted),
         _marks(families, stages, x, y),
+        measured_layer(x, y, ("stage", "stage"), ("name", "module"), ("seconds", "measured, median"), ("times", "of its roofline time")),
         *(
             layer
             for dataset, align, dx in (("names", "left", 9), ("far", "right", -6))
@@ -147,6 +154,29 @@ def _roofline_template(families: Names, stages: Names) -> dict[str, Any]:
         alt.Chart(data("idle")).mark_text(align="left", baseline="middle", dx=24, color=INK, fontSize=12).encode(x, y, word),
         height=HEIGHT,
     )
+
+
+def _attained(timing: Timing, measured: Iterable[Row]) -> list[Row]:
+    """What modules that take a part of the time, and whole stages, were measured to attain; those without FLOPs have no place."""
+    ours = {(row["stage"], row["module"]): row for row in timing.modules.to_dicts()}
+    ours |= {(row["stage"], None): row for row in timing.stages.to_dicts()}
+    points, rows = [], list(measured)
+    least = NAMED * sum(row["seconds"] for row in rows if row["module"] is None)
+    for row in rows:
+        known = ours.get((row["stage"], row["module"]))
+        if known and known["total_flops"] and row["seconds"] > least:
+            points.append(
+                {
+                    "intensity": known["arithmetic_intensity"],
+                    "attained": known["total_flops"] / row["seconds"],
+                    "stage": row["stage"],
+                    "name": module_name(row["module"]) if row["module"] else "whole stage",
+                    "seconds": seconds(row["seconds"]),
+                    "times": f"{row['seconds'] / known['roofline_seconds']:.3g} times",
+                    "origin": row["origin"],
+                }
+            )
+    return points
 
 
 def _point(row: Row) -> Row:
@@ -299,7 +329,7 @@ def _words(point: Row) -> str:
     return f"{point['name']}, {point['stage']}: {point['operator'].split(' (')[0]}, {point['part']}"
 
 
-def _roofline_title(timing: Timing, operators: list[Row], note: str) -> Title:
+def _roofline_title(timing: Timing, operators: list[Row], note: str, attained: list[Row]) -> Title:
     spent: dict[str, float] = {}
     for row in operators:
         spent[row["binding_ceiling"]] = spent.get(row["binding_ceiling"], 0) + row["share"]
@@ -312,4 +342,4 @@ def _roofline_title(timing: Timing, operators: list[Row], note: str) -> Title:
     row = timing.estimate.stages.row(0, named=True)
     conditions = f"{setup.engine.name}, attention {setup.attention.name}, {setup.dtype}, {setup.cache} cache"
     meaning = "Roofline time: each operator at its lowest ceiling, nothing overlaps, every operator reads and writes memory"
-    return title(finding, f"{workload_words(row)}; {conditions}", meaning, *([note] if note else []), width=100)
+    return title(finding, f"{workload_words(row)}; {conditions}", meaning, *([note] if note else []), *origins(attained), width=100)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 
 from ocr_flops.charts.controlled import headed_rows
-from ocr_flops.charts.style import INK, SI, Chart, Title, compiled, data, seconds, share, si, title, workload_words
+from ocr_flops.charts.style import INK, Chart, Title, compiled, data, grids_words, seconds, share, si, si_axis, title, workload_words
 
 if TYPE_CHECKING:
     import polars as pl
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 Names = tuple[str, ...]
-COLOURS = {"eager": "#999999", "sdpa": "#33BBEE", "flash": "#0077BB"}
+COLOURS = {"eager": "#A3622F", "sdpa": "#CC66FF", "flash": "#8348FF"}  # unlike those of stages, kinds of memory and modules
 OTHER = "#DDAA33"
 PANELS = {"io_bytes": "bytes moved", "peak_activation_bytes": "peak of live activations", "roofline_seconds": "roofline time"}
 LETTER_PX = 5.6  # of the words beside bars
@@ -205,7 +205,8 @@ def savings_by_tiles(sweep: pl.DataFrame, work: str = "io_bytes", tiles: int | N
         tiles: the current page's, marked.
     """
     found: dict[tuple[str, int], Row] = {}
-    for row in sweep.to_dicts():
+    rows = sweep.to_dicts()
+    for row in rows:
         if row["stage"] == "vision":
             found.setdefault((row["attention"], row["tiles"]), row)
     modes = tuple(dict.fromkeys(mode for mode, _ in found))
@@ -230,7 +231,7 @@ def savings_by_tiles(sweep: pl.DataFrame, work: str = "io_bytes", tiles: int | N
     mark = [{"tiles": tiles, "text": f"{tiles} tiles" if tiles else "no tiles"}] if tiles is not None else []
     return Chart(
         _tiles_template(modes, work),
-        _tiles_title(found, modes, work, most),
+        _tiles_title(found, modes, work, most, grids_words(rows)),
         {"points": points, "ends": list(ends.values()), "mark": mark, "room": [{"tiles": 1.42 * most or 1, "value": 0}]},
     )
 
@@ -244,7 +245,7 @@ def _tiles_template(modes: Names, work: str) -> dict[str, Any]:
         scale=alt.Scale(nice=False, zero=True),
         axis=alt.Axis(format=",d", tickMinStep=1, grid=False),
     )
-    y = alt.Y("value", type="quantitative", title=TILES_Y[work], axis=alt.Axis(labelExpr=f"format(datum.value, '{SI}') + 'B'", tickCount=6))
+    y = alt.Y("value", type="quantitative", title=TILES_Y[work], axis=alt.Axis(labelExpr=si_axis("B"), tickCount=6))
     colour = alt.Color(
         "mode", type="nominal", legend=None, scale=alt.Scale(domain=modes, range=[COLOURS.get(mode, OTHER) for mode in modes])
     )
@@ -268,7 +269,7 @@ def _tiles_template(modes: Names, work: str) -> dict[str, Any]:
     )
 
 
-def _tiles_title(found: dict[tuple[str, int], Row], modes: Names, work: str, most: int) -> Title:
+def _tiles_title(found: dict[tuple[str, int], Row], modes: Names, work: str, most: int, grids: str) -> Title:
     row = found[modes[0], most]
     least = min(count for _, count in found)
     if most == least:
@@ -286,5 +287,6 @@ def _tiles_title(found: dict[tuple[str, int], Row], modes: Names, work: str, mos
     return title(
         finding,
         f"Vision stage, {views}, batch {row['batch_size']}; {row['engine']}, {row['dtype']}",
+        grids,
         "Matrix FLOPs are the same in every mode; what falls away are scores, probabilities and SAM's relative-position bias",
     )

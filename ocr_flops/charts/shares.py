@@ -21,6 +21,7 @@ PHASES = {"to the first token": ("vision", "prefill"), "each output token": ("de
 MEASURES = {"total_flops": "FLOPs", "io_bytes": "bytes moved", "roofline_seconds": "time"}
 WORDS = {"total_flops": si, "io_bytes": lambda value: si(value, "B"), "roofline_seconds": seconds}
 ROOM = 0.24  # right of the bars, for the sums
+LETTER_PX, MARGIN_PX = 6.2, 4  # of the words in segments, which stand where they fit
 
 
 def shares(estimate: Estimate, timing: Timing | None = None, *, wide: bool = False) -> Chart:
@@ -48,8 +49,7 @@ def shares(estimate: Estimate, timing: Timing | None = None, *, wide: bool = Fal
                 end = start + value / whole
                 bar = {"row": order[-1], "family": family, "start": start, "end": end, "part": share(value, whole)}
                 bars.append({**bar, "phase": phase, "measure": MEASURES[measure], "value": WORDS[measure](value)})
-                if value >= 0.09 * whole:
-                    inside.append({"row": order[-1], "end": (start + end) / 2, "text": bar["part"]})
+                inside.append({"row": order[-1], "end": (start + end) / 2, "text": bar["part"], "size": end - start})
                 start = end
     families = tuple(family for family in FAMILIES if any(bar["family"] == family for bar in bars))
     return Chart(
@@ -94,7 +94,10 @@ def _template(order: Names, families: Names, columns: int) -> dict[str, Any]:
         alt.Chart(data("bars"))
         .mark_bar(height={"band": 0.82})
         .encode(y, alt.X("start", type="quantitative", axis=None), alt.X2("end"), colour, tooltip=tooltip),
-        alt.Chart(data("inside")).mark_text(color="white", fontWeight="bold", **text).encode(y, end, word),
+        alt.Chart(data("inside"))
+        .transform_filter(f"datum.size * width / {1 + ROOM} > {LETTER_PX} * length(datum.text) + {MARGIN_PX}")
+        .mark_text(color="white", fontWeight="bold", **text)
+        .encode(y, end, word),
         alt.Chart(data("ends")).mark_text(align="left", dx=6, color=INK, **text).encode(y, end, word),
         alt.Chart(data("heads"))
         .mark_text(align="left", baseline="middle", fontSize=12, fontWeight="bold", color=INK)
@@ -106,12 +109,13 @@ def _template(order: Names, families: Names, columns: int) -> dict[str, Any]:
 def _title(table: Mapping[tuple[str, str], Row], timing: Timing | None) -> Title:
     """The module with the largest share of each phase's time (of its bytes, without a device)."""
     measure = "roofline_seconds" if timing else "io_bytes"
-    names = ("TTFT", "TPOT") if timing else ("the bytes to the first token", "an output token's")
+    names = ("TTFT", "TPOT") if timing else ("the bytes to the first token", "those of an output token")
     told = []
     for name, stages in zip(names, PHASES.values(), strict=True):
         rows = {module: row[measure] for (stage, module), row in table.items() if stage in stages}
         if whole := sum(rows.values()):
             widest = max(rows, key=rows.get)
             told.append(f"{module_name(widest)}: {share(rows[widest], whole)} of {name}")
-    where = f"Roofline time on {timing.hardware.label}" if timing else "Without a device there are no times"
-    return title("; ".join(told) or "Nothing to do", f"{where}; every bar is 100 %", width=48)
+    where = f"Roofline time on {timing.hardware.label}" if timing else "No times, so by bytes moved"
+    finding = "; ".join(told) or "Nothing to do"
+    return title(finding[0].upper() + finding[1:], f"{where}; every bar is 100 %", width=48)

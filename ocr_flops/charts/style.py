@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import textwrap
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
+
+from ocr_flops.tiling import vendor_grids
 
 FAMILIES = {  # any two differ for colour-blind readers too, and all are seen on white as on black: tests hold it
     "SAM": "#0080ED",
@@ -75,6 +78,25 @@ def share(part: float, whole: float) -> str:
     """A part of a whole in percent, whole numbers from 1 % on."""
     percent = 100 * part / whole if whole else 0.0
     return f"{percent:.0f} %" if percent >= 1 or not percent else f"{percent:.2g} %"
+
+
+def spaced(form: str = SI) -> str:
+    """Vega expression of a value with an SI prefix after a space: "786 G"; "12 " where it takes none.
+
+    Args:
+        form: d3's format of the number.
+    """
+    return f"replace(format(datum.value, '{form}'), regexp('([a-zA-Zµ]?)$'), ' $1')"
+
+
+def si_axis(unit: str = "") -> str:
+    """Vega expression for an axis' labels, `alt.Axis(labelExpr=si_axis("B"))`: "25 GB", "200 ms", "0".
+
+    Args:
+        unit: "B", "s", "FLOP/s"; "" for a number alone.
+    """
+    text = f"datum.value ? trim({spaced()} + '{unit}') : '0'"
+    return f"datum.value >= 1000 ? format(datum.value, ',~r') + ' s' : {text}" if unit == "s" else text  # no kiloseconds
 
 
 Rows = list[dict[str, Any]]
@@ -182,6 +204,23 @@ def workload_words(row: dict[str, Any]) -> str:
     """The workload of a row of any frame in a line: views, tokens, batch."""
     grid = f"{row['columns']} × {row['rows']} tiles and a {row['global_px']} px view" if row["tiles"] else f"{row['global_px']} px view"
     return f"{grid}, {row['context_tokens']:,} context + {row['output_tokens']:,} output tokens, batch {row['batch_size']}"
+
+
+def grids_words(rows: Iterable[dict[str, Any]]) -> str:
+    """Which grids, or views, the rows of a sweep are about."""
+    found = {(row["tiles"], row["columns"], row["rows"]): row for row in rows}
+    row = next(iter(found.values()))
+    if not row["tile_px"]:
+        return "The modes without tiles"
+    grids, mode = [(columns, rows) for _, columns, rows in sorted(found)], row["mode"].replace("_", "-").title()
+    beyond = [grid for grid in grids if grid not in ((1, 1), *vendor_grids())]
+    if len(grids) - len(beyond) <= len(vendor_grids()):
+        return f"{len(grids)} grids of {mode}"
+    vendors = f"{len(vendor_grids())} vendor grids of {mode}"
+    if not beyond:
+        return f"No tiles and the {vendors}"
+    last = " × ".join(map(str, beyond[-1]))
+    return f"No tiles, the {vendors} and{' nearly square grids beyond them up to' if len(beyond) > 1 else ''} {last}"
 
 
 def seconds(value: float) -> str:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
 from ocr_flops.charts.controlled import headed_rows
+from ocr_flops.charts.overlay import MEASURED, measured_layer, origins
 from ocr_flops.charts.style import (
     CEILING_COLOURS,
     CEILING_NAMES,
     INK,
-    SI,
     Chart,
     Title,
     compiled,
@@ -22,6 +22,7 @@ from ocr_flops.charts.style import (
     seconds,
     share,
     si,
+    si_axis,
     title,
     workload_words,
 )
@@ -34,7 +35,7 @@ Names = tuple[str, ...]
 PARTS = {("vision", "prefill"): "to the first token", ("decode",): "for all output tokens"}
 
 
-def time_by_module(timing: Timing, stages: Sequence[str] = ("vision", "prefill")) -> Chart:
+def time_by_module(timing: Timing, stages: Sequence[str] = ("vision", "prefill"), measured: Iterable[Row] = ()) -> Chart:
     """Bars of roofline seconds by stage and module, coloured by the ceiling that binds; each stage's bound as a tick.
 
     Drawn once for the time to first token and once for decode, which is often ten times as long.
@@ -42,6 +43,7 @@ def time_by_module(timing: Timing, stages: Sequence[str] = ("vision", "prefill")
     Args:
         timing: of one point.
         stages: those drawn on one scale.
+        measured: rows with `stage`, `module` (None: the whole stage), `seconds`, `spread_seconds` and `origin`, laid over the bars.
     """
     wholes = [row for row in timing.stages.to_dicts() if row["stage"] in stages]
     modules = [row for row in timing.modules.to_dicts() if row["stage"] in stages and row["roofline_seconds"] > 0]
@@ -56,16 +58,26 @@ def time_by_module(timing: Timing, stages: Sequence[str] = ("vision", "prefill")
             if row["stage"] == whole["stage"]:
                 order.append(f"{row['stage']}|{module_name(row['module'])}")
                 bars.append({**_timed(row, total), "row": order[-1], "name": module_name(row["module"])})
-    widest = (2.3 if "decode" in stages else 1.6) * max((row["seconds"] for row in sums), default=0)  # leaves room for its words
+    points = [_measured(row) for row in measured if row["stage"] in stages]
+    points = [point for point in points if point["row"] in order]
+    reached = {point["row"]: point["seconds"] for point in points}
+    for row in (*bars, *sums):
+        spent = reached.get(row["row"])
+        row["end"] = max(row["seconds"], spent or 0)  # where its words begin
+        row["words"] = row.get("text", row["value"]) + (f" · ◇ {seconds(spent)}" if spent else "")
+    longest = max((row["seconds"] for row in sums), default=0)
+    widest = max(longest, *reached.values(), 0) + (1.3 if "decode" in stages else 0.6) * longest  # leaves room for its words
     room = [{"seconds": widest or 1}]
     ceilings = tuple(name for name in CEILING_NAMES if any(row["ceiling"] == CEILING_NAMES[name] for row in bars))
     return Chart(
-        _time_template(tuple(order), ceilings), _time_title(timing, modules, total, stages), {"bars": bars, "stages": sums, "room": room}
+        _time_template(tuple(order), ceilings, bool(points)),
+        _time_title(timing, modules, total, stages, points),
+        {"bars": bars, "stages": sums, "room": room, MEASURED: points},
     )
 
 
 @lru_cache(maxsize=64)
-def _time_template(order: Names, ceilings: Names) -> dict[str, Any]:
+def _time_template(order: Names, ceilings: Names, is_measured: bool) -> dict[str, Any]:
     """Bars over the rows in `order` ("stage|" is a heading and its stage's sum, "stage|name" a module)."""
     y = headed_rows(order)
     x = alt.X(
@@ -73,7 +85,7 @@ def _time_template(order: Names, ceilings: Names) -> dict[str, Any]:
         type="quantitative",
         title="roofline seconds",
         scale=alt.Scale(nice=False, zero=True),
-        axis=alt.Axis(labelExpr=f"format(datum.value, '{SI}') + 's'", tickCount=5),
+        axis=alt.Axis(labelExpr=si_axis("s"), tickCount=5),
     )
     colour = alt.Color(
         "ceiling",
@@ -96,18 +108,34 @@ def _time_template(order: Names, ceilings: Names) -> dict[str, Any]:
             ("moved", "moved"),
         )
     ]
-    bar, stage, text = alt.Chart(data("bars")), alt.Chart(data("stages")), {"align": "left", "baseline": "middle", "dx": 6, "color": INK}
+    bar, stage, end = alt.Chart(data("bars")), alt.Chart(data("stages")), alt.X("end", type="quantitative")
+    text = {"align": "left", "baseline": "middle", "dx": 11 if is_measured else 6, "color": INK}
     return compiled(
         stage.mark_bar(height={"band": 0.8}, color=INK, opacity=0.35).encode(y, x, tooltip=tooltip),
         bar.mark_bar(height={"band": 0.8}).encode(y, x, colour, tooltip=tooltip),
-        bar.mark_text(fontSize=11, **text).encode(y, x, alt.Text("value", type="nominal")),
+        bar.mark_text(fontSize=11, **text).encode(y, end, alt.Text("words", type="nominal")),
         stage.mark_tick(thickness=3, height={"band": 0.95}, color="#CC3311").encode(
             y, alt.X("bound", type="quantitative"), tooltip=tooltip
         ),
-        stage.mark_text(fontSize=12, fontWeight="bold", **text).encode(y, x, alt.Text("text", type="nominal")),
+        stage.mark_text(fontSize=12, fontWeight="bold", **text).encode(y, end, alt.Text("words", type="nominal")),
         alt.Chart(data("room")).mark_point(opacity=0, tooltip=None).encode(x),
+        measured_layer(x, y, ("stage", "stage"), ("name", "module"), ("value", "measured, median"), ("spread", "interquartile range")),
         height=22 * len(order),
     )
+
+
+def _measured(row: Row) -> Row:
+    """A measured time on the bar it belongs to."""
+    name = module_name(row["module"]) if row["module"] else ""
+    return {
+        "row": f"{row['stage']}|{name}",
+        "stage": row["stage"],
+        "name": name or "whole stage",
+        "seconds": row["seconds"],
+        "value": seconds(row["seconds"]),
+        "spread": "" if row["spread_seconds"] is None else seconds(row["spread_seconds"]),
+        "origin": row["origin"],
+    }
 
 
 def _timed(row: Row, total: float) -> Row:
@@ -133,7 +161,7 @@ def _stage_words(whole: Row) -> str:
     return f"{seconds(whole['roofline_seconds'])}{each}; bound {seconds(whole['bound_seconds'])}"
 
 
-def _time_title(timing: Timing, modules: list[Row], total: float, stages: Sequence[str]) -> Title:
+def _time_title(timing: Timing, modules: list[Row], total: float, stages: Sequence[str], points: list[Row]) -> Title:
     where, row = timing.hardware.label, timing.estimate.stages.row(0, named=True)
     setup = timing.estimate.setup
     what = PARTS.get(tuple(stages), "for " + ", ".join(stages))
@@ -145,5 +173,6 @@ def _time_title(timing: Timing, modules: list[Row], total: float, stages: Sequen
         finding,
         f"{workload_words(row)}; {setup.engine.name}, attention {setup.attention.name}, {setup.dtype}",
         "Grey: the whole stage. Red tick: its bound, which no implementation undercuts",
+        *origins(points),
         width=60,
     )

@@ -11,6 +11,7 @@ from ocr_flops.config import load_engine, load_hardware, modes, names
 from ocr_flops.panels.pieces import choice, labelled
 from ocr_flops.scenario import SIDE_BY_SIDE
 from ocr_flops.setting import FIGURES, Setting
+from ocr_flops.workload import LIMITS
 
 SOURCES = {"page size": "page", "image or PDF": "file", "grid by hand": "grid"}
 ATTENTION = {"vendor's mix": "vendor", "eager": "eager", "sdpa": "sdpa", "flash": "flash", "all side by side": SIDE_BY_SIDE}
@@ -47,9 +48,8 @@ def page(setting: Setting) -> tuple[mo.ui.slider, mo.ui.slider, mo.ui.file]:
             (setting.height_px, labelled("page height (px)", "Up to 640 px on both sides the page is not tiled.")),
         )
     )
-    upload = mo.ui.file(
-        filetypes=list(pages.DOCUMENT_SUFFIXES), max_size=MAX_UPLOAD_BYTES, label="choose an image or a PDF (only sizes are read)"
-    )
+    size = f"Only its size in pixels is read; at most {MAX_UPLOAD_BYTES / 1e6:.0f} MB."
+    upload = mo.ui.file(filetypes=list(pages.DOCUMENT_SUFFIXES), max_size=MAX_UPLOAD_BYTES, label=labelled("image or PDF", size))
     return width, height, upload
 
 
@@ -81,11 +81,14 @@ def grid(setting: Setting) -> tuple[mo.ui.slider, mo.ui.slider]:
 
 def text(setting: Setting) -> tuple[mo.ui.number, mo.ui.slider, mo.ui.slider]:
     """Prompt and output tokens, and pages in a batch."""
+    least, most = LIMITS["prompt_tokens"]
     prompt = mo.ui.number(
+        least,
+        most,
         value=setting.prompt_tokens,
         step=1,
         full_width=True,
-        label=labelled("prompt (tokens)", "Text beside the image, BOS included; the vendor's default prompt has 10."),
+        label=labelled("prompt (tokens)", f"Text beside the image, BOS included, up to {most:,}; the vendor's default prompt has 10."),
     )
     output, batch = (
         mo.ui.slider(steps=sorted(steps), value=value, show_value=True, full_width=True, label=label)

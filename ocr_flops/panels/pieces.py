@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import marimo as mo
+import polars as pl
 
 from ocr_flops import tables
 
-if TYPE_CHECKING:
-    import polars as pl
+LONG, LONG_PX = 40, 220  # letters from which a column's texts are wrapped, and how wide it then is
 
 
 def labelled(text: str, explanation: str) -> str:
@@ -35,9 +35,19 @@ def counting_button(label: str) -> mo.ui.button:
 
 
 def plain_table(frame: pl.DataFrame, **options: Any) -> mo.ui.table:
-    """A table to read."""
+    """A table to read: a dash where there is nothing, long texts in several lines."""
+    texts = [name for name, kind in frame.schema.items() if kind == pl.String]
+    shown = frame.with_columns(pl.col(texts).fill_null(tables.NONE))
+    long = [name for name in texts if (shown[name].str.len_chars().max() or 0) > LONG]
     return mo.ui.table(
-        frame, selection=None, format_mapping=tables.formats(frame), show_column_summaries=False, show_data_types=False, **options
+        shown,
+        selection=None,
+        format_mapping=tables.formats(shown),
+        wrapped_columns=long,
+        column_widths=dict.fromkeys(long, LONG_PX),
+        show_column_summaries=False,
+        show_data_types=False,
+        **options,
     )
 
 

@@ -30,7 +30,7 @@ def plan(shown: Shown, ttft_ms: float | None, tpot_ms: float | None, price: floa
     try:
         devices = planning.devices(estimate, [load_hardware(name) for name in GPUS.values()], price_per_hour=price, **wanted)
         return [
-            mo.md(tables.plan_words(estimate, planning.required(estimate, **wanted), shown.device)),
+            mo.md(tables.plan_words(estimate, planning.required(estimate, **wanted), shown.hardware)),
             plain_table(tables.devices_table(devices), page_size=50),
         ]
     except SpecError as error:

@@ -39,6 +39,7 @@ def add_shapes(actions: argparse._SubParsersAction) -> None:
     parser.add_argument("--max-tiles", type=int, default=1000, metavar="N", help="(default %(default)s)")
     parser.add_argument("--mode", default="gundam", help="a mode with tiles (default %(default)s)")
     parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="write shapes.sqlite and shapes.parquet into this folder")
+    parser.add_argument("--overwrite", action="store_true", help="replace such files of other shapes there")
     parser.set_defaults(run=shapes)
 
 
@@ -50,8 +51,9 @@ def sweep(options: argparse.Namespace) -> int:
     from ocr_flops.sweeps.runner import run
 
     chosen = load_sweep(options.overrides)
-    stages = f"{len(chosen.stages)} stage{'s' if len(chosen.stages) > 1 else ''}"
-    _tell(f"{chosen.label}: {chosen.points:,} points x {stages} = {chosen.rows:,} rows")
+    counts = ((chosen.points, "point"), (len(chosen.stages), "stage"), (chosen.rows, "row"))
+    points, stages, rows = (f"{count:,} {name}{'s' * (count != 1)}" for count, name in counts)
+    _tell(f"{chosen.label}: {points} x {stages} = {rows}")
     for path, reason in chosen.skipped:
         _tell(f"skipped {path}: {reason}")
     targets = {"ttft": options.ttft, "tpot": options.tpot}
@@ -77,9 +79,10 @@ def sweep(options: argparse.Namespace) -> int:
 
 
 def shapes(options: argparse.Namespace) -> int:
-    """Writes the canonical shapes and prints the files' paths."""
+    """Writes the canonical shapes and prints the files' paths; files of other shapes stay."""
     from ocr_flops.files import write_whole
     from ocr_flops.shapes import KEY, shapes
+    from ocr_flops.specs import SpecError
     from ocr_flops.sweeps.outputs import Table, fill
 
     frame = shapes(options.min_tiles, options.max_tiles, options.mode)
@@ -88,9 +91,13 @@ def shapes(options: argparse.Namespace) -> int:
     database = sqlite3.connect(":memory:")
     with database:
         fill(database, Table("shapes", KEY, frame, (("columns", "rows"), ("image_tokens",), ("vendor_supported",))))
-    for name, content in (("shapes.sqlite", database.serialize()), ("shapes.parquet", parquet.getvalue())):
-        print(write_whole(options.out / name, content))
+    files = {options.out / "shapes.sqlite": database.serialize(), options.out / "shapes.parquet": parquet.getvalue()}
     database.close()
+    for path, content in files.items():
+        if not options.overwrite and path.is_file() and path.read_bytes() != content:
+            raise SpecError(f"--out: {path} holds other shapes; choose another folder, or --overwrite to replace it")
+    for path, content in files.items():
+        print(write_whole(path, content))
     return 0
 
 

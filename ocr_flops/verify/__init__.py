@@ -6,10 +6,11 @@ A measured point is compared with the analytic value of the engine, attention, p
 from ocr_flops.measure.protocol import Request
 from ocr_flops.verify.cases import Case, Source, asked, point_cases, run, suite
 from ocr_flops.verify.levels import LEVELS, MEASURES, WHAT, differences
-from ocr_flops.verify.results import ALL, POINT_FIELDS, analytic, compare, request
+from ocr_flops.verify.results import ALL, DECODE_STEPS, POINT_FIELDS, analytic, compare, request
 
 __all__ = [
     "ALL",
+    "DECODE_STEPS",
     "LEVELS",
     "MEASURES",
     "POINT_FIELDS",

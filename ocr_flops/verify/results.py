@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 POINT_FIELDS = ("global_px", "tile_px", "columns", "rows", "prompt_tokens", "output_tokens", "batch_size")
 TOWERS = ("sam", "clip", "decoder")
 ALL = "total"
+DECODE_STEPS = 3  # that are run, unless more are asked for
 Message = dict[str, Any]
 
 
@@ -28,7 +29,7 @@ def request(
     attention: str | AttentionSpec = "eager",
     dtype: str = "bf16",
     prefill_logits: str = "last",
-    decode_steps: int = 3,
+    decode_steps: int = DECODE_STEPS,
     stages: Sequence[str] = STAGES,
     kind: str = "count",
     image: str | None = None,

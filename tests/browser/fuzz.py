@@ -17,7 +17,7 @@ from test_hostile import TEXTS
 
 from ocr_flops.setting import Setting
 
-TABS = ("Overview", "Tiling", "Sweep", "Roofline", "Memory", "Savings", "Compare", "Plan", "Spot check", "Table", "Export", "Method")
+TABS = ("Overview", "Tiling", "Sweep", "Roofline", "Memory", "Savings", "Compare", "Plan", "Spot check", "Measured", "Table", "Export", "Method")
 HEADS = (b"\x89PNG\r\n\x1a\n", b"%PDF-1.7\n", b"GIF89a", b"\xff\xd8\xff\xe1", b"RIFF\x10\x00\x00\x00WEBP", b"II*\x00", b"")
 
 

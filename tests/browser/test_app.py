@@ -10,7 +10,13 @@ from playwright.sync_api import expect
 
 pytestmark = pytest.mark.browser
 CHARTS = {"Overview": 3, "Tiling": 1, "Sweep": 1, "Roofline": 4, "Memory": 2, "Savings": 3, "Compare": 1}
-TABLES = {"Plan": "holds at most batch", "Table": "tensor GFLOPs", "Method": "How these numbers are made", "Export": "Make the HTML report"}
+TABLES = {
+    "Plan": "holds at most batch",
+    "Measured": "Time the real model here",
+    "Table": "tensor GFLOPs",
+    "Method": "How these numbers are made",
+    "Export": "Make the HTML report",
+}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -30,7 +36,7 @@ def test_every_tab_draws_in_both_schemes(chromium, address, scheme):
 def test_nothing_is_wider_than_the_window(chromium, address, width):
     with opened(chromium, address) as page:
         page.set_viewport_size({"width": width, "height": 1000})
-        for name in ("Overview", "Roofline", "Compare", "Export", "Spot check"):
+        for name in ("Overview", "Roofline", "Compare", "Export", "Spot check", "Measured"):
             open_tab(page, name)
             page.wait_for_timeout(500)
             assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth"), name
@@ -48,14 +54,16 @@ def test_the_arrow_keys_of_a_slider_move_every_chart_and_figure(page):
 
 
 def test_a_wrong_value_is_a_callout_and_the_app_lives_on(page):
-    prompt = sidebar(page).get_by_role("textbox", name="prompt")
-    prompt.fill("-1")
-    prompt.press("Enter")
+    sidebar(page).get_by_label("precision").select_option("fp32")
+    sidebar(page).get_by_label("attention").select_option("flash")
     expect(page.get_by_text("This setting has no result.")).to_be_visible()
-    expect(page.get_by_text("prompt_tokens: -1 is not")).to_be_visible()
-    prompt.fill("20")
-    prompt.press("Enter")
-    expect(page.locator(".details")).to_contain_text("923")
+    expect(page.get_by_text("flash kernels take bf16 or fp16")).to_be_visible()
+    sidebar(page).get_by_label("attention").select_option("eager")
+    prompt = sidebar(page).get_by_role("textbox", name="prompt")
+    for typed, tokens in (("20", "923"), ("-1", "923"), ("99999999", "1,049,479")):  # none below 0; the most that the field takes
+        prompt.fill(typed)
+        prompt.press("Enter")
+        expect(page.locator(".details")).to_contain_text(f"context {tokens}")
     expect(page.get_by_text("This setting has no result.")).to_have_count(0)
 
 

@@ -20,7 +20,7 @@ def start(page, scope="current point"):
 
 def cancel(page):
     page.get_by_role("button", name="Cancel").click()
-    expect(page.get_by_text("The spot check ended early: cancelled.")).to_be_visible()
+    expect(page.get_by_text("The run ended early: cancelled.")).to_be_visible()
     expect(page.locator(".job")).to_have_count(0)
 
 

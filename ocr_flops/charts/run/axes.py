@@ -12,11 +12,10 @@ import altair as alt
 
 from ocr_flops.charts.run.lines import Measure
 from ocr_flops.charts.run.shown import LONG, Shown
-from ocr_flops.charts.style import SI
+from ocr_flops.charts.style import SI, si_axis
 
 HEIGHT, LABEL_PX = 340, 15
 NICE = (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9, 10, 12)
-SPACED = "replace(format(datum.value, '" + SI + "'), regexp('([a-zA-Zµ]?)$'), ' $1')"
 
 
 def domain(values: Sequence[float], log: bool) -> tuple[float, float]:
@@ -35,11 +34,9 @@ def measured(measure: Measure, bottom: float, top: float) -> dict[str, Any]:
         measure: which.
         bottom, top: of `domain`.
     """
-    labels = f"datum.value ? {SPACED} + '{measure.unit}' : '0'" if measure.unit else "format(datum.value, ',~g')"
+    labels = si_axis(measure.unit) if measure.unit else "format(datum.value, ',~g')"
     scale = alt.Scale(type="log" if measure.log else "linear", domain=[bottom, top], nice=False)
     values = {"values": _decades(bottom, top)} if measure.log else {}
-    if measure.unit == "s":  # no kiloseconds
-        labels = f"datum.value >= 1000 ? format(datum.value, ',~r') + ' s' : {labels}"
     name = f"{measure.name}, logarithmic" if measure.log else measure.name
     return {"title": name, "scale": scale, "axis": alt.Axis(labelExpr=labels, tickCount=6, **values)}
 

@@ -1,0 +1,121 @@
+"""What records say of a setting: rows to lay over its charts, and figures calibrated by what its device was measured to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from ocr_flops import spot_check, verify
+from ocr_flops.calibration import Calibrated, Calibration, Uncalibrated, calibrate, overlay
+from ocr_flops.calibration.matching import origin, words_of, workload_of
+from ocr_flops.config import load_hardware
+from ocr_flops.specs import SpecError
+
+if TYPE_CHECKING:
+    from ocr_flops.estimates import Estimate
+    from ocr_flops.records.library import Shelf
+    from ocr_flops.setting import Setting
+    from ocr_flops.setup import Setup
+    from ocr_flops.specs import ModelSpec
+
+COUNTED = 24  # records whose counts are laid over charts, the latest
+
+
+@dataclass(frozen=True, eq=False)
+class OnRecord:
+    """What records say of a setting; everything is computed when it is first read.
+
+    Args:
+        shelf: all records.
+        model: the setting's.
+        setting: what the controls say.
+    """
+
+    shelf: Shelf
+    model: ModelSpec
+    setting: Setting
+
+    @cached_property
+    def rows(self) -> pl.DataFrame:
+        """A row a stage of every record that ran what the setting shows, on its device, at any workload; see `calibration.overlay`."""
+        return overlay(self.shelf.stages, self.setting, self.model)
+
+    @cached_property
+    def here(self) -> pl.DataFrame:
+        """Of `rows`, those of the setting's own workload: of each attention mode and stage the latest."""
+        return self.rows.filter("same_workload").unique(["attention", "stage"], keep="last", maintain_order=True)
+
+    @cached_property
+    def modules(self) -> pl.DataFrame:
+        """A row a module of the records in `here`."""
+        mine = self.here.select("record_id", "stage", "origin")
+        return self.shelf.modules.join(mine, on=["record_id", "stage"], how="inner", maintain_order="left")
+
+    def timed(self, setup: Setup) -> list[dict[str, Any]]:
+        """Rows to lay over times: `stage`, `module` (None: the whole stage), `seconds` (median), `spread_seconds` and `origin`.
+
+        Args:
+            setup: whose attention they ran.
+        """
+        both = pl.concat([self.here.with_columns(pl.lit(None, pl.String).alias("module")), self.modules], how="diagonal")
+        mine = both.filter(attention=words_of(setup.attention))
+        return mine.select("stage", "module", pl.col("median_seconds").alias("seconds"), "spread_seconds", "origin").to_dicts()
+
+    def allocated(self, setup: Setup) -> tuple[int, str] | None:
+        """Most bytes that the device's allocator held in any stage, and where that comes from; None where it was not seen.
+
+        Args:
+            setup: whose attention they ran.
+        """
+        mine = self.here.filter((pl.col("attention") == words_of(setup.attention)) & (pl.col("peak_source") == "allocator"))
+        mine = mine.sort("peak_allocated_bytes", descending=True)
+        return (mine["peak_allocated_bytes"][0], mine["origin"][0]) if mine.height else None
+
+    @cached_property
+    def counted(self) -> list[pl.DataFrame]:
+        """FLOPs counted in the latest records of the setting's engine and batch, on any device, as `spot_check.frame` has them."""
+        return list(_counted(self.shelf, self.model, self.setting))
+
+    @cached_property
+    def calibration(self) -> Calibration | Uncalibrated:
+        """The device's, or why there is none."""
+        try:
+            device = self.setting.device
+        except SpecError as problem:
+            return Uncalibrated(str(problem), {})
+        return calibrate(self.shelf.stages, self.model, hardware=device, dtype=self.setting.dtype, engine=self.setting.engine)
+
+    def calibrated(self, estimate: Estimate) -> Calibrated | None:
+        """An estimate's calibrated figures; None where there is no calibration."""
+        return self.calibration.at(estimate) if isinstance(self.calibration, Calibration) else None
+
+    @cached_property
+    def devices(self) -> tuple[str, ...]:
+        """The devices that records are of, by name: the setting's first."""
+        mine = pl.col("hardware") == load_hardware(self.setting.gpu).name
+        names = self.shelf.stages.select("device", mine.fill_null(False).alias("mine")).unique()
+        return tuple(names.sort("mine", "device", descending=[True, False])["device"])
+
+
+def _counted(shelf: Shelf, model: ModelSpec, setting: Setting) -> Iterator[pl.DataFrame]:
+    """One frame a record, oldest first."""
+    kind = (pl.col("state") == "done") & (pl.col("model") == model.name) & pl.col("torch_flops_counted").is_not_null()
+    kind &= (pl.col("engine") == setting.engine) & (pl.col("batch_size") == setting.workload.batch_size)
+    stages = shelf.stages.filter(kind).with_columns(pl.lit(verify.ALL).alias("module"))
+    modules = shelf.modules.filter(kind)
+    both = pl.concat([modules, stages.select(modules.columns)])
+    rows = both.with_columns(
+        pl.col("torch_flops_counted").alias("counted_flops"),
+        pl.col("analytic_torch_flops").alias("analytic_flops"),
+        (pl.col("torch_flops_counted") - pl.col("analytic_torch_flops")).alias("difference"),
+        pl.col("output_tokens").alias("steps"),
+        pl.concat_str("attention", pl.lit(", "), "dtype", pl.lit(", "), origin().str.strip_prefix("measured ")).alias("ran"),
+    )
+    latest = rows.sort("measured_at", maintain_order=True)["record_id"].unique(maintain_order=True)[-COUNTED:]
+    for record in latest:
+        one = rows.filter(pl.col("record_id") == record)
+        yield one.with_columns(pl.lit(spot_check.in_words(workload_of(one[:1]).corner())).alias("point"))

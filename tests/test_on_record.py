@@ -1,0 +1,138 @@
+"""What records say of a setting: laid over its charts, counted, calibrated; and the library that reads them."""
+
+import json
+
+import polars as pl
+import pytest
+import synthetic
+
+import ocr_flops as of
+from ocr_flops import charts, records, verify, views
+from ocr_flops.calibration import Calibration, Uncalibrated
+from ocr_flops.on_record import COUNTED, OnRecord
+from ocr_flops.records.frames import frame
+from ocr_flops.records.library import Library, Shelf
+from ocr_flops.setting import Setting
+
+MODEL = of.load_model("deepseek_ocr")
+SETTING = Setting(gpu="l4", output_tokens=16)
+PAGES = [("tiny", (1, 1)), ("base", (1, 1)), ("gundam", (1, 2)), ("gundam", (2, 3)), ("gundam", (3, 3))]
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory):
+    """Records of an L4, with modules of the setting's point."""
+    points = synthetic.workloads(pages=PAGES, batches=(1, 2))
+    stages = synthetic.frame(points, MODEL, hardware="l4", attention=("sdpa", "eager")).with_columns(
+        pl.lit("2.13.0").alias("torch"), pl.lit("5.23.0").alias("transformers")
+    )
+    empty = frame(tmp_path_factory.mktemp("none"), level="module", shipped=tmp_path_factory.mktemp("no"))[0]
+    same = [pl.col(name) == getattr(SETTING.workload, name) for name in verify.POINT_FIELDS]
+    rows = []
+    estimate = of.estimate(MODEL, SETTING.workload, "sdpa")
+    for stage in stages.filter(*same, attention="sdpa").iter_rows(named=True):
+        for module in estimate.on(SETTING.device).modules.filter(stage=stage["stage"]).iter_rows(named=True):
+            flops = int(module["torch_flops"])
+            figures = {"median_seconds": 2 * module["roofline_seconds"], "torch_flops_counted": flops, "analytic_torch_flops": flops}
+            rows.append({name: stage.get(name) for name in empty.columns} | figures | {"module": module["module"]})
+    counted = {name: int(row["torch_flops"]) for name, row in estimate.stage_numbers.items()}
+    stages = stages.with_columns(
+        pl.when(pl.all_horizontal(*same)).then(pl.col("stage").replace_strict(counted, return_dtype=pl.Int64)).alias(name)
+        for name in ("torch_flops_counted", "analytic_torch_flops")
+    )
+    return Shelf(1, stages, pl.DataFrame(rows, empty.schema, orient="row"), ())
+
+
+def shown(shelf, setting=SETTING):
+    on_record = OnRecord(shelf, MODEL, setting)
+    return on_record, views.Shown(MODEL, setting, on_record.counted, on_record)
+
+
+def datasets(chart):
+    return chart.to_dict()["datasets"]
+
+
+def test_times_lie_over_the_bars_of_the_same_point_and_attention(shelf):
+    on_record, found = shown(shelf)
+    rows = found.timed
+    wholes = {row["stage"]: row["seconds"] for row in rows if row["module"] is None}
+    mine = {name: getattr(SETTING.workload, name) for name in verify.POINT_FIELDS}
+    exact = shelf.stages.filter(*(pl.col(name) == value for name, value in mine.items()), attention="sdpa")
+    assert wholes == dict(exact.select("stage", "median_seconds").iter_rows()) and len(wholes) == 3
+    first, after = list(views.halves(found.timings[0], rows).values())
+    points = {point["row"]: point["seconds"] for point in datasets(first)["measured"]}
+    assert points["vision|"] == wholes["vision"] and points["prefill|"] == wholes["prefill"] and len(points) > 10
+    assert {point["row"].split("|")[0] for point in datasets(after)["measured"]} == {"decode"}
+    words = " ".join(first.title.subtitle)
+    assert "◇ measured on NVIDIA L4" in words and "recorded here" in words
+    bars = {bar["row"]: bar for bar in datasets(first)["bars"]}
+    assert bars["vision|SAM MLP"]["end"] == pytest.approx(2 * bars["vision|SAM MLP"]["seconds"]) and "◇" in bars["vision|SAM MLP"]["words"]
+    assert len(on_record.rows) == len(PAGES) * 2 * 3 * 3  # every workload in this attention, three stages each
+
+
+@pytest.mark.parametrize(
+    "other", [{"gpu": "t4", "dtype": "fp16"}, {"dtype": "fp16"}, {"batch_size": 3}, {"attention": "flash"}, {"cache": "static"}]
+)
+def test_records_of_something_else_are_not_laid_over_its_times(shelf, other):
+    _, found = shown(shelf, Setting(**{"gpu": "l4", "output_tokens": 16} | other))
+    assert found.timed == [] and found.allocated == {}
+    for chart in (charts.time_by_module(found.timings[0], measured=found.timed), charts.roofline(found.timings[0], found.timed)):
+        assert datasets(chart).get("measured", []) == [] and not any("◇" in line for line in chart.title.subtitle)
+
+
+def test_the_roofline_shows_what_was_attained(shelf):
+    _, found = shown(shelf)
+    points = {(point["stage"], point["name"]): point for point in datasets(charts.roofline(found.timings[0], found.timed))["measured"]}
+    row = found.timings[0].modules.filter(stage="vision", module="sam.mlp").row(0, named=True)
+    assert points["vision", "SAM MLP"]["attained"] == pytest.approx(row["total_flops"] / row["roofline_seconds"] / 2)
+    assert points["vision", "SAM MLP"]["times"] == "2 times" and ("vision", "whole stage") in points
+    assert ("vision", "CLIP embedding") not in points  # too small a part of the time
+
+
+def test_memory_shows_what_was_allocated(shelf):
+    _, found = shown(shelf)
+    chart = charts.memory(found.estimates, SETTING.device, allocated=found.allocated)
+    (point,) = datasets(chart)["measured"]
+    assert (
+        point["label"] == "vendor"
+        and point["end"]
+        == shelf.stages.filter(*(pl.col(name) == getattr(SETTING.workload, name) for name in verify.POINT_FIELDS), attention="sdpa")[
+            "peak_allocated_bytes"
+        ].max()
+    )
+
+
+def test_counts_lie_over_the_flops_whatever_the_device(shelf):
+    for setting in (SETTING, Setting(gpu="h200", output_tokens=16, attention="flash")):
+        on_record, found = shown(shelf, setting)
+        assert 0 < len(on_record.counted) <= COUNTED
+        points = {point["row"]: point for point in datasets(charts.flops_by_module(found.modules, found.beside))["points"]}
+        assert points["vision|SAM MLP"]["difference"] == 0 and "NVIDIA L4" in points["vision|SAM MLP"]["measured"]
+        assert len(points) > 15 and {row.split("|")[0] for row in points} == {"vision", "prefill", "decode"}
+
+
+def test_figures_are_calibrated_by_the_device_shown(shelf):
+    on_record, found = shown(shelf)
+    said = on_record.calibrated(found.estimates[0])
+    assert isinstance(on_record.calibration, Calibration)
+    measured = {row["stage"]: row["seconds"] for row in found.timed if row["module"] is None}
+    assert said.ttft_seconds.value == pytest.approx(measured["vision"] + measured["prefill"], rel=0.05)
+    assert said.ttft_seconds.low <= said.ttft_seconds.value <= said.ttft_seconds.high
+    other, _ = shown(shelf, Setting(gpu="h200"))
+    assert isinstance(other.calibration, Uncalibrated) and other.calibrated(found.estimates[0]) is None
+    unknown, _ = shown(shelf, Setting(gpu="t4"))  # without a bf16 peak
+    assert isinstance(unknown.calibration, Uncalibrated) and unknown.calibration.reason
+
+
+def test_a_library_reads_again_when_a_file_has_come(tmp_path):
+    shipped = tmp_path / "shipped"
+    library = Library(tmp_path / "mine", shipped)
+    first = library.shelf()
+    assert first.stages.is_empty() and first.problems == () and library.shelf() is first
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "bad.json").write_text("{", encoding="utf-8")
+    second = library.shelf()
+    assert second.number > first.number and [problem.path.name for problem in second.problems] == ["bad.json"]
+    assert library.shelf() is second
+    (tmp_path / "mine" / "bad.json").write_text(json.dumps({"schema": records.SCHEMA + 1}), encoding="utf-8")
+    assert "newer" in library.shelf().problems[0].reason
