@@ -174,6 +174,16 @@ def test_points_of_another_setting_set_no_axis():
     assert "beyond this chart" not in texts(near[2])
 
 
+def test_a_larger_batch_at_the_same_grid_sets_no_axis():
+    frame = spot_check.frame(MODEL, result(Scenario(batch_size=8)))
+    tokens = all_charts(Scenario(), spot_check.beside([frame], Scenario()))[2].datasets
+    highest = max(row["tensor_flops"] for row in tokens["lines"])
+    counted = dict(frame.filter(module="total").select("stage", "counted_flops").iter_rows())
+    assert counted["vision"] > highest and {point["stage"] for point in tokens["points"]} == {
+        stage for stage in ("vision", "prefill") if counted[stage] <= highest
+    }
+
+
 def test_measured_points_beyond_a_chart_are_named_all_the_same():
     frame = spot_check.frame(MODEL, result(Scenario(source="grid", columns=20, rows=25)))
     _, _, tokens, _ = all_charts(Scenario(), spot_check.beside([frame], Scenario()))
