@@ -62,7 +62,7 @@ def chromium_browser():
 @contextmanager
 def opened(browser, address, query="", ready="[role=tab]", **options):
     """A page that is drawn; afterwards: no traceback on it, no error on the console, no request to anywhere else."""
-    page = browser.new_page(viewport={"width": 1280, "height": 900}, **options)
+    page = browser.new_page(**{"viewport": {"width": 1280, "height": 900}, **options})
     wrong = []
     page.on("console", lambda message: wrong.append(message.text) if message.type == "error" and not message.text.startswith(NOISE) else None)
     page.on("pageerror", lambda problem: wrong.append(str(problem)))

@@ -63,7 +63,7 @@ def test_the_button_puts_measured_points_on_the_charts_and_they_stay(page):
     expect(page.get_by_text(re.compile(r"^All \d+ module counts .* equal the analytic value, as integers\.$"))).to_be_visible(
         timeout=RUN_MS
     )
-    differences = page.locator("table tbody tr td:nth-child(4)")
+    differences = page.locator("table tbody tr td:nth-child(3)")
     expect(differences.first).to_be_visible()
     assert set(differences.all_inner_texts()) == {"0"} and differences.count() >= 20
     open_tab(page, "Overview")
