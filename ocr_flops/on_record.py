@@ -115,7 +115,8 @@ def _counted(shelf: Shelf, model: ModelSpec, setting: Setting) -> Iterator[pl.Da
         pl.col("output_tokens").alias("steps"),
         pl.concat_str("attention", pl.lit(", "), "dtype", pl.lit(", "), origin().str.strip_prefix("measured ")).alias("ran"),
     )
-    latest = rows.sort("measured_at", maintain_order=True)["record_id"].unique(maintain_order=True)[-COUNTED:]
+    views = [pl.col(name) == getattr(setting.workload, name) for name in ("global_px", "tile_px")]
+    latest = rows.sort(pl.all_horizontal(views), "measured_at", maintain_order=True)["record_id"].unique(maintain_order=True)[-COUNTED:]
     for record in latest:
         one = rows.filter(pl.col("record_id") == record)
         yield one.with_columns(pl.lit(spot_check.in_words(workload_of(one[:1]).corner())).alias("point"))

@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from timed import POINT, TILED, AtOnce, plan
+from timed import POINT, TILED, AtOnce, Inside, plan
 
 import ocr_flops as of
 from ocr_flops import measuring
@@ -171,3 +171,9 @@ def test_device_facts_of_a_worker_that_cannot(tmp_path):
         measuring.device_facts(plan(), script(tmp_path, "exit 3"))
     with pytest.raises(of.SpecError, match="^ended after 0.2 s, the time-out"):
         measuring.device_facts(plan(), script(tmp_path, "sleep 60"), timeout_seconds=0.2)
+
+
+def test_no_output_tokens_cost_no_record(monkeypatch):
+    monkeypatch.setattr(measuring, "Worker", Inside)
+    (record,) = measuring.measure(plan(passes=("memory", "traffic")), [of.Workload(64, output_tokens=0)])
+    assert record["state"] == "done" and record["derived"]["vision"]["io_bytes_source"] == "traced"

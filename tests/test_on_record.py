@@ -80,6 +80,11 @@ def test_records_of_something_else_are_not_laid_over_its_times(shelf, other):
         assert datasets(chart).get("measured", []) == [] and not any("◇" in line for line in chart.title.subtitle)
 
 
+def test_experts_that_run_otherwise_than_estimated_are_not_laid_over_times(shelf):
+    _, found = shown(shelf._replace(stages=shelf.stages.with_columns(pl.lit("eager").alias("experts"))))
+    assert found.timed == [] and found.allocated == {}
+
+
 def test_the_roofline_shows_what_was_attained(shelf):
     _, found = shown(shelf)
     points = {(point["stage"], point["name"]): point for point in datasets(charts.roofline(found.timings[0], found.timed))["measured"]}

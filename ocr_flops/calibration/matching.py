@@ -103,8 +103,8 @@ def attention_of(words: str) -> AttentionSpec:
 def overlay(frame: pl.DataFrame, setting: Setting, model: ModelSpec) -> pl.DataFrame:
     """Stage rows of records that measured what a setting shows, at any workload, oldest first.
 
-    They share its model, engine, attention (any of those shown), precision, cache, logits and device. Added: same_workload (whether it is
-    the setting's own point) and origin (where the row comes from, in words).
+    They share its model, engine, experts, attention (any of those shown), precision, cache, logits and device. Added: same_workload
+    (whether it is the setting's own point) and origin (where the row comes from, in words).
 
     Args:
         frame: of `records.frame`.
@@ -121,6 +121,7 @@ def overlay(frame: pl.DataFrame, setting: Setting, model: ModelSpec) -> pl.DataF
         (pl.col("model") == model.name) & pl.lit(is_named(model)),
         pl.col("hardware") == setting.gpu,
         pl.col("attention").is_in(words),
+        pl.col("experts") == ("grouped_mm" if engine.grouped_experts else "loop"),  # as estimated
         *(pl.col(name) == value for name, value in wanted.items()),
     )
     return rows.sort("measured_at").with_columns(same.alias("same_workload"), origin().alias("origin"))

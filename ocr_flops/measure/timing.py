@@ -130,7 +130,8 @@ def _memory(request: Request, session: Session, point: Point, ran: dict[str, Any
     if session.device != "cuda":
         return {}
     with observing(session, Memory()) as memory:
-        return {stage: {"memory": memory.peaks[stage]} for stage in session.run(point)}
+        stages = session.run(point)
+    return {stage: {"memory": memory.peaks[stage]} for stage in stages if stage in memory.peaks}  # decode of no steps ran nothing
 
 
 def _flops(request: Request, session: Session, point: Point, ran: dict[str, Any]) -> Found:

@@ -28,7 +28,8 @@ def derived(plan: Plan, workload: Workload, message: Mapping[str, Any], device: 
     numbers = plan.run.estimate(workload)
     found = {}
     for stage, seen in message["stages"].items():
-        moved, source = (_traced_bytes(plan, seen["traced"]), "traced") if seen["traced"] else ({}, "analytic")
+        is_traced = "trace" in (seen["traced"] or {})  # decode of no steps ran nothing
+        moved, source = (_traced_bytes(plan, seen["traced"]), "traced") if is_traced else ({}, "analytic")
         counted = seen["flops"]
         whole = moved[None] if moved else numbers.stage_numbers[stage]["io_bytes"]
         figures = _figures(seen["seconds"], counted, whole, plan.run.dtype, device)
@@ -78,7 +79,7 @@ def _peaks(seen: Mapping[str, Any], ran: Mapping[str, Any]) -> Figures:
             "peak_reserved_bytes": memory["reserved_bytes"],
             "peak_source": "allocator",
         }
-    if seen["traced"]:
+    if "peak" in (seen["traced"] or {}):
         weights, cache = ran["parameters"] * DTYPE_BYTES[ran["dtype"]], sum(seen["kv_cache_bytes"] or ())
         allocated = weights + cache + seen["traced"]["peak"]["bytes"]
         return {"peak_allocated_bytes": allocated, "peak_reserved_bytes": None, "peak_source": "traced"}

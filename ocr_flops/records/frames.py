@@ -122,6 +122,9 @@ def _checked(row: Row) -> Row:
     Raises:
         SpecError: one is not.
     """
+    for name in ("global_px", "columns", "rows", "batch_size"):
+        if type(row[name]) is int and row[name] < 1:
+            raise SpecError(f"{name} is {row[name]}")
     for name, value in row.items():
         kind = int if name in WORKLOAD_COLUMNS else FIGURES.get(name, str)
         if value is None and name not in WORKLOAD_COLUMNS:
