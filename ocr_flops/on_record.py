@@ -12,7 +12,6 @@ import polars as pl
 from ocr_flops import spot_check, verify
 from ocr_flops.calibration import Calibrated, Calibration, Uncalibrated, calibrate, overlay
 from ocr_flops.calibration.matching import origin, words_of, workload_of
-from ocr_flops.config import load_hardware
 from ocr_flops.specs import SpecError
 
 if TYPE_CHECKING:
@@ -92,13 +91,6 @@ class OnRecord:
     def calibrated(self, estimate: Estimate) -> Calibrated | None:
         """An estimate's calibrated figures; None where there is no calibration."""
         return self.calibration.at(estimate) if isinstance(self.calibration, Calibration) else None
-
-    @cached_property
-    def devices(self) -> tuple[str, ...]:
-        """The devices that records are of, by name: the setting's first."""
-        mine = pl.col("hardware") == load_hardware(self.setting.gpu).name
-        names = self.shelf.stages.select("device", mine.fill_null(False).alias("mine")).unique()
-        return tuple(names.sort("mine", "device", descending=[True, False])["device"])
 
 
 def _counted(shelf: Shelf, model: ModelSpec, setting: Setting) -> Iterator[pl.DataFrame]:

@@ -62,7 +62,7 @@ def _rules(
     frame: pl.DataFrame, model: ModelSpec, hardware: str | None, device: str | None, dtype: str, engine: EngineSpec
 ) -> Iterator[tuple[str, str | None, pl.Expr | None]]:
     """What a row must be: why it is left out otherwise, the column that tells, and the condition (None: never)."""
-    experts = "grouped_mm" if engine.grouped_experts else "loop"
+    experts = experts_of(engine)
     yield "failed", None, pl.col("state") == "done"
     yield "of another model", "model", pl.col("model") == model.name if is_named(model) else None
     if hardware is not None:
@@ -73,6 +73,11 @@ def _rules(
     yield "of another precision", "dtype", pl.col("dtype") == dtype
     yield f"with experts other than the estimate's {experts}", "experts", pl.col("experts") == experts
     yield "without a time", None, pl.col("median_seconds") > 0
+
+
+def experts_of(engine: EngineSpec) -> str:
+    """The experts implementation that an engine's estimate is about, as records name it."""
+    return "grouped_mm" if engine.grouped_experts else "loop"
 
 
 def most(frame: pl.DataFrame) -> str | None:
@@ -121,7 +126,7 @@ def overlay(frame: pl.DataFrame, setting: Setting, model: ModelSpec) -> pl.DataF
         (pl.col("model") == model.name) & pl.lit(is_named(model)),
         pl.col("hardware") == setting.gpu,
         pl.col("attention").is_in(words),
-        pl.col("experts") == ("grouped_mm" if engine.grouped_experts else "loop"),  # as estimated
+        pl.col("experts") == experts_of(engine),
         *(pl.col(name) == value for name, value in wanted.items()),
     )
     return rows.sort("measured_at").with_columns(same.alias("same_workload"), origin().alias("origin"))
