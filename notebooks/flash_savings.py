@@ -22,13 +22,16 @@ with app.setup(hide_code=True):
     import marimo as mo
 
     import ocr_flops as of
-    from ocr_flops import charts, evidence, talk, verify
-    from ocr_flops.charts import talk as large
-    from ocr_flops.charts import talk_bars as bars
+    from ocr_flops import charts
+    from ocr_flops.app import talk
+    from ocr_flops.app.setting import Setting
+    from ocr_flops.charts.slides import bars as bars
+    from ocr_flops.charts.slides import base as large
     from ocr_flops.charts.tiling import PAD, PAGE, TILE, VIEW
-    from ocr_flops.config import names
-    from ocr_flops.scenario import contexts, neighbours
-    from ocr_flops.setting import Setting
+    from ocr_flops.evidence import verify
+    from ocr_flops.evidence.verify import summary
+    from ocr_flops.spec import names
+    from ocr_flops.spec.neighbours import contexts, neighbours
 
     GPUS = {of.load_hardware(name).label: name for name in names("hardware")}
     model = of.load_model("deepseek_ocr")
@@ -151,7 +154,7 @@ def where_it_does_not_help(inputs, timings):
 
 @app.cell(hide_code=True)
 def how_far_to_trust():
-    _record = evidence.recorded()
+    _record = summary.recorded()
     _head = "".join(f"<th>{level}</th>" for level in ("compared", *(talk.LEVEL_NAMES[level] for level in verify.LEVELS), "verdict"))
     _rows = "".join(
         f"<tr><td>{row.name}</td>"

@@ -21,20 +21,25 @@ with app.setup(hide_code=True):
     import marimo as mo
 
     import ocr_flops as of
-    from ocr_flops import comparison, evidence, links, pages, spot_check, tables, verify, views
-    from ocr_flops.links import Link
+    from ocr_flops.app import comparison, links, spot_checks, views
+    from ocr_flops.app.links import Link
+    from ocr_flops.app.records_overlay import OnRecord
+    from ocr_flops.app.setting import Setting
+    from ocr_flops.app.store import STORE
+    from ocr_flops.app.tabs import compare, controls, export, headline, measured, method, plan
+    from ocr_flops.app.tabs import spot_check as checks
+    from ocr_flops.app.tabs.elements import counting_button, labelled, plain_table, problem, row
+    from ocr_flops.evidence import verify
+    from ocr_flops.evidence.records.cache import LIBRARY
+    from ocr_flops.evidence.verify import summary
+    from ocr_flops.measure.job_queue import QUEUE
     from ocr_flops.measure.protocol import Request
-    from ocr_flops.measure.queue import QUEUE
-    from ocr_flops.measure.store import STORE
-    from ocr_flops.on_record import OnRecord
-    from ocr_flops.panels import checks, compare, controls, export, figures, measured, method, plan
-    from ocr_flops.panels.pieces import counting_button, labelled, plain_table, problem, row
-    from ocr_flops.records.library import LIBRARY
-    from ocr_flops.setting import Setting
+    from ocr_flops.reports import tables
+    from ocr_flops.spec import documents
 
     TABS = (*views.VIEWS, "Compare", "Plan", "Spot check", "Measured", "Table", "Export", "Method")
     model = of.load_model("deepseek_ocr")
-    RECORD = evidence.recorded()
+    RECORD = summary.recorded()
 
 
 @app.cell(hide_code=True)
@@ -160,7 +165,7 @@ def read_document(set_document, source, upload):
     _notice = None
     if source.value == "file" and upload.value:
         try:
-            set_document(pages.document(upload.value[0].contents, upload.value[0].name))
+            set_document(documents.document(upload.value[0].contents, upload.value[0].name))
         except of.SpecError as _error:
             _notice = problem("The file was not used.", f"{_error}. The page keeps its previous size.")
     elif source.value == "file":
@@ -206,7 +211,7 @@ def evaluated(
     _size, _notices, _page = (width_px.value, height_px.value), [], ""
     if source.value == "file" and get_document():
         try:
-            _size, _page = pages.chosen(get_document(), page_number.value, dpi.value)
+            _size, _page = documents.chosen(get_document(), page_number.value, dpi.value)
         except of.SpecError as _error:
             _notices.append(problem("The page's size was not used.", f"{_error}."))
     elif source.value == "file":
@@ -236,7 +241,7 @@ def evaluated(
         shown = views.Shown(model, setting, [*on_record.counted, *STORE.frames()], on_record)
         shown.estimates  # raises here what would be raised where it is shown
         _notices += [problem("No times on this GPU.", f"{shown.without_times}.", kind="warn")] if shown.without_times else []
-        _head = figures.headline(shown, RECORD, on_record, _page)
+        _head = headline.headline(shown, RECORD, on_record, _page)
     except of.SpecError as _error:
         shown, _head = None, problem("This setting has no result.", f"{_error}.")
     mo.vstack([*_notices, _head]) if _notices else _head
@@ -366,7 +371,7 @@ def planned(price, shown, tab, tpot_ms, ttft_ms):
 @app.cell(hide_code=True)
 def spot_check_controls():
     device = mo.ui.dropdown(checks.DEVICES, value=next(iter(checks.DEVICES)), label="device")
-    scope = mo.ui.radio(list(spot_check.SCOPES), value=spot_check.SCOPES[0], inline=True, label="points")
+    scope = mo.ui.radio(list(spot_checks.SCOPES), value=spot_checks.SCOPES[0], inline=True, label="points")
     go = counting_button("Run the vendor model")
     return device, go, scope
 
@@ -387,8 +392,8 @@ def submit(
     if go.value > presses["go"] and shown:
         presses["go"] = go.value
         try:
-            _points = spot_check.points(setting, scope.value)
-            _label = spot_check.in_words(setting.workload) if len(_points) == 1 else f"{len(_points)} points, {setting.mode}"
+            _points = spot_checks.points(setting, scope.value)
+            _label = spot_checks.in_words(setting.workload) if len(_points) == 1 else f"{len(_points)} points, {setting.mode}"
             _request = verify.request(model, _points, device=device.value, dtype=setting.dtype, prefill_logits=setting.prefill_logits)
             QUEUE.submit(_request, label=_label, owner=owner, on_result=lambda message: STORE.add(model, message))
             set_refused(None)

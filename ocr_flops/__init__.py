@@ -3,20 +3,20 @@
 from importlib import import_module as _import_module
 
 _HOMES = {
-    "load_model": "config",
-    "load_hardware": "config",
-    "load_engine": "config",
-    "load_mode": "config",
-    "Workload": "workload",
-    "Mode": "workload",
-    "ModelSpec": "specs",
-    "EngineSpec": "specs",
-    "AttentionSpec": "specs",
-    "HardwareSpec": "specs",
-    "SpecError": "specs",
-    "estimate": "estimates",
-    "sweep": "estimates",
-    "Estimate": "estimates",
+    "load_model": "spec",
+    "load_hardware": "spec",
+    "load_engine": "spec",
+    "load_mode": "spec",
+    "Workload": "spec.workload",
+    "Mode": "spec.specs",
+    "ModelSpec": "spec.specs",
+    "EngineSpec": "spec.specs",
+    "AttentionSpec": "spec.specs",
+    "HardwareSpec": "spec.specs",
+    "SpecError": "errors",
+    "estimate": "timing.estimate",
+    "sweep": "timing.estimate",
+    "Estimate": "timing.estimate",
 }
 __all__ = list(_HOMES)
 __version__ = "0.1.0"

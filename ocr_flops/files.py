@@ -6,7 +6,7 @@ import errno
 import os
 from pathlib import Path
 
-from ocr_flops.specs import SpecError
+from ocr_flops.errors import SpecError
 
 ADVICE = {
     errno.ENOSPC: "free some space, or choose a folder on another disk",

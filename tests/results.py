@@ -1,8 +1,8 @@
 """Results as the worker would send them, made without running it."""
 
 import ocr_flops as of
-from ocr_flops import verify
-from ocr_flops.workload import Workload
+from ocr_flops.evidence import verify
+from ocr_flops.spec.workload import Workload
 
 MODEL = of.load_model("deepseek_ocr")
 

@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 
 import ocr_flops as of
-from ocr_flops.frames import WORKLOAD_COLUMNS
-from ocr_flops.records import SCHEMA
-from ocr_flops.records.frames import COLUMNS, FIGURES
-from ocr_flops.specs import STAGES
+from ocr_flops.cost.frames import WORKLOAD_COLUMNS
+from ocr_flops.evidence.records import SCHEMA
+from ocr_flops.evidence.records.frame import COLUMNS, FIGURES
+from ocr_flops.spec.specs import STAGES
 
 PAGES = [("tiny", (1, 1)), ("small", (1, 1)), ("base", (1, 1)), ("large", (1, 1))]
 PAGES += [(mode, grid) for mode in ("gundam", "gundam_m") for grid in ((1, 2), (2, 2), (2, 3), (3, 3))]

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 import ocr_flops as of
-from ocr_flops import audit, cli, families
-from ocr_flops.charts.audit import hidden_flops
-from ocr_flops.measure import audit as counted
-from ocr_flops.measure import demonstrations
+from ocr_flops import cli
+from ocr_flops.charts.counter_audit import hidden_flops
+from ocr_flops.evidence.verify import counter_audit, op_kinds
 from ocr_flops.measure.protocol import Request
+from ocr_flops.measure.worker import counter_audit as counted
+from ocr_flops.measure.worker import counter_cases
 
 POINT = of.Workload(256, 128, 2, 1, output_tokens=1)
 
@@ -26,11 +27,11 @@ def ran():
 
 @pytest.fixture(scope="module")
 def estimated(tiny):
-    return audit.modelled(tiny, POINT)
+    return counter_audit.modelled(tiny, POINT)
 
 
 def case(name):
-    return next(found for found in demonstrations.cases() if found.name == name)
+    return next(found for found in counter_cases.cases() if found.name == name)
 
 
 def told(*changed):
@@ -39,7 +40,7 @@ def told(*changed):
 
 
 def test_every_demonstration_runs_or_says_what_is_missing(ran):
-    assert audit.failures(ran) == []
+    assert counter_audit.failures(ran) == []
     assert len(ran["cases"]) == len({found["name"] for found in ran["cases"]}) == 25
     for found in ran["cases"]:
         assert found["why"]
@@ -73,7 +74,7 @@ def test_what_the_counter_of_this_torch_misses(ran):
     ):
         assert (verdicts[name], seen[name]) == ("missed", 0)
     for name in ("sdpa_meta", "sdpa_bias_meta", "sdpa_math_cpu", "flash_operator", "efficient_operator"):
-        assert (verdicts[name], seen[name]) == ("partly", demonstrations.CORE)
+        assert (verdicts[name], seen[name]) == ("partly", counter_cases.CORE)
     assert verdicts["embedding"] == "nothing to count"
 
 
@@ -83,7 +84,7 @@ def test_a_wrong_closed_form_is_no_agreement():
     more = dataclasses.replace(right, tensor_flops=right.tensor_flops + 2)
     (too_much, too_little) = told(half, more)
     assert (too_much["verdict"], too_little["verdict"]) == ("differs", "partly")
-    assert audit.failures({"cases": [too_much]})[0].startswith("linear: differs")
+    assert counter_audit.failures({"cases": [too_much]})[0].startswith("linear: differs")
 
 
 def test_what_cannot_run_is_told_and_fails():
@@ -92,7 +93,7 @@ def test_what_cannot_run_is_told_and_fails():
 
     (found,) = told(dataclasses.replace(case("softmax"), run=broken))
     assert (found["verdict"], found["counted_flops"]) == ("could not run: no kernel for this", None)
-    assert audit.failures({"cases": [found]}) == ["softmax: could not run: no kernel for this"]
+    assert counter_audit.failures({"cases": [found]}) == ["softmax: could not run: no kernel for this"]
 
 
 def test_a_missing_package_is_named_not_passed():
@@ -102,8 +103,8 @@ def test_a_missing_package_is_named_not_passed():
 
 def test_families_hold_every_flop_of_every_stage_once(model):
     for spec_workload in (of.Workload.from_grid(2, 3), of.Workload(512, output_tokens=7)):
-        estimated = audit.modelled(model, spec_workload, prefill_logits="all")
-        shares = audit.shares(estimated)
+        estimated = counter_audit.modelled(model, spec_workload, prefill_logits="all")
+        shares = counter_audit.shares(estimated)
         for stage, row in estimated.stage_numbers.items():
             of_stage = shares.filter(pl.col("stage") == stage)
             assert of_stage["tensor_flops"].sum() == row["tensor_flops"]
@@ -115,7 +116,7 @@ def test_families_agree_with_closed_forms(model):
     """Prefill of 493 tokens: experts are 39 % of its matrix FLOPs, norms and rotation cost what the demonstrations' formulas say."""
     flops = {
         row["family"]: row
-        for row in audit.shares(audit.modelled(model, of.Workload.from_grid(2, 1), prefill_logits="all")).iter_rows(named=True)
+        for row in counter_audit.shares(counter_audit.modelled(model, of.Workload.from_grid(2, 1), prefill_logits="all")).iter_rows(named=True)
         if row["stage"] == "prefill"
     }
     tokens, width, layers = 493, 1280, 12
@@ -136,9 +137,9 @@ def plainly():
     from transformers import DynamicCache
     from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-    from ocr_flops.measure import inputs
-    from ocr_flops.measure.model import build, meta_shims
-    from ocr_flops.verify.results import dimensions
+    from ocr_flops.evidence.verify.results import dimensions
+    from ocr_flops.measure.worker import inputs
+    from ocr_flops.measure.worker.transformers_engine import build, meta_shims
 
     def count(spec, device, experts):
         modes = dict.fromkeys(("sam", "clip", "decoder"), "sdpa")
@@ -168,17 +169,17 @@ def plainly():
     ("setting", "device", "experts"), [("CPU, as it comes", "cpu", "grouped_mm"), ("meta, batched experts (verify)", "meta", "batched_mm")]
 )
 def test_what_is_said_to_be_counted_is_what_the_counter_reports_of_the_model(tiny, ran, estimated, plainly, setting, device, experts):
-    hidden = audit.hidden(ran, estimated).filter((pl.col("setting") == setting) & (pl.col("group") == "counted"))
-    said = {row["stage"]: row["flops"] for row in hidden.iter_rows(named=True) if row["stage"] != families.WHOLE}
+    hidden = counter_audit.hidden(ran, estimated).filter((pl.col("setting") == setting) & (pl.col("group") == "counted"))
+    said = {row["stage"]: row["flops"] for row in hidden.iter_rows(named=True) if row["stage"] != op_kinds.WHOLE}
     assert plainly(tiny, device, experts) == said
 
 
 def test_hidden_shares_add_up_and_name_experts_and_attention(ran, estimated):
-    hidden = audit.hidden(ran, estimated)
-    assert tuple(hidden["setting"].unique(maintain_order=True)) == tuple(audit.SETTINGS)
+    hidden = counter_audit.hidden(ran, estimated)
+    assert tuple(hidden["setting"].unique(maintain_order=True)) == tuple(counter_audit.SETTINGS)
     for (_, stage), rows in hidden.group_by("setting", "stage"):
         numbers = estimated.stage_numbers
-        whole = sum(row["total_flops"] for row in numbers.values()) if stage == families.WHOLE else numbers[stage]["total_flops"]
+        whole = sum(row["total_flops"] for row in numbers.values()) if stage == op_kinds.WHOLE else numbers[stage]["total_flops"]
         assert rows["flops"].sum() == whole
         assert rows["share"].sum() == pytest.approx(1)
 
@@ -186,11 +187,11 @@ def test_hidden_shares_add_up_and_name_experts_and_attention(ran, estimated):
 def test_a_setting_whose_demonstrations_did_not_run_is_left_out(ran, estimated):
     changed = json.loads(json.dumps(ran))
     next(found for found in changed["cases"] if found["name"] == "sdpa_cpu")["counted_flops"] = None
-    assert "CPU, as it comes" not in audit.hidden(changed, estimated)["setting"].to_list()
+    assert "CPU, as it comes" not in counter_audit.hidden(changed, estimated)["setting"].to_list()
 
 
 def test_the_frame_weighs_every_demonstration_by_the_model(ran, estimated):
-    frame = audit.frame(ran, estimated)
+    frame = counter_audit.frame(ran, estimated)
     rows = {row["case"]: row for row in frame.iter_rows(named=True)}
     assert list(rows) == [found["name"] for found in ran["cases"]]
     assert rows["grouped_mm_cpu"]["hidden_share"] == rows["grouped_mm_cpu"]["share"] > 0
@@ -202,29 +203,29 @@ def test_the_frame_weighs_every_demonstration_by_the_model(ran, estimated):
 
 
 def test_stages_can_be_left_out(tiny, ran):
-    frame = audit.frame(ran, audit.modelled(tiny, POINT, ("vision",)))
+    frame = counter_audit.frame(ran, counter_audit.modelled(tiny, POINT, ("vision",)))
     assert "vision_share" in frame.columns and "prefill_share" not in frame.columns
 
 
 def test_the_record_that_is_shipped(model):
-    kept = audit.recorded()
-    assert audit.failures(kept) == []
-    assert {found["name"] for found in kept["cases"]} == set(audit.COVERS)
+    kept = counter_audit.recorded()
+    assert counter_audit.failures(kept) == []
+    assert {found["name"] for found in kept["cases"]} == set(counter_audit.COVERS)
     assert kept["ran"]["torch"].startswith("2.13") and kept["date"]
-    assert "76.0 %" in audit.words(kept, audit.modelled(model, of.Workload.from_grid(2, 3)))
+    assert "76.0 %" in counter_audit.words(kept, counter_audit.modelled(model, of.Workload.from_grid(2, 3)))
 
 
 def test_a_record_is_read_back_and_keeps_no_failure(ran, tmp_path):
-    audit.record(ran, tmp_path / "kept.json")
-    assert audit.recorded(tmp_path / "kept.json")["cases"] == ran["cases"]
+    counter_audit.record(ran, tmp_path / "kept.json")
+    assert counter_audit.recorded(tmp_path / "kept.json")["cases"] == ran["cases"]
     bad = {**ran, "cases": [{**ran["cases"][0], "verdict": "could not run: x"}]}
     with pytest.raises(of.SpecError, match="^--record: linear: could not run: x"):
-        audit.record(bad, tmp_path / "kept.json")
+        counter_audit.record(bad, tmp_path / "kept.json")
 
 
 def test_the_verdicts_told_add_up(ran, estimated):
-    for message in (ran, audit.recorded(), {**ran, "cases": [{**ran["cases"][0], "verdict": "could not run: x"}, *ran["cases"][1:]]}):
-        (line,) = [line for line in audit.words(message, estimated).splitlines() if " demonstrations on " in line]
+    for message in (ran, counter_audit.recorded(), {**ran, "cases": [{**ran["cases"][0], "verdict": "could not run: x"}, *ran["cases"][1:]]}):
+        (line,) = [line for line in counter_audit.words(message, estimated).splitlines() if " demonstrations on " in line]
         told = [int(number) for number in re.findall(r"(\d+) (?:counted|partly|missed|nothing to count|not here|failed)", line)]
         assert sum(told) == len(message["cases"]) == 25
 
@@ -244,7 +245,7 @@ def offline(monkeypatch, ran):
     def install(**changes):
         changed = json.loads(json.dumps(ran))
         changed["cases"][0] |= changes
-        monkeypatch.setattr(audit, "run", lambda: changed)
+        monkeypatch.setattr(counter_audit, "run", lambda: changed)
 
     return install
 
@@ -256,7 +257,7 @@ def test_the_command(offline, capsys, output):
     text = capsys.readouterr().out
     if output == "json":
         data = json.loads(text)
-        assert len(data["cases"]) == 25 and {row["group"] for row in data["hidden"]} == set(audit.GROUPS)
+        assert len(data["cases"]) == 25 and {row["group"] for row in data["hidden"]} == set(counter_audit.GROUPS)
     elif output == "csv":
         assert len(text.splitlines()) == 26 and text.startswith("case,call,device,tensor_flops,")
     else:
@@ -270,7 +271,7 @@ def test_the_command_fails_where_a_demonstration_could_not_run(offline, capsys):
 
 
 def test_the_chart_states_the_finding_and_shows_every_part(ran, estimated):
-    hidden = audit.hidden(ran, estimated)
+    hidden = counter_audit.hidden(ran, estimated)
     chart = hidden_flops(hidden, estimated, ran["ran"]["torch"]).to_dict()
     assert chart["title"]["text"][0].startswith("torch's counter misses ")
     parts = chart["datasets"]["parts"]

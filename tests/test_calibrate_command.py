@@ -11,9 +11,10 @@ import pytest
 import synthetic
 import vl_convert
 
-from ocr_flops import cli, records
-from ocr_flops.calibration import calibrate
+from ocr_flops import cli
 from ocr_flops.charts import calibration as charts
+from ocr_flops.evidence import records
+from ocr_flops.evidence.calibration import calibrate
 
 POINTS = synthetic.workloads(synthetic.PAGES[::3], (1, 8), ((10, 16),))
 

@@ -12,12 +12,14 @@ import synthetic
 from timed import Inside, plan, recorded
 
 import ocr_flops as of
-from ocr_flops import measuring, records
-from ocr_flops.calibration import Calibration, Uncalibrated, calibrate, overlay
-from ocr_flops.calibration.held_out import WORKLOAD, costs_of, reach
-from ocr_flops.calibration.matching import attention_of
-from ocr_flops.setting import Setting
-from ocr_flops.workload import Workload
+from ocr_flops.app.records_overlay import overlay
+from ocr_flops.app.setting import Setting
+from ocr_flops.evidence import records
+from ocr_flops.evidence.calibration import Calibration, Uncalibrated, calibrate
+from ocr_flops.evidence.calibration.cross_validation import WORKLOAD, costs_of, reach
+from ocr_flops.evidence.calibration.selection import attention_of
+from ocr_flops.evidence.records import recorder
+from ocr_flops.spec.workload import Workload
 
 POINTS = synthetic.workloads(synthetic.PAGES[::2], (1, 8), ((10, 16), (1500, 48)))
 FEW = synthetic.workloads(synthetic.PAGES[::3], (1, 8), ((10, 16),))
@@ -351,7 +353,7 @@ def test_a_point_is_fast(found, model, page):
 
 def test_measured_to_calibrated_on_cpu(tmp_path, monkeypatch, tiny):
     """The whole path: the real model timed, recorded, read and calibrated."""
-    monkeypatch.setattr(measuring, "Worker", Inside)
+    monkeypatch.setattr(recorder, "Worker", Inside)
     points = [Workload(px, prompt_tokens=prompt, output_tokens=1) for px, prompt in ((32, 3), (64, 9), (96, 20), (128, 40))]
     recorded(tmp_path, *points, chosen=plan("dtype=fp32", "attention=sdpa", passes=(), runs=2, warmup=0))
     frame, problems = records.frame(tmp_path, shipped=tmp_path / "none")
@@ -365,5 +367,5 @@ def test_measured_to_calibrated_on_cpu(tmp_path, monkeypatch, tiny):
 
 
 def test_no_torch_in_this_process():
-    code = "import sys, ocr_flops.calibration, ocr_flops.charts.calibration; sys.exit('torch' in sys.modules or 'hydra' in sys.modules)"
+    code = "import sys, ocr_flops.evidence.calibration, ocr_flops.charts.calibration; sys.exit('torch' in sys.modules or 'hydra' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

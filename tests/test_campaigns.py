@@ -14,9 +14,12 @@ import pytest
 from timed import RAN, AtOnce
 
 import ocr_flops as of
-from ocr_flops import campaigns, config, files, measuring, records
-from ocr_flops.config.compose import compose
-from ocr_flops.tiling import vendor_grids
+from ocr_flops import files, spec
+from ocr_flops.evidence import records
+from ocr_flops.evidence.records import campaign as campaigns
+from ocr_flops.evidence.records import recorder
+from ocr_flops.spec.overrides import compose
+from ocr_flops.spec.tiling import vendor_grids
 
 COMMON = {
     "device": "cpu",
@@ -55,7 +58,7 @@ def workers(monkeypatch):
             super().__init__(request, python)
             asked.append(request)
 
-    monkeypatch.setattr(measuring, "Worker", Listed)
+    monkeypatch.setattr(recorder, "Worker", Listed)
     return asked
 
 
@@ -63,14 +66,14 @@ def whole():
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    with initialize_config_dir(str(config.config_dir()), version_base="1.3"):
+    with initialize_config_dir(str(spec.config_dir()), version_base="1.3"):
         return OmegaConf.to_container(compose("campaign", return_hydra_config=True), resolve=False)
 
 
 def test_the_campaign_covers_what_it_promises():
     found = whole()
     spread = found["hydra"]["sweeper"]["params"]
-    assert set(spread["workload"].split(",")) == {mode.name for mode in config.modes()} and len(config.modes()) == 6
+    assert set(spread["workload"].split(",")) == {mode.name for mode in spec.modes()} and len(spec.modes()) == 6
     assert spread["attention"] == "eager,sdpa"
     chosen = found["campaign"]
     assert sorted(columns * rows for columns, rows in chosen["grids"]) == list(range(2, 10))

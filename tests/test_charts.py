@@ -12,9 +12,10 @@ import vl_convert
 from results import result
 
 import ocr_flops as of
-from ocr_flops import charts, spot_check
-from ocr_flops.charts import style
-from ocr_flops.scenario import Scenario
+from ocr_flops import charts, units
+from ocr_flops.app import spot_checks
+from ocr_flops.app.scenario import Scenario
+from ocr_flops.charts import theme
 
 MODEL = of.load_model("deepseek_ocr")
 SCENARIOS = {
@@ -68,7 +69,7 @@ def test_the_title_states_the_finding():
     assert f"Vision is {part:.0f} % of {matrix / 1e12:.2f} T tensor FLOPs; SAM MLP alone" in texts(tensor)
     assert f"it is {whole / 1e12:.2f} TFLOPs in all" in texts(tensor)
     heads = [row["text"].split(" · ")[0] for row in tensor.datasets["stages"]]
-    assert heads == [style.si(row["tensor_flops"], "FLOPs") for row in stages.values()]  # of which the title has the sum
+    assert heads == [units.si(row["tensor_flops"], "FLOPs") for row in stages.values()]  # of which the title has the sum
     assert "Vector FLOPs are" in texts(vector)
     assert "903 image tokens cost" in texts(tokens)
     assert "2 × 3 tiles and a global view: 903 image tokens" in texts(tiling)
@@ -88,11 +89,11 @@ def test_bars_hold_every_flop():
 
 def test_a_module_keeps_its_colour_and_every_module_has_one():
     modules = modules_of(SCENARIOS["page"])
-    assert set(modules["module"]) <= set(style.MODULES)
+    assert set(modules["module"]) <= set(theme.MODULES)
     assert {bar["colour"] for bar in charts.flops_by_module(modules).datasets["bars"] if bar["name"].startswith("SAM")} == {
-        style.FAMILIES["SAM"]
+        theme.FAMILIES["SAM"]
     }
-    assert len(set(style.FAMILIES.values())) == len(style.FAMILIES)
+    assert len(set(theme.FAMILIES.values())) == len(theme.FAMILIES)
 
 
 SIGHT = {  # how colours look: Machado, Oliveira, Fernandes, "A physiologically-based model for simulation of color vision deficiency", 2009
@@ -114,7 +115,7 @@ def lab(light):
 
 
 @pytest.mark.parametrize("sight", SIGHT)
-@pytest.mark.parametrize("palette", [style.FAMILIES, style.STAGE_COLOURS])
+@pytest.mark.parametrize("palette", [theme.FAMILIES, theme.STAGE_COLOURS])
 def test_any_two_colours_differ_for_everyone(palette, sight):
     seen = [lab(SIGHT[sight] @ linear(colour)) for colour in palette.values()]
     assert min(np.linalg.norm(one - other) for one, other in combinations(seen, 2)) > 17  # 2 is just noticed
@@ -124,7 +125,7 @@ def luminance(colour):
     return XYZ[1] @ linear(colour)
 
 
-@pytest.mark.parametrize("colour", [*style.FAMILIES.values(), *style.STAGE_COLOURS.values(), style.INK])
+@pytest.mark.parametrize("colour", [*theme.FAMILIES.values(), *theme.STAGE_COLOURS.values(), theme.INK])
 @pytest.mark.parametrize("background", ["#ffffff", "#181c1a"])
 def test_colours_are_seen_on_light_and_dark(colour, background):
     lighter, darker = sorted((luminance(colour), luminance(background)), reverse=True)
@@ -139,7 +140,7 @@ def test_charts_follow_the_theme():
 
 
 def test_measured_points_are_drawn_and_named():
-    measured = spot_check.beside([spot_check.frame(MODEL, result(Scenario()))], Scenario())
+    measured = spot_checks.beside([spot_checks.frame(MODEL, result(Scenario()))], Scenario())
     tensor, _, tokens, _ = all_charts(Scenario(), measured)
     assert len(tensor.datasets["points"]) > 10 and all(point["clear"] and point["difference"] == 0 for point in tensor.datasets["points"])
     assert {point["stage"] for point in tokens.datasets["points"]} == {"vision", "prefill"}
@@ -148,18 +149,18 @@ def test_measured_points_are_drawn_and_named():
 
 
 def test_measured_points_of_another_setting_stay_and_say_so():
-    frame = spot_check.frame(MODEL, result(Scenario()))
+    frame = spot_checks.frame(MODEL, result(Scenario()))
     shown = Scenario(source="grid", columns=1, rows=2, batch_size=2)
-    tensor, _, tokens, _ = all_charts(shown, spot_check.beside([frame], shown))
+    tensor, _, tokens, _ = all_charts(shown, spot_checks.beside([frame], shown))
     assert not any(point["clear"] for point in (*tensor.datasets["points"], *tokens.datasets["points"]))
     assert "at 2 × 3 tiles, 913 tokens, batch 1: not what is shown" in texts(tensor)
     assert "with other settings: not what is shown" in texts(tokens)
 
 
 def test_points_of_another_setting_set_no_axis():
-    frames = [spot_check.frame(MODEL, result(scenario)) for scenario in (Scenario(), Scenario(mode="small"))]
+    frames = [spot_checks.frame(MODEL, result(scenario)) for scenario in (Scenario(), Scenario(mode="small"))]
     shown = Scenario(mode="tiny")
-    bare, beside = all_charts(shown), all_charts(shown, spot_check.beside(frames[:1], shown))
+    bare, beside = all_charts(shown), all_charts(shown, spot_checks.beside(frames[:1], shown))
     assert beside[0].params == bare[0].params  # the axis of the bars
     rooms = beside[0].params["room"]
     assert all(point["counted_flops"] <= rooms and not point["clear"] for point in beside[0].datasets["points"])
@@ -169,14 +170,14 @@ def test_points_of_another_setting_set_no_axis():
     assert all(point["image_tokens"] <= widest and point["counted_flops"] <= highest for point in tokens["points"])
     ends = {bar["row"]: bar["end"] for bar in beside[0].datasets["bars"]}
     assert ends["vision|SAM patches"] == frames[0].filter(stage="vision", module="sam.patch")["counted_flops"][0]  # its number stands clear
-    near = all_charts(shown, spot_check.beside(frames[1:], shown))  # a size that these charts have room for
+    near = all_charts(shown, spot_checks.beside(frames[1:], shown))  # a size that these charts have room for
     assert near[0].params == bare[0].params and {point["stage"] for point in near[2].datasets["points"]} == {"vision", "prefill"}
     assert "beyond this chart" not in texts(near[2])
 
 
 def test_a_larger_batch_at_the_same_grid_sets_no_axis():
-    frame = spot_check.frame(MODEL, result(Scenario(batch_size=8)))
-    tokens = all_charts(Scenario(), spot_check.beside([frame], Scenario()))[2].datasets
+    frame = spot_checks.frame(MODEL, result(Scenario(batch_size=8)))
+    tokens = all_charts(Scenario(), spot_checks.beside([frame], Scenario()))[2].datasets
     highest = max(row["tensor_flops"] for row in tokens["lines"])
     counted = dict(frame.filter(module="total").select("stage", "counted_flops").iter_rows())
     assert counted["vision"] > highest and {point["stage"] for point in tokens["points"]} == {
@@ -185,17 +186,17 @@ def test_a_larger_batch_at_the_same_grid_sets_no_axis():
 
 
 def test_measured_points_beyond_a_chart_are_named_all_the_same():
-    frame = spot_check.frame(MODEL, result(Scenario(source="grid", columns=20, rows=25)))
-    _, _, tokens, _ = all_charts(Scenario(), spot_check.beside([frame], Scenario()))
+    frame = spot_checks.frame(MODEL, result(Scenario(source="grid", columns=20, rows=25)))
+    _, _, tokens, _ = all_charts(Scenario(), spot_checks.beside([frame], Scenario()))
     assert tokens.datasets["points"] == []
     assert "measured: transformers, UnlimitedOcr class" in texts(tokens) and "beyond this chart" in texts(tokens)
-    bars = charts.flops_by_module(modules_of(Scenario(mode="tiny")), spot_check.beside([frame], Scenario(mode="tiny")))
+    bars = charts.flops_by_module(modules_of(Scenario(mode="tiny")), spot_checks.beside([frame], Scenario(mode="tiny")))
     assert all(point["counted_flops"] <= bars.params["room"] for point in bars.datasets["points"])
 
 
 def test_a_matching_point_sets_the_axis_and_moves_the_number_aside():
     message = result(Scenario(), off=10**12)  # counted far more than analytic
-    tensor, _, tokens, _ = all_charts(Scenario(), spot_check.beside([spot_check.frame(MODEL, message)], Scenario()))
+    tensor, _, tokens, _ = all_charts(Scenario(), spot_checks.beside([spot_checks.frame(MODEL, message)], Scenario()))
     counted = {point["row"]: point["counted_flops"] for point in tensor.datasets["points"]}
     assert counted and tensor.params["room"] > max(counted.values())
     assert all(bar["end"] == counted[bar["row"]] for bar in tensor.datasets["bars"] if bar["row"] in counted)
@@ -227,7 +228,7 @@ def test_axes_have_a_space_before_the_unit():
 
 @pytest.mark.parametrize("value, text", [(0, "0"), (25e9, "25 GB"), (500, "500 B"), (1.5e6, "1.5 MB")])
 def test_an_axis_label(value, text):
-    label = style.si_axis("B")
+    label = theme.si_axis("B")
     chart = alt.Chart(alt.Data(values=[{"value": value}])).transform_calculate(text=label).mark_text().encode(alt.Text("text:N"))
     assert f">{text}<" in vl_convert.vegalite_to_svg(chart.to_dict())
 
@@ -242,8 +243,8 @@ def test_shares_are_written_where_they_fit(width, fits):
 
 
 def test_the_point_shown_wins_over_a_later_one():
-    frames = [spot_check.frame(MODEL, result(scenario)) for scenario in (Scenario(), Scenario(batch_size=2))]
-    points = charts.flops_by_module(modules_of(Scenario()), spot_check.beside(frames, Scenario())).datasets["points"]
+    frames = [spot_checks.frame(MODEL, result(scenario)) for scenario in (Scenario(), Scenario(batch_size=2))]
+    points = charts.flops_by_module(modules_of(Scenario()), spot_checks.beside(frames, Scenario())).datasets["points"]
     assert all(point["clear"] for point in points)
 
 
@@ -283,18 +284,18 @@ def test_a_small_page_says_why_it_is_not_tiled():
     ],
 )
 def test_si(value, text):
-    assert style.si(value) == text
-    assert style.si(value, "B") == (f"{text}B" if " " in text else f"{text} B")
+    assert units.si(value) == text
+    assert units.si(value, "B") == (f"{text}B" if " " in text else f"{text} B")
 
 
 def test_share():
-    assert [style.share(part, 1000) for part in (0, 1, 4.9, 10, 764)] == ["0 %", "0.1 %", "0.49 %", "1 %", "76 %"]
-    assert style.share(1, 0) == "0 %"
+    assert [units.share(part, 1000) for part in (0, 1, 4.9, 10, 764)] == ["0 %", "0.1 %", "0.49 %", "1 %", "76 %"]
+    assert units.share(1, 0) == "0 %"
 
 
 def test_jupyter_and_altair_get_the_same_chart():
     chart = all_charts(SCENARIOS["page"])[0]
-    assert chart._repr_mimebundle_()[style.MIME] == json.loads(chart._mime_()[1]) == chart.to_dict()
+    assert chart._repr_mimebundle_()[theme.MIME] == json.loads(chart._mime_()[1]) == chart.to_dict()
     assert isinstance(chart.altair(width=400), alt.LayerChart)
 
 

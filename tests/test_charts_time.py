@@ -10,8 +10,8 @@ import ocr_flops as of
 from ocr_flops.charts.memory import growth, memory
 from ocr_flops.charts.roofline import roofline
 from ocr_flops.charts.savings import saved, savings, savings_by_tiles
-from ocr_flops.charts.style import seconds
-from ocr_flops.charts.time import time_by_module
+from ocr_flops.charts.times import time_by_module
+from ocr_flops.units import seconds
 
 MODES = ("eager", "sdpa", "flash")
 

@@ -10,8 +10,9 @@ import sys
 import pytest
 
 import ocr_flops as of
-from ocr_flops import cli, shell
-from ocr_flops.parts import COLUMNS
+from ocr_flops import cli
+from ocr_flops.cli import console
+from ocr_flops.cost.stage_groups import COLUMNS
 
 GRID = ["workload.columns=2", "workload.rows=1", "workload.output_tokens=100"]
 
@@ -70,7 +71,7 @@ def test_the_table_shows_the_same_numbers_rounded(capsys, model):
     vision = next(line for line in text.splitlines() if "vision" in line)
     assert "1.916 T" in vision
     for column in ("vector_flops", "io_bytes", "peak_activation_bytes"):
-        assert shell.si(numbers["vision"][column]) in vision
+        assert console.si(numbers["vision"][column]) in vision
     assert "2 x 1 tiles" in text and "483 image + 10 prompt tokens, 100 output tokens" in text
 
 
@@ -89,7 +90,7 @@ def test_the_table_shows_the_same_numbers_rounded(capsys, model):
     ],
 )
 def test_si_prefixes(value, text):
-    assert shell.si(value) == text
+    assert console.si(value) == text
 
 
 def test_hardware_adds_times(capsys, model):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import ocr_flops as of
-from ocr_flops import estimates
-from ocr_flops.parts import COLUMNS
+from ocr_flops.cost import estimate
+from ocr_flops.cost.stage_groups import COLUMNS
 
 MODES = ("tiny", "small", "base", "large", "gundam", "gundam_m")
 ENGINES = ("transformers", "remote_code")
@@ -101,7 +101,7 @@ def test_columns_longer_than_a_chunk(model, monkeypatch):
     grids = np.arange(1, 51)
     workload = of.Workload.from_grid(columns=grids, rows=grids[::-1].copy(), batch_size=1 + grids % 3)
     whole = of.estimate(model, workload, "sdpa").stage_numbers
-    monkeypatch.setattr(estimates, "CHUNK", 7)
+    monkeypatch.setattr(estimate, "CHUNK", 7)
     pieces = of.estimate(model, workload, "sdpa").stage_numbers
     for stage, row in whole.items():
         for column in COLUMNS:

@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 
 import ocr_flops as of
-from ocr_flops import charts, comparison, tables
-from ocr_flops.charts.style import MODULES
-from ocr_flops.setting import Setting
-from ocr_flops.views import Shown
+from ocr_flops import charts
+from ocr_flops.app import comparison
+from ocr_flops.app.setting import Setting
+from ocr_flops.app.views import Shown
+from ocr_flops.charts.theme import MODULES
 
 MODEL = of.load_model("deepseek_ocr")
 EAGER = Setting(attention="eager")
@@ -43,7 +44,7 @@ def test_what_cannot_be_compared_is_told_once_and_the_rest_is():
     assert [problem.split(" has no ")[0] for problem in problems] == ["T4", "wrong"]
     frame = comparison.frame(shown)
     assert frame["ttft_seconds"][1] is None and frame["total_flops_difference"][1] == 0
-    table = tables.comparison_table(shown)
+    table = comparison.comparison_table(shown)
     assert table["T4, eager"][0] == "–" and len(charts.comparison(shown).datasets["bars"]) > 4
 
 
@@ -65,7 +66,7 @@ def test_the_chart_shows_every_setting_with_its_difference():
 
 
 def test_the_table_has_numbers_and_differences():
-    table = tables.comparison_table(found())
+    table = comparison.comparison_table(found())
     memory = dict(zip(table[""], table["flash"], strict=True))["memory needed"]
     assert table.columns == ["", "now", "flash", "H200"] and memory.startswith("6.93 GB (−2.2") and memory.endswith("25 %)")
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import ocr_flops as of
-from ocr_flops.estimates import LIMIT
-from ocr_flops.parts import COLUMNS
+from ocr_flops.cost.estimate import LIMIT
+from ocr_flops.cost.stage_groups import COLUMNS
 
 STAGES = ("vision", "prefill", "decode")
 ENGINES = ("transformers", "remote_code")

@@ -7,9 +7,11 @@ import polars as pl
 import pytest
 
 import ocr_flops as of
-from ocr_flops import ops, planning, verify
-from ocr_flops.config import names
-from ocr_flops.setup import decode_program, vision_program
+from ocr_flops.cost import ops
+from ocr_flops.cost.run_config import decode_program, vision_program
+from ocr_flops.evidence import verify
+from ocr_flops.spec import names
+from ocr_flops.timing import planning
 
 ENGINES = ("transformers", "remote_code")
 REFERENCE_GRIDS = [(columns, rows) for rows in range(1, 30) for columns in range(1, rows + 1) if 2 <= columns * rows <= 29]
@@ -234,7 +236,7 @@ def test_fault_15_a_broken_formula_is_reported(tiny, serve, monkeypatch, kind):
 
 
 def clear_programs():
-    from ocr_flops import setup
+    from ocr_flops.cost import run_config as setup
 
     for program in (setup.vision_program, setup.prefill_program, setup.decode_program):
         program.cache_clear()
@@ -253,7 +255,7 @@ def test_fault_15_a_wrong_dimension_is_reported(tiny, serve, change):
 
 def test_fault_15_nothing_counted_is_an_error():
     """The reference compared 0 with 5.24 MFLOPs and printed ok."""
-    from ocr_flops.measure.run import _check
+    from ocr_flops.measure.worker.session import _check
 
     good = {"vision": {"sam.attention_global": 1, "clip.attention": 1}, "prefill": {"decoder.attention": 1, "decoder.routed_experts": 1}}
     for stage, modules in good.items():

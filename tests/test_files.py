@@ -5,8 +5,8 @@ import os
 
 import pytest
 
+from ocr_flops.errors import SpecError
 from ocr_flops.files import write_whole
-from ocr_flops.specs import SpecError
 
 
 @pytest.mark.parametrize("content", ["grüße\n", b"\x00\xff"])

@@ -5,8 +5,8 @@ from dataclasses import asdict
 import pytest
 
 import ocr_flops as of
-from ocr_flops.measure.inputs import Point
-from ocr_flops.measure.run import Session
+from ocr_flops.measure.worker.inputs import Point
+from ocr_flops.measure.worker.session import Session
 
 IO = ("weight_io_bytes", "activation_io_bytes", "kv_io_bytes")
 
@@ -14,8 +14,8 @@ IO = ("weight_io_bytes", "activation_io_bytes", "kv_io_bytes")
 @pytest.fixture(scope="module")
 def traced(model):
     """Events of sdpa's trace on meta, of one page with 2 x 1 tiles, by stage."""
-    from ocr_flops.measure import run
-    from ocr_flops.measure.model import build
+    from ocr_flops.measure.worker import session as run
+    from ocr_flops.measure.worker.transformers_engine import build
 
     towers = {spec.tower: asdict(spec) for spec in model.towers}
     built = build(towers, dict.fromkeys(("sam", "clip", "decoder"), "sdpa"), "bf16", "meta", "grouped_mm")

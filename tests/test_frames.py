@@ -5,8 +5,8 @@ import polars as pl
 import pytest
 
 import ocr_flops as of
-from ocr_flops import frames
-from ocr_flops.parts import COLUMNS
+from ocr_flops.cost import frames
+from ocr_flops.cost.stage_groups import COLUMNS
 
 LABELS = ["attention", "engine", "dtype", "cache", "mode", "evidence"]
 WORKLOAD = [

@@ -7,10 +7,11 @@ from urllib.parse import urlsplit
 import pytest
 
 import ocr_flops
-from ocr_flops import config
-from ocr_flops.specs import HardwareSpec, SpecError
+from ocr_flops import spec
+from ocr_flops.errors import SpecError
+from ocr_flops.spec.specs import HardwareSpec
 
-NAMES = config.names("hardware")
+NAMES = spec.names("hardware")
 DENSE = {  # published dense peaks, read apart from configs/hardware
     "a100_40gb": {"bf16": 312e12, "tf32": 156e12, "fp32": 19.5e12},
     "a100_80gb_pcie": {"bf16": 312e12},
@@ -100,7 +101,7 @@ def test_the_devices_a_user_may_own():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_figures(name):
-    gpu = config.load_hardware(name)
+    gpu = spec.load_hardware(name)
     assert gpu.name == name
     assert gpu.label.startswith(f"{gpu.vendor} ")
     assert gpu.vendor in ("NVIDIA", "AMD", "Intel")
@@ -113,7 +114,7 @@ def test_figures(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_figure_has_a_source(name):
-    gpu = config.load_hardware(name)
+    gpu = spec.load_hardware(name)
     assert {figure for source in gpu.sources for figure in source.figures} == figures(gpu)
     for source in gpu.sources:
         assert source.figures
@@ -129,27 +130,27 @@ def test_every_figure_has_a_source(name):
 
 @pytest.mark.parametrize("name", DENSE)
 def test_sparse_figures_are_noticed(name):
-    gpu = config.load_hardware(name)
+    gpu = spec.load_hardware(name)
     assert complaints(scaled(gpu, 2))
     assert complaints(scaled(gpu, 0.5))
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if config.load_hardware(name).vendor == "NVIDIA"])
+@pytest.mark.parametrize("name", [name for name in NAMES if spec.load_hardware(name).vendor == "NVIDIA"])
 def test_one_sparse_figure_among_dense_ones_is_noticed(name):
-    gpu = config.load_hardware(name)
+    gpu = spec.load_hardware(name)
     dtypes = dict(gpu.matrix_flops_per_second)
     if len(dtypes) > 1:
         assert all(complaints(scaled(gpu, 2, dtype)) for dtype in dtypes)
 
 
 def test_implausible_memory_is_noticed():
-    gpu = config.load_hardware("h200")
+    gpu = spec.load_hardware("h200")
     assert complaints(replace(gpu, memory_bandwidth_bytes_per_second=4.8e9))
     assert complaints(replace(gpu, memory_bytes=141.0))
 
 
 def test_matrix_peak_by_dtype():
-    h200, mi300x, t4 = map(config.load_hardware, ("h200", "mi300x", "t4"))
+    h200, mi300x, t4 = map(spec.load_hardware, ("h200", "mi300x", "t4"))
     assert (h200.matrix_peak("bf16"), h200.matrix_peak("tf32")) == (989e12, 494.5e12)
     assert h200.matrix_peak("fp32") == h200.vector_fp32_flops_per_second == 67e12  # the matrix units take no fp32
     assert mi300x.matrix_peak("fp32") == dict(mi300x.matrix_flops_per_second)["fp32"]
@@ -163,7 +164,7 @@ def test_matrix_peak_by_dtype():
 
 
 def test_what_a_spec_refuses():
-    gpu = config.load_hardware("h200")
+    gpu = spec.load_hardware("h200")
     for field in ("vector_fp32_flops_per_second", "memory_bandwidth_bytes_per_second", "memory_bytes"):
         for value in (0.0, -1.0, float("nan"), float("inf")):
             with pytest.raises(SpecError, match=rf"^hardware\.{field}: .* is not a number above 0$"):
@@ -181,7 +182,7 @@ def test_what_a_spec_refuses():
 
 
 def test_public_names():
-    assert ocr_flops.load_hardware("l4") is config.load_hardware("l4")
+    assert ocr_flops.load_hardware("l4") is spec.load_hardware("l4")
     assert ocr_flops.HardwareSpec is HardwareSpec
     with pytest.raises(SpecError) as caught:
         ocr_flops.load_hardware("gtx_9000")

@@ -3,10 +3,10 @@
 import pytest
 
 import ocr_flops as of
-from ocr_flops.charts.style import seconds, si
-from ocr_flops.headline import figures
-from ocr_flops.scenario import Scenario
-from ocr_flops.setting import Setting
+from ocr_flops.app.scenario import Scenario
+from ocr_flops.app.setting import Setting
+from ocr_flops.reports.headline import figures
+from ocr_flops.units import seconds, si
 
 TIMES = ("first token (TTFT)", "per token (TPOT)", "pages", "fits the GPU")
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ocr_flops.measure.inputs import Point, cut_views, features, token_ids, views
+from ocr_flops.measure.worker.inputs import Point, cut_views, features, token_ids, views
 
 GREY = 127 / 127.5 - 1
 

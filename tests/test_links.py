@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ocr_flops import links
-from ocr_flops.config import names
-from ocr_flops.links import Link
-from ocr_flops.setting import FIGURES, Setting
-from ocr_flops.specs import SpecError
+from ocr_flops.app import links
+from ocr_flops.app.links import Link
+from ocr_flops.app.setting import FIGURES, Setting
+from ocr_flops.errors import SpecError
+from ocr_flops.spec import names
 
 TABS = ("Overview", "Memory")
 OTHER = Setting(

@@ -6,8 +6,8 @@ import polars as pl
 import pytest
 
 import ocr_flops as of
-from ocr_flops import verify
-from ocr_flops.measure.inputs import Point
+from ocr_flops.evidence import verify
+from ocr_flops.measure.worker.inputs import Point
 
 VIEWS = [  # global_px, tile_px, columns, rows: trained sizes, no multiples of 64, windows that need and need no padding
     (256, 128, 1, 1),
@@ -175,7 +175,7 @@ def test_another_engine_cannot_be_run(tiny):
 def test_cuda_without_cuda():
     import torch
 
-    from ocr_flops.measure.model import resolved_device
+    from ocr_flops.measure.worker.transformers_engine import resolved_device
 
     if torch.cuda.is_available():
         pytest.skip("there is one here")

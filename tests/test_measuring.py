@@ -11,7 +11,7 @@ import pytest
 from timed import POINT, TILED, AtOnce, Inside, plan
 
 import ocr_flops as of
-from ocr_flops import measuring
+from ocr_flops.evidence.records import recorder
 from ocr_flops.measure import failures
 from ocr_flops.measure.client import Worker
 
@@ -34,11 +34,11 @@ class Dying(AtOnce):
 
 
 def test_a_worker_that_dies_costs_one_point(monkeypatch):
-    monkeypatch.setattr(measuring, "Worker", Dying)
+    monkeypatch.setattr(recorder, "Worker", Dying)
     monkeypatch.setattr(Dying, "started", 0)
     points = [POINT, TILED, POINT]
     told = []
-    made = list(measuring.measure(plan(passes=()), points, progress=lambda *step: told.append(step)))
+    made = list(recorder.measure(plan(passes=()), points, progress=lambda *step: told.append(step)))
     assert [record["state"] for record in made] == ["done", "failed", "done"]
     assert [record["workload"]["global_px"] for record in made] == [64, 128, 64]
     assert Dying.started == 2
@@ -62,7 +62,7 @@ RUNS += """echo '{"event": "progress", "done": 5, "total": 9, "text": "timed run
 def test_a_process_killed_in_the_middle_of_a_run(tmp_path):
     """As by the system's out-of-memory killer; the next point gets a worker of its own."""
     python = script(tmp_path, f"echo x >> {tmp_path}/starts; {RUNS} kill -KILL $$")
-    made = list(measuring.measure(plan(), [POINT, TILED], python=python))
+    made = list(recorder.measure(plan(), [POINT, TILED], python=python))
     assert [record["failure"]["message"] for record in made] == ["the worker ended early (killed by signal 9)"] * 2
     assert all("ran out of memory" in record["failure"]["advice"] and record["ran"]["device_name"] == "x" for record in made)
     assert (tmp_path / "starts").read_text() == "x\n" * 2
@@ -76,8 +76,8 @@ def test_a_real_worker_killed(monkeypatch):
                     os.kill(self._process.pid, signal.SIGKILL)
                 yield message
 
-    monkeypatch.setattr(measuring, "Worker", Killed)
-    (record,) = measuring.measure(plan(), [POINT])
+    monkeypatch.setattr(recorder, "Worker", Killed)
+    (record,) = recorder.measure(plan(), [POINT])
     assert record["state"] == "failed" and record["failure"]["message"].startswith("the worker ended early (killed by signal 9)")
 
 
@@ -89,15 +89,15 @@ def test_a_worker_cancelled_from_elsewhere(tmp_path, monkeypatch):
                     threading.Timer(0.1, self.cancel).start()
                 yield message
 
-    monkeypatch.setattr(measuring, "Worker", Cancelled)
-    (record,) = measuring.measure(plan(), [POINT], python=script(tmp_path, f"{RUNS} sleep 60"))
+    monkeypatch.setattr(recorder, "Worker", Cancelled)
+    (record,) = recorder.measure(plan(), [POINT], python=script(tmp_path, f"{RUNS} sleep 60"))
     assert record["state"] == "failed" and record["failure"]["message"] == "the worker ended early (killed by signal 9)"
 
 
 def test_an_interpreter_without_torch(tmp_path):
     """A real one: Python without its packages."""
     root = Path(of.__file__).parent.parent
-    made = list(measuring.measure(plan(), [POINT, TILED], python=script(tmp_path, f'PYTHONPATH={root} exec {sys.executable} -S "$@"')))
+    made = list(recorder.measure(plan(), [POINT, TILED], python=script(tmp_path, f'PYTHONPATH={root} exec {sys.executable} -S "$@"')))
     assert [record["failure"]["message"] for record in made] == ["torch is not installed"] * 2
     assert "Install torch >= 2.6 and transformers" in made[0]["failure"]["advice"]
 
@@ -105,20 +105,20 @@ def test_an_interpreter_without_torch(tmp_path):
 def test_a_worker_of_another_version_that_says_nothing(tmp_path):
     """Must not be started over and over."""
     python = script(tmp_path, """cat > /dev/null; echo '{"event": "done"}'""")
-    made = list(measuring.measure(plan(), [POINT, TILED], python=python))
+    made = list(recorder.measure(plan(), [POINT, TILED], python=python))
     assert ["without a word" in record["failure"]["message"] for record in made] == [True, True]
 
 
 def test_what_keeps_the_worker_from_beginning_fails_all_points_at_once(tmp_path):
     python = script(tmp_path, f"""cat > /dev/null; echo x >> {tmp_path}/starts; echo "No module named 'torch'" >&2; exit 1""")
-    made = list(measuring.measure(plan(), [POINT, TILED], python=python))
+    made = list(recorder.measure(plan(), [POINT, TILED], python=python))
     assert [record["state"] for record in made] == ["failed", "failed"] and made[0]["ran"] is None
     assert all("Install torch" in record["failure"]["advice"] for record in made)
     assert (tmp_path / "starts").read_text() == "x\n"
 
 
 def test_a_worker_that_takes_too_long(tmp_path):
-    (record,) = measuring.measure(plan(), [POINT], python=script(tmp_path, "sleep 60"), timeout_seconds=0.2)
+    (record,) = recorder.measure(plan(), [POINT], python=script(tmp_path, "sleep 60"), timeout_seconds=0.2)
     assert record["failure"]["message"] == "ended after 0.2 s, the time-out" and "--timeout" in record["failure"]["advice"]
 
 
@@ -127,7 +127,7 @@ def test_the_time_out_is_of_each_point(tmp_path):
     ran = json.dumps({"event": "ran", "ran": {"device_name": "x"}})
     failed = json.dumps({"event": "failed", "message": "m", "advice": "a", "ran": {"device_name": "x"}})
     lines = f"cat > /dev/null; echo '{ran}'; " + f"sleep 1; echo '{failed}'; " * 3 + """echo '{"event": "done"}'"""
-    made = list(measuring.measure(plan(), [POINT] * 3, python=script(tmp_path, lines), timeout_seconds=2.5))
+    made = list(recorder.measure(plan(), [POINT] * 3, python=script(tmp_path, lines), timeout_seconds=2.5))
     assert [record["failure"]["message"] for record in made] == ["m"] * 3
 
 
@@ -139,8 +139,8 @@ def test_leaving_early_ends_the_worker(monkeypatch):
             super().__init__(*arguments)
             workers.append(self)
 
-    monkeypatch.setattr(measuring, "Worker", Kept)
-    running = measuring.measure(plan(passes=()), [POINT, TILED])
+    monkeypatch.setattr(recorder, "Worker", Kept)
+    running = recorder.measure(plan(passes=()), [POINT, TILED])
     next(running)
     running.close()
     assert workers[0].is_cancelled
@@ -168,12 +168,12 @@ def test_all_output_tokens_are_decoded():
 
 def test_device_facts_of_a_worker_that_cannot(tmp_path):
     with pytest.raises(of.SpecError, match="^the worker ended early \\(exit code 3\\)"):
-        measuring.device_facts(plan(), script(tmp_path, "exit 3"))
+        recorder.device_facts(plan(), script(tmp_path, "exit 3"))
     with pytest.raises(of.SpecError, match="^ended after 0.2 s, the time-out"):
-        measuring.device_facts(plan(), script(tmp_path, "sleep 60"), timeout_seconds=0.2)
+        recorder.device_facts(plan(), script(tmp_path, "sleep 60"), timeout_seconds=0.2)
 
 
 def test_no_output_tokens_cost_no_record(monkeypatch):
-    monkeypatch.setattr(measuring, "Worker", Inside)
-    (record,) = measuring.measure(plan(passes=("memory", "traffic")), [of.Workload(64, output_tokens=0)])
+    monkeypatch.setattr(recorder, "Worker", Inside)
+    (record,) = recorder.measure(plan(passes=("memory", "traffic")), [of.Workload(64, output_tokens=0)])
     assert record["state"] == "done" and record["derived"]["vision"]["io_bytes_source"] == "traced"

@@ -9,9 +9,9 @@ import pytest
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell
 
-from ocr_flops.config import notebook_dir
-from ocr_flops.scenario import Scenario
-from ocr_flops.views import VIEWS
+from ocr_flops.app.scenario import Scenario
+from ocr_flops.app.views import VIEWS
+from ocr_flops.spec import notebook_dir
 
 PATH = notebook_dir() / "what_if.ipynb"
 CHANGES = {  # control: another value
@@ -119,7 +119,7 @@ def test_a_control_moves_the_figures_and_the_charts(kernel, field):
 def test_figures_and_charts_are_those_of_the_package(kernel):
     figures, specs, _ = kernel.move(columns=9, rows=1, source="grid", gpu="h200", batch_size=4)
     expected = """
-from ocr_flops.setting import Setting as Fresh
+from ocr_flops.app.setting import Setting as Fresh
 fresh = views.Shown(model, Fresh(columns=9, rows=1, source="grid", gpu="h200", batch_size=4))
 """
     assert figures == kernel.ask("widgets.figures_html(headline.figures(fresh.estimates[0], fresh.timings[0]))", expected)

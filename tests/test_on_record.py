@@ -7,12 +7,15 @@ import pytest
 import synthetic
 
 import ocr_flops as of
-from ocr_flops import charts, records, verify, views
-from ocr_flops.calibration import Calibration, Uncalibrated
-from ocr_flops.on_record import COUNTED, OnRecord
-from ocr_flops.records.frames import frame
-from ocr_flops.records.library import Library, Shelf
-from ocr_flops.setting import Setting
+from ocr_flops import charts
+from ocr_flops.app import views
+from ocr_flops.app.records_overlay import COUNTED, OnRecord
+from ocr_flops.app.setting import Setting
+from ocr_flops.charts import times
+from ocr_flops.evidence import records, verify
+from ocr_flops.evidence.calibration import Calibration, Uncalibrated
+from ocr_flops.evidence.records.cache import Library, Shelf
+from ocr_flops.evidence.records.frame import frame
 
 MODEL = of.load_model("deepseek_ocr")
 SETTING = Setting(gpu="l4", output_tokens=16)
@@ -59,7 +62,7 @@ def test_times_lie_over_the_bars_of_the_same_point_and_attention(shelf):
     mine = {name: getattr(SETTING.workload, name) for name in verify.POINT_FIELDS}
     exact = shelf.stages.filter(*(pl.col(name) == value for name, value in mine.items()), attention="sdpa")
     assert wholes == dict(exact.select("stage", "median_seconds").iter_rows()) and len(wholes) == 3
-    first, after = list(views.halves(found.timings[0], rows).values())
+    first, after = list(times.halves(found.timings[0], rows).values())
     points = {point["row"]: point["seconds"] for point in datasets(first)["measured"]}
     assert points["vision|"] == wholes["vision"] and points["prefill|"] == wholes["prefill"] and len(points) > 10
     assert {point["row"].split("|")[0] for point in datasets(after)["measured"]} == {"decode"}

@@ -2,8 +2,8 @@
 
 import pytest
 
-from ocr_flops import ops
-from ocr_flops.ops import new
+from ocr_flops.cost import ops
+from ocr_flops.cost.ops import new
 
 
 def shapes(operator):

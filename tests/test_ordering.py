@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import ocr_flops as of
-from ocr_flops.planning import square_grids
-from ocr_flops.tiling import vendor_grids
+from ocr_flops.spec.tiling import vendor_grids
+from ocr_flops.timing.planning import square_grids
 
 ENGINES = ("transformers", "remote_code")
 STRIPS = [(tiles, 1) for tiles in (10, 100, 1000)]

@@ -5,8 +5,8 @@ import zlib
 import pytest
 from PIL import Image
 
-from ocr_flops.pages import MAX_PIXELS, page_size
-from ocr_flops.specs import SpecError
+from ocr_flops.errors import SpecError
+from ocr_flops.spec.documents import MAX_PIXELS, page_size
 
 
 def encoded(kind, size=(30, 20), **options):

@@ -4,11 +4,11 @@ import marimo as mo
 import polars as pl
 import pytest
 
-from ocr_flops.panels import controls, figures
-from ocr_flops.panels.pieces import plain_table
-from ocr_flops.setting import Setting
-from ocr_flops.views import VIEWS, Shown
-from ocr_flops.workload import LIMITS
+from ocr_flops.app.setting import Setting
+from ocr_flops.app.tabs import controls, headline
+from ocr_flops.app.tabs.elements import plain_table
+from ocr_flops.app.views import VIEWS, Shown
+from ocr_flops.spec.workload import LIMITS
 
 
 def test_a_table_has_dashes_and_wraps_long_texts():
@@ -52,5 +52,5 @@ def test_the_cards_of_such_a_gpu_say_whether_it_fits(model):
         def calibrated(self, estimate):
             return None
 
-    html = figures.headline(Shown(model, Setting(gpu="v100_pcie")), {"numbers": 1, "rows": []}, NoRecords()).text
+    html = headline.headline(Shown(model, Setting(gpu="v100_pcie")), {"numbers": 1, "rows": []}, NoRecords()).text
     assert "fits the GPU" in html and "8.38 GB spare" in html

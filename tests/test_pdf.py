@@ -9,10 +9,10 @@ import pikepdf
 import pytest
 from PIL import Image
 
-from ocr_flops import pages, pdf
-from ocr_flops.pages import document, pixels
-from ocr_flops.pdf import page_sizes
-from ocr_flops.specs import SpecError
+from ocr_flops.errors import SpecError
+from ocr_flops.spec import documents, pdf
+from ocr_flops.spec.documents import document, pixels
+from ocr_flops.spec.pdf import page_sizes
 
 A4 = "/MediaBox [0 0 595 842]"
 
@@ -146,7 +146,7 @@ def test_the_child_has_a_limit_on_memory(monkeypatch):
 
 
 def test_this_process_never_loads_the_parser():
-    code = f"import sys; from ocr_flops.pages import document; document({written(A4)!r}); assert 'pikepdf' not in sys.modules"
+    code = f"import sys; from ocr_flops.spec.documents import document; document({written(A4)!r}); assert 'pikepdf' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -229,6 +229,6 @@ def test_a_file_that_is_not_there_is_one_error(tmp_path):
 def test_an_image_that_is_too_large_stays_one(monkeypatch):
     image = io.BytesIO()
     Image.new("RGB", (30, 20)).save(image, "PNG")
-    monkeypatch.setattr(pages, "MAX_PIXELS", 100)
+    monkeypatch.setattr(documents, "MAX_PIXELS", 100)
     with pytest.raises(SpecError, match="30 x 20 px, more than"):
         document(image.getvalue() + b"%PDF-1.7", "both")

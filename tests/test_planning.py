@@ -3,7 +3,7 @@
 import pytest
 
 import ocr_flops as of
-from ocr_flops import planning
+from ocr_flops.timing import planning
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import ocr_flops as of
-from ocr_flops import stages
-from ocr_flops.program import COSTS, RECORDED, Program, dominates, evaluate, greatest, total, undominated
-from ocr_flops.setup import Setup
-from ocr_flops.sizes import product
+from ocr_flops.cost.models import stages
+from ocr_flops.cost.polynomial import product
+from ocr_flops.cost.program import COSTS, RECORDED, Program, dominates, evaluate, greatest, total, undominated
+from ocr_flops.cost.run_config import Setup
 
 ATTENTION = ("eager", "sdpa", "flash")
 SIZES = {
@@ -42,10 +42,10 @@ def tape_of(stage, setup, is_one):
 def test_polynomials_equal_the_tape_run_on_ints(tiny, monkeypatch, stage, cache, attention, engine):
     setup = Setup.resolve(tiny, attention, engine, "bf16", cache, None)
     sizes = tape_of(stage, setup, False)
-    for module in ("stages", "vision", "blocks.experts"):
-        for name in vars(import_module(f"ocr_flops.{module}")).keys() & {name.upper() for name in SIZES}:
-            monkeypatch.setattr(f"ocr_flops.{module}.{name}", SIZES[name.lower()])
-        monkeypatch.setattr(f"ocr_flops.{module}.Size", SIZES.__getitem__)
+    for module in ("models.stages", "models.vision", "blocks.experts"):
+        for name in vars(import_module(f"ocr_flops.cost.{module}")).keys() & {name.upper() for name in SIZES}:
+            monkeypatch.setattr(f"ocr_flops.cost.{module}.{name}", SIZES[name.lower()])
+        monkeypatch.setattr(f"ocr_flops.cost.{module}.Size", SIZES.__getitem__)
     ints = tape_of(stage, setup, False)
     assert len(sizes.records) == len(ints.records) > 50
     values = {**SIZES, "expert_bytes": 1_000_003, "experts_hit": 11}

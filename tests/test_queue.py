@@ -9,10 +9,10 @@ import time
 import pytest
 
 import ocr_flops as of
-from ocr_flops import verify
+from ocr_flops.evidence import verify
 from ocr_flops.measure import failures
+from ocr_flops.measure.job_queue import Queue
 from ocr_flops.measure.protocol import Request
-from ocr_flops.measure.queue import Queue
 
 REQUEST = Request({}, [{"columns": 1, "rows": 1, "output_tokens": 1}])  # six steps
 PROGRESS = """echo '{"event": "progress", "done": %d, "total": 6, "text": "step %d"}'"""
@@ -302,7 +302,7 @@ def test_many_threads_at_once(queue):
 
 def test_importing_starts_nothing():
     code = (
-        "import sys, threading, ocr_flops.measure.queue; print(threading.active_count(), 'torch' in sys.modules, 'polars' in sys.modules)"
+        "import sys, threading, ocr_flops.measure.job_queue; print(threading.active_count(), 'torch' in sys.modules, 'polars' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() == [
         "1",

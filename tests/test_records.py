@@ -9,11 +9,12 @@ import pytest
 from timed import POINT, TILED, AtOnce, plan, recorded, results, served
 
 import ocr_flops as of
-from ocr_flops import measuring, records
-from ocr_flops.config import names
+from ocr_flops.evidence import records
+from ocr_flops.evidence.records import recorder
+from ocr_flops.evidence.records.devices import NAMES
+from ocr_flops.evidence.records.record import new_id, point_key
 from ocr_flops.measure.failures import Failure
-from ocr_flops.records.devices import NAMES
-from ocr_flops.records.making import new_id, point_key
+from ocr_flops.spec import names
 
 NOTHING = Path("/nonexistent")
 PROMISED = [  # columns that calibration and charts read
@@ -79,7 +80,7 @@ def message():
 
 @pytest.fixture
 def at_once(monkeypatch):
-    monkeypatch.setattr(measuring, "Worker", AtOnce)
+    monkeypatch.setattr(recorder, "Worker", AtOnce)
 
 
 def frame(where, **rest):

@@ -13,8 +13,9 @@ import pytest
 from timed import POINT, TILED, AtOnce, plan
 
 import ocr_flops as of
-from ocr_flops import files, measuring, records
-from ocr_flops.records import making
+from ocr_flops import files
+from ocr_flops.evidence import records
+from ocr_flops.evidence.records import record, recorder
 
 NOTHING = Path("/nonexistent")
 
@@ -22,8 +23,8 @@ NOTHING = Path("/nonexistent")
 @pytest.fixture
 def made(monkeypatch):
     """Two records of different points."""
-    monkeypatch.setattr(measuring, "Worker", AtOnce)
-    return list(measuring.measure(plan(), [POINT, TILED]))
+    monkeypatch.setattr(recorder, "Worker", AtOnce)
+    return list(recorder.measure(plan(), [POINT, TILED]))
 
 
 def frame(where, **rest):
@@ -137,7 +138,7 @@ def test_many_writers(made, tmp_path):
     template.write_text(json.dumps(made[0]))
     code = (
         "import json, sys; from datetime import UTC, datetime; from pathlib import Path\n"
-        "from ocr_flops import records; from ocr_flops.records.making import new_id\n"
+        "from ocr_flops.evidence import records; from ocr_flops.evidence.records.record import new_id\n"
         "record = json.loads(Path(sys.argv[1]).read_text())\n"
         "for _ in range(20): records.write(record | {'record_id': new_id(datetime.now(UTC))}, Path(sys.argv[2]))\n"
     )
@@ -190,8 +191,8 @@ def test_a_clock_that_goes_back_overwrites_nothing(made, tmp_path, monkeypatch):
             return datetime.now(zone) - timedelta(days=400)
 
     records.write(made[0], tmp_path)
-    monkeypatch.setattr(making, "datetime", Back)
-    (earlier,) = measuring.measure(plan(), [POINT])
+    monkeypatch.setattr(record, "datetime", Back)
+    (earlier,) = recorder.measure(plan(), [POINT])
     records.write(earlier, tmp_path)
     stages, problems = frame(tmp_path)
     assert problems == [] and stages["record_id"].unique(maintain_order=True).to_list() == [earlier["record_id"], made[0]["record_id"]]
@@ -204,7 +205,7 @@ def test_a_write_that_breaks_off_for_real_leaves_nothing_half(made, tmp_path):
     template = tmp_path / "template.txt"
     template.write_text(json.dumps(made[0]))
     code = (
-        "import json, resource, sys, tempfile; from pathlib import Path; from ocr_flops import records\n"
+        "import json, resource, sys, tempfile; from pathlib import Path; from ocr_flops.evidence import records\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); tempfile.tempdir = sys.argv[2] + '/tmp'\n"
         "record = json.loads(Path(sys.argv[1]).read_text())\n"
         "try: records.write(record, Path(sys.argv[2]) / 'records')\n"

@@ -13,15 +13,15 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import ocr_flops as of
-from ocr_flops import verify
 from ocr_flops.cli import main
-from ocr_flops.measure import checkpoint, snapshot
+from ocr_flops.errors import SpecError
+from ocr_flops.evidence import verify
 from ocr_flops.measure.client import interpreter
-from ocr_flops.measure.inputs import Point, views
-from ocr_flops.measure.modules import RemoteLabels
-from ocr_flops.measure.remote import Remote
-from ocr_flops.measure.shims import assumed_counts
-from ocr_flops.specs import SpecError
+from ocr_flops.measure.worker import checkpoint, remote_snapshot
+from ocr_flops.measure.worker.inputs import Point, views
+from ocr_flops.measure.worker.labels import RemoteLabels
+from ocr_flops.measure.worker.remote_engine import Remote
+from ocr_flops.measure.worker.remote_shims import assumed_counts
 
 CODE = Path(__file__).parent / "snapshot"
 VENDOR = of.AttentionSpec("vendor", "sdpa", "sdpa", "eager")
@@ -40,7 +40,7 @@ def make(model, folder):
     """Writes a snapshot of a model into a folder."""
     shutil.copytree(CODE, folder, ignore=shutil.ignore_patterns("__pycache__"))
     sizes = towers(model)
-    settings = {name: sizes["decoder"][dimension] for name, dimension in snapshot.DECODER_FIELDS.items()}
+    settings = {name: sizes["decoder"][dimension] for name, dimension in remote_snapshot.DECODER_FIELDS.items()}
     names = {"AutoConfig": "modeling_deepseekocr.DeepseekOCRConfig", "AutoModel": "modeling_deepseekocr.DeepseekOCRForCausalLM"}
     (folder / "config.json").write_text(json.dumps({"auto_map": names, "model_type": "deepseek_vl_v2", "towers": sizes} | settings))
     return str(folder)
@@ -111,7 +111,7 @@ def test_the_published_counts(model, serve, tmp_path):
 def test_the_stages_together_are_one_forward_of_the_vendors(tiny, folder, batch):
     """Vision that ends early and prefill that begins late give the logits, and count the FLOPs, of one undivided call."""
     point = Point(128, 64, 2, 1, 3, 0, batch)
-    built = snapshot.build(folder, towers(tiny), "fp32", "cpu")
+    built = remote_snapshot.build(folder, towers(tiny), "fp32", "cpu")
     engine = Remote(built, towers(tiny), "cpu")
     torch.manual_seed(1)
     page = views(point, 3, torch.float32, "cpu", None)
@@ -143,7 +143,7 @@ def test_the_stages_together_are_one_forward_of_the_vendors(tiny, folder, batch)
 
 def test_decode_goes_on_where_prefill_ended(tiny, folder):
     point = Point(64, 0, 1, 1, 3, 2, 1)
-    engine = Remote(snapshot.build(folder, towers(tiny), "fp32", "cpu"), towers(tiny), "cpu")
+    engine = Remote(remote_snapshot.build(folder, towers(tiny), "fp32", "cpu"), towers(tiny), "cpu")
     with torch.no_grad(), engine.running():
         cache = engine.new_cache()
         engine.prefill(point, [torch.randn(point.image_tokens, 96)], cache, 0)[1]()
@@ -236,22 +236,22 @@ def edited(folder, tmp_path, name, text):
 
 def test_what_the_code_lacks_is_named(tiny, folder, tmp_path):
     with pytest.raises(ImportError, match=r"^snapshot: its code needs no_such_package, which is not installed where the worker runs$"):
-        snapshot.build(edited(folder, tmp_path, "deepencoder.py", "import no_such_package"), towers(tiny), "bf16", "meta")
+        remote_snapshot.build(edited(folder, tmp_path, "deepencoder.py", "import no_such_package"), towers(tiny), "bf16", "meta")
     gone = edited(
         folder, tmp_path / "old", "modeling_deepseekv2.py", "from transformers.models.llama.modeling_llama import LlamaFlashAttention2"
     )
     with pytest.raises(ImportError, match=r"^snapshot: its code does not run with transformers 5\..*LlamaFlashAttention2"):
-        snapshot.build(gone, towers(tiny), "bf16", "meta")
+        remote_snapshot.build(gone, towers(tiny), "bf16", "meta")
     assert not [name for name in sys.modules if name.startswith("torchvision")]  # the stand-in is gone
 
 
 def test_a_folder_that_is_no_snapshot_of_the_model(tiny, model, folder, tmp_path):
     with pytest.raises(ValueError, match=r"^snapshot: .* holds no config.json"):
-        snapshot.build(str(tmp_path), towers(tiny), "bf16", "meta")
+        remote_snapshot.build(str(tmp_path), towers(tiny), "bf16", "meta")
     with pytest.raises(ValueError, match=r"^snapshot: its config.json has hidden_size = 96, the model asked for decoder.width = 1280"):
-        snapshot.build(folder, towers(model), "bf16", "meta")
+        remote_snapshot.build(folder, towers(model), "bf16", "meta")
     with pytest.raises(ValueError, match=r"has no auto_map.AutoModel"):
-        snapshot.build(edited(folder, tmp_path, "config.json", "{}"), towers(tiny), "bf16", "meta")
+        remote_snapshot.build(edited(folder, tmp_path, "config.json", "{}"), towers(tiny), "bf16", "meta")
 
 
 def save(state, path):
@@ -263,17 +263,17 @@ def save(state, path):
 
 
 def test_local_weights_are_those_of_the_checkpoint(tiny, folder, tmp_path):
-    built = snapshot.build(folder, towers(tiny), "fp32", "cpu")
+    built = remote_snapshot.build(folder, towers(tiny), "fp32", "cpu")
     state = built.state_dict()
-    again = snapshot.build(folder, towers(tiny), "fp32", "cpu", save(state, tmp_path / "whole"))
+    again = remote_snapshot.build(folder, towers(tiny), "fp32", "cpu", save(state, tmp_path / "whole"))
     assert all(torch.equal(state[name], tensor) for name, tensor in again.state_dict().items())
     state.pop("lm_head.weight")
     with pytest.raises(ValueError, match=r"^checkpoint: .* lacks 1 tensors, as 'lm_head.weight': is it of this model and engine\?$"):
-        snapshot.build(folder, towers(tiny), "fp32", "cpu", save(state, tmp_path / "less"))
+        remote_snapshot.build(folder, towers(tiny), "fp32", "cpu", save(state, tmp_path / "less"))
 
 
 def test_local_weights_for_transformers(tiny, tmp_path):
-    from ocr_flops.measure.model import build
+    from ocr_flops.measure.worker.transformers_engine import build
 
     eager = dict.fromkeys(("sam", "clip", "decoder"), "eager")
     built = build(towers(tiny), eager, "fp32", "cpu", "eager")

@@ -16,24 +16,25 @@ import pytest
 
 import ocr_flops as of
 from ocr_flops import cli, reports
-from ocr_flops.charts.style import si
-from ocr_flops.config import load_run
-from ocr_flops.reports import Subject, asked, elements, images, page
-from ocr_flops.reports.findings import findings
+from ocr_flops.app.scenario import Scenario
+from ocr_flops.app.setting import Setting
+from ocr_flops.reports import Subject, estimate_report, estimate_settings, images
+from ocr_flops.reports import html as elements
+from ocr_flops.reports.as_json import as_json
+from ocr_flops.reports.estimate_findings import findings
 from ocr_flops.reports.gallery import gallery
-from ocr_flops.reports.record import as_json
-from ocr_flops.scenario import Scenario
-from ocr_flops.setting import Setting
+from ocr_flops.spec import load_run
+from ocr_flops.units import si
 
 MODEL = of.load_model("deepseek_ocr")
 L4 = of.load_hardware("l4")
 SUBJECTS = {
-    "page": Subject.of(Scenario(), MODEL, L4),
-    "all modes, no device": Subject.of(Scenario(attention="all"), MODEL),
-    "published code": Subject.of(Scenario(engine="remote_code", batch_size=8), MODEL, L4),
-    "fp32": Subject.of(Scenario(dtype="fp32", mode="base"), MODEL, of.load_hardware("h200")),
-    "no output": Subject.of(Scenario(output_tokens=0, source="grid", columns=5, rows=7), MODEL, L4),
-    "too large": Subject.of(Scenario(batch_size=512), MODEL, L4),
+    "page": Scenario().subject(MODEL, L4),
+    "all modes, no device": Scenario(attention="all").subject(MODEL),
+    "published code": Scenario(engine="remote_code", batch_size=8).subject(MODEL, L4),
+    "fp32": Scenario(dtype="fp32", mode="base").subject(MODEL, of.load_hardware("h200")),
+    "no output": Scenario(output_tokens=0, source="grid", columns=5, rows=7).subject(MODEL, L4),
+    "too large": Scenario(batch_size=512).subject(MODEL, L4),
     "vision": Subject(of.estimate(MODEL, of.Workload.from_grid(2, 1), "eager", stages=["vision"]), L4),
     "decode of nothing": Subject(of.estimate(MODEL, of.Workload.from_grid(2, 1, output_tokens=0), stages=["decode"]), L4),
     "mixed": Subject(of.estimate(MODEL, of.Workload.from_grid(2, 1), of.AttentionSpec("mixed", "eager", "sdpa", "flash")), L4),
@@ -80,7 +81,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def pages():
-    return {name: page.html(subject, made=date(2026, 1, 2), in_child=False) for name, subject in SUBJECTS.items()}
+    return {name: estimate_report.html(subject, made=date(2026, 1, 2), in_child=False) for name, subject in SUBJECTS.items()}
 
 
 @pytest.mark.parametrize("name", SUBJECTS)
@@ -145,12 +146,12 @@ def test_text_of_unknown_origin_stays_text():
     evil = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&\"'"
     model = replace(MODEL, label=evil)
     subject = Subject(of.estimate(model, of.Workload.from_grid(2, 1)), replace(L4, label=evil, name=evil))
-    html = page.html(subject, in_child=False)
+    html = estimate_report.html(subject, in_child=False)
     read = Page(html)
     assert not any(tag in html.replace(images.javascript(False), "") for tag in ("<script>alert", "<img"))
     assert read.addresses == ["data:,"] and evil in " ".join(read.texts)
     assert read.data["estimate"]["hardware"] == evil
-    assert asked.overrides(subject) is None and "No command repeats this report" in html
+    assert estimate_settings.overrides(subject) is None and "No command repeats this report" in html
 
 
 def test_cells_facts_and_headings_are_text():
@@ -194,7 +195,7 @@ def test_the_command_on_the_page_repeats_it(overrides):
         prefill_logits=run.prefill_logits,
         stages=run.stages,
     )
-    again = load_run(asked.overrides(Subject(estimate, run.hardware)))
+    again = load_run(estimate_settings.overrides(Subject(estimate, run.hardware)))
     same = of.estimate(
         again.model, again.workload, again.attention, engine=again.engine, dtype=again.dtype, cache=again.cache,
         prefill_logits=again.prefill_logits, stages=again.stages,
@@ -206,14 +207,14 @@ def test_the_command_on_the_page_repeats_it(overrides):
 
 def test_a_device_with_a_figure_its_config_has_no_key_for_has_no_command():
     t4 = of.load_hardware("t4").edited("bf16", matrix_flops_per_second=1e12)
-    assert asked.overrides(Subject(SUBJECTS["page"].estimate, t4)) is None
+    assert estimate_settings.overrides(Subject(SUBJECTS["page"].estimate, t4)) is None
 
 
 def test_a_subject_is_one_point_on_a_device_that_computes_in_its_precision():
     with pytest.raises(of.SpecError, match="points; a report is about one"):
         Subject(of.estimate(MODEL, Scenario().neighbours))
     with pytest.raises(of.SpecError, match="bf16"):
-        Subject.of(Scenario(), MODEL, of.load_hardware("t4"))
+        Scenario().subject(MODEL, of.load_hardware("t4"))
 
 
 def test_modes_that_vision_cannot_tell_apart_are_one_line():
@@ -229,7 +230,7 @@ def test_the_apps_setting_gives_the_same_page_as_the_command_line(tmp_path, caps
     )
     assert capsys.readouterr().out == f"{tmp_path / 'x.html'}\n"
     written = (tmp_path / "x.html").read_text(encoding="utf-8")
-    assert written == page.html(Subject.of(setting, MODEL, setting.device), in_child=False)
+    assert written == estimate_report.html(setting.subject(MODEL, setting.device), in_child=False)
     assert list(tmp_path.iterdir()) == [tmp_path / "x.html"]
 
 
@@ -237,7 +238,7 @@ def test_the_command_writes_every_chart_beside_the_page(tmp_path, capsys, monkey
     monkeypatch.chdir(tmp_path)
     assert cli.main(["report", "workload=tiny", "hardware=l4", "--charts", "svg"]) == 0
     told = capsys.readouterr().out.splitlines()
-    subject = Subject.of(Scenario(mode="tiny"), MODEL, L4)
+    subject = Scenario(mode="tiny").subject(MODEL, L4)
     assert sorted(told) == sorted(["report.html", *(f"report_{name}.svg" for name in gallery(subject))])
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(told)
     assert all((tmp_path / name).stat().st_size > 1000 for name in told)
@@ -288,8 +289,8 @@ def test_the_app_never_loads_the_drawing_engine():
 import sys, ocr_flops as of
 from ocr_flops.reports import Subject, chart_images, html
 from ocr_flops.reports.gallery import gallery
-from ocr_flops.scenario import Scenario
-subject = Subject.of(Scenario(), of.load_model())
+from ocr_flops.app.scenario import Scenario
+subject = Scenario().subject(of.load_model())
 assert len(html(subject)) > 1e6 and chart_images({"tiling": gallery(subject)["tiling"]})["tiling"].startswith(b"<svg")
 assert not {"vl_convert", "torch", "marimo"} & set(sys.modules)
 """

@@ -8,15 +8,15 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from ocr_flops.charts.run import charts
-from ocr_flops.charts.run.points import cases_of
-from ocr_flops.charts.run.reading import shown as read_twice
-from ocr_flops.charts.run.telling import where
-from ocr_flops.charts.style import seconds, si
+from ocr_flops.charts.sweep import charts
+from ocr_flops.charts.sweep.points import cases_of
+from ocr_flops.charts.sweep.reading import shown as read_twice
+from ocr_flops.charts.sweep.wording import where
 from ocr_flops.cli import main
-from ocr_flops.reports.run import Report, html, markdown
-from ocr_flops.sweeps.outputs import STAGES, Results, Table
-from ocr_flops.sweeps.plan import load_sweep
+from ocr_flops.reports.sweep_report import Report, html, markdown
+from ocr_flops.studies.sweeps.plan import load_sweep
+from ocr_flops.studies.sweeps.results import STAGES, Results, Table
+from ocr_flops.units import seconds, si
 
 SWEEPS = {
     "reference": ["sweep=reference", "attention=[eager,flash]", "hardware=h200"],
@@ -169,7 +169,7 @@ def test_a_sweep_in_parts_is_shown_as_in_one():
 
 
 def test_of_a_long_sweep_some_points_are_kept_and_the_ends_of_all(monkeypatch):
-    monkeypatch.setattr("ocr_flops.charts.run.reading.KEPT", 500)
+    monkeypatch.setattr("ocr_flops.charts.sweep.reading.KEPT", 500)
     sweep = load_sweep(["sweep=vendor", "workload.output_tokens=1:300", "attention=[eager,flash]"])
     shown = read_twice(parts(sweep, 1_000), cases_of(sweep), sweep.points_per_case)
     assert shown.every == 27 and 0.7 * 500 < shown.points.height < 1.3 * 500 and shown.count == sweep.points

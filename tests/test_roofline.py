@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import ocr_flops as of
-from ocr_flops.roofline import CEILINGS, seconds_by_ceiling
+from ocr_flops.timing.roofline import CEILINGS, seconds_by_ceiling
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,9 @@ from itertools import pairwise
 import pytest
 
 import ocr_flops as of
-from ocr_flops.scenario import SIDE_BY_SIDE, Scenario, neighbours
-from ocr_flops.tiling import vendor_grids
+from ocr_flops.app.scenario import SIDE_BY_SIDE, Scenario
+from ocr_flops.spec.neighbours import neighbours
+from ocr_flops.spec.tiling import vendor_grids
 
 MODEL = of.load_model("deepseek_ocr")
 

@@ -19,9 +19,11 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from ocr_flops import cli, guard, serve
-from ocr_flops.guard import HEADERS, is_loopback
-from ocr_flops.specs import SpecError
+from ocr_flops import cli
+from ocr_flops.app import guard
+from ocr_flops.app import server as serve
+from ocr_flops.app.guard import HEADERS, is_loopback
+from ocr_flops.errors import SpecError
 
 SECRET = "a-secret-token"
 MB = 1

@@ -8,8 +8,8 @@ import pytest
 
 import ocr_flops as of
 from ocr_flops import cli
-from ocr_flops.shapes import shapes
-from ocr_flops.tiling import choose_grid, vendor_grids
+from ocr_flops.spec.tiling import choose_grid, vendor_grids
+from ocr_flops.studies.sweeps.shapes import shapes
 
 
 def test_every_number_of_tiles_has_its_most_square_grid():

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from ocr_flops.program import evaluate
-from ocr_flops.sizes import Size, product, terms_of
+from ocr_flops.cost.polynomial import Size, product, terms_of
+from ocr_flops.cost.program import evaluate
 
 A, B = Size("a"), Size("b")
 

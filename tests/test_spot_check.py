@@ -5,9 +5,13 @@ import pytest
 from results import result
 
 import ocr_flops as of
-from ocr_flops import evidence, planning, spot_check, tables, verify
-from ocr_flops.scenario import Scenario
-from ocr_flops.tiling import vendor_grids
+from ocr_flops.app import spot_checks
+from ocr_flops.app.scenario import Scenario
+from ocr_flops.evidence import verify
+from ocr_flops.evidence.verify import summary
+from ocr_flops.reports import tables
+from ocr_flops.spec.tiling import vendor_grids
+from ocr_flops.timing import planning
 
 MODEL = of.load_model("deepseek_ocr")
 
@@ -19,18 +23,18 @@ def message():
 
 def test_a_point_or_all_grids_are_run():
     scenario = Scenario(prompt_tokens=33)
-    assert spot_check.points(scenario, "current point") == [scenario.workload]
-    grids = spot_check.points(scenario, "all vendor grids")
+    assert spot_checks.points(scenario, "current point") == [scenario.workload]
+    grids = spot_checks.points(scenario, "all vendor grids")
     assert len(grids) == 23 and all(point.is_single and point.prompt_tokens == 33 for point in grids)
     assert verify.request(MODEL, grids).to_json()
     beyond = Scenario(source="grid", columns=20, rows=25)
-    points = [(point.columns, point.rows) for point in spot_check.points(beyond, "all vendor grids")]
+    points = [(point.columns, point.rows) for point in spot_checks.points(beyond, "all vendor grids")]
     assert points == [(1, 1), *vendor_grids(), (20, 25)]  # none of the grids that charts draw in between
-    assert len(spot_check.points(Scenario(mode="tiny"), "all vendor grids")) == 4
+    assert len(spot_checks.points(Scenario(mode="tiny"), "all vendor grids")) == 4
 
 
 def test_a_result_is_one_of_a_kind(message):
-    assert spot_check.key(message) == spot_check.key(result(Scenario(output_tokens=9)))
+    assert spot_checks.key(message) == spot_checks.key(result(Scenario(output_tokens=9)))
     others = [
         result(Scenario(batch_size=2)),
         result(Scenario(), label="another"),
@@ -39,14 +43,14 @@ def test_a_result_is_one_of_a_kind(message):
     ]
     others += [result(Scenario(), attention={"sam": "sdpa", "clip": "eager", "decoder": "eager"}), result(Scenario(), kind="trace")]
     others += [result(Scenario(), device_name="NVIDIA L4"), result(Scenario(), torch="2.6.0")]
-    assert len({spot_check.key(one) for one in (message, *others)}) == 9
+    assert len({spot_checks.key(one) for one in (message, *others)}) == 9
 
 
 def test_equal_counts_are_said_to_be_equal(message):
-    frame = spot_check.frame(MODEL, message)
-    assert spot_check.verdict(frame).startswith("All ") and frame["difference"].to_list() == [0] * frame.height
+    frame = spot_checks.frame(MODEL, message)
+    assert spot_checks.verdict(frame).startswith("All ") and frame["difference"].to_list() == [0] * frame.height
     assert frame["point"][0] == "2 × 3 tiles, 913 tokens, batch 1"
-    assert not spot_check.missed(frame)
+    assert not spot_checks.missed(frame)
 
 
 def test_a_row_says_what_ran_where_and_when(message):
@@ -60,13 +64,13 @@ def test_a_row_says_what_ran_where_and_when(message):
         "platform": "Linux",
     }
     timed = {"finished": "2026-01-02T03:04:05.678+00:00", "seconds": {"torch": 2.0, "vision": 0.25, "prefill": 0.5, "decode": 0.125}}
-    full = spot_check.frame(MODEL, result(Scenario(), attention=modes, device="cuda", **told, **timed))
+    full = spot_checks.frame(MODEL, result(Scenario(), attention=modes, device="cuda", **told, **timed))
     row = full.filter(stage="prefill").row(0, named=True)
     assert (row["device"], row["seconds"], row["measured_at"]) == ("NVIDIA L4", 0.5, timed["finished"])
     assert row["versions"] == "ocr_flops 0.1.0, torch 2.6.0, transformers 5.20.1"
     assert (row["attention"], row["kind"], row["model"]) == ("sam sdpa, clip eager, decoder eager", "count", "deepseek_ocr")
     assert (row["python"], row["platform"]) == ("3.12.1", "Linux")
-    bare = spot_check.frame(MODEL, message)
+    bare = spot_checks.frame(MODEL, message)
     assert bare.schema == full.schema and pl.concat([bare, full]).height == 2 * bare.height
     row = bare.row(0, named=True)
     assert (row["device"], row["attention"]) == ("meta", "eager")
@@ -74,12 +78,12 @@ def test_a_row_says_what_ran_where_and_when(message):
 
 
 def test_a_difference_is_said_to_be_one():
-    frame = spot_check.frame(MODEL, result(Scenario(), off=1))
-    assert "differ" in spot_check.verdict(frame) and "All" not in spot_check.verdict(frame)
+    frame = spot_checks.frame(MODEL, result(Scenario(), off=1))
+    assert "differ" in spot_checks.verdict(frame) and "All" not in spot_checks.verdict(frame)
 
 
 def test_what_torch_cannot_see_is_named():
-    assert "flash_attn" in spot_check.missed(spot_check.frame(MODEL, result(Scenario(), missed=["flash_attn"])))[0]
+    assert "flash_attn" in spot_checks.missed(spot_checks.frame(MODEL, result(Scenario(), missed=["flash_attn"])))[0]
 
 
 def by_stage(rows, flag):
@@ -99,19 +103,19 @@ def by_stage(rows, flag):
     ],
 )
 def test_a_measured_point_stays_and_says_whether_it_is_what_is_shown(message, shown, matches, on_curve):
-    rows = spot_check.beside([spot_check.frame(MODEL, message)], Scenario(**shown))
+    rows = spot_checks.beside([spot_checks.frame(MODEL, message)], Scenario(**shown))
     assert by_stage(rows, "matches") == matches
     assert by_stage(rows, "on_curve") == on_curve
 
 
 def test_decode_steps_are_only_laid_beside_as_many_tokens(message):
-    frame = spot_check.frame(MODEL, message)
-    assert "decode" not in by_stage(spot_check.beside([frame], Scenario(output_tokens=256)), "matches")
-    assert by_stage(spot_check.beside([frame], Scenario(output_tokens=3)), "matches")["decode"] == {True}
+    frame = spot_checks.frame(MODEL, message)
+    assert "decode" not in by_stage(spot_checks.beside([frame], Scenario(output_tokens=256)), "matches")
+    assert by_stage(spot_checks.beside([frame], Scenario(output_tokens=3)), "matches")["decode"] == {True}
 
 
 def test_the_table_keeps_exact_integers(message):
-    table = tables.measured_table(spot_check.frame(MODEL, message))
+    table = tables.measured_table(spot_checks.frame(MODEL, message))
     assert table["counted FLOPs"].dtype == pl.Int64 and "decode, 3 steps" in table["stage"].to_list()
     form = tables.formats(table)
     assert form["difference"](0.0) == "0" and form["counted FLOPs"](1551020064768) == "1,551,020,064,768"
@@ -148,7 +152,7 @@ def test_a_device_without_a_figure_has_dashes():
 
 
 def test_the_largest_difference_is_among_the_first_columns():
-    table = tables.verification_table(evidence.recorded())
+    table = tables.verification_table(summary.recorded())
     assert table.columns.index("largest difference") == 3 and table["largest difference"].dtype.is_integer()
 
 

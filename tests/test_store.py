@@ -8,8 +8,8 @@ import pytest
 from results import result
 
 import ocr_flops as of
-from ocr_flops.measure.store import STORE, Store
-from ocr_flops.scenario import Scenario
+from ocr_flops.app.scenario import Scenario
+from ocr_flops.app.store import STORE, Store
 
 RAN = {
     "device_name": "NVIDIA L4",
@@ -83,6 +83,6 @@ def test_threads_share_it(model):
 
 
 def test_there_is_one_for_the_server():
-    from ocr_flops.measure import store
+    from ocr_flops.app import store
 
     assert store.STORE is STORE and STORE.frames() == ()

@@ -2,8 +2,8 @@
 
 import pytest
 
-from ocr_flops.specs import SpecError
-from ocr_flops.sweeps.axes import split, values
+from ocr_flops.errors import SpecError
+from ocr_flops.studies.sweeps.ranges import split, values
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import polars as pl
 import pytest
 
 import ocr_flops as of
-from ocr_flops import sweeps
-from ocr_flops.sweeps import measured
+from ocr_flops.studies import sweeps
+from ocr_flops.studies.sweeps import real_model
 
 SWEEP = ["sweep=vendor", "sweep.max_tiles=2", "model=tiny_test", "attention=[eager,flash,sdpa]", "measure=meta", "measured_steps=2"]
 
@@ -31,7 +31,7 @@ def served(monkeypatch, serve):
             ran.extend(self.request.workloads)
             yield from serve(self.request)
 
-    monkeypatch.setattr(measured, "Worker", Worker)
+    monkeypatch.setattr(real_model, "Worker", Worker)
     return ran
 
 
@@ -71,30 +71,30 @@ def test_measured_beside_analytic(tmp_path, served):
 
 def test_a_difference_is_shown(tmp_path, served):
     sweep = sweeps.load_sweep([*SWEEP, "attention=eager"])
-    table = measured.table(sweep, tmp_path)
+    table = real_model.table(sweep, tmp_path)
     changed = table.parts.with_columns(pl.when(pl.int_range(pl.len()) == 3).then(-5).otherwise("difference").alias("difference"))
     point, stage = table.parts.select("point", "stage").row(3)
-    joined = measured.joined(sweep.frame(), changed)
+    joined = real_model.joined(sweep.frame(), changed)
     assert joined.filter(pl.col("difference") == 5).select("point", pl.col("stage").cast(str)).rows() == [(point, stage)]
 
 
 def test_what_ran_is_kept(tmp_path, served):
     sweep = sweeps.load_sweep([*SWEEP, "attention=eager", "stages=[vision]"])
-    first = measured.table(sweep, tmp_path)
+    first = real_model.table(sweep, tmp_path)
     assert len(served) == 4
     one = sorted(tmp_path.iterdir())[0]
     assert json.loads(one.read_text())["event"] == "result"
     one.unlink()
-    assert measured.table(sweep, tmp_path).parts.equals(first.parts)
+    assert real_model.table(sweep, tmp_path).parts.equals(first.parts)
     assert len(served) == 5
 
 
 @pytest.mark.parametrize("overrides", [["attention=flash"], ["engine=remote_code"], ["cache=static"]])
 def test_nothing_that_runs_here(tmp_path, overrides):
     with pytest.raises(of.SpecError, match="measure: nothing of this sweep runs here"):
-        measured.table(sweeps.load_sweep([*SWEEP, *overrides]), tmp_path)
+        real_model.table(sweeps.load_sweep([*SWEEP, *overrides]), tmp_path)
 
 
 def test_too_many_points(tmp_path):
     with pytest.raises(of.SpecError, match="measure: 20,000 points"):
-        measured.table(sweeps.load_sweep(["measure=meta", "workload.prompt_tokens=1:20000"]), tmp_path)
+        real_model.table(sweeps.load_sweep(["measure=meta", "workload.prompt_tokens=1:20000"]), tmp_path)

@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 import ocr_flops as of
-from ocr_flops.frames import WORKLOAD_COLUMNS
-from ocr_flops.parts import COLUMNS
-from ocr_flops.sweeps import load_sweep
-from ocr_flops.sweeps.points import grids, images, vendor_supported
-from ocr_flops.tiling import vendor_grids
+from ocr_flops.cost.frames import WORKLOAD_COLUMNS
+from ocr_flops.cost.stage_groups import COLUMNS
+from ocr_flops.spec.tiling import vendor_grids
+from ocr_flops.studies.sweeps import load_sweep
+from ocr_flops.studies.sweeps.pages import grids, images, vendor_supported
 
 REFERENCE = [(columns, rows) for columns in range(1, 30) for rows in range(1, columns + 1) if 2 <= columns * rows <= 29]
 

@@ -17,8 +17,10 @@ import polars as pl
 import pytest
 
 import ocr_flops as of
-from ocr_flops import cli, sweeps
-from ocr_flops.sweeps import folder, outputs, runner
+from ocr_flops import cli
+from ocr_flops.studies import sweeps
+from ocr_flops.studies.sweeps import folder, runner
+from ocr_flops.studies.sweeps import results as outputs
 
 SMALL = ["workload.columns=1:5", "workload.rows=1:4", "attention=[eager,flash]", "workload.output_tokens=7"]
 ALL = ("parquet", "csv", "json", "sqlite")
@@ -282,7 +284,7 @@ def test_command_refuses_unknown_formats(tmp_path, capsys):
 KILLED = """
 import sys
 from ocr_flops import cli
-from ocr_flops.sweeps import runner
+from ocr_flops.studies.sweeps import runner
 import ocr_flops.sweeps.plan, polars, sqlite3, tqdm
 runner.PART_POINTS = 1000
 print("begun", flush=True)

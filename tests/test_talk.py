@@ -15,14 +15,18 @@ import pytest
 from test_charts import SIGHT, lab, linear, luminance
 
 import ocr_flops as of
-from ocr_flops import evidence, talk
-from ocr_flops.charts import savings_by_tiles, shares, style, talk_bars, tiling_picture
-from ocr_flops.charts import talk as charts
+from ocr_flops import units
+from ocr_flops.app import talk
+from ocr_flops.app.setting import Setting
+from ocr_flops.charts import savings_by_tiles, shares, theme, tiling_picture
 from ocr_flops.charts.memory import KINDS
 from ocr_flops.charts.savings import COLOURS
-from ocr_flops.config import notebook_dir
-from ocr_flops.scenario import contexts, neighbours
-from ocr_flops.setting import Setting
+from ocr_flops.charts.slides import bars
+from ocr_flops.charts.slides import base as charts
+from ocr_flops.evidence.verify import summary
+from ocr_flops.spec import notebook_dir
+from ocr_flops.spec.neighbours import contexts, neighbours
+from ocr_flops.units import si
 
 MODEL = of.load_model("deepseek_ocr")
 PATH = notebook_dir() / "flash_savings.py"
@@ -101,7 +105,7 @@ def test_twice_the_tokens_is_twice_the_tokens():
     assert times["eager"] == moved[1] / moved[0]
     title, line = talk.quadratic(times, 10, SETTING.workload, "bf16")
     assert title == f"Twice the tokens: {times['eager']:.1f} times the bytes in eager, {times['flash']:.1f} in sdpa and flash"
-    assert f"10 heads × 913² = {style.si(10 * 913**2 * 2, 'B')} a layer" in line
+    assert f"10 heads × 913² = {si(10 * 913**2 * 2, 'B')} a layer" in line
     ends = charts.attention_traffic(frame, 913).datasets["ends"]
     assert len(ends) == 2 and ends[1]["text"].startswith("sdpa, flash: ")
 
@@ -110,7 +114,7 @@ def test_modes_are_compared_with_the_first():
     moved = [sum(BY_MODE[mode].stage_numbers[stage]["io_bytes"] for stage in talk.FIRST) for mode in ("eager", "flash")]
     title = talk.modes(BY_MODE)[0]
     assert f"flash moves {100 * (moved[0] - moved[1]) / moved[0]:.0f} % less than eager, and holds" in title
-    texts = talk_bars.moved_and_held(BY_MODE).datasets["texts"]
+    texts = bars.moved_and_held(BY_MODE).datasets["texts"]
     assert texts[0]["text"] == "770 GB" and texts[3]["text"] == "19.9 GB"
 
 
@@ -127,7 +131,7 @@ def test_tiles_beyond_the_vendors_are_on_the_chart():
 def test_time_to_first_token_says_what_fits():
     title, line = talk.first_token(TIMINGS)
     assert title == "First token in 722 ms with flash, 2.63 s with eager; eager does not fit" and "256 output tokens" in line
-    rows = talk_bars.first_token(TIMINGS).datasets
+    rows = bars.first_token(TIMINGS).datasets
     whole = [bar["end"] for bar in rows["bars"] if bar["kind"] == "prefill"]
     assert whole[2] / whole[0] == pytest.approx(TIMINGS["flash"].ttft_seconds / TIMINGS["eager"].ttft_seconds)
     needs = {row["mode"]: row["text"] for row in rows["told"][3:]}
@@ -145,18 +149,18 @@ def test_where_it_does_not_help():
     row, modules = BY_MODE["flash"].stage_numbers["decode"], BY_MODE["flash"].module_numbers
     experts = modules["decode", "decoder.routed_experts"]["weight_io_bytes"]
     assert f"{100 * experts / row['io_bytes']:.0f} % are expert weights" in title and "0.65 % less" in title
-    assert sum(talk_bars.token_traffic(BY_MODE["flash"]).values()) == pytest.approx(row["io_bytes"] / 256)
-    texts = talk_bars.one_token(TIMINGS).datasets["texts"]
-    assert texts[5]["text"] == style.seconds(TIMINGS["flash"].tpot_seconds)
+    assert sum(bars.token_traffic(BY_MODE["flash"]).values()) == pytest.approx(row["io_bytes"] / 256)
+    texts = bars.one_token(TIMINGS).datasets["texts"]
+    assert texts[5]["text"] == units.seconds(TIMINGS["flash"].tpot_seconds)
 
 
 @pytest.mark.parametrize(("base", "best", "words"), [(4, 1, "75 % less"), (4, 4, "no less"), (4, 5, "25 % more")])
 def test_less(base, best, words):
-    assert talk.less(base, best) == words
+    assert units.less(base, best) == words
 
 
 def test_evidence_is_the_record():
-    record = evidence.recorded()
+    record = summary.recorded()
     assert f"{record['numbers']:,} numbers" in talk.evidence(record)[0] and "all equal" in talk.evidence(record)[0]
     rows = talk.compared(record)
     assert sum(sum(row.numbers) for row in rows) == record["numbers"], "every number is in one row"
@@ -172,7 +176,7 @@ def test_an_enlarged_chart_fills_its_place_in_units_of_the_screen_with_the_same_
     assert large.datasets is chart.datasets and (spec["height"], spec["width"]) == ("container", "container")
     small = chart.template["config"]["axis"]["labelFontSize"]
     assert spec["config"]["axis"]["labelFontSize"] == {"expr": f"{round(charts.FACTOR * small, 2)} * unit"}
-    assert charts.SCREEN in spec["params"] and style.INK not in json.dumps(spec)
+    assert charts.SCREEN in spec["params"] and theme.INK not in json.dumps(spec)
 
 
 def test_no_colour_of_the_tiling_means_a_stage_it_is_not():
@@ -185,10 +189,10 @@ def test_attention_modes_have_colours_of_their_own(sight):
     def distance(one, other):
         return np.linalg.norm(lab(SIGHT[sight] @ linear(one)) - lab(SIGHT[sight] @ linear(other)))
 
-    modes, others = list(COLOURS.values()), [*style.STAGE_COLOURS.values(), *KINDS.values()]
+    modes, others = list(COLOURS.values()), [*theme.STAGE_COLOURS.values(), *KINDS.values()]
     assert min(distance(*pair) for pair in combinations(modes, 2)) > 17
     assert min(distance(mode, other) for mode in modes for other in others) > 17
-    assert min(np.linalg.norm(lab(linear(mode)) - lab(linear(module))) for mode in modes for module in style.FAMILIES.values()) > 17
+    assert min(np.linalg.norm(lab(linear(mode)) - lab(linear(module))) for mode in modes for module in theme.FAMILIES.values()) > 17
 
 
 @pytest.mark.parametrize("colour", COLOURS.values())

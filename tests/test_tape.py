@@ -2,8 +2,8 @@
 
 import pytest
 
-from ocr_flops import ops
-from ocr_flops.tape import Tape
+from ocr_flops.cost import ops
+from ocr_flops.cost.tape import Tape
 
 
 @pytest.fixture

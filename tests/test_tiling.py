@@ -6,8 +6,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from ocr_flops import tiling
-from ocr_flops.specs import SpecError
+from ocr_flops.errors import SpecError
+from ocr_flops.spec import tiling
 
 RANDOM_SIZES = 120_000
 GREATEST_PX = 6000

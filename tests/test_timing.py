@@ -9,9 +9,9 @@ import torch
 from timed import POINT, TILED, Inside, plan, results, served
 
 import ocr_flops as of
-from ocr_flops.measure import observers, timing
+from ocr_flops.evidence.verify.cases import Source
 from ocr_flops.measure.protocol import Request, Step, steps
-from ocr_flops.verify.cases import Source
+from ocr_flops.measure.worker import probes, timing
 
 STAGES = ("vision", "prefill", "decode")
 
@@ -81,12 +81,12 @@ def test_timed_runs_are_free_of_hooks_and_counters(monkeypatch):
     """Anything that watches would be timed too."""
     seen = []
 
-    class Spy(observers.HostClock):
+    class Spy(probes.HostClock):
         @staticmethod
         def between(marks):
             modes = torch._C._len_torch_dispatch_stack()
             seen.append((modes, len(sessions[0].model.model.language_model.layers[0].self_attn._forward_hooks)))
-            return observers.HostClock.between(marks)
+            return probes.HostClock.between(marks)
 
     sessions = []
     original = timing._timed
@@ -134,7 +134,7 @@ def test_a_missing_kernel(overrides, message):
 
 def test_out_of_memory_ends_one_point(monkeypatch):
     """CUDA's allocator raises; the points after it are still timed, and the steps stay in step."""
-    from ocr_flops.measure.run import Session
+    from ocr_flops.measure.worker.session import Session
 
     run = Session.run
 
@@ -190,7 +190,7 @@ def test_the_vendors_code_is_timed_where_transformers_lacks_our_class(tiny, tmp_
         path = f"ocr_flops.measure.{name}"
         monkeypatch.setattr(path, importlib.import_module(path))  # so that the package has its module back afterwards
         monkeypatch.delitem(sys.modules, path)
-    monkeypatch.setitem(sys.modules, "ocr_flops.measure.model", None)
+    monkeypatch.setitem(sys.modules, "ocr_flops.measure.worker.transformers_engine", None)
     source = Source("remote_code", make(tiny, tmp_path / "snapshot"), True)
     asked = plan("engine=remote_code", source=source, passes=("modules", "flops", "traffic")).request([TILED])
     (result,) = results(messages(asked))

@@ -14,8 +14,9 @@ from timed import POINT, TILED, Inside, plan, results
 from torch.overrides import TorchFunctionMode
 
 import ocr_flops as of
-from ocr_flops import measuring, records
-from ocr_flops.measure import machine, observers, timing, turns
+from ocr_flops.evidence import records
+from ocr_flops.evidence.records import recorder
+from ocr_flops.measure.worker import gpu_lock, machine, probes, timing
 
 OOM = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 139.80 GiB of which 1.20 GiB is free."
 SMI = "550.54.15, 1980, 2619, 1980, 2619, 700.00, 31, 97, 20321"
@@ -111,8 +112,8 @@ def nvidia_smi(monkeypatch, tmp_path):
 
 def test_a_whole_run(cuda, nvidia_smi, tiny, monkeypatch):
     """From the request to the record's use of an H200's peaks."""
-    monkeypatch.setattr(measuring, "Worker", Inside)
-    (record,) = measuring.measure(plan("attention=eager", device="auto", passes=("modules", "memory", "flops", "traffic")), [POINT])
+    monkeypatch.setattr(recorder, "Worker", Inside)
+    (record,) = recorder.measure(plan("attention=eager", device="auto", passes=("modules", "memory", "flops", "traffic")), [POINT])
     assert record["state"] == "done", record["failure"]
     ran, h200 = record["ran"], of.load_hardware("h200")
     assert (ran["device"], ran["device_name"], record["hardware"]["name"]) == ("cuda", "NVIDIA H200", "h200")
@@ -133,22 +134,22 @@ def test_a_whole_run(cuda, nvidia_smi, tiny, monkeypatch):
 
 
 def test_the_clock_is_read_when_the_device_is_done(cuda):
-    marks = [observers.CudaClock.mark() for _ in range(3)]
+    marks = [probes.CudaClock.mark() for _ in range(3)]
     with pytest.raises(RuntimeError, match="must be completed"):
         marks[0].elapsed_time(marks[1])
-    first, second = observers.CudaClock.between(marks)
+    first, second = probes.CudaClock.between(marks)
     assert first == marks[1].at - marks[0].at and second == marks[2].at - marks[1].at
 
 
 def test_a_stage_begins_when_the_device_is_idle(cuda, monkeypatch):
     """Its inputs are made before; what makes them must not be timed."""
-    mark = observers.CudaClock.mark
+    mark = probes.CudaClock.mark
 
     def marked():
         cuda.calls.append("mark")
         return mark()
 
-    monkeypatch.setattr(observers.CudaClock, "mark", staticmethod(marked))
+    monkeypatch.setattr(probes.CudaClock, "mark", staticmethod(marked))
     assert results(Inside(plan("attention=eager", device="cuda", passes=(), runs=1, warmup=0).request([POINT])))
     begun = cuda.calls[: cuda.calls.index("mark") + 1]
     assert "synchronize" in begun
@@ -197,10 +198,10 @@ def test_an_error_that_stays_costs_one_point_and_a_worker(cuda, monkeypatch):
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
         return run(request, session, point, begin)
 
-    monkeypatch.setattr(measuring, "Worker", Counted)
+    monkeypatch.setattr(recorder, "Worker", Counted)
     monkeypatch.setattr(timing, "_runs", broken)
     monkeypatch.setattr(timing, "_usable", lambda device: False)
-    made = list(measuring.measure(plan("attention=eager", device="cuda", passes=()), [POINT, TILED, POINT]))
+    made = list(recorder.measure(plan("attention=eager", device="cuda", passes=()), [POINT, TILED, POINT]))
     assert [record["state"] for record in made] == ["done", "failed", "done"] and len(started) == 2
     assert "illegal memory access" in made[1]["failure"]["message"]
 
@@ -259,7 +260,7 @@ def lock(number):
 
 
 def test_runs_take_a_gpu_each_and_then_turns(cuda, monkeypatch):
-    monkeypatch.setattr(turns, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(gpu_lock, "PAUSE_SECONDS", 0)
     waited = []
 
     def waiting():
@@ -267,19 +268,19 @@ def test_runs_take_a_gpu_each_and_then_turns(cuda, monkeypatch):
         if len(waited) == 3:
             second.close()
 
-    with turns.turn("cuda", waiting):
+    with gpu_lock.turn("cuda", waiting):
         assert cuda.device == 0 and not waited
         with lock(1).open("w") as second:
             fcntl.flock(second, fcntl.LOCK_EX)
-            with turns.turn("cuda", waiting):
+            with gpu_lock.turn("cuda", waiting):
                 assert cuda.device == 1 and len(waited) == 3
-    with turns.turn("cuda", waiting):  # both are free again
+    with gpu_lock.turn("cuda", waiting):  # both are free again
         assert cuda.device == 0 and len(waited) == 3
 
 
 def test_a_run_that_can_hold_nothing_goes_ahead(cuda, monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
-    with turns.turn("cuda", None):
+    with gpu_lock.turn("cuda", None):
         assert cuda.device == 0
 
 
@@ -296,7 +297,7 @@ def test_the_time_out_does_not_run_while_waiting(monkeypatch):
         script.write_text(code)
         python.write_text(f"#!/bin/sh\nexec {os.sys.executable} -S {script}\n")
         python.chmod(0o755)
-        made = measuring.measure(plan(), [POINT], python=str(python), timeout_seconds=2, progress=lambda *step: told.append(step[2]))
+        made = recorder.measure(plan(), [POINT], python=str(python), timeout_seconds=2, progress=lambda *step: told.append(step[2]))
         assert [record["failure"]["message"] for record in made] == ["m"] and told == ["another run"] * 6
 
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from ocr_flops.measure.attention import CudaAttention
-from ocr_flops.measure.trace import Tracer, bytes_of, module_paths
+from ocr_flops.measure.worker.cuda_attention import CudaAttention
+from ocr_flops.measure.worker.tracer import Tracer, bytes_of, module_paths
 
 
 def traced(work, *held, weights=(), cache=()):

@@ -7,10 +7,12 @@ import polars as pl
 import pytest
 
 import ocr_flops as of
-from ocr_flops import cli, evidence, verify
-from ocr_flops.config import load_run
-from ocr_flops.tiling import vendor_grids
-from ocr_flops.verify.levels import TRACED
+from ocr_flops import cli
+from ocr_flops.evidence import verify
+from ocr_flops.evidence.verify import summary
+from ocr_flops.evidence.verify.levels import TRACED
+from ocr_flops.spec import load_run
+from ocr_flops.spec.tiling import vendor_grids
 
 ROWS = {"count": 27, "trace": 27 * 7}  # modules of all stages, times columns
 
@@ -125,31 +127,31 @@ def test_a_byte_or_flop_too_many_in_a_trace_is_a_difference(tiny, serve, column)
 
 
 def framed(tiny, message, **choice):
-    same = [pl.lit(value).alias(name) for name, value in evidence.conditions(message).items()]
+    same = [pl.lit(value).alias(name) for name, value in summary.conditions(message).items()]
     return verify.differences(tiny, message, **choice).select(*same, pl.all())
 
 
 def test_a_report_says_where_it_differs(tiny, message):
     frame = framed(tiny, message, levels=("layer",))
-    assert evidence.report(frame).endswith(f"{frame.height} numbers at 1 point: all equal, as integers")
+    assert summary.report(frame).endswith(f"{frame.height} numbers at 1 point: all equal, as integers")
     place = (pl.col("module") == "clip.mlp") & (pl.col("layer") == 1) & (pl.col("column") == "torch_flops")
     broken = frame.with_columns(
         measured=pl.when(place).then(7).otherwise("measured"), difference=pl.when(place).then(-5).otherwise("difference")
     )
-    *_, line, verdict = evidence.report(broken).splitlines()
+    *_, line, verdict = summary.report(broken).splitlines()
     assert line.startswith("differs: vision clip.mlp layer 1 torch_flops: measured 7, analytic ")
     assert line.endswith(
         ", difference -5 (count sdpa all logits bf16, 256 px view, 2 x 1 grid of 128 px, 10 prompt + 3 output tokens, batch 1)"
     )
     assert verdict == f"{frame.height} numbers at 1 point: 1 differ"
-    assert evidence.summary(broken).filter(pl.col("largest_difference") != 0)["largest_difference"].to_list() == [5]
+    assert summary.summary(broken).filter(pl.col("largest_difference") != 0)["largest_difference"].to_list() == [5]
 
 
 def test_a_record_is_read_back(tiny, message, tmp_path):
     frame = framed(tiny, message)
-    evidence.record(frame, message["ran"], tmp_path / "kept.json")
-    kept = evidence.recorded(tmp_path / "kept.json")
-    assert (kept["numbers"], len(kept["rows"])) == (frame.height, evidence.summary(frame).height)
+    summary.record(frame, message["ran"], tmp_path / "kept.json")
+    kept = summary.recorded(tmp_path / "kept.json")
+    assert (kept["numbers"], len(kept["rows"])) == (frame.height, summary.summary(frame).height)
     assert sum(row["points"] for row in kept["rows"]) == frame.height
     assert {row["level"] for row in kept["rows"]} == set(verify.LEVELS)
     assert kept["versions"]["torch"] == message["ran"]["torch"]
@@ -158,7 +160,7 @@ def test_a_record_is_read_back(tiny, message, tmp_path):
 
 
 def test_the_evidence_that_is_shipped_has_no_difference():
-    kept = evidence.recorded()
+    kept = summary.recorded()
     assert kept["versions"]["device"] == "meta"
     assert {row["kind"] for row in kept["rows"]} == {"count", "trace"}
     assert {row["attention"] for row in kept["rows"]} == {"eager", "sdpa"}

@@ -6,8 +6,8 @@ import polars as pl
 import pytest
 
 import ocr_flops as of
-from ocr_flops import verify
-from ocr_flops.verify.levels import COUNTED, KV, PARAMETERS, PEAK, TRACED, WEIGHTS
+from ocr_flops.evidence import verify
+from ocr_flops.evidence.verify.levels import COUNTED, KV, PARAMETERS, PEAK, TRACED, WEIGHTS
 
 POINT = of.Workload(256, 128, 2, 1, batch_size=2, output_tokens=2)
 

@@ -15,17 +15,19 @@ from results import result
 from test_pages import encoded, png_header
 
 import ocr_flops as of
-from ocr_flops import audit, links, pages, records, views
-from ocr_flops.charts.style import seconds
-from ocr_flops.config import notebook_dir
-from ocr_flops.links import Link
+from ocr_flops.app import links, views
+from ocr_flops.app.links import Link
+from ocr_flops.app.scenario import Scenario
+from ocr_flops.app.setting import Setting
+from ocr_flops.app.store import STORE
+from ocr_flops.evidence import records
+from ocr_flops.evidence.records.cache import LIBRARY, Shelf
+from ocr_flops.evidence.verify import counter_audit
 from ocr_flops.measure.failures import Failure
 from ocr_flops.measure.job import Job, Stage
-from ocr_flops.measure.queue import QUEUE
-from ocr_flops.measure.store import STORE
-from ocr_flops.records.library import LIBRARY, Shelf
-from ocr_flops.scenario import Scenario
-from ocr_flops.setting import Setting
+from ocr_flops.measure.job_queue import QUEUE
+from ocr_flops.spec import documents, notebook_dir
+from ocr_flops.units import seconds
 
 PATH = notebook_dir() / "what_if.py"
 CONTROLS = {  # cells and what they define; a test that sets one sets all of its cell
@@ -169,13 +171,13 @@ def test_a_bad_image_is_a_callout_and_the_page_keeps_its_size(notebook, content,
 
 
 def test_a_bad_file_after_a_good_one_keeps_the_good_ones_size(notebook):
-    good = pages.document(encoded("PNG", (1200, 300)), "good.png")
+    good = documents.document(encoded("PNG", (1200, 300)), "good.png")
     page, found = show(notebook, states(document=good), source="file", upload=file(b"text", "notes.png"))
     assert "The file was not used" in page and found["setting"].width_px == 1200
 
 
 def test_a_pdf_sets_the_size_of_the_page_chosen(notebook):
-    document = pages.Document("paper.pdf", "pt", ((612.0, 792.0), (792.0, 612.0)))
+    document = documents.Document("paper.pdf", "pt", ((612.0, 792.0), (792.0, 612.0)))
     _, found = show(notebook, states(document=document), source="file", page_number=2, dpi=144)
     assert (found["setting"].width_px, found["setting"].height_px) == (1584, 1224)
     page, found = show(notebook, states(document=document), source="file", page_number=3)
@@ -446,7 +448,7 @@ def test_method_shows_the_verification_of_this_version(notebook):
 def test_the_audit_is_shown_as_recorded_and_as_it_came_here(notebook, queue):
     page, _ = show(notebook, tab="Method", chapter="What torch's counter misses")
     assert "scaled_dot_product_attention" in page and "Run it again, here" in page and "vegalite" in page
-    message = {"event": "audit"} | audit.recorded() | {"ran": audit.recorded()["ran"] | {"torch": "9.9.9"}}
+    message = {"event": "audit"} | counter_audit.recorded() | {"ran": counter_audit.recorded()["ran"] | {"torch": "9.9.9"}}
     queue(a_job("done", results=(message,)))
     page, _ = show(notebook, tab="Method", chapter="What torch's counter misses")
     assert "torch 9.9.9" in page

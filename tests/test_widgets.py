@@ -6,45 +6,46 @@ import pytest
 from results import result
 
 import ocr_flops as of
-from ocr_flops import headline, spot_check, tables, views, widgets
-from ocr_flops.headline import Figure
-from ocr_flops.scenario import Scenario
-from ocr_flops.setting import Setting
+from ocr_flops.app import jupyter, spot_checks, views
+from ocr_flops.app.scenario import Scenario
+from ocr_flops.app.setting import Setting
+from ocr_flops.reports import headline, tables
+from ocr_flops.reports.headline import Figure
 
 
 def test_every_figure_is_a_card_and_an_alarm_looks_like_one(model):
     setting = Setting(batch_size=512)
     estimate = setting.estimate(model, "vendor")
     figures = headline.figures(estimate, estimate.on(setting.device))
-    html = widgets.figures_html(figures)
+    html = jupyter.figures_html(figures)
     assert html.count("<strong>") == len(figures) and html.count("of-alarm") == 1
     assert all(f"<strong>{one.value}</strong><span>{one.caption}</span>" in html for one in figures)
 
 
 def test_no_text_becomes_markup():
     odd = '<img src="x" onerror=alert(1)>'
-    for html in (widgets.figures_html([Figure(odd, odd, odd, odd)]), widgets.notice_html(odd)):
+    for html in (jupyter.figures_html([Figure(odd, odd, odd, odd)]), jupyter.notice_html(odd)):
         assert "<img" not in html and 'src="' not in html and "&lt;img" in html
 
 
 def test_a_table_keeps_every_row_and_formats_its_numbers(model):
     table = tables.modules_table(Scenario().estimate(model, "sdpa").modules)
-    html = widgets.table_html(table)
+    html = jupyter.table_html(table)
     assert html.count("<tr>") == table.height + 1 and html.count("<td") == table.height * table.width
     assert "1,551<" in html and "<th>evidence</th>" in html
 
 
 def test_measured_points_are_judged(model):
-    assert widgets.measured_html([]) == ""
-    good, bad, unseen = (spot_check.frame(model, result(Scenario(), **how)) for how in ({}, {"off": 1}, {"missed": ["_grouped_mm"]}))
-    assert "as integers." in widgets.measured_html([good]) and "of-notice" not in widgets.measured_html([good])
-    assert "differ." in widgets.measured_html([good, bad]) and "of-good" not in widgets.measured_html([good, bad])
-    assert "Not seen by torch" in widgets.measured_html([unseen]) and "_grouped_mm" in widgets.measured_html([unseen])
+    assert jupyter.measured_html([]) == ""
+    good, bad, unseen = (spot_checks.frame(model, result(Scenario(), **how)) for how in ({}, {"off": 1}, {"missed": ["_grouped_mm"]}))
+    assert "as integers." in jupyter.measured_html([good]) and "of-notice" not in jupyter.measured_html([good])
+    assert "differ." in jupyter.measured_html([good, bad]) and "of-good" not in jupyter.measured_html([good, bad])
+    assert "Not seen by torch" in jupyter.measured_html([unseen]) and "_grouped_mm" in jupyter.measured_html([unseen])
 
 
 def test_charts_carry_their_javascript():
     """Nothing is imported: the only addresses in it are names (of XML, of a schema) and a link that is not offered."""
-    script = widgets.Charts()._esm
+    script = jupyter.Charts()._esm
     assert len(script) > 500_000 and "(panel,spec,options)" in re.sub(r"\s", "", script)
     assert not re.search(r"""(?:\bfrom|\bimport)\s*\(?\s*["'`][^"'`]*//""", script)
     assert not re.search(r"<script|esm\.sh|jsdelivr|unpkg", script)
@@ -52,7 +53,7 @@ def test_charts_carry_their_javascript():
 
 @pytest.mark.parametrize("values", [{}, {"mode": "tiny"}, {"attention": "all"}, {"gpu": "t4"}, {"output_tokens": 0}])
 def test_every_view_is_shown_as_it_is_drawn(model, values):
-    shown, charts = views.Shown(model, Setting(**values)), widgets.Charts()
+    shown, charts = views.Shown(model, Setting(**values)), jupyter.Charts()
     for name, view in views.VIEWS.items():
         drawn = view(shown)
         charts.show(drawn)
@@ -61,6 +62,6 @@ def test_every_view_is_shown_as_it_is_drawn(model, values):
 
 def test_what_is_not_allowed_is_said_when_it_is_read(model):
     with pytest.raises(of.SpecError, match="prompt_tokens: -1"):
-        widgets.Charts().show(views.VIEWS["Overview"](views.Shown(model, Setting(prompt_tokens=-1))))
+        jupyter.Charts().show(views.VIEWS["Overview"](views.Shown(model, Setting(prompt_tokens=-1))))
     shown = views.Shown(model, Setting(gpu="t4"))
     assert "bf16" in shown.without_times and shown.device is None and shown.timings == [] and shown.estimates

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import pytest
 
 import ocr_flops as of
-from ocr_flops import verify
+from ocr_flops.evidence import verify
 from ocr_flops.measure.client import Worker
 from ocr_flops.measure.protocol import SETUP, Request, Step, steps
 
@@ -194,7 +194,7 @@ def test_verify_reports_a_failing_worker_as_one_line(tiny, tmp_path):
 
 def test_the_client_imports_neither_torch_nor_transformers():
     code = (
-        "import sys, ocr_flops.measure.client, ocr_flops.verify; print([name for name in ('torch', 'transformers') if name in sys.modules])"
+        "import sys, ocr_flops.measure.client, ocr_flops.evidence.verify; print([name for name in ('torch', 'transformers') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
@@ -202,5 +202,5 @@ def test_the_client_imports_neither_torch_nor_transformers():
 def test_the_worker_needs_no_more_than_torch_and_transformers():
     """It also runs on a bare GPU box: importing it loads none of what the app needs."""
     heavy = ("polars", "altair", "marimo", "hydra", "omegaconf")
-    code = f"import sys, ocr_flops.measure.run, ocr_flops.measure.__main__; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, ocr_flops.measure.worker.session, ocr_flops.measure.__main__; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ocr_flops.specs import SpecError
-from ocr_flops.workload import LIMITS, MAX_CONTEXT_TOKENS, MAX_TILES, Mode, Workload
+from ocr_flops.errors import SpecError
+from ocr_flops.spec.specs import Mode
+from ocr_flops.spec.workload import LIMITS, MAX_CONTEXT_TOKENS, MAX_TILES, Workload
 
 NUMERIC = [field.name for field in fields(Workload)[:-1]]
 POINT = {"global_px": 1024, "tile_px": 640, "columns": 2, "rows": 3, "image_width_px": 1654, "image_height_px": 2339}

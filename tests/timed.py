@@ -3,11 +3,12 @@
 import functools
 
 import ocr_flops
-from ocr_flops import measuring, records
-from ocr_flops.config import load_run
+from ocr_flops.evidence import records
+from ocr_flops.evidence.records import recorder
 from ocr_flops.measure import failures
 from ocr_flops.measure.protocol import PASSES, Step, steps
-from ocr_flops.workload import Workload
+from ocr_flops.spec import load_run
+from ocr_flops.spec.workload import Workload
 
 POINT = Workload(64, output_tokens=2)
 TILED = Workload(128, 64, 2, 1, prompt_tokens=3, output_tokens=1)
@@ -24,7 +25,7 @@ RAN = {
 
 
 def plan(*overrides, **rest):
-    return measuring.Plan(load_run(["model=tiny_test", *overrides]), **{"device": "cpu", "runs": 3, "warmup": 1, **rest})
+    return recorder.Plan(load_run(["model=tiny_test", *overrides]), **{"device": "cpu", "runs": 3, "warmup": 1, **rest})
 
 
 class Inside:
@@ -97,5 +98,5 @@ def results(messages):
 
 def recorded(where, *points, chosen=None):
     """Records of points in a folder, timed in this process; `measuring.Worker` must be `Inside`."""
-    found = list(measuring.measure(chosen or plan(passes=()), points or (POINT,)))
+    found = list(recorder.measure(chosen or plan(passes=()), points or (POINT,)))
     return [(record, records.write(record, where)) for record in found]

@@ -7,7 +7,7 @@ from ocr_flops.charts.roofline import roofline
 from ocr_flops.charts.savings import savings, savings_by_tiles
 from ocr_flops.charts.shares import shares
 from ocr_flops.charts.tiling import tiling_picture
-from ocr_flops.charts.time import time_by_module
+from ocr_flops.charts.times import time_by_module
 
 __all__ = [
     "comparison",

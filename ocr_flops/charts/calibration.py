@@ -8,25 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
-from ocr_flops.charts.run.axes import _decades
-from ocr_flops.charts.style import (
-    CEILING_COLOURS,
-    CEILING_NAMES,
-    INK,
-    STAGE_COLOURS,
-    Chart,
-    Title,
-    compiled,
-    data,
-    seconds,
-    si,
-    si_axis,
-    title,
-    workload_words,
-)
+from ocr_flops.charts.sweep.axes import _decades
+from ocr_flops.charts.theme import CEILING_COLOURS, CEILING_NAMES, INK, STAGE_COLOURS, Chart, Title, compiled, data, si_axis, title
+from ocr_flops.units import seconds, si, workload_words
 
 if TYPE_CHECKING:
-    from ocr_flops.calibration import Calibration, Reached
+    from ocr_flops.evidence.calibration import Calibration, Reached
 
 Row = dict[str, Any]
 Names = tuple[str, ...]

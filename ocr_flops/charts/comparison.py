@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 
 from ocr_flops.charts.memory import KINDS
-from ocr_flops.charts.style import INK, STAGE_COLOURS, Chart, Title, compiled, data, seconds, share, si, title
+from ocr_flops.charts.theme import INK, STAGE_COLOURS, Chart, Title, compiled, data, title
+from ocr_flops.units import seconds, share, si
 
 if TYPE_CHECKING:
-    from ocr_flops.comparison import Compared
+    from ocr_flops.app.comparison import Compared
 
 Row = dict[str, Any]
 Names = tuple[str, ...]

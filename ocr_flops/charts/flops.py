@@ -9,24 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
-from ocr_flops.charts.controlled import headed_rows
-from ocr_flops.charts.style import (
-    INK,
-    SI,
-    STAGE_COLOURS,
-    Chart,
-    Title,
-    compiled,
-    data,
-    grids_words,
-    module_colour,
-    module_name,
-    share,
-    si,
-    si_axis,
-    title,
-    workload_words,
-)
+from ocr_flops.charts.interactive.base import headed_rows
+from ocr_flops.charts.theme import INK, STAGE_COLOURS, Chart, Title, compiled, data, grids_words, module_colour, module_name, si_axis, title
+from ocr_flops.units import SI, share, si, workload_words
 
 if TYPE_CHECKING:
     import polars as pl

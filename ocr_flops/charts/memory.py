@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 
 from ocr_flops.charts.overlay import MEASURED, measured_layer, origins
-from ocr_flops.charts.style import INK, Chart, Title, compiled, data, module_name, share, si, si_axis, title, workload_words
+from ocr_flops.charts.theme import INK, Chart, Title, compiled, data, module_name, si_axis, title
+from ocr_flops.units import share, si, workload_words
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from ocr_flops.estimates import Estimate
-    from ocr_flops.specs import HardwareSpec
+    from ocr_flops.spec.specs import HardwareSpec
+    from ocr_flops.timing.estimate import Estimate
 
 Row = dict[str, Any]
 Names = tuple[str, ...]

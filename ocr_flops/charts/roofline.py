@@ -10,26 +10,11 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 
 from ocr_flops.charts.overlay import MEASURED, measured_layer, origins
-from ocr_flops.charts.style import (
-    CEILING_COLOURS,
-    CEILING_NAMES,
-    FAMILIES,
-    INK,
-    MODULES,
-    Chart,
-    Title,
-    compiled,
-    data,
-    module_name,
-    seconds,
-    share,
-    si,
-    title,
-    workload_words,
-)
+from ocr_flops.charts.theme import CEILING_COLOURS, CEILING_NAMES, FAMILIES, INK, MODULES, Chart, Title, compiled, data, module_name, title
+from ocr_flops.units import seconds, share, si, workload_words
 
 if TYPE_CHECKING:
-    from ocr_flops.timing import Timing
+    from ocr_flops.timing.timing import Timing
 
 Row = dict[str, Any]
 Names = tuple[str, ...]

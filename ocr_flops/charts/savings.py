@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
-from ocr_flops.charts.controlled import headed_rows
-from ocr_flops.charts.style import INK, Chart, Title, compiled, data, grids_words, seconds, share, si, si_axis, title, workload_words
+from ocr_flops.charts.interactive.base import headed_rows
+from ocr_flops.charts.theme import INK, Chart, Title, compiled, data, grids_words, si_axis, title
+from ocr_flops.units import seconds, share, si, workload_words
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from ocr_flops.estimates import Estimate
-    from ocr_flops.timing import Timing
+    from ocr_flops.timing.estimate import Estimate
+    from ocr_flops.timing.timing import Timing
 
 Row = dict[str, Any]
 Names = tuple[str, ...]
@@ -290,3 +291,14 @@ def _tiles_title(found: dict[tuple[str, int], Row], modes: Names, work: str, mos
         grids,
         "Matrix FLOPs are the same in every mode; what falls away are scores, probabilities and SAM's relative-position bias",
     )
+
+
+def by_tiles(points: pl.DataFrame, tiles: int) -> dict[str, Chart]:
+    """What leaner attention saves in vision against tiles, by names that serve as file names; none where all points have as many.
+
+    Args:
+        points: `of.sweep` over grids in several attention modes.
+        tiles: the current page's.
+    """
+    works = {"traffic_by_tiles": "io_bytes", "peak_by_tiles": "peak_activation_bytes"} if points["tiles"].n_unique() > 1 else {}
+    return {name: savings_by_tiles(points, work, tiles) for name, work in works.items()}

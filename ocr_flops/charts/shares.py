@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
-from ocr_flops.charts.controlled import headed_rows
-from ocr_flops.charts.style import FAMILIES, INK, MODULES, Chart, Title, compiled, data, module_name, seconds, share, si, title
+from ocr_flops.charts.interactive.base import headed_rows
+from ocr_flops.charts.theme import FAMILIES, INK, MODULES, Chart, Title, compiled, data, module_name, title
+from ocr_flops.units import seconds, share, si
 
 if TYPE_CHECKING:
-    from ocr_flops.estimates import Estimate
-    from ocr_flops.timing import Timing
+    from ocr_flops.timing.estimate import Estimate
+    from ocr_flops.timing.timing import Timing
 
 Row = dict[str, Any]
 Names = tuple[str, ...]

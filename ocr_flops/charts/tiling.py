@@ -7,9 +7,9 @@ from typing import Any
 
 import altair as alt
 
-from ocr_flops.charts.style import INK, STAGE_COLOURS, Chart, compiled, data, title
-from ocr_flops.tiling import global_tokens, queries, tile_tokens
-from ocr_flops.workload import Workload
+from ocr_flops.charts.theme import INK, STAGE_COLOURS, Chart, compiled, data, title
+from ocr_flops.spec.tiling import global_tokens, queries, tile_tokens
+from ocr_flops.spec.workload import Workload
 
 SIDE = 100.0  # the larger side of each of the pictures, in units of the drawing
 GAP, CAPTION = 14.0, 15.0

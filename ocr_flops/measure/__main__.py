@@ -97,12 +97,12 @@ class _Progress:
 
 def _serve(request: Request, send: Any) -> None:
     if request.kind == "audit":
-        from ocr_flops.measure.audit import audit
+        from ocr_flops.measure.worker.counter_audit import audit
 
         send(event="audit", **audit())
         return
     if request.kind == "device":
-        from ocr_flops.measure.machine import device_facts
+        from ocr_flops.measure.worker.machine import device_facts
 
         send(event="ran", ran=device_facts(request.device))
         return
@@ -122,9 +122,9 @@ def _serve(request: Request, send: Any) -> None:
         progress.begin("building the model")
         _observe(request, *_built(request), progress, send)
         return
-    from ocr_flops.measure.machine import timed_device
-    from ocr_flops.measure.timing import time_points
-    from ocr_flops.measure.turns import turn
+    from ocr_flops.measure.worker.gpu_lock import turn
+    from ocr_flops.measure.worker.machine import timed_device
+    from ocr_flops.measure.worker.timing import time_points
 
     with turn(timed_device(request.device), lambda: send(event="waiting", text="another timed run holds the GPU; waiting for it")):
         progress.begin("building the model")
@@ -136,23 +136,23 @@ def _built(request: Request) -> tuple[Any, dict[str, Any]]:
     import torch
     import transformers
 
-    from ocr_flops.measure.device import parameter_count, resolved_device
-    from ocr_flops.measure.machine import device_name, timed_device
-    from ocr_flops.measure.modules import parameters
-    from ocr_flops.measure.run import Session
+    from ocr_flops.measure.worker.device import parameter_count, resolved_device
+    from ocr_flops.measure.worker.labels import parameters
+    from ocr_flops.measure.worker.machine import device_name, timed_device
+    from ocr_flops.measure.worker.session import Session
 
     device = timed_device(request.device) if request.kind == "time" else resolved_device(request.device)
     weights = "random" if request.checkpoint is None else f"checkpoint {Path(request.checkpoint).name}"
     if request.engine == "remote_code":
-        from ocr_flops.measure.snapshot import build
+        from ocr_flops.measure.worker.remote_snapshot import build
 
         experts, what = "loop", "vendor's remote code"
         model = build(request.snapshot, request.towers, request.dtype, device, request.checkpoint)
     else:
         if request.kind == "time":
-            from ocr_flops.measure.kernels import build
+            from ocr_flops.measure.worker.kernels import build
         else:
-            from ocr_flops.measure.model import build
+            from ocr_flops.measure.worker.transformers_engine import build
 
         grouped = request.kind in ("trace", "time")
         experts, what = "grouped_mm" if grouped else "batched_mm" if device == "meta" else "eager", "UnlimitedOcr class"
@@ -194,8 +194,8 @@ def _built(request: Request) -> tuple[Any, dict[str, Any]]:
 
 def _observe(request: Request, session: Any, ran: dict[str, Any], progress: _Progress, send: Any) -> None:
     """Counts or traces every point."""
-    from ocr_flops.measure.inputs import Point
-    from ocr_flops.measure.machine import now
+    from ocr_flops.measure.worker.inputs import Point
+    from ocr_flops.measure.worker.machine import now
 
     for number, workload in enumerate(request.workloads):
         started = now()

@@ -13,9 +13,9 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
+from ocr_flops.errors import SpecError
 from ocr_flops.measure import failures
 from ocr_flops.measure.protocol import Request
-from ocr_flops.specs import SpecError
 
 Message = dict[str, Any]
 VARIABLE = "OCR_FLOPS_PYTHON"

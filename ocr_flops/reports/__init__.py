@@ -6,11 +6,11 @@ Importing it loads none of Altair, polars or vl-convert: the child that draws ch
 from importlib import import_module as _import_module
 
 _HOMES = {
-    "Subject": "subject",
-    "html": "page",
-    "write": "page",
+    "Subject": "estimate_subject",
+    "html": "estimate_report",
+    "write": "estimate_report",
     "chart_images": "images",
-    "table_bytes": "tables",
+    "table_bytes": "export",
 }
 __all__ = list(_HOMES)
 

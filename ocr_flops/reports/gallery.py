@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import polars as pl
 
-from ocr_flops import charts, views
-from ocr_flops.charts.style import Chart
-from ocr_flops.reports.subject import Subject
+from ocr_flops import charts
+from ocr_flops.charts.savings import by_tiles
+from ocr_flops.charts.theme import Chart
+from ocr_flops.charts.times import halves
+from ocr_flops.reports.estimate_subject import Subject
 
 
 def gallery(subject: Subject) -> dict[str, Chart]:
@@ -33,7 +35,7 @@ def gallery(subject: Subject) -> dict[str, Chart]:
     found["savings"] = charts.savings(subject.by_mode, subject.timings if timing and timing.ttft_seconds is not None else None)
     if "vision" in stages:
         apart = around.filter(pl.col("attention").cast(pl.String).is_in(subject.apart_in_vision))
-        found |= views.by_tiles(apart, estimate.workload.tiles)
+        found |= by_tiles(apart, estimate.workload.tiles)
     if timing:
-        found |= {"roofline": charts.roofline(timing), **views.halves(timing)}
+        found |= {"roofline": charts.roofline(timing), **halves(timing)}
     return found

@@ -15,10 +15,10 @@ from functools import cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from ocr_flops.specs import one_of
+from ocr_flops.errors import one_of
 
 if TYPE_CHECKING:
-    from ocr_flops.charts.style import Chart
+    from ocr_flops.charts.theme import Chart
 
 FORMATS = {"svg": "image/svg+xml", "png": "image/png"}  # and their media types
 WIDTH_PX, SCALE, MARGIN_PX = 1000, 2.0, 16

@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from ocr_flops.charts.style import INK, Chart
+from ocr_flops.charts.theme import INK, Chart
 from ocr_flops.reports.images import javascript
 
 FOLDER = Path(__file__).parent

@@ -1,33 +1,160 @@
-"""Frames as files: CSV, Parquet and JSON, with exact integers and text that any reader takes."""
+"""Frames as tables for people: readable names, units in the headers."""
 
 from __future__ import annotations
 
-from io import BytesIO
+from collections.abc import Callable
+from math import floor, log10
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from ocr_flops.specs import one_of
+from ocr_flops.timing import planning
+from ocr_flops.units import si
 
-FORMATS = {"csv": "text/csv", "parquet": "application/vnd.apache.parquet", "json": "application/json"}  # and their media types
+if TYPE_CHECKING:
+    from ocr_flops.spec.specs import HardwareSpec
+    from ocr_flops.timing.estimate import Estimate
+    from ocr_flops.timing.planning import Required
+
+MODULES = {  # column: header, in which {} is an SI prefix; what matters most is seen without scrolling
+    "tensor_flops": "tensor {}FLOPs",
+    "io_bytes": "moved ({}B)",
+    "peak_activation_bytes": "live peak ({}B)",
+    "vector_flops": "vector {}FLOPs",
+    "weight_bytes": "weights ({}B)",
+    "kv_cache_bytes": "KV cache ({}B)",
+    "operators": "operators",
+    "torch_flops": "torch {}FLOPs",
+}
+PREFIXES = {"G": {"G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}, "M": {"M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}}
+DIGITS = 4  # of numbers that are no counts, before and after the point
+NONE = "–"
+COUNTS = {"difference": "difference", "counted_flops": "counted FLOPs"}  # of which the analytic ones follow
 
 
-def table_bytes(frame: pl.DataFrame, format: str) -> bytes:
-    """A frame as the content of a file.
+def modules_table(modules: pl.DataFrame) -> pl.DataFrame:
+    """A module frame with a number a cell in the unit of its header, that of the largest; `attention` only where there are several."""
+    labels = ["stage", "module", *(["attention"] if modules["attention"].n_unique() > 1 else [])]
+    numbers = [_scaled(modules[name], header) for name, header in MODULES.items()]
+    share = (100 * pl.col("total_flops") / pl.col("total_flops").sum().over("attention")).alias("% of FLOPs")
+    return modules.select(*(pl.col(name).cast(pl.String) for name in labels), share, *numbers, pl.col("evidence").cast(pl.String))
 
-    Args:
-        frame: any frame of the package.
-        format: "csv", "parquet", or "json" (a list of rows).
 
-    Raises:
-        SpecError: another format.
-    """
-    one_of("format", format, FORMATS)
-    coded = [name for name, kind in frame.schema.items() if isinstance(kind, pl.Categorical | pl.Enum)]
-    plain = frame.with_columns(pl.col(coded).cast(pl.String))  # codes are polars' own business
-    if format == "csv":
-        return plain.write_csv().encode()
-    if format == "json":
-        return plain.write_json().encode()
-    file = BytesIO()
-    plain.write_parquet(file)
-    return file.getvalue()
+def _scaled(column: pl.Series, header: str) -> pl.Series:
+    """A column in the smallest unit in which its largest number has at most four digits before the point."""
+    if "{}" not in header:
+        return column.alias(header)
+    units = PREFIXES["G" if "FLOPs" in header else "M"]
+    most = column.max() or 0
+    prefix = next((prefix for prefix, factor in units.items() if most < 10**DIGITS * factor), "E")
+    return (column / units[prefix]).alias(header.format(prefix))
+
+
+def formats(table: pl.DataFrame) -> dict[str, Callable[[float | None], str]]:
+    """How to print each numeric column, thousands apart: whole numbers exactly, others with four digits, a dash where there is none."""
+    numeric = [name for name, kind in table.schema.items() if kind.is_numeric()]
+    whole = {name for name in numeric if (table[name].drop_nulls() % 1 == 0).all()}
+    return {name: _count if name in whole else _number for name in numeric}
+
+
+def _count(value: float | None) -> str:
+    return NONE if value is None else f"{value:,.0f}"
+
+
+def _number(value: float | None) -> str:
+    if not value:
+        return NONE if value is None else "0"
+    if abs(value) < 0.5 * 10**-DIGITS:
+        return f"<{10**-DIGITS:.{DIGITS}f}"
+    return f"{value:,.{min(DIGITS, max(0, DIGITS - 1 - floor(log10(abs(value)))))}f}"
+
+
+def measured_table(measured: pl.DataFrame) -> pl.DataFrame:
+    """Counted FLOPs of every measured module, and how far they are from the analytic ones, as exact integers."""
+    steps = pl.when(pl.col("stage") == "decode").then(pl.format("decode, {} steps", "steps")).otherwise(pl.col("stage")).alias("stage")
+    numbers = (pl.col(name).alias(header) for name, header in COUNTS.items())
+    minute = pl.col("measured_at").str.slice(0, 16).str.replace("T", " ").alias("measured (UTC)")
+    logits = pl.format("{}, logits of {}", "dtype", "prefill_logits").alias("precision")
+    return measured.select(steps, "module", *numbers, "device", minute, "point", "versions", "ran", logits)
+
+
+def devices_table(devices: pl.DataFrame) -> pl.DataFrame:
+    """`planning.devices` for people: milliseconds, gigabytes, yes and no; a dash where a device has no figure for the precision."""
+    yes = {True: "yes", False: "no"}
+    bound = pl.col("binding_ceiling").cast(pl.String)
+    meets = pl.when(bound.is_null()).then(pl.lit(NONE)).otherwise(pl.col("meets_target").replace_strict(yes, return_dtype=pl.String))
+    return devices.select(
+        pl.col("label").alias("device"),
+        meets.alias("meets targets"),
+        pl.col("pages_per_second").alias("pages/s"),
+        *([pl.col("cost_per_1000_pages").alias("cost/1000 pages")] if "cost_per_1000_pages" in devices.columns else []),
+        (pl.col("ttft_seconds") * 1e3).alias("TTFT (ms)"),
+        (pl.col("tpot_seconds") * 1e3).alias("TPOT (ms)"),
+        pl.col("fits").replace_strict(yes, return_dtype=pl.String),
+        (pl.col("memory_bytes") / 1e9).alias("memory (GB)"),
+        bound.fill_null(NONE).alias("bound by"),
+        pl.col("gpu_hours_per_1000_pages").alias("hours/1000 pages"),
+    )
+
+
+def plan_words(estimate: Estimate, required: list[Required], hardware: HardwareSpec | None) -> str:
+    """What targets require and what fits, as sentences (Markdown)."""
+    lines = [
+        f"- **{'First token' if one.target == 'ttft' else 'A token'} within {one.seconds * 1e3:,.4g} ms** takes at least "
+        f"{si(one.matrix_flops_per_second, 'FLOP/s')} of matrix work *and* {si(one.bytes_per_second, 'B/s')} of memory traffic."
+        for one in required
+    ]
+    if hardware is not None:
+        memory, workload = hardware.memory_bytes, estimate.workload
+        grid = planning.largest_grid(estimate, memory) if workload.tile_px else None
+        fits = [
+            f"batch {planning.largest_batch(estimate, memory):,}",
+            f"a context of {planning.largest_context(estimate, memory):,} tokens",
+        ]
+        fits += [f"a grid of {grid[0]} × {grid[1]} tiles"] if grid else []
+        lines.append(f"- **{hardware.label}** holds at most {', or '.join(fits)}, everything else as set.")
+    lines.append("- Times are roofline: every operator at its ceiling, none overlapping. Compare devices by them, not clocks.")
+    return "\n".join(lines)
+
+
+def verification_table(record: dict[str, Any]) -> pl.DataFrame:
+    """What this version was compared with before it was released: a row per level, stage, module and column."""
+    against = {"count": "torch's counter", "trace": "operator trace"}
+    kind = pl.col("kind").replace_strict(against, return_dtype=pl.String)
+    return pl.DataFrame(record["rows"]).select(
+        "stage",
+        "module",
+        pl.col("column").alias("number"),
+        pl.col("largest_difference").alias("largest difference"),
+        pl.col("points").alias("compared"),
+        pl.format("{}, {}", kind, "attention").alias("against"),
+        "level",
+    )
+
+
+def audit_table(audited: pl.DataFrame) -> pl.DataFrame:
+    """The demonstrations of `audit.frame` for people."""
+    return audited.select(
+        pl.col("call").alias("what ran"),
+        "device",
+        "verdict",
+        (100 * pl.col("hidden_share")).alias("hidden (%)"),
+        (100 * pl.col("share")).alias("like it (%)"),
+        pl.col("counted_flops").alias("counted"),
+        pl.col("tensor_flops").alias("matrix FLOPs"),
+        pl.col("vector_flops").alias("vector FLOPs"),
+        "why",
+        "remedy",
+    )
+
+
+def verification_words(record: dict[str, Any]) -> str:
+    """When, with which versions, and the verdict."""
+    versions = record["versions"]
+    wrong = sum(row["largest_difference"] != 0 for row in record["rows"])
+    verdict = "all equal, as integers" if not wrong else f"{wrong} rows differ"
+    return (
+        f"{record['numbers']:,} numbers on {record['date']}, ocr_flops {versions['ocr_flops']} against transformers "
+        f"{versions['transformers']} on torch {versions['torch']} ({versions['device']} device, {versions['weights']} weights): "
+        f"**{verdict}**. `ocr-flops verify` repeats it here."
+    )

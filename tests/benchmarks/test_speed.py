@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import ocr_flops as of
-from ocr_flops import verify
+from ocr_flops.evidence import verify
 
 FLOPS = ("tensor_flops", "vector_flops", "total_flops", "torch_flops")
 REFERENCE_SECONDS = 114.7  # what the reference took for 53 grids in two attention modes (PARITY.md)
@@ -37,7 +37,7 @@ def milliseconds(benchmark) -> str:
 @pytest.fixture(scope="module")
 def rebuilt_seconds():
     """One point with its specs composed by Hydra again, as the reference did at every point."""
-    from ocr_flops import config
+    from ocr_flops import spec as config
 
     def rebuild():
         for loader in vars(config).values():
@@ -54,9 +54,9 @@ def counted(model):
     """Seconds of one point counted with FlopCounterMode on meta, the model already built and warm."""
     from dataclasses import asdict
 
-    from ocr_flops.measure.inputs import Point
-    from ocr_flops.measure.model import build
-    from ocr_flops.measure.run import Session
+    from ocr_flops.measure.worker.inputs import Point
+    from ocr_flops.measure.worker.session import Session
+    from ocr_flops.measure.worker.transformers_engine import build
 
     towers = {spec.tower: asdict(spec) for spec in model.towers}
     eager = dict.fromkeys(("sam", "clip", "decoder"), "eager")

@@ -8,7 +8,7 @@ import time
 import psutil
 import pytest
 
-from ocr_flops import sweeps
+from ocr_flops.studies import sweeps
 
 REFERENCE = ["sweep=reference", "attention=[eager,flash]"]
 FORMATS = ("parquet", "json", "sqlite")

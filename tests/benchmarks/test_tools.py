@@ -26,8 +26,8 @@ def vision(model, attention):
     """SAM, CLIP and projector as one module, with pixels for it."""
     import torch
 
-    from ocr_flops.measure.model import build
-    from ocr_flops.verify.results import dimensions
+    from ocr_flops.evidence.verify.results import dimensions
+    from ocr_flops.measure.worker.transformers_engine import build
 
     net = build(dimensions(model), dict.fromkeys(("sam", "clip", "decoder"), attention), "bf16", "meta", "batched_mm").model
 

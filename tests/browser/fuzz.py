@@ -15,7 +15,7 @@ from driving import assert_no_traceback, chromium_browser, open_tab, opened, ser
 from playwright.sync_api import TimeoutError
 from test_hostile import TEXTS
 
-from ocr_flops.setting import Setting
+from ocr_flops.app.setting import Setting
 
 TABS = ("Overview", "Tiling", "Sweep", "Roofline", "Memory", "Savings", "Compare", "Plan", "Spot check", "Measured", "Table", "Export", "Method")
 HEADS = (b"\x89PNG\r\n\x1a\n", b"%PDF-1.7\n", b"GIF89a", b"\xff\xd8\xff\xe1", b"RIFF\x10\x00\x00\x00WEBP", b"II*\x00", b"")

@@ -8,7 +8,7 @@ import pytest
 from driving import assert_no_traceback, drawn, opened, sidebar, until
 from playwright.sync_api import expect
 
-from ocr_flops.setting import Setting
+from ocr_flops.app.setting import Setting
 
 pytestmark = pytest.mark.browser
 TEXTS = ["", "-1", "0", "1e999", "nan", "9" * 30, "<script>alert(1)</script>", "../../etc/passwd", "\x00", "☃", "gundam", "eager", "3", "none", "{{7*7}}",

@@ -5,8 +5,8 @@ import json
 import pytest
 
 import ocr_flops as of
-from ocr_flops import views, widgets
-from ocr_flops.setting import Setting
+from ocr_flops.app import jupyter, views
+from ocr_flops.app.setting import Setting
 
 pytestmark = pytest.mark.browser
 MODEL = """
@@ -27,7 +27,7 @@ def page(chromium):
     page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda problem: wrong.append(str(problem)))
     page.on("request", lambda request: wrong.append(request.url) if not request.url.startswith(("data:", "blob:", "about:")) else None)
-    charts = widgets.Charts()
+    charts = jupyter.Charts()
     page.set_content(
         f"<style>{charts._css}</style><body style='margin:0; color: rgb(1, 2, 3)'><script type='text/plain' id='script'></script>"
     )

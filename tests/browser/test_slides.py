@@ -5,7 +5,7 @@ from driving import opened, until
 from playwright.sync_api import expect
 
 import ocr_flops as of
-from ocr_flops.config import names
+from ocr_flops.spec import names
 
 pytestmark = pytest.mark.browser
 GRID = ["tile columns", "rows"]

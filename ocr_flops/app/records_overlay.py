@@ -1,0 +1,154 @@
+"""What records say of a setting: rows to lay over its charts, and figures calibrated by what its device was measured to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from ocr_flops.app import spot_checks
+from ocr_flops.cost.run_config import Setup
+from ocr_flops.errors import SpecError
+from ocr_flops.evidence import verify
+from ocr_flops.evidence.calibration import Calibrated, Calibration, Uncalibrated, calibrate
+from ocr_flops.evidence.calibration.selection import POINT, experts_of, is_named, words_of, workload_of
+from ocr_flops.spec.groups import load_engine
+
+if TYPE_CHECKING:
+    from ocr_flops.app.setting import Setting
+    from ocr_flops.evidence.records.cache import Shelf
+    from ocr_flops.spec.specs import ModelSpec
+    from ocr_flops.timing.estimate import Estimate
+
+COUNTED = 24  # records whose counts are laid over charts, the latest
+
+
+@dataclass(frozen=True, eq=False)
+class OnRecord:
+    """What records say of a setting; everything is computed when it is first read.
+
+    Args:
+        shelf: all records.
+        model: the setting's.
+        setting: what the controls say.
+    """
+
+    shelf: Shelf
+    model: ModelSpec
+    setting: Setting
+
+    @cached_property
+    def rows(self) -> pl.DataFrame:
+        """A row a stage of every record that ran what the setting shows, on its device, at any workload; see `calibration.overlay`."""
+        return overlay(self.shelf.stages, self.setting, self.model)
+
+    @cached_property
+    def here(self) -> pl.DataFrame:
+        """Of `rows`, those of the setting's own workload: of each attention mode and stage the latest."""
+        return self.rows.filter("same_workload").unique(["attention", "stage"], keep="last", maintain_order=True)
+
+    @cached_property
+    def modules(self) -> pl.DataFrame:
+        """A row a module of the records in `here`."""
+        mine = self.here.select("record_id", "stage", "origin")
+        return self.shelf.modules.join(mine, on=["record_id", "stage"], how="inner", maintain_order="left")
+
+    def timed(self, setup: Setup) -> list[dict[str, Any]]:
+        """Rows to lay over times: `stage`, `module` (None: the whole stage), `seconds` (median), `spread_seconds` and `origin`.
+
+        Args:
+            setup: whose attention they ran.
+        """
+        both = pl.concat([self.here.with_columns(pl.lit(None, pl.String).alias("module")), self.modules], how="diagonal")
+        mine = both.filter(attention=words_of(setup.attention))
+        return mine.select("stage", "module", pl.col("median_seconds").alias("seconds"), "spread_seconds", "origin").to_dicts()
+
+    def allocated(self, setup: Setup) -> tuple[int, str] | None:
+        """Most bytes that the device's allocator held in any stage, and where that comes from; None where it was not seen.
+
+        Args:
+            setup: whose attention they ran.
+        """
+        mine = self.here.filter((pl.col("attention") == words_of(setup.attention)) & (pl.col("peak_source") == "allocator"))
+        mine = mine.sort("peak_allocated_bytes", descending=True)
+        return (mine["peak_allocated_bytes"][0], mine["origin"][0]) if mine.height else None
+
+    @cached_property
+    def counted(self) -> list[pl.DataFrame]:
+        """FLOPs counted in the latest records of the setting's engine and batch, on any device, as `spot_check.frame` has them."""
+        return list(_counted(self.shelf, self.model, self.setting))
+
+    @cached_property
+    def calibration(self) -> Calibration | Uncalibrated:
+        """The device's, or why there is none."""
+        try:
+            device = self.setting.device
+        except SpecError as problem:
+            return Uncalibrated(str(problem), {})
+        return calibrate(self.shelf.stages, self.model, hardware=device, dtype=self.setting.dtype, engine=self.setting.engine)
+
+    def calibrated(self, estimate: Estimate) -> Calibrated | None:
+        """An estimate's calibrated figures; None where there is no calibration."""
+        return self.calibration.at(estimate) if isinstance(self.calibration, Calibration) else None
+
+
+def _counted(shelf: Shelf, model: ModelSpec, setting: Setting) -> Iterator[pl.DataFrame]:
+    """One frame a record, oldest first."""
+    kind = (pl.col("state") == "done") & (pl.col("model") == model.name) & pl.col("torch_flops_counted").is_not_null()
+    kind &= (pl.col("engine") == setting.engine) & (pl.col("batch_size") == setting.workload.batch_size)
+    stages = shelf.stages.filter(kind).with_columns(pl.lit(verify.ALL).alias("module"))
+    modules = shelf.modules.filter(kind)
+    both = pl.concat([modules, stages.select(modules.columns)])
+    rows = both.with_columns(
+        pl.col("torch_flops_counted").alias("counted_flops"),
+        pl.col("analytic_torch_flops").alias("analytic_flops"),
+        (pl.col("torch_flops_counted") - pl.col("analytic_torch_flops")).alias("difference"),
+        pl.col("output_tokens").alias("steps"),
+        pl.concat_str("attention", pl.lit(", "), "dtype", pl.lit(", "), origin().str.strip_prefix("measured ")).alias("ran"),
+    )
+    views = [pl.col(name) == getattr(setting.workload, name) for name in ("global_px", "tile_px")]
+    latest = rows.sort(pl.all_horizontal(views), "measured_at", maintain_order=True)["record_id"].unique(maintain_order=True)[-COUNTED:]
+    for record in latest:
+        one = rows.filter(pl.col("record_id") == record)
+        yield one.with_columns(pl.lit(spot_checks.in_words(workload_of(one[:1]).corner())).alias("point"))
+
+
+VERSIONS = ("torch", "transformers")
+
+
+def overlay(frame: pl.DataFrame, setting: Setting, model: ModelSpec) -> pl.DataFrame:
+    """Stage rows of records that measured what a setting shows, at any workload, oldest first.
+
+    They share its model, engine, experts, attention (any of those shown), precision, cache, logits and device. Added: same_workload
+    (whether it is the setting's own point) and origin (where the row comes from, in words).
+
+    Args:
+        frame: of `records.frame`.
+        setting: what the controls say.
+        model: the setting's.
+    """
+    engine = load_engine(setting.engine)
+    words = [words_of(Setup.resolve(model, mode, engine, setting.dtype, setting.cache, None).attention) for mode in setting.attention_modes]
+    wanted = {"engine": setting.engine, "dtype": setting.dtype, "cache": setting.cache, "prefill_logits": setting.prefill_logits}
+    same = pl.all_horizontal(pl.col(name) == getattr(setting.workload, name) for name in POINT)
+    rows = frame.filter(
+        pl.col("state") == "done",
+        pl.col("median_seconds").is_not_null(),
+        (pl.col("model") == model.name) & pl.lit(is_named(model)),
+        pl.col("hardware") == setting.gpu,
+        pl.col("attention").is_in(words),
+        pl.col("experts") == experts_of(engine),
+        *(pl.col(name) == value for name, value in wanted.items()),
+    )
+    return rows.sort("measured_at").with_columns(same.alias("same_workload"), origin().alias("origin"))
+
+
+def origin() -> pl.Expr:
+    """Where a row comes from, in words."""
+    whose = pl.when(pl.col("source") == "shipped").then(pl.lit("shipped with the package")).otherwise(pl.lit("recorded here"))
+    versions = [part for name in VERSIONS for part in (pl.lit(f", {name} "), pl.col(name).fill_null("?"))]
+    when = pl.col("measured_at").str.slice(0, 10)
+    return pl.concat_str(pl.lit("measured on "), pl.col("device"), pl.lit(", "), when, *versions, pl.lit("; "), whose)

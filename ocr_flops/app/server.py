@@ -1,0 +1,205 @@
+"""Serves the notebooks as apps, what-if at `/` and the talk at `/talk`, in one process behind `guard.Guard`."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import errno
+import functools
+import secrets
+import socket
+import sys
+import threading
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from ocr_flops.app.guard import TOKEN, App, Guard, is_loopback
+from ocr_flops.errors import SpecError
+from ocr_flops.spec import notebook_dir
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+WHAT_IF, TALK = "what_if.py", "flash_savings.py"
+EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # all addresses, and this machine's among them
+LEAST_TOKEN = 8  # characters
+MOST_UPLOAD_MB = 1000
+SESSION_SECONDS = 120  # a session outlives its page by so much, for reloads and lost connections
+BESIDE_UPLOAD_BYTES = 1_000_000  # of the request that carries an upload
+WEBSOCKET_MESSAGE_BYTES = 65_536  # pages listen and hardly speak: their controls report by POST
+
+
+@dataclass(frozen=True)
+class Serving:
+    """Where to serve and for whom, checked by `serving`.
+
+    Args:
+        host, port: to listen on; port 0 is any free one.
+        token: what visitors must show; None: nothing.
+        max_upload_bytes: of the files chosen at once in one control.
+    """
+
+    host: str
+    port: int
+    token: str | None
+    max_upload_bytes: int
+
+    @property
+    def max_body_bytes(self) -> int:
+        """The limit on a request that lets such an upload through: marimo sends uploads in base64."""
+        return -(-self.max_upload_bytes * 4 // 3) + BESIDE_UPLOAD_BYTES
+
+
+def serving(host: str, port: int, token: str | None, max_upload_mb: float) -> Serving:
+    """Checks where to serve and for whom. Beyond loopback a token is needed; where none is given, one is made.
+
+    Args:
+        host: a name or an address of this machine; 0.0.0.0 or :: for all its addresses.
+        port: 0 to 65535; 0 is any free one.
+        token: at least 8 characters; None for the default.
+        max_upload_mb: 1 to 1000, in 10^6 bytes.
+
+    Raises:
+        SpecError: naming what is wrong.
+    """
+    host = host.strip().removeprefix("[").removesuffix("]")
+    if not host:
+        raise SpecError("host: empty; give an address of this machine, as 127.0.0.1, or 0.0.0.0 for all")
+    if not 0 <= port <= 65535:
+        raise SpecError(f"port: {port} is not from 0 (any free one) to 65535")
+    if token is not None and len(token) < LEAST_TOKEN:
+        raise SpecError(f"token: {len(token)} characters; give at least {LEAST_TOKEN}, or leave it out and one is made where it is needed")
+    if not 1 <= max_upload_mb <= MOST_UPLOAD_MB:
+        raise SpecError(f"max-upload-mb: {max_upload_mb:g} is not from 1 to {MOST_UPLOAD_MB}")
+    if token is None and not is_loopback(host):
+        token = secrets.token_urlsafe()
+    return Serving(host, port, token, int(max_upload_mb * 1e6))
+
+
+def listen(where: Serving) -> socket.socket:
+    """A socket bound and listening, so that who opens the address while the app still loads waits and is not refused.
+
+    Raises:
+        SpecError: the host is none of this machine's, or the port is taken or reserved.
+    """
+    try:
+        found = socket.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM)
+        family, *_, bound = min(found, key=lambda one: one[0] != socket.AF_INET)  # localhost: 127.0.0.1 rather than ::1
+        both = bound[0] == "::" and socket.has_dualstack_ipv6()
+        return socket.create_server(bound[:2], family=family, backlog=2048, dualstack_ipv6=both)
+    except (socket.gaierror, UnicodeError):
+        raise SpecError(f"host: {where.host!r} is not the name or address of this machine") from None
+    except OSError as problem:
+        if problem.errno == errno.EADDRINUSE:
+            raise SpecError(f"port: {where.port} is in use on {where.host}; give another with --port (0: any free one)") from None
+        if problem.errno == errno.EACCES:
+            raise SpecError(f"port: {where.port} is reserved by the system; give one above 1023") from None
+        raise SpecError(f"host: cannot listen on {where.host!r}: {problem.strerror or problem}") from None
+
+
+def links(where: Serving, port: int) -> tuple[str, ...]:
+    """The addresses to open, token and all: the first on this machine; a second for others where it listens on all addresses.
+
+    Args:
+        where: as asked for.
+        port: that is listened on.
+    """
+    hosts = (EVERYWHERE[where.host], _own_address()) if where.host in EVERYWHERE else (where.host,)
+    query = f"?{TOKEN}={quote(where.token, safe='')}" if where.token else ""
+    return tuple(f"http://{f'[{host}]' if ':' in host else host}:{port}/{query}" for host in hosts)
+
+
+def build(where: Serving, port: int) -> App:
+    """The ASGI app: the notebooks that there are, behind the guard.
+
+    Args:
+        where: as asked for.
+        port: that is listened on.
+    """
+    import marimo
+
+    _warm_up()
+    folder = notebook_dir()
+    apps = marimo.create_asgi_app(quiet=True, session_ttl=SESSION_SECONDS).with_app(path="/", root=str(folder / WHAT_IF))
+    mounts = ("/talk",) if (folder / TALK).is_file() else ()
+    for mount in mounts:
+        apps = apps.with_app(path=mount, root=str(folder / TALK))
+    served = apps.build()
+    served.router.lifespan_context = _sessions_ended
+    return Guard(served, where.token, f"ocr_flops_{port}", where.max_body_bytes, mounts, meta={"max_upload_bytes": where.max_upload_bytes})
+
+
+def run(app: App, listening: socket.socket) -> None:
+    """Serves until Ctrl-C or a signal to end.
+
+    Args:
+        app: what `build` gave.
+        listening: what `listen` gave.
+    """
+    import uvicorn
+
+    _parse_one_at_a_time()
+    settings = uvicorn.Config(
+        app,
+        log_level="error",
+        server_header=False,
+        timeout_keep_alive=300,
+        timeout_graceful_shutdown=1,  # a page's websocket never ends by itself
+        ws_max_size=WEBSOCKET_MESSAGE_BYTES,
+    )
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again after a clean end
+        uvicorn.Server(settings).run(sockets=[listening])
+
+
+def _warm_up() -> None:
+    """Loads what every session uses and what then stays in this process, so that the first visitor need not wait for it."""
+    import polars  # noqa: F401
+
+    from ocr_flops import charts  # noqa: F401  and with it Altair
+    from ocr_flops.spec import load_hardware, load_model, modes, names
+
+    load_model()
+    modes()
+    for name in names("hardware"):
+        load_hardware(name)
+
+
+def _parse_one_at_a_time() -> None:
+    """Keeps sessions from parsing Python source at the same time, where Python fails at that: before 3.11.8, and in 3.12.0 and 3.12.1.
+
+    There the depth of an AST under construction is counted for all threads together (github.com/python/cpython/issues/106905): two pages
+    opened at the same moment, and one of them ends in a SystemError.
+    """
+    if sys.version_info >= (3, 12, 2) or (3, 11, 8) <= sys.version_info < (3, 12):
+        return
+    parse, turn = ast.parse, threading.RLock()
+
+    @functools.wraps(parse)
+    def parse_alone(*args: Any, **kwargs: Any) -> ast.AST:
+        with turn:
+            return parse(*args, **kwargs)
+
+    ast.parse = parse_alone
+
+
+@contextlib.asynccontextmanager
+async def _sessions_ended(served: Starlette) -> AsyncIterator[None]:
+    """Ends the sessions with the server: marimo leaves that to who hosts its apps, and their threads would keep the process alive."""
+    from starlette.routing import Mount
+
+    yield
+    for route in served.routes:
+        if isinstance(route, Mount):
+            await route.app.state.session_manager.shutdown()
+
+
+def _own_address() -> str:
+    """The address by which this machine reaches others; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # set aside for documentation, RFC 5737
+            return probe.getsockname()[0]
+        except OSError:
+            return socket.gethostname()

@@ -1,0 +1,137 @@
+"""What the real model was measured to do, as frames that charts and tables lay beside the analytic numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import polars as pl
+
+from ocr_flops.app.scenario import Scenario
+from ocr_flops.evidence import verify
+from ocr_flops.spec.neighbours import neighbours
+from ocr_flops.spec.specs import STAGES, ModelSpec
+from ocr_flops.spec.workload import Workload
+
+SCOPES = ("current point", "all vendor grids")
+SETTINGS = {  # what a stage's FLOPs depend on besides the views
+    "vision": ("batch_size",),
+    "prefill": ("batch_size", "prompt_tokens"),
+    "decode": ("batch_size", "prompt_tokens", "output_tokens"),
+}
+VERSIONS = ("ocr_flops", "torch", "transformers")
+VIEWS = ("global_px", "tile_px", "columns", "rows")
+Message = dict[str, Any]
+Key = tuple[Any, ...]
+
+
+def points(scenario: Scenario, scope: str) -> list[Workload]:
+    """The points a run measures: the current one, or it and what the vendor's code cuts (see `neighbours`), each once."""
+    here = scenario.workload
+    if scope == SCOPES[0]:
+        return [here]
+    vendors = neighbours(here)
+    found = [vendors.take(slice(number, number + 1)).corner() for number in range(vendors.points)]
+    among = any(all(getattr(one, name) == getattr(here, name) for name in VIEWS) for one in found)
+    return found if among else [*found, here]
+
+
+def key(message: Message) -> Key:
+    """What makes a result one of a kind: the workload, what ran, where and with which versions. A later result takes its place."""
+    ran = message["ran"]
+    settings = (ran["label"], *ran["attention"].items(), ran["prefill_logits"], ran["dtype"], ran["kind"])
+    return (*(message["workload"][name] for name in verify.POINT_FIELDS), *settings, _device(ran), versions(ran), *message["stages"])
+
+
+def frame(model: ModelSpec, message: Message) -> pl.DataFrame:
+    """One result of the worker, compared with the analytic value of what ran.
+
+    Columns: those of `verify.compare`; the workload's; `point` (the workload in words); `ran` (what ran, in words), `engine`,
+    `prefill_logits`, `dtype`, `steps` (decode steps that ran); `model`; `kind` ("count" or "trace"); `attention` (one mode, or a mode for
+    each tower); `device` (its name), `versions` (in words), `measured_at` (ISO 8601, UTC), `seconds` (that observing the row's stage took,
+    decode: all steps; a counted or traced run is slower than a plain one), `python`, `platform`. The last six are null where the worker
+    did not say.
+    """
+    workload, ran = Workload(**message["workload"]), message["ran"]
+    numbers = {name: getattr(workload, name) for name in (*verify.POINT_FIELDS, "tiles", "image_tokens", "context_tokens")}
+    words = {
+        "point": in_words(workload),
+        "ran": ran["label"],
+        "engine": ran["engine"],
+        "prefill_logits": ran["prefill_logits"],
+        "dtype": ran["dtype"],
+        "model": model.name,
+        "kind": ran["kind"],
+        "attention": _modes(ran["attention"]),
+        "device": _device(ran),
+        "versions": versions(ran),
+        "measured_at": ran.get("finished"),
+        "python": ran.get("python"),
+        "platform": ran.get("platform"),
+    }
+    seconds = pl.col("stage").replace_strict(ran.get("seconds", {}), default=None, return_dtype=pl.Float64)
+    return verify.compare(model, message).with_columns(
+        *(pl.lit(value).alias(name) for name, value in numbers.items()),
+        *(pl.lit(value, dtype=pl.String).alias(name) for name, value in words.items()),
+        pl.lit(workload.output_tokens).alias("steps"),
+        seconds.alias("seconds"),
+    )
+
+
+def versions(ran: dict[str, Any]) -> str | None:
+    """The versions that ran, in words; None where the worker did not say."""
+    return ", ".join(f"{name} {ran[name]}" for name in VERSIONS if name in ran) or None
+
+
+def _device(ran: dict[str, Any]) -> str:
+    return ran.get("device_name", ran["device"])
+
+
+def _modes(attention: dict[str, str]) -> str:
+    modes = set(attention.values())
+    return modes.pop() if len(modes) == 1 else ", ".join(f"{tower} {mode}" for tower, mode in attention.items())
+
+
+def in_words(workload: Workload) -> str:
+    """A workload's point in a few words."""
+    grid = f"{workload.columns} × {workload.rows} tiles" if workload.tiles else f"{workload.global_px} px view"
+    return f"{grid}, {workload.context_tokens} tokens, batch {workload.batch_size}"
+
+
+def beside(measured: Iterable[pl.DataFrame], scenario: Scenario) -> list[dict[str, Any]]:
+    """The rows of all results, oldest first, with what they share with the scenario shown, for the stage of the row.
+
+    `on_curve`: ran with the settings shown, at any grid of the mode (or any mode without tiles, as shown).
+    `matches`: ran at the views shown, too.
+    Decode is left out unless as many steps ran as tokens are shown: sums over different numbers of steps do not belong on one chart.
+    """
+    shown, rows = scenario.workload, []
+    for result in measured:
+        for row in result.iter_rows(named=True):
+            stage = row["stage"]
+            if stage == "decode" and row["steps"] != scenario.output_tokens:
+                continue
+            logits = stage != "prefill" or row["prefill_logits"] == scenario.prefill_logits
+            same = logits and row["engine"] == scenario.engine and all(row[name] == getattr(shown, name) for name in SETTINGS[stage])
+            mode = (row["global_px"], row["tile_px"]) == (shown.global_px, shown.tile_px) if shown.tile_px else not row["tiles"]
+            views = all(row[name] == getattr(shown, name) for name in VIEWS)
+            rows.append({**row, "on_curve": same and mode, "matches": same and views})
+    return rows
+
+
+def verdict(measured: pl.DataFrame) -> str:
+    """What the comparisons say, in a sentence."""
+    modules = measured.filter(pl.col("module") != verify.ALL)
+    wrong = modules.filter(pl.col("difference") != 0)
+    points = modules.select("point", "ran").unique().height
+    stages = ", ".join([stage for stage in STAGES if stage in set(modules["stage"])])
+    what = f"{modules.height} module counts ({stages}) at {points} point{'s' * (points != 1)}"
+    return f"All {what} equal the analytic value, as integers." if not wrong.height else f"{wrong.height} of {what} differ."
+
+
+def missed(measured: pl.DataFrame) -> list[str]:
+    """What torch's counter could not see, one line a stage."""
+    return [
+        f"{stage}: {note}"
+        for stage, note in measured.filter(pl.col("note") != "").select("stage", "note").unique(maintain_order=True).iter_rows()
+    ]

@@ -1,0 +1,56 @@
+"""Small things that every panel is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+import marimo as mo
+import polars as pl
+
+from ocr_flops.reports import tables
+
+LONG, LONG_PX = 40, 220  # letters from which a column's texts are wrapped, and how wide it then is
+
+
+def labelled(text: str, explanation: str) -> str:
+    """A control's label, explained where the pointer rests on it."""
+    return f'<span data-tooltip="{escape(explanation)}">{escape(text)}</span>'
+
+
+def problem(title: str, *texts: str, kind: str = "danger") -> mo.Html:
+    """A notice. Its texts may quote what somebody typed or sent, so nothing in them is taken for HTML or Markdown."""
+    return mo.callout(mo.Html(f"<strong>{escape(title)}</strong> " + "<br>".join(escape(text) for text in texts)), kind=kind)
+
+
+def choice(options: Mapping[str, str], value: str, label: str) -> mo.ui.dropdown:
+    """A list that begins with the option that has this value."""
+    return mo.ui.dropdown(options, value=next(name for name, known in options.items() if known == value), full_width=True, label=label)
+
+
+def counting_button(label: str) -> mo.ui.button:
+    """A button whose value is how often it was pressed."""
+    return mo.ui.button(value=0, on_click=lambda number: number + 1, label=label, kind="success")
+
+
+def plain_table(frame: pl.DataFrame, **options: Any) -> mo.ui.table:
+    """A table to read: a dash where there is nothing, long texts in several lines."""
+    texts = [name for name, kind in frame.schema.items() if kind == pl.String]
+    shown = frame.with_columns(pl.col(texts).fill_null(tables.NONE))
+    long = [name for name in texts if (shown[name].str.len_chars().max() or 0) > LONG]
+    return mo.ui.table(
+        shown,
+        selection=None,
+        format_mapping=tables.formats(shown),
+        wrapped_columns=long,
+        column_widths=dict.fromkeys(long, LONG_PX),
+        show_column_summaries=False,
+        show_data_types=False,
+        **options,
+    )
+
+
+def row(*items: Any, gap: float = 1) -> mo.Html:
+    """Things side by side."""
+    return mo.hstack(items, justify="start", align="center", gap=gap, wrap=True)

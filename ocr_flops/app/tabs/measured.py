@@ -1,0 +1,168 @@
+"""The tab Measured: what records say of the setting, what is calibrated by them, and a run of one's own."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import marimo as mo
+import polars as pl
+
+from ocr_flops.app.records_overlay import OnRecord
+from ocr_flops.app.setting import Setting
+from ocr_flops.app.spot_checks import in_words
+from ocr_flops.app.tabs.elements import plain_table, problem, row
+from ocr_flops.app.views import Shown
+from ocr_flops.charts import calibration as charts
+from ocr_flops.cost.run_config import Setup
+from ocr_flops.errors import SpecError
+from ocr_flops.evidence import records
+from ocr_flops.evidence.calibration import Banded, Calibration
+from ocr_flops.evidence.calibration.selection import words_of
+from ocr_flops.evidence.records import recorder
+from ocr_flops.evidence.records.cache import Shelf
+from ocr_flops.evidence.records.store import SHIPPED, USER
+from ocr_flops.measure.job_queue import QUEUE
+from ocr_flops.spec import RunSpec, load_engine
+from ocr_flops.spec.specs import STAGES, ModelSpec
+from ocr_flops.units import seconds, si
+
+DEVICES = {"cuda if present, else cpu": "auto", "cuda": "cuda", "cpu (minutes, 7 GB)": "cpu"}
+TIMED = "transformers"  # no remote code is reachable from the page
+ABOUT = """
+A record is one timed run of the real model: seconds by stage and module, FLOPs and memory, with device and versions. Records are files
+that are only ever added, in `{folder}` and with the package; `ocr-flops measure` and campaigns write them, and so does this button.
+"""
+
+
+def panel(shown: Shown, on_record: OnRecord, start: list[Any]) -> mo.Html:
+    """Figures at the setting's point, how the device was calibrated, the controls of a run, and all records.
+
+    Args:
+        shown: a setting that can be computed.
+        on_record: what records say of it.
+        start: the controls that time the model here.
+    """
+    shelf, calibration = on_record.shelf, on_record.calibration
+    parts: list[Any] = [mo.md(ABOUT.format(folder=records.folder())), row(*start, gap=2)]
+    if shelf.problems:
+        parts.append(problem("Not every file could be read.", *(f"{one.path}: {one.reason}" for one in shelf.problems[:10]), kind="warn"))
+    if isinstance(calibration, Calibration):
+        said = on_record.calibrated(shown.estimates[0])
+        parts.append(mo.md(f"**This point on {calibration.device}**, calibrated by {calibration.records} records: {calibration.launches}."))
+        parts += _at_the_point(shown, on_record)
+        parts += [problem("Beyond what was measured.", *said.notes, kind="warn")] if said.notes else []
+        parts += [charts.measured(calibration), charts.reached(calibration), charts.held_out(calibration)]
+    else:
+        parts.append(problem("No calibrated figures.", f"{calibration.reason}.", kind="neutral"))
+        parts += _at_the_point(shown, on_record) if len(on_record.here) else []
+    if shelf.stages.height:
+        parts.append(mo.md(f"**All records**, {shelf.stages['record_id'].n_unique():,}; the latest first"))
+        parts.append(plain_table(records_table(shelf), page_size=20))
+    return mo.vstack(parts)
+
+
+def _at_the_point(shown: Shown, on_record: OnRecord) -> list[Any]:
+    """The table of `figures`, and where what was measured comes from."""
+    origins = on_record.here.filter(attention=words_of(shown.estimates[0].setup.attention))["origin"].unique(maintain_order=True)
+    words = "; ".join(origins) if len(origins) else "Not measured at this very point."
+    return [plain_table(figures(shown, on_record), pagination=False), mo.Html(f"<small>{escape(words)}</small>")]
+
+
+def figures(shown: Shown, on_record: OnRecord) -> pl.DataFrame:
+    """The setting's point: roofline and bound, calibrated, and measured."""
+    estimate, timing = shown.estimates[0], shown.timings[0] if shown.timings else None
+    said = on_record.calibrated(estimate)
+    here = on_record.here.filter(attention=words_of(estimate.setup.attention))
+    measured = {one["stage"]: one for one in here.iter_rows(named=True)}
+    roofline = {one["stage"]: one for one in timing.stages.iter_rows(named=True)} if timing else {}
+    steps = estimate.workload.output_tokens
+    rows = []
+
+    def add(name: str, stages: tuple[str, ...], banded: Banded | None, divisor: int = 1) -> None:
+        found = [measured[stage] for stage in stages if stage in measured]
+        whole = len(found) == len(stages) and divisor > 0
+        rows.append(
+            {
+                "": name,
+                "bound": _sum(roofline, stages, "bound_seconds", divisor),
+                "roofline": _sum(roofline, stages, "roofline_seconds", divisor),
+                "calibrated": seconds(banded.value) if banded else "–",
+                "nine in ten within": f"{seconds(banded.low)} to {seconds(banded.high)}" if banded else "–",
+                "measured (median)": seconds(sum(one["median_seconds"] for one in found) / divisor) if whole else "–",
+            }
+        )
+
+    for stage in STAGES:
+        add(stage, (stage,), said.seconds.get(stage) if said else None)
+    add("first token (TTFT)", ("vision", "prefill"), said.ttft_seconds if said else None)
+    add("per token (TPOT)", ("decode",), said.tpot_seconds if said else None, steps)
+    peaks = [one["peak_allocated_bytes"] for one in measured.values() if one["peak_allocated_bytes"]]
+    memory = said.allocated_bytes if said else None
+    rows.append(
+        {
+            "": "memory",
+            "bound": "–",
+            "roofline": si(estimate.footprint.total_bytes, "B"),
+            "calibrated": si(memory.value, "B") if memory else "–",
+            "nine in ten within": f"{si(memory.low, 'B')} to {si(memory.high, 'B')}" if memory else "–",
+            "measured (median)": si(max(peaks), "B") if peaks else "–",
+        }
+    )
+    return pl.DataFrame(rows)
+
+
+def _sum(found: dict[str, Any], stages: tuple[str, ...], column: str, divisor: int) -> str:
+    return seconds(sum(found[stage][column] for stage in stages) / divisor) if found and divisor else "–"
+
+
+def records_table(shelf: Shelf) -> pl.DataFrame:
+    """All records, a row a stage, the latest first."""
+    grid = pl.format("{} × {}", "columns", "rows")
+    views = pl.when(pl.col("tiles") > 0).then(grid).otherwise(pl.format("{} px view", "global_px"))
+    whose = {USER: "recorded here", SHIPPED: "with the package"}
+    return shelf.stages.sort("measured_at", descending=True, maintain_order=True).select(
+        pl.format("{}, {} tokens, batch {}", views, "context_tokens", "batch_size").alias("point"),
+        "attention",
+        pl.when(pl.col("stage") == "decode").then(pl.format("decode, {} steps", "output_tokens")).otherwise("stage").alias("stage"),
+        (pl.col("median_seconds") * 1e3).alias("median (ms)"),
+        (pl.col("spread_seconds") * 1e3).alias("spread (ms)"),
+        (pl.col("mfu") * 100).alias("of matrix peak (%)"),
+        (pl.col("bandwidth_use") * 100).alias("of bandwidth (%)"),
+        (pl.col("peak_allocated_bytes") / 1e9).alias("allocated (GB)"),
+        (pl.col("torch_flops_counted") - pl.col("analytic_torch_flops")).alias("FLOPs counted beyond analytic"),
+        "dtype",
+        "device",
+        pl.col("measured_at").str.slice(0, 16).str.replace("T", " ").alias("measured (UTC)"),
+        pl.col("source").replace_strict(whose, default=pl.col("source"), return_dtype=pl.String).alias("where from"),
+        "engine",
+        "torch",
+        "failure",
+    )
+
+
+def start(model: ModelSpec, setting: Setting, device: str, owner: str) -> None:
+    """Puts a timed run of the setting's point into the queue; its record is written when it ends.
+
+    Args:
+        model: the setting's.
+        setting: what the controls say; of several attention modes the first is run.
+        device: one of `DEVICES`.
+        owner: who asks.
+
+    Raises:
+        SpecError: it cannot be timed, or recorded; or the queue is full.
+    """
+    if setting.engine != TIMED:
+        raise SpecError(f"engine: {setting.engine!r} is not run from a page; choose {TIMED}, or run `ocr-flops measure`")
+    engine, workload = load_engine(TIMED), setting.workload
+    setup = Setup.resolve(model, setting.attention_modes[0], engine, setting.dtype, setting.cache, None)
+    run = RunSpec(model, engine, setup.attention, workload, setup.dtype, setup.cache, setup.prefill_logits, STAGES, None)
+    plan, where = recorder.Plan(run, device=device), records.check(records.folder())
+    label = f"{in_words(workload)}, {workload.output_tokens} output tokens, timed"
+    QUEUE.submit(
+        plan.request([workload]),
+        label=label,
+        owner=owner,
+        on_result=lambda message: records.write(records.make(plan, workload, message=message), where),
+    )

@@ -1,0 +1,215 @@
+"""The sentences of the talk on what FlashAttention saves: every number in them is computed for the setting shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ocr_flops.charts.slides.bars import EXPERTS, FIRST, token_traffic
+from ocr_flops.charts.theme import FAMILIES, module_name
+from ocr_flops.errors import SpecError
+from ocr_flops.evidence.verify import LEVELS, WHAT
+from ocr_flops.spec.specs import DTYPE_BYTES, HardwareSpec, ModelSpec
+from ocr_flops.spec.tiling import queries
+from ocr_flops.spec.workload import Workload
+from ocr_flops.timing.estimate import Estimate
+from ocr_flops.timing.timing import Timing
+from ocr_flops.units import less, seconds, share, si
+
+Said = tuple[str, str]  # a slide's title, and the line below it
+COMPARED = {  # rows of the evidence: what they are called, and the columns of `verify.WHAT` in each
+    "FLOPs": WHAT["flops"],
+    "bytes moved": WHAT["traffic"],
+    "operators launched": WHAT["operators"],
+    "peak of live memory": WHAT["peak"],
+    "weights, KV cache": (*WHAT["parameters"], *WHAT["kv"]),
+}
+LEVEL_NAMES = {"layer": "by layer", "module": "by module", "stage": "by stage", "total": "in all"}
+
+
+class Step(NamedTuple):
+    """A step of the model on its way from a page to tokens.
+
+    Args:
+        name: who does it.
+        colour: of its part of the model.
+        number, what: what it takes in.
+    """
+
+    name: str
+    colour: str
+    number: str
+    what: str
+
+
+class Compared(NamedTuple):
+    """A row of the evidence: how many numbers were compared at each of `verify.LEVELS`, and how many of its sums differ."""
+
+    name: str
+    numbers: tuple[int, ...]
+    differing: int
+
+
+def page(workload: Workload) -> Said:
+    """What the model makes of a page."""
+    views = f"{workload.tiles} tiles and a global view" if workload.tiles else f"one view of {workload.global_px} px"
+    return (
+        f"A page becomes {views}: {workload.image_tokens:,} tokens",
+        "The grid alone decides what reading a page costs: a view costs the same whatever is on it.",
+    )
+
+
+def steps(model: ModelSpec, workload: Workload) -> list[Step]:
+    """What happens to a page, step by step."""
+    sam, clip, decoder = (model.tower(name) for name in ("sam", "clip", "decoder"))
+    vectors = workload.tiles * queries(workload.tile_px) ** 2 + queries(workload.global_px) ** 2
+    per_side = queries(workload.global_px)
+    patches = (workload.global_px // sam.patch_px // per_side) ** 2  # to a vector
+    wide = len(sam.global_layers)
+    experts = f"{decoder.experts_per_token} of {decoder.experts} experts"
+    return [
+        Step("SAM", FAMILIES["SAM"], f"{patches * vectors:,} patches", f"{sam.layers} layers, {wide} of them attend to a whole view"),
+        Step("CLIP", FAMILIES["CLIP"], f"{vectors:,} vectors", f"{patches} patches to one; {clip.layers} layers"),
+        Step(
+            "Decoder",
+            FAMILIES["routed experts"],
+            f"{workload.context_tokens:,} tokens",
+            f"page and prompt; {decoder.layers} layers, {experts}",
+        ),
+    ]
+
+
+def precision(bits: int, device: HardwareSpec) -> str:
+    """The dtype of so many bits that the device multiplies: fp16 in place of bf16 where it has no bf16.
+
+    Args:
+        bits: 16 or 32.
+    """
+    if bits == 32:
+        return "fp32"
+    try:
+        device.matrix_peak("bf16")
+    except SpecError:
+        return "fp16"
+    return "bf16"
+
+
+def conditions(timing: Timing) -> str:
+    """Where the times hold: device, precision, batch."""
+    dtype, device = timing.estimate.setup.dtype, timing.hardware.label
+    where = f"{device} has no bf16, so fp16" if dtype == "fp16" else f"{device}, {dtype}"
+    return f"{where}, batch {timing.estimate.workload.batch_size}"
+
+
+def work(timing: Timing, asked: str) -> Said:
+    """Where the FLOPs go, and where the time.
+
+    Args:
+        timing: of one point in one attention mode.
+        asked: the attention mode wanted, which fp32 may not have.
+    """
+    estimate = timing.estimate
+    stages = {stage: row["total_flops"] for stage, row in estimate.stage_numbers.items()}
+    most = max(stages, key=stages.get)
+    spent = {row["module"]: row["roofline_seconds"] for row in timing.modules.to_dicts() if row["stage"] in FIRST}
+    longest, mode = max(spent, key=spent.get), estimate.setup.attention.name
+    instead = f"; no {asked} kernel takes {estimate.setup.dtype}" if mode != asked else ""
+    return (
+        f"{most.capitalize()} is {share(stages[most], sum(stages.values()))} of {si(sum(stages.values()), 'FLOPs')}; "
+        f"{module_name(longest)} takes {share(spent[longest], sum(spent.values()))} of the time to first token",
+        f"Attention {mode}{instead}; {conditions(timing)}. Every bar is 100 %.",
+    )
+
+
+def quadratic(times: Mapping[str, float], heads: int, workload: Workload, dtype: str) -> Said:
+    """What twice the tokens cost.
+
+    Args:
+        times: of `charts.talk.doubling`.
+        heads: of the decoder.
+        dtype: of the scores.
+    """
+    (base, most), *others = times.items()
+    told: dict[str, list[str]] = {}
+    for mode, number in others:
+        told.setdefault(f"{number:.1f}", []).append(mode)
+    rest = ", ".join(f"{number} in {' and '.join(modes)}" for number, modes in told.items())
+    scores = heads * workload.context_tokens**2 * DTYPE_BYTES[dtype]
+    return (
+        f"Twice the tokens: {most:.1f} times the bytes in {base}, {rest}",
+        f"A score for every pair of tokens: {heads} heads × {workload.context_tokens:,}² = {si(scores, 'B')} a layer for this page. "
+        f"{base.capitalize()} writes and rereads them; a fused kernel keeps them on chip.",
+    )
+
+
+def modes(estimates: Mapping[str, Estimate]) -> Said:
+    """What the last mode moves and holds against the first."""
+    base, *_, best = estimates
+    moved = [sum(estimates[mode].stage_numbers[stage]["io_bytes"] for stage in FIRST) for mode in (base, best)]
+    held = [estimates[mode].footprint.peak_activation_bytes for mode in (base, best)]
+    return (
+        f"To first token {best} moves {less(*moved)} than {base}, and holds {less(*held)}",
+        "Matrix FLOPs are the same in every mode: what falls away are scores, probabilities and SAM's relative-position bias.",
+    )
+
+
+def tiles(finding: str, workload: Workload) -> Said:
+    """What each tile costs.
+
+    Args:
+        finding: of `charts.savings_by_tiles`.
+    """
+    pages = f"{workload.batch_size} pages" if workload.batch_size > 1 else "one page"
+    return finding, f"Vision stage, {pages} at once. SAM and CLIP attend within a view: cost and savings grow with every tile alike."
+
+
+def first_token(timings: Mapping[str, Timing]) -> Said:
+    """What that does to the time to first token, and what fits."""
+    base, *_, best = timings
+    without = [mode for mode in (base, best) if not timings[mode].fits]
+    fits = "; neither fits" if len(without) == 2 else "".join(f"; {mode} does not fit" for mode in without)
+    return (
+        f"First token in {seconds(timings[best].ttft_seconds)} with {best}, {seconds(timings[base].ttft_seconds)} with {base}{fits}",
+        f"{conditions(timings[base])}. Time: roofline. Memory: the whole run, "
+        f"{timings[base].estimate.workload.output_tokens:,} output tokens included.",
+    )
+
+
+def one_token(timings: Mapping[str, Timing]) -> Said:
+    """Where it does not help."""
+    base, *_, best = timings
+    moved = {mode: token_traffic(timings[mode].estimate) for mode in (base, best)}
+    sums = {mode: sum(parts.values()) for mode, parts in moved.items()}
+    parts = {kind: share(moved[best][kind], sums[best]) for kind in (EXPERTS, "KV cache")}
+    return (
+        f"An output token moves {less(sums[base], sums[best])} with {best} than with {base}: "
+        f"{parts[EXPERTS]} are {EXPERTS}, {parts['KV cache']} KV cache",
+        f"{conditions(timings[base])}. One query has no square of scores; a batch shares weights but hits more experts.",
+    )
+
+
+def evidence(record: Mapping[str, Any]) -> Said:
+    """How far to trust it.
+
+    Args:
+        record: of `evidence.recorded`.
+    """
+    wrong = sum(row["largest_difference"] != 0 for row in record["rows"])
+    verdict = "all equal, as integers" if not wrong else f"{wrong} rows differ"
+    versions = record["versions"]
+    return (
+        f"{record['numbers']:,} numbers compared with the real model: {verdict}",
+        f"{record['date']}, transformers {versions['transformers']}, torch {versions['torch']}; ocr-flops verify repeats it where you are.",
+    )
+
+
+def compared(record: Mapping[str, Any]) -> list[Compared]:
+    """What was compared, and how many numbers at each level (argument as in `evidence`)."""
+    found = []
+    for name, columns in COMPARED.items():
+        rows = [row for row in record["rows"] if row["column"] in columns]
+        numbers = tuple(sum(row["points"] for row in rows if row["level"] == level) for level in LEVELS)
+        found.append(Compared(name, numbers, sum(row["largest_difference"] != 0 for row in rows)))
+    return found
+
+

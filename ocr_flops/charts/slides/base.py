@@ -1,0 +1,187 @@
+"""Charts to be read from the back of a room: they fill their slide, and their type grows with the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import altair as alt
+
+from ocr_flops.charts.savings import COLOURS, OTHER
+from ocr_flops.charts.theme import INK, Chart, compiled, data
+from ocr_flops.units import SI, si
+
+if TYPE_CHECKING:
+    import polars as pl
+
+Row = dict[str, Any]
+Names = tuple[str, ...]
+TYPE = 21  # px, of words on a screen of 1280 x 720
+FACTOR = 1.6  # by which a chart of the app is enlarged on such a screen
+SCREEN = {  # 1 on such a screen; Vega asks anew whenever the chart's own size changes
+    "name": "unit",
+    "expr": "min(windowSize()[0] / 1280, windowSize()[1] / 720) + 0 * (width + height)",
+}
+LENGTHS = {
+    "fontSize", "labelFontSize", "titleFontSize", "labelLimit", "labelPadding", "titlePadding", "columnPadding", "rowPadding",
+    "strokeWidth", "symbolStrokeWidth", "lineHeight", "dx", "dy",
+}  # fmt: skip
+AREAS = {"size", "symbolSize"}
+SHOWN = {"embedOptions": {"renderer": "svg", "actions": False}}  # sharp at any size, in the slide's own colour, without a menu
+FULL_INK = "currentColor"  # words as dark, or as light, as the slide's own
+HEADROOM = 1.08  # of the highest point, for the words beside it
+NO_TITLE = alt.TitleParams("")  # a slide has its own
+
+
+class Large(Chart):
+    """A chart as high and as wide as its place, whose lengths are multiples of the screen's."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The Vega-Lite specification, which `enlarged` has made too free for Altair's schema."""
+        spec = super().to_dict()
+        legend = {**spec["config"]["legend"], "symbolSize": {"expr": "260 * unit * unit"}}
+        config = {**spec["config"], "legend": legend, "autosize": {"type": "fit", "contains": "padding"}}
+        return {**spec, "height": "container", "config": config, "params": [SCREEN, *spec["params"]], "usermeta": SHOWN}
+
+
+def enlarged(chart: Chart, colours: Mapping[str, str] | None = None, factor: float = FACTOR) -> Large:
+    """A chart without its title that fills a slide: its type and offsets grow with the screen, its grey words take the slide's colour.
+
+    Args:
+        chart: any.
+        colours: that take the place of others.
+        factor: of all lengths on a screen of 1280 x 720.
+    """
+    swapped = colours or {}
+    rows = {name: [_recoloured(row, swapped) for row in found] for name, found in chart.datasets.items()} if swapped else chart.datasets
+    return Large(in_units(chart.template, factor, swapped), NO_TITLE, rows, chart.params)
+
+
+def _recoloured(row: Row, colours: Mapping[str, str]) -> Row:
+    return {name: colours.get(value, value) if isinstance(value, str) else value for name, value in row.items()}
+
+
+def in_units(part: Any, factor: float = 1, colours: Mapping[str, str] | None = None) -> Any:
+    """A template with all lengths in units of `SCREEN`, and grey words in the slide's colour.
+
+    Args:
+        part: the template, or a part of it.
+        factor: of all lengths on a screen of 1280 x 720.
+        colours: that take the place of others.
+    """
+    swapped = {INK: FULL_INK, **(colours or {})}
+    if isinstance(part, dict):
+        grown = {name: in_units(value, factor, colours) for name, value in part.items()}
+        edges = {"x", "y"} if part.get("type") == "text" else set()  # of words that stand at an edge of the chart
+        grown |= {name: _length(part[name], factor) for name in (LENGTHS | edges) & part.keys()}
+        return grown | {name: _length(part[name], factor**2, "unit * unit") for name in AREAS & part.keys()}
+    if isinstance(part, list):
+        return [in_units(one, factor, colours) for one in part]
+    return swapped.get(part, part) if isinstance(part, str) else part
+
+
+def _length(value: Any, factor: float, unit: str = "unit") -> Any:
+    return {"expr": f"{round(factor * value, 2)} * {unit}"} if isinstance(value, int | float) and value else in_units(value, factor)
+
+
+def attention_traffic(sweep: pl.DataFrame, context_tokens: int) -> Large:
+    """Bytes that decoder attention moves in prefill against the tokens of the context, a line a mode.
+
+    Args:
+        sweep: `of.sweep(level="module")` over ascending contexts in several attention modes.
+        context_tokens: the current context, marked.
+    """
+    found = _attention_rows(sweep)
+    modes = tuple(dict.fromkeys(row["mode"] for row in found))
+    most = max(row["tokens"] for row in found)
+    ends = _joined([row for row in found if row["tokens"] == most])
+    points = [{**row, "size": si(row["value"], "B")} for row in found]
+    mark = [{"tokens": context_tokens, "text": f"the page: {context_tokens:,}"}]
+    room = [{"tokens": 1.3 * most, "value": HEADROOM * max(row["value"] for row in found)}]
+    return Large(_lines_template(modes), NO_TITLE, {"points": points, "ends": ends, "mark": mark, "room": room})
+
+
+def _attention_rows(sweep: pl.DataFrame) -> list[Row]:
+    return [
+        {"mode": row["attention"], "tokens": row["context_tokens"], "value": row["io_bytes"]}
+        for row in sweep.to_dicts()
+        if (row["stage"], row["module"]) == ("prefill", "decoder.attention")
+    ]
+
+
+def doubling(sweep: pl.DataFrame) -> dict[str, float]:
+    """How many times the bytes of decoder attention the longest context takes against one of half its tokens, by mode.
+
+    Raises:
+        KeyError: no context of half the tokens is in the sweep.
+    """
+    rows: dict[str, dict[int, int]] = {}
+    for row in _attention_rows(sweep):
+        rows.setdefault(row["mode"], {})[row["tokens"]] = row["value"]
+    return {mode: by_tokens[most := max(by_tokens)] / by_tokens[most // 2] for mode, by_tokens in rows.items()}
+
+
+def _joined(rows: list[Row]) -> list[Row]:
+    """The words at the lines' ends; modes that end in the same place share them."""
+    named: dict[int, list[str]] = {}
+    for row in rows:
+        named.setdefault(row["value"], []).append(row["mode"])
+    return [
+        {"mode": modes[-1], "tokens": rows[0]["tokens"], "value": value, "text": f"{', '.join(modes)}: {si(value, 'B')}"}
+        for value, modes in named.items()
+    ]
+
+
+def savings_by_tiles(chart: Chart) -> Large:
+    """`charts.savings_by_tiles` for a slide: the words at the lines' ends give savings in percent alone, for which there is room.
+
+    Args:
+        chart: of the app.
+    """
+    ends = [{**end, "text": f"{end['named']}: {end['size']}{_percent(end['saved'])}"} for end in chart.datasets["ends"]]
+    above = {"tiles": 0, "value": HEADROOM * max(end["value"] for end in ends)}
+    rows = {**chart.datasets, "ends": ends, "room": [*chart.datasets["room"], above]}
+    return enlarged(Chart(chart.template, chart.title, rows, chart.params))
+
+
+def _percent(saved: str) -> str:
+    """The last part of `savings.saved`: ", −61 %"."""
+    return f", {saved.rpartition(', ')[2]}" if "%" in saved else ""
+
+
+@lru_cache(maxsize=8)
+def _lines_template(modes: Names) -> dict[str, Any]:
+    type_ = {"labelFontSize": TYPE, "titleFontSize": TYPE}
+    x = alt.X(
+        "tokens",
+        type="quantitative",
+        title="tokens of the context",
+        scale=alt.Scale(nice=False, zero=True),
+        axis=alt.Axis(format=",d", grid=False, tickCount=6, **type_),
+    )
+    y = alt.Y(
+        "value",
+        type="quantitative",
+        title="moved by decoder attention",
+        axis=alt.Axis(labelExpr=f"format(datum.value, '{SI}') + 'B'", tickCount=5, **type_),
+    )
+    shades = [COLOURS.get(mode, OTHER) for mode in modes]
+    colour = alt.Color("mode", type="nominal", legend=None, scale=alt.Scale(domain=modes, range=shades))
+    tips = [
+        alt.Tooltip("mode", type="nominal", title="attention"),
+        alt.Tooltip("tokens", type="quantitative", format=",d"),
+        alt.Tooltip("size", type="nominal", title="bytes"),
+    ]
+    points, mark, word = alt.Chart(data("points")), alt.Chart(data("mark")), alt.Text("text", type="nominal")
+    large = {"fontSize": TYPE + 1, "fontWeight": "bold"}
+    template = compiled(
+        points.mark_line(strokeWidth=5).encode(x, y, colour),
+        points.mark_point(size=110, filled=True, opacity=1).encode(x, y, colour, tooltip=tips),
+        alt.Chart(data("ends")).mark_text(align="left", baseline="bottom", dx=14, dy=4, **large).encode(x, y, word, colour),
+        mark.mark_rule(strokeDash=[6, 6], color=INK, strokeWidth=2.5).encode(x),
+        mark.mark_text(align="left", baseline="top", dx=10, y=2, color=INK, **large).encode(x, word),
+        alt.Chart(data("room")).mark_point(opacity=0, tooltip=None).encode(x, y),
+        height=330,
+    )
+    return in_units(template)

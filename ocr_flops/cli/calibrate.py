@@ -1,0 +1,154 @@
+"""What `ocr-flops calibrate` does: learns from a device's records, and prints what is reached, held-out errors and calibrated figures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from ocr_flops.cli.console import si, table, write
+from ocr_flops.timing.estimate import estimate_run
+
+if TYPE_CHECKING:
+    from ocr_flops.evidence.calibration import Banded, Calibrated, Calibration
+    from ocr_flops.spec import RunSpec
+
+FURTHEST = 15  # held-out rows in a terminal
+RATES = {"matrix": "FLOP/s", "vector": "FLOP/s", "bandwidth": "B/s"}
+SHOWN = ("stage", "attention", "context_tokens", "output_tokens", "batch_size", "measured_seconds", "predicted_seconds", "bound_seconds")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `ocr-flops calibrate`, but for those of every command's output."""
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="as for estimate: the point whose calibrated figures are shown, and hardware=..."
+    )
+    parser.add_argument(
+        "--device", metavar="NAME", help="the device as its records name it (default: hardware=..., or that of most records)"
+    )
+    parser.add_argument(
+        "--records", metavar="DIR", help="folder of records (default: OCR_FLOPS_RECORDS, or ~/.local/share/ocr_flops/records)"
+    )
+
+
+def calibrate_device(options: argparse.Namespace) -> int:
+    """Prints the calibration; 1 with the reason where there can be none."""
+    from ocr_flops.evidence import records
+    from ocr_flops.evidence.calibration import Uncalibrated, calibrate
+    from ocr_flops.spec import load_run
+
+    run = load_run(options.overrides)
+    frame, problems = records.frame(records.folder(options.records))
+    for problem in problems:
+        _tell(f"{problem.path}: {problem.reason}")
+    found = calibrate(frame, run.model, hardware=run.hardware, device=options.device, dtype=run.dtype, engine=run.engine)
+    if isinstance(found, Uncalibrated):
+        _tell(found.reason)
+        return 1
+    point = found.at(estimate_run(run))
+    if options.format == "csv":
+        text = found.held_out.write_csv()
+    elif options.format == "json":
+        text = json.dumps(as_json(found, point), indent=1)
+    else:
+        text = _text(run, found, point)
+    write(text, options, "calibrate")
+    return 0
+
+
+def as_json(found: Calibration, point: Calibrated) -> dict[str, Any]:
+    """A calibration and what it says of a point as plain data."""
+    memory = found.memory if isinstance(found.memory, str) else None
+    return {
+        "device": found.device,
+        "hardware": None if found.hardware is None else found.hardware.name,
+        "model": found.model.name,
+        "engine": found.engine.name,
+        "dtype": found.dtype,
+        "records": found.records,
+        "workloads": found.workloads,
+        "outliers": found.outliers,
+        "left_out": dict(found.left_out),
+        "missing": dict(found.missing),
+        "launches": found.fitted.launches,
+        "launch_seconds": {stage: _range(one) for stage, one in found.launch_seconds.items()},
+        "ceilings": [one._asdict() | {"efficiency": _range(one.efficiency), "rate": _range(one.rate)} for one in found.ceilings],
+        "errors": found.errors.to_dicts(),
+        "held_out": found.held_out.to_dicts(),
+        "memory": None if memory else {name: value for name, value in found.memory._asdict().items() if name != "held_out"},
+        "point": {
+            "ttft_seconds": _range(point.ttft_seconds),
+            "tpot_seconds": _range(point.tpot_seconds),
+            "bound_ttft_seconds": point.bound_ttft_seconds,
+            "bound_tpot_seconds": point.bound_tpot_seconds,
+            "seconds": {stage: _range(one) for stage, one in point.seconds.items()},
+            "bound_seconds": point.bound_seconds,
+            "allocated_bytes": _range(point.allocated_bytes),
+            "reserved_bytes": _range(point.reserved_bytes),
+            "memory_reason": point.memory_reason,
+            "notes": list(point.notes),
+        },
+    }
+
+
+def _range(figure: Banded | None) -> dict[str, float] | None:
+    return None if figure is None else figure._asdict()
+
+
+def _text(run: RunSpec, found: Calibration, point: Calibrated) -> str:
+    """What a terminal shows."""
+    import polars as pl
+
+    where = (
+        f"{found.device} ({found.hardware.name})" if found.hardware else f"{found.device}, whose peaks are not known: rates, no efficiency"
+    )
+    left = [f"{count} {reason}" for reason, count in found.left_out.items()]
+    lines = [
+        f"{found.model.name}, {found.engine.name}, {found.dtype}, on {where}",
+        f"{found.records} records of {found.workloads} workloads, {found.outliers} outliers"
+        + (f"; left out: {'; '.join(left)}" if left else ""),
+    ]
+    reached = [
+        {
+            "ceiling": one.ceiling,
+            "efficiency": "" if one.efficiency is None else "{:.0%} ({:.0%} to {:.0%})".format(*one.efficiency),
+            "reached": f"not known: it {one.reason}" if one.reason else _banded(one.rate, RATES[one.ceiling]),
+            "of": "not known" if one.peak is None else f"{si(one.peak)}{RATES[one.ceiling]}",
+        }
+        for one in found.ceilings
+    ]
+    spent = [f"{stage} {'never shows' if one is None else _banded(one, 's')}" for stage, one in found.launch_seconds.items()]
+    errors = found.errors.with_columns(
+        (pl.col(name) * 100).round(1).cast(pl.String) + " %" for name in ("median_error", "p90_error", "within_15_percent")
+    )
+    far = found.held_out.sort(pl.col("ratio").log().abs(), descending=True).head(FURTHEST)
+    held = far.select(SHOWN if found.hardware else SHOWN[:-1], ratio=pl.col("ratio").round(3).cast(pl.String))
+    lines += [table(pl.DataFrame(reached)), f"an operator's launch: {', '.join(spent)}; {found.launches}"]
+    lines += ["held out, each workload predicted by the others:", table(errors)]
+    lines += [f"the {held.height} furthest off, of {found.held_out.height} (all of them: --format csv):", table(held)]
+    workload = run.workload
+    lines.append(
+        f"{workload.mode}, {workload.image_tokens} image + {workload.prompt_tokens} prompt tokens, {workload.output_tokens} output tokens, "
+        f"batch {workload.batch_size}, attention {run.attention.name}: calibrated, with the range of nine in ten"
+    )
+    for name, figure, bound in (
+        ("TTFT", point.ttft_seconds, point.bound_ttft_seconds),
+        ("TPOT", point.tpot_seconds, point.bound_tpot_seconds),
+    ):
+        if figure is not None:
+            lines.append(f"{name} {_banded(figure, 's')}" + ("" if bound is None else f"; bound {si(bound)}s"))
+    for name, figure in (("allocated", point.allocated_bytes), ("reserved", point.reserved_bytes)):
+        if figure is not None:
+            lines.append(f"memory {name} {_banded(figure, 'B')}")
+    lines += [f"no calibrated memory: {point.memory_reason}"] if point.memory_reason else []
+    return "\n".join([*lines, *(f"note: {note}" for note in point.notes)])
+
+
+def _banded(figure: Banded, unit: str) -> str:
+    value, low, high = (f"{si(one)}{unit}" for one in figure)
+    return f"{value} ({low} to {high})"
+
+
+def _tell(text: str) -> None:
+    print(f"ocr-flops calibrate: {text}", file=sys.stderr)

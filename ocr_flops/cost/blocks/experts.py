@@ -1,0 +1,124 @@
+"""Gated MLPs and mixtures of experts: the router, grouped or looped experts."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ocr_flops.cost import ops
+from ocr_flops.cost.ops import Operator, Tensor
+from ocr_flops.cost.polynomial import Size
+from ocr_flops.cost.tape import Tape
+
+EXPERT_ROWS = Size("expert_rows")
+
+
+class Experts(NamedTuple):
+    """Routed experts of a layer: how many, how many a token visits, their inner width."""
+
+    count: int
+    per_token: int
+    width: int
+
+
+def route(tape: Tape, sizes: Experts, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The router in fp32: logits, softmax, the best experts of each token and their weights. x [tokens, width] stays alive."""
+    tokens = x.shape[0]
+    upcast, weight = tape.cast(x, 4), tape.weight(sizes.count, x.shape[-1])
+    weight32 = tape.cast(weight, 4)
+    logits = tape(ops.linear(upcast, weight32))
+    tape.free(*([upcast] if upcast is not x else []), weight32)
+    scores = tape(ops.softmax(logits))
+    chosen = (tokens, sizes.per_token)
+    top = ops.reduction("topk", scores, chosen)
+    index = ops.new(chosen, ops.INDEX_BYTES)
+    top.outputs = (*top.outputs, index)
+    best = tape(top)
+    scaled = tape.then_free(ops.elementwise("mul", best), best, scores)
+    return logits, scaled, index
+
+
+def grouped(tape: Tape, sizes: Experts, x: Tensor, weights: Tensor, index: Tensor) -> Tensor:
+    """transformers' grouped experts: rows sorted by expert, two grouped matrix products, weights, rows back in order, summed."""
+    tokens, width = x.shape
+    rows = tokens * sizes.per_token
+    b, i = x.itemsize, ops.INDEX_BYTES
+    flat = index.view(rows)
+    sorting = ops.Operator("sort", (ops.new((rows,), i), ops.new((rows,), i)), (flat,))
+    ordered, order = tape(sorting), sorting.outputs[1]
+    token = tape(ops.elementwise("floor_divide", order))
+    picked = tape.then_free(ops.gather("index", x, token, (rows, width)), token)
+    picked_weights = tape(ops.gather("index", weights, order, (rows,)))
+    narrow = tape(ops.copy("_to_copy", ordered, itemsize=4))
+    counts = tape(ops.reduction("histc", narrow, (sizes.count,)))
+    offsets = tape(ops.reduction("cumsum", counts, (sizes.count,)))
+    up = tape.experts(ops.grouped_matmul(picked, 2 * sizes.width), offsets, sizes.count, 2)
+    half = up.view(rows, sizes.width)
+    gate = tape(ops.activation("silu", half))
+    active = tape(ops.elementwise("mul", gate, half))
+    tape.free(up, gate)
+    down = tape.experts(ops.grouped_matmul(active, width), offsets, sizes.count, 1)
+    tape.free(active)
+    weighted = tape(ops.elementwise("mul", down, picked_weights, itemsize=4))
+    inverse = tape.hold(ops.new((rows,), i))
+    counted = tape(ops.create("arange", (rows,), i))
+    tape(ops.in_place("index_put_", inverse, order, counted))
+    tape.free(counted)
+    back = tape.then_free(ops.gather("index", weighted, inverse, (rows, width)), weighted)
+    summed = tape(ops.reduction("sum", back, (tokens, width)))
+    out = tape.cast(summed, b)
+    tape.free(
+        ordered, order, picked, picked_weights, narrow, counts, offsets, down, inverse, back, *([summed] if out is not summed else [])
+    )
+    return out
+
+
+def looped(tape: Tape, sizes: Experts, x: Tensor, weights: Tensor, index: Tensor) -> Tensor:
+    """The vendor's loop over the experts hit (`moe_infer`): the same products, expert by expert, on sorted rows.
+
+    Size: `expert_rows`, rows of the last expert hit, beside whose products the outputs of all others are alive.
+    """
+    tokens, width = x.shape
+    rows = tokens * sizes.per_token
+    i = ops.INDEX_BYTES
+    counts = tape(ops.create("new_zeros", (tokens, sizes.count), i))
+    tape(ops.in_place("scatter_", index, index))
+    totals = tape(ops.reduction("sum", counts, (sizes.count,)))
+    sorting = ops.Operator("sort", (ops.new((rows,), i), ops.new((rows,), i)), (index.view(rows),))
+    tape(sorting)
+    order = sorting.outputs[1]
+    tape.free(sorting.outputs[0])
+    token = tape(ops.elementwise("floor_divide", order))
+    picked = tape.then_free(ops.gather("index", x, token, (rows, width)), token, totals)  # the host has a copy of the totals
+    others = tape.hold(ops.new((rows - EXPERT_ROWS, width), x.itemsize))
+    with tape.per_expert():  # 5 operators for each expert hit, which together see every row once
+        gate = tape.experts(_of_one(ops.grouped_matmul(picked, sizes.width)), None, sizes.count, 1)
+        active = tape.then_free(_of_one(ops.activation("silu", gate)), gate)
+        up = tape.experts(_of_one(ops.grouped_matmul(picked, sizes.width)), None, sizes.count, 1)
+        product = tape.then_free(_of_one(ops.elementwise("mul", active, up)), active, up)
+        last = tape.experts(_of_one(ops.grouped_matmul(product, width)), None, sizes.count, 1)
+        tape.free(product)
+    joined = tape(ops.copy("cat", last))
+    restored = tape.hold(ops.new((rows, width), x.itemsize))
+    tape(ops.in_place("index_put_", restored, order, joined))
+    upcast = tape.cast(restored, 4)
+    tape(ops.in_place("mul_", upcast, upcast, weights, vector_flops=upcast.elements))
+    summed = tape.then_free(ops.reduction("sum", upcast, (tokens, width)), *([upcast] if upcast is not restored else []))
+    out = tape.cast(summed, x.itemsize)
+    tape.free(counts, order, picked, others, last, joined, restored, *([summed] if out is not summed else []))
+    return out
+
+
+def _of_one(operator: Operator) -> Operator:
+    """An operator over the rows of all experts, whose result is alive for one expert at a time."""
+    (result,) = operator.outputs
+    result.storage.size_bytes = EXPERT_ROWS * result.shape[-1] * result.itemsize
+    return operator
+
+
+def gated_mlp(tape: Tape, x: Tensor, width: int, inner: int) -> Tensor:
+    """SwiGLU: down(silu(gate(x))·up(x)); x stays alive."""
+    gate = tape(ops.linear(x, tape.weight(inner, width)))
+    active = tape.then_free(ops.activation("silu", gate), gate)
+    up = tape(ops.linear(x, tape.weight(inner, width)))
+    product = tape.then_free(ops.elementwise("mul", active, up), active, up)
+    return tape.then_free(ops.linear(product, tape.weight(width, inner)), product)

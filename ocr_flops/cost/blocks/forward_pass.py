@@ -1,0 +1,29 @@
+"""One forward pass of a language model."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ocr_flops.cost.polynomial import Size
+
+
+class Step(NamedTuple):
+    """One forward pass of the language model.
+
+    Args:
+        batch: sequences.
+        tokens: new tokens a sequence: the context in prefill, 1 in decode.
+        context: keys every new token attends to, itself included.
+        logit_rows: positions a sequence for which logits are computed.
+        is_one: whether batch is one, which spares some copies.
+        is_prefill: prefill (empty cache) or a decode step.
+        cache: "dynamic" (grows by concatenation) or "static" (written in place).
+    """
+
+    batch: Size | int
+    tokens: Size | int
+    context: Size | int
+    logit_rows: Size | int
+    is_one: bool
+    is_prefill: bool
+    cache: str

@@ -1,0 +1,178 @@
+"""The cost of a workload, stage by stage and module by module, for one point or for columns of many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ocr_flops.cost.program import evaluate, greatest
+from ocr_flops.cost.run_config import Setup
+from ocr_flops.cost.stage_groups import COLUMNS, Part, parts
+from ocr_flops.errors import SpecError
+from ocr_flops.spec.specs import STAGES
+from ocr_flops.spec.workload import Column, Workload
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+LIMIT = 2**62
+LARGEST = ("total_flops", "io_bytes", "peak_activation_bytes")  # no other column is larger than one of these
+CHUNK = 16_384  # points evaluated together: their columns stay in the processor's cache
+Key = tuple[str, str | None]  # stage and module; None for the whole stage
+
+
+class Footprint(NamedTuple):
+    """Memory a run needs, in bytes: weights, KV cache at the end, the largest live activations of any stage, and their sum."""
+
+    weight_bytes: Column
+    kv_cache_bytes: Column
+    peak_activation_bytes: Column
+    total_bytes: Column
+
+
+class Peak(NamedTuple):
+    """The largest sum of live activations in a stage, and the operator that had just run."""
+
+    live_bytes: int
+    module: str
+    operator: str
+
+
+@dataclass(frozen=True, eq=False)
+class Cost:
+    """The cost of a workload under a setup. Numbers are computed when they are first read; frames are built when first read.
+
+    Args:
+        setup: what runs.
+        workload: one point, or columns of points.
+        chosen_stages: the stages wanted.
+        experts_hit: experts hit over all layers by stage, where they are known (else expected ones).
+    """
+
+    setup: Setup
+    workload: Workload
+    chosen_stages: tuple[str, ...] = STAGES
+    experts_hit: tuple[tuple[str, int], ...] = ()
+
+    def parts(self, points: slice | None = None) -> list[Part]:
+        """The stages of all points or of some, in groups that run the same operators."""
+        workload = self.workload if points is None or self.workload.is_single else self.workload.take(points)
+        return parts(self.setup, workload, self.chosen_stages, dict(self.experts_hit))
+
+    @cached_property
+    def stage_numbers(self) -> dict[str, dict[str, Column]]:
+        """Every cost column of every stage: ints for one point, int64 columns for many."""
+        return {stage: row for (stage, _), row in self._numbers(self._stage_keys).items()}
+
+    @cached_property
+    def module_numbers(self) -> dict[Key, dict[str, Column]]:
+        """Every cost column of every module of every stage."""
+        return self._numbers(self._module_keys)
+
+    def _numbers(self, keys: tuple[Key, ...]) -> dict[Key, dict[str, Column]]:
+        if not self.workload.is_single:
+            table = self.table(keys)
+            return {key: {column: values[:, i] for column, values in table.items()} for i, key in enumerate(keys)}
+        by_stage = {part.stage: part for part in self.parts()}
+        numbers = {(stage, module): by_stage[stage].row(self.setup, module) for stage, module in keys}
+        if any(row[column] > LIMIT for row in numbers.values() for column in LARGEST):
+            self._refuse(numbers)
+        return numbers
+
+    def table(self, keys: tuple[Key, ...], columns: Sequence[str] = COLUMNS) -> dict[str, np.ndarray]:
+        """Cost columns at [point, key], evaluated in chunks of points.
+
+        Args:
+            keys: stages, or stages and modules.
+            columns: those wanted.
+        """
+        self._check_columns()
+        points = self.workload.points
+        table = {column: np.empty((points, len(keys)), np.int64) for column in columns}
+        for start in range(0, points, CHUNK):
+            chunk = slice(start, min(start + CHUNK, points))
+            for part in self.parts(chunk):
+                where = slice(None) if part.where is None else part.where
+                for position, (stage, module) in enumerate(keys):
+                    if part.stage == stage:
+                        for column, value in part.row(self.setup, module, columns).items():
+                            table[column][chunk][where, position] = value
+        return table
+
+    @cached_property
+    def _stage_keys(self) -> tuple[Key, ...]:
+        return tuple((stage, None) for stage in self.chosen_stages)
+
+    @cached_property
+    def _module_keys(self) -> tuple[Key, ...]:
+        return tuple(dict.fromkeys((part.stage, module) for part in self.parts(slice(0, 1)) for module in part.program.modules))
+
+    def _check_columns(self) -> None:
+        """Refuses columns whose results pass 2^62, where NumPy would wrap silently: first a corner in Python ints, then all in floats."""
+        try:
+            Cost(self.setup, self.workload.corner(), self.chosen_stages).stage_numbers  # noqa: B018
+        except SpecError:
+            for part in parts(self.setup, self.workload.as_floats(), self.chosen_stages):
+                self._refuse({(part.stage, None): part.row(self.setup)})
+
+    @staticmethod
+    def _refuse(numbers: dict[Key, dict[str, Column]]) -> None:
+        """Raises SpecError for the first number beyond 2^62."""
+        for (stage, module), row in numbers.items():
+            for column, value in row.items():
+                too_large = value > LIMIT
+                if np.any(too_large):
+                    raise SpecError(f"{column} of {module or stage} exceeds 2^62; lower the grid, the tokens or the batch size")
+
+    @property
+    def peaks(self) -> dict[str, Peak]:
+        """For one point: where in each stage the most activations are alive."""
+        found = {}
+        for part in self.parts():
+            live = [(evaluate(operation.live, part.last), operation) for operation in part.program.operations]
+            most, where = max(live, key=lambda pair: pair[0])
+            found[part.stage] = Peak(most, where.module, where.name)
+        return found
+
+    @property
+    def footprint(self) -> Footprint:
+        """Memory the whole run needs."""
+        weight = sum(self.setup.parameters.values()) * self.setup.itemsize
+        rows = self.stage_numbers.values()
+        kv, peak = (greatest([row[column] for row in rows]) for column in ("kv_cache_bytes", "peak_activation_bytes"))
+        return Footprint(weight, kv, peak, weight + kv + peak)
+
+    @cached_property
+    def stages(self) -> pl.DataFrame:
+        """One row per point and stage, a point's stages together."""
+        return self.frame("stage")
+
+    @cached_property
+    def modules(self) -> pl.DataFrame:
+        """One row per point, stage and module."""
+        return self.frame("module")
+
+    def with_workload(self, **changes: Column) -> Cost:
+        """The same setup for a workload with some fields changed."""
+        return replace(self, workload=replace(self.workload, **changes))
+
+    def keys(self, level: str) -> tuple[Key, ...]:
+        """The rows of a point: stages ("stage"), or stages and modules ("module")."""
+        return self._stage_keys if level == "stage" else self._module_keys
+
+    def frame(self, level: str = "stage", columns: Sequence[str] = COLUMNS) -> pl.DataFrame:
+        """The frame of a level, "stage" or "module", with the cost columns wanted."""
+        from ocr_flops.cost.frames import frame
+
+        keys = self.keys(level)
+        if self.workload.is_single:
+            rows = (self.stage_numbers if level == "stage" else self.module_numbers).values()
+            table = {column: np.array([[row[column] for row in rows]], np.int64) for column in columns}
+        else:
+            table = self.table(keys, columns)
+        return frame(self.setup, self.workload, keys, table)

@@ -1,0 +1,176 @@
+"""Records the operators of a run in execution order, with the module each belongs to and the activations alive beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from ocr_flops.cost.ops import Operator, Tensor, copy, new
+from ocr_flops.cost.polynomial import Size
+
+
+@dataclass(slots=True)
+class Record:
+    """One operator as it is charged: the module, the layers that run it (empty outside layers), how often it runs, and its cost in one run.
+
+    `expert_thirds` says how often it reads the down projections' bytes of all experts hit, over all repeats (an expert's gate, up and
+    down projections are of one size); `per_expert` that it is launched once for every expert hit.
+    """
+
+    module: str
+    layers: Sequence[int]
+    name: str
+    repeat: Size | int
+    operators: Size | int
+    tensor_flops: Size | int
+    vector_flops: Size | int
+    torch_flops: Size | int
+    weight_io_bytes: Size | int
+    activation_io_bytes: Size | int
+    kv_io_bytes: Size | int
+    live_bytes: Size | int
+    matrix_itemsize: int
+    expert_thirds: int = 0
+    per_expert: bool = False
+
+
+class Tape:
+    """Runs operators on shapes: `out = tape(ops.linear(x, w))` records the operator and hands back its result.
+
+    Args:
+        itemsize: bytes per element of weights and activations.
+    """
+
+    def __init__(self, itemsize: int):
+        self.itemsize = itemsize
+        self.records: list[Record] = []
+        self.parameters: dict[tuple[str, int | None], int] = {}  # by module and layer
+        self.live: Size | int = 0
+        self._module = ""
+        self._layers: Sequence[int] = ()
+        self._times: Size | int = 1
+        self._launches: Size | int = 1
+        self._per_expert = False
+
+    @contextmanager
+    def module(self, name: str, layers: Sequence[int] = ()) -> Iterator[None]:
+        """Operators inside belong to the module called name and run once in each of the layers of that tower (identical layers are
+        recorded once), or once where it has none."""
+        outer = self._module, self._layers
+        self._module, self._layers = name, layers
+        yield
+        self._module, self._layers = outer
+
+    @contextmanager
+    def times(self, times: Size | int, launches: Size | int | None = None) -> Iterator[None]:
+        """Everything inside runs `times` over, its parameters being the same each time.
+
+        Args:
+            times: how often; costs and launches are multiplied by it.
+            launches: how often operators are launched, where that is not `times` (work that some workloads do not have).
+        """
+        outer = self._times, self._launches
+        self._times, self._launches = times * self._times, (times if launches is None else launches) * self._launches
+        yield
+        self._times, self._launches = outer
+
+    def weight(self, *shape: int, itemsize: int | None = None) -> Tensor:
+        """A parameter of the current module, one for each layer."""
+        tensor = new(shape, itemsize or self.itemsize, "weight")
+        for layer in self._layers or (None,):
+            place = self._module, layer
+            self.parameters[place] = self.parameters.get(place, 0) + tensor.elements
+        return tensor
+
+    def buffer(self, *shape: int, itemsize: int) -> Tensor:
+        """A constant that the model carries beside its parameters."""
+        return new(shape, itemsize, "weight")
+
+    def input(self, *shape: Size | int, itemsize: int | None = None) -> Tensor:
+        """A tensor that is there before the first operator."""
+        tensor = new(shape, itemsize or self.itemsize)
+        self.live = self.live + tensor.storage.size_bytes
+        return tensor
+
+    def __call__(self, operator: Operator, keep: int | None = None, feeds: dict[str, Sequence[int]] | None = None) -> Tensor:
+        """Records an operator and returns its result.
+
+        Args:
+            operator: what runs.
+            keep: how many of its outputs stay alive afterwards (all by default); the rest counts only while it runs.
+            feeds: modules to charge instead of the current one, each with its layers (residual additions); empty where it has none.
+        """
+        for tensor in operator.outputs:
+            self.live = self.live + tensor.storage.size_bytes
+        moved = {"weight": 0, "activation": 0, "cache": 0}
+        for tensor in (*operator.reads, *operator.writes, *operator.outputs):
+            moved[tensor.storage.role] = moved[tensor.storage.role] + tensor.size_bytes
+        for module, layers in (feeds or {self._module: self._layers}).items():
+            repeat = len(layers) or 1
+            self.records.append(
+                Record(
+                    module,
+                    layers,
+                    operator.name,
+                    repeat * self._times,
+                    repeat * self._launches,
+                    operator.tensor_flops,
+                    operator.vector_flops,
+                    operator.tensor_flops if operator.visible else 0,
+                    moved["weight"],
+                    moved["activation"],
+                    moved["cache"],
+                    self.live,
+                    operator.matrix_itemsize,
+                    per_expert=self._per_expert,
+                )
+            )
+        if keep is not None:
+            self.free(*operator.outputs[keep:])
+        return operator.outputs[0] if operator.outputs else operator.writes[0]
+
+    def hold(self, tensor: Tensor) -> Tensor:
+        """Starts the life of a tensor that no operator makes (`empty`)."""
+        self.live = self.live + tensor.storage.size_bytes
+        return tensor
+
+    @contextmanager
+    def per_expert(self) -> Iterator[None]:
+        """Operators inside are launched once for every expert hit; their sizes are the sums over those launches."""
+        self._per_expert = True
+        yield
+        self._per_expert = False
+
+    def experts(self, operator: Operator, offsets: Tensor | None, experts: int, thirds: int) -> Tensor:
+        """Records a matrix product of rows with the experts they are routed to.
+
+        Args:
+            operator: the product, without weights.
+            offsets: rows of each expert, read by a grouped kernel.
+            experts: experts of a layer, whose matrices [in, out] are parameters.
+            thirds: how many of an expert's three equal matrices the product reads.
+        """
+        if offsets is not None:
+            operator.reads = (*operator.reads, offsets)
+        rows, features_in = operator.reads[0].shape
+        self.weight(experts, features_in, operator.outputs[0].shape[-1])
+        out = self(operator)
+        self.records[-1].expert_thirds = thirds
+        return out
+
+    def free(self, *tensors: Tensor) -> None:
+        """Ends the life of the tensors' storages (weights stay)."""
+        for tensor in tensors:
+            if tensor.storage.role != "weight":
+                self.live = self.live - tensor.storage.size_bytes
+
+    def cast(self, x: Tensor, itemsize: int) -> Tensor:
+        """x in another precision: x itself where it already has it."""
+        return x if x.itemsize == itemsize else self(copy("_to_copy", x, itemsize=itemsize))
+
+    def then_free(self, operator: Operator, *tensors: Tensor) -> Tensor:
+        """Records an operator and ends the life of tensors that nothing needs after it."""
+        out = self(operator)
+        self.free(*tensors)
+        return out

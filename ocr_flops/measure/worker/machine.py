@@ -1,0 +1,143 @@
+"""The machine that the worker runs on: its device, driver and clocks, as far as they can be read; needs torch alone."""
+
+from __future__ import annotations
+
+import platform
+import re
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ocr_flops import __version__
+from ocr_flops.measure.worker.device import resolved_device
+
+QUERIED = {  # nvidia-smi's names: ours
+    "driver_version": "driver",
+    "clocks.sm": "sm_mhz",
+    "clocks.mem": "memory_mhz",
+    "clocks.max.sm": "max_sm_mhz",
+    "clocks.max.mem": "max_memory_mhz",
+    "power.limit": "power_limit_watts",
+    "temperature.gpu": "temperature_celsius",
+    "utilization.gpu": "utilization_percent",
+    "memory.used": "used_memory_mib",
+}
+PATIENCE_SECONDS = 10
+DRIVER = Path("/proc/driver/nvidia/version")  # the kernel module's own words, where nvidia-smi is not installed
+
+
+def now() -> str:
+    """This moment, ISO 8601 in UTC."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def timed_device(device: str) -> str:
+    """The device that is timed: "auto" is cuda where there is one, else cpu.
+
+    Raises:
+        RuntimeError: cuda was asked for and there is none.
+    """
+    if device == "cpu" or torch.cuda.is_available():
+        return resolved_device(device)
+    if device == "auto":
+        return "cpu"
+    raise RuntimeError(f"device: {device!r} is not available here; choose cpu, or run where there is one")
+
+
+def device_name(device: str) -> str:
+    """A device in its maker's words, as far as the system knows."""
+    return torch.cuda.get_device_name() if device == "cuda" else _cpu_name() if device == "cpu" else device
+
+
+def device_facts(asked: str) -> dict[str, Any]:
+    """What a timed run would run on, and by which versions; builds nothing, and transformers is not imported.
+
+    Raises:
+        RuntimeError: as `timed_device`.
+    """
+    try:
+        transformers = version("transformers")
+    except PackageNotFoundError:
+        transformers = None
+    device = timed_device(asked)
+    versions = {"torch": torch.__version__, "transformers": transformers, "ocr_flops": __version__}
+    return {"device": device, "device_name": device_name(device), **versions}
+
+
+def machine(device: str) -> dict[str, Any]:
+    """What stays the same during a run.
+
+    Returns:
+        threads (of the CPU's operators), float32_matmul_precision, and on cuda memory_bytes, capability, driver and cuda, hip and cudnn
+        (versions); null elsewhere, and where they cannot be read.
+    """
+    found: dict[str, Any] = {"threads": torch.get_num_threads(), "float32_matmul_precision": torch.get_float32_matmul_precision()}
+    facts = dict.fromkeys(("memory_bytes", "capability", "driver", "cuda", "hip", "cudnn"))
+    if device == "cuda":
+        properties = torch.cuda.get_device_properties(torch.cuda.current_device())
+        facts = {
+            "memory_bytes": properties.total_memory,
+            "capability": f"{properties.major}.{properties.minor}",
+            "driver": (clocks(device) or {}).get("driver") or _driver(),
+            "cuda": torch.version.cuda,
+            "hip": torch.version.hip,
+            "cudnn": torch.backends.cudnn.version(),
+        }
+    return found | facts
+
+
+def gpu_id(number: int) -> str | None:
+    """A GPU by the name that its driver tells it from all others by; None where torch does not say."""
+    uuid = getattr(torch.cuda.get_device_properties(number), "uuid", None)
+    return None if uuid is None else f"GPU-{uuid}"
+
+
+def clocks(device: str) -> dict[str, Any] | None:
+    """Driver, clocks, power limit, temperature and use at this moment, as nvidia-smi reads them; None where it cannot be asked."""
+    if device != "cuda" or (which := gpu_id(torch.cuda.current_device())) is None:
+        return None
+    try:
+        asked = subprocess.run(
+            ["nvidia-smi", f"--id={which}", f"--query-gpu={','.join(QUERIED)}", "--format=csv,noheader,nounits"],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return read_clocks(asked.stdout)
+
+
+def read_clocks(text: str) -> dict[str, Any] | None:
+    """One line of nvidia-smi's answer; a figure that it does not know ("[N/A]") is None."""
+    values = [value.strip() for value in text.splitlines()[0].split(",")] if text.strip() else []
+    if len(values) != len(QUERIED):
+        return None
+    found = dict(zip(QUERIED.values(), values, strict=True))
+    return {name: value if name == "driver" else _number(value) for name, value in found.items()}
+
+
+def _number(value: str) -> float | None:
+    try:
+        return float(value)
+    except ValueError:
+        return None
+
+
+def _driver() -> str | None:
+    try:
+        said = re.search(r"Kernel Module.*?\s(\d+\.[\d.]+)", DRIVER.read_text(errors="replace"))
+    except OSError:
+        return None
+    return said and said[1]
+
+
+def _cpu_name() -> str:
+    facts = Path("/proc/cpuinfo")
+    lines = facts.read_text(errors="replace").splitlines() if facts.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,0 +1,177 @@
+"""How the vendor's own code is run, stage by stage: vision up to the image's features, prefill and decode as its `generate` calls it."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from ocr_flops.measure.worker import inputs
+from ocr_flops.measure.worker.inputs import Point
+from ocr_flops.measure.worker.labels import RemoteLabels
+from ocr_flops.measure.worker.remote_shims import Shims
+
+Tensors = list[torch.Tensor]
+IMAGE_TOKEN = 128_815
+
+
+class Remote:
+    """The vendor's model from `snapshot.build`.
+
+    The code encodes images inside the language model's `forward`. Here that `forward` is called twice: for vision it ends where the
+    features would be put into the embeddings, for prefill it begins there, with features made before. So each stage is the vendor's own
+    operators, and vision can be told from prefill.
+
+    Args:
+        model: from `snapshot.build`.
+        towers: its dimensions.
+        device: where it is.
+    """
+
+    logits = "all"  # positions for which its `forward` computes logits; it has no choice
+
+    def __init__(self, model: torch.nn.Module, towers: dict[str, dict[str, Any]], device: str):
+        self.model, self.towers, self.device = model, towers, device
+        self.labels = RemoteLabels(towers)
+        self._shims = Shims(device)
+        self._cache_class = _cache_class(model)
+
+    @property
+    def assumed_experts(self) -> int:
+        """Experts hit so far in loops without data to route by."""
+        return self._shims.assumed
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Within it the model runs on this device."""
+
+        def routed(module: Any, args: Any, output: Any) -> None:
+            self._shims.rows, self._shims.per_token = output[0].numel(), output[0].shape[-1]
+
+        with contextlib.ExitStack() as stack:
+            for name, module in self.model.named_modules():
+                if name.endswith("mlp.gate"):
+                    stack.callback(module.register_forward_hook(routed).remove)
+            stack.enter_context(self._shims)
+            yield
+
+    @staticmethod
+    def picked(output: Any) -> torch.Tensor:
+        """The experts that a router's output picks."""
+        return output[0]
+
+    def vision(self, point: Point, dtype: torch.dtype, image: str | None) -> tuple[Tensors, Callable[[], Tensors]]:
+        """The stage's inputs, and what runs it and returns the features of each page."""
+        self.labels.has_tiles = point.tiles > 0
+        views = inputs.views(point, self.towers["sam"]["channels"], dtype, self.device, image)
+        pages, batch = views["pixel_values"], point.batch_size
+        cuts = views.get("pixel_values_local", pages[:0])  # a page without tiles has none, whose sum is zero
+        images = [(cuts[number * point.tiles : (number + 1) * point.tiles], pages[number : number + 1]) for number in range(batch)]
+        width = self.towers["projector"]["output_width"]
+        arguments = {
+            "input_ids": torch.empty(batch, 2, dtype=torch.long, device=self.device),  # of its width it is asked only whether it is 1
+            "inputs_embeds": torch.empty(batch, 0, width, dtype=dtype, device=self.device),
+            "images": images,
+            "images_seq_mask": torch.empty(batch, 0, dtype=torch.bool, device=self.device),
+            "images_spatial_crop": [[point.columns, point.rows]] * batch,
+        }
+
+        def run() -> Tensors:
+            with _no_language_model(self.model.model), _Features() as features:
+                self.model.model(**arguments)
+            return features.found
+
+        return [view for view in views.values() if isinstance(view, torch.Tensor)], run
+
+    def prefill(self, point: Point, features: Tensors, cache: Any, keep: int) -> tuple[Tensors, Callable[[], None]]:
+        """The stage's inputs, and what runs it: token embeddings, the features put in, all layers, logits of every position."""
+        ids = inputs.token_ids(point, min(IMAGE_TOKEN, self.towers["decoder"]["vocabulary"] - 1), self.device)
+        places = (torch.arange(ids.shape[1], device=self.device) < point.image_tokens).expand(ids.shape).contiguous()
+        arguments = self._at(point, ids, 0) | {"past_key_values": cache, "use_cache": True}
+
+        def run() -> None:
+            with _image_in(self.model.model, places, features):
+                self.model(**arguments)
+
+        held = [arguments[name] for name in ("input_ids", "attention_mask", "position_ids")]
+        return [*features, *held, places], run
+
+    def step(self, point: Point, number: int, cache: Any) -> tuple[Tensors, Callable[[], None]]:
+        """A decode step's inputs, and what runs it.
+
+        Args:
+            number: steps before it.
+        """
+        token = torch.full((point.batch_size, 1), 3, device=self.device)
+        arguments = self._at(point, token, point.image_tokens + point.prompt_tokens + number)
+        return list(arguments.values()), lambda: self.model(**arguments, past_key_values=cache, use_cache=True)
+
+    def _at(self, point: Point, ids: torch.Tensor, start: int) -> dict[str, torch.Tensor]:
+        """What `generate` passes for tokens from a position on: a mask of the whole context, and a row of positions for each sequence."""
+        end = start + ids.shape[1]
+        return {
+            "input_ids": ids,
+            "attention_mask": torch.ones(point.batch_size, end, dtype=torch.long, device=self.device),
+            "position_ids": torch.arange(start, end, device=self.device).expand(ids.shape).contiguous(),
+        }
+
+    def new_cache(self) -> Any:
+        """An empty cache, as the code itself would make it."""
+        return self._cache_class()
+
+    @staticmethod
+    def cached(cache: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Keys and values of each layer."""
+        return list(zip(cache.key_cache, cache.value_cache, strict=True))
+
+
+def _cache_class(model: torch.nn.Module) -> type:
+    """The cache that the code itself uses: the DynamicCache of the first module that defines or imports one."""
+    modules = (sys.modules[base.__module__] for base in type(model).__mro__)
+    return next(found for module in modules if (found := getattr(module, "DynamicCache", None)) is not None)
+
+
+class _Features(torch.overrides.TorchFunctionMode):
+    """Takes what would be scattered into the embeddings: each page's features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: Tensors = []
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        if func is torch.Tensor.masked_scatter_:
+            self.found.append(args[2])
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
+@contextlib.contextmanager
+def _no_language_model(inner: torch.nn.Module) -> Iterator[None]:
+    """Ends `inner.forward` where it hands the embeddings to the class it inherits from."""
+    parent = next(base for base in type(inner).__mro__[1:] if "forward" in vars(base))
+    forward = parent.forward
+    parent.forward = lambda self, *args, **rest: None
+    try:
+        yield
+    finally:
+        parent.forward = forward
+
+
+@contextlib.contextmanager
+def _image_in(inner: torch.nn.Module, places: torch.Tensor, features: Tensors) -> Iterator[None]:
+    """Hides the vision tower, whose absence the code provides for, and puts features into the embeddings as the code would."""
+    tower = inner._modules.pop("sam_model")
+
+    def scatter(module: Any, args: Any, output: torch.Tensor) -> None:
+        for number, page in enumerate(features):
+            output[number].masked_scatter_(places[number].unsqueeze(-1), page)
+
+    handle = inner.embed_tokens.register_forward_hook(scatter)
+    try:
+        yield
+    finally:
+        handle.remove()
+        inner._modules["sam_model"] = tower

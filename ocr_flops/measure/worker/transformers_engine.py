@@ -1,0 +1,183 @@
+"""The real model: transformers' UnlimitedOcr class at DeepSeek-OCR's dimensions, with random weights, on any device."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from transformers import DynamicCache, GenerationConfig, UnlimitedOcrConfig, UnlimitedOcrForConditionalGeneration
+from transformers.integrations import moe
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from ocr_flops.measure.worker import checkpoint as checkpoints
+from ocr_flops.measure.worker import inputs
+from ocr_flops.measure.worker.device import DTYPES, parameter_count, resolved_device
+from ocr_flops.measure.worker.inputs import Point
+from ocr_flops.measure.worker.labels import Labels
+
+__all__ = ["DTYPES", "Transformers", "build", "config", "meta_shims", "parameter_count", "resolved_device"]
+
+Tensors = list[torch.Tensor]
+
+
+def config(towers: dict[str, dict[str, Any]]) -> UnlimitedOcrConfig:
+    """The class's config with the given dimensions; every decoder layer attends to everything."""
+    sam, clip, decoder = towers["sam"], towers["clip"], towers["decoder"]
+    vision = {
+        "sam_config": {
+            "hidden_size": sam["width"],
+            "output_channels": sam["neck_width"],
+            "num_hidden_layers": sam["layers"],
+            "num_attention_heads": sam["heads"],
+            "num_channels": sam["channels"],
+            "image_size": sam["image_px"],
+            "patch_size": sam["patch_px"],
+            "window_size": sam["window"],
+            "global_attn_indexes": list(sam["global_layers"]),
+            "mlp_dim": sam["mlp_width"],
+            "downsample_channels": list(sam["downsample_widths"]),
+        },
+        "encoder_config": {
+            "hidden_size": clip["width"],
+            "intermediate_size": clip["mlp_width"],
+            "num_hidden_layers": clip["layers"],
+            "num_attention_heads": clip["heads"],
+            "num_channels": clip["channels"],
+            "image_size": clip["image_px"],
+            "patch_size": clip["patch_px"],
+        },
+    }
+    layers, dense, vocabulary = decoder["layers"], decoder["dense_layers"], decoder["vocabulary"]
+    text = {
+        "hidden_size": decoder["width"],
+        "intermediate_size": decoder["dense_width"],
+        "num_hidden_layers": layers,
+        "num_attention_heads": decoder["heads"],
+        "num_key_value_heads": decoder["heads"],
+        "n_routed_experts": decoder["experts"],
+        "num_experts_per_tok": decoder["experts_per_token"],
+        "moe_intermediate_size": decoder["expert_width"],
+        "n_shared_experts": decoder["shared_experts"],
+        "vocab_size": vocabulary,
+        "layer_types": ["full_attention"] * layers,
+        "mlp_layer_types": ["dense"] * dense + ["sparse"] * (layers - dense),
+    }
+    return UnlimitedOcrConfig(vision_config=vision, text_config=text, image_token_id=min(128_815, vocabulary - 1))
+
+
+def build(
+    towers: dict[str, dict[str, Any]], attention: dict[str, str], dtype: str, device: str, experts: str, checkpoint: str | None = None
+) -> torch.nn.Module:
+    """Builds the model with random weights, or those of a checkpoint.
+
+    Args:
+        towers: dimensions, as in the request.
+        attention: "eager" or "sdpa" for each of sam, clip and decoder.
+        dtype: "bf16", "fp16" or "fp32".
+        device: "meta", "cpu" or "cuda".
+        experts: transformers' experts implementation, "batched_mm", "grouped_mm" or "eager".
+        checkpoint: folder of safetensors. It is loaded with the dimensions given, never with its own config.json: with that of
+            DeepSeek-OCR transformers would start from random weights, silently.
+
+    Raises:
+        ValueError: an attention mode that this class does not have, or a checkpoint that does not hold all of its parameters.
+    """
+    for tower, mode in attention.items():
+        if mode not in ("eager", "sdpa"):
+            raise ValueError(f"attention.{tower}: {mode!r} cannot be run by transformers' UnlimitedOcr class; choose eager or sdpa")
+    settings, model_class = config(towers), UnlimitedOcrForConditionalGeneration
+    if checkpoint is None:
+        with torch.device(device):
+            model = model_class._from_config(settings, attn_implementation=attention["sam"], dtype=DTYPES[dtype])
+    else:
+        checkpoints.files(checkpoint)
+        model, report = model_class.from_pretrained(
+            checkpoint,
+            config=settings,
+            attn_implementation=attention["sam"],
+            dtype=DTYPES[dtype],
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+            generation_config=GenerationConfig(),  # else it is looked for in the folder, and must be there
+        )
+        checkpoints.complain(checkpoint, set(report["missing_keys"]) | {name for name, *_ in report["mismatched_keys"]})
+        model = model.to(device)
+    model.model.vision_tower.vision_encoder.config._attn_implementation = attention["clip"]
+    model.model.language_model.config._attn_implementation = attention["decoder"]
+    model.set_experts_implementation(experts)
+    return model.eval()
+
+
+class Transformers:
+    """How transformers' class is run, stage by stage.
+
+    Args:
+        model: from `build`.
+        towers: its dimensions.
+        device: where it is.
+    """
+
+    assumed_experts = 0  # a grouped product is handed all experts, so none need be assumed
+
+    def __init__(self, model: torch.nn.Module, towers: dict[str, dict[str, Any]], device: str):
+        self.model, self.towers, self.device = model, towers, device
+        self.labels = Labels(towers)
+
+    def running(self) -> contextlib.AbstractContextManager[None]:
+        """Within it the model runs on this device."""
+        return meta_shims(self.device)
+
+    @staticmethod
+    def picked(output: Any) -> torch.Tensor:
+        """The experts that a router's output picks."""
+        return output[2]
+
+    def vision(self, point: Point, dtype: torch.dtype, image: str | None) -> tuple[Tensors, Callable[[], Tensors]]:
+        """The stage's inputs, and what runs it and returns the features of each page."""
+        views = inputs.views(point, self.towers["sam"]["channels"], dtype, self.device, image)
+        encode = self.model.model.get_image_features
+        held = [view for view in views.values() if isinstance(view, torch.Tensor)]
+        return held, lambda: encode(**views, return_dict=True).pooler_output
+
+    def prefill(self, point: Point, features: Tensors, cache: DynamicCache, keep: int) -> tuple[Tensors, Callable[[], None]]:
+        """The stage's inputs, and what runs it; `keep` is the last positions that get logits, 0 for all."""
+        ids = inputs.token_ids(point, self.model.config.image_token_id, self.device)
+
+        def run() -> None:
+            encoded = {"image": BaseModelOutputWithPooling(pooler_output=features)}
+            self.model(input_ids=ids, mm_encoder_outputs=encoded, past_key_values=cache, use_cache=True, logits_to_keep=keep)
+
+        return [*features, ids], run
+
+    def step(self, point: Point, number: int, cache: DynamicCache) -> tuple[Tensors, Callable[[], None]]:
+        """A decode step's inputs, and what runs it."""
+        token = torch.full((point.batch_size, 1), 3, device=self.device)
+        return [token], lambda: self.model(input_ids=token, past_key_values=cache, use_cache=True, logits_to_keep=1)
+
+    def new_cache(self) -> DynamicCache:
+        """An empty cache."""
+        return DynamicCache(config=self.model.config.text_config)
+
+    @staticmethod
+    def cached(cache: DynamicCache) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Keys and values of each layer."""
+        return [(layer.keys, layer.values) for layer in cache.layers if layer.is_initialized]
+
+
+@contextlib.contextmanager
+def meta_shims(device: str) -> Iterator[None]:
+    """Lets the model run on meta: a check that reads a value on the host is run up to the reading, and grouped matrix products of other
+    dtypes than bf16, which have no meta kernel, go through transformers' own fallback operator (same shapes, same sizes)."""
+    if device != "meta":
+        yield
+        return
+    checked, usable = torch._check_tensor_all_with, moe._can_use_grouped_mm
+    torch._check_tensor_all_with = lambda error, condition, message=None: condition._is_all_true()
+    moe._can_use_grouped_mm = lambda x, weight, offs: x.dtype == torch.bfloat16
+    try:
+        yield
+    finally:
+        torch._check_tensor_all_with, moe._can_use_grouped_mm = checked, usable

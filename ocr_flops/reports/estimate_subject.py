@@ -1,0 +1,110 @@
+"""What a report is about: one estimate, among the attention modes and the grids it can be compared with, on a device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from ocr_flops.errors import SpecError
+from ocr_flops.spec import load_attention
+from ocr_flops.spec.neighbours import lengths, neighbours
+from ocr_flops.spec.specs import AttentionSpec, HardwareSpec, attention_modes
+from ocr_flops.spec.workload import Workload
+from ocr_flops.timing.estimate import Estimate, sweep
+from ocr_flops.timing.timing import Timing
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """One estimate and what it is seen among; numbers are computed when they are first read.
+
+    Args:
+        estimate: of one point.
+        hardware: a device; None for no times.
+
+    Raises:
+        SpecError: columns of points; a device without a peak for the precision.
+    """
+
+    estimate: Estimate
+    hardware: HardwareSpec | None = None
+
+    def __post_init__(self) -> None:
+        if not self.estimate.workload.is_single:
+            raise SpecError(f"estimate: {self.estimate.workload.points} points; a report is about one")
+        if self.hardware:
+            self.hardware.matrix_peak(self.estimate.setup.dtype)
+
+    @cached_property
+    def timing(self) -> Timing | None:
+        """The estimate on the device."""
+        return self.estimate.on(self.hardware) if self.hardware else None
+
+    @cached_property
+    def by_mode(self) -> Mapping[str, Estimate]:
+        """The point in every attention mode there is for its precision, the most wasteful first.
+
+        The engine's own mix, and one set tower by tower, are among them where they differ from all the others.
+        """
+        setup = self.estimate.setup
+        names = attention_modes(setup.dtype)
+        specs = {name: load_attention(name).resolved(setup.engine) for name in names}
+        for spec in (load_attention("vendor").resolved(setup.engine), setup.attention):
+            if _towers(spec) not in map(_towers, specs.values()):
+                specs[spec.name] = spec
+        return {name: replace(self.estimate, setup=replace(setup, attention=spec)) for name, spec in specs.items()}
+
+    @cached_property
+    def mode(self) -> str:
+        """The estimate's mode by its name in `by_mode`: on an engine that runs sdpa by itself, "vendor" is "sdpa"."""
+        towers = _towers(self.estimate.setup.attention)
+        return next(name for name, one in self.by_mode.items() if _towers(one.setup.attention) == towers)
+
+    @property
+    def apart_in_vision(self) -> list[str]:
+        """The modes of `by_mode` that vision tells apart: those that differ in the decoder alone are one."""
+        found = {}
+        for name, one in self.by_mode.items():
+            found.setdefault(_towers(one.setup.attention)[:2], name)
+        return list(found.values())
+
+    @cached_property
+    def timings(self) -> Mapping[str, Timing] | None:
+        """Every mode on the device."""
+        return {name: one.on(self.hardware) for name, one in self.by_mode.items()} if self.hardware else None
+
+    def sweep(self, workloads: Workload, level: str = "stage") -> pl.DataFrame:
+        """Many points in every mode of `by_mode`, on the device if there is one; a row per stage, or per stage and module."""
+        setup = self.estimate.setup
+        return sweep(
+            setup.model,
+            workloads,
+            [one.setup.attention for one in self.by_mode.values()],
+            level=level,
+            hardware=self.hardware,
+            engine=setup.engine,
+            dtype=setup.dtype,
+            cache=setup.cache,
+            prefill_logits=setup.prefill_logits,
+            stages=self.estimate.chosen_stages,
+        )
+
+    @cached_property
+    def neighbours(self) -> Workload:
+        """Columns of points to see the estimate's among, itself included."""
+        return neighbours(self.estimate.workload, itself=True)
+
+    @cached_property
+    def lengths(self) -> Workload:
+        """Columns of the estimate's page at growing output lengths, past its own."""
+        return lengths(self.estimate.workload)
+
+
+def _towers(attention: AttentionSpec) -> tuple[str | None, ...]:
+    return attention.sam, attention.clip, attention.decoder

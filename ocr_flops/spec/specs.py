@@ -1,0 +1,248 @@
+"""What the cost of a run depends on besides the workload: frozen, hashable specs, validated when they are made.
+
+The dimensions of a tower live beside its operators, in `towers/<name>.py` (class `Spec`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from math import isfinite
+from typing import Any, NamedTuple
+
+from ocr_flops.errors import SpecError, one_of
+
+STAGES = ("vision", "prefill", "decode")
+ATTENTION_MODES = ("eager", "sdpa", "flash")
+DTYPE_BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
+MATRIX_DTYPES = (*DTYPE_BYTES, "tf32")
+CACHES = ("dynamic", "static")
+PREFILL_LOGITS = ("all", "last")
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A vision-language model as the towers it runs, in order.
+
+    Args:
+        name: the config's name, "deepseek_ocr".
+        label: the name shown to people.
+        towers: the `Spec` of each tower, in the order they run; the last one is the language model.
+    """
+
+    name: str
+    label: str
+    towers: tuple[Any, ...]
+
+    def __post_init__(self) -> None:
+        if not self.towers:
+            raise SpecError("model.towers: empty; a model needs at least a language model")
+
+    def tower(self, name: str) -> Any:
+        """The `Spec` of the tower called name.
+
+        Raises:
+            SpecError: listing the towers there are.
+        """
+        for spec in self.towers:
+            if spec.tower == name:
+                return spec
+        raise SpecError(f"model.towers: no tower {name!r}, only {', '.join(spec.tower for spec in self.towers)}")
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """How a piece of software runs the model: what it executes besides the mathematics.
+
+    Args:
+        name: "transformers" or "remote_code".
+        label: the name shown to people.
+        prefill_logits: positions for which `generate` computes logits in prefill, "all" or "last".
+        chooses_logits: also computes, when asked, logits for other positions than those.
+        sam, clip, decoder: the attention mode each tower uses by itself (the vendor's mix).
+        runnable_attention: attention modes that every tower has in this engine besides its own, so that they can be counted and traced.
+        images_one_by_one: encodes a batch's pages one after the other, each page's tiles before its global view, and asks first whether
+            there are any pixels; otherwise all global views are one pass and all tiles another.
+        published_lifetimes: intermediates live as long as the names in the code published with the weights hold them, otherwise as long as
+            those of transformers' code do; this decides peaks, not work.
+        fused_clip_qkv: CLIP projects query, key and value in one matrix product.
+        looks_up_positions: CLIP's position table is gathered as an embedding, and made contiguous before it is resized.
+        always_resizes_positions: runs the interpolation of SAM's relative positions even where the size does not change.
+        copies_bias: SAM's relative-position bias is copied once more to become contiguous.
+        elementwise_neck_norm: SAM's neck norms are built from elementwise operators, not `layer_norm`.
+        takes_masks: the language model is handed position ids, a padding mask and, in prefill, a mask of the image's tokens.
+        rope_matmul: every decoder layer computes the rotary angles with a matrix product.
+        builds_window_mask: also builds the sliding-window mask of its relative Unlimited-OCR.
+        upcasts_logits: logits are cast to fp32.
+        copies_cache: prefill copies the fresh keys and values into the cache.
+        grouped_experts: routed experts run as grouped matrix products, not in a loop over those hit.
+        unused_clip_patch: carries CLIP's own patch convolution, which is never run, among its parameters.
+    """
+
+    name: str
+    label: str
+    prefill_logits: str
+    chooses_logits: bool
+    sam: str
+    clip: str
+    decoder: str
+    runnable_attention: tuple[str, ...]
+    images_one_by_one: bool
+    published_lifetimes: bool
+    fused_clip_qkv: bool
+    looks_up_positions: bool
+    always_resizes_positions: bool
+    copies_bias: bool
+    elementwise_neck_norm: bool
+    takes_masks: bool
+    rope_matmul: bool
+    builds_window_mask: bool
+    upcasts_logits: bool
+    copies_cache: bool
+    grouped_experts: bool
+    unused_clip_patch: bool
+
+    def __post_init__(self) -> None:
+        one_of("engine.prefill_logits", self.prefill_logits, PREFILL_LOGITS)
+        for tower in ("sam", "clip", "decoder"):
+            one_of(f"engine.{tower}", getattr(self, tower), ATTENTION_MODES)
+        for mode in self.runnable_attention:
+            one_of("engine.runnable_attention", mode, ATTENTION_MODES)
+
+    def runnable_modes(self, tower: str) -> tuple[str, ...]:
+        """Attention modes in which the real engine runs a tower ("sam", "clip" or "decoder"): its own, and those chosen by name."""
+        return tuple(mode for mode in ATTENTION_MODES if mode in (getattr(self, tower), *self.runnable_attention))
+
+
+@dataclass(frozen=True)
+class AttentionSpec:
+    """Attention mode per tower.
+
+    Args:
+        name: what the choice is called in frames: "eager", "sdpa", "flash", "vendor", or "mixed" where towers were set one by one.
+        sam, clip, decoder: "eager", "sdpa" or "flash"; None where the engine decides (vendor).
+    """
+
+    name: str
+    sam: str | None = None
+    clip: str | None = None
+    decoder: str | None = None
+
+    def __post_init__(self) -> None:
+        for tower in fields(self)[1:]:
+            mode = getattr(self, tower.name)
+            if mode is not None:
+                one_of(f"attention.{tower.name}", mode, ATTENTION_MODES)
+
+    def resolved(self, engine: EngineSpec) -> AttentionSpec:
+        """The same choice with the engine's own mode wherever this one leaves it open."""
+        return AttentionSpec(self.name, self.sam or engine.sam, self.clip or engine.clip, self.decoder or engine.decoder)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where figures of a device were read.
+
+    Args:
+        figures: the figures' keys, as "memory_bytes" or "matrix_flops_per_second.bf16".
+        document, locator, link: the document, the place in it (table, column, row), and its address.
+        marking: what is printed there, how it is marked (dense, or with sparsity), and what was done with it (halved; the lower taken).
+        kind: "vendor" for the maker's own document, "secondary" for a third party's.
+    """
+
+    figures: tuple[str, ...]
+    document: str
+    link: str
+    locator: str
+    marking: str
+    kind: str
+
+    def __post_init__(self) -> None:
+        one_of("sources.kind", self.kind, ("vendor", "secondary"))
+
+
+@dataclass(frozen=True)
+class HardwareSpec:
+    """A device's peak rates as its maker publishes them, dense (without sparsity), and its memory.
+
+    Args:
+        name: the config's name, "h200".
+        label: the name shown to people.
+        vendor: the maker.
+        segment: "data-centre", "workstation" or "desktop".
+        matrix_flops_per_second: pairs of a dtype ("bf16", "fp16", "tf32", "fp32") and the matrix units' peak, accumulating in fp32.
+        vector_fp32_flops_per_second: peak of the vector units in fp32; None where no source gives it: there is then no vector ceiling.
+        memory_bandwidth_bytes_per_second: peak rate of the device's memory.
+        memory_bytes: its size, decimal as printed: 80 GB is 80e9.
+        sources: where each figure was read. They speak of the config's figures, also where an override has changed one, and take no part
+            in comparisons.
+    """
+
+    name: str
+    label: str
+    vendor: str
+    segment: str
+    matrix_flops_per_second: tuple[tuple[str, float], ...]
+    vector_fp32_flops_per_second: float | None
+    memory_bandwidth_bytes_per_second: float
+    memory_bytes: float
+    sources: tuple[Source, ...] = field(default=(), compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        figures = {f"matrix_flops_per_second.{dtype}": peak for dtype, peak in self.matrix_flops_per_second}
+        for dtype, _ in self.matrix_flops_per_second:
+            one_of("hardware.matrix_flops_per_second", dtype, MATRIX_DTYPES)
+        if not figures and self.vector_fp32_flops_per_second is None:
+            raise SpecError("hardware.matrix_flops_per_second: empty; a device needs at least one peak rate")
+        figures |= {name: getattr(self, name) for name in ("memory_bandwidth_bytes_per_second", "memory_bytes")}
+        if self.vector_fp32_flops_per_second is not None:
+            figures["vector_fp32_flops_per_second"] = self.vector_fp32_flops_per_second
+        for name, value in figures.items():
+            if not (isfinite(value) and value > 0):
+                raise SpecError(f"hardware.{name}: {value!r} is not a number above 0")
+
+    def edited(self, dtype: str, **figures: float) -> HardwareSpec:
+        """The same device with some figures replaced.
+
+        Args:
+            dtype: the precision whose matrix peak `matrix_flops_per_second` sets.
+            **figures: matrix_flops_per_second, vector_fp32_flops_per_second, memory_bandwidth_bytes_per_second, memory_bytes.
+
+        Raises:
+            SpecError: a figure that is not a number above 0.
+        """
+        if (peak := figures.pop("matrix_flops_per_second", None)) is not None:
+            figures["matrix_flops_per_second"] = tuple({**dict(self.matrix_flops_per_second), dtype: peak}.items())
+        return replace(self, **figures)
+
+    def matrix_peak(self, dtype: str) -> float:
+        """Peak FLOPs a second of matrix products in a dtype.
+
+        Args:
+            dtype: "bf16", "fp16", "tf32" or "fp32". Products in fp32 run on the matrix units where these take fp32, else on the vector
+                units: PyTorch uses TF32 for them only when asked to.
+
+        Raises:
+            SpecError: the device has no such figure (T4 and V100 multiply no bf16); the message lists those it has.
+        """
+        peaks = dict(self.matrix_flops_per_second)
+        if self.vector_fp32_flops_per_second is not None:
+            peaks.setdefault("fp32", self.vector_fp32_flops_per_second)
+        if dtype not in peaks:
+            has = ", ".join(known for known in DTYPE_BYTES if known in peaks)
+            raise SpecError(f"hardware.{self.name}.matrix_flops_per_second.{dtype}: {self.label} has no such figure; choose dtype={has}")
+        return peaks[dtype]
+
+
+class Mode(NamedTuple):
+    """A resolution mode: the side of the global view and of the tiles in pixels (tile_px 0: a single view, no tiles)."""
+
+    name: str
+    label: str
+    global_px: int
+    tile_px: int
+    untiled_up_to_px: int = 640
+
+
+def attention_modes(dtype: str) -> tuple[str, ...]:
+    """The attention modes there are for a precision, the most wasteful first: no flash kernel takes fp32."""
+    return tuple(mode for mode in ATTENTION_MODES if (mode, dtype) != ("flash", "fp32"))

@@ -1,0 +1,92 @@
+"""Image size -> tile grid -> views and image tokens, exactly as DeepSeek-OCR's vendor code decides."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+
+from ocr_flops.errors import SpecError
+
+PATCHES_PER_QUERY_PX = 64  # a query (image token) covers 64 x 64 px: 16 px patches, two stride-2 convolutions
+MIN_TILES, MAX_TILES = 2, 9
+MAX_SIDE_PX = 1_000_000
+
+
+@cache
+def vendor_grids(min_tiles: int = MIN_TILES, max_tiles: int = MAX_TILES) -> tuple[tuple[int, int], ...]:
+    """All (columns, rows) grids of min_tiles..max_tiles tiles, in the order in which ties are settled: by tile count, then as met.
+
+    Source: `get_all_supported_aspect_ratios` of transformers' DeepSeek-OCR 2 image processor, `find_closest_aspect_ratio` of the
+    vendor's code.
+    """
+    grids = [
+        (columns, rows)
+        for columns in range(1, max_tiles + 1)
+        for rows in range(1, max_tiles + 1)
+        if min_tiles <= columns * rows <= max_tiles
+    ]
+    return tuple(sorted(grids, key=lambda grid: grid[0] * grid[1]))
+
+
+def choose_grid(width_px, height_px, tile_px: int = 640, untiled_up_to_px: int = 640):
+    """The tile grid that the vendor's code cuts an image into.
+
+    Among the 22 grids the closest float64 aspect ratio wins; on an exact tie the later (larger) one, if the image's area exceeds half the
+    grid's. No tiles when both sides are at most `untiled_up_to_px`.
+
+    Args:
+        width_px, height_px: image size in pixels; ints, or int64 arrays of one length.
+        tile_px: side of a tile in pixels.
+        untiled_up_to_px: images no larger than this on either side are not tiled.
+
+    Returns:
+        (columns, rows): ints for ints, int64 arrays for arrays; (1, 1) means no tiles.
+
+    Raises:
+        SpecError: a side below 1 px or above 1 000 000 px, or columns of different lengths.
+    """
+    width, height = _side("width_px", width_px), _side("height_px", height_px)
+    if len({len(width), len(height)} - {1}) > 1:
+        raise SpecError(f"columns of different lengths: width_px {len(width)}, height_px {len(height)}")
+    ratio, area = width / height, width * height
+    best_difference = np.full(ratio.shape, np.inf)
+    columns, rows = np.ones(ratio.shape, np.int64), np.ones(ratio.shape, np.int64)
+    for grid_columns, grid_rows in vendor_grids():
+        difference = np.abs(ratio - grid_columns / grid_rows)
+        large_enough = area > 0.5 * tile_px * tile_px * grid_columns * grid_rows
+        better = (difference < best_difference) | ((difference == best_difference) & large_enough)
+        best_difference = np.where(difference < best_difference, difference, best_difference)
+        columns, rows = np.where(better, grid_columns, columns), np.where(better, grid_rows, rows)
+    untiled = (width <= untiled_up_to_px) & (height <= untiled_up_to_px)
+    columns, rows = np.where(untiled, 1, columns), np.where(untiled, 1, rows)
+    if np.ndim(width_px) == 0 and np.ndim(height_px) == 0:
+        return int(columns[0]), int(rows[0])
+    return columns, rows
+
+
+def _side(name: str, given) -> np.ndarray:
+    """One side of the images as an int64 array, in which their areas cannot wrap."""
+    side = np.atleast_1d(np.asarray(given))
+    wrong = (side < 1) | (side > MAX_SIDE_PX) if side.dtype.kind in "iu" and side.size else np.ones(side.shape, bool)
+    if wrong.any() or not side.size:
+        value = repr(side[wrong].tolist()[0]) if side.size else "an empty column"
+        raise SpecError(f"{name}: {value} is not a whole number of pixels from 1 to {MAX_SIDE_PX}")
+    return side.astype(np.int64)
+
+
+def queries(view_px):
+    """Image tokens along one side of a square view of view_px pixels: ceil(view_px / 64)."""
+    return -(-view_px // PATCHES_PER_QUERY_PX)
+
+
+def global_tokens(view_px):
+    """Tokens of the global view: q rows of q queries and a newline, and one separator: q·(q + 1) + 1."""
+    side = queries(view_px)
+    return side * (side + 1) + 1
+
+
+def tile_tokens(tile_px, columns, rows):
+    """Tokens of the tiles laid out as one picture, a newline after each row of queries: (q·rows)·(q·columns + 1); 0 without tiles."""
+    side = queries(tile_px)
+    return (side * rows) * (side * columns + 1) * (columns * rows > 1)

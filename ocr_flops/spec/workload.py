@@ -1,0 +1,207 @@
+"""What is run: views, tokens and batch of one point, or of many points as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from ocr_flops.errors import SpecError
+from ocr_flops.spec import tiling
+from ocr_flops.spec.specs import Mode
+
+Column = int | np.ndarray
+
+LIMITS = {  # field: (least, greatest); generous, since a result beyond 2^62 is an error of its own
+    "global_px": (16, 16_384),
+    "tile_px": (0, 16_384),
+    "columns": (1, 10_000),
+    "rows": (1, 10_000),
+    "prompt_tokens": (0, 1_048_576),
+    "output_tokens": (0, 1_048_576),
+    "batch_size": (1, 65_536),
+    "image_width_px": (0, tiling.MAX_SIDE_PX),
+    "image_height_px": (0, tiling.MAX_SIDE_PX),
+}
+MAX_TILES = 10_000
+MAX_CONTEXT_TOKENS = 2_097_152
+
+
+@dataclass(frozen=True, eq=False)
+class Workload:
+    """One point, or as many points as its NumPy columns are long.
+
+    Args:
+        global_px: side of the square global view, a multiple of 16 pixels.
+        tile_px: side of the square tiles, a multiple of 16 pixels; 0 for a mode without tiles.
+        columns, rows: the tile grid; 1 x 1 means no tiles.
+        prompt_tokens: text tokens beside the image tokens, BOS included.
+        output_tokens: tokens generated, each one decode step.
+        batch_size: pages run together.
+        image_width_px, image_height_px: the page's size where it is known; 0 where the grid was given.
+        mode: the resolution mode's name, for people; "" for columns of several modes.
+
+    Every numeric field is an int or an int64 array; arrays have one length, ints hold for all points.
+
+    Raises:
+        SpecError: naming the field, the value and what is allowed.
+    """
+
+    global_px: Column
+    tile_px: Column = 0
+    columns: Column = 1
+    rows: Column = 1
+    prompt_tokens: Column = 10
+    output_tokens: Column = 256
+    batch_size: Column = 1
+    image_width_px: Column = 0
+    image_height_px: Column = 0
+    mode: str = ""
+
+    def __post_init__(self) -> None:
+        lengths = {}
+        for field in fields(self)[:-1]:
+            value = _whole(field.name, getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
+            if isinstance(value, np.ndarray):
+                lengths[field.name] = len(value)
+        if len(set(lengths.values())) > 1:
+            raise SpecError(f"columns of different lengths: {', '.join(f'{name} {length}' for name, length in lengths.items())}")
+        for name, (least, greatest) in LIMITS.items():
+            _within(name, getattr(self, name), least, greatest)
+        for name in ("global_px", "tile_px"):
+            value = getattr(self, name)
+            wrong = value % 16 != 0
+            if np.any(wrong):
+                raise SpecError(f"{name}: {_first(value, wrong)} is not a multiple of 16 (SAM's patch)")
+        tiled = (self.columns > 1) | (self.rows > 1)
+        untileable = tiled & (self.tile_px == 0)
+        if np.any(untileable):
+            grid = f"{_first(self.columns, untileable)} x {_first(self.rows, untileable)}"
+            raise SpecError(f"columns x rows: {grid} on mode {self.mode or 'without tiles'!r}, which has no tiles; only 1 x 1 is possible")
+        _within("tiles (columns x rows)", self.columns * self.rows, 1, MAX_TILES)
+        _within("context_tokens (image and prompt)", self.context_tokens, 1, MAX_CONTEXT_TOKENS)
+
+    @classmethod
+    def from_image(cls, width_px: Column, height_px: Column, mode: str | Mode = "gundam", **rest: Any) -> Workload:
+        """The workload of an image: its grid is the one the vendor's code would choose.
+
+        Args:
+            width_px, height_px: image size in pixels, ints or int64 columns.
+            mode: a mode's name ("gundam", "tiny", ...) or a `Mode`.
+            **rest: prompt_tokens, output_tokens, batch_size.
+
+        Raises:
+            SpecError: an unknown mode, or a size that no image has.
+        """
+        mode = _mode(mode)
+        # Sizes are checked for every mode, and the vendor's infer() cuts by the 640 px rule whatever the tile size.
+        columns, rows = tiling.choose_grid(width_px, height_px, mode.tile_px or 640, mode.untiled_up_to_px)
+        if not mode.tile_px:
+            columns, rows = 1, 1
+        return cls(mode.global_px, mode.tile_px, columns, rows, image_width_px=width_px, image_height_px=height_px, mode=mode.name, **rest)
+
+    @classmethod
+    def from_grid(cls, columns: Column = 1, rows: Column = 1, mode: str | Mode = "gundam", **rest: Any) -> Workload:
+        """The workload of an explicit tile grid, of any size.
+
+        Args:
+            columns, rows: the grid, ints or int64 columns; 1 x 1 means no tiles.
+            mode: a mode's name or a `Mode`.
+            **rest: prompt_tokens, output_tokens, batch_size.
+
+        Raises:
+            SpecError: a grid on a mode without tiles, or a value out of range.
+        """
+        mode = _mode(mode)
+        return cls(mode.global_px, mode.tile_px, columns, rows, mode=mode.name, **rest)
+
+    @classmethod
+    def stack(cls, workloads: list[Workload]) -> Workload:
+        """Many workloads as one of columns, in order."""
+        if len(workloads) == 1:
+            return workloads[0]
+        modes = {workload.mode for workload in workloads}
+        columns = {
+            field.name: np.concatenate(
+                [np.broadcast_to(getattr(workload, field.name), workload.points).astype(np.int64) for workload in workloads]
+            )
+            for field in fields(cls)[:-1]
+        }
+        return cls(**columns, mode=modes.pop() if len(modes) == 1 else "")
+
+    def corner(self) -> Workload:
+        """One point that is at least as large in every field as any of these."""
+        return self._mapped(lambda value: int(value.max()))
+
+    def as_floats(self) -> Workload:
+        """The same points in float64, for results that may not fit an int64."""
+        return self._mapped(lambda value: value.astype(np.float64))
+
+    def take(self, where: np.ndarray) -> Workload:
+        """Those points of the columns."""
+        return self._mapped(lambda value: value[where])
+
+    def _mapped(self, change: Callable[[np.ndarray], Any]) -> Workload:
+        """The same workload with every column changed, without checking it again."""
+        part = object.__new__(Workload)
+        for field in fields(self):
+            value = getattr(self, field.name)
+            object.__setattr__(part, field.name, change(value) if isinstance(value, np.ndarray) else value)
+        return part
+
+    @property
+    def points(self) -> int:
+        """How many points the columns hold; 1 for a single point."""
+        return max((len(value) for field in fields(self)[:-1] if isinstance(value := getattr(self, field.name), np.ndarray)), default=1)
+
+    @property
+    def is_single(self) -> bool:
+        """Whether every field is an int."""
+        return not any(isinstance(getattr(self, field.name), np.ndarray) for field in fields(self)[:-1])
+
+    @property
+    def tiles(self) -> Column:
+        """Tiles per page; 0 where the grid is 1 x 1."""
+        return self.columns * self.rows * ((self.columns > 1) | (self.rows > 1))
+
+    @property
+    def image_tokens(self) -> Column:
+        """Tokens that stand for one page's views."""
+        return tiling.global_tokens(self.global_px) + tiling.tile_tokens(self.tile_px, self.columns, self.rows)
+
+    @property
+    def context_tokens(self) -> Column:
+        """Tokens of one page's prefill: image and prompt."""
+        return self.image_tokens + self.prompt_tokens
+
+
+def _mode(mode: str | Mode) -> Mode:
+    if isinstance(mode, Mode):
+        return mode
+    from ocr_flops.spec import load_mode
+
+    return load_mode(mode)
+
+
+def _whole(name: str, value: Any) -> Column:
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind not in "iu" or value.ndim != 1 or not len(value):
+            raise SpecError(f"{name}: an array of {value.dtype} and shape {value.shape}; a column is a non-empty 1-d array of integers")
+        return value.astype(np.int64, copy=False)
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
+        raise SpecError(f"{name}: {value!r} is not a whole number")
+    return int(value)
+
+
+def _within(name: str, value: Column, least: int, greatest: int) -> None:
+    wrong = (value < least) | (value > greatest)
+    if np.any(wrong):
+        raise SpecError(f"{name}: {_first(value, wrong)} is not a whole number from {least} to {greatest}")
+
+
+def _first(value: Column, wrong: Any) -> int:
+    """The first value that is wrong; a constant field is wrong as a whole."""
+    return int(value[np.argmax(wrong)]) if isinstance(value, np.ndarray) else value

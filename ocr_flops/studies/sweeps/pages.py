@@ -1,0 +1,114 @@
+"""The pages that a sweep runs over: tile grids by rule, or files of images and PDFs by the sizes in their headers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ocr_flops.errors import SpecError, one_of
+from ocr_flops.spec import tiling
+from ocr_flops.spec.documents import DEFAULT_DPI, DOCUMENT_SUFFIXES, document
+from ocr_flops.spec.workload import MAX_TILES
+from ocr_flops.timing.planning import square_grids
+
+GRIDS = ("vendor", "wide", "square")
+
+
+class Pages(NamedTuple):
+    """Pages, one after the other.
+
+    Args:
+        fields: fields of the workload that they set: columns and rows, or image_width_px and image_height_px; int64 arrays of one length.
+        images: the file of every page, and the page's number in it; empty for grids.
+        skipped: files or pages that could not be read, with why.
+    """
+
+    fields: dict[str, np.ndarray]
+    images: tuple[tuple[str, int], ...] = ()
+    skipped: tuple[tuple[str, str], ...] = ()
+
+    def __len__(self) -> int:
+        return len(next(iter(self.fields.values())))
+
+
+def grids(rule: str, min_tiles: int, max_tiles: int) -> Pages:
+    """Tile grids.
+
+    Args:
+        rule: "vendor" (every grid), "wide" (those of them with rows <= columns) or "square" (the most square one of every number of tiles).
+        min_tiles, max_tiles: numbers of tiles, both included.
+
+    Raises:
+        SpecError: an unknown rule, or no such numbers.
+    """
+    one_of("sweep.grids", rule, GRIDS)
+    for name, value, least in (("min_tiles", min_tiles, 2), ("max_tiles", max_tiles, min_tiles)):
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MAX_TILES:
+            raise SpecError(f"sweep.{name}: {value!r} is not a whole number from {least} to {MAX_TILES}")
+    if rule == "square":
+        found = square_grids(max_tiles)[min_tiles - 2 :]
+    else:
+        if rule == "vendor" and max_tiles > tiling.MAX_TILES:
+            raise SpecError(f"sweep.max_tiles: {max_tiles} is more than the {tiling.MAX_TILES} tiles of the vendor's largest grid")
+        found = [grid for grid in tiling.vendor_grids(min_tiles, max_tiles) if rule == "vendor" or grid[1] <= grid[0]]
+    columns, rows = np.array(found, np.int64).T
+    return Pages({"columns": columns, "rows": rows})
+
+
+def images(paths: str | Path | Sequence[str | Path], dpi: float = DEFAULT_DPI) -> Pages:
+    """The pages of image and PDF files with their sizes; a file or page that cannot be read is skipped and named.
+
+    Args:
+        paths: files and folders; of a folder all images and PDFs in it, by name.
+        dpi: at which PDFs are rendered.
+
+    Raises:
+        SpecError: a path that does not exist, or no page that can be read.
+    """
+    sizes, names, skipped = [], [], []
+    for path in _files([paths] if isinstance(paths, str | Path) else paths):
+        try:
+            whole = document(path, str(path))
+        except SpecError as problem:
+            skipped.append((str(path), _reason(problem, path)))
+            continue
+        for number in range(1, len(whole.sizes) + 1):
+            try:
+                sizes.append(whole.page_px(number, dpi))
+                names.append((str(path), number))
+            except SpecError as problem:
+                skipped.append((f"{path}, page {number}", _reason(problem, path)))
+    if not sizes:
+        why = f"; {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
+        raise SpecError(f"sweep.images: {paths} has no page that can be read ({', '.join(DOCUMENT_SUFFIXES)}){why}")
+    width, height = np.array(sizes, np.int64).T
+    return Pages({"image_width_px": width, "image_height_px": height}, tuple(names), tuple(skipped))
+
+
+def _reason(problem: SpecError, path: Path) -> str:
+    return str(problem).removeprefix(str(path)).lstrip(":, ")
+
+
+def _files(paths: Sequence[str | Path]) -> list[Path]:
+    """The files named, and those in the folders named, each once."""
+    found: dict[Path, None] = {}
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = (file for file in path.iterdir() if file.suffix.lower() in DOCUMENT_SUFFIXES and file.is_file())
+            found |= dict.fromkeys(sorted(inside))
+        elif path.is_file():
+            found[path] = None
+        else:
+            raise SpecError(f"sweep.images: {path} does not exist; give files of images and PDFs, or folders of them")
+    return list(found)
+
+
+def vendor_supported(columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Whether the vendor's code can choose each grid: one of its 22, or no tiles (1 x 1)."""
+    table = np.zeros((tiling.MAX_TILES + 1, tiling.MAX_TILES + 1), bool)
+    table[tuple(np.array([(1, 1), *tiling.vendor_grids()]).T)] = True
+    inside = (columns <= tiling.MAX_TILES) & (rows <= tiling.MAX_TILES)
+    return inside & table[np.where(inside, columns, 0), np.where(inside, rows, 0)]

@@ -1,0 +1,64 @@
+"""Canonical page shapes: for every number of tiles its most square grid, the image that fills it, and its tokens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ocr_flops.errors import SpecError
+from ocr_flops.spec import tiling
+from ocr_flops.spec.specs import Mode
+from ocr_flops.spec.workload import MAX_TILES, Workload
+from ocr_flops.studies.sweeps.pages import vendor_supported
+from ocr_flops.timing.planning import square_grids
+
+if TYPE_CHECKING:
+    import polars as pl
+
+KEY = ("tiles",)
+
+
+def shapes(min_tiles: int = 1, max_tiles: int = 1000, mode: str | Mode = "gundam") -> pl.DataFrame:
+    """One row per number of tiles.
+
+    Columns: tiles (the number; 1 means an image that is not cut), columns, rows (the most square factor pair, columns <= rows),
+    image_width_px, image_height_px (the image that fills the grid, each tile at its own resolution), global_px, tile_px, global_tokens,
+    tile_tokens (newlines of the tile picture included), image_tokens (their sum), vendor_supported (the vendor's code can choose that grid,
+    and does for that image).
+
+    Args:
+        min_tiles, max_tiles: numbers of tiles, both included, 1 to 10 000.
+        mode: a mode with tiles.
+
+    Raises:
+        SpecError: no such numbers, or a mode without tiles.
+    """
+    import polars as pl
+
+    from ocr_flops.spec import load_mode
+
+    mode = load_mode(mode) if isinstance(mode, str) else mode
+    if not mode.tile_px:
+        raise SpecError(f"mode: {mode.name!r} has no tiles; choose gundam or gundam_m")
+    for name, value, least in (("min_tiles", min_tiles, 1), ("max_tiles", max_tiles, min_tiles)):
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MAX_TILES:
+            raise SpecError(f"{name}: {value!r} is not a whole number from {least} to {MAX_TILES}")
+    columns, rows = np.array([(1, 1), *square_grids(max_tiles)][min_tiles - 1 : max_tiles], np.int64).T
+    workload = Workload.from_grid(columns, rows, mode)
+    side = np.where(columns * rows > 1, mode.tile_px, min(mode.tile_px, mode.untiled_up_to_px))
+    return pl.DataFrame(
+        {
+            "tiles": columns * rows,
+            "columns": columns,
+            "rows": rows,
+            "image_width_px": columns * side,
+            "image_height_px": rows * side,
+            "global_px": np.full(len(columns), mode.global_px),
+            "tile_px": np.full(len(columns), mode.tile_px),
+            "global_tokens": np.full(len(columns), tiling.global_tokens(mode.global_px)),
+            "tile_tokens": tiling.tile_tokens(mode.tile_px, columns, rows),
+            "image_tokens": workload.image_tokens,
+            "vendor_supported": vendor_supported(columns, rows),
+        }
+    )

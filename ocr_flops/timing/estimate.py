@@ -1,0 +1,126 @@
+"""Cost and time of a workload: `estimate()` for one point or columns of points, `sweep()` for several attention modes in one frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ocr_flops.cost.estimate import Cost
+from ocr_flops.cost.run_config import Setup
+from ocr_flops.cost.stage_groups import COLUMNS
+from ocr_flops.errors import SpecError, one_of
+from ocr_flops.spec.run_spec import RunSpec
+from ocr_flops.spec.specs import STAGES, AttentionSpec, EngineSpec, HardwareSpec, ModelSpec
+from ocr_flops.spec.workload import Workload
+from ocr_flops.timing.timing import Timing
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate(Cost):
+    """The cost of a workload, which a device turns into time; see `Cost` for its numbers and frames."""
+
+    def on(self, hardware: HardwareSpec, launch_seconds: float = 0.0) -> Timing:
+        """The same cost as time on a device.
+
+        Args:
+            hardware: from `load_hardware`.
+            launch_seconds: added for every operator executed.
+        """
+        return Timing(self, hardware, launch_seconds)
+
+
+def estimate(
+    model: ModelSpec,
+    workload: Workload,
+    attention: str | AttentionSpec = "vendor",
+    *,
+    engine: str | EngineSpec = "transformers",
+    dtype: str = "bf16",
+    cache: str = "dynamic",
+    prefill_logits: str | None = None,
+    stages: Iterable[str] = STAGES,
+    experts_hit: dict[str, int] | None = None,
+) -> Estimate:
+    """The cost of a workload.
+
+    Args:
+        model: from `load_model`.
+        workload: one point, or columns of points.
+        attention: "vendor", "eager", "sdpa", "flash", or an `AttentionSpec` for a mode per tower.
+        engine: "transformers", "remote_code", or an `EngineSpec`.
+        dtype: "bf16", "fp16" or "fp32".
+        cache: "dynamic" (grows by concatenation) or "static".
+        prefill_logits: "all" positions or the "last" one; by default what the engine's `generate` computes.
+        stages: those of "vision", "prefill", "decode" that are wanted.
+        experts_hit: experts hit over all layers, by stage, where a routing is known; the expected number otherwise.
+
+    Raises:
+        SpecError: an unknown name, flash in fp32, or a result beyond 2^62.
+    """
+    chosen = tuple(one_of("stages", stage, STAGES) for stage in stages)
+    if not chosen:
+        raise SpecError(f"stages: empty; choose from {', '.join(STAGES)}")
+    setup = Setup.resolve(model, attention, engine, dtype, cache, prefill_logits)
+    return Estimate(setup, workload, chosen, tuple((experts_hit or {}).items()))
+
+
+def sweep(
+    model: ModelSpec,
+    workloads: Workload | Sequence[Workload],
+    attention: str | AttentionSpec | Sequence[str | AttentionSpec] = "vendor",
+    *,
+    level: str = "stage",
+    columns: Sequence[str] = COLUMNS,
+    hardware: HardwareSpec | None = None,
+    launch_seconds: float = 0.0,
+    **options,
+) -> pl.DataFrame:
+    """The cost of many workloads in one or several attention modes.
+
+    Args:
+        model: from `load_model`.
+        workloads: a list of points, or one Workload of columns.
+        attention: one mode or several.
+        level: "stage" for a row per stage, "module" for a row per stage and module.
+        columns: cost columns wanted, all by default; fewer are faster and take less memory.
+        hardware: a device; adds the time columns.
+        launch_seconds: added for every operator executed.
+        **options: as in `estimate`.
+
+    Returns:
+        a frame ordered by attention mode, point, stage (and module).
+    """
+    import polars as pl
+
+    one_of("level", level, ("stage", "module"))
+    points = workloads if isinstance(workloads, Workload) else Workload.stack(list(workloads))
+    modes = [attention] if isinstance(attention, str | AttentionSpec) else list(attention)
+    for column in columns:
+        one_of("columns", column, COLUMNS)
+    results = [estimate(model, points, mode, **options) for mode in modes]
+    if hardware is None:
+        return pl.concat([result.frame(level, columns) for result in results])
+    return pl.concat([result.on(hardware, launch_seconds).frame(level, columns) for result in results])
+
+
+def estimate_run(run: RunSpec, workload: Workload | None = None) -> Estimate:
+    """Estimates the workload that a command line chose, or another one, with everything else as chosen.
+
+    Args:
+        run: what was chosen.
+        workload: takes the place of the run's own.
+    """
+    return estimate(
+        run.model,
+        run.workload if workload is None else workload,
+        run.attention,
+        engine=run.engine,
+        dtype=run.dtype,
+        cache=run.cache,
+        prefill_logits=run.prefill_logits,
+        stages=run.stages,
+    )

@@ -1,0 +1,193 @@
+"""An estimate on a device: seconds per stage and module, time to first token, time per output token, and what binds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ocr_flops.cost.estimate import Cost, Key
+from ocr_flops.cost.program import evaluate
+from ocr_flops.cost.stage_groups import COLUMNS
+from ocr_flops.spec.workload import Column
+from ocr_flops.timing.roofline import CEILINGS, operator_lines, time_columns
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import polars as pl
+
+    from ocr_flops.spec.specs import HardwareSpec
+
+TIMED = 4_096  # points timed together: every contested operator is looked at, so a chunk is smaller than for costs
+Seconds = float | np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Timing:
+    """An estimate's cost as time on a device; numbers are computed when they are first read.
+
+    Args:
+        estimate: the cost.
+        hardware: the device.
+        launch_seconds: added for every operator executed.
+    """
+
+    estimate: Cost
+    hardware: HardwareSpec
+    launch_seconds: float = 0.0
+
+    def table(self, keys: tuple[Key, ...]) -> dict[str, np.ndarray]:
+        """Time columns at [point, key]; see `roofline.time_columns`."""
+        points = self.estimate.workload.points
+        table = {
+            name: np.zeros((points, len(keys)), np.int64 if name == "ceiling" else np.float64)
+            for name in ("roofline_seconds", "bound_seconds", "ceiling", "ceiling_margin")
+        }
+        for start in range(0, points, TIMED):
+            chunk = slice(start, min(start + TIMED, points))
+            for part in self.estimate.parts(chunk):
+                positions = [i for i, (stage, _) in enumerate(keys) if stage == part.stage]
+                columns = time_columns(part, self.estimate.setup, self.hardware, self.launch_seconds, [keys[i][1] for i in positions])
+                rows = np.arange(chunk.stop - chunk.start) if part.where is None else part.where
+                for name, values in columns.items():
+                    table[name][chunk][rows[:, None], positions] = values
+        return table
+
+    @cached_property
+    def _stages(self) -> dict[str, np.ndarray]:
+        return self.table(self.estimate.keys("stage"))
+
+    def _seconds(self, *stages: str, column: str = "roofline_seconds") -> Seconds | None:
+        """Seconds of several stages together; None where one of them was not asked for."""
+        if not set(stages) <= set(self.estimate.chosen_stages):
+            return None
+        wanted = [i for i, (stage, _) in enumerate(self.estimate.keys("stage")) if stage in stages]
+        seconds = self._stages[column][:, wanted].sum(axis=1)
+        return float(seconds[0]) if self.estimate.workload.is_single else seconds
+
+    @property
+    def ttft_seconds(self) -> Seconds | None:
+        """Time to first token: vision and prefill. None where the estimate has not both."""
+        return self._seconds("vision", "prefill")
+
+    @property
+    def decode_seconds(self) -> Seconds | None:
+        """All output tokens; None where the estimate has no decode."""
+        return self._seconds("decode")
+
+    @property
+    def tpot_seconds(self) -> Seconds | None:
+        """Mean time per output token of one sequence; None without output tokens (NaN in columns) or decode."""
+        return _ratio(self.decode_seconds, self.estimate.workload.output_tokens)
+
+    @property
+    def last_tpot_seconds(self) -> Seconds | None:
+        """Time of the last output token, which attends to the longest context."""
+        tokens = self.estimate.workload.output_tokens
+        if np.all(tokens == 0) or self.decode_seconds is None:
+            return None
+        shorter = self.estimate.with_workload(output_tokens=np.maximum(tokens - 1, 0) if isinstance(tokens, np.ndarray) else tokens - 1)
+        return self.decode_seconds - Timing(shorter, self.hardware, self.launch_seconds).decode_seconds
+
+    @property
+    def tokens_per_second(self) -> Seconds | None:
+        """Output tokens of the whole batch per second of decode."""
+        return _ratio(self.estimate.workload.output_tokens * self.estimate.workload.batch_size, self.decode_seconds)
+
+    @property
+    def pages_per_second(self) -> Seconds | None:
+        """Pages of the whole batch per second from pixels to the last token; None where the estimate has not all stages."""
+        return _ratio(self.estimate.workload.batch_size, self._seconds("vision", "prefill", "decode"))
+
+    @property
+    def bound_ttft_seconds(self) -> Seconds | None:
+        """What no implementation undercuts for the time to first token."""
+        return self._seconds("vision", "prefill", column="bound_seconds")
+
+    @property
+    def binding_ceilings(self) -> dict[str, str]:
+        """For one point: the ceiling with most time in every stage."""
+        return {stage: CEILINGS[index] for (stage, _), index in zip(self.estimate.keys("stage"), self._stages["ceiling"][0], strict=True)}
+
+    @property
+    def fits(self) -> bool | np.ndarray:
+        """Whether weights, cache and activations fit the device's memory."""
+        return self.estimate.footprint.total_bytes <= self.hardware.memory_bytes
+
+    @cached_property
+    def stages(self) -> pl.DataFrame:
+        """The estimate's stages with time columns."""
+        return self.frame("stage")
+
+    @cached_property
+    def modules(self) -> pl.DataFrame:
+        """The estimate's modules with time columns."""
+        return self.frame("module")
+
+    @cached_property
+    def operators(self) -> pl.DataFrame:
+        """For one point: a row per stage, module and operator name, with its work, traffic, intensity and roofline seconds.
+
+        Decode's operators are taken at the mean context and multiplied by the steps.
+        """
+        import polars as pl
+
+        rows = []
+        for part in self.estimate.parts():
+            lines = operator_lines(part.program, self.hardware, self.estimate.setup.dtype)
+            steps = 1 if part.steps is None else part.steps
+            for operation, ceilings in zip(part.program.operations, lines, strict=True):
+                seconds = [evaluate(line, part.summed) for line in ceilings] if steps else [0.0]
+                costs = {
+                    name: evaluate(operation.costs[name], part.summed) for name in ("tensor_flops", "vector_flops", "io_bytes", "operators")
+                }
+                spent = float(max(seconds)) + costs["operators"] * self.launch_seconds
+                rows.append(
+                    {
+                        "stage": part.stage,
+                        "module": operation.module,
+                        "operator": operation.name,
+                        **costs,
+                        "roofline_seconds": spent,
+                        "binding_ceiling": CEILINGS[int(np.argmax(seconds))],
+                    }
+                )
+        total = pl.col("tensor_flops") + pl.col("vector_flops")
+        grouped = pl.DataFrame(rows).group_by("stage", "module", "operator", "binding_ceiling", maintain_order=True).agg(pl.all().sum())
+        return grouped.filter(pl.col("operators") > 0).with_columns(
+            total_flops=total,
+            arithmetic_intensity=pl.when(pl.col("io_bytes") > 0).then(total / pl.col("io_bytes")),
+            share=pl.col("roofline_seconds") / pl.col("roofline_seconds").sum(),
+        )
+
+    def frame(self, level: str = "stage", columns: Sequence[str] = COLUMNS) -> pl.DataFrame:
+        """The estimate's frame of a level with the device's name and time columns.
+
+        Columns added: hardware, roofline_seconds, bound_seconds, binding_ceiling, ceiling_margin (the binding ceiling's time over the next
+        one's; null where there is no other).
+        """
+        import polars as pl
+
+        times = self._stages if level == "stage" else self.table(self.estimate.keys(level))
+        names = pl.Series(CEILINGS, dtype=pl.Categorical)
+        costs = self.estimate.frame(level, columns)
+        margin = pl.Series("ceiling_margin", times["ceiling_margin"].reshape(-1))
+        return costs.with_columns(
+            pl.lit(self.hardware.name, pl.Categorical).alias("hardware"),
+            *(pl.Series(name, times[name].reshape(-1)) for name in ("roofline_seconds", "bound_seconds")),
+            names.gather(times["ceiling"].reshape(-1)).alias("binding_ceiling"),
+            margin.set(margin.is_nan() | margin.is_infinite(), None),
+        )
+
+
+def _ratio(top: Column | Seconds | None, bottom: Column | Seconds | None) -> Seconds | None:
+    """A quotient; None (NaN in columns) where there is nothing to divide, or nothing to divide by."""
+    if top is None or bottom is None:
+        return None
+    if not isinstance(top, np.ndarray) and not isinstance(bottom, np.ndarray):
+        return top / bottom if bottom else None
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(np.asarray(bottom) == 0, np.nan, np.divide(top, bottom))
