@@ -285,7 +285,7 @@ KILLED = """
 import sys
 from ocr_flops import cli
 from ocr_flops.studies.sweeps import runner
-import ocr_flops.sweeps.plan, polars, sqlite3, tqdm
+import ocr_flops.studies.sweeps.plan, polars, sqlite3, tqdm
 runner.PART_POINTS = 1000
 print("begun", flush=True)
 sys.exit(cli.main(sys.argv[1:]))
