@@ -10,7 +10,7 @@ app: $(VENV)/installed
 	$(BIN)/ocr-flops app
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 browser: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m browser
@@ -23,6 +23,7 @@ bench-browser: $(VENV)/installed-test
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports
 	$(BIN)/marimo check --strict notebooks/*.py
 
 clean:

@@ -1,7 +1,8 @@
 """One server and one Chromium for all browser tests of the app."""
 
 import pytest
-from driving import chromium_browser, opened, served
+
+from tests.support.driving import chromium_browser, opened, served
 
 
 @pytest.fixture(scope="session")

@@ -6,16 +6,20 @@ page, an error on the console, a request to anywhere else, or a page that no lon
 
 import argparse
 import random
+import sys
 import time
 from collections import Counter
 from dataclasses import fields
+from pathlib import Path
 from urllib.parse import quote, urlencode
 
-from driving import assert_no_traceback, chromium_browser, open_tab, opened, served, sidebar, until
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
 from playwright.sync_api import TimeoutError
-from test_hostile import TEXTS
 
 from ocr_flops.app.setting import Setting
+from tests.support.driving import assert_no_traceback, chromium_browser, open_tab, opened, served, sidebar, until
+from tests.support.hostile import TEXTS
 
 TABS = ("Overview", "Tiling", "Sweep", "Roofline", "Memory", "Savings", "Compare", "Plan", "Spot check", "Measured", "Table", "Export", "Method")
 HEADS = (b"\x89PNG\r\n\x1a\n", b"%PDF-1.7\n", b"GIF89a", b"\xff\xd8\xff\xe1", b"RIFF\x10\x00\x00\x00WEBP", b"II*\x00", b"")

@@ -4,9 +4,10 @@ import re
 from io import BytesIO
 
 import pytest
-from driving import RUN_MS, drawn, open_tab, opened, sidebar, until
 from PIL import Image
 from playwright.sync_api import expect
+
+from tests.support.driving import RUN_MS, drawn, open_tab, opened, sidebar, until
 
 pytestmark = pytest.mark.browser
 CHARTS = {"Overview": 3, "Tiling": 1, "Sweep": 1, "Roofline": 4, "Memory": 2, "Savings": 3, "Compare": 1}

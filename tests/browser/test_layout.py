@@ -3,9 +3,10 @@
 from io import BytesIO
 
 import pytest
-from driving import opened, sidebar
 from PIL import Image
 from playwright.sync_api import expect
+
+from tests.support.driving import opened, sidebar
 
 pytestmark = pytest.mark.browser
 EDGES = """element => { const tabs = [...element.querySelectorAll('[role=tab]')].map(tab => tab.getBoundingClientRect());

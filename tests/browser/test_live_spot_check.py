@@ -4,8 +4,9 @@ import re
 import time
 
 import pytest
-from driving import RUN_MS, datasets, drawn, open_tab, opened, sidebar, until
 from playwright.sync_api import expect
+
+from tests.support.driving import RUN_MS, datasets, drawn, open_tab, opened, sidebar, until
 
 pytestmark = pytest.mark.browser
 

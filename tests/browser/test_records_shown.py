@@ -1,16 +1,12 @@
 """Records in the browser: laid over charts, calibrated figures, a new record while the page is open, and a file that is none."""
 
-import sys
-from pathlib import Path
 
 import pytest
-from driving import datasets, drawn, open_tab, opened, served, sidebar, until
 from playwright.sync_api import expect
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-import synthetic
-
 import ocr_flops as of
+from tests.support import synthetic
+from tests.support.driving import datasets, drawn, open_tab, opened, served, sidebar, until
 
 pytestmark = pytest.mark.browser
 PAGES = [("tiny", (1, 1)), ("base", (1, 1)), ("gundam", (1, 2)), ("gundam", (2, 3))]

@@ -6,10 +6,10 @@ import re
 from io import StringIO
 
 import pytest
-from driving import drawn, open_tab, opened, sidebar, until
 from playwright.sync_api import expect
 
 import ocr_flops as of
+from tests.support.driving import drawn, open_tab, opened, sidebar, until
 
 pytestmark = pytest.mark.browser
 

@@ -1,11 +1,11 @@
 """The talk in the browser: every slide at the sizes it is shown at, its live controls, and the keys that turn it."""
 
 import pytest
-from driving import opened, until
 from playwright.sync_api import expect
 
 import ocr_flops as of
 from ocr_flops.spec import names
+from tests.support.driving import opened, until
 
 pytestmark = pytest.mark.browser
 GRID = ["tile columns", "rows"]

@@ -22,8 +22,8 @@ from pathlib import Path
 import psutil
 from playwright.sync_api import sync_playwright
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "browser"))
-from driving import CHROMIUM, FLAGS
+sys.path.insert(0, str(Path(__file__).parents[3]))
+from tests.support.driving import CHROMIUM, FLAGS
 
 # Every painted text is dated on its canvas; a chart is repainted once its canvas was painted after the key and then rested for two frames.
 DATED = """

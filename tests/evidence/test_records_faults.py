@@ -10,12 +10,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from timed import POINT, TILED, AtOnce, plan
 
 import ocr_flops as of
 from ocr_flops import files
 from ocr_flops.evidence import records
 from ocr_flops.evidence.records import record, recorder
+from tests.support.timed import POINT, TILED, AtOnce, plan
 
 NOTHING = Path("/nonexistent")
 

@@ -9,13 +9,14 @@ import numpy as np
 import polars as pl
 import pytest
 import vl_convert
-from results import result
 
 import ocr_flops as of
 from ocr_flops import charts, units
 from ocr_flops.app import spot_checks
 from ocr_flops.app.scenario import Scenario
 from ocr_flops.charts import theme
+from tests.support.colours import SIGHT, lab, linear, luminance
+from tests.support.results import result
 
 MODEL = of.load_model("deepseek_ocr")
 SCENARIOS = {
@@ -96,33 +97,11 @@ def test_a_module_keeps_its_colour_and_every_module_has_one():
     assert len(set(theme.FAMILIES.values())) == len(theme.FAMILIES)
 
 
-SIGHT = {  # how colours look: Machado, Oliveira, Fernandes, "A physiologically-based model for simulation of color vision deficiency", 2009
-    "all cones": np.eye(3),
-    "protanopia": np.array([[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]),
-    "deuteranopia": np.array([[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]),
-}
-XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
-
-
-def linear(colour):
-    parts = np.array([int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)])
-    return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
-
-
-def lab(light):
-    x, y, z = np.cbrt(np.maximum(XYZ @ np.clip(light, 0, 1) / [0.9505, 1, 1.089], 0.008856))
-    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
-
-
 @pytest.mark.parametrize("sight", SIGHT)
 @pytest.mark.parametrize("palette", [theme.FAMILIES, theme.STAGE_COLOURS])
 def test_any_two_colours_differ_for_everyone(palette, sight):
     seen = [lab(SIGHT[sight] @ linear(colour)) for colour in palette.values()]
     assert min(np.linalg.norm(one - other) for one, other in combinations(seen, 2)) > 17  # 2 is just noticed
-
-
-def luminance(colour):
-    return XYZ[1] @ linear(colour)
 
 
 @pytest.mark.parametrize("colour", [*theme.FAMILIES.values(), *theme.STAGE_COLOURS.values(), theme.INK])

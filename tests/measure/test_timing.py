@@ -6,12 +6,12 @@ import sys
 
 import pytest
 import torch
-from timed import POINT, TILED, Inside, plan, results, served
 
 import ocr_flops as of
 from ocr_flops.evidence.verify.cases import Source
 from ocr_flops.measure.protocol import Request, Step, steps
 from ocr_flops.measure.worker import probes, timing
+from tests.support.timed import POINT, TILED, Inside, plan, results, served
 
 STAGES = ("vision", "prefill", "decode")
 
@@ -184,7 +184,7 @@ def test_a_device_that_refuses_everything_ends_the_worker(monkeypatch):
 
 def test_the_vendors_code_is_timed_where_transformers_lacks_our_class(tiny, tmp_path, monkeypatch):
     """transformers 4.46.3, which it needs, has no UnlimitedOcr."""
-    from test_remote import make
+    from tests.support.remote_snapshot import make
 
     for name in ("timing", "kernels"):
         path = f"ocr_flops.measure.{name}"

@@ -11,7 +11,6 @@ import sys
 import tempfile
 
 import pytest
-from timed import RAN, AtOnce
 
 import ocr_flops as of
 from ocr_flops import files, spec
@@ -20,6 +19,7 @@ from ocr_flops.evidence.records import campaign as campaigns
 from ocr_flops.evidence.records import recorder
 from ocr_flops.spec.overrides import compose
 from ocr_flops.spec.tiling import vendor_grids
+from tests.support.timed import RAN, AtOnce
 
 COMMON = {
     "device": "cpu",

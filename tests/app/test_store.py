@@ -5,11 +5,11 @@ import threading
 
 import polars as pl
 import pytest
-from results import result
 
 import ocr_flops as of
 from ocr_flops.app.scenario import Scenario
 from ocr_flops.app.store import STORE, Store
+from tests.support.results import result
 
 RAN = {
     "device_name": "NVIDIA L4",

@@ -8,13 +8,13 @@ import re
 import altair as alt
 import polars as pl
 import pytest
-import synthetic
 import vl_convert
 
 from ocr_flops import cli
 from ocr_flops.charts import calibration as charts
 from ocr_flops.evidence import records
 from ocr_flops.evidence.calibration import calibrate
+from tests.support import synthetic
 
 POINTS = synthetic.workloads(synthetic.PAGES[::3], (1, 8), ((10, 16),))
 

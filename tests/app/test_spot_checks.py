@@ -2,7 +2,6 @@
 
 import polars as pl
 import pytest
-from results import result
 
 import ocr_flops as of
 from ocr_flops.app import spot_checks
@@ -12,6 +11,7 @@ from ocr_flops.evidence.verify import summary
 from ocr_flops.reports import tables
 from ocr_flops.spec.tiling import vendor_grids
 from ocr_flops.timing import planning
+from tests.support.results import result
 
 MODEL = of.load_model("deepseek_ocr")
 

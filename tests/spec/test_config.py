@@ -17,7 +17,7 @@ from ocr_flops.spec import catalog
 from ocr_flops.spec.specs import AttentionSpec
 from ocr_flops.spec.workload import Workload
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def test_names_of_groups():

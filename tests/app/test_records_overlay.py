@@ -4,7 +4,6 @@ import json
 
 import polars as pl
 import pytest
-import synthetic
 
 import ocr_flops as of
 from ocr_flops import charts
@@ -16,6 +15,7 @@ from ocr_flops.evidence import records, verify
 from ocr_flops.evidence.calibration import Calibration, Uncalibrated
 from ocr_flops.evidence.records.cache import Library, Shelf
 from ocr_flops.evidence.records.frame import frame
+from tests.support import synthetic
 
 MODEL = of.load_model("deepseek_ocr")
 SETTING = Setting(gpu="l4", output_tokens=16)

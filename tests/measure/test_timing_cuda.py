@@ -10,13 +10,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from timed import POINT, TILED, Inside, plan, results
 from torch.overrides import TorchFunctionMode
 
 import ocr_flops as of
 from ocr_flops.evidence import records
 from ocr_flops.evidence.records import recorder
 from ocr_flops.measure.worker import gpu_lock, machine, probes, timing
+from tests.support.timed import POINT, TILED, Inside, plan, results
 
 OOM = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 139.80 GiB of which 1.20 GiB is free."
 SMI = "550.54.15, 1980, 2619, 1980, 2619, 700.00, 31, 97, 20321"

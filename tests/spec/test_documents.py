@@ -1,27 +1,10 @@
-import io
-import struct
-import zlib
 
 import pytest
 from PIL import Image
 
 from ocr_flops.errors import SpecError
 from ocr_flops.spec.documents import MAX_PIXELS, page_size
-
-
-def encoded(kind, size=(30, 20), **options):
-    file = io.BytesIO()
-    Image.new("RGB", size, "white").save(file, kind, **options)
-    return file.getvalue()
-
-
-def png_header(width, height):
-    """A PNG that is nothing but a header: no pixel of it can be decoded."""
-
-    def chunk(kind, body):
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)) + chunk(b"IDAT", b"")
+from tests.support.images import encoded, png_header
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF"])

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_remote import VENDOR, make
 
 import ocr_flops as of
 from ocr_flops.evidence import verify
 from ocr_flops.measure.worker.remote_shims import Shims
 from ocr_flops.measure.worker.tracer import Tracer
+from tests.support.remote_snapshot import VENDOR, make
 
 POINTS = [
     of.Workload(256, 128, 3, 2, prompt_tokens=5, output_tokens=2),  # CLIP's positions as trained and resized, SAM's too

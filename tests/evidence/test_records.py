@@ -6,7 +6,6 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from timed import POINT, TILED, AtOnce, plan, recorded, results, served
 
 import ocr_flops as of
 from ocr_flops.evidence import records
@@ -15,6 +14,7 @@ from ocr_flops.evidence.records.devices import NAMES
 from ocr_flops.evidence.records.record import new_id, point_key
 from ocr_flops.measure.failures import Failure
 from ocr_flops.spec import names
+from tests.support.timed import POINT, TILED, AtOnce, plan, recorded, results, served
 
 NOTHING = Path("/nonexistent")
 PROMISED = [  # columns that calibration and charts read

@@ -10,9 +10,6 @@ from types import SimpleNamespace
 
 import marimo as mo
 import pytest
-import synthetic
-from results import result
-from test_pages import encoded, png_header
 
 import ocr_flops as of
 from ocr_flops.app import links, views
@@ -28,6 +25,9 @@ from ocr_flops.measure.job import Job, Stage
 from ocr_flops.measure.job_queue import QUEUE
 from ocr_flops.spec import documents, notebook_dir
 from ocr_flops.units import seconds
+from tests.support import synthetic
+from tests.support.images import encoded, png_header
+from tests.support.results import result
 
 PATH = notebook_dir() / "what_if.py"
 CONTROLS = {  # cells and what they define; a test that sets one sets all of its cell

@@ -8,12 +8,12 @@ import tempfile
 from pathlib import Path
 
 import pytest
-import timed
-from timed import AtOnce, Inside
 
 from ocr_flops import cli, files
 from ocr_flops.evidence import records
 from ocr_flops.evidence.records import recorder
+from tests.support import timed
+from tests.support.timed import AtOnce, Inside
 
 ARGUMENTS = ["measure", "model=tiny_test", "workload.global_px=64", "workload.columns=1", "workload.output_tokens=2", "--runs", "2"]
 ARGUMENTS += ["--warmup", "0", "--device", "cpu"]

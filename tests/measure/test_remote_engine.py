@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -22,28 +21,13 @@ from ocr_flops.measure.worker.inputs import Point, views
 from ocr_flops.measure.worker.labels import RemoteLabels
 from ocr_flops.measure.worker.remote_engine import Remote
 from ocr_flops.measure.worker.remote_shims import assumed_counts
+from tests.support.remote_snapshot import VENDOR, make, towers
 
-CODE = Path(__file__).parent / "snapshot"
-VENDOR = of.AttentionSpec("vendor", "sdpa", "sdpa", "eager")
 POINTS = [
     of.Workload(256, 128, 3, 2, prompt_tokens=5, output_tokens=2),
     of.Workload(128, prompt_tokens=4, output_tokens=1),
     of.Workload(192, 64, 2, 1, prompt_tokens=3, output_tokens=2, batch_size=2),
 ]
-
-
-def towers(model):
-    return {spec.tower: asdict(spec) for spec in model.towers}
-
-
-def make(model, folder):
-    """Writes a snapshot of a model into a folder."""
-    shutil.copytree(CODE, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    sizes = towers(model)
-    settings = {name: sizes["decoder"][dimension] for name, dimension in remote_snapshot.DECODER_FIELDS.items()}
-    names = {"AutoConfig": "modeling_deepseekocr.DeepseekOCRConfig", "AutoModel": "modeling_deepseekocr.DeepseekOCRForCausalLM"}
-    (folder / "config.json").write_text(json.dumps({"auto_map": names, "model_type": "deepseek_vl_v2", "towers": sizes} | settings))
-    return str(folder)
 
 
 @pytest.fixture(scope="module")

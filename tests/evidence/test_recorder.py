@@ -8,12 +8,12 @@ import threading
 from pathlib import Path
 
 import pytest
-from timed import POINT, TILED, AtOnce, Inside, plan
 
 import ocr_flops as of
 from ocr_flops.evidence.records import recorder
 from ocr_flops.measure import failures
 from ocr_flops.measure.client import Worker
+from tests.support.timed import POINT, TILED, AtOnce, Inside, plan
 
 
 class Dying(AtOnce):

@@ -8,8 +8,6 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
-import synthetic
-from timed import Inside, plan, recorded
 
 import ocr_flops as of
 from ocr_flops.app.records_overlay import overlay
@@ -20,6 +18,8 @@ from ocr_flops.evidence.calibration.cross_validation import WORKLOAD, costs_of, 
 from ocr_flops.evidence.calibration.selection import attention_of
 from ocr_flops.evidence.records import recorder
 from ocr_flops.spec.workload import Workload
+from tests.support import synthetic
+from tests.support.timed import Inside, plan, recorded
 
 POINTS = synthetic.workloads(synthetic.PAGES[::2], (1, 8), ((10, 16), (1500, 48)))
 FEW = synthetic.workloads(synthetic.PAGES[::3], (1, 8), ((10, 16),))

@@ -3,7 +3,6 @@
 import re
 
 import pytest
-from results import result
 
 import ocr_flops as of
 from ocr_flops.app import jupyter, spot_checks, views
@@ -11,6 +10,7 @@ from ocr_flops.app.scenario import Scenario
 from ocr_flops.app.setting import Setting
 from ocr_flops.reports import headline, tables
 from ocr_flops.reports.headline import Figure
+from tests.support.results import result
 
 
 def test_every_figure_is_a_card_and_an_alarm_looks_like_one(model):

@@ -12,7 +12,6 @@ from types import SimpleNamespace
 import marimo as mo
 import numpy as np
 import pytest
-from test_charts import SIGHT, lab, linear, luminance
 
 import ocr_flops as of
 from ocr_flops import units
@@ -27,6 +26,7 @@ from ocr_flops.evidence.verify import summary
 from ocr_flops.spec import notebook_dir
 from ocr_flops.spec.neighbours import contexts, neighbours
 from ocr_flops.units import si
+from tests.support.colours import SIGHT, lab, linear, luminance
 
 MODEL = of.load_model("deepseek_ocr")
 PATH = notebook_dir() / "flash_savings.py"
