@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
+
+import polars as pl
 
 from ocr_flops.app.scenario import SIDE_BY_SIDE
 from ocr_flops.app.setting import Setting
@@ -14,9 +15,6 @@ from ocr_flops.spec.specs import ModelSpec
 from ocr_flops.timing.estimate import Estimate
 from ocr_flops.timing.timing import Timing
 from ocr_flops.units import seconds, si
-
-if TYPE_CHECKING:
-    import polars as pl
 
 TIMES = ("ttft_seconds", "tpot_seconds", "pages_per_second")
 SUMMED = ("total_flops", "tensor_flops", "vector_flops", "io_bytes")
@@ -80,8 +78,6 @@ def compared(model: ModelSpec, settings: Mapping[str, Setting]) -> tuple[list[Co
 
 def frame(found: list[Compared]) -> pl.DataFrame:
     """A row a setting: `setting`, `changes` (in words), every figure, and its distance from the first setting as `<figure>_difference`."""
-    import polars as pl
-
     rows, first = [], found[0].figures if found else {}
     for one in found:
         figures = one.figures

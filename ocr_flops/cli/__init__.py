@@ -96,7 +96,3 @@ def _parser() -> argparse.ArgumentParser:
 def _output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=FORMATS, default="table", help="(default %(default)s)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write into this folder instead of to the screen")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

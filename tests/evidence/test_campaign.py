@@ -104,7 +104,7 @@ def test_what_is_recorded_is_not_run_again(chosen, workers, tmp_path):
 
 def test_another_version_is_measured_anew(chosen, workers, monkeypatch):
     campaigns.run_job(chosen())
-    monkeypatch.setattr(records.making, "__version__", "9.9")
+    monkeypatch.setattr(records.record, "__version__", "9.9")
     assert campaigns.run_job(chosen()) == (2, 0, 0)
 
 

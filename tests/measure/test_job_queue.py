@@ -314,7 +314,7 @@ def test_importing_starts_nothing():
 SERVER = """
 import sys, time
 from ocr_flops.measure.protocol import Request
-from ocr_flops.measure.queue import Queue
+from ocr_flops.measure.job_queue import Queue
 queue = Queue(*sys.argv[1:])
 queue.submit(Request({}, []), label="", owner="")
 while not queue.jobs()[0].stages[0].seconds:

@@ -187,7 +187,7 @@ def test_the_vendors_code_is_timed_where_transformers_lacks_our_class(tiny, tmp_
     from tests.support.remote_snapshot import make
 
     for name in ("timing", "kernels"):
-        path = f"ocr_flops.measure.{name}"
+        path = f"ocr_flops.measure.worker.{name}"
         monkeypatch.setattr(path, importlib.import_module(path))  # so that the package has its module back afterwards
         monkeypatch.delitem(sys.modules, path)
     monkeypatch.setitem(sys.modules, "ocr_flops.measure.worker.transformers_engine", None)
