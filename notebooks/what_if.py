@@ -29,10 +29,10 @@ with app.setup(hide_code=True):
     from ocr_flops.app.tabs import compare, controls, export, headline, measured, method, plan
     from ocr_flops.app.tabs import spot_check as checks
     from ocr_flops.app.tabs.elements import counting_button, labelled, plain_table, problem, row
-    from ocr_flops.evidence import verify
     from ocr_flops.evidence.records.cache import LIBRARY
     from ocr_flops.evidence.verify import summary
     from ocr_flops.measure.job_queue import QUEUE
+    from ocr_flops.measure.plan import build_request
     from ocr_flops.measure.protocol import Request
     from ocr_flops.reports import tables
     from ocr_flops.spec import documents
@@ -394,7 +394,7 @@ def submit(
         try:
             _points = spot_checks.points(setting, scope.value)
             _label = spot_checks.in_words(setting.workload) if len(_points) == 1 else f"{len(_points)} points, {setting.mode}"
-            _request = verify.request(model, _points, device=device.value, dtype=setting.dtype, prefill_logits=setting.prefill_logits)
+            _request = build_request(model, _points, device=device.value, dtype=setting.dtype, prefill_logits=setting.prefill_logits)
             QUEUE.submit(_request, label=_label, owner=owner, on_result=lambda message: STORE.add(model, message))
             set_refused(None)
         except of.SpecError as _error:

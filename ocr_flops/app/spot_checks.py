@@ -9,6 +9,7 @@ import polars as pl
 
 from ocr_flops.app.scenario import Scenario
 from ocr_flops.evidence import verify
+from ocr_flops.measure.plan import POINT_FIELDS
 from ocr_flops.spec.neighbours import neighbours
 from ocr_flops.spec.specs import STAGES, ModelSpec
 from ocr_flops.spec.workload import Workload
@@ -40,7 +41,7 @@ def key(message: Message) -> Key:
     """What makes a result one of a kind: the workload, what ran, where and with which versions. A later result takes its place."""
     ran = message["ran"]
     settings = (ran["label"], *ran["attention"].items(), ran["prefill_logits"], ran["dtype"], ran["kind"])
-    return (*(message["workload"][name] for name in verify.POINT_FIELDS), *settings, _device(ran), versions(ran), *message["stages"])
+    return (*(message["workload"][name] for name in POINT_FIELDS), *settings, _device(ran), versions(ran), *message["stages"])
 
 
 def frame(model: ModelSpec, message: Message) -> pl.DataFrame:
@@ -53,7 +54,7 @@ def frame(model: ModelSpec, message: Message) -> pl.DataFrame:
     did not say.
     """
     workload, ran = Workload(**message["workload"]), message["ran"]
-    numbers = {name: getattr(workload, name) for name in (*verify.POINT_FIELDS, "tiles", "image_tokens", "context_tokens")}
+    numbers = {name: getattr(workload, name) for name in (*POINT_FIELDS, "tiles", "image_tokens", "context_tokens")}
     words = {
         "point": in_words(workload),
         "ran": ran["label"],

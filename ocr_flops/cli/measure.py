@@ -56,9 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def measure_model(options: argparse.Namespace) -> int:
     """Times, records and prints; 1 where it failed, 0 otherwise. What cannot be asked for is a SpecError."""
     from ocr_flops.evidence import records
-    from ocr_flops.evidence.records.recorder import Plan, measure
-    from ocr_flops.evidence.verify.cases import Source
+    from ocr_flops.evidence.records.recorder import measure
     from ocr_flops.measure.client import interpreter
+    from ocr_flops.measure.plan import ModelSource, Plan
     from ocr_flops.spec import load_run
 
     overrides, source = apart(options.overrides)
@@ -66,7 +66,7 @@ def measure_model(options: argparse.Namespace) -> int:
     if options.timeout is not None and not options.timeout > 0:
         raise SpecError(f"--timeout: {options.timeout!r} is not a number of seconds above 0")
     passes = () if options.passes == ("none",) else chosen("--passes", options.passes, PASSES)
-    plan = Plan(run, Source(run.engine.name, **source), options.device, options.runs, options.warmup, options.experts, passes)
+    plan = Plan(run, ModelSource(run.engine.name, **source), options.device, options.runs, options.warmup, options.experts, passes)
     python = interpreter(options.python)
     where = records.check(records.folder(options.records))
     with Progress() as progress:

@@ -14,7 +14,8 @@ from ocr_flops.spec.specs import STAGES
 if TYPE_CHECKING:
     import polars as pl
 
-    from ocr_flops.evidence.verify import Case, Source
+    from ocr_flops.evidence.verify import Case
+    from ocr_flops.measure.plan import ModelSource
     from ocr_flops.spec import RunSpec
 
 OF_THE_MODEL = ("model", "stages", "engine")  # overrides that say what runs, not at which point
@@ -63,12 +64,13 @@ def verify_model(options: argparse.Namespace) -> int:
     from ocr_flops.evidence import verify
     from ocr_flops.evidence.verify import summary
     from ocr_flops.measure.client import interpreter
+    from ocr_flops.measure.plan import ModelSource
     from ocr_flops.spec import load_run
 
     overrides, chosen_source = apart(options.overrides)
     options.overrides = overrides
     run = load_run(overrides)
-    source = verify.Source(run.engine.name, **chosen_source)
+    source = ModelSource(run.engine.name, **chosen_source)
     options.python = interpreter(options.python)
     if options.audit:
         from ocr_flops.cli.audit import audit_model
@@ -119,7 +121,7 @@ def _cases(options: argparse.Namespace, run: RunSpec) -> list[Case]:
 def _compared(
     options: argparse.Namespace,
     run: RunSpec,
-    source: Source,
+    source: ModelSource,
     cases: list[Case],
     stages: tuple[str, ...],
     levels: tuple[str, ...],

@@ -11,10 +11,11 @@ from ocr_flops.app import views
 from ocr_flops.app.records_overlay import COUNTED, OnRecord
 from ocr_flops.app.setting import Setting
 from ocr_flops.charts import times
-from ocr_flops.evidence import records, verify
+from ocr_flops.evidence import records
 from ocr_flops.evidence.calibration import Calibration, Uncalibrated
 from ocr_flops.evidence.records.cache import Library, Shelf
 from ocr_flops.evidence.records.frame import frame
+from ocr_flops.measure.plan import POINT_FIELDS
 from tests.support import synthetic
 
 MODEL = of.load_model("deepseek_ocr")
@@ -30,7 +31,7 @@ def shelf(tmp_path_factory):
         pl.lit("2.13.0").alias("torch"), pl.lit("5.23.0").alias("transformers")
     )
     empty = frame(tmp_path_factory.mktemp("none"), level="module", shipped=tmp_path_factory.mktemp("no"))[0]
-    same = [pl.col(name) == getattr(SETTING.workload, name) for name in verify.POINT_FIELDS]
+    same = [pl.col(name) == getattr(SETTING.workload, name) for name in POINT_FIELDS]
     rows = []
     estimate = of.estimate(MODEL, SETTING.workload, "sdpa")
     for stage in stages.filter(*same, attention="sdpa").iter_rows(named=True):
@@ -59,7 +60,7 @@ def test_times_lie_over_the_bars_of_the_same_point_and_attention(shelf):
     on_record, found = shown(shelf)
     rows = found.timed
     wholes = {row["stage"]: row["seconds"] for row in rows if row["module"] is None}
-    mine = {name: getattr(SETTING.workload, name) for name in verify.POINT_FIELDS}
+    mine = {name: getattr(SETTING.workload, name) for name in POINT_FIELDS}
     exact = shelf.stages.filter(*(pl.col(name) == value for name, value in mine.items()), attention="sdpa")
     assert wholes == dict(exact.select("stage", "median_seconds").iter_rows()) and len(wholes) == 3
     first, after = list(times.halves(found.timings[0], rows).values())
@@ -104,7 +105,7 @@ def test_memory_shows_what_was_allocated(shelf):
     assert (
         point["label"] == "vendor"
         and point["end"]
-        == shelf.stages.filter(*(pl.col(name) == getattr(SETTING.workload, name) for name in verify.POINT_FIELDS), attention="sdpa")[
+        == shelf.stages.filter(*(pl.col(name) == getattr(SETTING.workload, name) for name in POINT_FIELDS), attention="sdpa")[
             "peak_allocated_bytes"
         ].max()
     )

@@ -6,8 +6,8 @@ import pytest
 import ocr_flops as of
 from ocr_flops.app import spot_checks
 from ocr_flops.app.scenario import Scenario
-from ocr_flops.evidence import verify
 from ocr_flops.evidence.verify import summary
+from ocr_flops.measure.plan import build_request
 from ocr_flops.reports import tables
 from ocr_flops.spec.tiling import vendor_grids
 from ocr_flops.timing import planning
@@ -26,7 +26,7 @@ def test_a_point_or_all_grids_are_run():
     assert spot_checks.points(scenario, "current point") == [scenario.workload]
     grids = spot_checks.points(scenario, "all vendor grids")
     assert len(grids) == 23 and all(point.is_single and point.prompt_tokens == 33 for point in grids)
-    assert verify.request(MODEL, grids).to_json()
+    assert build_request(MODEL, grids).to_json()
     beyond = Scenario(source="grid", columns=20, rows=25)
     points = [(point.columns, point.rows) for point in spot_checks.points(beyond, "all vendor grids")]
     assert points == [(1, 1), *vendor_grids(), (20, 25)]  # none of the grids that charts draw in between

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import ocr_flops as of
-from ocr_flops.evidence import verify
+from ocr_flops.measure.plan import build_request
 
 FLOPS = ("tensor_flops", "vector_flops", "total_flops", "torch_flops")
 REFERENCE_SECONDS = 114.7  # what the reference took for 53 grids in two attention modes (PARITY.md)
@@ -162,7 +162,7 @@ sys.exit(code)
 @pytest.mark.parametrize("kind", ["count", "trace"])
 def test_spot_check(benchmark, model, tell, kind):
     """One point on meta, the worker's start included."""
-    request = verify.request(model, [of.Workload.from_grid(**POINT)], device="meta", kind=kind).to_json() + "\n"
+    request = build_request(model, [of.Workload.from_grid(**POINT)], device="meta", kind=kind).to_json() + "\n"
     peaks = []
 
     def check():

@@ -26,10 +26,10 @@ def vision(model, attention):
     """SAM, CLIP and projector as one module, with pixels for it."""
     import torch
 
-    from ocr_flops.evidence.verify.results import dimensions
+    from ocr_flops.measure.plan import tower_dimensions
     from ocr_flops.measure.worker.transformers_engine import build
 
-    net = build(dimensions(model), dict.fromkeys(("sam", "clip", "decoder"), attention), "bf16", "meta", "batched_mm").model
+    net = build(tower_dimensions(model), dict.fromkeys(("sam", "clip", "decoder"), attention), "bf16", "meta", "batched_mm").model
 
     class Vision(torch.nn.Module):
         def __init__(self):

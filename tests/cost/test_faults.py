@@ -10,6 +10,7 @@ import ocr_flops as of
 from ocr_flops.cost import ops
 from ocr_flops.cost.run_config import decode_program, vision_program
 from ocr_flops.evidence import verify
+from ocr_flops.measure.plan import build_request
 from ocr_flops.spec import names
 from ocr_flops.timing import planning
 
@@ -209,7 +210,7 @@ def test_fault_14_small_images_are_not_tiled(model, size):
 
 
 def measured(serve, spec, kind="count"):
-    return serve(verify.request(spec, [of.Workload(256, 128, 2, 1, output_tokens=1)], device="meta", kind=kind))[0]
+    return serve(build_request(spec, [of.Workload(256, 128, 2, 1, output_tokens=1)], device="meta", kind=kind))[0]
 
 
 @pytest.mark.parametrize("kind", ["count", "trace"])

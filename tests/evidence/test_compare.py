@@ -8,6 +8,7 @@ import pytest
 import ocr_flops as of
 from ocr_flops.evidence import verify
 from ocr_flops.evidence.verify.levels import COUNTED, KV, PARAMETERS, PEAK, TRACED, WEIGHTS
+from ocr_flops.measure.plan import build_request
 
 POINT = of.Workload(256, 128, 2, 1, batch_size=2, output_tokens=2)
 
@@ -15,7 +16,7 @@ POINT = of.Workload(256, 128, 2, 1, batch_size=2, output_tokens=2)
 @pytest.fixture(scope="module")
 def results(tiny, serve):
     """The tiny model counted and traced."""
-    return {kind: serve(verify.request(tiny, [POINT], device="meta", kind=kind))[0] for kind in ("count", "trace")}
+    return {kind: serve(build_request(tiny, [POINT], device="meta", kind=kind))[0] for kind in ("count", "trace")}
 
 
 def wrong(spec, message, **choice):

@@ -137,13 +137,13 @@ def plainly():
     from transformers import DynamicCache
     from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-    from ocr_flops.evidence.verify.results import dimensions
+    from ocr_flops.measure.plan import tower_dimensions
     from ocr_flops.measure.worker import inputs
     from ocr_flops.measure.worker.transformers_engine import build, meta_shims
 
     def count(spec, device, experts):
         modes = dict.fromkeys(("sam", "clip", "decoder"), "sdpa")
-        net = build(dimensions(spec), modes, "bf16", device, experts)
+        net = build(tower_dimensions(spec), modes, "bf16", device, experts)
         point = inputs.Point(256, 128, 2, 1, 10, 1, 1)
         found = {}
         with torch.no_grad(), meta_shims(device):

@@ -11,6 +11,7 @@ from ocr_flops import cli
 from ocr_flops.evidence import verify
 from ocr_flops.evidence.verify import summary
 from ocr_flops.evidence.verify.levels import TRACED
+from ocr_flops.measure.plan import build_request
 from ocr_flops.spec import load_run
 from ocr_flops.spec.tiling import vendor_grids
 
@@ -72,11 +73,11 @@ def test_the_default_set_holds_what_was_promised():
 @pytest.fixture(scope="module")
 def message(tiny, serve):
     workload = of.Workload(256, 128, 2, 1, output_tokens=9)
-    return serve(verify.request(tiny, [workload], device="meta", attention="sdpa", prefill_logits="all"))[0]
+    return serve(build_request(tiny, [workload], device="meta", attention="sdpa", prefill_logits="all"))[0]
 
 
 def test_a_request_runs_no_more_decode_steps_than_asked_for(tiny):
-    made = verify.request(tiny, [of.Workload(64, output_tokens=9), of.Workload(64, output_tokens=1)], decode_steps=4)
+    made = build_request(tiny, [of.Workload(64, output_tokens=9), of.Workload(64, output_tokens=1)], decode_steps=4)
     assert [point["output_tokens"] for point in made.workloads] == [4, 1]
 
 
@@ -120,7 +121,7 @@ def test_what_torch_missed_is_named(tiny, message):
 
 @pytest.mark.parametrize("column", TRACED)
 def test_a_byte_or_flop_too_many_in_a_trace_is_a_difference(tiny, serve, column):
-    traced = serve(verify.request(tiny, [of.Workload(64, output_tokens=1)], device="meta", kind="trace", stages=("prefill",)))[0]
+    traced = serve(build_request(tiny, [of.Workload(64, output_tokens=1)], device="meta", kind="trace", stages=("prefill",)))[0]
     traced["stages"]["prefill"]["trace"]["decoder.router"][column] += 1
     wrong = verify.differences(tiny, traced, levels=("module",)).filter(pl.col("difference") != 0).to_dicts()
     assert [(row["module"], row["column"], row["difference"]) for row in wrong] == [("decoder.router", column, 1)]
@@ -293,7 +294,7 @@ def test_nothing_compared_is_no_success(offline, capsys):
 
 def test_a_point_is_run_with_the_attention_of_its_towers(tiny):
     case = verify.point_cases(load_run(["attention=eager", "attention.clip=sdpa"]), ("count",))[0]
-    made = verify.request(tiny, case.workloads, attention=case.attention)
+    made = build_request(tiny, case.workloads, attention=case.attention)
     assert made.attention == {"sam": "eager", "clip": "sdpa", "decoder": "eager"}
 
 

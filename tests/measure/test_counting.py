@@ -7,6 +7,8 @@ import pytest
 
 import ocr_flops as of
 from ocr_flops.evidence import verify
+from ocr_flops.measure.plan import build_request
+from ocr_flops.measure.protocol import Request
 from ocr_flops.measure.worker.inputs import Point
 
 VIEWS = [  # global_px, tile_px, columns, rows: trained sizes, no multiples of 64, windows that need and need no padding
@@ -30,8 +32,8 @@ def workloads(batch, views=VIEWS, **rest):
 
 
 def request(tiny, points, attention="eager", **options):
-    made = verify.request(tiny, points, **{"device": "meta", "attention": attention if isinstance(attention, str) else "eager"} | options)
-    return made if isinstance(attention, str) else verify.Request(**{**vars(made), "attention": attention})
+    made = build_request(tiny, points, **{"device": "meta", "attention": attention if isinstance(attention, str) else "eager"} | options)
+    return made if isinstance(attention, str) else Request(**{**vars(made), "attention": attention})
 
 
 def wrong(spec, message):
@@ -169,7 +171,7 @@ def test_flash_cannot_be_run(tiny, serve):
 def test_another_engine_cannot_be_run(tiny):
     sent = vars(request(tiny, workloads(1)[:1])) | {"engine": "vllm"}
     with pytest.raises(ValueError, match="^request.engine: 'vllm' is not one of transformers, remote_code$"):
-        verify.Request.from_json(json.dumps(sent))
+        Request.from_json(json.dumps(sent))
 
 
 def test_cuda_without_cuda():

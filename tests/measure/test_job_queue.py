@@ -9,9 +9,9 @@ import time
 import pytest
 
 import ocr_flops as of
-from ocr_flops.evidence import verify
 from ocr_flops.measure import failures
 from ocr_flops.measure.job_queue import Queue
+from ocr_flops.measure.plan import build_request
 from ocr_flops.measure.protocol import Request
 
 REQUEST = Request({}, [{"columns": 1, "rows": 1, "output_tokens": 1}])  # six steps
@@ -343,7 +343,7 @@ def test_a_worker_whose_server_was_killed_ends():
 
 def test_the_real_worker_through_the_queue(tiny):
     runs, texts, steps, heard = Queue(), set(), [], []
-    request = verify.request(tiny, [of.Workload(256, 128, 2, 1, output_tokens=2), of.Workload(64, output_tokens=1)], device="meta")
+    request = build_request(tiny, [of.Workload(256, 128, 2, 1, output_tokens=2), of.Workload(64, output_tokens=1)], device="meta")
     job = runs.submit(request, label="tiny", owner="me", on_result=heard.append)
     while (now := runs.job(job.id)).is_live:
         texts.add(now.text)
@@ -362,7 +362,7 @@ def test_the_real_worker_through_the_queue(tiny):
 
 def test_cancelling_while_torch_is_imported(tiny):
     runs = Queue()
-    request = verify.request(tiny, [of.Workload(64)], device="meta")
+    request = build_request(tiny, [of.Workload(64)], device="meta")
     job = runs.submit(request, label="tiny", owner="me")
     until(lambda: runs.job(job.id).text == "importing torch")
     child = runs._entries[job.id].worker._process

@@ -16,6 +16,8 @@ from ocr_flops.cli import main
 from ocr_flops.errors import SpecError
 from ocr_flops.evidence import verify
 from ocr_flops.measure.client import interpreter
+from ocr_flops.measure.plan import build_request
+from ocr_flops.measure.protocol import Request
 from ocr_flops.measure.worker import checkpoint, remote_snapshot
 from ocr_flops.measure.worker.inputs import Point, views
 from ocr_flops.measure.worker.labels import RemoteLabels
@@ -41,7 +43,7 @@ def asked(tiny, folder):
 
     def asking(workloads, **options):
         rest = {"engine": "remote_code", "snapshot": folder, "trust_remote_code": True, "attention": VENDOR, "prefill_logits": "all"}
-        return verify.request(tiny, workloads, **rest | {"device": "meta"} | options)
+        return build_request(tiny, workloads, **rest | {"device": "meta"} | options)
 
     return asking
 
@@ -73,7 +75,7 @@ def test_the_worker_runs_it_as_a_process_of_its_own(folder, capsys, monkeypatch)
 
 
 def test_the_published_counts(model, serve, tmp_path):
-    sent = verify.request(
+    sent = build_request(
         model,
         [of.Workload.from_grid(2, 1, output_tokens=1)],
         device="meta",
@@ -207,7 +209,7 @@ def test_what_is_refused_before_anything_runs(asked, options, message):
         valid | options | ({"attention": dict.fromkeys(("sam", "clip", "decoder"), "eager")} if "attention" in options else {})
     )
     with pytest.raises(ValueError, match=message):
-        verify.Request.from_json(sent)
+        Request.from_json(sent)
 
 
 def edited(folder, tmp_path, name, text):

@@ -7,6 +7,7 @@ import torch
 
 import ocr_flops as of
 from ocr_flops.evidence import verify
+from ocr_flops.measure.plan import build_request
 from ocr_flops.measure.worker.remote_shims import Shims
 from ocr_flops.measure.worker.tracer import Tracer
 from tests.support.remote_snapshot import VENDOR, make
@@ -27,7 +28,7 @@ def traced(serve, tmp_path):
 
     def tracing(model, points, **options):
         rest = {"engine": "remote_code", "snapshot": make(model, tmp_path / "snapshot"), "trust_remote_code": True, "device": "meta"}
-        return serve(verify.request(model, points, attention=VENDOR, prefill_logits="all", kind="trace", **rest | options))
+        return serve(build_request(model, points, attention=VENDOR, prefill_logits="all", kind="trace", **rest | options))
 
     return tracing
 

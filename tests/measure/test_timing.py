@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import ocr_flops as of
-from ocr_flops.evidence.verify.cases import Source
+from ocr_flops.measure.plan import ModelSource
 from ocr_flops.measure.protocol import Request, Step, steps
 from ocr_flops.measure.worker import probes, timing
 from tests.support.timed import POINT, TILED, Inside, plan, results, served
@@ -191,7 +191,7 @@ def test_the_vendors_code_is_timed_where_transformers_lacks_our_class(tiny, tmp_
         monkeypatch.setattr(path, importlib.import_module(path))  # so that the package has its module back afterwards
         monkeypatch.delitem(sys.modules, path)
     monkeypatch.setitem(sys.modules, "ocr_flops.measure.worker.transformers_engine", None)
-    source = Source("remote_code", make(tiny, tmp_path / "snapshot"), True)
+    source = ModelSource("remote_code", make(tiny, tmp_path / "snapshot"), True)
     asked = plan("engine=remote_code", source=source, passes=("modules", "flops", "traffic")).request([TILED])
     (result,) = results(messages(asked))
     assert result["ran"]["experts"] == "loop" and result["ran"]["not_observed"] == {}

@@ -10,6 +10,7 @@ import pytest
 import ocr_flops as of
 from ocr_flops.evidence import verify
 from ocr_flops.measure.client import Worker
+from ocr_flops.measure.plan import build_request
 from ocr_flops.measure.protocol import SETUP, Request, Step, steps
 
 
@@ -66,7 +67,7 @@ def test_what_is_no_request(text, message):
 
 def test_a_run_from_request_to_done(tiny):
     workloads = [of.Workload(256, 128, 2, 1, output_tokens=2), of.Workload(64, output_tokens=1)]
-    messages = run(verify.request(tiny, workloads, device="meta", attention="sdpa"))
+    messages = run(build_request(tiny, workloads, device="meta", attention="sdpa"))
     events = [message["event"] for message in messages]
     assert events[0] == "progress" and events[-1] == "done"
     results = [message for message in messages if message["event"] == "result"]
@@ -95,7 +96,7 @@ def test_every_step_is_announced(tiny, stages):
     """The steps that both sides count are those that are run."""
     from ocr_flops.measure.__main__ import _serve
 
-    messages, request = [], verify.request(tiny, [of.Workload(64, output_tokens=2)] * 2, device="meta", stages=stages)
+    messages, request = [], build_request(tiny, [of.Workload(64, output_tokens=2)] * 2, device="meta", stages=stages)
     _serve(request, lambda **message: messages.append(message))
     announced = [message for message in messages if message["event"] == "progress"]
     assert [Step(message["stage"], message["point"]) for message in announced] == steps(request)
@@ -103,7 +104,7 @@ def test_every_step_is_announced(tiny, stages):
 
 
 def test_flash_is_refused_with_what_to_do(tiny):
-    *_, last = run(verify.request(tiny, [of.Workload(64)], device="meta", attention="flash"))
+    *_, last = run(build_request(tiny, [of.Workload(64)], device="meta", attention="flash"))
     assert last["event"] == "error"
     assert last["message"] == "attention.sam: 'flash' cannot be run by transformers' UnlimitedOcr class; choose eager or sdpa"
     assert last["advice"]
@@ -122,7 +123,7 @@ def test_garbage_is_answered_with_an_error(line, message):
 
 
 def test_a_killed_worker_leaves_an_error(tiny):
-    with Worker(verify.request(tiny, [of.Workload(64)], device="meta")) as worker:
+    with Worker(build_request(tiny, [of.Workload(64)], device="meta")) as worker:
         messages = iter(worker)
         assert next(messages)["event"] == "progress"
         worker.cancel()
@@ -142,19 +143,19 @@ def script(tmp_path, text):
 
 def test_an_interpreter_that_dies_at_once(tiny, tmp_path):
     """The request may find no reader; what the process said last is the advice, and more of it the detail."""
-    messages = run(verify.request(tiny, [of.Workload(64)]), script(tmp_path, "echo first >&2; echo no such module >&2; exit 3"))
+    messages = run(build_request(tiny, [of.Workload(64)]), script(tmp_path, "echo first >&2; echo no such module >&2; exit 3"))
     told = {"message": "the worker ended early (exit code 3)", "advice": "no such module", "detail": "first\nno such module"}
     assert messages == [{"event": "error"} | told]
 
 
 def test_an_error_carries_the_end_of_the_log(tiny, tmp_path):
     talks = script(tmp_path, """echo a warning >&2; echo '{"event": "error", "message": "m", "advice": "a"}'; sleep 60""")
-    messages = run(verify.request(tiny, [of.Workload(64)]), talks)
+    messages = run(build_request(tiny, [of.Workload(64)]), talks)
     assert messages == [{"event": "error", "message": "m", "advice": "a", "detail": "a warning"}]
 
 
 def test_a_long_log_is_cut(tiny, tmp_path):
-    (message,) = run(verify.request(tiny, [of.Workload(64)]), script(tmp_path, "seq 100000 >&2; exit 1"))
+    (message,) = run(build_request(tiny, [of.Workload(64)]), script(tmp_path, "seq 100000 >&2; exit 1"))
     assert message["advice"] == "100000" and message["detail"].splitlines() == [str(line) for line in range(99981, 100001)]
 
 
@@ -175,12 +176,12 @@ def test_a_worker_that_nobody_listens_to_ends():
 
 def test_what_a_library_prints_is_no_message(tiny, tmp_path):
     chatty = script(tmp_path, """cat > /dev/null; echo loading...; echo '{"event": "done"}'""")
-    messages = run(verify.request(tiny, [of.Workload(64)]), chatty)
+    messages = run(build_request(tiny, [of.Workload(64)]), chatty)
     assert messages == [{"event": "done"}]
 
 
 def test_closing_ends_the_worker(tiny):
-    worker = Worker(verify.request(tiny, [of.Workload(64)], device="meta"))
+    worker = Worker(build_request(tiny, [of.Workload(64)], device="meta"))
     worker.close()
     assert worker._process.returncode is not None
     worker.close()

@@ -1,7 +1,7 @@
 """Results as the worker would send them, made without running it."""
 
 import ocr_flops as of
-from ocr_flops.evidence import verify
+from ocr_flops.measure.plan import build_request
 from ocr_flops.spec.workload import Workload
 
 MODEL = of.load_model("deepseek_ocr")
@@ -9,7 +9,7 @@ MODEL = of.load_model("deepseek_ocr")
 
 def result(scenario, steps=3, off=0, missed=(), **ran):
     """What the worker would send for a scenario if it counted what is analytic, `off` more in each module."""
-    wanted = verify.request(MODEL, [scenario.workload], decode_steps=steps)
+    wanted = build_request(MODEL, [scenario.workload], decode_steps=steps)
     attention = dict.fromkeys(("sam", "clip", "decoder"), "eager")
     ran = {
         "engine": "transformers",

@@ -6,6 +6,7 @@ import ocr_flops
 from ocr_flops.evidence import records
 from ocr_flops.evidence.records import recorder
 from ocr_flops.measure import failures
+from ocr_flops.measure.plan import Plan
 from ocr_flops.measure.protocol import PASSES, Step, steps
 from ocr_flops.spec import load_run
 from ocr_flops.spec.workload import Workload
@@ -25,7 +26,7 @@ RAN = {
 
 
 def plan(*overrides, **rest):
-    return recorder.Plan(load_run(["model=tiny_test", *overrides]), **{"device": "cpu", "runs": 3, "warmup": 1, **rest})
+    return Plan(load_run(["model=tiny_test", *overrides]), **{"device": "cpu", "runs": 3, "warmup": 1, **rest})
 
 
 class Inside:

@@ -19,10 +19,10 @@ from ocr_flops.errors import SpecError
 from ocr_flops.evidence import records
 from ocr_flops.evidence.calibration import Banded, Calibration
 from ocr_flops.evidence.calibration.selection import words_of
-from ocr_flops.evidence.records import recorder
 from ocr_flops.evidence.records.cache import Shelf
 from ocr_flops.evidence.records.store import SHIPPED, USER
 from ocr_flops.measure.job_queue import QUEUE
+from ocr_flops.measure.plan import Plan
 from ocr_flops.spec import RunSpec, load_engine
 from ocr_flops.spec.specs import STAGES, ModelSpec
 from ocr_flops.units import seconds, si
@@ -158,7 +158,7 @@ def start(model: ModelSpec, setting: Setting, device: str, owner: str) -> None:
     engine, workload = load_engine(TIMED), setting.workload
     setup = Setup.resolve(model, setting.attention_modes[0], engine, setting.dtype, setting.cache, None)
     run = RunSpec(model, engine, setup.attention, workload, setup.dtype, setup.cache, setup.prefill_logits, STAGES, None)
-    plan, where = recorder.Plan(run, device=device), records.check(records.folder())
+    plan, where = Plan(run, device=device), records.check(records.folder())
     label = f"{in_words(workload)}, {workload.output_tokens} output tokens, timed"
     QUEUE.submit(
         plan.request([workload]),

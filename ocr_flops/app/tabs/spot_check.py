@@ -11,8 +11,8 @@ import marimo as mo
 from ocr_flops.app import spot_checks
 from ocr_flops.app.store import STORE
 from ocr_flops.app.tabs.elements import plain_table, problem, row
-from ocr_flops.evidence import verify
 from ocr_flops.measure.job import CANCELLED, WAITING, Job
+from ocr_flops.measure.plan import DECODE_STEPS
 from ocr_flops.reports import tables
 
 DEVICES = {"cuda if present, else meta": "auto", "meta (exact, no GPU)": "meta", "cpu (slow, 7 GB)": "cpu"}
@@ -88,7 +88,7 @@ def panel(device: mo.ui.dropdown, scope: Any, go: Any, output_tokens: int) -> mo
             mo.md("Measured on this server, by anyone; the latest first."),
             plain_table(tables.measured_table(measured), page_size=25),
         ]
-    about = ABOUT.format(device=device.selected_key, steps=verify.DECODE_STEPS)
-    if output_tokens > verify.DECODE_STEPS:
+    about = ABOUT.format(device=device.selected_key, steps=DECODE_STEPS)
+    if output_tokens > DECODE_STEPS:
         about += f" The charts show {output_tokens:,} output tokens, so decode's counts stand in the table below alone."
     return mo.vstack([mo.md(about), row(device, scope, go, gap=2), *results])

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from ocr_flops.errors import SpecError
 from ocr_flops.evidence import records
-from ocr_flops.evidence.records.recorder import Plan, device_facts, measure
-from ocr_flops.evidence.verify.cases import Source
+from ocr_flops.evidence.records.recorder import device_facts, measure
 from ocr_flops.measure.client import interpreter
+from ocr_flops.measure.plan import ModelSource, Plan
 from ocr_flops.spec import read_run, read_workload
 from ocr_flops.spec.checks import read_value
 from ocr_flops.spec.workload import Workload
@@ -107,7 +107,7 @@ def read_plan(config: dict[str, Any]) -> Plan:
     timeout = read_value("timeout_seconds", config["timeout_seconds"], float | None)
     if timeout is not None and not timeout > 0:
         raise SpecError(f"timeout_seconds: {timeout!r} is not a number of seconds above 0, or null")
-    return Plan(run, Source(run.engine.name, trust_remote_code=trusted, **folders), **chosen)
+    return Plan(run, ModelSource(run.engine.name, trust_remote_code=trusted, **folders), **chosen)
 
 
 def points(config: dict[str, Any]) -> list[Workload]:

@@ -11,7 +11,7 @@ from ocr_flops.spec.specs import DTYPE_BYTES, HardwareSpec
 from ocr_flops.timing.estimate import estimate_run
 
 if TYPE_CHECKING:
-    from ocr_flops.evidence.records.recorder import Plan
+    from ocr_flops.measure.plan import Plan
     from ocr_flops.spec.workload import Workload
 
 TRAFFIC = ("weight_io_bytes", "activation_io_bytes", "kv_io_bytes")

@@ -32,8 +32,8 @@ from ocr_flops.evidence.records.figures import derived
 from ocr_flops.spec.specs import HardwareSpec
 
 if TYPE_CHECKING:
-    from ocr_flops.evidence.records.recorder import Plan
     from ocr_flops.measure.failures import Failure
+    from ocr_flops.measure.plan import Plan
     from ocr_flops.spec.workload import Workload
 
 SCHEMA = 1

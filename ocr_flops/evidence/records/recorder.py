@@ -4,79 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ocr_flops.errors import SpecError, one_of
-from ocr_flops.evidence import records, verify
-from ocr_flops.evidence.verify.cases import SOURCE, Source
+from ocr_flops.errors import SpecError
+from ocr_flops.evidence import records
 from ocr_flops.measure import failures
 from ocr_flops.measure.client import Message, Worker
 from ocr_flops.measure.failures import Failure
-from ocr_flops.measure.protocol import TIMED_DEVICES, Request, steps
+from ocr_flops.measure.plan import Plan
+from ocr_flops.measure.protocol import Request, steps
 
 if TYPE_CHECKING:
-    from ocr_flops.spec import RunSpec
     from ocr_flops.spec.workload import Workload
 
 Record = dict[str, Any]
 Progress = Callable[[int, int, str], None]
 SILENT = Failure("the worker ended without a word on this point", "Its ocr-flops may be of another version: install this one there.")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How points are timed.
-
-    Args:
-        run: model, engine, attention, precision, logits and stages, from `config.load_run`.
-        source: the code and weights that run.
-        device: "auto" (cuda where there is one, else cpu), "cpu" or "cuda".
-        runs, warmup, experts, passes: as in `Request`.
-
-    Raises:
-        SpecError: something that cannot be timed.
-    """
-
-    run: RunSpec
-    source: Source = SOURCE
-    device: str = "auto"
-    runs: int = Request.runs
-    warmup: int = Request.warmup
-    experts: str | None = None
-    passes: tuple[str, ...] = Request.passes
-
-    def __post_init__(self) -> None:
-        one_of("device", self.device, TIMED_DEVICES)
-        if self.run.cache != "dynamic":
-            raise SpecError(f"cache: {self.run.cache!r} cannot be measured; choose dynamic, which the engines run")
-        if self.run.hardware is not None:
-            raise SpecError(f"hardware: {self.run.hardware.name!r} has no part in a measurement, which finds its device; leave it out")
-        self.request([])
-
-    def request(self, workloads: Iterable[Workload]) -> Request:
-        """What is asked of the worker for points.
-
-        Raises:
-            SpecError: the engine cannot run this.
-        """
-        points = list(workloads)
-        run = self.run
-        counted = verify.request(
-            run.model,
-            points,
-            device=self.device,
-            attention=run.attention.resolved(run.engine),
-            dtype=run.dtype,
-            prefill_logits=run.prefill_logits,
-            decode_steps=max((point.output_tokens for point in points), default=0),
-            stages=run.stages,
-            **{**self.source._asdict(), "engine": run.engine.name},
-        )
-        asked = replace(counted, kind="time", runs=self.runs, warmup=self.warmup, experts=self.experts, passes=tuple(self.passes))
-        if problem := asked.problem():
-            raise SpecError(problem)
-        return asked
 
 
 def device_facts(plan: Plan, python: str | None = None, timeout_seconds: float | None = None) -> dict[str, Any]:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ocr_flops.errors import SpecError
-from ocr_flops.evidence.verify.results import TOWERS, Message, request
+from ocr_flops.evidence.verify.results import Message
 from ocr_flops.measure.client import Worker
+from ocr_flops.measure.plan import TOWERS, TRANSFORMERS, ModelSource, build_request
 from ocr_flops.measure.protocol import REMOTE_ATTENTION, Request
 from ocr_flops.spec.specs import STAGES, AttentionSpec, ModelSpec
 from ocr_flops.spec.tiling import vendor_grids
@@ -17,18 +18,6 @@ if TYPE_CHECKING:
     from ocr_flops.spec import RunSpec
 
 REMOTE_TRACES = ((1, 10, "bf16"), (3, 100, "fp32"))  # batch size, prompt tokens, dtype
-
-
-class Source(NamedTuple):
-    """The code and weights that run (fields as in `Request`)."""
-
-    engine: str = "transformers"
-    snapshot: str | None = None
-    trust_remote_code: bool = False
-    checkpoint: str | None = None
-
-
-SOURCE = Source()
 
 
 class Case(NamedTuple):
@@ -109,13 +98,15 @@ def point_cases(run: RunSpec, kinds: Sequence[str] = ("count", "trace"), decode_
     return [Case(kind, attention, run.prefill_logits, (run.workload,), run.dtype, decode_steps) for kind in kinds]
 
 
-def asked(model: ModelSpec, case: Case, device: str = "meta", stages: Sequence[str] = STAGES, source: Source = SOURCE) -> Request:
+def asked(
+    model: ModelSpec, case: Case, device: str = "meta", stages: Sequence[str] = STAGES, source: ModelSource = TRANSFORMERS
+) -> Request:
     """What a case asks of the worker (arguments as in `run`).
 
     Raises:
         SpecError: the engine cannot run it.
     """
-    return request(
+    return build_request(
         model,
         case.workloads,
         device=device,
@@ -136,7 +127,7 @@ def run(
     device: str = "meta",
     stages: Sequence[str] = STAGES,
     python: str | None = None,
-    source: Source = SOURCE,
+    source: ModelSource = TRANSFORMERS,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Iterator[tuple[Case, Message]]:
     """Runs cases on the real model and yields every result. A trace with data runs one decode step: each hits experts of its own.
@@ -144,7 +135,7 @@ def run(
     Args:
         model: dimensions.
         cases: from `suite`, or others.
-        device, stages: as in `request`.
+        device, stages: as in `build_request`.
         python: the interpreter that has torch and transformers, as for `Worker`.
         source: the code and weights that run.
         progress: called with a line of text before each stage.

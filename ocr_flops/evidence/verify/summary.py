@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ocr_flops import __version__
-from ocr_flops.evidence.verify.results import POINT_FIELDS
 from ocr_flops.files import write_whole
+from ocr_flops.measure.plan import POINT_FIELDS
 
 if TYPE_CHECKING:
     import polars as pl

@@ -17,6 +17,7 @@ from ocr_flops.errors import SpecError
 from ocr_flops.evidence import verify
 from ocr_flops.files import write_whole
 from ocr_flops.measure.client import Worker
+from ocr_flops.measure.plan import build_request
 from ocr_flops.measure.protocol import Request
 from ocr_flops.studies.sweeps.plan import Case, Sweep
 from ocr_flops.studies.sweeps.results import STAGES, Table
@@ -118,7 +119,7 @@ def _runs(sweep: Sweep) -> Iterator[tuple[Case, int, Request]]:
         setup, workload = case.estimate(case.keys.workload()).setup, sweep.workload(case, indices)
         for number in range(len(indices)):
             for kind in verify.MEASURES:
-                request = verify.request(
+                request = build_request(
                     case.run.model,
                     [workload.take(slice(number, number + 1)).corner()],
                     device=sweep.measure,

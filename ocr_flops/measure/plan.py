@@ -1,0 +1,148 @@
+"""What is asked of the worker: a request from specs, where code and weights come from, and how points are timed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ocr_flops.errors import SpecError, one_of
+from ocr_flops.measure.protocol import TIMED_DEVICES, Request
+from ocr_flops.spec.specs import STAGES, AttentionSpec, ModelSpec
+
+if TYPE_CHECKING:
+    from ocr_flops.spec import RunSpec
+    from ocr_flops.spec.workload import Workload
+
+POINT_FIELDS = ("global_px", "tile_px", "columns", "rows", "prompt_tokens", "output_tokens", "batch_size")
+TOWERS = ("sam", "clip", "decoder")  # those with attention
+DECODE_STEPS = 3  # that are run, unless more are asked for
+
+
+class ModelSource(NamedTuple):
+    """The code and weights that run (fields as in `Request`)."""
+
+    engine: str = "transformers"
+    snapshot: str | None = None
+    trust_remote_code: bool = False
+    checkpoint: str | None = None
+
+
+TRANSFORMERS = ModelSource()
+
+
+def build_request(
+    model: ModelSpec,
+    workloads: Iterable[Workload],
+    *,
+    device: str = "auto",
+    attention: str | AttentionSpec = "eager",
+    dtype: str = "bf16",
+    prefill_logits: str = "last",
+    decode_steps: int = DECODE_STEPS,
+    stages: Sequence[str] = STAGES,
+    kind: str = "count",
+    image: str | None = None,
+    engine: str = "transformers",
+    snapshot: str | None = None,
+    trust_remote_code: bool = False,
+    checkpoint: str | None = None,
+) -> Request:
+    """Builds a request for the worker to run the real model.
+
+    Args:
+        model: dimensions.
+        workloads: single points.
+        device: "auto", "meta", "cpu" or "cuda".
+        attention: "eager" or "sdpa" for all towers, or a mode for each.
+        dtype, prefill_logits: as in `estimate`.
+        decode_steps: steps run at most; a point with fewer output tokens runs those.
+        stages: those to run.
+        kind: "count" or "trace".
+        image: path of a page to cut into views on cpu and cuda.
+        engine, snapshot, trust_remote_code, checkpoint: as in `Request`.
+
+    Raises:
+        SpecError: the engine cannot run this.
+    """
+    points = []
+    for workload in workloads:
+        point = {name: getattr(workload, name) for name in POINT_FIELDS}
+        points.append({**point, "output_tokens": min(workload.output_tokens, decode_steps)})
+    request = Request(
+        tower_dimensions(model),
+        points,
+        attention={tower: attention if isinstance(attention, str) else getattr(attention, tower) for tower in TOWERS},
+        dtype=dtype,
+        device=device,
+        prefill_logits=prefill_logits,
+        stages=tuple(stages),
+        kind=kind,
+        image=image,
+        engine=engine,
+        snapshot=snapshot,
+        trust_remote_code=trust_remote_code,
+        checkpoint=checkpoint,
+    )
+    if problem := request.problem():
+        raise SpecError(problem)
+    return request
+
+
+def tower_dimensions(model: ModelSpec) -> dict[str, dict[str, Any]]:
+    """The dimensions of every tower as a request carries them."""
+    return {spec.tower: asdict(spec) for spec in model.towers}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How points are timed.
+
+    Args:
+        run: model, engine, attention, precision, logits and stages, from `spec.load_run`.
+        source: the code and weights that run.
+        device: "auto" (cuda where there is one, else cpu), "cpu" or "cuda".
+        runs, warmup, experts, passes: as in `Request`.
+
+    Raises:
+        SpecError: something that cannot be timed.
+    """
+
+    run: RunSpec
+    source: ModelSource = TRANSFORMERS
+    device: str = "auto"
+    runs: int = Request.runs
+    warmup: int = Request.warmup
+    experts: str | None = None
+    passes: tuple[str, ...] = Request.passes
+
+    def __post_init__(self) -> None:
+        one_of("device", self.device, TIMED_DEVICES)
+        if self.run.cache != "dynamic":
+            raise SpecError(f"cache: {self.run.cache!r} cannot be measured; choose dynamic, which the engines run")
+        if self.run.hardware is not None:
+            raise SpecError(f"hardware: {self.run.hardware.name!r} has no part in a measurement, which finds its device; leave it out")
+        self.request([])
+
+    def request(self, workloads: Iterable[Workload]) -> Request:
+        """Builds the request that times points.
+
+        Raises:
+            SpecError: the engine cannot run this.
+        """
+        points = list(workloads)
+        counted = build_request(
+            self.run.model,
+            points,
+            device=self.device,
+            attention=self.run.attention.resolved(self.run.engine),
+            dtype=self.run.dtype,
+            prefill_logits=self.run.prefill_logits,
+            decode_steps=max((point.output_tokens for point in points), default=0),
+            stages=self.run.stages,
+            **{**self.source._asdict(), "engine": self.run.engine.name},
+        )
+        timed = replace(counted, kind="time", runs=self.runs, warmup=self.warmup, experts=self.experts, passes=tuple(self.passes))
+        if problem := timed.problem():
+            raise SpecError(problem)
+        return timed
