@@ -1,7 +1,8 @@
-"""Files written whole or not at all."""
+"""Files written whole or not at all, locks that end with their process, and where a user's own data lies."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from pathlib import Path
@@ -45,3 +46,31 @@ def write_whole(path: Path, content: str | bytes, option: str = "--out") -> Path
         advice = ADVICE.get(problem.errno, "choose a folder you can write to")
         raise SpecError(f"{option}: cannot write {path}: {problem.strerror}; {advice}") from None
     return path
+
+
+def try_lock(path: Path, mode: int = 0o644) -> contextlib.AbstractContextManager[object] | None:
+    """Takes the lock that a file stands for, if no other process or thread has it; it ends with this process, however that ends.
+
+    Args:
+        path: the file, made where it is missing and left there afterwards. Nothing is written to it.
+        mode: its permissions where it is made; 0o666 lets every user of a machine take the lock.
+
+    Returns:
+        a context manager whose end gives the lock back; None where somebody else has it.
+
+    Raises:
+        OSError: the file cannot be made or opened, or its file system has no locks.
+    """
+    from filelock import FileLock, Timeout
+
+    try:
+        return FileLock(path, timeout=0, mode=mode, thread_local=False).acquire()
+    except Timeout:
+        return None
+
+
+def user_data_dir() -> Path:
+    """The folder of what the user keeps: ~/.local/share/ocr_flops on Linux, or below XDG_DATA_HOME; it need not exist."""
+    from platformdirs import user_data_path
+
+    return user_data_path("ocr_flops", appauthor=False)

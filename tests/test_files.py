@@ -1,12 +1,16 @@
-"""Files are written whole or not at all, and what stops one is a line."""
+"""Files are written whole or not at all; a lock is held by one process and ends with it; user data lies where it always did."""
 
 import errno
 import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from ocr_flops.errors import SpecError
-from ocr_flops.files import write_whole
+from ocr_flops.files import try_lock, user_data_dir, write_whole
 
 
 @pytest.mark.parametrize("content", ["grüße\n", b"\x00\xff"])
@@ -50,3 +54,41 @@ def test_a_name_too_long_and_a_file_in_the_way(tmp_path):
     with pytest.raises(SpecError, match="choose a folder you can write to"):
         write_whole(tmp_path / "file" / "below", "text")
     assert (tmp_path / "file").read_text() == "in the way"
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from ocr_flops.files import try_lock
+held = try_lock(Path(sys.argv[1]))
+print(held is not None, flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_lock_has_one_holder_and_ends_with_its_process(tmp_path):
+    path = tmp_path / "some.lock"
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "True\n"
+        assert try_lock(path) is None
+        holder.send_signal(signal.SIGKILL)
+    with try_lock(path):
+        assert try_lock(path) is None
+    with try_lock(path) as again:
+        assert again is not None
+
+
+def test_what_cannot_be_locked_is_an_error_of_the_system(tmp_path):
+    with pytest.raises(OSError):
+        try_lock(tmp_path)  # a folder
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="platformdirs chooses other folders elsewhere")
+def test_user_data_lies_where_the_system_says(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    assert user_data_dir() == Path("/home/someone/.local/share/ocr_flops")
+    monkeypatch.setenv("XDG_DATA_HOME", "/data")
+    assert user_data_dir() == Path("/data/ocr_flops")
+    monkeypatch.setenv("XDG_DATA_HOME", "relative")  # which the XDG standard says to ignore
+    assert user_data_dir() == Path("/home/someone/.local/share/ocr_flops")
