@@ -36,6 +36,7 @@ with app.setup(hide_code=True):
     from ocr_flops.measure.protocol import Request
     from ocr_flops.reports import tables
     from ocr_flops.spec import documents
+    from ocr_flops.units import workload_label
 
     TABS = (*views.VIEWS, "Compare", "Plan", "Spot check", "Measured", "Table", "Export", "Method")
     model = of.load_model("deepseek_ocr")
@@ -393,7 +394,7 @@ def submit(
         presses["go"] = go.value
         try:
             _points = spot_checks.points(setting, scope.value)
-            _label = spot_checks.in_words(setting.workload) if len(_points) == 1 else f"{len(_points)} points, {setting.mode}"
+            _label = workload_label(setting.workload) if len(_points) == 1 else f"{len(_points)} points, {setting.mode}"
             _request = build_request(model, _points, device=device.value, dtype=setting.dtype, prefill_logits=setting.prefill_logits)
             QUEUE.submit(_request, label=_label, owner=owner, on_result=lambda message: STORE.add(model, message))
             set_refused(None)

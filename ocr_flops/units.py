@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from math import floor, log10
 from typing import Any
 
-SI = ".3~s"
+SI = ".3~s"  # the same as `si`, for the axes of charts: a format of D3
+PREFIXES = {-4: "p", -3: "n", -2: "µ", -1: "m", 0: "", 1: "k", 2: "M", 3: "G", 4: "T", 5: "P", 6: "E"}
 
 
-def si(value: float, unit: str = "") -> str:
-    """A number with three significant digits and an SI prefix: 786 G."""
-    for prefix in ("", "k", "M", "G", "T", "P", "E"):
-        if abs(value) < 999.5 or prefix == "E":
-            digits = max(0, 2 - len(str(int(abs(value)))) + 1) if value else 0
-            text = f"{value:.{digits}f}" if abs(value) >= 0.9995 else f"{value:.3g}"
-            return f"{text} {prefix}{unit}".strip()
-        value /= 1000
-    raise AssertionError("unreachable")
+def si(value: float, unit: str = "", digits: int = 3, zeros: bool = True, small: bool = False) -> str:
+    """A number with an SI prefix: 786 GB.
+
+    Args:
+        value: a finite number.
+        unit: written after the prefix.
+        digits: how many significant ones.
+        zeros: whether zeros at the end are written, as in 1.50 k.
+        small: whether numbers below one have prefixes too (m, µ, n, p).
+    """
+    rounded = float(f"{value:.{digits - 1}e}")
+    exponent = floor(log10(abs(rounded))) if rounded else 0
+    power = min(max(exponent // 3, -4 if small else 0), max(PREFIXES))
+    decimals = max(0, digits - 1 - (exponent - 3 * power)) if rounded else 0
+    scaled = rounded / 1000**power
+    text = f"{scaled:.{decimals}f}" if zeros and exponent >= 3 * power else f"{scaled:.{digits}g}"
+    return f"{text} {PREFIXES[power]}{unit}".strip()
+
+
+def seconds(value: float) -> str:
+    """Seconds with three digits and a prefix: 16.4 ms; thousands as they are: 1,450 s."""
+    return f"{value:,.0f} s" if value >= 999.5 else si(value, "s", small=True)
 
 
 def share(part: float, whole: float) -> str:
@@ -24,22 +40,20 @@ def share(part: float, whole: float) -> str:
     return f"{percent:.0f} %" if percent >= 1 or not percent else f"{percent:.2g} %"
 
 
-def workload_words(row: dict[str, Any]) -> str:
-    """The workload of a row of any frame in a line: views, tokens, batch."""
-    grid = f"{row['columns']} × {row['rows']} tiles and a {row['global_px']} px view" if row["tiles"] else f"{row['global_px']} px view"
-    return f"{grid}, {row['context_tokens']:,} context + {row['output_tokens']:,} output tokens, batch {row['batch_size']}"
-
-
-def seconds(value: float) -> str:
-    """Seconds with three digits and a prefix: 16.4 ms; thousands as they are: 1,450 s."""
-    if value >= 999.5:
-        return f"{value:,.0f} s"
-    factor, unit = next(((factor, unit) for factor, unit in ((1, "s"), (1e3, "ms")) if value * factor >= 0.9995), (1e6, "µs"))
-    return si(value * factor, unit) if value else "0 s"
-
-
 def less(base: float, best: float) -> str:
     """A saving in words: 75 % less."""
     if base == best:
         return "no less"
     return f"{share(abs(base - best), base)} {'less' if best < base else 'more'}"
+
+
+def workload_words(row: Mapping[str, Any]) -> str:
+    """The workload of a row of any frame in a line: views, tokens, batch."""
+    grid = f"{row['columns']} × {row['rows']} tiles and a {row['global_px']} px view" if row["tiles"] else f"{row['global_px']} px view"
+    return f"{grid}, {row['context_tokens']:,} context + {row['output_tokens']:,} output tokens, batch {row['batch_size']}"
+
+
+def workload_label(workload: Any) -> str:
+    """One workload in a few words, without the tokens it generates: 2 × 3 tiles, 913 tokens, batch 1."""
+    grid = f"{workload.columns} × {workload.rows} tiles" if workload.tiles else f"{workload.global_px} px view"
+    return f"{grid}, {workload.context_tokens} tokens, batch {workload.batch_size}"

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from ocr_flops.app import spot_checks
 from ocr_flops.cost.run_config import Setup
 from ocr_flops.errors import SpecError
 from ocr_flops.evidence import verify
 from ocr_flops.evidence.calibration import Calibrated, Calibration, Uncalibrated, calibrate
 from ocr_flops.evidence.calibration.selection import POINT, experts_of, is_named, words_of, workload_of
 from ocr_flops.spec.groups import load_engine
+from ocr_flops.units import workload_label
 
 if TYPE_CHECKING:
     from ocr_flops.app.setting import Setting
@@ -113,7 +113,7 @@ def _counted(shelf: Shelf, model: ModelSpec, setting: Setting) -> Iterator[pl.Da
     latest = rows.sort(pl.all_horizontal(views), "measured_at", maintain_order=True)["record_id"].unique(maintain_order=True)[-COUNTED:]
     for record in latest:
         one = rows.filter(pl.col("record_id") == record)
-        yield one.with_columns(pl.lit(spot_checks.in_words(workload_of(one[:1]).corner())).alias("point"))
+        yield one.with_columns(pl.lit(workload_label(workload_of(one[:1]).corner())).alias("point"))
 
 
 VERSIONS = ("torch", "transformers")

@@ -13,6 +13,7 @@ from ocr_flops.measure.plan import POINT_FIELDS
 from ocr_flops.spec.neighbours import neighbours
 from ocr_flops.spec.specs import STAGES, ModelSpec
 from ocr_flops.spec.workload import Workload
+from ocr_flops.units import workload_label
 
 SCOPES = ("current point", "all vendor grids")
 SETTINGS = {  # what a stage's FLOPs depend on besides the views
@@ -56,7 +57,7 @@ def frame(model: ModelSpec, message: Message) -> pl.DataFrame:
     workload, ran = Workload(**message["workload"]), message["ran"]
     numbers = {name: getattr(workload, name) for name in (*POINT_FIELDS, "tiles", "image_tokens", "context_tokens")}
     words = {
-        "point": in_words(workload),
+        "point": workload_label(workload),
         "ran": ran["label"],
         "engine": ran["engine"],
         "prefill_logits": ran["prefill_logits"],
@@ -91,12 +92,6 @@ def _device(ran: dict[str, Any]) -> str:
 def _modes(attention: dict[str, str]) -> str:
     modes = set(attention.values())
     return modes.pop() if len(modes) == 1 else ", ".join(f"{tower} {mode}" for tower, mode in attention.items())
-
-
-def in_words(workload: Workload) -> str:
-    """A workload's point in a few words."""
-    grid = f"{workload.columns} × {workload.rows} tiles" if workload.tiles else f"{workload.global_px} px view"
-    return f"{grid}, {workload.context_tokens} tokens, batch {workload.batch_size}"
 
 
 def beside(measured: Iterable[pl.DataFrame], scenario: Scenario) -> list[dict[str, Any]]:

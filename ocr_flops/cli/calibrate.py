@@ -114,7 +114,7 @@ def _text(run: RunSpec, found: Calibration, point: Calibrated) -> str:
             "ceiling": one.ceiling,
             "efficiency": "" if one.efficiency is None else "{:.0%} ({:.0%} to {:.0%})".format(*one.efficiency),
             "reached": f"not known: it {one.reason}" if one.reason else _banded(one.rate, RATES[one.ceiling]),
-            "of": "not known" if one.peak is None else f"{si(one.peak)}{RATES[one.ceiling]}",
+            "of": "not known" if one.peak is None else si(one.peak, RATES[one.ceiling]),
         }
         for one in found.ceilings
     ]
@@ -137,7 +137,7 @@ def _text(run: RunSpec, found: Calibration, point: Calibrated) -> str:
         ("TPOT", point.tpot_seconds, point.bound_tpot_seconds),
     ):
         if figure is not None:
-            lines.append(f"{name} {_banded(figure, 's')}" + ("" if bound is None else f"; bound {si(bound)}s"))
+            lines.append(f"{name} {_banded(figure, 's')}" + ("" if bound is None else f"; bound {si(bound, 's')}"))
     for name, figure in (("allocated", point.allocated_bytes), ("reserved", point.reserved_bytes)):
         if figure is not None:
             lines.append(f"memory {name} {_banded(figure, 'B')}")
@@ -146,7 +146,7 @@ def _text(run: RunSpec, found: Calibration, point: Calibrated) -> str:
 
 
 def _banded(figure: Banded, unit: str) -> str:
-    value, low, high = (f"{si(one)}{unit}" for one in figure)
+    value, low, high = (si(one, unit) for one in figure)
     return f"{value} ({low} to {high})"
 
 

@@ -57,16 +57,16 @@ def _tables(run: RunSpec, result: Estimate, timing: Timing | None) -> str:
         f"logits {run.prefill_logits}",
         f"{workload.mode}, {grid}, {workload.image_tokens} image + {workload.prompt_tokens} prompt tokens, "
         f"{workload.output_tokens} output tokens, batch {workload.batch_size}",
-        f"memory: weights {si(footprint.weight_bytes)}B + KV cache {si(footprint.kv_cache_bytes)}B + activations "
-        f"{si(footprint.peak_activation_bytes)}B = {si(footprint.total_bytes)}B",
+        f"memory: weights {si(footprint.weight_bytes, 'B')} + KV cache {si(footprint.kv_cache_bytes, 'B')} + activations "
+        f"{si(footprint.peak_activation_bytes, 'B')} = {si(footprint.total_bytes, 'B')}",
     ]
     if timing is not None:
         figures = times(timing)
         ttft, tpot, pages = (figures[name] for name in ("ttft_seconds", "tpot_seconds", "pages_per_second"))
-        words = [] if ttft is None else [f"TTFT {si(ttft)}s (no implementation below {si(figures['bound_ttft_seconds'])}s)"]
-        words += [] if tpot is None else [f"TPOT {si(tpot)}s, {si(figures['tokens_per_second'])}tokens/s"]
+        words = [] if ttft is None else [f"TTFT {si(ttft, 's')} (no implementation below {si(figures['bound_ttft_seconds'], 's')})"]
+        words += [] if tpot is None else [f"TPOT {si(tpot, 's')}, {si(figures['tokens_per_second'], 'tokens/s')}"]
         words += [] if pages is None else [f"{pages:.3g} pages/s"]
-        words.append(f"{'fits' if figures['fits'] else 'does NOT fit'} in {si(timing.hardware.memory_bytes)}B")
+        words.append(f"{'fits' if figures['fits'] else 'does NOT fit'} in {si(timing.hardware.memory_bytes, 'B')}")
         head.append(f"{timing.hardware.label}, roofline: {', '.join(words)}")
     seconds = ["roofline_seconds", "bound_seconds"] if timing else []
     shown = [
@@ -115,14 +115,14 @@ def plan(options: argparse.Namespace) -> int:
         text = found.write_csv()
     else:
         lines = [
-            f"{one.target.upper()} of {si(one.seconds)}s needs {si(one.matrix_flops_per_second)}FLOP/s of matrix work and "
-            f"{si(one.bytes_per_second)}B/s"
+            f"{one.target.upper()} of {si(one.seconds, 's')} needs {si(one.matrix_flops_per_second, 'FLOP/s')} of matrix work and "
+            f"{si(one.bytes_per_second, 'B/s')}"
             for one in required
         ]
         if largest:
             grid = "no two tiles" if largest["grid"] is None else "{} x {} tiles".format(*largest["grid"])
             lines.append(
-                f"{si(memory)}B hold at most batch {largest['batch_size']}, or {largest['context_tokens']} context tokens, or {grid}"
+                f"{si(memory, 'B')} hold at most batch {largest['batch_size']}, or {largest['context_tokens']} context tokens, or {grid}"
             )
         text = "\n".join([*lines, table(found)])
     write(text, options, "plan")

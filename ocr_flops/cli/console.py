@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ocr_flops import units
 from ocr_flops.errors import SpecError, one_of
 from ocr_flops.files import write_whole
 
 UNITS = {"seconds": "s", "bytes": "B"}  # of columns whose names end so
 PLAIN = ("gpu_hours", "cost", "pages", "arithmetic", "mfu", "bandwidth_use")  # columns whose names begin so: no prefixes
-PREFIXES = {-4: "p", -3: "n", -2: "µ", -1: "m", 0: "", 1: "k", 2: "M", 3: "G", 4: "T", 5: "P", 6: "E"}
+si = partial(units.si, digits=4, zeros=False, small=True)
 OF_THE_SOURCE = ("snapshot", "trust_remote_code", "checkpoint")  # those that only running takes
 
 
@@ -57,18 +58,12 @@ def write(text: str, options: argparse.Namespace, name: str) -> None:
     print(write_whole(options.out / f"{name}.{'txt' if options.format == 'table' else options.format}", text + "\n"))
 
 
-def si(value: float) -> str:
-    """A number with an SI prefix and four significant digits."""
-    power = 0 if not value else max(-4, min(6, math.floor(math.log10(abs(value)) / 3)))
-    return f"{value / 1000**power:.4g} {PREFIXES[power]}"
-
-
 def _words(column: str) -> Callable[[float], str]:
     """How a column's numbers are written."""
     if column.startswith(PLAIN):
         return "{:.4g}".format
     unit = next((unit for ending, unit in UNITS.items() if column.endswith(ending)), "")
-    return lambda value: f"{si(value)}{unit}".strip()
+    return lambda value: si(value, unit)
 
 
 def table(frame: Any) -> str:

@@ -75,24 +75,6 @@ def test_the_table_shows_the_same_numbers_rounded(capsys, model):
     assert "2 x 1 tiles" in text and "483 image + 10 prompt tokens, 100 output tokens" in text
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0, "0 "),
-        (999, "999 "),
-        (1000, "1 k"),
-        (1_916_266_708_992, "1.916 T"),
-        (2**62, "4.612 E"),
-        (10**21, "1000 E"),
-        (0.0025, "2.5 m"),
-        (-1500, "-1.5 k"),
-        (3.2e-7, "320 n"),
-    ],
-)
-def test_si_prefixes(value, text):
-    assert console.si(value) == text
-
-
 def test_hardware_adds_times(capsys, model):
     _, text, _ = run(capsys, "estimate", *GRID, "hardware=h200", "--format", "json")
     data = json.loads(text)

@@ -10,7 +10,6 @@ import polars as pl
 
 from ocr_flops.app.records_overlay import OnRecord
 from ocr_flops.app.setting import Setting
-from ocr_flops.app.spot_checks import in_words
 from ocr_flops.app.tabs.elements import plain_table, problem, row
 from ocr_flops.app.views import Shown
 from ocr_flops.charts import calibration as charts
@@ -25,7 +24,7 @@ from ocr_flops.measure.job_queue import QUEUE
 from ocr_flops.measure.plan import Plan
 from ocr_flops.spec import RunSpec, load_engine
 from ocr_flops.spec.specs import STAGES, ModelSpec
-from ocr_flops.units import seconds, si
+from ocr_flops.units import seconds, si, workload_label
 
 DEVICES = {"cuda if present, else cpu": "auto", "cuda": "cuda", "cpu (minutes, 7 GB)": "cpu"}
 TIMED = "transformers"  # no remote code is reachable from the page
@@ -159,7 +158,7 @@ def start(model: ModelSpec, setting: Setting, device: str, owner: str) -> None:
     setup = Setup.resolve(model, setting.attention_modes[0], engine, setting.dtype, setting.cache, None)
     run = RunSpec(model, engine, setup.attention, workload, setup.dtype, setup.cache, setup.prefill_logits, STAGES, None)
     plan, where = Plan(run, device=device), records.check(records.folder())
-    label = f"{in_words(workload)}, {workload.output_tokens} output tokens, timed"
+    label = f"{workload_label(workload)}, {workload.output_tokens} output tokens, timed"
     QUEUE.submit(
         plan.request([workload]),
         label=label,
