@@ -1,15 +1,123 @@
-"""Pieces of an HTML page, every text escaped."""
+"""Markdown -> one HTML page that works without a network: charts, style and all JavaScript are in it, and the browser may load nothing."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from html import escape
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from xml.etree.ElementTree import Element, SubElement
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markdown import Markdown
+from markdown.treeprocessors import Treeprocessor
+from markupsafe import Markup
+
+from ocr_flops.charts.theme import INK, Chart
+from ocr_flops.reports.images import javascript
+from ocr_flops.reports.markdown import TEMPLATES
 from ocr_flops.units import seconds, si
 
-UNIT = r"(\d) (?=%|[kMGTPEmµ]?(?:B|s|FLOPs?)\b)"  # the space between a number and its unit
+UNIT = re.compile(r"(\d) (?=%|[kMGTPEmµ]?(?:B|s|FLOPs?)\b)")  # the space between a number and its unit
+INHERITED = "currentColor"  # text and axes of a chart take the page's colour, light or dark
+CONFIG = {
+    "axis": {"labelColor": INHERITED, "titleColor": INHERITED},
+    "legend": {"labelColor": INHERITED, "titleColor": INHERITED},
+    "title": {"color": INHERITED},
+    "text": {"color": INHERITED},
+    "font": "system-ui, sans-serif",
+}
+
+
+def html_page(
+    title: str, markdown: str, charts: Mapping[str, Chart], data: Mapping[str, Any] | None = None, *, in_child: bool = True
+) -> str:
+    """A report as one HTML file.
+
+    Args:
+        title: of the browser's tab, plain text.
+        markdown: the report (see `markdown_html`).
+        charts: by name; the image `![title](#name "caption")` is where one is drawn. Charts with inputs of the same name follow each other.
+        data: what the page carries for programs, as JSON by the id of its element.
+        in_child: get Vega's JavaScript from a child process (see `images.chart_images`).
+
+    Raises:
+        DrawingError: the child failed.
+    """
+    specs = {name: _themed(chart.to_dict()) for name, chart in charts.items()}
+    style, script = (Markup((TEMPLATES / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js"))
+    return (
+        _templates()
+        .get_template("page.html.j2")
+        .render(
+            title=title,
+            body=Markup(markdown_html(markdown)),
+            data={"charts": specs, **(data or {})},
+            style=style,
+            scripts=[_script(javascript(in_child)), script],
+        )
+    )
+
+
+def markdown_html(text: str) -> str:
+    """Markdown as HTML: with tables, fenced code, Markdown inside HTML blocks that ask for it, and places of charts.
+
+    HTML in it is kept, so text of unknown origin is to be escaped (`markdown.escape_markdown`).
+    """
+    converter = Markdown(extensions=["tables", "fenced_code", "md_in_html"])
+    converter.treeprocessors.register(_Page(converter), "page", 15)  # after inline markup
+    return UNIT.sub("\\1\N{NO-BREAK SPACE}", converter.convert(text))
+
+
+class _Page(Treeprocessor):
+    """Tables get a box to scroll in and headings of rows; images of `#name` become places of charts."""
+
+    def run(self, root: Element) -> None:
+        for parent in list(root.iter()):
+            for number, child in enumerate(parent):
+                if child.tag == "table":
+                    parent[number] = box = Element("div", {"class": "scroll"})
+                    box.append(child)
+            if parent.tag == "tr" and parent[0].tag == "td":
+                parent[0].tag = "th"
+                parent[0].set("scope", "row")
+            if parent.tag == "p" and len(parent) == 1 and parent[0].get("src", "").startswith("#"):
+                _place_chart(parent)
+
+
+def _place_chart(paragraph: Element) -> None:
+    (image,) = paragraph
+    paragraph.tag = "figure"
+    paragraph.remove(image)
+    SubElement(paragraph, "div", {"class": "chart", "id": image.get("src", "").removeprefix("#"), "aria-label": image.get("alt", "")})
+    if image.get("title"):
+        SubElement(paragraph, "figcaption").text = image.get("title")
+
+
+@cache
+def _templates() -> Environment:
+    found = Environment(
+        loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    found.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
+    return found
+
+
+def _themed(spec: dict[str, Any]) -> dict[str, Any]:
+    """A chart whose text follows the page's colour scheme."""
+    config = spec.get("config", {})
+    merged = {key: {**config.get(key, {}), **value} if isinstance(value, dict) else value for key, value in CONFIG.items()}
+    return json.loads(json.dumps({**spec, "config": {**config, **merged}}).replace(f'"{INK}"', f'"{INHERITED}"'))
+
+
+def _script(code: str) -> Markup:
+    """JavaScript that no string in it can end; in code such a mark stands only inside strings and regular expressions."""
+    return Markup(code.replace("</script", "<\\/script").replace("<!--", "<\\!--"))
+
+
+# Below: pieces of pages that are not made of Markdown yet.
 
 
 class Cell(NamedTuple):
@@ -76,7 +184,7 @@ def facts(groups: Mapping[str, Mapping[str, object]]) -> str:
 
 def inline(words: str) -> str:
     """A sentence in which **bold** and `code` are set as such, and nothing else is markup; numbers stay with their units."""
-    marked = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", escape(re.sub(UNIT, "\\1\N{NO-BREAK SPACE}", words)))
+    marked = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", escape(UNIT.sub("\\1\N{NO-BREAK SPACE}", words)))
     return re.sub(r"`(.+?)`", r"<code>\1</code>", marked)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from ocr_flops.charts.theme import INK, Chart
 from ocr_flops.reports.images import javascript
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parent / "templates"
 POLICY = "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:"  # Vega compiles
 INHERITED = "currentColor"  # text and axes of a chart take the page's colour, light or dark
 CONFIG = {

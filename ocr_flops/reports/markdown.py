@@ -1,0 +1,78 @@
+"""Reports as Markdown: Jinja2 templates in which every value is plain text unless it is marked as Markdown."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from ocr_flops.reports import tables
+
+TEMPLATES = Path(__file__).parent / "templates"
+SPECIAL = re.compile(r"[\\`*\[\]|]|(?<!\w)_|_(?!\w)|^[#+-](?= )")  # what Markdown reads as markup within a line, beside HTML
+MARKED = re.compile(r"(\*\*.+?\*\*|`[^`]+`)")
+
+
+def escape_markdown(value: object) -> Markup:
+    """A value as Markdown that shows it as it is, on one line. `Markup`, which is Markdown already, stays."""
+    if isinstance(value, Markup):
+        return value
+    return Markup(SPECIAL.sub(r"\\\g<0>", html.escape(re.sub(r"\s+", " ", str(value)), quote=False)))
+
+
+def sentence(words: str) -> Markup:
+    """A sentence as Markdown, in which **bold** and `code` are markup and nothing else is."""
+    parts = []
+    for part in MARKED.split(words):
+        if part.startswith("**"):
+            parts.append(f"**{sentence(part[2:-2])}**")
+        else:
+            parts.append(part if part.startswith("`") else escape_markdown(part))
+    return Markup("".join(parts))
+
+
+def table_markdown(frame: pl.DataFrame, formats: Mapping[str, Callable[[Any], str]] | None = None) -> Markup:
+    """A frame as a Markdown table whose numbers stand on the right.
+
+    Args:
+        frame: a column per column of the table, named by its heading; where a value is missing there is a dash.
+        formats: how the values of a column are printed; by default those of `tables.formats`. `Markup` may hold HTML.
+    """
+    formats = tables.formats(frame) | dict(formats or {})
+
+    def cell(name: str, value: object) -> str:
+        return escape_markdown(tables.NONE if value is None else formats.get(name, str)(value))
+
+    lines = [
+        [escape_markdown(name) for name in frame.columns],
+        ["---:" if name in formats else "---" for name in frame.columns],
+        *([cell(name, value) for name, value in row.items()] for row in frame.iter_rows(named=True)),
+    ]
+    return Markup("\n".join(f"| {' | '.join(cells)} |" for cells in lines))
+
+
+def render_markdown(template: str, **values: object) -> str:
+    """A template of `templates/` with its values filled in.
+
+    Args:
+        template: a file's name; the filter `sentence` and the function `table` are `sentence` and `table_markdown`.
+        values: what it names.
+    """
+    return _templates().get_template(template).render(values)
+
+
+@cache
+def _templates() -> Environment:
+    found = Environment(  # noqa: S701  `finalize` escapes
+        loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, finalize=escape_markdown, trim_blocks=True, lstrip_blocks=True
+    )
+    found.filters["sentence"] = sentence
+    found.globals["table"] = table_markdown
+    return found
