@@ -32,7 +32,7 @@ def add_report(actions: Any, epilog: str) -> None:
 def run(options: argparse.Namespace) -> int:
     """Writes the report, and the charts if they are wanted; prints the path of each file."""
     from ocr_flops.files import write_whole
-    from ocr_flops.reports.estimate_report import write
+    from ocr_flops.reports.estimate_report import write_report
     from ocr_flops.reports.estimate_subject import Subject
     from ocr_flops.reports.gallery import gallery
     from ocr_flops.reports.images import chart_images
@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     subject = Subject(estimate_run(chosen), chosen.hardware)
     suffix = f".{options.format}"
     path = options.out if options.out.suffix == suffix else options.out / f"{NAME}{suffix}"
-    print(write(path, subject, in_child=False))
+    print(write_report(path, subject, in_child=False))
     if options.charts:
         for name, image in chart_images(gallery(subject), options.charts, in_child=False).items():
             print(write_whole(path.with_name(f"{path.stem}_{name}.{options.charts}"), image))

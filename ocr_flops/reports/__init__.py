@@ -7,8 +7,8 @@ from importlib import import_module as _import_module
 
 _HOMES = {
     "Subject": "estimate_subject",
-    "html": "estimate_report",
-    "write": "estimate_report",
+    "render_html": "estimate_report",
+    "write_report": "estimate_report",
     "chart_images": "images",
     "table_bytes": "export",
 }

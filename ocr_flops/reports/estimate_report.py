@@ -42,7 +42,7 @@ CHARTS = {  # name: the sentence below it
 COMPARED = {"count": "torch's FLOP counter", "trace": "a trace of every operator"}
 
 
-def html(subject: Subject, *, made: date | None = None, in_child: bool = True) -> str:
+def render_html(subject: Subject, *, made: date | None = None, in_child: bool = True) -> str:
     """The report: one HTML file that needs no network.
 
     Args:
@@ -77,13 +77,13 @@ def html(subject: Subject, *, made: date | None = None, in_child: bool = True) -
     return document(f"{name}{where}: what a page costs", body, pictures, data, in_child=in_child)
 
 
-def write(path: Path, subject: Subject, **options: Any) -> Path:
-    """Writes the report, whole or not at all (options as of `html`).
+def write_report(path: Path, subject: Subject, **options: Any) -> Path:
+    """Writes the report, whole or not at all (options as of `render_html`).
 
     Raises:
-        SpecError: the file cannot be written, or as in `html`.
+        SpecError: the file cannot be written, or as in `render_html`.
     """
-    return write_whole(path, html(subject, **options))
+    return write_whole(path, render_html(subject, **options))
 
 
 def _conditions(subject: Subject, row: Mapping[str, Any]) -> str:

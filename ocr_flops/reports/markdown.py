@@ -70,7 +70,7 @@ def render_markdown(template: str, **values: object) -> str:
 
 @cache
 def _templates() -> Environment:
-    found = Environment(  # noqa: S701  `finalize` escapes
+    found = Environment(
         loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, finalize=escape_markdown, trim_blocks=True, lstrip_blocks=True
     )
     found.filters["sentence"] = sentence

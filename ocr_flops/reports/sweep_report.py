@@ -114,7 +114,7 @@ def markdown(results: Results, kinds: tuple[str, ...] = (), made: date | None = 
 
 
 def html(results: Results, made: date | None = None, *, in_child: bool = False) -> str:
-    """The report as one HTML page that needs no network (arguments as of `markdown`; `in_child` as of `reports.html`)."""
+    """The report as one HTML page that needs no network (arguments as of `markdown`; `in_child` as of `reports.render_html`)."""
     report = Report(results, made or date.today())
     source = "".join(f'<p class="sources">{escape(one)}</p>' for one in figures_from(results))
     content = "\n".join(

@@ -5,7 +5,7 @@ from playwright.sync_api import expect
 
 import ocr_flops as of
 from ocr_flops.app.scenario import Scenario
-from ocr_flops.reports import write
+from ocr_flops.reports import write_report
 from ocr_flops.units import seconds, si
 
 pytestmark = pytest.mark.browser
@@ -15,7 +15,7 @@ SUBJECT = Scenario().subject(MODEL, L4)
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    return write(tmp_path_factory.mktemp("report") / "report.html", SUBJECT, in_child=False)
+    return write_report(tmp_path_factory.mktemp("report") / "report.html", SUBJECT, in_child=False)
 
 
 @pytest.fixture(params=["light", "dark"])

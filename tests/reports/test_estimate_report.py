@@ -81,7 +81,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def pages():
-    return {name: estimate_report.html(subject, made=date(2026, 1, 2), in_child=False) for name, subject in SUBJECTS.items()}
+    return {name: estimate_report.render_html(subject, made=date(2026, 1, 2), in_child=False) for name, subject in SUBJECTS.items()}
 
 
 @pytest.mark.parametrize("name", SUBJECTS)
@@ -146,7 +146,7 @@ def test_text_of_unknown_origin_stays_text():
     evil = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&\"'"
     model = replace(MODEL, label=evil)
     subject = Subject(of.estimate(model, of.Workload.from_grid(2, 1)), replace(L4, label=evil, name=evil))
-    html = estimate_report.html(subject, in_child=False)
+    html = estimate_report.render_html(subject, in_child=False)
     read = Page(html)
     assert not any(tag in html.replace(images.javascript(False), "") for tag in ("<script>alert", "<img"))
     assert read.addresses == ["data:,"] and evil in " ".join(read.texts)
@@ -230,7 +230,7 @@ def test_the_apps_setting_gives_the_same_page_as_the_command_line(tmp_path, caps
     )
     assert capsys.readouterr().out == f"{tmp_path / 'x.html'}\n"
     written = (tmp_path / "x.html").read_text(encoding="utf-8")
-    assert written == estimate_report.html(setting.subject(MODEL, setting.device), in_child=False)
+    assert written == estimate_report.render_html(setting.subject(MODEL, setting.device), in_child=False)
     assert list(tmp_path.iterdir()) == [tmp_path / "x.html"]
 
 
@@ -287,11 +287,11 @@ def test_a_chart_is_drawn_alike_in_a_child_and_here():
 def test_the_app_never_loads_the_drawing_engine():
     code = """
 import sys, ocr_flops as of
-from ocr_flops.reports import Subject, chart_images, html
+from ocr_flops.reports import Subject, chart_images, render_html
 from ocr_flops.reports.gallery import gallery
 from ocr_flops.app.scenario import Scenario
 subject = Scenario().subject(of.load_model())
-assert len(html(subject)) > 1e6 and chart_images({"tiling": gallery(subject)["tiling"]})["tiling"].startswith(b"<svg")
+assert len(render_html(subject)) > 1e6 and chart_images({"tiling": gallery(subject)["tiling"]})["tiling"].startswith(b"<svg")
 assert not {"vl_convert", "torch", "marimo"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
