@@ -4,13 +4,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: app test browser bench bench-browser lint clean
+.PHONY: app test verify browser bench bench-browser lint clean
 
 app: $(VENV)/installed
 	$(BIN)/ocr-flops app
 
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n 2
+
+verify: $(VENV)/installed-test
+	$(BIN)/python -m pytest -m verification -n 2
 
 browser: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m browser

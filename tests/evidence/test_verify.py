@@ -1,7 +1,6 @@
-"""`verify`: its default set on the real model's dimensions, all of it, as integers; and what it reports when something differs."""
+"""`verify`: its default set on the real model's dimensions, as integers (all of it under `make verify`), and what it reports of differences."""
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 
 import polars as pl
 import pytest
@@ -16,45 +15,36 @@ from ocr_flops.spec import load_run
 from ocr_flops.spec.tiling import vendor_grids
 
 ROWS = {"count": 27, "trace": 27 * 7}  # modules of all stages, times columns
+CHOSEN = of.Workload.from_grid(2, 1, output_tokens=2)  # of which DESIGN section 4 gives check values
 
 
-@pytest.fixture(scope="module")
-def results(model):
-    """Everything `ocr-flops verify` compares, two workers at a time."""
-
-    def run(case):
-        return [(case, message) for _, message in verify.run(model, [case])]
-
-    with ThreadPoolExecutor(2) as pool:
-        return [result for results in pool.map(run, verify.suite()) for result in results]
-
-
-def of_kind(results, kind):
-    return [(case, message) for case, message in results if case.kind == kind]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["count", "trace"])
-def test_every_number_of_the_default_set_is_equal(model, results, kind):
-    compared = 0
-    for case, message in of_kind(results, kind):
+def assert_all_equal(model, case):
+    """Runs a case on the real model and compares every number of it; returns the results."""
+    results, compared = [message for _, message in verify.run(model, [case])], 0
+    for message in results:
         frame = verify.differences(model, message)
         assert frame.filter(pl.col("difference") != 0).to_dicts() == [], (case[:3], message["workload"])
         compared += frame.filter((pl.col("level") == "module") & ~pl.col("column").is_in(["parameters", "kv_cache_bytes"])).height
-    assert compared == sum(len(case.workloads) * ROWS[kind] for case in verify.suite() if case.kind == kind)
+    assert compared == len(case.workloads) * ROWS[case.kind]
+    return results
 
 
-@pytest.mark.slow
-def test_published_figures_are_what_was_counted(results):
+@pytest.mark.verification
+@pytest.mark.parametrize("case", verify.suite(), ids=lambda case: f"{case.kind}-{case.attention}-{case.prefill_logits}")
+def test_every_number_of_the_default_set_is_equal(model, case):
+    assert_all_equal(model, case)
+
+
+def test_a_chosen_point_counts_as_published(model):
     """The check values of DESIGN section 4, seen by torch's counter here."""
-    found = {
-        (case.attention, case.prefill_logits): message["stages"]
-        for case, message in of_kind(results, "count")
-        if (message["workload"]["columns"], message["workload"]["rows"], message["workload"]["batch_size"]) == (2, 1, 1)
-        and message["workload"]["global_px"] == 1024
-    }
-    assert found["eager", "last"]["vision"]["flops"] == found["sdpa", "all"]["vision"]["flops"] == 1_916_266_708_992
-    assert found["sdpa", "all"]["prefill"]["flops"] == 580_990_955_520
+    (message,) = assert_all_equal(model, verify.Case("count", "sdpa", "all", (CHOSEN,), decode_steps=2))
+    assert message["stages"]["vision"]["flops"] == 1_916_266_708_992
+    assert message["stages"]["prefill"]["flops"] == 580_990_955_520
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_a_chosen_point_is_traced_as_estimated(model, attention):
+    assert_all_equal(model, verify.Case("trace", attention, "last", (CHOSEN,), decode_steps=1))
 
 
 def test_the_default_set_holds_what_was_promised():
