@@ -7,8 +7,7 @@ from dataclasses import dataclass, fields, replace
 
 import polars as pl
 
-from ocr_flops.app.scenario import SIDE_BY_SIDE
-from ocr_flops.app.setting import Setting
+from ocr_flops.app.setting import SIDE_BY_SIDE, Setting
 from ocr_flops.charts.savings import saved
 from ocr_flops.errors import SpecError
 from ocr_flops.spec.specs import ModelSpec

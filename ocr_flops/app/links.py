@@ -12,8 +12,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
-from ocr_flops.app.scenario import SIDE_BY_SIDE, SOURCES
-from ocr_flops.app.setting import Setting
+from ocr_flops.app.setting import SIDE_BY_SIDE, SOURCES, Setting
 from ocr_flops.spec import modes, names
 from ocr_flops.spec.specs import CACHES, DTYPE_BYTES
 from ocr_flops.spec.workload import LIMITS, MAX_TILES

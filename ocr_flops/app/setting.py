@@ -1,30 +1,58 @@
-"""Everything that the app's controls say: a scenario on a device, and the targets of its plan."""
+"""One setting of the app: what its controls say, and what is estimated for it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
 
-from ocr_flops.app.scenario import Scenario
-from ocr_flops.errors import SpecError
-from ocr_flops.spec import load_hardware
-from ocr_flops.spec.specs import DTYPE_BYTES, HardwareSpec
+from ocr_flops.errors import SpecError, one_of
+from ocr_flops.reports.estimate_subject import Subject
+from ocr_flops.spec import load_engine, load_hardware, load_mode
+from ocr_flops.spec.neighbours import lengths, neighbours
+from ocr_flops.spec.specs import DTYPE_BYTES, HardwareSpec, ModelSpec, attention_modes
+from ocr_flops.spec.workload import Workload
+from ocr_flops.timing.estimate import Estimate, estimate
 
+SIDE_BY_SIDE = "all"
+SOURCES = ("page", "grid")
 FIGURES = ("matrix_flops_per_second", "vector_fp32_flops_per_second", "memory_bandwidth_bytes_per_second", "memory_bytes")
 
 
 @dataclass(frozen=True)
-class Setting(Scenario):
-    """A scenario on a device; fields beyond `Scenario`'s:
+class Setting:
+    """What the controls say: a workload, what runs it, a device, and the targets of the plan.
 
     Args:
+        mode: a resolution mode.
+        source: "page" where the page's size decides the grid, "grid" where `columns` and `rows` do; a mode without tiles ignores the grid.
+        width_px, height_px: of the page.
+        columns, rows: of the grid set by hand.
+        prompt_tokens, output_tokens, batch_size: as in `Workload`.
+        attention: an attention mode, or `SIDE_BY_SIDE`.
+        engine, dtype, cache: as in `estimate`.
         gpu: a config of the group `hardware`.
         matrix_flops_per_second, vector_fp32_flops_per_second, memory_bandwidth_bytes_per_second, memory_bytes: figures that take the
             place of the device's own (the matrix peak is that of `dtype`); None leaves the device's.
         ttft_ms, tpot_ms: targets of the plan in milliseconds; None for none.
         price: of a device hour, in any currency; None for none.
+
+    Raises:
+        SpecError: when what a value decides is read first, naming the field, the value and what is allowed.
     """
 
+    mode: str = "gundam"
+    source: str = "page"
+    width_px: int = 1654
+    height_px: int = 2339
+    columns: int = 2
+    rows: int = 3
+    prompt_tokens: int = 10
+    output_tokens: int = 256
+    batch_size: int = 1
+    attention: str = "vendor"
+    engine: str = "transformers"
+    dtype: str = "bf16"
+    cache: str = "dynamic"
     gpu: str = "l4"
     matrix_flops_per_second: float | None = None
     vector_fp32_flops_per_second: float | None = None
@@ -33,6 +61,59 @@ class Setting(Scenario):
     ttft_ms: float | None = 500.0
     tpot_ms: float | None = 20.0
     price: float | None = None
+
+    @cached_property
+    def workload(self) -> Workload:
+        """The current point."""
+        one_of("source", self.source, SOURCES)
+        tokens = {"prompt_tokens": self.prompt_tokens, "output_tokens": self.output_tokens, "batch_size": self.batch_size}
+        if self.source == "grid" and load_mode(self.mode).tile_px:
+            return Workload.from_grid(self.columns, self.rows, self.mode, **tokens)
+        return Workload.from_image(self.width_px, self.height_px, self.mode, **tokens)
+
+    @cached_property
+    def neighbours(self) -> Workload:
+        """Columns of points to see the current one among, itself included; see `neighbours`."""
+        return neighbours(self.workload, itself=True)
+
+    @cached_property
+    def lengths(self) -> Workload:
+        """Columns of the current page at growing output lengths, past the current one."""
+        return lengths(self.workload)
+
+    @property
+    def attention_modes(self) -> tuple[str, ...]:
+        """The modes to show: one, or all side by side (no flash kernel takes fp32)."""
+        return attention_modes(self.dtype) if self.attention == SIDE_BY_SIDE else (self.attention,)
+
+    @property
+    def prefill_logits(self) -> str:
+        """The positions for which the engine's `generate` computes logits."""
+        return load_engine(self.engine).prefill_logits
+
+    @property
+    def options(self) -> dict[str, str]:
+        """What runs the model, as keywords of `estimate` and `sweep`."""
+        return {"engine": self.engine, "dtype": self.dtype, "cache": self.cache}
+
+    def estimate(self, model: ModelSpec, mode: str) -> Estimate:
+        """The current point in one attention mode."""
+        return estimate(model, self.workload, mode, **self.options)
+
+    def estimates(self, model: ModelSpec) -> list[Estimate]:
+        """The current point in every attention mode that is shown."""
+        found = [self.estimate(model, mode) for mode in self.attention_modes]
+        for one in found:
+            one.stage_numbers  # noqa: B018  raises here what would be raised when a chart reads it
+        return found
+
+    def by_mode(self, model: ModelSpec) -> dict[str, Estimate]:
+        """The current point in every attention mode there is for its precision, the most wasteful first."""
+        return {mode: self.estimate(model, mode) for mode in attention_modes(self.dtype)}
+
+    def subject(self, model: ModelSpec, hardware: HardwareSpec | None = None) -> Subject:
+        """What a report on the current point is about; of several attention modes side by side the engine's own choice."""
+        return Subject(self.estimate(model, "vendor" if self.attention == SIDE_BY_SIDE else self.attention), hardware)
 
     @cached_property
     def hardware(self) -> HardwareSpec:

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from ocr_flops.app.scenario import Scenario
+from ocr_flops.app.setting import Setting
 from ocr_flops.evidence import verify
 from ocr_flops.measure.plan import POINT_FIELDS
 from ocr_flops.spec.neighbours import neighbours
@@ -27,7 +27,7 @@ Message = dict[str, Any]
 Key = tuple[Any, ...]
 
 
-def points(scenario: Scenario, scope: str) -> list[Workload]:
+def points(scenario: Setting, scope: str) -> list[Workload]:
     """The points a run measures: the current one, or it and what the vendor's code cuts (see `neighbours`), each once."""
     here = scenario.workload
     if scope == SCOPES[0]:
@@ -94,7 +94,7 @@ def _modes(attention: dict[str, str]) -> str:
     return modes.pop() if len(modes) == 1 else ", ".join(f"{tower} {mode}" for tower, mode in attention.items())
 
 
-def beside(measured: Iterable[pl.DataFrame], scenario: Scenario) -> list[dict[str, Any]]:
+def beside(measured: Iterable[pl.DataFrame], scenario: Setting) -> list[dict[str, Any]]:
     """The rows of all results, oldest first, with what they share with the scenario shown, for the stage of the row.
 
     `on_curve`: ran with the settings shown, at any grid of the mode (or any mode without tiles, as shown).

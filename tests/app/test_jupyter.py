@@ -6,7 +6,6 @@ import pytest
 
 import ocr_flops as of
 from ocr_flops.app import jupyter, spot_checks, views
-from ocr_flops.app.scenario import Scenario
 from ocr_flops.app.setting import Setting
 from ocr_flops.reports import headline, tables
 from ocr_flops.reports.headline import Figure
@@ -29,7 +28,7 @@ def test_no_text_becomes_markup():
 
 
 def test_a_table_keeps_every_row_and_formats_its_numbers(model):
-    table = tables.modules_table(Scenario().estimate(model, "sdpa").modules)
+    table = tables.modules_table(Setting().estimate(model, "sdpa").modules)
     html = jupyter.table_html(table)
     assert html.count("<tr>") == table.height + 1 and html.count("<td") == table.height * table.width
     assert "1,551<" in html and "<th>evidence</th>" in html
@@ -37,7 +36,7 @@ def test_a_table_keeps_every_row_and_formats_its_numbers(model):
 
 def test_measured_points_are_judged(model):
     assert jupyter.measured_html([]) == ""
-    good, bad, unseen = (spot_checks.frame(model, result(Scenario(), **how)) for how in ({}, {"off": 1}, {"missed": ["_grouped_mm"]}))
+    good, bad, unseen = (spot_checks.frame(model, result(Setting(), **how)) for how in ({}, {"off": 1}, {"missed": ["_grouped_mm"]}))
     assert "as integers." in jupyter.measured_html([good]) and "of-notice" not in jupyter.measured_html([good])
     assert "differ." in jupyter.measured_html([good, bad]) and "of-good" not in jupyter.measured_html([good, bad])
     assert "Not seen by torch" in jupyter.measured_html([unseen]) and "_grouped_mm" in jupyter.measured_html([unseen])

@@ -9,7 +9,7 @@ import pytest
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell
 
-from ocr_flops.app.scenario import Scenario
+from ocr_flops.app.setting import Setting
 from ocr_flops.app.views import VIEWS
 from ocr_flops.spec import notebook_dir
 
@@ -98,7 +98,7 @@ def test_all_cells_run_and_print_nothing(executed):
 
 
 def test_there_is_a_control_for_every_field_and_it_begins_with_its_default(kernel):
-    fields = {field.name: field.default for field in dataclasses.fields(Scenario)} | {"gpu": "l4"}
+    fields = {field.name: field.default for field in dataclasses.fields(Setting)} | {"gpu": "l4"}
     assert kernel.ask("{field: control.value for field, control in controls.items()}") == fields
     assert set(CHANGES) == set(fields)
     sliders = kernel.ask("[field for field, control in controls.items() if 'Slider' in type(control).__name__]")
@@ -139,7 +139,7 @@ def test_a_setting_without_a_result_gives_a_message_and_the_rest_lives_on(kernel
     before = kernel.move(**valid)
     figures, specs, notice = kernel.move(**wrong)
     assert "This setting has no result." in notice and message in notice and [figures, specs] == before[:2]
-    figures, _, notice = kernel.move(**{field: getattr(Scenario(), field) for field in wrong}, output_tokens=64)
+    figures, _, notice = kernel.move(**{field: getattr(Setting(), field) for field in wrong}, output_tokens=64)
     assert not notice and figures != before[0]
 
 

@@ -5,7 +5,7 @@ import pytest
 
 import ocr_flops as of
 from ocr_flops.app import spot_checks
-from ocr_flops.app.scenario import Scenario
+from ocr_flops.app.setting import Setting
 from ocr_flops.evidence.verify import summary
 from ocr_flops.measure.plan import build_request
 from ocr_flops.reports import tables
@@ -18,31 +18,31 @@ MODEL = of.load_model("deepseek_ocr")
 
 @pytest.fixture
 def message():
-    return result(Scenario())
+    return result(Setting())
 
 
 def test_a_point_or_all_grids_are_run():
-    scenario = Scenario(prompt_tokens=33)
+    scenario = Setting(prompt_tokens=33)
     assert spot_checks.points(scenario, "current point") == [scenario.workload]
     grids = spot_checks.points(scenario, "all vendor grids")
     assert len(grids) == 23 and all(point.is_single and point.prompt_tokens == 33 for point in grids)
     assert build_request(MODEL, grids).to_json()
-    beyond = Scenario(source="grid", columns=20, rows=25)
+    beyond = Setting(source="grid", columns=20, rows=25)
     points = [(point.columns, point.rows) for point in spot_checks.points(beyond, "all vendor grids")]
     assert points == [(1, 1), *vendor_grids(), (20, 25)]  # none of the grids that charts draw in between
-    assert len(spot_checks.points(Scenario(mode="tiny"), "all vendor grids")) == 4
+    assert len(spot_checks.points(Setting(mode="tiny"), "all vendor grids")) == 4
 
 
 def test_a_result_is_one_of_a_kind(message):
-    assert spot_checks.key(message) == spot_checks.key(result(Scenario(output_tokens=9)))
+    assert spot_checks.key(message) == spot_checks.key(result(Setting(output_tokens=9)))
     others = [
-        result(Scenario(batch_size=2)),
-        result(Scenario(), label="another"),
-        result(Scenario(), prefill_logits="all"),
-        result(Scenario(), dtype="fp16"),
+        result(Setting(batch_size=2)),
+        result(Setting(), label="another"),
+        result(Setting(), prefill_logits="all"),
+        result(Setting(), dtype="fp16"),
     ]
-    others += [result(Scenario(), attention={"sam": "sdpa", "clip": "eager", "decoder": "eager"}), result(Scenario(), kind="trace")]
-    others += [result(Scenario(), device_name="NVIDIA L4"), result(Scenario(), torch="2.6.0")]
+    others += [result(Setting(), attention={"sam": "sdpa", "clip": "eager", "decoder": "eager"}), result(Setting(), kind="trace")]
+    others += [result(Setting(), device_name="NVIDIA L4"), result(Setting(), torch="2.6.0")]
     assert len({spot_checks.key(one) for one in (message, *others)}) == 9
 
 
@@ -64,7 +64,7 @@ def test_a_row_says_what_ran_where_and_when(message):
         "platform": "Linux",
     }
     timed = {"finished": "2026-01-02T03:04:05.678+00:00", "seconds": {"torch": 2.0, "vision": 0.25, "prefill": 0.5, "decode": 0.125}}
-    full = spot_checks.frame(MODEL, result(Scenario(), attention=modes, device="cuda", **told, **timed))
+    full = spot_checks.frame(MODEL, result(Setting(), attention=modes, device="cuda", **told, **timed))
     row = full.filter(stage="prefill").row(0, named=True)
     assert (row["device"], row["seconds"], row["measured_at"]) == ("NVIDIA L4", 0.5, timed["finished"])
     assert row["versions"] == "ocr_flops 0.1.0, torch 2.6.0, transformers 5.20.1"
@@ -78,12 +78,12 @@ def test_a_row_says_what_ran_where_and_when(message):
 
 
 def test_a_difference_is_said_to_be_one():
-    frame = spot_checks.frame(MODEL, result(Scenario(), off=1))
+    frame = spot_checks.frame(MODEL, result(Setting(), off=1))
     assert "differ" in spot_checks.verdict(frame) and "All" not in spot_checks.verdict(frame)
 
 
 def test_what_torch_cannot_see_is_named():
-    assert "flash_attn" in spot_checks.missed(spot_checks.frame(MODEL, result(Scenario(), missed=["flash_attn"])))[0]
+    assert "flash_attn" in spot_checks.missed(spot_checks.frame(MODEL, result(Setting(), missed=["flash_attn"])))[0]
 
 
 def by_stage(rows, flag):
@@ -103,15 +103,15 @@ def by_stage(rows, flag):
     ],
 )
 def test_a_measured_point_stays_and_says_whether_it_is_what_is_shown(message, shown, matches, on_curve):
-    rows = spot_checks.beside([spot_checks.frame(MODEL, message)], Scenario(**shown))
+    rows = spot_checks.beside([spot_checks.frame(MODEL, message)], Setting(**shown))
     assert by_stage(rows, "matches") == matches
     assert by_stage(rows, "on_curve") == on_curve
 
 
 def test_decode_steps_are_only_laid_beside_as_many_tokens(message):
     frame = spot_checks.frame(MODEL, message)
-    assert "decode" not in by_stage(spot_checks.beside([frame], Scenario(output_tokens=256)), "matches")
-    assert by_stage(spot_checks.beside([frame], Scenario(output_tokens=3)), "matches")["decode"] == {True}
+    assert "decode" not in by_stage(spot_checks.beside([frame], Setting(output_tokens=256)), "matches")
+    assert by_stage(spot_checks.beside([frame], Setting(output_tokens=3)), "matches")["decode"] == {True}
 
 
 def test_the_table_keeps_exact_integers(message):
@@ -130,7 +130,7 @@ def test_numbers_that_are_no_counts_have_four_digits():
 
 
 def test_large_numbers_are_in_a_larger_unit():
-    modules = Scenario(batch_size=8).estimate(MODEL, "sdpa").modules
+    modules = Setting(batch_size=8).estimate(MODEL, "sdpa").modules
     table = tables.modules_table(modules)
     assert {"moved (GB)", "tensor TFLOPs", "live peak (MB)"} <= set(table.columns)
     assert table["moved (GB)"].sum() == pytest.approx(modules["io_bytes"].sum() / 1e9)
@@ -140,7 +140,7 @@ def test_large_numbers_are_in_a_larger_unit():
 
 def test_a_device_without_a_figure_has_dashes():
     devices = planning.devices(
-        Scenario().estimate(MODEL, "sdpa"), [of.load_hardware("v100_pcie"), of.load_hardware("l4")], price_per_hour=1.0
+        Setting().estimate(MODEL, "sdpa"), [of.load_hardware("v100_pcie"), of.load_hardware("l4")], price_per_hour=1.0
     )
     table = tables.devices_table(devices)
     row = table.row(1, named=True)
@@ -157,7 +157,7 @@ def test_the_largest_difference_is_among_the_first_columns():
 
 
 def test_the_module_table_has_units_in_its_header():
-    scenario = Scenario(attention="all")
+    scenario = Setting(attention="all")
     modules = pl.concat([one.modules for one in scenario.estimates(MODEL)])
     table = tables.modules_table(modules)
     assert {"attention", "tensor GFLOPs", "weights (MB)"} <= set(table.columns)

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 import ocr_flops as of
-from ocr_flops.app.scenario import Scenario
+from ocr_flops.app.setting import Setting
 from ocr_flops.app.store import STORE, Store
 from tests.support.results import result
 
@@ -24,23 +24,23 @@ RAN = {
 def store(model):
     """A store with two results."""
     made = Store()
-    made.add(model, result(Scenario(), **RAN))
-    made.add(model, result(Scenario(batch_size=2)))
+    made.add(model, result(Setting(), **RAN))
+    made.add(model, result(Setting(batch_size=2)))
     return made
 
 
 def test_a_later_result_takes_the_place_of_one_of_its_kind(model, store):
     later = RAN | {"finished": "2026-01-02T04:00:00.000+00:00"}
-    store.add(model, result(Scenario(), **later))
+    store.add(model, result(Setting(), **later))
     assert [frame["measured_at"][0] for frame in store.frames()] == [None, later["finished"]]
     for other in ({"torch": "2.7.0"}, {"device_name": "NVIDIA H200"}, {"kind": "trace"}):
-        store.add(model, result(Scenario(), **later | other))
+        store.add(model, result(Setting(), **later | other))
     assert len(store.frames()) == 5
 
 
 def test_other_dimensions_are_other_results(model, store):
     other = of.ModelSpec("another", model.label, model.towers)
-    store.add(other, result(Scenario(), **RAN))
+    store.add(other, result(Setting(), **RAN))
     assert [frame["model"][0] for frame in store.frames()] == ["deepseek_ocr", "deepseek_ocr", "another"]
 
 
@@ -57,7 +57,7 @@ def test_the_table_has_all_results_and_exact_integers(store):
 def test_it_is_bounded_and_can_be_cleared(model):
     store = Store(most=3)
     for batch in range(1, 6):
-        store.add(model, result(Scenario(batch_size=batch)))
+        store.add(model, result(Setting(batch_size=batch)))
     assert [frame["batch_size"][0] for frame in store.frames()] == [3, 4, 5]
     store.clear()
     assert store.frames() == () and store.table().is_empty()
@@ -69,7 +69,7 @@ def test_threads_share_it(model):
     def work(batch):
         try:
             for _ in range(5):
-                store.add(model, result(Scenario(batch_size=batch)))
+                store.add(model, result(Setting(batch_size=batch)))
                 store.table()
         except Exception as problem:
             problems.append(problem)

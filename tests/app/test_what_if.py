@@ -14,7 +14,6 @@ import pytest
 import ocr_flops as of
 from ocr_flops.app import links, views
 from ocr_flops.app.links import Link
-from ocr_flops.app.scenario import Scenario
 from ocr_flops.app.setting import Setting
 from ocr_flops.app.store import STORE
 from ocr_flops.evidence import records
@@ -202,7 +201,7 @@ def store():
 
 
 def test_measured_points_stay_while_controls_change(notebook, store):
-    store.add(of.load_model(), result(Scenario()))
+    store.add(of.load_model(), result(Setting()))
     for values in ({}, {"batch_size": 4}, {"source": "grid", "columns": 5, "rows": 1}, {"engine": "remote_code"}, {"attention": "flash"}):
         for tab in ("Overview", "Sweep"):
             page, _ = show(notebook, tab=tab, **values)
@@ -212,14 +211,14 @@ def test_measured_points_stay_while_controls_change(notebook, store):
 def test_results_are_judged(notebook, store):
     page, _ = show(notebook, tab="Spot check")
     assert "Nothing has been measured" in page
-    store.add(of.load_model(), result(Scenario()))
+    store.add(of.load_model(), result(Setting()))
     good, _ = show(notebook, tab="Spot check")
     assert "as integers." in good and "danger" not in good
-    store.add(of.load_model(), result(Scenario(batch_size=2), off=1))
+    store.add(of.load_model(), result(Setting(batch_size=2), off=1))
     bad, _ = show(notebook, tab="Spot check")
     assert "differ." in bad and "danger" in bad
     store.clear()
-    store.add(of.load_model(), result(Scenario(), missed=["_grouped_mm"]))
+    store.add(of.load_model(), result(Setting(), missed=["_grouped_mm"]))
     unseen, _ = show(notebook, tab="Spot check")
     assert "Not seen by torch" in unseen and "_grouped_mm" in unseen
 
@@ -234,7 +233,7 @@ class FakeQueue:
         if self.job is not None:
             raise of.SpecError("spot check: one is still running")
         self.asked.append((json.loads(request.to_json()), label, owner))
-        on_result(result(Scenario()))
+        on_result(result(Setting()))
 
     def latest(self, owner):
         return self.job

@@ -4,13 +4,13 @@ import pytest
 from playwright.sync_api import expect
 
 import ocr_flops as of
-from ocr_flops.app.scenario import Scenario
+from ocr_flops.app.setting import Setting
 from ocr_flops.reports import write_report
 from ocr_flops.units import seconds, si
 
 pytestmark = pytest.mark.browser
 MODEL, L4 = of.load_model("deepseek_ocr"), of.load_hardware("l4")
-SUBJECT = Scenario().subject(MODEL, L4)
+SUBJECT = Setting().subject(MODEL, L4)
 
 
 @pytest.fixture(scope="module")

@@ -13,21 +13,21 @@ import vl_convert
 import ocr_flops as of
 from ocr_flops import charts, units
 from ocr_flops.app import spot_checks
-from ocr_flops.app.scenario import Scenario
+from ocr_flops.app.setting import Setting
 from ocr_flops.charts import theme
 from tests.support.colours import SIGHT, lab, linear, luminance
 from tests.support.results import result
 
 MODEL = of.load_model("deepseek_ocr")
 SCENARIOS = {
-    "page": Scenario(),
-    "side by side": Scenario(attention="all"),
-    "fp32": Scenario(attention="all", dtype="fp32"),
-    "one view": Scenario(mode="tiny"),
-    "beyond": Scenario(source="grid", columns=10, rows=7, mode="gundam_m"),
-    "huge": Scenario(source="grid", columns=32, rows=32, batch_size=512),
-    "no output": Scenario(output_tokens=0),
-    "published code": Scenario(engine="remote_code"),
+    "page": Setting(),
+    "side by side": Setting(attention="all"),
+    "fp32": Setting(attention="all", dtype="fp32"),
+    "one view": Setting(mode="tiny"),
+    "beyond": Setting(source="grid", columns=10, rows=7, mode="gundam_m"),
+    "huge": Setting(source="grid", columns=32, rows=32, batch_size=512),
+    "no output": Setting(output_tokens=0),
+    "published code": Setting(engine="remote_code"),
 }
 
 
@@ -119,8 +119,8 @@ def test_charts_follow_the_theme():
 
 
 def test_measured_points_are_drawn_and_named():
-    measured = spot_checks.beside([spot_checks.frame(MODEL, result(Scenario()))], Scenario())
-    tensor, _, tokens, _ = all_charts(Scenario(), measured)
+    measured = spot_checks.beside([spot_checks.frame(MODEL, result(Setting()))], Setting())
+    tensor, _, tokens, _ = all_charts(Setting(), measured)
     assert len(tensor.datasets["points"]) > 10 and all(point["clear"] and point["difference"] == 0 for point in tensor.datasets["points"])
     assert {point["stage"] for point in tokens.datasets["points"]} == {"vision", "prefill"}
     for chart in (tensor, tokens):
@@ -128,8 +128,8 @@ def test_measured_points_are_drawn_and_named():
 
 
 def test_measured_points_of_another_setting_stay_and_say_so():
-    frame = spot_checks.frame(MODEL, result(Scenario()))
-    shown = Scenario(source="grid", columns=1, rows=2, batch_size=2)
+    frame = spot_checks.frame(MODEL, result(Setting()))
+    shown = Setting(source="grid", columns=1, rows=2, batch_size=2)
     tensor, _, tokens, _ = all_charts(shown, spot_checks.beside([frame], shown))
     assert not any(point["clear"] for point in (*tensor.datasets["points"], *tokens.datasets["points"]))
     assert "at 2 × 3 tiles, 913 tokens, batch 1: not what is shown" in texts(tensor)
@@ -137,8 +137,8 @@ def test_measured_points_of_another_setting_stay_and_say_so():
 
 
 def test_points_of_another_setting_set_no_axis():
-    frames = [spot_checks.frame(MODEL, result(scenario)) for scenario in (Scenario(), Scenario(mode="small"))]
-    shown = Scenario(mode="tiny")
+    frames = [spot_checks.frame(MODEL, result(scenario)) for scenario in (Setting(), Setting(mode="small"))]
+    shown = Setting(mode="tiny")
     bare, beside = all_charts(shown), all_charts(shown, spot_checks.beside(frames[:1], shown))
     assert beside[0].params == bare[0].params  # the axis of the bars
     rooms = beside[0].params["room"]
@@ -155,8 +155,8 @@ def test_points_of_another_setting_set_no_axis():
 
 
 def test_a_larger_batch_at_the_same_grid_sets_no_axis():
-    frame = spot_checks.frame(MODEL, result(Scenario(batch_size=8)))
-    tokens = all_charts(Scenario(), spot_checks.beside([frame], Scenario()))[2].datasets
+    frame = spot_checks.frame(MODEL, result(Setting(batch_size=8)))
+    tokens = all_charts(Setting(), spot_checks.beside([frame], Setting()))[2].datasets
     highest = max(row["tensor_flops"] for row in tokens["lines"])
     counted = dict(frame.filter(module="total").select("stage", "counted_flops").iter_rows())
     assert counted["vision"] > highest and {point["stage"] for point in tokens["points"]} == {
@@ -165,17 +165,17 @@ def test_a_larger_batch_at_the_same_grid_sets_no_axis():
 
 
 def test_measured_points_beyond_a_chart_are_named_all_the_same():
-    frame = spot_checks.frame(MODEL, result(Scenario(source="grid", columns=20, rows=25)))
-    _, _, tokens, _ = all_charts(Scenario(), spot_checks.beside([frame], Scenario()))
+    frame = spot_checks.frame(MODEL, result(Setting(source="grid", columns=20, rows=25)))
+    _, _, tokens, _ = all_charts(Setting(), spot_checks.beside([frame], Setting()))
     assert tokens.datasets["points"] == []
     assert "measured: transformers, UnlimitedOcr class" in texts(tokens) and "beyond this chart" in texts(tokens)
-    bars = charts.flops_by_module(modules_of(Scenario(mode="tiny")), spot_checks.beside([frame], Scenario(mode="tiny")))
+    bars = charts.flops_by_module(modules_of(Setting(mode="tiny")), spot_checks.beside([frame], Setting(mode="tiny")))
     assert all(point["counted_flops"] <= bars.params["room"] for point in bars.datasets["points"])
 
 
 def test_a_matching_point_sets_the_axis_and_moves_the_number_aside():
-    message = result(Scenario(), off=10**12)  # counted far more than analytic
-    tensor, _, tokens, _ = all_charts(Scenario(), spot_checks.beside([spot_checks.frame(MODEL, message)], Scenario()))
+    message = result(Setting(), off=10**12)  # counted far more than analytic
+    tensor, _, tokens, _ = all_charts(Setting(), spot_checks.beside([spot_checks.frame(MODEL, message)], Setting()))
     counted = {point["row"]: point["counted_flops"] for point in tensor.datasets["points"]}
     assert counted and tensor.params["room"] > max(counted.values())
     assert all(bar["end"] == counted[bar["row"]] for bar in tensor.datasets["bars"] if bar["row"] in counted)
@@ -183,14 +183,14 @@ def test_a_matching_point_sets_the_axis_and_moves_the_number_aside():
 
 
 def test_beyond_the_vendors_grids_the_curve_has_grids_in_between():
-    shown = Scenario(source="grid", columns=20, rows=25)
+    shown = Setting(source="grid", columns=20, rows=25)
     tokens = all_charts(shown)[2]
     prefill = [row for row in tokens.datasets["lines"] if row["stage"] == "prefill"]
     apart = [later["image_tokens"] - row["image_tokens"] for row, later in pairwise(prefill)]
     assert prefill[-1]["grid"] == "20 × 25" and max(apart) < 0.15 * prefill[-1]["image_tokens"]
     assert "nearly square grids beyond them up to 20 × 25" in texts(tokens)
-    assert "No tiles and the 22 vendor grids of Gundam;" in texts(all_charts(Scenario())[2])
-    shown = Scenario(source="grid", columns=5, rows=8)
+    assert "No tiles and the 22 vendor grids of Gundam;" in texts(all_charts(Setting())[2])
+    shown = Setting(source="grid", columns=5, rows=8)
     sweep = of.sweep(MODEL, shown.neighbours, ["eager", "flash"])
     by_tiles = charts.savings_by_tiles(sweep, "io_bytes", 40)
     assert max(row["tiles"] for row in by_tiles.datasets["points"]) == 40 == by_tiles.datasets["ends"][0]["tiles"]
@@ -198,8 +198,8 @@ def test_beyond_the_vendors_grids_the_curve_has_grids_in_between():
 
 
 def test_axes_have_a_space_before_the_unit():
-    estimate = Scenario().estimate(MODEL, "sdpa")
-    sweep = of.sweep(MODEL, Scenario().neighbours, ["eager", "flash"])
+    estimate = Setting().estimate(MODEL, "sdpa")
+    sweep = of.sweep(MODEL, Setting().neighbours, ["eager", "flash"])
     for chart in (charts.flops_by_module(estimate.modules), charts.flops_by_tokens(sweep, estimate.stages), charts.savings_by_tiles(sweep)):
         assert not re.search(r"\d[kMGTP](B|\b)", texts(chart)), texts(chart)
     assert re.search(r"\d GB", texts(charts.savings_by_tiles(sweep))) and "0B" not in texts(charts.savings_by_tiles(sweep))
@@ -214,7 +214,7 @@ def test_an_axis_label(value, text):
 
 @pytest.mark.parametrize("width, fits", [(300, False), (1600, True)])
 def test_shares_are_written_where_they_fit(width, fits):
-    estimate = Scenario().estimate(MODEL, "sdpa")
+    estimate = Setting().estimate(MODEL, "sdpa")
     chart = charts.shares(estimate, estimate.on(of.load_hardware("l4")))
     svg = vl_convert.vegalite_to_svg(chart.to_dict() | {"width": width})
     written = re.findall(r">(\d+) %<", svg)
@@ -222,31 +222,31 @@ def test_shares_are_written_where_they_fit(width, fits):
 
 
 def test_the_point_shown_wins_over_a_later_one():
-    frames = [spot_checks.frame(MODEL, result(scenario)) for scenario in (Scenario(), Scenario(batch_size=2))]
-    points = charts.flops_by_module(modules_of(Scenario()), spot_checks.beside(frames, Scenario())).datasets["points"]
+    frames = [spot_checks.frame(MODEL, result(scenario)) for scenario in (Setting(), Setting(batch_size=2))]
+    points = charts.flops_by_module(modules_of(Setting()), spot_checks.beside(frames, Setting())).datasets["points"]
     assert all(point["clear"] for point in points)
 
 
 def test_the_drawn_tiles_are_the_tiles():
-    picture = charts.tiling_picture(Scenario(source="grid", columns=4, rows=5).workload)
+    picture = charts.tiling_picture(Setting(source="grid", columns=4, rows=5).workload)
     assert sum(box["what"].startswith("tile ") for box in picture.datasets["boxes"]) == 20
     assert len(picture.datasets["lines"]) == 3 + 4
     assert "(10·5)·(10·4 + 1) = 2,050 tokens" in texts(picture)
 
 
 def test_a_grid_too_large_to_draw_is_one_box():
-    picture = charts.tiling_picture(Scenario(source="grid", columns=100, rows=100).workload)
+    picture = charts.tiling_picture(Setting(source="grid", columns=100, rows=100).workload)
     assert len(picture.datasets["boxes"]) < 5 and "100 × 100 tiles of 640 px" in texts(picture)
 
 
 def test_a_small_view_is_stretched_and_a_large_one_padded():
     for mode, padded in (("tiny", False), ("small", False), ("base", True), ("large", True)):
-        boxes = charts.tiling_picture(Scenario(mode=mode).workload).datasets["boxes"]
+        boxes = charts.tiling_picture(Setting(mode=mode).workload).datasets["boxes"]
         assert any("padding" in box["what"] for box in boxes) is padded
 
 
 def test_a_small_page_says_why_it_is_not_tiled():
-    assert "Neither side is above 640 px" in texts(charts.tiling_picture(Scenario(width_px=640, height_px=400).workload))
+    assert "Neither side is above 640 px" in texts(charts.tiling_picture(Setting(width_px=640, height_px=400).workload))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 import vl_convert
 
 import ocr_flops as of
-from ocr_flops.app.scenario import Scenario
+from ocr_flops.app.setting import Setting
 from ocr_flops.charts.interactive.base import grid_name
 from ocr_flops.charts.interactive.explorer import explorer
 from ocr_flops.charts.interactive.modes import FIRST, modes_by_stage
@@ -18,12 +18,12 @@ from ocr_flops.units import seconds, si
 MODEL = of.load_model("deepseek_ocr")
 L4 = of.load_hardware("l4")
 SUBJECTS = {
-    "on a device": Scenario().subject(MODEL, L4),
-    "without times": Scenario(batch_size=4).subject(MODEL),
-    "one view": Scenario(mode="tiny").subject(MODEL, L4),
-    "beyond": Scenario(source="grid", columns=32, rows=32, batch_size=512, mode="gundam_m").subject(MODEL, L4),
-    "no output": Scenario(output_tokens=0).subject(MODEL, L4),
-    "published code, fp32": Scenario(engine="remote_code", dtype="fp32").subject(MODEL, of.load_hardware("h200")),
+    "on a device": Setting().subject(MODEL, L4),
+    "without times": Setting(batch_size=4).subject(MODEL),
+    "one view": Setting(mode="tiny").subject(MODEL, L4),
+    "beyond": Setting(source="grid", columns=32, rows=32, batch_size=512, mode="gundam_m").subject(MODEL, L4),
+    "no output": Setting(output_tokens=0).subject(MODEL, L4),
+    "published code, fp32": Setting(engine="remote_code", dtype="fp32").subject(MODEL, of.load_hardware("h200")),
 }
 
 
@@ -112,7 +112,7 @@ def test_modes_are_compared_with_the_first_one(charts):
         assert row["io_bytes_base"] == first["eager"]["io_bytes"]
     less = 100 - 100 * first["flash"]["io_bytes"] / first["eager"]["io_bytes"]
     assert f"(−{less:.0f} %)" in texts(chart)
-    same = modes_by_stage(Scenario(engine="remote_code").subject(MODEL, L4).sweep(Scenario().workload), "2 × 3", L4.label)
+    same = modes_by_stage(Setting(engine="remote_code").subject(MODEL, L4).sweep(Setting().workload), "2 × 3", L4.label)
     # prefill and decode of the vendor's mix are eager, and the peak of every mode's prefill is that of its logits
     assert texts(same).count("(same)") == 8 and "(+" not in texts(same)
 
@@ -123,7 +123,7 @@ def test_without_output_tokens_there_is_no_decode(charts):
 
 
 def test_modes_are_in_the_control_once_each():
-    subject = Scenario(engine="remote_code").subject(MODEL)
+    subject = Setting(engine="remote_code").subject(MODEL)
     assert list(subject.by_mode) == ["eager", "sdpa", "flash", "vendor"] and subject.mode == "vendor"
-    assert list(Scenario().subject(MODEL).by_mode) == ["eager", "sdpa", "flash"]
+    assert list(Setting().subject(MODEL).by_mode) == ["eager", "sdpa", "flash"]
     assert list(SUBJECTS["published code, fp32"].by_mode) == ["eager", "sdpa", "vendor"]

@@ -16,7 +16,6 @@ import pytest
 
 import ocr_flops as of
 from ocr_flops import cli, reports
-from ocr_flops.app.scenario import Scenario
 from ocr_flops.app.setting import Setting
 from ocr_flops.reports import Subject, estimate_report, estimate_settings, images
 from ocr_flops.reports import html as elements
@@ -29,12 +28,12 @@ from ocr_flops.units import si
 MODEL = of.load_model("deepseek_ocr")
 L4 = of.load_hardware("l4")
 SUBJECTS = {
-    "page": Scenario().subject(MODEL, L4),
-    "all modes, no device": Scenario(attention="all").subject(MODEL),
-    "published code": Scenario(engine="remote_code", batch_size=8).subject(MODEL, L4),
-    "fp32": Scenario(dtype="fp32", mode="base").subject(MODEL, of.load_hardware("h200")),
-    "no output": Scenario(output_tokens=0, source="grid", columns=5, rows=7).subject(MODEL, L4),
-    "too large": Scenario(batch_size=512).subject(MODEL, L4),
+    "page": Setting().subject(MODEL, L4),
+    "all modes, no device": Setting(attention="all").subject(MODEL),
+    "published code": Setting(engine="remote_code", batch_size=8).subject(MODEL, L4),
+    "fp32": Setting(dtype="fp32", mode="base").subject(MODEL, of.load_hardware("h200")),
+    "no output": Setting(output_tokens=0, source="grid", columns=5, rows=7).subject(MODEL, L4),
+    "too large": Setting(batch_size=512).subject(MODEL, L4),
     "vision": Subject(of.estimate(MODEL, of.Workload.from_grid(2, 1), "eager", stages=["vision"]), L4),
     "decode of nothing": Subject(of.estimate(MODEL, of.Workload.from_grid(2, 1, output_tokens=0), stages=["decode"]), L4),
     "mixed": Subject(of.estimate(MODEL, of.Workload.from_grid(2, 1), of.AttentionSpec("mixed", "eager", "sdpa", "flash")), L4),
@@ -212,9 +211,9 @@ def test_a_device_with_a_figure_its_config_has_no_key_for_has_no_command():
 
 def test_a_subject_is_one_point_on_a_device_that_computes_in_its_precision():
     with pytest.raises(of.SpecError, match="points; a report is about one"):
-        Subject(of.estimate(MODEL, Scenario().neighbours))
+        Subject(of.estimate(MODEL, Setting().neighbours))
     with pytest.raises(of.SpecError, match="bf16"):
-        Scenario().subject(MODEL, of.load_hardware("t4"))
+        Setting().subject(MODEL, of.load_hardware("t4"))
 
 
 def test_modes_that_vision_cannot_tell_apart_are_one_line():
@@ -238,7 +237,7 @@ def test_the_command_writes_every_chart_beside_the_page(tmp_path, capsys, monkey
     monkeypatch.chdir(tmp_path)
     assert cli.main(["report", "workload=tiny", "hardware=l4", "--charts", "svg"]) == 0
     told = capsys.readouterr().out.splitlines()
-    subject = Scenario(mode="tiny").subject(MODEL, L4)
+    subject = Setting(mode="tiny").subject(MODEL, L4)
     assert sorted(told) == sorted(["report.html", *(f"report_{name}.svg" for name in gallery(subject))])
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(told)
     assert all((tmp_path / name).stat().st_size > 1000 for name in told)
@@ -289,8 +288,8 @@ def test_the_app_never_loads_the_drawing_engine():
 import sys, ocr_flops as of
 from ocr_flops.reports import Subject, chart_images, render_html
 from ocr_flops.reports.gallery import gallery
-from ocr_flops.app.scenario import Scenario
-subject = Scenario().subject(of.load_model())
+from ocr_flops.app.setting import Setting
+subject = Setting().subject(of.load_model())
 assert len(render_html(subject)) > 1e6 and chart_images({"tiling": gallery(subject)["tiling"]})["tiling"].startswith(b"<svg")
 assert not {"vl_convert", "torch", "marimo"} & set(sys.modules)
 """

@@ -3,7 +3,6 @@
 import pytest
 
 import ocr_flops as of
-from ocr_flops.app.scenario import Scenario
 from ocr_flops.app.setting import Setting
 from ocr_flops.reports.headline import figures
 from ocr_flops.units import seconds, si
@@ -100,6 +99,6 @@ def test_figures_are_short_and_readable(model, values):
 
 
 def test_a_number_too_large_is_refused(model):
-    scenario = Scenario(source="grid", columns=100, rows=100, batch_size=65_536, output_tokens=1_000_000)
+    scenario = Setting(source="grid", columns=100, rows=100, batch_size=65_536, output_tokens=1_000_000)
     with pytest.raises(of.SpecError, match="exceeds 2\\^62"):
         figures(scenario.estimate(model, "eager"))

@@ -3,7 +3,7 @@ from itertools import pairwise
 import pytest
 
 import ocr_flops as of
-from ocr_flops.app.scenario import SIDE_BY_SIDE, Scenario
+from ocr_flops.app.setting import SIDE_BY_SIDE, Setting
 from ocr_flops.spec.neighbours import neighbours
 from ocr_flops.spec.tiling import vendor_grids
 
@@ -15,47 +15,47 @@ def grid(scenario):
 
 
 def test_the_grid_comes_from_the_page_or_from_the_hand():
-    assert grid(Scenario()) == grid(Scenario(source="page", columns=9, rows=1)) == (2, 3)
-    assert grid(Scenario(source="grid", columns=9, rows=1)) == (9, 1)
+    assert grid(Setting()) == grid(Setting(source="page", columns=9, rows=1)) == (2, 3)
+    assert grid(Setting(source="grid", columns=9, rows=1)) == (9, 1)
 
 
 def test_a_mode_without_tiles_ignores_the_grid():
-    assert Scenario(mode="base", source="grid", columns=9, rows=1).workload.tiles == 0
+    assert Setting(mode="base", source="grid", columns=9, rows=1).workload.tiles == 0
 
 
 @pytest.mark.parametrize("mode", ["gundam", "gundam_m"])
 def test_neighbours_are_no_tiles_and_all_vendor_grids(mode):
-    beside = Scenario(mode=mode, batch_size=3).neighbours
+    beside = Setting(mode=mode, batch_size=3).neighbours
     assert list(zip(beside.columns, beside.rows, strict=True)) == [(1, 1), *vendor_grids()]
     assert beside.batch_size == 3
 
 
 def test_beyond_the_vendors_grids_there_are_some_on_the_way():
-    near = Scenario(source="grid", columns=20, rows=25).neighbours
+    near = Setting(source="grid", columns=20, rows=25).neighbours
     grids = list(zip(near.columns.tolist(), near.rows.tolist(), strict=True))
     assert grids[:23] == [(1, 1), *vendor_grids()] and grids[-1] == (20, 25)
     between = grids[23:-1]
     assert 8 <= len(between) <= 16 and all(0 <= rows - columns <= 2 for columns, rows in between)
     tiles = [columns * rows for columns, rows in grids[22:]]
     assert tiles == sorted(set(tiles)) and max(after - before for before, after in pairwise(tiles)) < 0.15 * 500
-    short = Scenario(source="grid", columns=2, rows=5).neighbours
+    short = Setting(source="grid", columns=2, rows=5).neighbours
     assert (short.columns[-1], short.rows[-1], short.points) == (2, 5, 24)
-    assert neighbours(Scenario(source="grid", columns=20, rows=25).workload).points == 23  # those of the vendor alone
+    assert neighbours(Setting(source="grid", columns=20, rows=25).workload).points == 23  # those of the vendor alone
 
 
 def test_neighbours_of_a_mode_without_tiles_are_those_without():
-    assert list(Scenario(mode="tiny").neighbours.global_px) == [512, 640, 1024, 1280]
+    assert list(Setting(mode="tiny").neighbours.global_px) == [512, 640, 1024, 1280]
 
 
 def test_attention_modes_side_by_side():
-    assert Scenario(attention=SIDE_BY_SIDE).attention_modes == ("eager", "sdpa", "flash")
-    assert Scenario(attention=SIDE_BY_SIDE, dtype="fp32").attention_modes == ("eager", "sdpa")
-    assert [found.setup.attention.name for found in Scenario(attention=SIDE_BY_SIDE).estimates(MODEL)] == ["eager", "sdpa", "flash"]
-    assert Scenario(attention="vendor").attention_modes == ("vendor",)
+    assert Setting(attention=SIDE_BY_SIDE).attention_modes == ("eager", "sdpa", "flash")
+    assert Setting(attention=SIDE_BY_SIDE, dtype="fp32").attention_modes == ("eager", "sdpa")
+    assert [found.setup.attention.name for found in Setting(attention=SIDE_BY_SIDE).estimates(MODEL)] == ["eager", "sdpa", "flash"]
+    assert Setting(attention="vendor").attention_modes == ("vendor",)
 
 
 def test_the_numbers_are_those_of_estimate():
-    (one,) = Scenario(
+    (one,) = Setting(
         width_px=1000,
         height_px=3000,
         prompt_tokens=20,
@@ -86,4 +86,4 @@ def test_the_numbers_are_those_of_estimate():
 )
 def test_a_wrong_value_is_an_error_that_names_it(wrong, message):
     with pytest.raises(of.SpecError, match=message):
-        Scenario(**wrong).estimates(MODEL)
+        Setting(**wrong).estimates(MODEL)

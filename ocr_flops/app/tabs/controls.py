@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 import marimo as mo
 
-from ocr_flops.app.scenario import SIDE_BY_SIDE
-from ocr_flops.app.setting import FIGURES, Setting
+from ocr_flops.app.setting import FIGURES, SIDE_BY_SIDE, Setting
 from ocr_flops.app.tabs.elements import choice, labelled
 from ocr_flops.spec import documents, load_engine, load_hardware, modes, names
 from ocr_flops.spec.workload import LIMITS
