@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-from ocr_flops.cli.console import si, table, write
+import typer
+
+from ocr_flops.cli.console import Form, Out, Overrides, Records, complain, render_table, write_output
 from ocr_flops.timing.estimate import estimate_run
+from ocr_flops.units import seconds, si
 
 if TYPE_CHECKING:
     from ocr_flops.evidence.calibration import Banded, Calibrated, Calibration
@@ -19,41 +21,36 @@ RATES = {"matrix": "FLOP/s", "vector": "FLOP/s", "bandwidth": "B/s"}
 SHOWN = ("stage", "attention", "context_tokens", "output_tokens", "batch_size", "measured_seconds", "predicted_seconds", "bound_seconds")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `ocr-flops calibrate`, but for those of every command's output."""
-    parser.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="as for estimate: the point whose calibrated figures are shown, and hardware=..."
-    )
-    parser.add_argument(
-        "--device", metavar="NAME", help="the device as its records name it (default: hardware=..., or that of most records)"
-    )
-    parser.add_argument(
-        "--records", metavar="DIR", help="folder of records (default: OCR_FLOPS_RECORDS, or ~/.local/share/ocr_flops/records)"
-    )
-
-
-def calibrate_device(options: argparse.Namespace) -> int:
-    """Prints the calibration; 1 with the reason where there can be none."""
+def calibrate_device(
+    overrides: Overrides = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The device as its records name it (default: hardware=..., or that of most records).")
+    ] = None,
+    records_folder: Records = None,
+    form: Form = "table",
+    out: Out = None,
+) -> int:
+    """What a device reaches by its records, and the time of the workload given; exits 1 where the records do not say."""
     from ocr_flops.evidence import records
     from ocr_flops.evidence.calibration import Uncalibrated, calibrate
     from ocr_flops.spec import load_run
 
-    run = load_run(options.overrides)
-    frame, problems = records.frame(records.folder(options.records))
+    run = load_run(overrides or ())
+    frame, problems = records.frame(records.folder(records_folder))
     for problem in problems:
-        _tell(f"{problem.path}: {problem.reason}")
-    found = calibrate(frame, run.model, hardware=run.hardware, device=options.device, dtype=run.dtype, engine=run.engine)
+        complain("calibrate", f"{problem.path}: {problem.reason}")
+    found = calibrate(frame, run.model, hardware=run.hardware, device=device, dtype=run.dtype, engine=run.engine)
     if isinstance(found, Uncalibrated):
-        _tell(found.reason)
+        complain("calibrate", found.reason)
         return 1
     point = found.at(estimate_run(run))
-    if options.format == "csv":
+    if form == "csv":
         text = found.held_out.write_csv()
-    elif options.format == "json":
+    elif form == "json":
         text = json.dumps(as_json(found, point), indent=1)
     else:
-        text = _text(run, found, point)
-    write(text, options, "calibrate")
+        text = _text(run, found, point, out)
+    write_output(text, form, out, "calibrate")
     return 0
 
 
@@ -96,7 +93,7 @@ def _range(figure: Banded | None) -> dict[str, float] | None:
     return None if figure is None else figure._asdict()
 
 
-def _text(run: RunSpec, found: Calibration, point: Calibrated) -> str:
+def _text(run: RunSpec, found: Calibration, point: Calibrated, out: Path | None) -> str:
     """What a terminal shows."""
     import polars as pl
 
@@ -124,9 +121,9 @@ def _text(run: RunSpec, found: Calibration, point: Calibrated) -> str:
     )
     far = found.held_out.sort(pl.col("ratio").log().abs(), descending=True).head(FURTHEST)
     held = far.select(SHOWN if found.hardware else SHOWN[:-1], ratio=pl.col("ratio").round(3).cast(pl.String))
-    lines += [table(pl.DataFrame(reached)), f"an operator's launch: {', '.join(spent)}; {found.launches}"]
-    lines += ["held out, each workload predicted by the others:", table(errors)]
-    lines += [f"the {held.height} furthest off, of {found.held_out.height} (all of them: --format csv):", table(held)]
+    lines += [render_table(pl.DataFrame(reached), out=out), f"an operator's launch: {', '.join(spent)}; {found.launches}"]
+    lines += ["held out, each workload predicted by the others:", render_table(errors, out=out)]
+    lines += [f"the {held.height} furthest off, of {found.held_out.height} (all of them: --format csv):", render_table(held, out=out)]
     workload = run.workload
     lines.append(
         f"{workload.mode}, {workload.image_tokens} image + {workload.prompt_tokens} prompt tokens, {workload.output_tokens} output tokens, "
@@ -137,7 +134,7 @@ def _text(run: RunSpec, found: Calibration, point: Calibrated) -> str:
         ("TPOT", point.tpot_seconds, point.bound_tpot_seconds),
     ):
         if figure is not None:
-            lines.append(f"{name} {_banded(figure, 's')}" + ("" if bound is None else f"; bound {si(bound, 's')}"))
+            lines.append(f"{name} {_banded(figure, 's')}" + ("" if bound is None else f"; bound {seconds(bound)}"))
     for name, figure in (("allocated", point.allocated_bytes), ("reserved", point.reserved_bytes)):
         if figure is not None:
             lines.append(f"memory {name} {_banded(figure, 'B')}")
@@ -146,9 +143,5 @@ def _text(run: RunSpec, found: Calibration, point: Calibrated) -> str:
 
 
 def _banded(figure: Banded, unit: str) -> str:
-    value, low, high = (si(one, unit) for one in figure)
+    value, low, high = (seconds(one) if unit == "s" else si(one, unit) for one in figure)
     return f"{value} ({low} to {high})"
-
-
-def _tell(text: str) -> None:
-    print(f"ocr-flops calibrate: {text}", file=sys.stderr)

@@ -1,102 +1,220 @@
-"""What commands share: how they read lists and sources, show progress, and print numbers and tables."""
+"""What commands share: their common options, output as table, JSON or CSV, tables that fit the terminal, and progress."""
 
 from __future__ import annotations
 
-import argparse
+import io
+import os
+import shutil
 import sys
-from collections.abc import Callable, Sequence
-from functools import partial
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from ocr_flops import units
+import typer
+
 from ocr_flops.errors import SpecError, one_of
 from ocr_flops.files import write_whole
+from ocr_flops.spec import names
+from ocr_flops.units import seconds, si
 
-UNITS = {"seconds": "s", "bytes": "B"}  # of columns whose names end so
+if TYPE_CHECKING:
+    import polars as pl
+
+OutputFormat = Literal["table", "json", "csv"]
+GAP = 3  # characters between columns
+UNLIMITED = 10_000  # characters of a line that no terminal breaks: of a file or a pipe
 PLAIN = ("gpu_hours", "cost", "pages", "arithmetic", "mfu", "bandwidth_use")  # columns whose names begin so: no prefixes
-si = partial(units.si, digits=4, zeros=False, small=True)
-OF_THE_SOURCE = ("snapshot", "trust_remote_code", "checkpoint")  # those that only running takes
+HEADS = {
+    "tensor_flops": "matrix FLOPs",
+    "vector_flops": "vector FLOPs",
+    "torch_flops": "torch FLOPs",
+    "torch_flops_counted": "torch FLOPs",
+    "io_bytes": "DRAM traffic",
+    "peak_activation_bytes": "peak activations",
+    "weight_bytes": "weights",
+    "kv_cache_bytes": "KV cache",
+    "roofline_seconds": "roofline",
+    "bound_seconds": "bound",
+    "arithmetic_intensity": "FLOPs/byte",
+    "binding_ceiling": "bound by",
+    "ttft_seconds": "TTFT",
+    "tpot_seconds": "TPOT",
+    "pages_per_second": "pages/s",
+    "gpu_hours_per_1000_pages": "GPU hours/1000 pages",
+    "cost_per_1000_pages": "cost/1000 pages",
+}
+SOURCE_KEYS = ("snapshot", "trust_remote_code", "checkpoint")  # overrides that say which code and weights run
+GROUPS = ("model", "engine", "workload", "attention", "hardware")
 
 
-def listed(text: str) -> tuple[str, ...]:
-    """Names apart by commas."""
+def complete_override(incomplete: str) -> list[str]:
+    """What an override may begin with, or the names that a group offers, for the shell's completion."""
+    key, equals, _ = incomplete.partition("=")
+    if equals:
+        return [f"{key}={name}" for name in names(key)] if key in GROUPS else []
+    return [f"{group}=" for group in GROUPS if group.startswith(key)]
+
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]...",
+        help="Hydra overrides, as in: workload=gundam workload.columns=2 workload.rows=3 attention=eager engine=remote_code dtype=fp16 "
+        "hardware=l4",
+        autocompletion=complete_override,
+        show_default=False,
+    ),
+]
+Form = Annotated[OutputFormat, typer.Option("--format", help="What to print.", rich_help_panel="Output")]
+Out = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", help="Write into this folder instead of to the screen.", rich_help_panel="Output")
+]
+Columns = Annotated[
+    str, typer.Option("--columns", metavar="NAME,...", help="Columns of the table; all by default.", rich_help_panel="Output")
+]
+Python = Annotated[
+    str | None,
+    typer.Option(
+        "--python",
+        metavar="PATH",
+        help="Interpreter that runs the model, with torch and transformers (default: that of OCR_FLOPS_PYTHON, or this one).",
+        show_default=False,
+    ),
+]
+Records = Annotated[
+    str | None,
+    typer.Option(
+        "--records",
+        metavar="DIR",
+        help="Folder of records (default: OCR_FLOPS_RECORDS, or ~/.local/share/ocr_flops/records).",
+        show_default=False,
+    ),
+]
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """Names separated by commas."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def apart(overrides: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
-    """Overrides for a run, and those that say which code and weights run.
+def known_names(option: str, text: str, known: Sequence[str]) -> tuple[str, ...]:
+    """The names that an option gives, each of them known; all that are known where it gives none."""
+    return tuple(dict.fromkeys(one_of(option, name, tuple(known)) for name in split_names(text))) or tuple(known)
+
+
+def split_overrides(overrides: Sequence[str] | None) -> tuple[list[str], dict[str, Any]]:
+    """Separates the overrides of a run from those that say which code and weights run.
 
     Raises:
         SpecError: trust_remote_code is neither true nor false, or a folder is empty.
     """
-    rest, found = [], {}
-    for text in overrides:
+    rest, source = [], {}
+    for text in overrides or ():
         name, equals, value = text.partition("=")
-        if not equals or name not in OF_THE_SOURCE:
+        if not equals or name not in SOURCE_KEYS:
             rest.append(text)
         elif name == "trust_remote_code":
-            found[name] = one_of(name, value.lower(), ("true", "false")) == "true"
+            source[name] = one_of(name, value.lower(), ("true", "false")) == "true"
         elif value:
-            found[name] = str(Path(value).expanduser().resolve())
+            source[name] = str(Path(value).expanduser().resolve())
         else:
             raise SpecError(f"{name}: empty; name a folder")
-    return rest, found
+    return rest, source
 
 
-def chosen(option: str, names: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
-    """The names given, each of them known; all that are known where none was given."""
-    return tuple(dict.fromkeys(one_of(option, name, tuple(known)) for name in names)) or tuple(known)
-
-
-def write(text: str, options: argparse.Namespace, name: str) -> None:
-    """Prints, or writes a file whole."""
+def write_output(text: str, form: str, out: Path | None, name: str) -> None:
+    """Prints a command's result, or writes it whole into a folder and prints the file's path."""
     text = text.removesuffix("\n")  # a CSV ends its last line itself
-    if options.out is None:
+    if out is None:
         print(text)
-        return
-    print(write_whole(options.out / f"{name}.{'txt' if options.format == 'table' else options.format}", text + "\n"))
+    else:
+        print(write_whole(out / f"{name}.{'txt' if form == 'table' else form}", text + "\n"))
 
 
-def _words(column: str) -> Callable[[float], str]:
-    """How a column's numbers are written."""
+def terminal_width() -> int:
+    """Characters that a line may have: of the terminal or of COLUMNS; as many as it takes in a file or a pipe."""
+    if sys.stdout.isatty() or "COLUMNS" in os.environ:
+        return shutil.get_terminal_size().columns
+    return UNLIMITED
+
+
+def render_table(frame: pl.DataFrame, keys: Sequence[str] = (), columns: str = "", out: Path | None = None, most_blocks: int = 9) -> str:
+    """A frame as text whose lines fit the terminal: one table, or several below each other that share their first columns.
+
+    Args:
+        frame: numbers get SI prefixes and units.
+        keys: the columns that name a row, repeated in every block.
+        columns: those wanted beside the keys, separated by commas; all by default.
+        out: where the text goes; None for the screen.
+        most_blocks: tables at most; which columns are left out is said below them.
+    """
+    keys = [name for name in keys if name in frame.columns] or frame.columns[:1]
+    wanted = [name for name in known_names("--columns", columns, frame.columns) if name not in keys]
+    cells = {name: [_cell(name, value) for value in frame[name]] for name in (*keys, *wanted)}
+    heads = {name: HEADS.get(name, name.removesuffix("_seconds").removesuffix("_bytes").replace("_", " ")) for name in cells}
+    widths = {name: max(map(len, [heads[name], *texts])) + GAP for name, texts in cells.items()}
+    limit = UNLIMITED if out else terminal_width()
+    blocks: list[list[str]] = [[]]
+    for name in wanted:
+        if blocks[-1] and sum(widths[one] for one in (*keys, *blocks[-1], name)) - GAP > limit:
+            blocks.append([])
+        blocks[-1].append(name)
+    numeric = {name for name, kind in frame.schema.items() if kind.is_numeric()}
+    texts = [_block([*keys, *block], cells, heads, numeric, limit) for block in blocks[:most_blocks]]
+    if hidden := [name for block in blocks[most_blocks:] for name in block]:
+        texts.append("\n".join(textwrap.wrap(f"Not shown for want of width: {', '.join(hidden)}. See --columns, or --format csv.", limit)))
+    return "\n\n".join(texts)
+
+
+def wrap_lines(lines: Sequence[str], out: Path | None = None) -> list[str]:
+    """Lines broken where the terminal ends."""
+    limit = UNLIMITED if out else terminal_width()
+    return [part for line in lines for part in textwrap.wrap(line, limit, subsequent_indent="  ") or [""]]
+
+
+def _block(names: list[str], cells: dict[str, list[str]], heads: dict[str, str], numeric: set[str], limit: int) -> str:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1))
+    for name in names:
+        table.add_column(Text(heads[name]), justify="right" if name in numeric else "left", no_wrap=True, overflow="ellipsis", min_width=4)
+    for row in zip(*(cells[name] for name in names), strict=True):
+        table.add_row(*map(Text, row))
+    text = io.StringIO()
+    Console(file=text, width=limit, color_system=None, legacy_windows=False).print(table)
+    return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
+
+
+def _cell(column: str, value: Any) -> str:
+    """A value as it is printed in a column."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if not isinstance(value, int | float):
+        return str(value)
     if column.startswith(PLAIN):
-        return "{:.4g}".format
-    unit = next((unit for ending, unit in UNITS.items() if column.endswith(ending)), "")
-    return lambda value: si(value, unit)
+        return f"{value:.4g}"
+    if column.endswith("_seconds"):
+        return seconds(value)
+    return si(value, "B" if column.endswith("_bytes") else "", digits=4)
 
 
-def table(frame: Any) -> str:
-    """A frame for a terminal: numbers with SI prefixes and units, no line between rows."""
-    import polars as pl
+@contextmanager
+def show_progress(text: str = "starting") -> Iterator[Callable[[str], None]]:
+    """A line on a terminal's stderr that says what goes on, gone when the work is done; nothing where stderr is no terminal."""
+    from rich.console import Console
+    from rich.text import Text
 
-    numeric = [name for name, dtype in frame.schema.items() if dtype.is_numeric()]
-    shown = frame.with_columns(pl.col(name).map_elements(_words(name), pl.String) for name in numeric)
-    with pl.Config(
-        tbl_rows=-1,
-        tbl_cols=-1,
-        tbl_width_chars=400,
-        fmt_str_lengths=60,
-        tbl_hide_column_data_types=True,
-        tbl_hide_dataframe_shape=True,
-        tbl_cell_alignment="RIGHT",
-        tbl_formatting="UTF8_FULL_CONDENSED",
-    ):
-        return str(shown)
+    with Console(stderr=True).status(Text(text)) as status:
+        yield lambda words: status.update(Text(words))
 
 
-class Progress:
-    """A line of text on a terminal's stderr, gone when the work is done."""
-
-    def __init__(self) -> None:
-        self._shown = sys.stderr.isatty()
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __call__(self, text: str) -> None:
-        if self._shown:
-            print(f"\r\x1b[2K{text}", end="", file=sys.stderr, flush=True)
-
-    def __exit__(self, *exception: object) -> None:
-        self("")
+def complain(command: str, text: str) -> None:
+    """Says on stderr what went wrong, after the command's name."""
+    print(f"ocr-flops {command}: {text}", file=sys.stderr)

@@ -1,149 +1,182 @@
-"""What `ocr-flops verify` does: which points it runs, which numbers it compares, what it prints and how it exits."""
+"""The command `ocr-flops verify`: which points it runs, which numbers it compares, what it prints and how it exits."""
 
 from __future__ import annotations
 
-import argparse
 import json
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-from ocr_flops.cli.console import Progress, apart, chosen, listed, write
+import typer
+
+from ocr_flops.cli.console import (
+    Form,
+    Out,
+    Overrides,
+    Python,
+    known_names,
+    render_table,
+    show_progress,
+    split_overrides,
+    write_output,
+)
 from ocr_flops.errors import SpecError
 from ocr_flops.spec.specs import STAGES
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import polars as pl
 
     from ocr_flops.evidence.verify import Case
-    from ocr_flops.measure.plan import ModelSource
-    from ocr_flops.spec import RunSpec
+    from ocr_flops.spec.run_spec import RunSpec
 
-OF_THE_MODEL = ("model", "stages", "engine")  # overrides that say what runs, not at which point
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `ocr-flops verify`, but for those of every command's output."""
-    parser.add_argument(
-        "overrides",
-        nargs="*",
-        metavar="KEY=VALUE",
-        help="model=... and stages=[...] choose what runs, engine=remote_code snapshot=DIR trust_remote_code=true the vendor's own code, "
-        "checkpoint=DIR local weights; any other choice runs that one point",
-    )
-    parser.add_argument("--quick", action="store_true", help="a handful of points instead of all grids and modes")
-    parser.add_argument("--kind", choices=("count", "trace"), help="only FLOPs as torch counts them, or only traces; both by default")
-    parser.add_argument(
-        "--level", type=listed, metavar="LEVEL,...", help="of layer, module, stage, total (end to end); all by default", default=()
-    )
-    parser.add_argument(
-        "--what", type=listed, metavar="WHAT,...", help="of flops, operators, traffic, peak, parameters, kv; all by default", default=()
-    )
-    parser.add_argument("--stage", type=listed, metavar="STAGE,...", help="of vision, prefill, decode", default=())
-    parser.add_argument("--module", type=listed, metavar="MODULE,...", help="only these, as in sam.mlp,clip.mlp", default=())
-    parser.add_argument(
-        "--device", default="meta", choices=("auto", "meta", "cpu", "cuda"), help="where the real model runs (default %(default)s)"
-    )
-    parser.add_argument(
-        "--python",
-        metavar="PATH",
-        help="interpreter that runs the model, with torch and transformers (default: that of OCR_FLOPS_PYTHON, or this one)",
-    )
-    parser.add_argument(
-        "--decode-steps", type=int, default=3, metavar="STEPS", help="decode steps run at most at one point (default %(default)s)"
-    )
-    parser.add_argument(
-        "--audit",
-        action="store_true",
-        help="run torch operators here and show which of their FLOPs its counter sees, for the workload chosen",
-    )
-    parser.add_argument("--record", action="store_true", help="keep the summary as the evidence that the app shows")
+MODEL_KEYS = ("model", "stages", "engine")  # overrides that say what runs, not at which point
 
 
-def verify_model(options: argparse.Namespace) -> int:
-    """Compares and prints; 1 on any difference, 0 otherwise. What cannot be asked for is a SpecError."""
+class Selection(NamedTuple):
+    """Which numbers are compared: the options of the command by their names, each as it was given."""
+
+    quick: bool
+    kind: str | None
+    level: str
+    what: str
+    stage: str
+    module: str
+
+
+def verify_model(
+    overrides: Overrides = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A handful of points instead of all grids and modes.")] = False,
+    kind: Annotated[
+        Literal["count", "trace"] | None, typer.Option(help="Only FLOPs as torch counts them, or only traces; both by default.")
+    ] = None,
+    level: Annotated[str, typer.Option(metavar="LEVEL,...", help="Of layer, module, stage, total (end to end); all by default.")] = "",
+    what: Annotated[str, typer.Option(metavar="WHAT,...", help="Of flops, operators, traffic, peak, parameters, kv; all by default.")] = "",
+    stage: Annotated[str, typer.Option(metavar="STAGE,...", help="Of vision, prefill, decode.")] = "",
+    module: Annotated[str, typer.Option(metavar="MODULE,...", help="Only these, as in sam.mlp,clip.mlp.")] = "",
+    device: Annotated[Literal["auto", "meta", "cpu", "cuda"], typer.Option(help="Where the real model runs.")] = "meta",
+    python: Python = None,
+    decode_steps: Annotated[int, typer.Option(metavar="STEPS", help="Decode steps run at most at one point.")] = 3,
+    audit: Annotated[
+        bool,
+        typer.Option("--audit", help="Run torch operators here and show which of their FLOPs its counter sees, for the workload given."),
+    ] = False,
+    record: Annotated[bool, typer.Option("--record", help="Keep the summary as the evidence that the app shows.")] = False,
+    form: Form = "table",
+    out: Out = None,
+) -> int:
+    """Compare the analytic numbers with the real model's; exits 1 on any difference.
+
+    model=... and stages=[...] choose what runs, engine=remote_code snapshot=DIR trust_remote_code=true the published code,
+    checkpoint=DIR local weights; any other override runs that one point.
+    """
     from ocr_flops.evidence import verify
     from ocr_flops.evidence.verify import summary
     from ocr_flops.measure.client import interpreter
     from ocr_flops.measure.plan import ModelSource
     from ocr_flops.spec import load_run
 
-    overrides, chosen_source = apart(options.overrides)
-    options.overrides = overrides
-    run = load_run(overrides)
-    source = ModelSource(run.engine.name, **chosen_source)
-    options.python = interpreter(options.python)
-    if options.audit:
-        from ocr_flops.cli.audit import audit_model
-
-        return audit_model(options, run)
-    stages = tuple(stage for stage in STAGES if stage in chosen("--stage", options.stage, STAGES)) if options.stage else run.stages
-    levels = chosen("--level", options.level, verify.LEVELS)
-    what = chosen("--what", options.what, verify.WHAT)
-    narrowed = any(
-        (options.quick, options.kind, options.level, options.what, options.stage, options.module, options.overrides, chosen_source)
-    )
-    if options.record and narrowed:
+    rest, source_keys = split_overrides(overrides)
+    selection = Selection(quick, kind, level, what, stage, module)
+    run = load_run(rest)
+    source = ModelSource(run.engine.name, **source_keys)
+    interpreter_path = interpreter(python)
+    if audit:
+        return _audit_counter(run, selection, record, form, out)
+    stages = tuple(name for name in STAGES if name in known_names("--stage", stage, STAGES)) if stage else run.stages
+    levels, measures = known_names("--level", level, verify.LEVELS), known_names("--what", what, verify.WHAT)
+    if record and any((*selection, rest, source_keys)):
         raise SpecError("--record: keeps the default set as evidence; leave out what narrows it")
-    cases = _cases(options, run)
+    cases = _cases(run, rest, selection, measures, decode_steps)
     for case in cases:
-        verify.asked(run.model, case, options.device, stages, source)  # what cannot be run is said before anything runs
-    with Progress() as progress:
-        frame, ran = _compared(options, run, source, cases, stages, levels, what, progress)
-    if options.record:
+        verify.asked(run.model, case, device, stages, source)  # what cannot be run is said before anything runs
+    with show_progress() as progress:
+        runs = verify.run(run.model, cases, device=device, stages=stages, python=interpreter_path, source=source, progress=progress)
+        frame, ran = _compare(run, runs, lambda message: verify.differences(run.model, message, levels, measures), module)
+    if record:
         summary.record(frame, ran)
     different = int((frame["difference"] != 0).sum())
-    if options.format == "json":
+    if form == "json":
         versions = {name: ran[name] for name in ("torch", "transformers", "device", "weights", "label")}
         text = json.dumps({"compared": frame.height, "differences": different, "versions": versions, "rows": frame.to_dicts()})
     else:
-        text = frame.write_csv() if options.format == "csv" else summary.report(frame)
-    write(text, options, "verify")
+        text = frame.write_csv() if form == "csv" else summary.report(frame)
+    write_output(text, form, out, "verify")
     return 1 if different else 0
 
 
-def _cases(options: argparse.Namespace, run: RunSpec) -> list[Case]:
-    """The default set, or the one point chosen; only kinds of run that measure what is wanted."""
+def _cases(run: RunSpec, overrides: Sequence[str], selection: Selection, measures: Sequence[str], decode_steps: int) -> list[Case]:
+    """The default set, or the one point given; only kinds of run that measure what is wanted."""
     from ocr_flops.evidence import verify
 
-    point = [text for text in options.overrides if text.partition("=")[0].split(".")[0] not in OF_THE_MODEL]
-    if point and options.quick:
+    point = [text for text in overrides if text.partition("=")[0].split(".")[0] not in MODEL_KEYS]
+    if point and selection.quick:
         raise SpecError(f"--quick: thins out the default set, which {point[0]} replaces by one point; leave out one of them")
-    if options.decode_steps < 1:
-        raise SpecError(f"--decode-steps: {options.decode_steps} is not a whole number of at least 1")
-    wanted = set(chosen("--what", options.what, verify.WHAT))
-    kinds = [kind for kind, measures in verify.MEASURES.items() if wanted & measures and options.kind in (None, kind)]
+    if decode_steps < 1:
+        raise SpecError(f"--decode-steps: {decode_steps} is not a whole number of at least 1")
+    kinds = [kind for kind, found in verify.MEASURES.items() if set(measures) & found and selection.kind in (None, kind)]
     if not kinds:
-        raise SpecError(f"--what: {', '.join(sorted(wanted))} cannot be had from --kind {options.kind}; leave out --kind")
-    cases = verify.point_cases(run, kinds, options.decode_steps) if point else verify.suite(options.quick, run.engine.name)
+        raise SpecError(f"--what: {', '.join(sorted(measures))} cannot be had from --kind {selection.kind}; leave out --kind")
+    cases = verify.point_cases(run, kinds, decode_steps) if point else verify.suite(selection.quick, run.engine.name)
     return [case for case in cases if case.kind in kinds]
 
 
-def _compared(
-    options: argparse.Namespace,
-    run: RunSpec,
-    source: ModelSource,
-    cases: list[Case],
-    stages: tuple[str, ...],
-    levels: tuple[str, ...],
-    what: tuple[str, ...],
-    progress: Callable[[str], None],
-) -> tuple[pl.DataFrame, dict]:
+def _compare(run: RunSpec, runs: Any, differences: Callable[[Any], pl.DataFrame], module: str) -> tuple[pl.DataFrame, dict]:
     """Every number compared, with the conditions of its point before it, and what ran."""
     import polars as pl
 
-    from ocr_flops.evidence import verify
     from ocr_flops.evidence.verify import summary
 
     frames = []
-    runs = verify.run(run.model, cases, device=options.device, stages=stages, python=options.python, source=source, progress=progress)
     for _, message in runs:
-        found = verify.differences(run.model, message, levels, what)
         same = [pl.lit(value).alias(name) for name, value in summary.conditions(message).items()]
-        frames.append(found.select(*same, pl.all()))
+        frames.append(differences(message).select(*same, pl.all()))
     frame = pl.concat(frames)
-    known = tuple(frame["module"].unique(maintain_order=True))
-    if options.module:
-        frame = frame.filter(pl.col("module").is_in(chosen("--module", options.module, known)))
+    if module:
+        known = tuple(frame["module"].unique(maintain_order=True))
+        frame = frame.filter(pl.col("module").is_in(known_names("--module", module, known)))
     if frame.is_empty():
         raise SpecError("verify: nothing is compared by these options; choose another --level or --what")
     return frame, message["ran"]
+
+
+def _audit_counter(run: RunSpec, selection: Selection, record: bool, form: str, out: Path | None) -> int:
+    """Runs the demonstrations here and weighs them by the workload given; 1 where one failed to run, 0 otherwise."""
+    from ocr_flops.evidence.verify import counter_audit
+
+    for name, value in selection._asdict().items():
+        if value:
+            raise SpecError(f"--{name}: has no part in an audit; leave it out")
+    message = counter_audit.run()
+    if record:
+        counter_audit.record(message)
+    estimated = counter_audit.modelled(run.model, run.workload, run.stages, dtype=run.dtype, prefill_logits=run.prefill_logits)
+    frame, hidden = counter_audit.frame(message, estimated), counter_audit.hidden(message, estimated)
+    if form == "json":
+        text = json.dumps({"ran": message["ran"], "date": message["date"], "cases": frame.to_dicts(), "hidden": hidden.to_dicts()})
+    elif form == "csv":
+        text = frame.write_csv()
+    else:
+        text = "\n".join([counter_audit.words(message, estimated), "", _audit_table(frame, out), "", _reasons(frame)])
+    write_output(text, form, out, "audit")
+    return 1 if counter_audit.failures(message) else 0
+
+
+def _audit_table(frame: pl.DataFrame, out: Path | None) -> str:
+    """The demonstrations for a terminal: FLOPs as integers, shares in percent."""
+    import polars as pl
+
+    flops = [pl.col(name).map_elements("{:,}".format, pl.String) for name in ("tensor_flops", "vector_flops", "counted_flops")]
+    shares = [name for name in frame.columns if name.endswith("share")]
+    percent = [(100 * pl.col(name)).round(2).cast(pl.String).alias(name.removesuffix("_share") + " %") for name in shares]
+    shown = frame.select("call", "device", *flops, "verdict", *percent).rename({"share %": "all %"})
+    return render_table(shown, ("call", "device"), out=out)
+
+
+def _reasons(frame: pl.DataFrame) -> str:
+    """Why each is not counted whole, and what makes it visible."""
+    rows = frame.filter(frame["verdict"].is_in(["partly", "missed", "not here"])).iter_rows(named=True)
+    return "\n".join(
+        f"{row['verdict']}: {row['call']} ({row['device']}): {row['why']}" + (f". To see it: {row['remedy']}" if row["remedy"] else "")
+        for row in rows
+    )

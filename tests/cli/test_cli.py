@@ -10,7 +10,7 @@ import sys
 import pytest
 
 import ocr_flops as of
-from ocr_flops import cli
+from ocr_flops import cli, units
 from ocr_flops.cli import console
 from ocr_flops.cost.stage_groups import COLUMNS
 
@@ -71,8 +71,29 @@ def test_the_table_shows_the_same_numbers_rounded(capsys, model):
     vision = next(line for line in text.splitlines() if "vision" in line)
     assert "1.916 T" in vision
     for column in ("vector_flops", "io_bytes", "peak_activation_bytes"):
-        assert console.si(numbers["vision"][column]) in vision
+        assert units.si(numbers["vision"][column], "B" if column.endswith("bytes") else "", digits=4) in vision
     assert "2 x 1 tiles" in text and "483 image + 10 prompt tokens, 100 output tokens" in text
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_tables_fit_the_terminal(capsys, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    for command in (["estimate", *GRID, "hardware=h200"], ["plan", *GRID, "--ttft", "0.5", "--price", "2"]):
+        _, text, _ = run(capsys, *command)
+        assert max(map(len, text.splitlines())) <= width and "…" not in text
+        assert all(unit in text for unit in ("GB", "ms"))
+
+
+def test_columns_are_chosen_by_name(capsys):
+    _, text, _ = run(capsys, "estimate", *GRID, "--columns", "io_bytes")
+    assert "DRAM traffic" in text and "matrix FLOPs" not in text
+    code, _, error = run(capsys, "estimate", *GRID, "--columns", "speed")
+    assert code == 2 and "speed" in error and "io_bytes" in error
+
+
+def test_groups_and_names_complete_in_the_shell():
+    assert "attention=" in console.complete_override("at")
+    assert "attention=eager" in console.complete_override("attention=")
 
 
 def test_hardware_adds_times(capsys, model):
@@ -133,8 +154,8 @@ def test_input_that_does_not_fit_together_is_one_line(capsys, overrides):
 @pytest.mark.parametrize("arguments", [[], ["no-such-command"], ["estimate", "--format", "xml"], ["app", "--port", "many"]])
 def test_a_wrong_command_line_exits_2(capsys, arguments):
     code, out, error = run(capsys, *arguments)
-    assert (code, out) == (2, "")
-    assert "usage:" in error and "Traceback" not in error
+    assert code == 2
+    assert "Usage:" in error + out and "Traceback" not in error
 
 
 @pytest.mark.parametrize("output", ["table", "json", "csv"])
@@ -188,7 +209,7 @@ def test_plan_answers_in_every_format(capsys):
     _, text, _ = run(capsys, "plan", *GRID, "hardware=h200", "--format", "csv")
     assert len(text.splitlines()) == 2
     _, text, _ = run(capsys, "plan", *GRID, "--memory-gb", "24", "--ttft", "0.5")
-    assert "TTFT of 500 ms needs" in text and "24 GB hold at most batch" in text
+    assert "TTFT of 500 ms needs" in text and "24.0 GB hold at most batch" in text
 
 
 @pytest.mark.parametrize("arguments", [["--ttft", "0"], ["--tpot", "-1"], ["--price", "nan"]])
@@ -202,6 +223,5 @@ def test_overrides_may_stand_on_both_sides_of_an_option(capsys):
     assert cli.main(["estimate", "workload=tiny", "--format", "json", "workload.batch_size=3"]) == 0
     found = json.loads(capsys.readouterr().out)["workload"]
     assert (found["mode"], found["batch_size"]) == ("tiny", 3)
-    with pytest.raises(SystemExit):
-        cli.main(["estimate", "--colour", "red"])
-    assert "unrecognized arguments: --colour" in capsys.readouterr().err
+    assert cli.main(["estimate", "--colour", "red"]) == 2
+    assert "--colour" in capsys.readouterr().err

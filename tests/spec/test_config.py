@@ -198,7 +198,7 @@ ERRORS = {
     "model.towers.sam.global_layers=2": r"model.towers.sam.global_layers: 2 is not a list, as in \[1, 2\]",
     "model.towers.sam.global_layers=[2,true]": r"model.towers.sam.global_layers\[1\]: True is not a whole number",
     "model.towers.sam=3": "model.towers.sam: 3 is not a mapping with the keys image_px, .*",
-    "model.towers=null": r"model.towers: None is not a mapping of towers \(clip, decoder, projector, sam\) to dimensions",
+    "model.towers=null": r"model.towers: None is not a mapping of towers \(sam, clip, projector, decoder\) to dimensions",
     "hardware=h200 hardware.memory_bytes=large": "hardware.memory_bytes: 'large' is not a number",
     "hardware=h200 hardware.memory_bytes=true": "hardware.memory_bytes: True is not a number",
     "hardware=h200 hardware.memory_bytes=null": "hardware.memory_bytes: None is not a number",
