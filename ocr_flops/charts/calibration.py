@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
 from ocr_flops.charts.sweep.axes import _decades
-from ocr_flops.charts.theme import CEILING_COLOURS, CEILING_NAMES, INK, STAGE_COLOURS, Chart, Title, compiled, data, si_axis, title
+from ocr_flops.charts.theme import (
+    CEILING_COLOURS,
+    CEILING_NAMES,
+    INK,
+    STAGE_COLOURS,
+    Chart,
+    Template,
+    Title,
+    compiled,
+    data,
+    listed,
+    row_axis,
+    si_axis,
+    title,
+)
 from ocr_flops.units import seconds, si, workload_words
 
 if TYPE_CHECKING:
     from ocr_flops.evidence.calibration import Calibration, Reached
 
 Row = dict[str, Any]
-Names = tuple[str, ...]
 COLOURS = STAGE_COLOURS | {"first token": "#AA4499"}
 FIGURES = {"ttft": "first token"}
 WANTED = 0.15  # the error that a calibration should stay below
@@ -61,7 +74,10 @@ def measured(found: Calibration) -> Chart:
     line = [{"measured": low, "predicted": low}, {"measured": high, "predicted": high}]
     stages = tuple(stage for stage in STAGE_COLOURS if stage in found.stages)
     return Chart(
-        _measured_template(stages, low, high), _measured_title(found, bool(bounds)), {"points": points, "bounds": bounds, "line": line}
+        _measured_template(),
+        _measured_title(found, bool(bounds)),
+        {"points": points, "bounds": bounds, "line": line},
+        {"stages": stages, "ends": [low, high], "ticks": _decades(low, high)},
     )
 
 
@@ -84,8 +100,8 @@ def reached(found: Calibration) -> Chart:
         texts.append({"row": name, "end": band.high, "text": _reached_words(one)})
     order = tuple(CEILING_NAMES[one.ceiling] for one in found.ceilings)
     last = 10.0 ** math.ceil(math.log10(max(ends)) + 2)  # room for words
-    template = _efficiency_template(order) if found.hardware else _rate_template(order, start, last)
-    return Chart(template, _reached_title(found), {"bars": bars, "texts": texts})
+    params = {"rows": order, "ends": [0, 1.9] if found.hardware else [start, last]}
+    return Chart(_reached_template(bool(found.hardware)), _reached_title(found), {"bars": bars, "texts": texts}, params)
 
 
 def held_out(found: Calibration) -> Chart:
@@ -116,7 +132,7 @@ def held_out(found: Calibration) -> Chart:
         said = f"{figure}: median error {_percent(error['median_error'])}, nine of ten within {_percent(error['p90_error'])}"
         texts.append({"lane": len(lanes) - 1 - 0.42, "text": said})
     rules = [{"error": -WANTED}, {"error": 0.0}, {"error": WANTED}]
-    return Chart(_held_template(tuple(lanes)), _held_title(found), {"points": points, "spans": spans, "texts": texts, "rules": rules})
+    return Chart(_held_template(len(lanes)), _held_title(found), {"points": points, "spans": spans, "texts": texts, "rules": rules})
 
 
 def _first_tokens(found: Calibration) -> list[Row]:
@@ -196,18 +212,18 @@ def _held_title(found: Calibration) -> Title:
     )
 
 
-@lru_cache(maxsize=8)
-def _measured_template(stages: Names, low: float, high: float) -> dict[str, Any]:
-    axis = alt.Axis(labelExpr=si_axis("s"), values=_decades(low, high))
-    scale = alt.Scale(type="log", domain=[low, high], nice=False)
+@cache
+def _measured_template() -> Template:
+    axis = alt.Axis(labelExpr=si_axis("s"), values=alt.ExprRef("ticks"))
+    scale = alt.Scale(type="log", domain=alt.ExprRef("ends"), nice=False)
     x = alt.X("measured", type="quantitative", title="measured", scale=scale, axis=axis)
     y = alt.Y("predicted", type="quantitative", title="predicted", scale=scale, axis=axis)
     colour = alt.Color(
         "stage",
         type="nominal",
         title=None,
-        legend=alt.Legend(orient="top"),
-        scale=alt.Scale(domain=stages, range=[STAGE_COLOURS[stage] for stage in stages]),
+        legend=listed("stages", orient="top"),
+        scale=alt.Scale(domain=list(STAGE_COLOURS), range=list(STAGE_COLOURS.values())),
     )
     tips = {"stage": "stage", "what": "workload", "attention": "attention", "took": "measured", "said": "predicted", "error": "error"}
     tooltip = [alt.Tooltip(name, type="nominal", title=words) for name, words in (tips | {"least": "bound"}).items()]
@@ -222,23 +238,12 @@ def _measured_template(stages: Names, low: float, high: float) -> dict[str, Any]
     )
 
 
-@lru_cache(maxsize=8)
-def _efficiency_template(order: Names) -> dict[str, Any]:
-    scale = alt.Scale(domain=[0, 1.9], nice=False)
-    axis = alt.Axis(format=".0%", values=[0, 0.25, 0.5, 0.75, 1])
-    return _reached_template(order, {"title": "of the peak", "scale": scale, "axis": axis})
-
-
-@lru_cache(maxsize=8)
-def _rate_template(order: Names, low: float, high: float) -> dict[str, Any]:
-    scale = alt.Scale(type="log", domain=[low, high], nice=False)
-    axis = alt.Axis(labelExpr=si_axis(), tickCount=5)
-    return _reached_template(order, {"title": "reached, in FLOP/s or B/s", "scale": scale, "axis": axis})
-
-
-def _reached_template(order: Names, along: dict[str, Any]) -> dict[str, Any]:
-    axis = alt.Axis(title=None, ticks=False, domain=False, labelPadding=6)
-    y = alt.Y("row", type="nominal", sort=order, scale=alt.Scale(domain=order), axis=axis)
+@cache
+def _reached_template(of_peak: bool) -> Template:
+    scale = alt.Scale(type="linear" if of_peak else "log", domain=alt.ExprRef("ends"), nice=False)
+    axis = alt.Axis(format=".0%", values=[0, 0.25, 0.5, 0.75, 1]) if of_peak else alt.Axis(labelExpr=si_axis(), tickCount=5)
+    along = {"title": "of the peak" if of_peak else "reached, in FLOP/s or B/s", "scale": scale, "axis": axis}
+    y = row_axis(labelPadding=6)
     colour = alt.Color("colour", type="nominal", scale=None)
     bars = alt.Chart(data("bars"))
     return compiled(
@@ -248,13 +253,13 @@ def _reached_template(order: Names, along: dict[str, Any]) -> dict[str, Any]:
         alt.Chart(data("texts"))
         .mark_text(align="left", baseline="middle", dx=8, fontSize=12, color=INK)
         .encode(y, alt.X("end", type="quantitative"), alt.Text("text", type="nominal")),
-        height=44 * len(order),
+        height=alt.Step(44),
     )
 
 
-@lru_cache(maxsize=8)
-def _held_template(lanes: Names) -> dict[str, Any]:
-    scale = alt.Scale(domain=[len(lanes) - 0.4, -0.6], nice=False)
+@cache
+def _held_template(lanes: int) -> Template:
+    scale = alt.Scale(domain=[lanes - 0.4, -0.6], nice=False)
     y = alt.Y("lane", type="quantitative", scale=scale, axis=None)
     axis = alt.Axis(labelExpr="(datum.value > 0 ? '+' : datum.value < 0 ? '−' : '') + format(abs(datum.value), '.0%')", tickCount=9)
     x = alt.X("error", type="quantitative", title="error of the prediction", axis=axis)
@@ -262,7 +267,7 @@ def _held_template(lanes: Names) -> dict[str, Any]:
         "figure",
         type="nominal",
         legend=None,
-        scale=alt.Scale(domain=lanes, range=[COLOURS[lane] for lane in lanes]),
+        scale=alt.Scale(domain=list(COLOURS), range=list(COLOURS.values())),
     )
     tips = {"figure": "figure", "words": "error", "what": "workload", "attention": "attention"}
     tooltip = [alt.Tooltip(name, type="nominal", title=words) for name, words in tips.items()]
@@ -276,5 +281,5 @@ def _held_template(lanes: Names) -> dict[str, Any]:
         alt.Chart(data("texts"))
         .mark_text(align="left", baseline="bottom", fontSize=12, color=INK)
         .encode(y, alt.Text("text", type="nominal"), x=alt.value(4)),
-        height=76 * len(lanes),
+        height=76 * lanes,
     )

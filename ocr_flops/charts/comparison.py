@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
 from ocr_flops.charts.memory import KINDS
-from ocr_flops.charts.theme import INK, STAGE_COLOURS, Chart, Title, compiled, data, title
+from ocr_flops.charts.theme import INK, STAGE_COLOURS, Chart, Template, Title, compiled, data, listed, row_axis, title
 from ocr_flops.units import seconds, share, si
 
 if TYPE_CHECKING:
     from ocr_flops.app.comparison import Compared
 
 Row = dict[str, Any]
-Names = tuple[str, ...]
 COLOURS = STAGE_COLOURS | KINDS
 BAR = 0.62  # of a panel's width; the rest is for the words
 PANELS = ("first token", "per token", "device memory", "FLOPs")
@@ -49,9 +48,10 @@ def comparison(found: list[Compared]) -> Chart:
             said_at.append({**at, "text": said})
     kinds = tuple(kind for kind in COLOURS if any(bar["kind"] == kind for bar in bars))
     return Chart(
-        _template(tuple(one.label for one in found), kinds),
+        _template(len(found)),
         _title(found),
         {"bars": bars, "texts": texts, "said": said_at, "heads": heads, "room": [{"end": len(panels) - 0.02}, {"end": 0}]},
+        {"rows": [one.label for one in found], "kinds": kinds},
     )
 
 
@@ -86,23 +86,17 @@ def _difference(value: float, base: float) -> str:
     return f"{'−' if value < base else '+'}{share(abs(value - base), base)}"
 
 
-@lru_cache(maxsize=32)
-def _template(labels: Names, kinds: Names) -> dict[str, Any]:
-    y = alt.Y(
-        "row",
-        type="nominal",
-        sort=labels,
-        scale=alt.Scale(domain=labels),
-        axis=alt.Axis(title=None, ticks=False, domain=False, labelPadding=8, labelFontSize=13, labelFontWeight="bold"),
-    )
+@cache
+def _template(settings: int) -> Template:
+    y = row_axis(labelPadding=8, labelFontSize=13, labelFontWeight="bold")
     start = alt.X("x", type="quantitative", axis=None)
     end = alt.X("end", type="quantitative", axis=None, scale=alt.Scale(nice=False, zero=True))
     colour = alt.Color(
         "kind",
         type="nominal",
         title=None,
-        legend=alt.Legend(orient="bottom"),
-        scale=alt.Scale(domain=kinds, range=[COLOURS[kind] for kind in kinds]),
+        legend=listed("kinds", orient="bottom"),
+        scale=alt.Scale(domain=list(COLOURS), range=list(COLOURS.values())),
     )
     words = (("row", "setting"), ("what", "figure"), ("kind", "part"), ("value", "value"), ("all", "in all"))
     tooltip = [alt.Tooltip(name, type="nominal", title=label) for name, label in words]
@@ -115,7 +109,7 @@ def _template(labels: Names, kinds: Names) -> dict[str, Any]:
         alt.Chart(data("bars")).mark_bar(height={"band": 0.62}).encode(y, start, alt.X2("end"), colour, tooltip=tooltip),
         alt.Chart(data("texts")).mark_text(dy=-7, fontSize=13, **text).encode(y, end, word),
         alt.Chart(data("said")).mark_text(dy=8, fontSize=12, fontWeight="bold", **text).encode(y, end, word),
-        height=max(90, 46 * len(labels)),
+        height=max(90, 46 * settings),
     )
 
 

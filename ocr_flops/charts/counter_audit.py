@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
 from ocr_flops.charts.interactive.base import headed_rows
-from ocr_flops.charts.theme import INK, Chart, Title, compiled, data, title
+from ocr_flops.charts.theme import INK, Chart, Template, Title, compiled, data, listed, title
 from ocr_flops.evidence.verify.counter_audit import GROUPS
 from ocr_flops.evidence.verify.op_kinds import WHOLE
 from ocr_flops.units import share, si, workload_words
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 COLOURS = dict(zip(GROUPS, ("#8C8C8C", "#0080ED", "#CA0013", "#EA8802", "#A80C94"), strict=True))
 LABELLED = 0.05  # of a bar: narrower parts bear no words
-Names = tuple[str, ...]
 
 
 def hidden_flops(hidden: pl.DataFrame, estimated: Estimate, torch: str) -> Chart:
@@ -46,9 +45,10 @@ def hidden_flops(hidden: pl.DataFrame, estimated: Estimate, torch: str) -> Chart
             texts.append({**bar, "middle": (start + end) / 2, "text": _part(row["share"])})
     groups = {row["group"] for row in rows}
     return Chart(
-        _template(order, tuple(group for group in GROUPS if group in groups)),
+        _template(),
         _title(hidden.to_dicts(), estimated, torch),
         {"parts": parts, "texts": texts},
+        {"rows": order, "groups": [group for group in GROUPS if group in groups or not groups]},
     )
 
 
@@ -73,14 +73,14 @@ def _title(rows: list[dict[str, Any]], estimated: Estimate, torch: str) -> Title
     return title(finding, f"{workload_words(point)}; torch {torch}; share of each stage's FLOPs, matrix and vector work together")
 
 
-@lru_cache(maxsize=8)
-def _template(order: Names, names: Names) -> dict[str, Any]:
-    y = headed_rows(order, head="{}")
+@cache
+def _template() -> Template:
+    y = headed_rows(head="{}")
     colour = alt.Color(
         "group",
         type="nominal",
-        scale=alt.Scale(domain=names, range=[COLOURS[name] for name in names]),
-        legend=alt.Legend(title=None, orient="bottom", columns=3),
+        scale=alt.Scale(domain=list(COLOURS), range=list(COLOURS.values())),
+        legend=listed("groups", title=None, orient="bottom", columns=3),
     )
     told = {"setting": "run", "stage": "stage", "group": "", "part": "share", "flops": "FLOPs"}
     tooltip = [alt.Tooltip(name, type="nominal", title=word or "part") for name, word in told.items()]
@@ -97,4 +97,4 @@ def _template(order: Names, names: Names) -> dict[str, Any]:
         .encode(y, alt.X("middle", type="quantitative"), alt.Text("text", type="nominal"))
     )
     edge = alt.Chart(data("parts")).mark_rule(color=INK, opacity=0.25).encode(alt.XDatum(100, type="quantitative"))
-    return compiled(edge, bars, words, height=22 * len(order))
+    return compiled(edge, bars, words, height=alt.Step(22))

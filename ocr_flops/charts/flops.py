@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Iterable
-from functools import lru_cache
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
 from ocr_flops.charts.interactive.base import headed_rows
-from ocr_flops.charts.theme import INK, STAGE_COLOURS, Chart, Title, compiled, data, grids_words, module_colour, module_name, si_axis, title
+from ocr_flops.charts.theme import (
+    INK,
+    STAGE_COLOURS,
+    Chart,
+    Template,
+    Title,
+    compiled,
+    data,
+    grids_words,
+    listed,
+    module_colour,
+    module_name,
+    si_axis,
+    title,
+)
 from ocr_flops.units import SI, share, si, workload_words
 
 if TYPE_CHECKING:
@@ -20,7 +34,7 @@ Row = dict[str, Any]
 Names = tuple[str, ...]
 PANELS = {"tensor_flops": "tensor FLOPs (matrix units)", "vector_flops": "vector FLOPs (CUDA cores)"}
 SHAPES = ("diamond", "triangle-up", "square", "triangle-down", "circle")
-FADED = (1, 0.6, 0.3)  # attention modes side by side
+FADED = (1, 0.6, 0.3, 0.15)  # attention modes side by side
 ROOM = 1.3  # the longest bar leaves room for its number
 ASIDE = 0.25  # of the longest bar: a faint point this close to a bar's end lies on the bar's number, which then stands on its right
 BEYOND = "beyond this chart"
@@ -57,16 +71,16 @@ def flops_by_module(modules: pl.DataFrame, measured: Iterable[Row] = (), work: s
     )
     heading = (_tensor_title if work == "tensor_flops" else _vector_title)(first, found, modes, whole[modes[0]])
     return Chart(
-        _bars_template(order, modes, work, legend),
+        _bars_template(work, len(modes), bool(legend)),
         heading,
         {
             "bars": bars,
             "points": points,
             "stages": _stage_totals(first, work),
             "once": [group[0] for row, group in by_row.items() if row in alike],
-            "each": [bar for bar in bars if bar["row"] not in alike],
+            **({"each": [bar for bar in bars if bar["row"] not in alike]} if len(modes) > 1 else {}),
         },
-        {"room": ROOM * longest or 1},
+        {"rows": order, "room": ROOM * longest or 1, "modes": modes, "ran": legend},
     )
 
 
@@ -126,10 +140,16 @@ def _inside(points: list[Row], fits: Callable[[Row], bool]) -> tuple[list[Row], 
     return inside, tuple(name if name in drawn else f"{name}; {BEYOND}" for name in names)
 
 
-@lru_cache(maxsize=256)
-def _bars_template(order: Names, modes: Names, work: str, legend: Names) -> dict[str, Any]:
-    """Bars over the rows in `order` ("stage|" is a heading, "stage|name" a module), numbers at their ends, measured points on top."""
-    y = headed_rows(order)
+@cache
+def _bars_template(work: str, modes: int, is_measured: bool) -> Template:
+    """Bars over headed rows, numbers at their ends, measured points on top.
+
+    Args:
+        work: a key of `PANELS`.
+        modes: how many attention modes stand side by side.
+        is_measured: whether there is a legend of what was measured.
+    """
+    y = headed_rows()
     x = alt.X(
         "flops",
         type="quantitative",
@@ -156,42 +176,42 @@ def _bars_template(order: Names, modes: Names, work: str, legend: Names) -> dict
     )
     text = {"align": "left", "baseline": "middle", "color": INK}
     end = alt.X("end", type="quantitative"), alt.Text("value", type="nominal")
-    once = alt.Chart(data("once")).mark_text(dx=11 if legend else 5, fontSize=11, **text).encode(y, *end)
+    once = alt.Chart(data("once")).mark_text(dx=11 if is_measured else 5, fontSize=11, **text).encode(y, *end)
     stages = (
         alt.Chart(data("stages"))
         .mark_text(dx=3, fontSize=12, fontWeight="bold", **text)
         .encode(y, alt.Text("text", type="nominal"), x=alt.value(0))
     )
     layers = [bar, once, stages]
-    if len(modes) > 1:
-        beside = alt.YOffset("attention", type="nominal", sort=modes)
+    if modes > 1:
+        beside = alt.YOffset("attention", type="nominal", sort=None, scale=alt.Scale(domain=alt.ExprRef("modes")))
         fade = alt.Opacity(
             "attention",
             type="nominal",
-            sort=modes,
+            sort=None,
             title="attention",
             legend=alt.Legend(orient="top", symbolFillColor=INK, symbolStrokeWidth=0),
-            scale=alt.Scale(type="ordinal", domain=modes, range=FADED[: len(modes)]),
+            scale=alt.Scale(type="ordinal", domain=alt.ExprRef("modes"), range=FADED),
         )
         layers[0] = bar.encode(yOffset=beside, opacity=fade)
         layers.insert(2, alt.Chart(data("each")).mark_text(dx=5, fontSize=9, **text).encode(y, *end, yOffset=beside))
-    if legend:
-        layers.append(_points(legend, y, alt.X("counted_flops", type="quantitative")))
-    return compiled(*layers, height=len(order) * (20 if len(modes) == 1 else 10 * len(modes)))
+    layers.append(_points(y, alt.X("counted_flops", type="quantitative"), is_measured))
+    return compiled(*layers, height=alt.Step(20 if modes == 1 else 10 * modes, **{"for": "position"}))
 
 
 def _flops_tips(*columns: str) -> list[alt.Tooltip]:
     return [alt.Tooltip(name, type="quantitative", title=name.replace("_flops", " FLOPs"), format=SI) for name in columns]
 
 
-def _points(legend: Names, y: alt.Y, x: alt.X) -> alt.Chart:
-    """Measured points, with a legend that names what ran."""
+def _points(y: alt.Y, x: alt.X, is_named: bool) -> alt.Chart:
+    """Measured points, with a legend that names what ran as the parameter "ran" has it; Vega has no place for one of nothing."""
+    legend = alt.Legend(orient="bottom", direction="vertical", labelExpr="split(datum.label, '\\n')", symbolFillColor=INK, symbolSize=90)
     shape = alt.Shape(
         "measured",
         type="nominal",
         title=None,
-        scale=alt.Scale(domain=legend, range=[SHAPES[number % len(SHAPES)] for number in range(len(legend))]),
-        legend=alt.Legend(orient="bottom", direction="vertical", labelExpr="split(datum.label, '\\n')", symbolFillColor=INK, symbolSize=90),
+        scale=alt.Scale(domain=alt.ExprRef("ran"), range=SHAPES),
+        legend=legend if is_named else None,
     )
     tooltip = [
         alt.Tooltip("measured", type="nominal", title="what ran"),
@@ -280,9 +300,10 @@ def flops_by_tokens(sweep: pl.DataFrame, current: pl.DataFrame, measured: Iterab
     conditions = f"{grids_words(around)}; {text}, batch {row['batch_size']}, {row['engine']}"
     mark = {**here[0], "text": f"{here[0]['grid']}: {here[0]['image_tokens']:,} tokens"}
     return Chart(
-        _tokens_template(stages, legend),
+        _tokens_template(bool(legend)),
         title(_tokens_finding(lines, here), conditions),
         {"lines": lines, "here": here, "mark": [mark], "points": points},
+        {"stages": stages, "ran": legend},
     )
 
 
@@ -292,8 +313,8 @@ def _line(row: Row) -> Row:
     return {**{name: row[name] for name in kept}, "grid": grid}
 
 
-@lru_cache(maxsize=64)
-def _tokens_template(stages: Names, legend: Names) -> dict[str, Any]:
+@cache
+def _tokens_template(is_measured: bool) -> Template:
     x = alt.X(
         "image_tokens",
         type="quantitative",
@@ -306,8 +327,8 @@ def _tokens_template(stages: Names, legend: Names) -> dict[str, Any]:
         "stage",
         type="nominal",
         title=None,
-        legend=alt.Legend(orient="top"),
-        scale=alt.Scale(domain=stages, range=[STAGE_COLOURS[stage] for stage in stages]),
+        legend=listed("stages", orient="top"),
+        scale=alt.Scale(domain=list(STAGE_COLOURS), range=list(STAGE_COLOURS.values())),
     )
     tips = [
         alt.Tooltip("grid", type="nominal"),
@@ -325,8 +346,7 @@ def _tokens_template(stages: Names, legend: Names) -> dict[str, Any]:
             x, alt.Text("text", type="nominal")
         ),
     ]
-    if legend:
-        layers.append(_points(legend, alt.Y("counted_flops", type="quantitative"), x))
+    layers.append(_points(alt.Y("counted_flops", type="quantitative"), x, is_measured))
     return compiled(*layers, height=420)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 from itertools import pairwise
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 
 from ocr_flops.charts.overlay import MEASURED, measured_layer, origins
-from ocr_flops.charts.theme import INK, Chart, Title, compiled, data, module_name, si_axis, title
+from ocr_flops.charts.theme import INK, Chart, Template, Title, compiled, data, module_name, row_axis, si_axis, title
 from ocr_flops.units import share, si, workload_words
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def memory(
         for kind, size in zip(KINDS, needs[:3], strict=True):
             parts.append(
                 {
-                    "label": label,
+                    "row": label,
                     "kind": kind,
                     "start": start,
                     "end": start + size,
@@ -75,15 +75,15 @@ def memory(
             )
             start += size
         beside = limit if limit and start <= limit < start + 0.3 * most else start  # clear of the line
-        ends.append({"label": label, "end": beside, "text": si(start, "B") + ("" if narrow else _verdict(start, limit))})
+        ends.append({"row": label, "end": beside, "text": si(start, "B") + ("" if narrow else _verdict(start, limit))})
     line = [{"end": limit, "text": f"memory: {si(limit, 'B')}"}] if hardware else []
     measured = [
-        {"label": label, "end": size, "size": si(size, "B"), "origin": where}
+        {"row": label, "end": size, "size": si(size, "B"), "origin": where}
         for label, (size, where) in allocated.items()
         if label in labelled
     ]
     return Chart(
-        _memory_template(tuple(labelled)),
+        _memory_template(len(labelled)),
         _memory_title(labelled, hardware, narrow, origins(measured)),
         {
             MEASURED: measured,
@@ -96,7 +96,7 @@ def memory(
                 if part["end"] - part["start"] > (0.25 if narrow else 0.07) * most
             ],
         },
-        {"room": max([most, *(row["end"] for row in measured)]) * 1.25},
+        {"rows": list(labelled), "room": max([most, *(row["end"] for row in measured)]) * 1.25},
     )
 
 
@@ -106,15 +106,9 @@ def _verdict(total: int, limit: float | None) -> str:
     return f", {si(limit - total, 'B')} to spare" if total <= limit else f", {si(total - limit, 'B')} too much"
 
 
-@lru_cache(maxsize=64)
-def _memory_template(labels: Names) -> dict[str, Any]:
-    y = alt.Y(
-        "label",
-        type="nominal",
-        sort=labels,
-        scale=alt.Scale(domain=labels),
-        axis=alt.Axis(title=None, ticks=False, domain=False, labelPadding=6),
-    )
+@cache
+def _memory_template(bars: int) -> Template:
+    y = row_axis(labelPadding=6)
     x = alt.X(
         "end",
         type="quantitative",
@@ -128,7 +122,7 @@ def _memory_template(labels: Names) -> dict[str, Any]:
     tooltip = [
         alt.Tooltip(name, type="nominal", title=words)
         for name, words in (
-            ("label", "setting"),
+            ("row", "setting"),
             ("kind", "what"),
             ("size", "bytes"),
             ("part", "share"),
@@ -148,8 +142,8 @@ def _memory_template(labels: Names) -> dict[str, Any]:
         ends.mark_text(align="left", baseline="middle", dx=6, color=INK, fontSize=12, fontWeight="bold").encode(y, x, word),
         line.mark_rule(color="#CC3311", strokeWidth=2, strokeDash=[6, 4]).encode(x),
         line.mark_text(align="center", baseline="bottom", y=-4, color="#CC3311", fontSize=12, fontWeight="bold").encode(x, word),
-        measured_layer(x, y, ("label", "setting"), ("size", "allocated at most")),
-        height=max(90, 46 * len(labels)),
+        measured_layer(x, y, ("row", "setting"), ("size", "allocated at most")),
+        height=max(90, 46 * bars),
     )
 
 
@@ -280,8 +274,8 @@ def _apart(names: list[Row], least: float) -> list[Row]:
     return placed
 
 
-@lru_cache(maxsize=1)
-def _growth_template() -> dict[str, Any]:
+@cache
+def _growth_template() -> Template:
     x = alt.X(
         "output_tokens",
         type="quantitative",

@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache
 from math import log10
 from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
 from ocr_flops.charts.overlay import MEASURED, measured_layer, origins
-from ocr_flops.charts.theme import CEILING_COLOURS, CEILING_NAMES, FAMILIES, INK, MODULES, Chart, Title, compiled, data, module_name, title
+from ocr_flops.charts.theme import (
+    CEILING_COLOURS,
+    CEILING_NAMES,
+    FAMILIES,
+    INK,
+    MODULES,
+    Chart,
+    Template,
+    Title,
+    compiled,
+    data,
+    listed,
+    module_name,
+    title,
+)
 from ocr_flops.units import seconds, share, si, workload_words
 
 if TYPE_CHECKING:
     from ocr_flops.timing.timing import Timing
 
 Row = dict[str, Any]
-Names = tuple[str, ...]
 STAGE_SHAPES = {"vision": "square", "prefill": "triangle-up", "decode": "circle"}
 OPERATORS = {  # ATen's names that a reader may not know
     "mm": "matrix product",
@@ -73,7 +86,7 @@ def roofline(timing: Timing, measured: Iterable[Row] = ()) -> Chart:
     )
     room = [{"intensity": edge, "attained": bottom}, {"intensity": right, "attained": top}]
     return Chart(
-        _roofline_template(families, stages),
+        _roofline_template(),
         _roofline_title(timing, operators, note, attained),
         {
             "room": room,
@@ -85,11 +98,12 @@ def roofline(timing: Timing, measured: Iterable[Row] = ()) -> Chart:
             **_labels(placed, left, right, bottom, top, bandwidth),
             **texts,
         },
+        {"families": families, "stages": stages},
     )
 
 
-@lru_cache(maxsize=64)
-def _roofline_template(families: Names, stages: Names) -> dict[str, Any]:
+@cache
+def _roofline_template() -> Template:
     decades = [float(f"1e{n}") for n in range(-5, 21)]
     x = alt.X(
         "intensity",
@@ -124,7 +138,7 @@ def _roofline_template(families: Names, stages: Names) -> dict[str, Any]:
         .mark_text(align="left", baseline="middle", dx=6, fontSize=12, fontWeight="bold")
         .encode(x, y, word, painted),
         alt.Chart(data("ridge")).mark_text(align="left", baseline="middle", dx=6, dy=17, fontSize=12).encode(x, y, word, painted),
-        _marks(families, stages, x, y),
+        _marks(x, y),
         measured_layer(x, y, ("stage", "stage"), ("name", "module"), ("seconds", "measured, median"), ("times", "of its roofline time")),
         *(
             layer
@@ -245,22 +259,22 @@ def _ceilings(timing: Timing, left: float, right: float) -> tuple[list[Row], dic
     }
 
 
-def _marks(families: Names, stages: Names, x: alt.X, y: alt.Y) -> alt.Chart:
+def _marks(x: alt.X, y: alt.Y) -> alt.Chart:
     quiet = {"orient": "right", "titleFontWeight": "normal", "symbolOpacity": 0.9}
     grey = {"symbolFillColor": INK, "symbolStrokeColor": INK}
     colour = alt.Color(
         "family",
         type="nominal",
         title="part of the model",
-        legend=alt.Legend(symbolType="circle", symbolSize=90, **quiet),
-        scale=alt.Scale(domain=families, range=[FAMILIES[name] for name in families]),
+        legend=listed("families", symbolType="circle", symbolSize=90, **quiet),
+        scale=alt.Scale(domain=list(FAMILIES), range=list(FAMILIES.values())),
     )
     shape = alt.Shape(
         "stage",
         type="nominal",
         title="stage",
-        legend=alt.Legend(symbolSize=90, **quiet, **grey),
-        scale=alt.Scale(domain=stages, range=[STAGE_SHAPES[stage] for stage in stages]),
+        legend=listed("stages", symbolSize=90, **quiet, **grey),
+        scale=alt.Scale(domain=list(STAGE_SHAPES), range=list(STAGE_SHAPES.values())),
     )
     size = alt.Size(
         "share",

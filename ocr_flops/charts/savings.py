@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
 from ocr_flops.charts.interactive.base import headed_rows
-from ocr_flops.charts.theme import INK, Chart, Title, compiled, data, grids_words, si_axis, title
+from ocr_flops.charts.theme import INK, Chart, Template, Title, compiled, data, grids_words, si_axis, title
 from ocr_flops.units import seconds, share, si, workload_words
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def savings(estimates: Mapping[str, Estimate], timings: Mapping[str, Timing] | N
                 said = saved(value, base, words) if number else ""
                 if number > 1 and value == before:
                     said = f"as {modes[number - 1]}"
-                at = {"row": f"{group}|{mode}", "mode": mode, "stage": group, "x": position, "end": end}
+                at = {"row": f"{group}|{mode}", "mode": mode, "colour": COLOURS.get(mode, OTHER), "stage": group, "x": position, "end": end}
                 bars.append(
                     {
                         **at,
@@ -77,10 +77,10 @@ def savings(estimates: Mapping[str, Estimate], timings: Mapping[str, Timing] | N
                     fixed.append({**at, "end": position + BAR * table[mode][group]["fixed"] / most})
     least = max(len(text["text"]) for text in texts) * LETTER_PX / (1 - BAR) * len(measures)
     return Chart(
-        _savings_template(order, modes),
+        _savings_template(modes[0]),
         _savings_title(estimates, timings, table),
         {"bars": bars, "fixed": fixed, "texts": texts, "heads": heads, "room": [{"end": len(measures) - 0.02}, {"end": 0}]},
-        {"least": round(least)},
+        {"rows": order, "least": round(least)},
     )
 
 
@@ -111,16 +111,14 @@ def saved(value: float, base: float, words: Any = _bytes) -> str:
     return f"{sign}{words(abs(base - value))}, {sign}{share(abs(base - value), base)}"
 
 
-@lru_cache(maxsize=32)
-def _savings_template(order: Names, modes: Names) -> dict[str, Any]:
-    y = headed_rows(order)
+@cache
+def _savings_template(base: str) -> Template:
+    y = headed_rows()
     start, end = (
         alt.X("x", type="quantitative", axis=None),
         alt.X("end", type="quantitative", axis=None, scale=alt.Scale(nice=False, zero=True)),
     )
-    colour = alt.Color(
-        "mode", type="nominal", legend=None, scale=alt.Scale(domain=modes, range=[COLOURS.get(mode, OTHER) for mode in modes])
-    )
+    colour = alt.Color("colour", type="nominal", scale=None)
     tooltip = [
         alt.Tooltip(name, type="nominal", title=words)
         for name, words in (
@@ -128,8 +126,8 @@ def _savings_template(order: Names, modes: Names) -> dict[str, Any]:
             ("mode", "attention"),
             ("what", "what"),
             ("value", "value"),
-            ("saved", f"against {modes[0]}"),
-            ("kept", f"of {modes[0]}'s"),
+            ("saved", f"against {base}"),
+            ("kept", f"of {base}'s"),
         )
     ]
     word = alt.Text("text", type="nominal")
@@ -146,7 +144,7 @@ def _savings_template(order: Names, modes: Names) -> dict[str, Any]:
         .transform_calculate(fitting="width < least ? datum.brief : datum.text")
         .mark_text(align="left", baseline="middle", dx=5, fontSize=11, color=INK)
         .encode(y, end, alt.Text("fitting", type="nominal")),
-        height=19 * len(order),
+        height=alt.Step(19),
     )
 
 
@@ -216,6 +214,7 @@ def savings_by_tiles(sweep: pl.DataFrame, work: str = "io_bytes", tiles: int | N
         {
             "tiles": count,
             "mode": mode,
+            "colour": COLOURS.get(mode, OTHER),
             "value": row[work],
             "size": si(row[work], "B"),
             "saved": saved(row[work], base[count]) or "–",
@@ -231,14 +230,14 @@ def savings_by_tiles(sweep: pl.DataFrame, work: str = "io_bytes", tiles: int | N
         ends[point["value"]] = {**ends.get(point["value"], point), "named": named, "text": f"{named}: {point['size']}{told}"}
     mark = [{"tiles": tiles, "text": f"{tiles} tiles" if tiles else "no tiles"}] if tiles is not None else []
     return Chart(
-        _tiles_template(modes, work),
+        _tiles_template(modes[0], work),
         _tiles_title(found, modes, work, most, grids_words(rows)),
         {"points": points, "ends": list(ends.values()), "mark": mark, "room": [{"tiles": 1.42 * most or 1, "value": 0}]},
     )
 
 
-@lru_cache(maxsize=16)
-def _tiles_template(modes: Names, work: str) -> dict[str, Any]:
+@cache
+def _tiles_template(base: str, work: str) -> Template:
     x = alt.X(
         "tiles",
         type="quantitative",
@@ -247,15 +246,13 @@ def _tiles_template(modes: Names, work: str) -> dict[str, Any]:
         axis=alt.Axis(format=",d", tickMinStep=1, grid=False),
     )
     y = alt.Y("value", type="quantitative", title=TILES_Y[work], axis=alt.Axis(labelExpr=si_axis("B"), tickCount=6))
-    colour = alt.Color(
-        "mode", type="nominal", legend=None, scale=alt.Scale(domain=modes, range=[COLOURS.get(mode, OTHER) for mode in modes])
-    )
+    colour = alt.Color("colour", type="nominal", scale=None)
     tooltip = [
         alt.Tooltip("tiles", type="quantitative", format=",d"),
         alt.Tooltip("tokens", type="quantitative", title="image tokens", format=",d"),
         *(
             alt.Tooltip(name, type="nominal", title=words)
-            for name, words in (("mode", "attention"), ("size", "bytes"), ("saved", f"against {modes[0]}"))
+            for name, words in (("mode", "attention"), ("size", "bytes"), ("saved", f"against {base}"))
         ),
     ]
     points, mark, word = alt.Chart(data("points")), alt.Chart(data("mark")), alt.Text("text", type="nominal")

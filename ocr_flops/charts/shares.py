@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
 from ocr_flops.charts.interactive.base import headed_rows
-from ocr_flops.charts.theme import FAMILIES, INK, MODULES, Chart, Title, compiled, data, module_name, title
+from ocr_flops.charts.theme import FAMILIES, INK, MODULES, Chart, Template, Title, compiled, data, listed, module_name, title
 from ocr_flops.units import seconds, share, si
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from ocr_flops.timing.timing import Timing
 
 Row = dict[str, Any]
-Names = tuple[str, ...]
 PHASES = {"to the first token": ("vision", "prefill"), "each output token": ("decode",)}
 MEASURES = {"total_flops": "FLOPs", "io_bytes": "bytes moved", "roofline_seconds": "time"}
 WORDS = {"total_flops": si, "io_bytes": lambda value: si(value, "B"), "roofline_seconds": seconds}
@@ -52,11 +51,12 @@ def shares(estimate: Estimate, timing: Timing | None = None, *, wide: bool = Fal
                 bars.append({**bar, "phase": phase, "measure": MEASURES[measure], "value": WORDS[measure](value)})
                 inside.append({"row": order[-1], "end": (start + end) / 2, "text": bar["part"], "size": end - start})
                 start = end
-    families = tuple(family for family in FAMILIES if any(bar["family"] == family for bar in bars))
+    families = [family for family in FAMILIES if not bars or any(bar["family"] == family for bar in bars)]
     return Chart(
-        _template(tuple(order), families, 5 if wide else 2),
+        _template(5 if wide else 2),
         _title(table, timing),
         {"heads": heads, "bars": bars, "inside": inside, "ends": ends},
+        {"rows": order, "families": families},
     )
 
 
@@ -77,16 +77,16 @@ def _by_family(rows: list[tuple[str, Row]], measure: str) -> dict[str, float]:
     return {family: value for family, value in sums.items() if value}
 
 
-@lru_cache(maxsize=64)
-def _template(order: Names, families: Names, columns: int) -> dict[str, Any]:
-    y = headed_rows(order, head="''")
+@cache
+def _template(columns: int) -> Template:
+    y = headed_rows(head="''")
     end = alt.X("end", type="quantitative", axis=None, scale=alt.Scale(domain=[0, 1 + ROOM], nice=False))
     colour = alt.Color(
         "family",
         type="nominal",
         title=None,
-        legend=alt.Legend(orient="bottom", columns=columns, symbolType="square"),
-        scale=alt.Scale(domain=families, range=[FAMILIES[family] for family in families]),
+        legend=listed("families", orient="bottom", columns=columns, symbolType="square"),
+        scale=alt.Scale(domain=list(FAMILIES), range=list(FAMILIES.values())),
     )
     words = (("family", "part of the model"), ("phase", "when"), ("measure", "of"), ("part", "share"), ("value", "value"))
     tooltip = [alt.Tooltip(name, type="nominal", title=label) for name, label in words]
@@ -103,7 +103,7 @@ def _template(order: Names, families: Names, columns: int) -> dict[str, Any]:
         alt.Chart(data("heads"))
         .mark_text(align="left", baseline="middle", fontSize=12, fontWeight="bold", color=INK)
         .encode(y, word, x=alt.value(0)),
-        height=22 * len(order),
+        height=alt.Step(22),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import altair as alt
 
-from ocr_flops.charts.theme import INK, STAGE_COLOURS, Chart, compiled, data, title
+from ocr_flops.charts.theme import INK, STAGE_COLOURS, Chart, Template, compiled, data, title
 from ocr_flops.spec.tiling import global_tokens, queries, tile_tokens
 from ocr_flops.spec.workload import Workload
 
@@ -113,7 +113,7 @@ def _global_view(left: float, page_w: float, page_h: float, workload: Workload) 
 
 
 @cache
-def _template() -> dict[str, Any]:
+def _template() -> Template:
     """All layers on one scale for x and y, as large as the space allows."""
     unit = "max(content_width / width, content_height / height)"
     x_scale = alt.Scale(domainMin=-0.5, domainMax={"expr": f"{unit} * width - 0.5"}, nice=False, zero=False)

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
 from ocr_flops.charts.interactive.base import headed_rows
 from ocr_flops.charts.overlay import MEASURED, measured_layer, origins
-from ocr_flops.charts.theme import CEILING_COLOURS, CEILING_NAMES, INK, Chart, Title, compiled, data, module_name, si_axis, title
+from ocr_flops.charts.theme import (
+    CEILING_COLOURS,
+    CEILING_NAMES,
+    INK,
+    Chart,
+    Template,
+    Title,
+    compiled,
+    data,
+    listed,
+    module_name,
+    si_axis,
+    title,
+)
 from ocr_flops.units import seconds, share, si, workload_words
 
 if TYPE_CHECKING:
     from ocr_flops.timing.timing import Timing
 
 Row = dict[str, Any]
-Names = tuple[str, ...]
 PARTS = {("vision", "prefill"): "to the first token", ("decode",): "for all output tokens"}
 
 
@@ -54,18 +66,20 @@ def time_by_module(timing: Timing, stages: Sequence[str] = ("vision", "prefill")
     longest = max((row["seconds"] for row in sums), default=0)
     widest = max(longest, *reached.values(), 0) + (1.3 if "decode" in stages else 0.6) * longest  # leaves room for its words
     room = [{"seconds": widest or 1}]
-    ceilings = tuple(name for name in CEILING_NAMES if any(row["ceiling"] == CEILING_NAMES[name] for row in bars))
+    bound = {row["ceiling"] for row in bars}
+    ceilings = [name for name in CEILING_NAMES.values() if name in bound or not bound]
     return Chart(
-        _time_template(tuple(order), ceilings, bool(points)),
+        _time_template(bool(points)),
         _time_title(timing, modules, total, stages, points),
         {"bars": bars, "stages": sums, "room": room, MEASURED: points},
+        {"rows": order, "ceilings": ceilings},
     )
 
 
-@lru_cache(maxsize=64)
-def _time_template(order: Names, ceilings: Names, is_measured: bool) -> dict[str, Any]:
-    """Bars over the rows in `order` ("stage|" is a heading and its stage's sum, "stage|name" a module)."""
-    y = headed_rows(order)
+@cache
+def _time_template(is_measured: bool) -> Template:
+    """Bars over headed rows; a heading's own bar is its stage's sum."""
+    y = headed_rows()
     x = alt.X(
         "seconds",
         type="quantitative",
@@ -77,8 +91,8 @@ def _time_template(order: Names, ceilings: Names, is_measured: bool) -> dict[str
         "ceiling",
         type="nominal",
         title="bound by",
-        legend=alt.Legend(orient="top", titleFontWeight="normal"),
-        scale=alt.Scale(domain=[CEILING_NAMES[name] for name in ceilings], range=[CEILING_COLOURS[name] for name in ceilings]),
+        legend=listed("ceilings", orient="top", titleFontWeight="normal"),
+        scale=alt.Scale(domain=list(CEILING_NAMES.values()), range=[CEILING_COLOURS[name] for name in CEILING_NAMES]),
     )
     tooltip = [
         alt.Tooltip(name, type="nominal", title=label)
@@ -106,7 +120,7 @@ def _time_template(order: Names, ceilings: Names, is_measured: bool) -> dict[str
         stage.mark_text(fontSize=12, fontWeight="bold", **text).encode(y, end, alt.Text("words", type="nominal")),
         alt.Chart(data("room")).mark_point(opacity=0, tooltip=None).encode(x),
         measured_layer(x, y, ("stage", "stage"), ("name", "module"), ("value", "measured, median"), ("spread", "interquartile range")),
-        height=22 * len(order),
+        height=alt.Step(22),
     )
 
 

@@ -103,7 +103,7 @@ def test_memory_shows_what_was_allocated(shelf):
     chart = charts.memory(found.estimates, SETTING.device, allocated=found.allocated)
     (point,) = datasets(chart)["measured"]
     assert (
-        point["label"] == "vendor"
+        point["row"] == "vendor"
         and point["end"]
         == shelf.stages.filter(*(pl.col(name) == getattr(SETTING.workload, name) for name in POINT_FIELDS), attention="sdpa")[
             "peak_allocated_bytes"

@@ -134,9 +134,9 @@ def test_time_to_first_token_says_what_fits():
     rows = bars.first_token(TIMINGS).datasets
     whole = [bar["end"] for bar in rows["bars"] if bar["kind"] == "prefill"]
     assert whole[2] / whole[0] == pytest.approx(TIMINGS["flash"].ttft_seconds / TIMINGS["eager"].ttft_seconds)
-    needs = {row["mode"]: row["text"] for row in rows["told"][3:]}
+    needs = {row["row"]: row["text"] for row in rows["told"][3:]}
     assert needs["eager"] == "does not fit" and needs["sdpa"].startswith("−12.9 GB")
-    ends = {bar["mode"]: bar["end"] for bar in rows["bars"] if bar["kind"] == "peak activations"}
+    ends = {bar["row"]: bar["end"] for bar in rows["bars"] if bar["kind"] == "peak activations"}
     assert ends["flash"] < ends["sdpa"] < rows["limits"][0]["x"] < ends["eager"]
     small = {
         mode: one.on(of.load_hardware("rtx_2080_ti")) for mode, one in replace(SETTING, dtype="fp16", batch_size=32).by_mode(MODEL).items()
@@ -174,7 +174,7 @@ def test_an_enlarged_chart_fills_its_place_in_units_of_the_screen_with_the_same_
     large = charts.enlarged(chart)
     spec = large.to_dict()
     assert large.datasets is chart.datasets and (spec["height"], spec["width"]) == ("container", "container")
-    small = chart.template["config"]["axis"]["labelFontSize"]
+    small = chart.template.spec["config"]["axis"]["labelFontSize"]
     assert spec["config"]["axis"]["labelFontSize"] == {"expr": f"{round(charts.FACTOR * small, 2)} * unit"}
     assert charts.SCREEN in spec["params"] and theme.INK not in json.dumps(spec)
 

@@ -124,11 +124,11 @@ def test_memory_stacks_to_the_footprint_and_says_what_fits(l4):
     hardware = of.load_hardware("l4")
     chart = memory([timing.estimate for timing in l4.values()], hardware)
     for mode, timing in l4.items():
-        parts = [part for part in chart.datasets["parts"] if part["label"] == mode]
+        parts = [part for part in chart.datasets["parts"] if part["row"] == mode]
         needs = timing.estimate.footprint
         assert [part["end"] - part["start"] for part in parts] == list(needs[:3])
         assert parts[-1]["end"] == needs.total_bytes
-        text = next(row["text"] for row in chart.datasets["ends"] if row["label"] == mode)
+        text = next(row["text"] for row in chart.datasets["ends"] if row["row"] == mode)
         assert ("to spare" in text) == timing.fits
     assert said(chart).startswith("sdpa fits NVIDIA L4 (24 GB) with 9.73 GB to spare, flash with 15.2 GB, eager lacks 3.14 GB")
     assert said(memory([l4["eager"].estimate], hardware)).startswith("Does not fit NVIDIA L4 (24 GB): lacks 3.14 GB")
@@ -191,7 +191,7 @@ def test_words_of_savings_leave_out_the_difference_where_a_panel_is_narrow(chart
     texts = chart.datasets["texts"]
     longest = max(texts, key=lambda row: len(row["text"]))
     assert longest["text"].count(", ") == 1 and "," not in longest["brief"] and longest["brief"].endswith(" %)")
-    assert "width < least" in json.dumps(chart.template) and 600 < chart.params["least"] < 900  # three panels
+    assert "width < least" in json.dumps(chart.template.spec) and 600 < chart.params["least"] < 900  # three panels
     assert charts["savings without a device"].params["least"] < chart.params["least"]
 
 

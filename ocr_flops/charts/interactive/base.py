@@ -7,7 +7,7 @@ from typing import Any
 
 import altair as alt
 
-from ocr_flops.charts.theme import INK, Chart, Title, data, spaced, title
+from ocr_flops.charts.theme import INK, Chart, Title, data, row_axis, spaced, title
 
 Row = dict[str, Any]
 Names = tuple[str, ...]
@@ -88,25 +88,20 @@ def lines(finding: str, *conditions: str) -> Row:
     return {"text": heading.text, "subtitle": heading.subtitle}
 
 
-def headed_rows(order: Names, of_decode: str = "", head: str = "upper({})") -> alt.Y:
-    """Rows under headings: "stage|" is a heading, "stage|name" a row of it.
+def headed_rows(of_decode: str = "", head: str = "upper({})") -> alt.Y:
+    """Rows under headings, in the order of the parameter "rows": "stage|" is a heading, "stage|name" a row of it.
 
     Args:
-        order: of rows and headings.
         of_decode: what decode's heading says besides.
         head: expression of a heading's words, which take the place of {}.
     """
     heading = "split(datum.value, '|')[1] == ''"
     words = f"(datum.value == 'decode|' ? 'decode{of_decode}' : split(datum.value, '|')[0])" if of_decode else "split(datum.value, '|')[0]"
-    axis = alt.Axis(
-        title=None,
-        ticks=False,
-        domain=False,
+    return row_axis(
         labelPadding=6,
         labelExpr=f"{heading} ? {head.format(words)} : split(datum.value, '|')[1]",
         labelFontWeight={"condition": {"test": heading, "value": "bold"}, "value": "normal"},
     )
-    return alt.Y("row", type="nominal", sort=order, scale=alt.Scale(domain=order), axis=axis)
 
 
 def placed(name: str, panels: Names, chosen: str) -> alt.Chart:

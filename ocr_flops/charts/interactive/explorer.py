@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import TYPE_CHECKING
 
 import altair as alt
 
@@ -31,7 +31,7 @@ from ocr_flops.charts.interactive.base import (
     scaled,
     tips,
 )
-from ocr_flops.charts.theme import CEILING_NAMES, compiled, data, module_colour, module_name
+from ocr_flops.charts.theme import CEILING_NAMES, Template, compiled, data, module_colour, module_name
 from ocr_flops.units import seconds, share, si, workload_words
 
 if TYPE_CHECKING:
@@ -70,10 +70,10 @@ def explorer(stages: pl.DataFrame, modules: pl.DataFrame, grid: str, attention: 
         findings.setdefault(name, {})[mode] = _explained(of_point, inside[name, mode], device)
     modes = list(dict.fromkeys(row["attention"] for row in wholes))
     return Controlled(
-        _explorer_template(order, panels),
+        _explorer_template(panels),
         following("findings[grid][attention]"),
         {"bars": bars, "heads": [numbers(row, f"{row['stage']}|", panels) for row in wholes], "panels": panel_heads(panels)},
-        {"grid": grid, "attention": attention, "steps": max(1, wholes[0]["output_tokens"])},
+        {"rows": order, "grid": grid, "attention": attention, "steps": max(1, wholes[0]["output_tokens"])},
         {"grid": grid_control(wholes), "attention": {"input": "radio", "options": modes, "name": "attention"}},
         findings,
     )
@@ -107,10 +107,10 @@ def _explained(wholes: list[Row], parts: list[Row], device: str) -> Row:
     )
 
 
-@lru_cache(maxsize=32)
-def _explorer_template(order: Names, panels: Names) -> dict[str, Any]:
+@cache
+def _explorer_template(panels: Names) -> Template:
     chosen = "datum.grid == grid && datum.mode == attention"
-    y, (start, end), word = headed_rows(order), axes(panels), alt.Text("text", type="nominal")
+    y, (start, end), word = headed_rows(), axes(panels), alt.Text("text", type="nominal")
     names = {panel: PANELS[panel][0] for panel in panels}
     bars = scaled(placed("bars", panels, chosen), BAR[len(panels)]).transform_calculate(
         text=NUMBER,
@@ -139,5 +139,5 @@ def _explorer_template(order: Names, panels: Names) -> dict[str, Any]:
         bars.mark_text(dx=5, fontSize=11, **WORDS).encode(y, end, word),
         sums.mark_text(fontSize=12, fontWeight="bold", **WORDS).encode(y, start, word),
         alt.Chart(data("panels")).mark_text(**HEAD).encode(start, word),
-        height=ROW_PX * len(order),
+        height=alt.Step(ROW_PX),
     )

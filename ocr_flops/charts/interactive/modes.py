@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import altair as alt
 
@@ -34,7 +34,7 @@ from ocr_flops.charts.interactive.base import (
     tips,
 )
 from ocr_flops.charts.savings import COLOURS, OTHER
-from ocr_flops.charts.theme import compiled, data
+from ocr_flops.charts.theme import Template, compiled, data
 from ocr_flops.units import seconds, share, si, workload_words
 
 if TYPE_CHECKING:
@@ -79,10 +79,10 @@ def modes_by_stage(stages: pl.DataFrame, grid: str, device: str = "") -> Control
         findings[name] = _compared(shown, modes, device)
     order = tuple(name for group in groups for name in (f"{group}|", *(f"{group}|{mode}" for mode in modes)))
     return Controlled(
-        _modes_template(order, panels, modes),
+        _modes_template(panels, modes),
         following("findings[grid]"),
         {"bars": bars, "panels": panel_heads(panels)},
-        {"grid": grid, "steps": max(1, wholes[0]["output_tokens"])},
+        {"rows": order, "grid": grid, "steps": max(1, wholes[0]["output_tokens"])},
         {"grid": grid_control(wholes)},
         findings,
     )
@@ -121,8 +121,8 @@ def _in_words(group: str) -> str:
 
 
 @lru_cache(maxsize=32)
-def _modes_template(order: Names, panels: Names, modes: Names) -> dict[str, Any]:
-    y, (start, end), word = headed_rows(order, ", a token"), axes(panels), alt.Text("text", type="nominal")
+def _modes_template(panels: Names, modes: Names) -> Template:
+    y, (start, end), word = headed_rows(", a token"), axes(panels), alt.Text("text", type="nominal")
     bars = scaled(placed("bars", panels, "datum.grid == grid"), BAR).transform_calculate(
         change="datum[datum.key + '_base'] ? datum.total / datum[datum.key + '_base'] - 1 : 0",
         number=NUMBER,
@@ -146,5 +146,5 @@ def _modes_template(order: Names, panels: Names, modes: Names) -> dict[str, Any]
         fixed.mark_bar(height={"band": 0.26}, color="#333333", opacity=0.75, tooltip=None).encode(y, start, alt.X2("fixed_end")),
         bars.mark_text(dx=5, fontSize=11, **WORDS).encode(y, end, word),
         alt.Chart(data("panels")).mark_text(**HEAD).encode(start, word),
-        height=(ROW_PX + 1) * len(order),
+        height=alt.Step(ROW_PX + 1),
     )

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
 from ocr_flops.charts.memory import KINDS, TRAFFIC
-from ocr_flops.charts.savings import COLOURS, OTHER, saved
-from ocr_flops.charts.slides.base import NO_TITLE, TYPE, Large, in_units
-from ocr_flops.charts.theme import FAMILIES, INK, STAGE_COLOURS, compiled, data
+from ocr_flops.charts.savings import COLOURS, saved
+from ocr_flops.charts.slides.base import NO_TITLE, TYPE, large
+from ocr_flops.charts.theme import FAMILIES, INK, STAGE_COLOURS, Chart, Template, compiled, data, listed, row_axis
 from ocr_flops.units import seconds, si
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from ocr_flops.timing.timing import Timing
 
 Row = dict[str, Any]
-Names = tuple[str, ...]
 FIRST = ("vision", "prefill")  # the stages before the first token
 EXPERTS, OTHERS = "expert weights", "other weights"
 PARTS = {EXPERTS: FAMILIES["routed experts"], OTHERS: KINDS["weights"]}
@@ -45,7 +44,7 @@ class Panel:
     limit: float | None = None
 
 
-def moved_and_held(estimates: Mapping[str, Estimate]) -> Large:
+def moved_and_held(estimates: Mapping[str, Estimate]) -> Chart:
     """Bytes moved to the first token, and the peak of live activations.
 
     Args:
@@ -56,7 +55,7 @@ def moved_and_held(estimates: Mapping[str, Estimate]) -> Large:
     return panels([Panel("moved to the first token", moved, in_bytes), Panel("held at once, beside the weights", held, in_bytes)])
 
 
-def first_token(timings: Mapping[str, Timing]) -> Large:
+def first_token(timings: Mapping[str, Timing]) -> Chart:
     """Roofline time to the first token, and the memory that the whole run needs beside what the device has.
 
     Args:
@@ -71,7 +70,7 @@ def first_token(timings: Mapping[str, Timing]) -> Large:
     return panels([Panel("time to the first token", times, seconds), Panel(f"memory needed, of {in_bytes(has)}", needs, in_bytes, has)])
 
 
-def one_token(timings: Mapping[str, Timing]) -> Large:
+def one_token(timings: Mapping[str, Timing]) -> Chart:
     """What a decode step moves on average, and its time.
 
     Args:
@@ -96,7 +95,7 @@ def in_bytes(value: float) -> str:
     return si(value, "B")
 
 
-def panels(shown: Sequence[Panel]) -> Large:
+def panels(shown: Sequence[Panel]) -> Chart:
     """Panels beside each other; at a bar's end its sum, and what it saves of the first mode's.
 
     Args:
@@ -112,37 +111,30 @@ def panels(shown: Sequence[Panel]) -> Large:
             start = float(position)
             for part, value in parts.items():
                 end = start + BAR * value / most
-                bars.append({"mode": mode, "kind": part, "x": start, "end": end, "value": panel.words(value), "what": panel.head})
+                bars.append({"row": mode, "kind": part, "x": start, "end": end, "value": panel.words(value), "what": panel.head})
                 start = end
             excess = panel.limit is not None and sums[mode] > panel.limit
             words = "does not fit" if excess else saved(sums[mode], sums[first], panel.words) if mode != first else ""
             at = max(start, limits[-1]["x"]) if panel.limit else start  # the words beside the line, not across it
-            texts.append({"mode": mode, "end": at, "text": panel.words(sums[mode])})
-            told.append({"mode": mode, "end": at, "text": words})
-    modes = tuple(shown[0].table)
+            texts.append({"row": mode, "end": at, "text": panel.words(sums[mode])})
+            told.append({"row": mode, "end": at, "text": words})
     kinds = tuple(dict.fromkeys(bar["kind"] for bar in bars))
     room = [{"end": len(shown) - 0.01}, {"end": 0}]
     rows = {"bars": bars, "texts": texts, "told": told, "heads": heads, "limits": limits, "room": room}
-    return Large(_template(modes, kinds), NO_TITLE, rows)
+    return Chart(_template(), NO_TITLE, rows, {"rows": list(shown[0].table), "kinds": kinds})
 
 
-@lru_cache(maxsize=32)
-def _template(modes: Names, kinds: Names) -> dict[str, Any]:
-    named = [{"test": f"datum.value == '{mode}'", "value": COLOURS.get(mode, OTHER)} for mode in modes]
+@cache
+def _template() -> Template:
+    named = [{"test": f"datum.value == '{mode}'", "value": colour} for mode, colour in COLOURS.items()]
     looks = {"labelFontSize": TYPE + 5, "labelFontWeight": "bold", "labelColor": {"condition": named, "value": INK}}
-    y = alt.Y(
-        "mode",
-        type="nominal",
-        sort=modes,
-        scale=alt.Scale(domain=modes),
-        axis=alt.Axis(title=None, ticks=False, domain=False, labelPadding=12, **looks),
-    )
+    y = row_axis(labelPadding=12, **looks)
     scale = alt.Scale(nice=False, zero=True)
     start, end = alt.X("x", type="quantitative", axis=None), alt.X("end", type="quantitative", axis=None, scale=scale)
-    legend = alt.Legend(orient="bottom", labelFontSize=TYPE, symbolType="square", columnPadding=24)
-    shades = alt.Scale(domain=kinds, range=[PARTS[kind] for kind in kinds])
+    legend = listed("kinds", orient="bottom", labelFontSize=TYPE, symbolType="square", columnPadding=24)
+    shades = alt.Scale(domain=list(PARTS), range=list(PARTS.values()))
     colour = alt.Color("kind", type="nominal", title=None, legend=legend, scale=shades)
-    tips = (("mode", "attention"), ("what", "what"), ("kind", "part"), ("value", "value"))
+    tips = (("row", "attention"), ("what", "what"), ("kind", "part"), ("value", "value"))
     tooltip = [alt.Tooltip(name, type="nominal", title=label) for name, label in tips]
     word, text = alt.Text("text", type="nominal"), {"align": "left", "baseline": "middle", "dx": 10, "color": INK}
     template = compiled(
@@ -156,4 +148,4 @@ def _template(modes: Names, kinds: Names) -> dict[str, Any]:
         alt.Chart(data("told")).mark_text(dy=16, fontSize=TYPE, **text).encode(y, end, word),
         height=300,
     )
-    return in_units(template)
+    return large(template)

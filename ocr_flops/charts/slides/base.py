@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
+from dataclasses import replace
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
 from ocr_flops.charts.savings import COLOURS, OTHER
-from ocr_flops.charts.theme import INK, Chart, compiled, data
+from ocr_flops.charts.theme import INK, Chart, Template, Title, compiled, data
 from ocr_flops.units import SI, si
 
 if TYPE_CHECKING:
     import polars as pl
 
 Row = dict[str, Any]
-Names = tuple[str, ...]
 TYPE = 21  # px, of words on a screen of 1280 x 720
 FACTOR = 1.6  # by which a chart of the app is enlarged on such a screen
 SCREEN = {  # 1 on such a screen; Vega asks anew whenever the chart's own size changes
@@ -31,21 +31,29 @@ AREAS = {"size", "symbolSize"}
 SHOWN = {"embedOptions": {"renderer": "svg", "actions": False}}  # sharp at any size, in the slide's own colour, without a menu
 FULL_INK = "currentColor"  # words as dark, or as light, as the slide's own
 HEADROOM = 1.08  # of the highest point, for the words beside it
-NO_TITLE = alt.TitleParams("")  # a slide has its own
+NO_TITLE = Title([], [])  # a slide has its own
 
 
-class Large(Chart):
-    """A chart as high and as wide as its place, whose lengths are multiples of the screen's."""
+def large(template: Template, factor: float = 1, colours: Mapping[str, str] | None = None) -> Template:
+    """A template as high and as wide as its place, whose lengths are multiples of the screen's; too free for Altair's schema.
 
-    def to_dict(self) -> dict[str, Any]:
-        """The Vega-Lite specification, which `enlarged` has made too free for Altair's schema."""
-        spec = super().to_dict()
-        legend = {**spec["config"]["legend"], "symbolSize": {"expr": "260 * unit * unit"}}
-        config = {**spec["config"], "legend": legend, "autosize": {"type": "fit", "contains": "padding"}}
-        return {**spec, "height": "container", "config": config, "params": [SCREEN, *spec["params"]], "usermeta": SHOWN}
+    Args:
+        template: with lengths in px.
+        factor: of all lengths on a screen of 1280 x 720.
+        colours: that take the place of others.
+    """
+    spec = in_units(template.spec, factor, colours)
+    legend = {**spec["config"]["legend"], "symbolSize": {"expr": "260 * unit * unit"}}
+    config = {**spec["config"], "legend": legend, "autosize": {"type": "fit", "contains": "padding"}}
+    return Template({**spec, "height": "container", "config": config, "params": [SCREEN], "usermeta": SHOWN})
 
 
-def enlarged(chart: Chart, colours: Mapping[str, str] | None = None, factor: float = FACTOR) -> Large:
+@lru_cache(maxsize=64)
+def _enlarged_template(template: Template, factor: float, colours: tuple[tuple[str, str], ...]) -> Template:
+    return large(template, factor, dict(colours))
+
+
+def enlarged(chart: Chart, colours: Mapping[str, str] | None = None, factor: float = FACTOR) -> Chart:
     """A chart without its title that fills a slide: its type and offsets grow with the screen, its grey words take the slide's colour.
 
     Args:
@@ -55,7 +63,7 @@ def enlarged(chart: Chart, colours: Mapping[str, str] | None = None, factor: flo
     """
     swapped = colours or {}
     rows = {name: [_recoloured(row, swapped) for row in found] for name, found in chart.datasets.items()} if swapped else chart.datasets
-    return Large(in_units(chart.template, factor, swapped), NO_TITLE, rows, chart.params)
+    return Chart(_enlarged_template(chart.template, factor, tuple(swapped.items())), NO_TITLE, rows, chart.params)
 
 
 def _recoloured(row: Row, colours: Mapping[str, str]) -> Row:
@@ -63,10 +71,10 @@ def _recoloured(row: Row, colours: Mapping[str, str]) -> Row:
 
 
 def in_units(part: Any, factor: float = 1, colours: Mapping[str, str] | None = None) -> Any:
-    """A template with all lengths in units of `SCREEN`, and grey words in the slide's colour.
+    """A specification with all lengths in units of `SCREEN`, and grey words in the slide's colour.
 
     Args:
-        part: the template, or a part of it.
+        part: the specification, or a part of it.
         factor: of all lengths on a screen of 1280 x 720.
         colours: that take the place of others.
     """
@@ -85,7 +93,7 @@ def _length(value: Any, factor: float, unit: str = "unit") -> Any:
     return {"expr": f"{round(factor * value, 2)} * {unit}"} if isinstance(value, int | float) and value else in_units(value, factor)
 
 
-def attention_traffic(sweep: pl.DataFrame, context_tokens: int) -> Large:
+def attention_traffic(sweep: pl.DataFrame, context_tokens: int) -> Chart:
     """Bytes that decoder attention moves in prefill against the tokens of the context, a line a mode.
 
     Args:
@@ -93,18 +101,22 @@ def attention_traffic(sweep: pl.DataFrame, context_tokens: int) -> Large:
         context_tokens: the current context, marked.
     """
     found = _attention_rows(sweep)
-    modes = tuple(dict.fromkeys(row["mode"] for row in found))
     most = max(row["tokens"] for row in found)
     ends = _joined([row for row in found if row["tokens"] == most])
     points = [{**row, "size": si(row["value"], "B")} for row in found]
     mark = [{"tokens": context_tokens, "text": f"the page: {context_tokens:,}"}]
     room = [{"tokens": 1.3 * most, "value": HEADROOM * max(row["value"] for row in found)}]
-    return Large(_lines_template(modes), NO_TITLE, {"points": points, "ends": ends, "mark": mark, "room": room})
+    return Chart(_lines_template(), NO_TITLE, {"points": points, "ends": ends, "mark": mark, "room": room})
 
 
 def _attention_rows(sweep: pl.DataFrame) -> list[Row]:
     return [
-        {"mode": row["attention"], "tokens": row["context_tokens"], "value": row["io_bytes"]}
+        {
+            "mode": row["attention"],
+            "colour": COLOURS.get(row["attention"], OTHER),
+            "tokens": row["context_tokens"],
+            "value": row["io_bytes"],
+        }
         for row in sweep.to_dicts()
         if (row["stage"], row["module"]) == ("prefill", "decoder.attention")
     ]
@@ -128,12 +140,18 @@ def _joined(rows: list[Row]) -> list[Row]:
     for row in rows:
         named.setdefault(row["value"], []).append(row["mode"])
     return [
-        {"mode": modes[-1], "tokens": rows[0]["tokens"], "value": value, "text": f"{', '.join(modes)}: {si(value, 'B')}"}
+        {
+            "mode": modes[-1],
+            "colour": COLOURS.get(modes[-1], OTHER),
+            "tokens": rows[0]["tokens"],
+            "value": value,
+            "text": f"{', '.join(modes)}: {si(value, 'B')}",
+        }
         for value, modes in named.items()
     ]
 
 
-def savings_by_tiles(chart: Chart) -> Large:
+def savings_by_tiles(chart: Chart) -> Chart:
     """`charts.savings_by_tiles` for a slide: the words at the lines' ends give savings in percent alone, for which there is room.
 
     Args:
@@ -142,7 +160,7 @@ def savings_by_tiles(chart: Chart) -> Large:
     ends = [{**end, "text": f"{end['named']}: {end['size']}{_percent(end['saved'])}"} for end in chart.datasets["ends"]]
     above = {"tiles": 0, "value": HEADROOM * max(end["value"] for end in ends)}
     rows = {**chart.datasets, "ends": ends, "room": [*chart.datasets["room"], above]}
-    return enlarged(Chart(chart.template, chart.title, rows, chart.params))
+    return enlarged(replace(chart, datasets=rows))
 
 
 def _percent(saved: str) -> str:
@@ -150,8 +168,8 @@ def _percent(saved: str) -> str:
     return f", {saved.rpartition(', ')[2]}" if "%" in saved else ""
 
 
-@lru_cache(maxsize=8)
-def _lines_template(modes: Names) -> dict[str, Any]:
+@cache
+def _lines_template() -> Template:
     type_ = {"labelFontSize": TYPE, "titleFontSize": TYPE}
     x = alt.X(
         "tokens",
@@ -166,22 +184,21 @@ def _lines_template(modes: Names) -> dict[str, Any]:
         title="moved by decoder attention",
         axis=alt.Axis(labelExpr=f"format(datum.value, '{SI}') + 'B'", tickCount=5, **type_),
     )
-    shades = [COLOURS.get(mode, OTHER) for mode in modes]
-    colour = alt.Color("mode", type="nominal", legend=None, scale=alt.Scale(domain=modes, range=shades))
+    colour = alt.Color("colour", type="nominal", scale=None)
     tips = [
         alt.Tooltip("mode", type="nominal", title="attention"),
         alt.Tooltip("tokens", type="quantitative", format=",d"),
         alt.Tooltip("size", type="nominal", title="bytes"),
     ]
     points, mark, word = alt.Chart(data("points")), alt.Chart(data("mark")), alt.Text("text", type="nominal")
-    large = {"fontSize": TYPE + 1, "fontWeight": "bold"}
+    bold = {"fontSize": TYPE + 1, "fontWeight": "bold"}
     template = compiled(
         points.mark_line(strokeWidth=5).encode(x, y, colour),
         points.mark_point(size=110, filled=True, opacity=1).encode(x, y, colour, tooltip=tips),
-        alt.Chart(data("ends")).mark_text(align="left", baseline="bottom", dx=14, dy=4, **large).encode(x, y, word, colour),
+        alt.Chart(data("ends")).mark_text(align="left", baseline="bottom", dx=14, dy=4, **bold).encode(x, y, word, colour),
         mark.mark_rule(strokeDash=[6, 6], color=INK, strokeWidth=2.5).encode(x),
-        mark.mark_text(align="left", baseline="top", dx=10, y=2, color=INK, **large).encode(x, word),
+        mark.mark_text(align="left", baseline="top", dx=10, y=2, color=INK, **bold).encode(x, word),
         alt.Chart(data("room")).mark_point(opacity=0, tooltip=None).encode(x, y),
         height=330,
     )
-    return in_units(template)
+    return large(template)
