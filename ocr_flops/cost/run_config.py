@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
+from ocr_flops.cost.blocks.attention import KERNELS
 from ocr_flops.cost.models import stages as stage_tapes
 from ocr_flops.cost.program import Program
 from ocr_flops.errors import SpecError, one_of
-from ocr_flops.spec.specs import ATTENTION_MODES, CACHES, DTYPE_BYTES, PREFILL_LOGITS, AttentionSpec, EngineSpec, ModelSpec
+from ocr_flops.spec.specs import CACHES, DTYPE_BYTES, PREFILL_LOGITS, AttentionSpec, EngineSpec, ModelSpec
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ class Setup:
         one_of("dtype", self.dtype, DTYPE_BYTES)
         one_of("cache", self.cache, CACHES)
         one_of("prefill_logits", self.prefill_logits, PREFILL_LOGITS)
-        modes = (self.attention.sam, self.attention.clip, self.attention.decoder)
-        if self.dtype == "fp32" and "flash" in modes:
+        kernels = [one_of(f"attention.{tower}", kernel, KERNELS) for tower, kernel in self.attention.kernels]
+        if self.dtype == "fp32" and "flash" in kernels:
             raise SpecError("attention: flash kernels take bf16 or fp16, not dtype = fp32; use eager or sdpa")
 
     @classmethod
@@ -49,14 +50,15 @@ class Setup:
 
             engine = load_engine(engine)
         if isinstance(attention, str):
-            one_of("attention", attention, ("vendor", *ATTENTION_MODES))
-            attention = AttentionSpec(attention, *([None if attention == "vendor" else attention] * 3))
-        return cls(model, engine, attention.resolved(engine), dtype, cache, prefill_logits or engine.prefill_logits)
+            from ocr_flops.spec import load_attention
+
+            attention = load_attention(attention)
+        return cls(model, engine, attention.resolved(model, engine), dtype, cache, prefill_logits or engine.prefill_logits)
 
     def evidence(self, stage: str) -> str:
         """Whether a stage's cost can be counted and traced on the real model here ("runnable") or not ("modelled")."""
         engine, towers = self.engine, ("sam", "clip") if stage == "vision" else ("decoder",)
-        real = all(getattr(self.attention, tower) in engine.runnable_modes(tower) for tower in towers)
+        real = all(self.attention.kernel(tower) in engine.runnable_kernels(tower) for tower in towers)
         real &= stage == "vision" or self.cache == "dynamic"
         real &= stage != "prefill" or engine.chooses_logits or self.prefill_logits == engine.prefill_logits
         return "runnable" if real else "modelled"

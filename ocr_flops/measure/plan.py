@@ -72,7 +72,7 @@ def build_request(
     request = Request(
         tower_dimensions(model),
         points,
-        attention={tower: attention if isinstance(attention, str) else getattr(attention, tower) for tower in TOWERS},
+        attention={tower: attention if isinstance(attention, str) else attention.kernel(tower) for tower in TOWERS},
         dtype=dtype,
         device=device,
         prefill_logits=prefill_logits,
@@ -135,7 +135,7 @@ class Plan:
             self.run.model,
             points,
             device=self.device,
-            attention=self.run.attention.resolved(self.run.engine),
+            attention=self.run.attention.resolved(self.run.model, self.run.engine),
             dtype=self.run.dtype,
             prefill_logits=self.run.prefill_logits,
             decode_steps=max((point.output_tokens for point in points), default=0),

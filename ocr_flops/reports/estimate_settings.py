@@ -37,9 +37,7 @@ def resolved(subject: Subject) -> dict[str, dict[str, str]]:
         "parameters": f"{sum(setup.parameters.values()):,}",
         "engine": setup.engine.label,
         "attention": attention.name,
-        "in SAM": attention.sam,
-        "in CLIP": attention.clip,
-        "in the decoder": attention.decoder,
+        **{f"in {spec.label}": attention.kernel(spec.tower) for spec in setup.model.attention_towers},
         "precision": setup.dtype,
         "KV cache": setup.cache,
         "logits in prefill": LOGITS[setup.prefill_logits],
@@ -102,10 +100,11 @@ def command(subject: Subject) -> str | None:
 
 
 def _attention(subject: Subject) -> list[str]:
-    attention, engine = subject.estimate.setup.attention, subject.estimate.setup.engine
-    if attention.name in names("attention") and load_attention(attention.name).resolved(load_engine(engine.name)) == attention:
+    setup = subject.estimate.setup
+    model, attention = setup.model, setup.attention
+    if attention.name in names("attention") and load_attention(attention.name).resolved(model, load_engine(setup.engine.name)) == attention:
         return [f"attention={attention.name}"]
-    return [f"attention.{tower}={getattr(attention, tower)}" for tower in ("sam", "clip", "decoder")]
+    return [f"attention.{spec.tower}={attention.kernel(spec.tower)}" for spec in model.attention_towers]
 
 
 def _edited(hardware: HardwareSpec) -> bool:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from ocr_flops.cost.blocks.attention import attention_modes
 from ocr_flops.errors import SpecError
 from ocr_flops.spec import load_attention
 from ocr_flops.spec.neighbours import lengths, neighbours
-from ocr_flops.spec.specs import AttentionSpec, HardwareSpec, attention_modes
+from ocr_flops.spec.specs import HardwareSpec
 from ocr_flops.spec.workload import Workload
 from ocr_flops.timing.estimate import Estimate, sweep
 from ocr_flops.timing.timing import Timing
@@ -54,24 +55,24 @@ class Subject:
         """
         setup = self.estimate.setup
         names = attention_modes(setup.dtype)
-        specs = {name: load_attention(name).resolved(setup.engine) for name in names}
-        for spec in (load_attention("vendor").resolved(setup.engine), setup.attention):
-            if _towers(spec) not in map(_towers, specs.values()):
+        specs = {name: load_attention(name).resolved(setup.model, setup.engine) for name in names}
+        for spec in (load_attention("vendor").resolved(setup.model, setup.engine), setup.attention):
+            if spec.kernels not in [known.kernels for known in specs.values()]:
                 specs[spec.name] = spec
         return {name: replace(self.estimate, setup=replace(setup, attention=spec)) for name, spec in specs.items()}
 
     @cached_property
     def mode(self) -> str:
         """The estimate's mode by its name in `by_mode`: on an engine that runs sdpa by itself, "vendor" is "sdpa"."""
-        towers = _towers(self.estimate.setup.attention)
-        return next(name for name, one in self.by_mode.items() if _towers(one.setup.attention) == towers)
+        kernels = self.estimate.setup.attention.kernels
+        return next(name for name, one in self.by_mode.items() if one.setup.attention.kernels == kernels)
 
     @property
     def apart_in_vision(self) -> list[str]:
         """The modes of `by_mode` that vision tells apart: those that differ in the decoder alone are one."""
         found = {}
         for name, one in self.by_mode.items():
-            found.setdefault(_towers(one.setup.attention)[:2], name)
+            found.setdefault(tuple(pair for pair in one.setup.attention.kernels if pair[0] != "decoder"), name)
         return list(found.values())
 
     @cached_property
@@ -104,7 +105,3 @@ class Subject:
     def lengths(self) -> Workload:
         """Columns of the estimate's page at growing output lengths, past its own."""
         return lengths(self.estimate.workload)
-
-
-def _towers(attention: AttentionSpec) -> tuple[str | None, ...]:
-    return attention.sam, attention.clip, attention.decoder

@@ -139,8 +139,9 @@ def _software(sweep: Sweep) -> dict[str, str]:
 
 
 def _attention(run: RunSpec) -> str:
-    resolved = run.attention.resolved(run.engine)
-    towers = (resolved.sam, resolved.clip, resolved.decoder)
-    if len(set(towers)) == 1:
-        return resolved.name if resolved.name == towers[0] else f"{resolved.name} ({towers[0]})"
-    return f"{resolved.name} ({towers[0]} in SAM, {towers[1]} in CLIP, {towers[2]} in the decoder)"
+    resolved = run.attention.resolved(run.model, run.engine)
+    kernels = {spec.label: resolved.kernel(spec.tower) for spec in run.model.attention_towers}
+    if len(set(kernels.values())) == 1:
+        (kernel,) = set(kernels.values())
+        return resolved.name if resolved.name == kernel else f"{resolved.name} ({kernel})"
+    return f"{resolved.name} ({', '.join(f'{kernel} in {tower}' for tower, kernel in kernels.items())})"

@@ -22,5 +22,10 @@ def names(group: str) -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in (config_dir() / group).glob("*.yaml")))
 
 
+def kernels() -> tuple[str, ...]:
+    """The attention kernels there are: every config of the group `attention` is named for one, but "vendor", the engine's own choice."""
+    return tuple(name for name in names("attention") if name != "vendor")
+
+
 def _beside_or_above(folder: str) -> Path:
     return PACKAGE / folder if (PACKAGE / folder).is_dir() else PACKAGE.parent / folder

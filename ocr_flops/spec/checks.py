@@ -6,13 +6,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, get_args, get_origin, get_type_hints
 
 from ocr_flops.errors import SpecError
-from ocr_flops.spec.specs import ATTENTION_MODES, PREFILL_LOGITS
+from ocr_flops.spec.specs import PREFILL_LOGITS
 
 _KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-_WORDS = {
-    "prefill_logits": f"one of {', '.join(PREFILL_LOGITS)}",
-    **dict.fromkeys(("sam", "clip", "decoder"), f"one of {', '.join(ATTENTION_MODES)}"),
-}
+_WORDS = {"prefill_logits": f"one of {', '.join(PREFILL_LOGITS)}"}
 
 
 def read_spec(cls: Any, key: str, config: Any, **parse: Callable[[str, Any], Any]) -> Any:
@@ -50,11 +47,11 @@ def read_value(key: str, value: Any, hint: Any) -> Any:
     return value
 
 
-def same_keys(key: str, config: dict[str, Any], needed: Iterable[str]) -> None:
-    prefix = f"{key}." if key else ""
+def same_keys(key: str, config: dict[str, Any], needed: Iterable[str], optional: Iterable[str] = ()) -> None:
+    prefix, known = f"{key}." if key else "", (*needed, *optional)
     for name in config:
-        if name not in needed:
-            raise unknown(f"{prefix}{name}", key, needed)
+        if name not in known:
+            raise unknown(f"{prefix}{name}", key, known)
     for name in needed:
         if name not in config:
             raise SpecError(f"{prefix}{name}: missing")

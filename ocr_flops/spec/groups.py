@@ -10,7 +10,7 @@ from ocr_flops.errors import SpecError
 from ocr_flops.spec.catalog import names
 from ocr_flops.spec.checks import read_spec
 from ocr_flops.spec.overrides import group_of
-from ocr_flops.spec.reading import read_hardware, read_model
+from ocr_flops.spec.reading import read_attention, read_engine, read_hardware, read_model
 from ocr_flops.spec.run_spec import WorkloadKeys
 from ocr_flops.spec.specs import AttentionSpec, EngineSpec, HardwareSpec, Mode, ModelSpec
 
@@ -48,7 +48,7 @@ def load_engine(name: str = "transformers") -> EngineSpec:
     Raises:
         SpecError: an unknown name.
     """
-    return read_spec(EngineSpec, "engine", group_of("engine", name))
+    return read_engine(group_of("engine", name))
 
 
 @cache
@@ -58,7 +58,7 @@ def load_attention(name: str = "vendor") -> AttentionSpec:
     Raises:
         SpecError: an unknown name.
     """
-    return read_spec(AttentionSpec, "attention", group_of("attention", name))
+    return read_attention(group_of("attention", name))
 
 
 @cache

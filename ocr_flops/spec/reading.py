@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from ocr_flops.errors import SpecError, one_of
-from ocr_flops.spec.catalog import names
-from ocr_flops.spec.checks import read_spec, read_value
+from ocr_flops.spec.catalog import kernels, names
+from ocr_flops.spec.checks import read_spec, read_value, same_keys
 from ocr_flops.spec.overrides import group_of
-from ocr_flops.spec.specs import STAGES, AttentionSpec, HardwareSpec, ModelSpec, Source
+from ocr_flops.spec.specs import OTHERS, STAGES, AttentionSpec, EngineSpec, HardwareSpec, ModelSpec, Source
 from ocr_flops.spec.towers import TOWERS
 
 JOINTS = {  # dimension of one tower: what it must be the sum of
@@ -56,12 +56,38 @@ def _sources(key: str, config: Any) -> tuple[Source, ...]:
     return tuple(read_spec(Source, f"{key}[{index}]", fields) for index, fields in enumerate(config))
 
 
+def read_engine(config: Any) -> EngineSpec:
+    engine = _read_with_kernels(EngineSpec, "engine", config)
+    for kernel in engine.runnable_attention:
+        one_of("engine.runnable_attention", kernel, kernels())
+    return engine
+
+
 def read_attention(config: Any) -> AttentionSpec:
-    attention = read_spec(AttentionSpec, "attention", config)
-    as_named = attention.name in names("attention") and attention == read_spec(
-        AttentionSpec, "attention", group_of("attention", attention.name)
-    )
-    return attention if as_named else replace(attention, name="mixed")
+    """An attention mode; called "mixed" where towers differ from the config of its name."""
+    attention = _read_with_kernels(AttentionSpec, "attention", config)
+    if attention.name in names("attention"):
+        named = _read_with_kernels(AttentionSpec, "attention", group_of("attention", attention.name))
+        if attention == named:
+            return named
+    return replace(attention, name="mixed")
+
+
+def _read_with_kernels(cls: Any, group: str, config: Any) -> Any:
+    """A spec whose config holds, beside its own keys, towers and the attention kernel of each."""
+
+    def read_kernels(key: str, towers: dict[str, Any]) -> dict[str, str | None]:
+        for tower, kernel in towers.items():
+            if kernel is not None and kernel not in kernels():
+                raise SpecError(f"{group}.{tower}: {kernel!r} is not one of {', '.join(kernels())} or null")
+        return towers
+
+    if isinstance(config, dict):
+        own = [field.name for field in fields(cls) if field.name != "kernels"]
+        same_keys(group, config, own, (*TOWERS, OTHERS))
+        towers = {name: value for name, value in config.items() if name not in own}
+        config = {name: config[name] for name in own} | {"kernels": towers}
+    return read_spec(cls, group, config, kernels=read_kernels)
 
 
 def read_stages(config: Any) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ocr_flops.errors import SpecError, one_of
 from ocr_flops.spec.checks import read_spec
 from ocr_flops.spec.overrides import SWEEP, compose
-from ocr_flops.spec.reading import read_attention, read_hardware, read_model, read_stages
+from ocr_flops.spec.reading import read_attention, read_engine, read_hardware, read_model, read_stages
 from ocr_flops.spec.specs import CACHES, DTYPE_BYTES, PREFILL_LOGITS, AttentionSpec, EngineSpec, HardwareSpec, Mode, ModelSpec
 from ocr_flops.spec.workload import Workload
 
@@ -104,7 +104,7 @@ def read_run(config: dict[str, Any]) -> RunSpec:
     Raises:
         SpecError: one line naming the key, its value and what is allowed.
     """
-    engine = read_spec(EngineSpec, "engine", config["engine"])
+    engine = read_engine(config["engine"])
     logits = config["prefill_logits"]
     return RunSpec(
         model=read_model(config["model"]),

@@ -5,18 +5,21 @@ The dimensions of a tower live beside its operators, in `towers/<name>.py` (clas
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Any, NamedTuple
 
 from ocr_flops.errors import SpecError, one_of
+from ocr_flops.spec.towers import TOWERS
 
 STAGES = ("vision", "prefill", "decode")
-ATTENTION_MODES = ("eager", "sdpa", "flash")
 DTYPE_BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
 MATRIX_DTYPES = (*DTYPE_BYTES, "tf32")
 CACHES = ("dynamic", "static")
 PREFILL_LOGITS = ("all", "last")
+OTHERS = "others"  # in a choice of attention: all towers that it does not name
+Kernels = tuple[tuple[str, str | None], ...]  # pairs of a tower and its attention kernel
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,11 @@ class ModelSpec:
                 return spec
         raise SpecError(f"model.towers: no tower {name!r}, only {', '.join(spec.tower for spec in self.towers)}")
 
+    @property
+    def attention_towers(self) -> tuple[Any, ...]:
+        """The `Spec` of each tower that has attention heads, in the order they run."""
+        return tuple(spec for spec in self.towers if hasattr(spec, "heads"))
+
 
 @dataclass(frozen=True)
 class EngineSpec:
@@ -58,8 +66,8 @@ class EngineSpec:
         label: the name shown to people.
         prefill_logits: positions for which `generate` computes logits in prefill, "all" or "last".
         chooses_logits: also computes, when asked, logits for other positions than those.
-        sam, clip, decoder: the attention mode each tower uses by itself (the vendor's mix).
-        runnable_attention: attention modes that every tower has in this engine besides its own, so that they can be counted and traced.
+        kernels: the attention kernel each tower uses by itself (the mode "vendor"), as in `AttentionSpec`.
+        runnable_attention: attention kernels that every tower has in this engine besides its own, so that they can be counted and traced.
         images_one_by_one: encodes a batch's pages one after the other, each page's tiles before its global view, and asks first whether
             there are any pixels; otherwise all global views are one pass and all tiles another.
         published_lifetimes: intermediates live as long as the names in the code published with the weights hold them, otherwise as long as
@@ -82,9 +90,7 @@ class EngineSpec:
     label: str
     prefill_logits: str
     chooses_logits: bool
-    sam: str
-    clip: str
-    decoder: str
+    kernels: Kernels
     runnable_attention: tuple[str, ...]
     images_one_by_one: bool
     published_lifetimes: bool
@@ -103,39 +109,56 @@ class EngineSpec:
 
     def __post_init__(self) -> None:
         one_of("engine.prefill_logits", self.prefill_logits, PREFILL_LOGITS)
-        for tower in ("sam", "clip", "decoder"):
-            one_of(f"engine.{tower}", getattr(self, tower), ATTENTION_MODES)
-        for mode in self.runnable_attention:
-            one_of("engine.runnable_attention", mode, ATTENTION_MODES)
+        object.__setattr__(self, "kernels", _sorted_kernels("engine", self.kernels))
 
-    def runnable_modes(self, tower: str) -> tuple[str, ...]:
-        """Attention modes in which the real engine runs a tower ("sam", "clip" or "decoder"): its own, and those chosen by name."""
-        return tuple(mode for mode in ATTENTION_MODES if mode in (getattr(self, tower), *self.runnable_attention))
+    def kernel(self, tower: str) -> str | None:
+        """The attention kernel that a tower uses by itself."""
+        return _kernel(self.kernels, tower)
+
+    def runnable_kernels(self, tower: str) -> tuple[str, ...]:
+        """Attention kernels with which the real engine runs a tower: those chosen by name, and its own."""
+        return tuple(dict.fromkeys((*self.runnable_attention, self.kernel(tower))))
 
 
 @dataclass(frozen=True)
 class AttentionSpec:
-    """Attention mode per tower.
+    """The attention kernel of every tower.
 
     Args:
-        name: what the choice is called in frames: "eager", "sdpa", "flash", "vendor", or "mixed" where towers were set one by one.
-        sam, clip, decoder: "eager", "sdpa" or "flash"; None where the engine decides (vendor).
+        name: what the choice is called in frames: a config of the group `attention`, or "mixed" where towers were set one by one.
+        kernels: the kernel of each tower, as a mapping or as pairs; None where the engine decides. The key "others" stands for all towers
+            that are not named.
+
+    Raises:
+        SpecError: a tower that no model has.
     """
 
     name: str
-    sam: str | None = None
-    clip: str | None = None
-    decoder: str | None = None
+    kernels: Kernels = ()
 
     def __post_init__(self) -> None:
-        for tower in fields(self)[1:]:
-            mode = getattr(self, tower.name)
-            if mode is not None:
-                one_of(f"attention.{tower.name}", mode, ATTENTION_MODES)
+        object.__setattr__(self, "kernels", _sorted_kernels("attention", self.kernels))
 
-    def resolved(self, engine: EngineSpec) -> AttentionSpec:
-        """The same choice with the engine's own mode wherever this one leaves it open."""
-        return AttentionSpec(self.name, self.sam or engine.sam, self.clip or engine.clip, self.decoder or engine.decoder)
+    def kernel(self, tower: str) -> str | None:
+        """The kernel of a tower; None where the engine decides."""
+        return _kernel(self.kernels, tower)
+
+    def resolved(self, model: ModelSpec, engine: EngineSpec) -> AttentionSpec:
+        """The kernel of each of the model's towers, the engine's own wherever this choice leaves it open."""
+        towers = [spec.tower for spec in model.attention_towers]
+        return AttentionSpec(self.name, {tower: self.kernel(tower) or engine.kernel(tower) for tower in towers})
+
+
+def _sorted_kernels(key: str, kernels: Kernels | Mapping[str, str | None]) -> Kernels:
+    pairs = tuple(sorted(dict(kernels).items()))
+    for tower, _ in pairs:
+        one_of(key, tower, (*TOWERS, OTHERS))
+    return pairs
+
+
+def _kernel(kernels: Kernels, tower: str) -> str | None:
+    named = dict(kernels)
+    return named[tower] if tower in named else named.get(OTHERS)
 
 
 @dataclass(frozen=True)
@@ -241,8 +264,3 @@ class Mode(NamedTuple):
     global_px: int
     tile_px: int
     untiled_up_to_px: int = 640
-
-
-def attention_modes(dtype: str) -> tuple[str, ...]:
-    """The attention modes there are for a precision, the most wasteful first: no flash kernel takes fp32."""
-    return tuple(mode for mode in ATTENTION_MODES if (mode, dtype) != ("flash", "fp32"))

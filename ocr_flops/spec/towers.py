@@ -34,7 +34,7 @@ class SamSpec:
     neck_width: int
     downsample_widths: tuple[int, ...]
 
-    tower = "sam"
+    tower, label = "sam", "SAM"
 
     def __post_init__(self) -> None:
         positive(self, "sam", "image_px", "patch_px", "channels", "width", "layers", "heads", "mlp_width", "window", "neck_width")
@@ -76,7 +76,7 @@ class ClipSpec:
     heads: int
     mlp_width: int
 
-    tower = "clip"
+    tower, label = "clip", "CLIP"
 
     def __post_init__(self) -> None:
         positive(self, "clip", "image_px", "patch_px", "channels", "width", "layers", "heads", "mlp_width")
@@ -101,7 +101,7 @@ class ProjectorSpec:
     input_width: int
     output_width: int
 
-    tower = "projector"
+    tower, label = "projector", "the projector"
 
     def __post_init__(self) -> None:
         positive(self, "projector", "input_width", "output_width")
@@ -131,7 +131,7 @@ class DecoderSpec:
     shared_experts: int
     vocabulary: int
 
-    tower = "decoder"
+    tower, label = "decoder", "the decoder"
 
     def __post_init__(self) -> None:
         positive(

@@ -33,7 +33,7 @@ def run(capsys, *arguments):
         (["engine=remote_code", "attention=vendor"], {"engine": "remote_code"}),
         (["attention=eager", "prefill_logits=all"], {"attention": "eager", "prefill_logits": "all"}),
         (["attention=flash", "cache=static", "dtype=fp16"], {"attention": "flash", "cache": "static", "dtype": "fp16"}),
-        (["attention.sam=eager", "dtype=fp32"], {"attention": of.AttentionSpec("mixed", sam="eager"), "dtype": "fp32"}),
+        (["attention.sam=eager", "dtype=fp32"], {"attention": of.AttentionSpec("mixed", {"sam": "eager"}), "dtype": "fp32"}),
         (["model=tiny_test"], {}),
     ],
 )

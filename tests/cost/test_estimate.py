@@ -169,7 +169,7 @@ def test_peaks_name_the_operator(model, page, attention):
 def test_a_mode_per_tower(model, page):
     eager, flash, mixed = (
         of.estimate(model, page, attention).module_numbers
-        for attention in ("eager", "flash", of.AttentionSpec("mixed", sam="eager", clip="flash", decoder="eager"))
+        for attention in ("eager", "flash", of.AttentionSpec("mixed", {"sam": "eager", "clip": "flash", "decoder": "eager"}))
     )
     for key, source in (
         (("vision", "sam.attention_global"), eager),
@@ -184,7 +184,7 @@ def test_vendor_is_what_the_engine_does(model, page):
     def numbers(*arguments):
         return of.estimate(model, page, *arguments, engine="remote_code").stage_numbers
 
-    assert numbers("vendor") == numbers(of.AttentionSpec("mixed", sam="sdpa", clip="sdpa", decoder="eager"))
+    assert numbers("vendor") == numbers(of.AttentionSpec("mixed", {"sam": "sdpa", "clip": "sdpa", "decoder": "eager"}))
     assert of.estimate(model, page, "vendor").stage_numbers == of.estimate(model, page, "sdpa").stage_numbers
 
 
@@ -231,7 +231,7 @@ def test_experts_hit_speak_of_one_decode_step(model):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"attention": "sparkle"}, "^attention: 'sparkle' is not one of vendor, eager, sdpa, flash$"),
+        ({"attention": "sparkle"}, "^attention: 'sparkle' is not one of eager, flash, sdpa, vendor$"),
         ({"engine": "vllm"}, "^engine: 'vllm' is not one of remote_code, transformers$"),
         ({"dtype": "int8"}, "^dtype: 'int8' is not one of bf16, fp16, fp32$"),
         ({"cache": "paged"}, "^cache: 'paged' is not one of dynamic, static$"),
@@ -239,7 +239,7 @@ def test_experts_hit_speak_of_one_decode_step(model):
         ({"stages": ["vision", "training"]}, "^stages: 'training' is not one of vision, prefill, decode$"),
         ({"stages": []}, "^stages: empty; choose from vision, prefill, decode$"),
         ({"attention": "flash", "dtype": "fp32"}, "^attention: flash kernels take bf16 or fp16, not dtype = fp32; use eager or sdpa$"),
-        ({"attention": of.AttentionSpec("mixed", clip="flash"), "dtype": "fp32"}, "^attention: flash kernels take bf16 or fp16"),
+        ({"attention": of.AttentionSpec("mixed", {"clip": "flash"}), "dtype": "fp32"}, "^attention: flash kernels take bf16 or fp16"),
     ],
 )
 def test_what_is_refused(model, page, options, message):

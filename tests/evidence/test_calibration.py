@@ -330,7 +330,7 @@ def test_records_are_laid_over_the_setting_that_they_measured(model):
 
 
 def test_attention_of_a_record():
-    assert attention_of("sdpa").decoder == "sdpa" and attention_of("sdpa/eager/flash").clip == "eager"
+    assert attention_of("sdpa").kernel("decoder") == "sdpa" and attention_of("sdpa/eager/flash").kernel("clip") == "eager"
 
 
 def test_asked_again_it_answers_at_once(noisy, model):

@@ -73,7 +73,7 @@ def test_a_request_runs_no_more_decode_steps_than_asked_for(tiny):
 
 def test_a_result_is_compared_with_what_ran(tiny, message):
     setup = verify.analytic(tiny, message).setup
-    assert (setup.attention.sam, setup.attention.name, setup.prefill_logits, setup.engine.name) == ("sdpa", "sdpa", "all", "transformers")
+    assert (setup.attention.kernel("sam"), setup.attention.name, setup.prefill_logits, setup.engine.name) == ("sdpa", "sdpa", "all", "transformers")
     assert verify.analytic(tiny, message).workload.output_tokens == 3
 
 
@@ -246,7 +246,7 @@ def test_the_command_runs_one_point_as_chosen(offline, capsys):
     assert cli.main(["verify", "model=tiny_test", *point, "--decode-steps", "2"]) == 0
     assert [case.kind for case in asked] == ["count", "trace"]
     for case in asked:
-        assert (case.attention.sam, case.attention.clip, case.dtype, case.decode_steps) == ("sdpa", "eager", "fp32", 2)
+        assert (case.attention.kernel("sam"), case.attention.kernel("clip"), case.dtype, case.decode_steps) == ("sdpa", "eager", "fp32", 2)
         assert [(workload.columns, workload.rows) for workload in case.workloads] == [(2, 1)]
 
 

@@ -36,7 +36,7 @@ SUBJECTS = {
     "too large": Setting(batch_size=512).subject(MODEL, L4),
     "vision": Subject(of.estimate(MODEL, of.Workload.from_grid(2, 1), "eager", stages=["vision"]), L4),
     "decode of nothing": Subject(of.estimate(MODEL, of.Workload.from_grid(2, 1, output_tokens=0), stages=["decode"]), L4),
-    "mixed": Subject(of.estimate(MODEL, of.Workload.from_grid(2, 1), of.AttentionSpec("mixed", "eager", "sdpa", "flash")), L4),
+    "mixed": Subject(of.estimate(MODEL, of.Workload.from_grid(2, 1), of.AttentionSpec("mixed", {"sam": "eager", "clip": "sdpa", "decoder": "flash"})), L4),
 }
 
 

@@ -67,9 +67,10 @@ def test_overrides_of_a_model():
 def test_engines_and_attention():
     ours, remote = spec.load_engine(), spec.load_engine("remote_code")
     assert (ours.name, ours.prefill_logits, ours.runnable_attention) == ("transformers", "last", ("eager", "sdpa"))
-    assert (remote.prefill_logits, remote.decoder, remote.runnable_attention) == ("all", "eager", ())
-    assert spec.load_attention("vendor").resolved(remote) == AttentionSpec("vendor", "sdpa", "sdpa", "eager")
-    assert spec.load_attention("flash") == AttentionSpec("flash", "flash", "flash", "flash")
+    assert (remote.prefill_logits, remote.kernel("decoder"), remote.runnable_attention) == ("all", "eager", ())
+    model, towers = spec.load_model(), ("sam", "clip", "decoder")
+    assert spec.load_attention("vendor").resolved(model, remote) == AttentionSpec("vendor", {"sam": "sdpa", "clip": "sdpa", "decoder": "eager"})
+    assert spec.load_attention("flash").resolved(model, ours) == AttentionSpec("flash", dict.fromkeys(towers, "flash"))
 
 
 @pytest.mark.parametrize("load", [spec.load_model, spec.load_engine, spec.load_attention, spec.load_mode, spec.load_hardware])
@@ -130,8 +131,9 @@ def test_grid_or_image(overrides, grid):
 
 def test_attention_tower_by_tower():
     mixed = spec.load_run(["attention=flash", "attention.sam=eager"]).attention
-    assert mixed == AttentionSpec("mixed", "eager", "flash", "flash")
-    assert spec.load_run(["attention.decoder=eager"]).attention == AttentionSpec("mixed", None, None, "eager")
+    assert [mixed.name, *map(mixed.kernel, ("sam", "clip", "decoder"))] == ["mixed", "eager", "flash", "flash"]
+    one = spec.load_run(["attention.decoder=eager"]).attention
+    assert [one.name, *map(one.kernel, ("sam", "clip", "decoder"))] == ["mixed", None, None, "eager"]
     assert spec.load_run(["attention=flash", "attention.sam=flash"]).attention.name == "flash"
 
 
@@ -184,7 +186,7 @@ ERRORS = {
     "hardware=h200 hardware.matrix_flops_per_second.fp8=1e15": "hardware.matrix_flops_per_second.fp8: unknown key; "
     "hardware.matrix_flops_per_second has bf16, fp16, tf32",
     "hardware=h200 hardware=null hardware.memory_bytes=1": "hardware.memory_bytes: unknown key; hardware has no keys",
-    "attention.sam=sparkle": "attention.sam: 'sparkle' is not one of eager, sdpa, flash",
+    "attention.sam=sparkle": "attention.sam: 'sparkle' is not one of eager, flash, sdpa or null",
     "dtype=int8": "dtype: 'int8' is not one of bf16, fp16, fp32",
     "cache=sliding": "cache: 'sliding' is not one of dynamic, static",
     "prefill_logits=some": "prefill_logits: 'some' is not one of all, last",
@@ -207,7 +209,7 @@ ERRORS = {
     "hardware=h200 hardware.matrix_flops_per_second=9": "hardware.matrix_flops_per_second: 9 is not a mapping of dtypes to FLOPs a second",
     "hardware=h200 hardware.sources=book": "hardware.sources: 'book' is not a list of sources",
     "engine.rope_matmul=1": "engine.rope_matmul: 1 is not true or false",
-    "attention.sam=3": "attention.sam: 3 is not one of eager, sdpa, flash or null",
+    "attention.sam=3": "attention.sam: 3 is not one of eager, flash, sdpa or null",
     "model.label=3": "model.label: 3 is not text",
     "dtype=[bf16]": r"dtype: \['bf16'\] is not one of bf16, fp16, fp32",
     # values that no spec has
@@ -291,7 +293,7 @@ def own_configs(tmp_path, monkeypatch):
         ("model/deepseek_ocr.yaml", "window: 14", "window: wide", "model.towers.sam.window: 'wide' is not a whole number"),
         ("engine/transformers.yaml", "copies_cache: true", "copies_cache: maybe", "engine.copies_cache: 'maybe' is not true or false"),
         ("engine/transformers.yaml", "label:", "labels:", "engine.labels: unknown key; engine has .*"),
-        ("attention/vendor.yaml", "decoder:", "llm:", "attention.llm: unknown key; attention has name, sam, clip, decoder"),
+        ("attention/vendor.yaml", "decoder:", "llm:", "attention.llm: unknown key; attention has name, sam, clip, .*"),
         ("workload/gundam.yaml", "tile_px: 640", "tile_px: [640", "configs: .*expected.*"),
         ("config.yaml", "engine: transformers", "engine: vllm", "configs: .*engine/vllm.*"),
     ],

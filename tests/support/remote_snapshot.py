@@ -11,7 +11,7 @@ from ocr_flops.measure.worker import remote_snapshot
 CODE = Path(__file__).parent / "snapshot"
 
 
-VENDOR = of.AttentionSpec("vendor", "sdpa", "sdpa", "eager")
+VENDOR = of.AttentionSpec("vendor", {"sam": "sdpa", "clip": "sdpa", "decoder": "eager"})
 
 
 def towers(model):

@@ -11,7 +11,13 @@ from ocr_flops.cost.ops import Tensor
 from ocr_flops.cost.polynomial import product
 from ocr_flops.cost.tape import Tape
 
+KERNELS = ("eager", "sdpa", "flash")  # the most wasteful first
 PHILOX_BYTES = 8  # seed or offset of a fused kernel's random state: one int64 each
+
+
+def attention_modes(dtype: str) -> tuple[str, ...]:
+    """The attention modes there are for a precision, the most wasteful first: no flash kernel takes fp32."""
+    return tuple(mode for mode in KERNELS if (mode, dtype) != ("flash", "fp32"))
 
 
 def eager_scores_to_output(tape: Tape, scores: Tensor, value: Tensor, *, copies_value: bool) -> tuple[Tensor, Tensor]:

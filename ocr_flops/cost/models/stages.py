@@ -52,7 +52,7 @@ def prefill(model: ModelSpec, engine: EngineSpec, attention: AttentionSpec, item
     embedded = decoder.embed(tape, spec, step)
     with tape.module("merge"):
         embedded, *made_of = _insert_features(tape, engine, step, embedded, features)
-    decoder.run(tape, spec, engine, attention.decoder, step, embedded, (embedded, *made_of))
+    decoder.run(tape, spec, engine, attention.kernel("decoder"), step, embedded, (embedded, *made_of))
     return tape
 
 
@@ -94,5 +94,5 @@ def decode(model: ModelSpec, engine: EngineSpec, attention: AttentionSpec, items
     spec = model.tower("decoder")
     _handed(tape, engine, step)
     embedded = decoder.embed(tape, spec, step)
-    decoder.run(tape, spec, engine, attention.decoder, step, embedded, (embedded,))
+    decoder.run(tape, spec, engine, attention.kernel("decoder"), step, embedded, (embedded,))
     return tape

@@ -86,9 +86,9 @@ def _encoded(
         before: what SAM's map, CLIP's states and the projector's features take the place of, and so end.
     """
     known = dict(tape.parameters)
-    feature_map = sam.run(tape, model.tower("sam"), engine, attention.sam, view, pixels)
+    feature_map = sam.run(tape, model.tower("sam"), engine, attention.kernel("sam"), view, pixels)
     tape.free(*before[0])
-    states = clip.run(tape, model.tower("clip"), engine, attention.clip, view, feature_map)
+    states = clip.run(tape, model.tower("clip"), engine, attention.kernel("clip"), view, feature_map)
     tape.free(*before[1])
     features = projector.run(tape, model.tower("projector"), engine, states, feature_map, before[2])
     if known:

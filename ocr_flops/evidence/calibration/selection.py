@@ -10,7 +10,7 @@ import polars as pl
 
 from ocr_flops.evidence.records.frame import attention_words
 from ocr_flops.spec import load_model, names
-from ocr_flops.spec.specs import AttentionSpec, EngineSpec, ModelSpec
+from ocr_flops.spec.specs import OTHERS, AttentionSpec, EngineSpec, ModelSpec
 from ocr_flops.spec.workload import Workload
 
 if TYPE_CHECKING:
@@ -96,11 +96,12 @@ def workload_of(rows: pl.DataFrame) -> Workload:
 
 
 def attention_of(words: str) -> AttentionSpec:
-    """The modes of a record: "sdpa", or those of sam/clip/decoder."""
-    modes = words.split("/")
-    return AttentionSpec(words, *modes * 3) if len(modes) == 1 else AttentionSpec("mixed", *modes)
+    """The attention of a record by its name there: "sdpa", or the kernels of sam/clip/decoder."""
+    kernels = words.split("/")
+    towers = ("sam", "clip", "decoder")
+    return AttentionSpec(words, {OTHERS: words}) if len(kernels) == 1 else AttentionSpec("mixed", zip(towers, kernels, strict=True))
 
 
 def words_of(attention: AttentionSpec) -> str:
     """Attention modes as records name them."""
-    return attention_words({tower: getattr(attention, tower) for tower in ("sam", "clip", "decoder")})
+    return attention_words({tower: attention.kernel(tower) for tower in ("sam", "clip", "decoder")})

@@ -48,7 +48,7 @@ def suite(quick: bool = False, engine: str = "transformers") -> list[Case]:
     few = slice(None, None, 9) if quick else slice(None)
     some = slice(None, None, 15) if quick else slice(None, None, 4)
     if engine == "remote_code":
-        vendor = AttentionSpec("vendor", **REMOTE_ATTENTION)
+        vendor = AttentionSpec("vendor", REMOTE_ATTENTION)
         return [
             *(Case("count", vendor, "all", tuple(points(batch, prompt)[few])) for batch, prompt in ((1, 10), (2, 37))),
             *(Case("trace", vendor, "all", tuple(points(batch, prompt)[some]), dtype, 2) for batch, prompt, dtype in REMOTE_TRACES),
@@ -90,11 +90,11 @@ def point_cases(run: RunSpec, kinds: Sequence[str] = ("count", "trace"), decode_
         raise SpecError(f"cache: {run.cache!r} cannot be run here; verify runs dynamic")
     if run.hardware is not None:
         raise SpecError(f"hardware: {run.hardware.name!r} has no part in verify, which compares FLOPs and bytes; leave it out")
-    attention = run.attention.resolved(run.engine)
+    attention = run.attention.resolved(run.model, run.engine)
     for tower in TOWERS:
-        mode, runnable = getattr(attention, tower), run.engine.runnable_modes(tower)
-        if mode not in runnable:
-            raise SpecError(f"attention.{tower}: {mode!r} cannot be run here; choose from {', '.join(runnable)}")
+        kernel, runnable = attention.kernel(tower), run.engine.runnable_kernels(tower)
+        if kernel not in runnable:
+            raise SpecError(f"attention.{tower}: {kernel!r} cannot be run here; choose from {', '.join(runnable)}")
     return [Case(kind, attention, run.prefill_logits, (run.workload,), run.dtype, decode_steps) for kind in kinds]
 
 

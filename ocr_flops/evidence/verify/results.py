@@ -23,13 +23,13 @@ def analytic(model: ModelSpec, message: Message) -> Estimate:
         message: a "result" message of the worker.
     """
     ran, stages = message["ran"], tuple(stage for stage in STAGES if stage in message["stages"])
-    modes = ran["attention"]
-    name = modes["sam"] if len(set(modes.values())) == 1 else "mixed"
+    kernels = ran["attention"]
+    name = kernels["sam"] if len(set(kernels.values())) == 1 else "mixed"
     hits = {stage: message["stages"][stage].get("experts", {}).get("hit", 0) for stage in stages}
     return estimate(
         model,
         Workload(**message["workload"]),
-        AttentionSpec(name, **modes),
+        AttentionSpec(name, kernels),
         engine=ran["engine"],
         dtype=ran["dtype"],
         prefill_logits=ran["prefill_logits"],
