@@ -12,7 +12,7 @@ import traitlets
 import vl_convert
 
 from ocr_flops.app import spot_checks
-from ocr_flops.charts.theme import Chart
+from ocr_flops.charts import Chart
 from ocr_flops.reports import tables
 from ocr_flops.reports.headline import Figure
 

@@ -1,5 +1,6 @@
 """Frames -> Altair charts: pure functions, one file a subject."""
 
+from ocr_flops.charts.chart import Chart
 from ocr_flops.charts.comparison import comparison
 from ocr_flops.charts.flops import flops_by_module, flops_by_tokens
 from ocr_flops.charts.memory import growth, memory
@@ -10,6 +11,7 @@ from ocr_flops.charts.tiling import tiling_picture
 from ocr_flops.charts.times import time_by_module
 
 __all__ = [
+    "Chart",
     "comparison",
     "flops_by_module",
     "flops_by_tokens",

@@ -8,22 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
+from ocr_flops.charts.chart import Chart, Template, Title, compiled, data, title
 from ocr_flops.charts.sweep.axes import _decades
-from ocr_flops.charts.theme import (
-    CEILING_COLOURS,
-    CEILING_NAMES,
-    INK,
-    STAGE_COLOURS,
-    Chart,
-    Template,
-    Title,
-    compiled,
-    data,
-    listed,
-    row_axis,
-    si_axis,
-    title,
-)
+from ocr_flops.charts.theme import CEILING_COLOURS, CEILING_NAMES, INK, STAGE_COLOURS, listed, row_axis, si_axis
 from ocr_flops.units import seconds, si, workload_words
 
 if TYPE_CHECKING:

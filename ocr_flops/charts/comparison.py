@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
+from ocr_flops.charts.chart import Chart, Template, Title, compiled, data, title
 from ocr_flops.charts.memory import KINDS
-from ocr_flops.charts.theme import INK, STAGE_COLOURS, Chart, Template, Title, compiled, data, listed, row_axis, title
+from ocr_flops.charts.theme import INK, STAGE_COLOURS, listed, row_axis
 from ocr_flops.units import seconds, share, si
 
 if TYPE_CHECKING:

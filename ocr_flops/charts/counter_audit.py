@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
+from ocr_flops.charts.chart import Chart, Template, Title, compiled, data, title
 from ocr_flops.charts.interactive.base import headed_rows
-from ocr_flops.charts.theme import INK, Chart, Template, Title, compiled, data, listed, title
+from ocr_flops.charts.theme import INK, listed
 from ocr_flops.evidence.verify.counter_audit import GROUPS
 from ocr_flops.evidence.verify.op_kinds import WHOLE
 from ocr_flops.units import share, si, workload_words

@@ -9,22 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
+from ocr_flops.charts.chart import Chart, Template, Title, compiled, data, title
 from ocr_flops.charts.interactive.base import headed_rows
-from ocr_flops.charts.theme import (
-    INK,
-    STAGE_COLOURS,
-    Chart,
-    Template,
-    Title,
-    compiled,
-    data,
-    grids_words,
-    listed,
-    module_colour,
-    module_name,
-    si_axis,
-    title,
-)
+from ocr_flops.charts.theme import INK, STAGE_COLOURS, grids_words, listed, module_colour, module_name, si_axis
 from ocr_flops.units import SI, share, si, workload_words
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
+from ocr_flops.charts.chart import Chart, Template, Title, compiled, data, title
 from ocr_flops.charts.overlay import MEASURED, measured_layer, origins
-from ocr_flops.charts.theme import INK, Chart, Template, Title, compiled, data, module_name, row_axis, si_axis, title
+from ocr_flops.charts.theme import INK, module_name, row_axis, si_axis
 from ocr_flops.units import share, si, workload_words
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any
 
 import altair as alt
 
-from ocr_flops.charts.theme import data
+from ocr_flops.charts.chart import data
 
 Row = dict[str, Any]
 MEASURED = "measured"  # the dataset

@@ -9,22 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
+from ocr_flops.charts.chart import Chart, Template, Title, compiled, data, title
 from ocr_flops.charts.overlay import MEASURED, measured_layer, origins
-from ocr_flops.charts.theme import (
-    CEILING_COLOURS,
-    CEILING_NAMES,
-    FAMILIES,
-    INK,
-    MODULES,
-    Chart,
-    Template,
-    Title,
-    compiled,
-    data,
-    listed,
-    module_name,
-    title,
-)
+from ocr_flops.charts.theme import CEILING_COLOURS, CEILING_NAMES, FAMILIES, INK, MODULES, listed, module_name
 from ocr_flops.units import seconds, share, si, workload_words
 
 if TYPE_CHECKING:

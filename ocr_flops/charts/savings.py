@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
+from ocr_flops.charts.chart import Chart, Template, Title, compiled, data, title
 from ocr_flops.charts.interactive.base import headed_rows
-from ocr_flops.charts.theme import INK, Chart, Template, Title, compiled, data, grids_words, si_axis, title
+from ocr_flops.charts.theme import INK, grids_words, si_axis
 from ocr_flops.units import seconds, share, si, workload_words
 
 if TYPE_CHECKING:

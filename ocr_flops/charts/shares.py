@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
+from ocr_flops.charts.chart import Chart, Template, Title, compiled, data, title
 from ocr_flops.charts.interactive.base import headed_rows
-from ocr_flops.charts.theme import FAMILIES, INK, MODULES, Chart, Template, Title, compiled, data, listed, module_name, title
+from ocr_flops.charts.theme import FAMILIES, INK, MODULES, listed, module_name
 from ocr_flops.units import seconds, share, si
 
 if TYPE_CHECKING:

@@ -1,13 +1,8 @@
-"""What all charts share: colours, names, number formats, titles."""
+"""What all charts share: colours, names, axes and legends."""
 
 from __future__ import annotations
 
-import json
-import textwrap
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from functools import cached_property
-from hashlib import sha256
 from typing import Any
 
 import altair as alt
@@ -49,7 +44,6 @@ MODULES = {  # module: its family and its name on charts
     "lm_head": ("lm_head", "lm_head"),
 }
 INK = "#808080"  # text and strokes that read on white and on black; everything else follows the theme
-MIME = "application/vnd.vegalite.v6+json"
 
 CEILING_COLOURS = {"bandwidth": "#EE7733", "matrix": "#0077BB", "vector": "#009988", "launch": "#AA4499"}
 CEILING_NAMES = {"bandwidth": "memory bandwidth", "matrix": "matrix units", "vector": "vector units", "launch": "launches"}
@@ -84,110 +78,6 @@ def si_axis(unit: str = "") -> str:
     return f"datum.value >= 1000 ? format(datum.value, ',~r') + ' s' : {text}" if unit == "s" else text  # no kiloseconds
 
 
-Rows = list[dict[str, Any]]
-TITLE, SUBTITLE = "title_lines", "subtitle_lines"  # signals of a chart that stays
-
-
-@dataclass(frozen=True)
-class Title:
-    """A chart's title: `alt.TitleParams` with the look of ours, without its check, which a slider feels.
-
-    Args:
-        text, subtitle: lines, or an expression that gives them; no title without any.
-    """
-
-    text: list[str] | dict[str, str]
-    subtitle: list[str] | dict[str, str]
-
-    def to_dict(self) -> dict[str, Any]:
-        """As in Vega-Lite."""
-        if not self.text:
-            return {"text": ""}
-        look = {"anchor": "start", "frame": "bounds", "fontSize": 15, "offset": 12}
-        below = {"subtitleFontSize": 12, "subtitleColor": INK, "subtitlePadding": 5}
-        return {"text": self.text, "subtitle": self.subtitle, **look, **below}
-
-
-@dataclass(frozen=True, eq=False)
-class Template:
-    """A Vega-Lite specification without rows, title and values of its parameters, which Altair compiled and checked once.
-
-    Charts of one kind share a template as far as their settings allow; equal settings share the same object. Everything that a setting
-    changes between two charts of one template is a row, a line of the title or the value of a parameter: the rows of a bar chart and
-    their order (`row_axis`), the chart's height with them, the ends of an axis, what a legend lists (`listed`). So a page that has drawn
-    `Chart.embedded` shows the next chart of the same template by setting `Chart.signals` and `Chart.datasets` in its Vega view, and then
-    the view's width to its container's, from which Vega fits the plot beside its words anew:
-
-        for (const [name, value] of Object.entries(signals)) view.signal(name, value);
-        for (const [name, rows] of Object.entries(datasets)) view.data(name, rows);
-        await view.width(view.container().clientWidth).resize().runAsync();
-
-    Args:
-        spec: the specification.
-    """
-
-    spec: dict[str, Any]
-
-    @cached_property
-    def key(self) -> str:
-        """What tells this template from others in a browser, where objects have no identity."""
-        return sha256(json.dumps(self.spec, sort_keys=True).encode()).hexdigest()[:16]
-
-
-@dataclass(frozen=True, eq=False)
-class Chart:
-    """A Vega-Lite chart: a template, with a title, rows and values of its own.
-
-    Building and checking a chart through Altair takes 50 ms, which a slider feels; filling a template takes 1.
-
-    Args:
-        template: from `compiled`.
-        title: of `title`.
-        datasets: rows of every dataset that the template names.
-        params: values of the template's parameters.
-    """
-
-    template: Template
-    title: Title
-    datasets: dict[str, Rows]
-    params: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def signals(self) -> dict[str, Any]:
-        """Values by the names of the signals that a step sets in `embedded`: the parameters and the lines of the title."""
-        return {**self.params, TITLE: self.title.text, SUBTITLE: self.title.subtitle}
-
-    def to_dict(self) -> dict[str, Any]:
-        """The Vega-Lite specification."""
-        return self._filled(self.title, self.params)
-
-    def embedded(self) -> dict[str, Any]:
-        """The Vega-Lite specification for a page that keeps the chart and later sets `signals` and `datasets` (`view.data(name, rows)`)."""
-        heading = Title({"expr": TITLE}, {"expr": SUBTITLE}) if self.title.text else self.title
-        return self._filled(heading, self.signals)
-
-    def altair(self, **properties: Any) -> alt.LayerChart:
-        """The same chart as an Altair object, with properties such as `width` changed."""
-        return alt.LayerChart.from_dict({**self.to_dict(), **properties})
-
-    def _filled(self, heading: Title, values: dict[str, Any]) -> dict[str, Any]:
-        params = [*self.template.spec.get("params", ()), *({"name": name, "value": value} for name, value in values.items())]
-        return {**self.template.spec, "title": heading.to_dict(), "datasets": self.datasets, "params": params}
-
-    def _mime_(self) -> tuple[str, str]:
-        """How marimo shows it."""
-        return MIME, json.dumps(self.to_dict())
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        """How Jupyter shows it."""
-        return {MIME: self.to_dict()}
-
-
-def data(name: str) -> alt.NamedData:
-    """A place in a template for the rows of a dataset."""
-    return alt.NamedData(name=name)
-
-
 def listed(param: str, **look: Any) -> alt.Legend:
     """A legend of those values alone that are in a parameter, so that the scale, and with it the template, can know them all."""
     return alt.Legend(values=alt.ExprRef(param), **look)
@@ -203,28 +93,8 @@ def row_axis(**look: Any) -> alt.Y:
     return alt.Y("row", type="nominal", sort=None, scale=alt.Scale(domain=alt.ExprRef("rows")), axis=axis)
 
 
-def compiled(*layers: alt.Chart | alt.LayerChart, height: int | alt.Step) -> Template:
-    """A template of layers, as wide as its container.
-
-    Args:
-        height: in px, or that of each row of an axis.
-    """
-    return Template(_finished(alt.layer(*layers).properties(width="container", height=height)).to_dict())
-
-
-def title(finding: str, *conditions: str, width: int = 90) -> Title:
-    """A title that states the finding, with the conditions below it.
-
-    Args:
-        conditions: each begins a line of its own.
-        width: characters of a line of the finding.
-    """
-    subtitle = [line for text in conditions for line in textwrap.wrap(text, int(1.25 * width))]
-    return Title(textwrap.wrap(finding, width), subtitle)
-
-
-def _finished(chart: alt.LayerChart) -> alt.LayerChart:
-    """Transparent, framed by nothing, with quiet axes that follow the theme."""
+def configured(chart: alt.LayerChart) -> alt.LayerChart:
+    """A chart with the look of ours: transparent, framed by nothing, with quiet axes that follow the page's theme."""
     axis = alt.AxisConfig(
         gridColor=INK,
         gridOpacity=0.18,

@@ -7,7 +7,8 @@ from typing import Any
 
 import altair as alt
 
-from ocr_flops.charts.theme import INK, STAGE_COLOURS, Chart, Template, compiled, data, title
+from ocr_flops.charts.chart import Chart, Template, compiled, data, title
+from ocr_flops.charts.theme import INK, STAGE_COLOURS
 from ocr_flops.spec.tiling import global_tokens, queries, tile_tokens
 from ocr_flops.spec.workload import Workload
 

@@ -8,22 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
+from ocr_flops.charts.chart import Chart, Template, Title, compiled, data, title
 from ocr_flops.charts.interactive.base import headed_rows
 from ocr_flops.charts.overlay import MEASURED, measured_layer, origins
-from ocr_flops.charts.theme import (
-    CEILING_COLOURS,
-    CEILING_NAMES,
-    INK,
-    Chart,
-    Template,
-    Title,
-    compiled,
-    data,
-    listed,
-    module_name,
-    si_axis,
-    title,
-)
+from ocr_flops.charts.theme import CEILING_COLOURS, CEILING_NAMES, INK, listed, module_name, si_axis
 from ocr_flops.units import seconds, share, si, workload_words
 
 if TYPE_CHECKING:

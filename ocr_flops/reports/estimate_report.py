@@ -13,10 +13,10 @@ from typing import Any
 import polars as pl
 
 from ocr_flops import __version__, charts
+from ocr_flops.charts import Chart
 from ocr_flops.charts.interactive.base import grid_name
 from ocr_flops.charts.interactive.explorer import explorer
 from ocr_flops.charts.interactive.modes import modes_by_stage
-from ocr_flops.charts.theme import Chart
 from ocr_flops.evidence.verify import summary
 from ocr_flops.files import write_whole
 from ocr_flops.reports import headline, tables

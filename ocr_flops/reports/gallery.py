@@ -5,8 +5,8 @@ from __future__ import annotations
 import polars as pl
 
 from ocr_flops import charts
+from ocr_flops.charts import Chart
 from ocr_flops.charts.savings import by_tiles
-from ocr_flops.charts.theme import Chart
 from ocr_flops.charts.times import halves
 from ocr_flops.reports.estimate_subject import Subject
 

@@ -15,7 +15,8 @@ from markdown import Markdown
 from markdown.treeprocessors import Treeprocessor
 from markupsafe import Markup
 
-from ocr_flops.charts.theme import INK, Chart
+from ocr_flops.charts import Chart
+from ocr_flops.charts.theme import INK
 from ocr_flops.reports.images import javascript
 from ocr_flops.reports.markdown import TEMPLATES
 from ocr_flops.units import seconds, si

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ocr_flops.errors import one_of
 
 if TYPE_CHECKING:
-    from ocr_flops.charts.theme import Chart
+    from ocr_flops.charts import Chart
 
 FORMATS = {"svg": "image/svg+xml", "png": "image/png"}  # and their media types
 WIDTH_PX, SCALE, MARGIN_PX = 1000, 2.0, 16

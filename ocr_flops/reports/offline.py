@@ -8,7 +8,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from ocr_flops.charts.theme import INK, Chart
+from ocr_flops.charts import Chart
+from ocr_flops.charts.theme import INK
 from ocr_flops.reports.images import javascript
 
 FOLDER = Path(__file__).parent / "templates"

@@ -15,6 +15,7 @@ from ocr_flops import charts, units
 from ocr_flops.app import spot_checks
 from ocr_flops.app.setting import Setting
 from ocr_flops.charts import theme
+from ocr_flops.charts.chart import MIME
 from tests.support.colours import SIGHT, lab, linear, luminance
 from tests.support.results import result
 
@@ -274,7 +275,7 @@ def test_share():
 
 def test_jupyter_and_altair_get_the_same_chart():
     chart = all_charts(SCENARIOS["page"])[0]
-    assert json.dumps(chart._repr_mimebundle_()[theme.MIME]) == chart._mime_()[1] == json.dumps(chart.to_dict())
+    assert json.dumps(chart._repr_mimebundle_()[MIME]) == chart._mime_()[1] == json.dumps(chart.to_dict())
     assert isinstance(chart.altair(width=400), alt.LayerChart)
 
 

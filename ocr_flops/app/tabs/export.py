@@ -14,7 +14,7 @@ from ocr_flops.app.store import STORE
 from ocr_flops.app.tabs.compare import Pins, compared
 from ocr_flops.app.tabs.elements import row
 from ocr_flops.app.views import Shown
-from ocr_flops.charts.theme import Chart
+from ocr_flops.charts import Chart
 
 COMPARE = "Compare"
 ROWS: dict[str, Callable[[Shown, Pins], pl.DataFrame]] = {

@@ -7,7 +7,8 @@ from typing import Any
 
 import altair as alt
 
-from ocr_flops.charts.theme import INK, Chart, Title, data, row_axis, spaced, title
+from ocr_flops.charts.chart import Chart, Title, data, title
+from ocr_flops.charts.theme import INK, row_axis, spaced
 
 Row = dict[str, Any]
 Names = tuple[str, ...]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import altair as alt
 
+from ocr_flops.charts.chart import Template, compiled, data
 from ocr_flops.charts.interactive.base import (
     HEAD,
     LARGEST,
@@ -31,7 +32,7 @@ from ocr_flops.charts.interactive.base import (
     scaled,
     tips,
 )
-from ocr_flops.charts.theme import CEILING_NAMES, Template, compiled, data, module_colour, module_name
+from ocr_flops.charts.theme import CEILING_NAMES, module_colour, module_name
 from ocr_flops.units import seconds, share, si, workload_words
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import altair as alt
 
+from ocr_flops.charts.chart import Template, compiled, data
 from ocr_flops.charts.interactive.base import (
     HEAD,
     LARGEST,
@@ -34,7 +35,6 @@ from ocr_flops.charts.interactive.base import (
     tips,
 )
 from ocr_flops.charts.savings import COLOURS, OTHER
-from ocr_flops.charts.theme import Template, compiled, data
 from ocr_flops.units import seconds, share, si, workload_words
 
 if TYPE_CHECKING:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
+from ocr_flops.charts.chart import Chart, Template, compiled, data
 from ocr_flops.charts.memory import KINDS, TRAFFIC
 from ocr_flops.charts.savings import COLOURS, saved
 from ocr_flops.charts.slides.base import NO_TITLE, TYPE, large
-from ocr_flops.charts.theme import FAMILIES, INK, STAGE_COLOURS, Chart, Template, compiled, data, listed, row_axis
+from ocr_flops.charts.theme import FAMILIES, INK, STAGE_COLOURS, listed, row_axis
 from ocr_flops.units import seconds, si
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
+from ocr_flops.charts.chart import Chart, Template, Title, compiled, data
 from ocr_flops.charts.savings import COLOURS, OTHER
-from ocr_flops.charts.theme import INK, Chart, Template, Title, compiled, data
+from ocr_flops.charts.theme import INK
 from ocr_flops.units import SI, si
 
 if TYPE_CHECKING:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from ocr_flops.charts.chart import Chart
 from ocr_flops.charts.sweep import titles
 from ocr_flops.charts.sweep.line_chart import chart
 from ocr_flops.charts.sweep.lines import Measure
 from ocr_flops.charts.sweep.summary import Shown
 from ocr_flops.charts.sweep.wording import balances
-from ocr_flops.charts.theme import STAGE_COLOURS, Chart
+from ocr_flops.charts.theme import STAGE_COLOURS
 from ocr_flops.units import seconds
 
 WORK = {"tensor": "#0077BB", "vector": "#EE7733"}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import altair as alt
 
+from ocr_flops.charts.chart import Chart, Title, compiled, data
 from ocr_flops.charts.sweep import axes
 from ocr_flops.charts.sweep.lines import COLOURS, Line, Measure
 from ocr_flops.charts.sweep.summary import Shown
-from ocr_flops.charts.theme import INK, Chart, Title, compiled, data
+from ocr_flops.charts.theme import INK
 
 ROW_PX, LEAST_PX = 24, 60
 ROOM = 1.15  # of the longest bar, for its number

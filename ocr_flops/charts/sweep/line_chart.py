@@ -7,11 +7,12 @@ from typing import Any
 
 import altair as alt
 
+from ocr_flops.charts.chart import Chart, compiled, data, title
 from ocr_flops.charts.sweep import axes
 from ocr_flops.charts.sweep.bars import bars
 from ocr_flops.charts.sweep.lines import Line, Measure, Place, lines, together
 from ocr_flops.charts.sweep.summary import Shown
-from ocr_flops.charts.theme import INK, Chart, compiled, data, title
+from ocr_flops.charts.theme import INK
 
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 2, 2, 2], [1, 3], [10, 4])
 MARK = "#888888"

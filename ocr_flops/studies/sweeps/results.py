@@ -18,8 +18,8 @@ from ocr_flops.errors import SpecError
 if TYPE_CHECKING:
     import polars as pl
 
+    from ocr_flops.charts import Chart
     from ocr_flops.charts.sweep.summary import Shown
-    from ocr_flops.charts.theme import Chart
     from ocr_flops.studies.sweeps.plan import Sweep
 
 STAGES = "stages"
