@@ -14,23 +14,28 @@ import vl_convert
 from ocr_flops.app import spot_checks
 from ocr_flops.charts import Chart
 from ocr_flops.reports import tables
-from ocr_flops.reports.headline import Figure
+from ocr_flops.reports.html import table_html
 
 STYLE = """<style>
-.of-figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(6.6rem, 1fr)); gap: 0.4rem; line-height: 1.3; }
-.of-figures > div { border: 1px solid rgb(128 128 128 / 40%); border-radius: 0.5rem; padding: 0.3rem 0.6rem; }
-.of-figures span { display: block; font-size: 0.85em; }
-.of-figures span:last-child { opacity: 0.7; }
-.of-figures strong { display: block; font-size: 1.4em; line-height: 1.5; white-space: nowrap; }
-.of-figures .of-alarm, .of-notice { border: 1px solid #cc3311 !important; background: rgb(204 51 17 / 12%); }
+.widget-html-content .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(6.6rem, 1fr)); gap: 0.4rem; }
+.widget-html-content .figures, .widget-html-content .scroll { line-height: 1.3; }
+.widget-html-content .figures > div { border: 1px solid rgb(128 128 128 / 40%); border-radius: 0.5rem; padding: 0.3rem 0.6rem; }
+.widget-html-content .figures > div { position: relative; }
+.widget-html-content .figures span { display: block; font-size: 0.85em; }
+.widget-html-content .figures span:last-child { opacity: 0.7; }
+.widget-html-content .figures span[title]::after { content: ""; position: absolute; inset: 0; }
+.widget-html-content .figures strong { display: block; font-size: 1.4em; line-height: 1.5; white-space: nowrap; }
+.widget-html-content .figures .alarm, .of-notice { border: 1px solid #cc3311; background: rgb(204 51 17 / 12%); }
 .of-good { border: 1px solid #009988; background: rgb(0 153 136 / 12%); }
 .of-notice, .of-good { border-radius: 0.5rem; padding: 0.4rem 0.7rem; line-height: 1.4; }
-.of-table { overflow: auto; max-height: 36rem; line-height: 1.3; }
-.widget-html-content:has(.of-table) { min-width: 0; }
-.of-table table { border-collapse: collapse; font-size: 0.95em; }
-.of-table th, .of-table td { padding: 0.15rem 0.6rem !important; text-align: left !important; white-space: nowrap; }
-.of-table th { border-bottom: 1px solid rgb(128 128 128 / 60%); }
-.of-table .of-number { text-align: right !important; font-variant-numeric: tabular-nums; }
+.widget-html-content:has(.scroll) { min-width: 0; }
+.widget-html-content .scroll { overflow: auto; max-height: 36rem; }
+.widget-html-content .scroll table { border-collapse: collapse; font-size: 0.95em; }
+.widget-html-content .scroll :is(th, td) {
+  padding: 0.15rem 0.6rem !important; text-align: left; white-space: nowrap; font-variant-numeric: tabular-nums;
+}
+.widget-html-content .scroll thead th { border-bottom: 1px solid rgb(128 128 128 / 60%); }
+.widget-html-content .scroll tbody th { font-weight: inherit; }
 </style>"""
 
 
@@ -107,33 +112,9 @@ def _bundle() -> str:
     return vl_convert.javascript_bundle(DRAW)
 
 
-def figures_html(figures: Iterable[Figure]) -> str:
-    """Headline figures as a row of cards."""
-    cards = [
-        f'<div title="{escape(one.explanation)}"{" class=of-alarm" if one.alarm else ""}><span>{escape(one.label)}</span>'
-        f"<strong>{escape(one.value)}</strong><span>{escape(one.caption)}</span></div>"
-        for one in figures
-    ]
-    return f'<div class="of-figures">{"".join(cards)}</div>'
-
-
 def notice_html(text: str, kind: str = "notice") -> str:
     """A sentence in a frame: "notice" for what is wrong, "good" for what is right."""
     return f'<div class="of-{kind}">{escape(text)}</div>'
-
-
-def table_html(table: pl.DataFrame) -> str:
-    """A table of `tables` with its number formats."""
-    formats = tables.formats(table)
-    side = {name: ' class="of-number"' if name in formats else "" for name in table.columns}
-
-    def cell(name: str, value: object) -> str:
-        text = "" if value is None else formats[name](value) if name in formats else str(value)
-        return f"<td{side[name]}>{escape(text)}</td>"
-
-    head = "".join(f"<th{side[name]}>{escape(name)}</th>" for name in table.columns)
-    body = "".join(f"<tr>{''.join(cell(name, value) for name, value in row.items())}</tr>" for row in table.iter_rows(named=True))
-    return f'<div class="of-table"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def measured_html(measured: Iterable[pl.DataFrame]) -> str:

@@ -1,4 +1,4 @@
-"""The headline figures of one point: what it costs, how long it takes on a device, what binds there, and whether it fits."""
+"""The headline figures of one point: what it costs, how long it takes on a device, what limits it there, and whether it fits."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ BOUND = {"matrix": "matrix", "vector": "vector", "bandwidth": "memory", "launch"
 ROOFLINE = "By roofline: every operator at its ceiling, none overlapping."
 
 
-class Figure(NamedTuple):
-    """A number for people, in plain text.
+class Card(NamedTuple):
+    """One headline figure in plain text.
 
     Args:
         label: what it is, in a word or two.
         value: with its unit.
         caption: what to know with it, in a few words.
-        explanation: a sentence or two, for where the pointer rests.
-        alarm: it means that the point cannot run as set.
+        explanation: a sentence or two, shown where the pointer rests.
+        alarm: whether it means that the point cannot run as set.
     """
 
     label: str
@@ -33,67 +33,60 @@ class Figure(NamedTuple):
     alarm: bool = False
 
 
-def figures(estimate: Estimate, timing: Timing | None = None, hardware: HardwareSpec | None = None) -> list[Figure]:
-    """The headline figures in the order they are shown.
+def headline_cards(estimate: Estimate, timing: Timing | None = None, hardware: HardwareSpec | None = None) -> list[Card]:
+    """The headline figures in the order in which they are shown.
 
     Args:
         estimate: of one point and all stages.
-        timing: the same on a device; None leaves out times.
-        hardware: the device where it gives no times; without it and `timing` nothing is said of whether it fits.
+        timing: the same on a device; without it there are no times.
+        hardware: the device where it gives no times; without it and `timing` there is no figure on whether the point fits.
 
     Raises:
-        SpecError: a number beyond 2^62.
+        SpecError: a number is beyond 2^62.
     """
     device = timing.hardware if timing else hardware
-    return [*(_times(timing) if timing else []), *([_fit(estimate, device)] if device else []), *_costs(estimate)]
+    return [*(_time_cards(timing) if timing else []), *([_memory_card(estimate, device)] if device else []), *_cost_cards(estimate)]
 
 
-def _times(timing: Timing) -> list[Figure]:
-    stages = {row["stage"]: row for row in timing.stages.iter_rows(named=True)}
-    spent = {stage: row["roofline_seconds"] for stage, row in stages.items()}
-    bound = {stage: f"{BOUND[row['binding_ceiling']]}-bound" for stage, row in stages.items()}
-    workload, whole = timing.estimate.workload, sum(spent.values())
-    widest = max(("vision", "prefill"), key=spent.get)
-    longest = max(spent, key=spent.get)
-    ttft = Figure(
+def _time_cards(timing: Timing) -> list[Card]:
+    rows = {row["stage"]: row for row in timing.stages.iter_rows(named=True)}
+    spent = {stage: row["roofline_seconds"] for stage, row in rows.items()}
+    bound = {stage: f"{BOUND[row['binding_ceiling']]}-bound" for stage, row in rows.items()}
+    workload, total = timing.estimate.workload, sum(spent.values())
+    longest, longest_before_token = max(spent, key=spent.get), max(("vision", "prefill"), key=spent.get)
+    ttft = Card(
         "first token (TTFT)",
         seconds(timing.ttft_seconds),
-        f"{share(spent[widest], timing.ttft_seconds)} {widest}, {bound[widest]}",
+        f"{share(spent[longest_before_token], timing.ttft_seconds)} {longest_before_token}, {bound[longest_before_token]}",
         f"Vision {seconds(spent['vision'])} ({bound['vision']}), prefill {seconds(spent['prefill'])} ({bound['prefill']}). {ROOFLINE} "
         f"No implementation takes less than {seconds(timing.bound_ttft_seconds)}.",
     )
-    if timing.tpot_seconds is None:
-        tpot = Figure("per token (TPOT)", "–", "no output tokens", "Choose a number of output tokens to see their time.")
-    else:
-        tpot = Figure(
-            "per token (TPOT)",
-            seconds(timing.tpot_seconds),
-            bound["decode"],
-            f"Mean of {workload.output_tokens:,} output tokens, which take {seconds(spent['decode'])} together. {ROOFLINE}",
-        )
-    pages = Figure(
+    tpot = Card("per token (TPOT)", "–", "no output tokens", "Choose a number of output tokens to see their time.")
+    if timing.tpot_seconds is not None:
+        explanation = f"Mean of {workload.output_tokens:,} output tokens, which take {seconds(spent['decode'])} together. {ROOFLINE}"
+        tpot = Card("per token (TPOT)", seconds(timing.tpot_seconds), bound["decode"], explanation)
+    pages = Card(
         "pages",
         f"{timing.pages_per_second:.3g}/s",
-        f"{share(spent[longest], whole)} {longest}, {bound[longest]}",
-        f"The batch ({workload.batch_size:,}) over vision, prefill and decode, {seconds(whole)}. {ROOFLINE}",
+        f"{share(spent[longest], total)} {longest}, {bound[longest]}",
+        f"The batch ({workload.batch_size:,}) over vision, prefill and decode, {seconds(total)}. {ROOFLINE}",
     )
     return [ttft, tpot, pages]
 
 
-def _fit(estimate: Estimate, hardware: HardwareSpec) -> Figure:
-    memory = hardware.memory_bytes
-    spare = memory - estimate.footprint.total_bytes
+def _memory_card(estimate: Estimate, hardware: HardwareSpec) -> Card:
+    spare = hardware.memory_bytes - estimate.footprint.total_bytes
     fits = spare >= 0
-    return Figure(
+    return Card(
         "fits the GPU",
         "yes" if fits else "NO",
         f"{si(abs(spare), 'B')} {'spare' if fits else 'too much'}",
-        f"{hardware.label} has {si(memory, 'B')}. What the CUDA context and the allocator keep for themselves is not counted.",
+        f"{hardware.label} has {si(hardware.memory_bytes, 'B')}. What CUDA's context and the allocator keep for themselves is not counted.",
         alarm=not fits,
     )
 
 
-def _costs(estimate: Estimate) -> list[Figure]:
+def _cost_cards(estimate: Estimate) -> list[Card]:
     workload, memory, setup = estimate.workload, estimate.footprint, estimate.setup
     flops = {stage: row["total_flops"] for stage, row in estimate.stage_numbers.items()}
     by_stage = "; ".join(f"{stage} {si(number)}" for stage, number in flops.items())
@@ -101,11 +94,11 @@ def _costs(estimate: Estimate) -> list[Figure]:
     tokens = f"{workload.image_tokens:,} image and {workload.prompt_tokens:,} prompt tokens."
     parameters = f"{si(sum(setup.parameters.values()))} params"
     return [
-        Figure("FLOPs", si(sum(flops.values())), f"batch {workload.batch_size:,}", f"{by_stage}. A multiply-add is 2 FLOPs."),
-        Figure("memory", si(memory.total_bytes, "B"), "all together", "Weights, KV cache at the end and the largest live activations."),
-        Figure("activations", si(memory.peak_activation_bytes, "B"), "live peak", "The most alive at once beside weights and cache."),
-        Figure("image tokens", f"{workload.image_tokens:,}", grid, "What a page is to the decoder."),
-        Figure("context", f"{workload.context_tokens:,}", "with prompt", tokens),
-        Figure("weights", si(memory.weight_bytes, "B"), parameters, f"In {setup.dtype}; all experts are held, hit or not."),
-        Figure("KV cache", si(memory.kv_cache_bytes, "B"), "at the end", "Of all layers, for prompt, image and output tokens."),
+        Card("FLOPs", si(sum(flops.values())), f"batch {workload.batch_size:,}", f"{by_stage}. A multiply-add is 2 FLOPs."),
+        Card("memory", si(memory.total_bytes, "B"), "all together", "Weights, KV cache at its end and the peak activation memory."),
+        Card("activations", si(memory.peak_activation_bytes, "B"), "peak", "The most alive at one instant beside weights and KV cache."),
+        Card("image tokens", f"{workload.image_tokens:,}", grid, "What a page is to the decoder."),
+        Card("context", f"{workload.context_tokens:,}", "with prompt", tokens),
+        Card("weights", si(memory.weight_bytes, "B"), parameters, f"In {setup.dtype}; all experts are held, hit or not."),
+        Card("KV cache", si(memory.kv_cache_bytes, "B"), "at the end", "Of all layers, for prompt, image and output tokens."),
     ]

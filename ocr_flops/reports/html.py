@@ -10,6 +10,7 @@ from html import escape
 from typing import Any, NamedTuple
 from xml.etree.ElementTree import Element, SubElement
 
+import polars as pl
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown import Markdown
 from markdown.treeprocessors import Treeprocessor
@@ -17,8 +18,9 @@ from markupsafe import Markup
 
 from ocr_flops.charts import Chart
 from ocr_flops.charts.theme import INK
+from ocr_flops.reports.headline import Card
 from ocr_flops.reports.images import javascript
-from ocr_flops.reports.markdown import TEMPLATES
+from ocr_flops.reports.markdown import TEMPLATES, table_markdown
 from ocr_flops.units import seconds, si
 
 UNIT = re.compile(r"(\d) (?=%|[kMGTPEmµ]?(?:B|s|FLOPs?)\b)")  # the space between a number and its unit
@@ -70,6 +72,22 @@ def markdown_html(text: str) -> str:
     converter = Markdown(extensions=["tables", "fenced_code", "md_in_html"])
     converter.treeprocessors.register(_Page(converter), "page", 15)  # after inline markup
     return UNIT.sub("\\1\N{NO-BREAK SPACE}", converter.convert(text))
+
+
+def cards_html(cards: Iterable[Card], layout: str = "figures", tooltip: str = "title") -> Markup:
+    """Headline figures as HTML: the only rendering of them, for reports, the app and Jupyter.
+
+    Args:
+        cards: of `headline.headline_cards`, and further ones.
+        layout: the class of the box that holds them.
+        tooltip: the attribute that has a card's explanation; marimo shows `data-tooltip`.
+    """
+    return Markup(_templates().get_template("cards.html.j2").render(cards=list(cards), layout=layout, tooltip=tooltip))
+
+
+def table_html(frame: pl.DataFrame) -> str:
+    """A frame of `tables` as HTML (see `table_markdown`)."""
+    return markdown_html(table_markdown(frame))
 
 
 class _Page(Treeprocessor):

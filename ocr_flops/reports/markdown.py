@@ -43,9 +43,9 @@ def table_markdown(frame: pl.DataFrame, formats: Mapping[str, Callable[[Any], st
 
     Args:
         frame: a column per column of the table, named by its heading; where a value is missing there is a dash.
-        formats: how the values of a column are printed; by default those of `tables.formats`. `Markup` may hold HTML.
+        formats: how the values of a column are printed; by default those of `tables.number_formats`. `Markup` may hold HTML.
     """
-    formats = tables.formats(frame) | dict(formats or {})
+    formats = tables.number_formats(frame) | dict(formats or {})
 
     def cell(name: str, value: object) -> str:
         return escape_markdown(tables.NONE if value is None else formats.get(name, str)(value))

@@ -1,4 +1,4 @@
-"""Frames as tables for people: readable names, units in the headers."""
+"""What tables show: columns in their order, headings with units, and how numbers are printed; Markdown, HTML and the app render them."""
 
 from __future__ import annotations
 
@@ -16,49 +16,48 @@ if TYPE_CHECKING:
     from ocr_flops.timing.estimate import Estimate
     from ocr_flops.timing.planning import Required
 
-MODULES = {  # column: header, in which {} is an SI prefix; what matters most is seen without scrolling
+HEADINGS = {  # column: heading, in which {} is an SI prefix; what matters most is seen without scrolling
     "tensor_flops": "tensor {}FLOPs",
-    "io_bytes": "moved ({}B)",
-    "peak_activation_bytes": "live peak ({}B)",
+    "io_bytes": "DRAM traffic ({}B)",
+    "peak_activation_bytes": "peak activations ({}B)",
     "vector_flops": "vector {}FLOPs",
     "weight_bytes": "weights ({}B)",
     "kv_cache_bytes": "KV cache ({}B)",
-    "operators": "operators",
+    "operators": "kernel launches",
     "torch_flops": "torch {}FLOPs",
 }
 PREFIXES = {"G": {"G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}, "M": {"M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}}
-DIGITS = 4  # of numbers that are no counts, before and after the point
+DIGITS = 4  # of numbers that are not whole, before and after the point
 NONE = "–"
-COUNTS = {"difference": "difference", "counted_flops": "counted FLOPs"}  # of which the analytic ones follow
 
 
 def modules_table(modules: pl.DataFrame) -> pl.DataFrame:
-    """A module frame with a number a cell in the unit of its header, that of the largest; `attention` only where there are several."""
+    """The modules of an estimate, every column in the unit of its largest number; `attention` only where there are several modes."""
     labels = ["stage", "module", *(["attention"] if modules["attention"].n_unique() > 1 else [])]
-    numbers = [_scaled(modules[name], header) for name, header in MODULES.items()]
+    numbers = [_scale(modules[name], heading) for name, heading in HEADINGS.items()]
     share = (100 * pl.col("total_flops") / pl.col("total_flops").sum().over("attention")).alias("% of FLOPs")
     return modules.select(*(pl.col(name).cast(pl.String) for name in labels), share, *numbers, pl.col("evidence").cast(pl.String))
 
 
-def _scaled(column: pl.Series, header: str) -> pl.Series:
+def _scale(column: pl.Series, heading: str) -> pl.Series:
     """A column in the smallest unit in which its largest number has at most four digits before the point."""
-    if "{}" not in header:
-        return column.alias(header)
-    units = PREFIXES["G" if "FLOPs" in header else "M"]
+    if "{}" not in heading:
+        return column.alias(heading)
+    units = PREFIXES["G" if "FLOPs" in heading else "M"]
     most = column.max() or 0
     prefix = next((prefix for prefix, factor in units.items() if most < 10**DIGITS * factor), "E")
-    return (column / units[prefix]).alias(header.format(prefix))
+    return (column / units[prefix]).alias(heading.format(prefix))
 
 
-def formats(table: pl.DataFrame) -> dict[str, Callable[[float | None], str]]:
-    """How to print each numeric column, thousands apart: whole numbers exactly, others with four digits, a dash where there is none."""
+def number_formats(table: pl.DataFrame) -> dict[str, Callable[[float | None], str]]:
+    """How to print each numeric column: whole numbers exactly, others with four digits, with thousands separators; a dash for null."""
     numeric = [name for name, kind in table.schema.items() if kind.is_numeric()]
     whole = {name for name in numeric if (table[name].drop_nulls() % 1 == 0).all()}
     return {name: _count if name in whole else _number for name in numeric}
 
 
 def _count(value: float | None) -> str:
-    return NONE if value is None else f"{value:,.0f}"
+    return NONE if value is None else f"{int(value):,}"
 
 
 def _number(value: float | None) -> str:
@@ -70,16 +69,16 @@ def _number(value: float | None) -> str:
 
 
 def measured_table(measured: pl.DataFrame) -> pl.DataFrame:
-    """Counted FLOPs of every measured module, and how far they are from the analytic ones, as exact integers."""
+    """Counted FLOPs of every measured module and their difference from the analytic ones, as exact integers."""
     steps = pl.when(pl.col("stage") == "decode").then(pl.format("decode, {} steps", "steps")).otherwise(pl.col("stage")).alias("stage")
-    numbers = (pl.col(name).alias(header) for name, header in COUNTS.items())
     minute = pl.col("measured_at").str.slice(0, 16).str.replace("T", " ").alias("measured (UTC)")
     logits = pl.format("{}, logits of {}", "dtype", "prefill_logits").alias("precision")
-    return measured.select(steps, "module", *numbers, "device", minute, "point", "versions", "ran", logits)
+    counted = pl.col("counted_flops").alias("counted FLOPs")
+    return measured.select(steps, "module", "difference", counted, "device", minute, "point", "versions", "ran", logits)
 
 
 def devices_table(devices: pl.DataFrame) -> pl.DataFrame:
-    """`planning.devices` for people: milliseconds, gigabytes, yes and no; a dash where a device has no figure for the precision."""
+    """The rows of `planning.devices` in milliseconds and gigabytes; a dash where a device has no figure for the precision."""
     yes = {True: "yes", False: "no"}
     bound = pl.col("binding_ceiling").cast(pl.String)
     meets = pl.when(bound.is_null()).then(pl.lit(NONE)).otherwise(pl.col("meets_target").replace_strict(yes, return_dtype=pl.String))
@@ -98,7 +97,7 @@ def devices_table(devices: pl.DataFrame) -> pl.DataFrame:
 
 
 def plan_words(estimate: Estimate, required: list[Required], hardware: HardwareSpec | None) -> str:
-    """What targets require and what fits, as sentences (Markdown)."""
+    """The rates that targets require and the largest batch, context and grid that fit, as Markdown."""
     lines = [
         f"- **{'First token' if one.target == 'ttft' else 'A token'} within {one.seconds * 1e3:,.4g} ms** takes at least "
         f"{si(one.matrix_flops_per_second, 'FLOP/s')} of matrix work *and* {si(one.bytes_per_second, 'B/s')} of memory traffic."
@@ -118,7 +117,7 @@ def plan_words(estimate: Estimate, required: list[Required], hardware: HardwareS
 
 
 def verification_table(record: dict[str, Any]) -> pl.DataFrame:
-    """What this version was compared with before it was released: a row per level, stage, module and column."""
+    """What this version was compared with before its release: a row per level, stage, module and column."""
     against = {"count": "torch's counter", "trace": "operator trace"}
     kind = pl.col("kind").replace_strict(against, return_dtype=pl.String)
     return pl.DataFrame(record["rows"]).select(
@@ -133,7 +132,7 @@ def verification_table(record: dict[str, Any]) -> pl.DataFrame:
 
 
 def audit_table(audited: pl.DataFrame) -> pl.DataFrame:
-    """The demonstrations of `audit.frame` for people."""
+    """The demonstrations of what PyTorch's counter sees (rows of `counter_audit.frame`)."""
     return audited.select(
         pl.col("call").alias("what ran"),
         "device",
@@ -149,7 +148,7 @@ def audit_table(audited: pl.DataFrame) -> pl.DataFrame:
 
 
 def verification_words(record: dict[str, Any]) -> str:
-    """When, with which versions, and the verdict."""
+    """When, and with which versions, the numbers were compared, and the verdict, as Markdown."""
     versions = record["versions"]
     wrong = sum(row["largest_difference"] != 0 for row in record["rows"])
     verdict = "all equal, as integers" if not wrong else f"{wrong} rows differ"

@@ -122,9 +122,9 @@ def test_figures_and_charts_are_those_of_the_package(kernel):
 from ocr_flops.app.setting import Setting as Fresh
 fresh = views.Shown(model, Fresh(columns=9, rows=1, source="grid", gpu="h200", batch_size=4))
 """
-    assert figures == kernel.ask("jupyter.figures_html(headline.figures(fresh.estimates[0], fresh.timings[0]))", expected)
+    assert figures == kernel.ask("cards_html(headline_cards(fresh.estimates[0], fresh.timings[0]))", expected)
     assert specs == kernel.ask("[chart.to_dict() for chart in views.VIEWS['Overview'](fresh)]")
-    assert kernel.ask("modules.value == jupyter.table_html(tables.modules_table(fresh.modules))")
+    assert kernel.ask("modules.value == table_html(tables.modules_table(fresh.modules))")
 
 
 def test_every_view_draws(kernel):

@@ -6,11 +6,8 @@ import pytest
 import ocr_flops as of
 from ocr_flops.app import spot_checks
 from ocr_flops.app.setting import Setting
-from ocr_flops.evidence.verify import summary
 from ocr_flops.measure.plan import build_request
-from ocr_flops.reports import tables
 from ocr_flops.spec.tiling import vendor_grids
-from ocr_flops.timing import planning
 from tests.support.results import result
 
 MODEL = of.load_model("deepseek_ocr")
@@ -112,54 +109,3 @@ def test_decode_steps_are_only_laid_beside_as_many_tokens(message):
     frame = spot_checks.frame(MODEL, message)
     assert "decode" not in by_stage(spot_checks.beside([frame], Setting(output_tokens=256)), "matches")
     assert by_stage(spot_checks.beside([frame], Setting(output_tokens=3)), "matches")["decode"] == {True}
-
-
-def test_the_table_keeps_exact_integers(message):
-    table = tables.measured_table(spot_checks.frame(MODEL, message))
-    assert table["counted FLOPs"].dtype == pl.Int64 and "decode, 3 steps" in table["stage"].to_list()
-    form = tables.formats(table)
-    assert form["difference"](0.0) == "0" and form["counted FLOPs"](1551020064768) == "1,551,020,064,768"
-    assert table.columns[:6] == ["stage", "module", "difference", "counted FLOPs", "device", "measured (UTC)"]
-
-
-def test_numbers_that_are_no_counts_have_four_digits():
-    told = (682_673.608, 1130.483, 77.8, 7.2, 0.351527, 0.0175, 0.0000011747, 0.0, None)
-    form = tables.formats(pl.DataFrame({"x": told}))["x"]
-    assert [form(value) for value in told] == ["682,674", "1,130", "77.80", "7.200", "0.3515", "0.0175", "<0.0001", "0", "–"]
-    assert tables.formats(pl.DataFrame({"x": [288.0, None, 16.0]}))["x"](16.0) == "16"
-
-
-def test_large_numbers_are_in_a_larger_unit():
-    modules = Setting(batch_size=8).estimate(MODEL, "sdpa").modules
-    table = tables.modules_table(modules)
-    assert {"moved (GB)", "tensor TFLOPs", "live peak (MB)"} <= set(table.columns)
-    assert table["moved (GB)"].sum() == pytest.approx(modules["io_bytes"].sum() / 1e9)
-    assert all(table[name].max() < 10_000 for name, kind in table.schema.items() if kind == pl.Float64)
-    assert table.columns.index("live peak (MB)") < table.columns.index("operators")  # what matters is seen first
-
-
-def test_a_device_without_a_figure_has_dashes():
-    devices = planning.devices(
-        Setting().estimate(MODEL, "sdpa"), [of.load_hardware("v100_pcie"), of.load_hardware("l4")], price_per_hour=1.0
-    )
-    table = tables.devices_table(devices)
-    row = table.row(1, named=True)
-    assert row["device"].startswith("NVIDIA V100") and (row["meets targets"], row["bound by"], row["fits"]) == ("–", "–", "yes")
-    form = tables.formats(table)
-    assert [form[name](row[name]) for name in ("pages/s", "TTFT (ms)", "cost/1000 pages")] == ["–"] * 3
-    assert table.columns[:4] == ["device", "meets targets", "pages/s", "cost/1000 pages"]
-    assert form["memory (GB)"](row["memory (GB)"]) == "16"
-
-
-def test_the_largest_difference_is_among_the_first_columns():
-    table = tables.verification_table(summary.recorded())
-    assert table.columns.index("largest difference") == 3 and table["largest difference"].dtype.is_integer()
-
-
-def test_the_module_table_has_units_in_its_header():
-    scenario = Setting(attention="all")
-    modules = pl.concat([one.modules for one in scenario.estimates(MODEL)])
-    table = tables.modules_table(modules)
-    assert {"attention", "tensor GFLOPs", "weights (MB)"} <= set(table.columns)
-    assert table["tensor GFLOPs"].sum() == pytest.approx(modules["tensor_flops"].sum() / 1e9)
-    assert table.group_by("attention").agg(pl.col("% of FLOPs").sum())["% of FLOPs"].to_list() == pytest.approx([100] * 3)

@@ -1,10 +1,11 @@
-"""The headline figures: what they say, not how they look."""
+"""The headline figures: what they say, and that their HTML shows all of it as text."""
 
 import pytest
 
 import ocr_flops as of
 from ocr_flops.app.setting import Setting
-from ocr_flops.reports.headline import figures
+from ocr_flops.reports.headline import Card, headline_cards
+from ocr_flops.reports.html import cards_html
 from ocr_flops.units import seconds, si
 
 TIMES = ("first token (TTFT)", "per token (TPOT)", "pages", "fits the GPU")
@@ -17,7 +18,7 @@ def shown(model, **values):
 
 
 def by_label(*args):
-    return {one.label: one for one in figures(*args)}
+    return {one.label: one for one in headline_cards(*args)}
 
 
 def test_values_are_those_of_the_estimate_on_the_device(model):
@@ -81,7 +82,9 @@ def test_a_device_without_times_still_has_its_memory(model):
     found = by_label(estimate, None, setting.hardware)
     assert set(TIMES) & set(found) == {"fits the GPU"} and found["fits the GPU"].value == "yes"
     assert "NVIDIA V100 PCIe (16 GB) has 16.0 GB" in found["fits the GPU"].explanation
-    with pytest.raises(of.SpecError, match="^NVIDIA V100 PCIe \\(16 GB\\) has no bf16 figure: choose fp16 or fp32, or enter one under 'edit its"):
+    with pytest.raises(
+        of.SpecError, match="^NVIDIA V100 PCIe \\(16 GB\\) has no bf16 figure: choose fp16 or fp32, or enter one under 'edit its"
+    ):
         setting.device  # noqa: B018
     given = Setting(gpu="v100_pcie", matrix_flops_per_second=1e14)
     assert given.device == given.hardware and by_label(estimate, estimate.on(given.device)).keys() >= set(TIMES)
@@ -92,8 +95,8 @@ def test_a_device_without_times_still_has_its_memory(model):
     [{}, {"mode": "tiny"}, {"mode": "gundam_m", "source": "grid", "columns": 32, "rows": 32, "batch_size": 512}, {"output_tokens": 0},
      {"prompt_tokens": 0, "output_tokens": 0}, {"engine": "remote_code", "attention": "flash"}],
 )  # fmt: skip
-def test_figures_are_short_and_readable(model, values):
-    for one in figures(*shown(model, **values)):
+def test_cards_are_short_and_readable(model, values):
+    for one in headline_cards(*shown(model, **values)):
         assert all(one[:4]) and max(map(len, one[:3])) <= 28, one
         assert not any(mark in " ".join(one[:4]) for mark in ("nan", "inf", "None", "<", "0000000"))
 
@@ -101,4 +104,13 @@ def test_figures_are_short_and_readable(model, values):
 def test_a_number_too_large_is_refused(model):
     scenario = Setting(source="grid", columns=100, rows=100, batch_size=65_536, output_tokens=1_000_000)
     with pytest.raises(of.SpecError, match="exceeds 2\\^62"):
-        figures(scenario.estimate(model, "eager"))
+        headline_cards(scenario.estimate(model, "eager"))
+
+
+def test_html_has_every_card_as_text_and_marks_an_alarm(model):
+    odd = '<img src="x" onerror=alert(1)>'
+    cards = [*headline_cards(*shown(model, batch_size=512)), Card(odd, odd, odd, odd)]
+    html = cards_html(cards)
+    assert html.count("<strong>") == len(cards) and html.count('class="alarm"') == 1 and "<img" not in html
+    assert all(f"<strong>{one.value}</strong> <span>{one.caption}</span>" in html for one in cards[:-1])
+    assert html.count("data-tooltip=") == 0 and cards_html(cards, tooltip="data-tooltip").count("data-tooltip=") == len(cards)

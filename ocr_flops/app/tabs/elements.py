@@ -42,7 +42,7 @@ def plain_table(frame: pl.DataFrame, **options: Any) -> mo.ui.table:
     return mo.ui.table(
         shown,
         selection=None,
-        format_mapping=tables.formats(shown),
+        format_mapping=tables.number_formats(shown),
         wrapped_columns=long,
         column_widths=dict.fromkeys(long, LONG_PX),
         show_column_summaries=False,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import marimo as mo
 
-from ocr_flops.reports.headline import Figure, figures
+from ocr_flops.reports.headline import Card, headline_cards
+from ocr_flops.reports.html import cards_html
 from ocr_flops.units import seconds
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ocr_flops.timing.estimate import Estimate
 
 CARDS = 6
+TOOLTIP = "data-tooltip"  # what marimo shows
 
 
 def headline(shown: Shown, record: dict[str, Any], on_record: OnRecord, page: str = "") -> mo.Html:
@@ -29,24 +30,12 @@ def headline(shown: Shown, record: dict[str, Any], on_record: OnRecord, page: st
         page: where the page's size comes from, in words; "" for the controls.
     """
     estimate = shown.estimates[0]
-    found = figures(estimate, shown.timings[0] if shown.timings else None, shown.hardware)
-    cards = [
-        f'<div class="{"alarm" if one.alarm else ""}"><span data-tooltip="{escape(one.explanation)}">{escape(one.label)}</span>'
-        f"<strong>{escape(one.value)}</strong><span>{escape(one.caption)}</span></div>"
-        for one in found[:CARDS]
-    ]
+    found = headline_cards(estimate, shown.timings[0] if shown.timings else None, shown.hardware)
     rest = [*found[CARDS:], *_calibrated(on_record, estimate), *_page(shown.setting, page), _checked(record, estimate)]
-    return mo.Html(f'<div class="figures">{"".join(cards)}</div><div class="details">{"".join(map(_detail, rest))}</div>')
+    return mo.Html(cards_html(found[:CARDS], "figures", TOOLTIP) + cards_html(rest, "details", TOOLTIP))
 
 
-def _detail(one: Figure) -> str:
-    return (
-        f'<div data-tooltip="{escape(one.explanation)}"><span>{escape(one.label)}</span> <strong>{escape(one.value)}</strong> '
-        f"<span>{escape(one.caption)}</span></div>"
-    )
-
-
-def _calibrated(on_record: OnRecord, estimate: Estimate) -> list[Figure]:
+def _calibrated(on_record: OnRecord, estimate: Estimate) -> list[Card]:
     """Times as the device's records have them; none without."""
     said = on_record.calibrated(estimate)
     if said is None:
@@ -54,24 +43,24 @@ def _calibrated(on_record: OnRecord, estimate: Estimate) -> list[Figure]:
     device, records = on_record.calibration.device, on_record.calibration.records
     told = f"From {records} timed runs on {device}, nine in ten within the range; see Measured."
     return [
-        Figure(f"calibrated {name}", seconds(one.value), f"{seconds(one.low)} to {seconds(one.high)}", told)
+        Card(f"calibrated {name}", seconds(one.value), f"{seconds(one.low)} to {seconds(one.high)}", told)
         for name, one in (("TTFT", said.ttft_seconds), ("TPOT", said.tpot_seconds))
         if one is not None
     ]
 
 
-def _page(setting: Setting, page: str) -> list[Figure]:
-    return [Figure("page", f"{setting.width_px:,} × {setting.height_px:,} px", page, "Only its size is read.")] if page else []
+def _page(setting: Setting, page: str) -> list[Card]:
+    return [Card("page", f"{setting.width_px:,} × {setting.height_px:,} px", page, "Only its size is read.")] if page else []
 
 
-def _checked(record: dict[str, Any], estimate: Estimate) -> Figure:
+def _checked(record: dict[str, Any], estimate: Estimate) -> Card:
     """How this choice was compared with the real model."""
     numbers = f"{record['numbers']:,} numbers"
     wrong = sum(one["largest_difference"] != 0 for one in record["rows"])
     how = "How this version was compared with the real model before it was released: see Method."
     modelled = [stage for stage in estimate.chosen_stages if estimate.setup.evidence(stage) == "modelled"]
     if modelled and not wrong:
-        return Figure(
+        return Card(
             "evidence", "modelled", " and ".join(modelled), f"By the rules that hold for {numbers} of modes that can be run here. {how}"
         )
-    return Figure("checked", numbers, f"{wrong} DIFFER" if wrong else "all equal the real model", how)
+    return Card("checked", numbers, f"{wrong} DIFFER" if wrong else "all equal the real model", how)

@@ -1,0 +1,51 @@
+"""Tables: which columns they have, in which units, and how their numbers are printed."""
+
+import polars as pl
+import pytest
+
+import ocr_flops as of
+from ocr_flops.app import spot_checks
+from ocr_flops.app.setting import Setting
+from ocr_flops.evidence.verify import summary
+from ocr_flops.reports import tables
+from ocr_flops.timing import planning
+from tests.support.results import result
+
+
+def test_whole_numbers_are_exact_and_others_have_four_digits():
+    values = (682_673.608, 1130.483, 77.8, 7.2, 0.351527, 0.0175, 0.0000011747, 0.0, None)
+    print_value = tables.number_formats(pl.DataFrame({"x": values}))["x"]
+    assert [print_value(value) for value in values] == ["682,674", "1,130", "77.80", "7.200", "0.3515", "0.0175", "<0.0001", "0", "–"]
+    assert tables.number_formats(pl.DataFrame({"x": [288.0, None, 16.0]}))["x"](16.0) == "16"
+    assert tables.number_formats(pl.DataFrame({"x": [2**62 - 1]}))["x"](2**62 - 1) == f"{2**62 - 1:,}"
+
+
+@pytest.mark.parametrize(("values", "heads"), [
+    ({"batch_size": 8}, {"DRAM traffic (GB)": ("io_bytes", 1e9), "tensor TFLOPs": ("tensor_flops", 1e12)}),
+    ({"attention": "all"}, {"tensor GFLOPs": ("tensor_flops", 1e9), "weights (MB)": ("weight_bytes", 1e6)}),
+])  # fmt: skip
+def test_a_module_table_is_in_the_units_of_its_headings(model, values, heads):
+    modules = pl.concat([one.modules for one in Setting(**values).estimates(model)])
+    table = tables.modules_table(modules)
+    for head, (column, unit) in heads.items():
+        assert table[head].sum() == pytest.approx(modules[column].sum() / unit)
+    assert all(table[name].max() < 10_000 for name, kind in table.schema.items() if kind == pl.Float64)
+    assert ("attention" in table.columns) is (values.get("attention") == "all")
+    assert modules["attention"].n_unique() == pytest.approx(table["% of FLOPs"].sum() / 100)
+
+
+def test_a_device_without_a_figure_has_dashes(model):
+    devices = [of.load_hardware(name) for name in ("v100_pcie", "l4")]
+    table = tables.devices_table(planning.devices(Setting().estimate(model, "sdpa"), devices, price_per_hour=1.0))
+    row, formats = table.row(1, named=True), tables.number_formats(table)
+    assert row["device"].startswith("NVIDIA V100") and (row["meets targets"], row["bound by"], row["fits"]) == ("–", "–", "yes")
+    assert [formats[name](row[name]) for name in ("pages/s", "TTFT (ms)", "cost/1000 pages")] == ["–"] * 3
+    assert formats["memory (GB)"](row["memory (GB)"]) == "16"
+
+
+def test_measured_and_verified_differences_are_exact_integers_among_the_first_columns(model):
+    measured = tables.measured_table(spot_checks.frame(model, result(Setting())))
+    assert measured["counted FLOPs"].dtype == pl.Int64 and "decode, 3 steps" in measured["stage"].to_list()
+    assert measured.columns.index("difference") == 2
+    verified = tables.verification_table(summary.recorded())
+    assert verified.columns.index("largest difference") == 3 and verified["largest difference"].dtype.is_integer()
