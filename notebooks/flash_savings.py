@@ -30,7 +30,7 @@ with app.setup(hide_code=True):
     from ocr_flops.charts.tiling import PAD, PAGE, TILE, VIEW
     from ocr_flops.evidence import verify
     from ocr_flops.evidence.verify import summary
-    from ocr_flops.spec import names
+    from ocr_flops.spec.catalog import names
     from ocr_flops.spec.neighbours import contexts, neighbours
 
     GPUS = {of.load_hardware(name).label: name for name in names("hardware")}

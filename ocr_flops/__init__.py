@@ -3,10 +3,10 @@
 from importlib import import_module as _import_module
 
 _HOMES = {
-    "load_model": "spec",
-    "load_hardware": "spec",
-    "load_engine": "spec",
-    "load_mode": "spec",
+    "load_model": "spec.catalog",
+    "load_hardware": "spec.catalog",
+    "load_engine": "spec.catalog",
+    "load_mode": "spec.catalog",
     "Workload": "spec.workload",
     "Mode": "spec.specs",
     "ModelSpec": "spec.specs",

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from ocr_flops.app.setting import SIDE_BY_SIDE, SOURCES, Setting
-from ocr_flops.spec import modes, names
+from ocr_flops.spec.catalog import modes, names
 from ocr_flops.spec.specs import CACHES, DTYPE_BYTES
 from ocr_flops.spec.workload import LIMITS, MAX_TILES
 

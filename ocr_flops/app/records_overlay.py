@@ -14,7 +14,7 @@ from ocr_flops.errors import SpecError
 from ocr_flops.evidence import verify
 from ocr_flops.evidence.calibration import Calibrated, Calibration, Uncalibrated, calibrate
 from ocr_flops.evidence.calibration.selection import POINT, experts_of, is_named, words_of, workload_of
-from ocr_flops.spec.groups import load_engine
+from ocr_flops.spec.catalog import load_engine
 from ocr_flops.units import workload_label
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from ocr_flops.app.guard import TOKEN, App, Guard, is_loopback
 from ocr_flops.errors import SpecError
-from ocr_flops.spec import notebook_dir
+from ocr_flops.spec.catalog import notebook_dir
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -158,7 +158,7 @@ def _warm_up() -> None:
     import polars  # noqa: F401
 
     from ocr_flops import charts  # noqa: F401  and with it Altair
-    from ocr_flops.spec import load_hardware, load_model, modes, names
+    from ocr_flops.spec.catalog import load_hardware, load_model, modes, names
 
     load_model()
     modes()

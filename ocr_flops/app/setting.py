@@ -8,7 +8,7 @@ from functools import cached_property
 from ocr_flops.cost.blocks.attention import attention_modes
 from ocr_flops.errors import SpecError, one_of
 from ocr_flops.reports.estimate_subject import Subject
-from ocr_flops.spec import load_engine, load_hardware, load_mode
+from ocr_flops.spec.catalog import load_engine, load_hardware, load_mode
 from ocr_flops.spec.neighbours import lengths, neighbours
 from ocr_flops.spec.specs import DTYPE_BYTES, HardwareSpec, ModelSpec
 from ocr_flops.spec.workload import Workload

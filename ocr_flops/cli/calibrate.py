@@ -14,7 +14,7 @@ from ocr_flops.units import seconds, si
 
 if TYPE_CHECKING:
     from ocr_flops.evidence.calibration import Banded, Calibrated, Calibration
-    from ocr_flops.spec import RunSpec
+    from ocr_flops.spec.run_spec import RunSpec
 
 FURTHEST = 15  # held-out rows in a terminal
 RATES = {"matrix": "FLOP/s", "vector": "FLOP/s", "bandwidth": "B/s"}
@@ -33,7 +33,7 @@ def calibrate_device(
     """What a device reaches by its records, and the time of the workload given; exits 1 where the records do not say."""
     from ocr_flops.evidence import records
     from ocr_flops.evidence.calibration import Uncalibrated, calibrate
-    from ocr_flops.spec import load_run
+    from ocr_flops.spec.run_spec import load_run
 
     run = load_run(overrides or ())
     frame, problems = records.frame(records.folder(records_folder))

@@ -16,7 +16,7 @@ import typer
 
 from ocr_flops.errors import SpecError, one_of
 from ocr_flops.files import write_whole
-from ocr_flops.spec import names
+from ocr_flops.spec.catalog import names
 from ocr_flops.units import seconds, si
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ WORK = ("tensor_flops", "vector_flops", "torch_flops", "io_bytes", "peak_activat
 def estimate_workload(overrides: Overrides = None, form: Form = "table", out: Out = None, columns: Columns = "") -> int:
     """Cost of one workload, by stage and module; with hardware=... also its times."""
     from ocr_flops.reports.as_json import as_json
-    from ocr_flops.spec import load_run
+    from ocr_flops.spec.run_spec import load_run
     from ocr_flops.timing.estimate import estimate_run
 
     run = load_run(overrides or ())

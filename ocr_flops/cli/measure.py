@@ -56,7 +56,7 @@ def measure_model(
     from ocr_flops.evidence.records.recorder import measure
     from ocr_flops.measure.client import interpreter
     from ocr_flops.measure.plan import ModelSource, Plan
-    from ocr_flops.spec import load_run
+    from ocr_flops.spec.run_spec import load_run
 
     rest, source = split_overrides(overrides)
     run = load_run(rest)

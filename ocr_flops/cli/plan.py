@@ -25,7 +25,8 @@ def plan_devices(
     columns: Columns = "",
 ) -> int:
     """What a target requires, what fits, which GPUs do, and what a thousand pages cost."""
-    from ocr_flops.spec import load_hardware, load_run, names
+    from ocr_flops.spec.catalog import load_hardware, names
+    from ocr_flops.spec.run_spec import load_run
     from ocr_flops.timing import planning
     from ocr_flops.timing.estimate import estimate_run
 

@@ -27,7 +27,7 @@ def write_report(
     from ocr_flops.reports.estimate_subject import Subject
     from ocr_flops.reports.gallery import gallery
     from ocr_flops.reports.images import chart_images
-    from ocr_flops.spec import load_run
+    from ocr_flops.spec.run_spec import load_run
     from ocr_flops.timing.estimate import estimate_run
 
     run = load_run(overrides or ())

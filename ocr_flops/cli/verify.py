@@ -74,7 +74,7 @@ def verify_model(
     from ocr_flops.evidence.verify import summary
     from ocr_flops.measure.client import interpreter
     from ocr_flops.measure.plan import ModelSource
-    from ocr_flops.spec import load_run
+    from ocr_flops.spec.run_spec import load_run
 
     rest, source_keys = split_overrides(overrides)
     selection = Selection(quick, kind, level, what, stage, module)

@@ -46,11 +46,11 @@ class Setup:
     ) -> Setup:
         """A setup from names or specs, with the engine's own choice wherever one is left open."""
         if isinstance(engine, str):
-            from ocr_flops.spec import load_engine
+            from ocr_flops.spec.catalog import load_engine
 
             engine = load_engine(engine)
         if isinstance(attention, str):
-            from ocr_flops.spec import load_attention
+            from ocr_flops.spec.catalog import load_attention
 
             attention = load_attention(attention)
         return cls(model, engine, attention.resolved(model, engine), dtype, cache, prefill_logits or engine.prefill_logits)

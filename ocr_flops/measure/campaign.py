@@ -8,7 +8,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from ocr_flops.spec import config_dir
+from ocr_flops.spec.catalog import config_dir
 
 
 @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="campaign")

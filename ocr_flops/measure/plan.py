@@ -11,7 +11,7 @@ from ocr_flops.measure.protocol import TIMED_DEVICES, Request
 from ocr_flops.spec.specs import STAGES, AttentionSpec, ModelSpec
 
 if TYPE_CHECKING:
-    from ocr_flops.spec import RunSpec
+    from ocr_flops.spec.run_spec import RunSpec
     from ocr_flops.spec.workload import Workload
 
 POINT_FIELDS = ("global_px", "tile_px", "columns", "rows", "prompt_tokens", "output_tokens", "batch_size")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from ocr_flops.reports.estimate_subject import Subject
-from ocr_flops.spec import load_attention, load_engine, load_hardware, load_mode, load_model, names
+from ocr_flops.spec.catalog import load_attention, load_engine, load_hardware, load_mode, load_model, names
 from ocr_flops.spec.specs import STAGES, HardwareSpec
 from ocr_flops.units import si
 

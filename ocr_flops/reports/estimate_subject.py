@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ocr_flops.cost.blocks.attention import attention_modes
 from ocr_flops.errors import SpecError
-from ocr_flops.spec import load_attention
+from ocr_flops.spec.catalog import load_attention
 from ocr_flops.spec.neighbours import lengths, neighbours
 from ocr_flops.spec.specs import HardwareSpec
 from ocr_flops.spec.workload import Workload

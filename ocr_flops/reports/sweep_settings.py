@@ -10,7 +10,7 @@ from ocr_flops.studies.sweeps.manifest import versions
 from ocr_flops.units import seconds, si
 
 if TYPE_CHECKING:
-    from ocr_flops.spec import RunSpec
+    from ocr_flops.spec.run_spec import RunSpec
     from ocr_flops.spec.specs import HardwareSpec
     from ocr_flops.studies.sweeps.plan import Sweep
     from ocr_flops.studies.sweeps.results import Results

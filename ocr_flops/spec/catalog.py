@@ -1,14 +1,36 @@
-"""Where configs and notebooks lie, and which configs there are."""
+"""Names -> specs, once, at the edge: where the configs lie, which there are, and what each of them says, read as plain YAML.
+
+Hydra is imported only where a name comes with overrides, or where a config file leans on others (`defaults:`, `${...}`).
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ocr_flops.errors import SpecError, one_of
+from ocr_flops.spec import overrides as hydra
+from ocr_flops.spec.reading import read_attention, read_engine, read_hardware, read_model, read_spec
+from ocr_flops.spec.specs import AttentionSpec, EngineSpec, HardwareSpec, Mode, ModelSpec
 
 PACKAGE = Path(__file__).resolve().parent.parent
+MAKER = "NVIDIA "  # which its drivers before 470 left out of a device's name
+
+
+class _Loader(yaml.CSafeLoader):
+    """YAML with the numbers of OmegaConf: 3e12 and 1.5e9 are some, which YAML 1.1 takes for text."""
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
 
 
 def config_dir() -> Path:
-    """The folder of Hydra groups: inside the installed package, or at the top of a checkout."""
+    """The folder of configs: inside the installed package, or at the top of a checkout."""
     return _beside_or_above("configs")
 
 
@@ -17,9 +39,13 @@ def notebook_dir() -> Path:
     return _beside_or_above("notebooks")
 
 
+def _beside_or_above(folder: str) -> Path:
+    return PACKAGE / folder if (PACKAGE / folder).is_dir() else PACKAGE.parent / folder
+
+
 def names(group: str) -> tuple[str, ...]:
     """The configs that a group ("model", "engine", "workload", "attention", "hardware") offers."""
-    return tuple(sorted(path.stem for path in (config_dir() / group).glob("*.yaml")))
+    return hydra.names(config_dir(), group)
 
 
 def kernels() -> tuple[str, ...]:
@@ -27,5 +53,127 @@ def kernels() -> tuple[str, ...]:
     return tuple(name for name in names("attention") if name != "vendor")
 
 
-def _beside_or_above(folder: str) -> Path:
-    return PACKAGE / folder if (PACKAGE / folder).is_dir() else PACKAGE.parent / folder
+def compose(overrides: Sequence[str], root: hydra.Root = hydra.RUN) -> dict[str, Any]:
+    """What a command line of overrides chooses, as plain mappings and lists, composed by Hydra.
+
+    Args:
+        overrides: such as ["workload=gundam", "workload.columns=2"].
+        root: the config at the top: that of a run, or of a sweep.
+
+    Raises:
+        SpecError: an override or a config file with an unknown key, an unknown choice, or bad syntax.
+    """
+    return hydra.compose(config_dir(), overrides, root)
+
+
+def group_config(group: str, name: str, overrides: Sequence[str] = ()) -> Any:
+    """A config of a group as plain mappings and lists: what config.yaml says of the group, then its own file, then overrides.
+
+    Raises:
+        SpecError: an unknown name or key, or a file that is no YAML.
+    """
+    one_of(group, name, names(group))
+    text = (config_dir() / group / f"{name}.yaml").read_text(encoding="utf-8")
+    if overrides or any(mark in text for mark in ("defaults:", "${", "@package")):
+        return compose([f"{group}={name}", *overrides])[group]
+    shared = _parse((config_dir() / "config.yaml").read_text(encoding="utf-8"), "config.yaml").get(group)
+    own = _parse(text, f"{group}/{name}.yaml")
+    return {**shared, **own} if shared and isinstance(own, dict) else own
+
+
+def _parse(text: str, file: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise SpecError(f"configs: {file}: {' '.join(str(error).split())}") from None
+
+
+def load_model(name: str = "deepseek_ocr", overrides: Iterable[str] = ()) -> ModelSpec:
+    """The model's dimensions.
+
+    Args:
+        name: a config of the group `model`.
+        overrides: Hydra overrides of its keys, as in "model.towers.sam.width=96".
+
+    Raises:
+        SpecError: naming the key, its value and what is allowed.
+    """
+    return _load_model(name, _overrides_of("model", overrides, "towers.sam.width=768"))
+
+
+def load_hardware(name: str, overrides: Iterable[str] = ()) -> HardwareSpec:
+    """A device's peak rates and memory, with the document each figure was read in.
+
+    Args:
+        name: a config of the group `hardware`; `names("hardware")` lists them.
+        overrides: Hydra overrides of its keys, as in "hardware.memory_bandwidth_bytes_per_second=3e12".
+
+    Raises:
+        SpecError: naming the key, its value and what is allowed.
+    """
+    return _load_hardware(name, _overrides_of("hardware", overrides, "memory_bytes=80e9"))
+
+
+def _overrides_of(group: str, overrides: Iterable[str], example: str) -> tuple[str, ...]:
+    for override in (overrides := tuple(overrides)):
+        if not override.startswith(f"{group}."):
+            raise SpecError(f"{override!r}: not an override of the {group}, as in {group}.{example}")
+    return overrides
+
+
+@cache
+def _load_model(name: str, overrides: tuple[str, ...]) -> ModelSpec:
+    return read_model(group_config("model", name, overrides))
+
+
+@cache
+def _load_hardware(name: str, overrides: tuple[str, ...]) -> HardwareSpec:
+    return read_hardware(group_config("hardware", name, overrides))
+
+
+def hardware_of_device(device_name: str | None) -> HardwareSpec | None:
+    """The figures of a device by the name that its driver gives it, as `torch.cuda.get_device_name` has it; None where no config has it."""
+    name = _hardware_by_device().get((device_name or "").removeprefix(MAKER))
+    return None if name is None else load_hardware(name)
+
+
+@cache
+def _hardware_by_device() -> dict[str, str]:
+    return {device.removeprefix(MAKER): name for name in names("hardware") for device in load_hardware(name).device_names}
+
+
+@cache
+def load_engine(name: str = "transformers") -> EngineSpec:
+    """How an engine ("transformers", "remote_code") runs the model.
+
+    Raises:
+        SpecError: an unknown name.
+    """
+    return read_engine(group_config("engine", name), kernels())
+
+
+@cache
+def load_attention(name: str = "vendor") -> AttentionSpec:
+    """The attention mode of each tower under "vendor", "eager", "sdpa" or "flash".
+
+    Raises:
+        SpecError: an unknown name.
+    """
+    return read_attention(group_config("attention", name), kernels())
+
+
+@cache
+def load_mode(name: str) -> Mode:
+    """A resolution mode ("tiny", "small", "base", "large", "gundam", "gundam_m").
+
+    Raises:
+        SpecError: an unknown name.
+    """
+    config = group_config("workload", name)
+    return read_spec(Mode, "workload", {key: value for key, value in config.items() if key in Mode._fields})
+
+
+@cache
+def modes() -> tuple[Mode, ...]:
+    """All resolution modes by size: those of a single view, then those with tiles."""
+    return tuple(sorted(map(load_mode, names("workload")), key=lambda mode: (mode.tile_px, mode.global_px)))

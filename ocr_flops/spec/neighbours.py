@@ -7,7 +7,7 @@ from math import isqrt
 
 import numpy as np
 
-from ocr_flops.spec.groups import modes
+from ocr_flops.spec.catalog import modes
 from ocr_flops.spec.tiling import MAX_TILES, vendor_grids
 from ocr_flops.spec.workload import Workload
 

@@ -1,17 +1,21 @@
-"""Composed configs to frozen specs: every key and type is checked here, where it enters."""
+"""Plain mappings, as configs hold them -> frozen specs: every key and type is checked here, and every error is one line naming the key."""
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
+from inspect import Parameter, signature
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
 
 from ocr_flops.errors import SpecError, one_of
-from ocr_flops.spec.catalog import kernels, names
-from ocr_flops.spec.checks import read_spec, read_value, same_keys
-from ocr_flops.spec.overrides import group_of
-from ocr_flops.spec.specs import OTHERS, STAGES, AttentionSpec, EngineSpec, HardwareSpec, ModelSpec, Source
+from ocr_flops.spec.specs import OTHERS, AttentionSpec, EngineSpec, HardwareSpec, ModelSpec, Source
 from ocr_flops.spec.towers import TOWERS
 
+KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
 JOINTS = {  # dimension of one tower: what it must be the sum of
     "clip.width": ("sam.output_width",),  # SAM's map serves as CLIP's patch embeddings
     "projector.input_width": ("clip.width", "sam.output_width"),
@@ -19,8 +23,94 @@ JOINTS = {  # dimension of one tower: what it must be the sum of
 }
 
 
+def read_value(key: str, value: Any, kind: Any) -> Any:
+    """A value of the type that its key has, as msgspec converts it: no text is a number, true is no number, a whole number may be a float.
+
+    Args:
+        key: where the value stands, for the message.
+        value: as a config holds it.
+        kind: int, float, str, bool, a `Literal`, a tuple of one of these, or one of these `| None`.
+
+    Raises:
+        SpecError: the value is not of that type.
+    """
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        raise SpecError(f"{key}: {value!r} is not {_described(kind)}") from None
+
+
+def _described(kind: Any) -> str:
+    """A type in words: "a whole number or null"."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is tuple:
+        return f"a list of {PLURALS[inner[0]]}"
+    if origin is Literal:
+        return f"one of {', '.join(map(str, inner))}"
+    if inner:
+        return " or ".join(_described(one) for one in inner)
+    return "null" if kind is NoneType else KINDS[kind]
+
+
+def check_keys(key: str, config: Any, known: Iterable[str], needed: Iterable[str] | None = None) -> None:
+    """Checks that a config is a mapping with the right keys.
+
+    Args:
+        key: where the config stands; "" for a whole one.
+        config: what should be a mapping.
+        known: the keys it may have.
+        needed: those it must have; all of them where None.
+
+    Raises:
+        SpecError: no mapping, the first key that is not known, or all keys that are missing.
+    """
+    if not isinstance(config, dict):
+        raise SpecError(f"{key}: {config!r} is not a mapping with the keys {', '.join(known)}")
+    prefix = f"{key}." if key else ""
+    for name in config:
+        if name not in known:
+            raise unknown_key(f"{prefix}{name}", key, known)
+    if missing := [f"{prefix}{name}" for name in (known if needed is None else needed) if name not in config]:
+        raise SpecError(f"{', '.join(missing)}: missing")
+
+
+def unknown_key(key: str, above: str, config: Any) -> SpecError:
+    """The error for a key that does not exist; config is what has keys in its place, or a value that has none."""
+    has = ", ".join(map(str, config)) if isinstance(config, Iterable) and not isinstance(config, str) else "no keys"
+    return SpecError(f"{key}: unknown key; {above or 'the config'} has {has}")
+
+
+def read_spec(cls: Any, key: str, config: Any, **parsers: Callable[[str, Any], Any]) -> Any:
+    """A frozen spec from a mapping of its fields; those with a default may be left out.
+
+    Args:
+        cls: a dataclass or a NamedTuple with type hints.
+        key: where the mapping stands, as "model.towers.sam".
+        config: the mapping.
+        **parsers: how fields that are mappings or lists of mappings themselves are read, from their key and value.
+
+    Raises:
+        SpecError: an unknown or missing key, a wrong type, or what the spec itself refuses.
+    """
+    hints = get_type_hints(cls)
+    check_keys(key, config, hints, [name for name, field in signature(cls).parameters.items() if field.default is Parameter.empty])
+    values = {
+        name: parsers[name](f"{key}.{name}", value) if name in parsers else read_value(f"{key}.{name}", value, hints[name])
+        for name, value in config.items()
+    }
+    try:
+        return cls(**values)
+    except SpecError as error:  # a spec names its fields from its own name on: "sam.width"
+        raise SpecError(f"{key.rpartition('.')[0]}.{error}".lstrip(".")) from None
+
+
 def read_model(config: Any) -> ModelSpec:
-    model = read_spec(ModelSpec, "model", config, towers=_towers)
+    """A model from the group `model`, its towers fitting each other.
+
+    Raises:
+        SpecError: as `read_spec`, or a width that is not what the towers before it hand on.
+    """
+    model = read_spec(ModelSpec, "model", config, towers=_read_towers)
     specs = {spec.tower: spec for spec in model.towers}
     for name, parts in JOINTS.items():
         paths = [path.split(".") for path in (name, *parts)]
@@ -31,71 +121,72 @@ def read_model(config: Any) -> ModelSpec:
     return model
 
 
-def _towers(key: str, config: Any) -> tuple[Any, ...]:
-    known = tuple(TOWERS)
+def _read_towers(key: str, config: Any) -> tuple[Any, ...]:
     if not isinstance(config, dict):
-        raise SpecError(f"{key}: {config!r} is not a mapping of towers ({', '.join(known)}) to dimensions")
-    for name in config:
-        one_of(key, name, known)
-    return tuple(read_spec(TOWERS[name], f"{key}.{name}", fields) for name, fields in config.items())
+        raise SpecError(f"{key}: {config!r} is not a mapping of towers ({', '.join(TOWERS)}) to dimensions")
+    return tuple(read_spec(TOWERS[one_of(key, name, tuple(TOWERS))], f"{key}.{name}", fields) for name, fields in config.items())
+
+
+def read_engine(config: Any, kernels: Sequence[str]) -> EngineSpec:
+    """An engine from the group `engine`.
+
+    Args:
+        config: its keys, and the attention kernel of each tower.
+        kernels: the attention kernels there are.
+
+    Raises:
+        SpecError: as `read_spec`, or an unknown kernel.
+    """
+    engine = _read_with_kernels(EngineSpec, "engine", config, kernels)
+    for kernel in engine.runnable_attention:
+        one_of("engine.runnable_attention", kernel, kernels)
+    return engine
+
+
+def read_attention(config: Any, kernels: Sequence[str]) -> AttentionSpec:
+    """An attention mode from the group `attention`.
+
+    Args:
+        config: its name, and the attention kernel of each tower.
+        kernels: the attention kernels there are.
+
+    Raises:
+        SpecError: as `read_spec`, or an unknown kernel.
+    """
+    return _read_with_kernels(AttentionSpec, "attention", config, kernels)
+
+
+def _read_with_kernels(cls: Any, group: str, config: Any, kernels: Sequence[str]) -> Any:
+    """A spec whose config holds, beside its own keys, towers and the attention kernel of each."""
+
+    def read_kernels(key: str, towers: dict[str, Any]) -> dict[str, str | None]:
+        for tower, kernel in towers.items():
+            if kernel is not None and kernel not in kernels:
+                raise SpecError(f"{group}.{tower}: {kernel!r} is not one of {', '.join(kernels)} or null")
+        return towers
+
+    own = [field.name for field in fields(cls) if field.name != "kernels"]
+    check_keys(group, config, (*own, *TOWERS, OTHERS), own)
+    towers = {name: value for name, value in config.items() if name not in own}
+    return read_spec(cls, group, {name: config[name] for name in own} | {"kernels": towers}, kernels=read_kernels)
 
 
 def read_hardware(config: Any) -> HardwareSpec:
-    return read_spec(HardwareSpec, "hardware", config, matrix_flops_per_second=_peaks, sources=_sources)
+    """A device from the group `hardware`.
+
+    Raises:
+        SpecError: as `read_spec`.
+    """
+    return read_spec(HardwareSpec, "hardware", config, matrix_flops_per_second=_read_peaks, sources=_read_sources)
 
 
-def _peaks(key: str, config: Any) -> tuple[tuple[str, float], ...]:
+def _read_peaks(key: str, config: Any) -> tuple[tuple[str, float], ...]:
     if not isinstance(config, dict):
         raise SpecError(f"{key}: {config!r} is not a mapping of dtypes to FLOPs a second")
     return tuple((dtype, read_value(f"{key}.{dtype}", peak, float)) for dtype, peak in config.items())
 
 
-def _sources(key: str, config: Any) -> tuple[Source, ...]:
+def _read_sources(key: str, config: Any) -> tuple[Source, ...]:
     if not isinstance(config, list):
         raise SpecError(f"{key}: {config!r} is not a list of sources")
     return tuple(read_spec(Source, f"{key}[{index}]", fields) for index, fields in enumerate(config))
-
-
-def read_engine(config: Any) -> EngineSpec:
-    engine = _read_with_kernels(EngineSpec, "engine", config)
-    for kernel in engine.runnable_attention:
-        one_of("engine.runnable_attention", kernel, kernels())
-    return engine
-
-
-def read_attention(config: Any) -> AttentionSpec:
-    """An attention mode; called "mixed" where towers differ from the config of its name."""
-    attention = _read_with_kernels(AttentionSpec, "attention", config)
-    if attention.name in names("attention"):
-        named = _read_with_kernels(AttentionSpec, "attention", group_of("attention", attention.name))
-        if attention == named:
-            return named
-    return replace(attention, name="mixed")
-
-
-def _read_with_kernels(cls: Any, group: str, config: Any) -> Any:
-    """A spec whose config holds, beside its own keys, towers and the attention kernel of each."""
-
-    def read_kernels(key: str, towers: dict[str, Any]) -> dict[str, str | None]:
-        for tower, kernel in towers.items():
-            if kernel is not None and kernel not in kernels():
-                raise SpecError(f"{group}.{tower}: {kernel!r} is not one of {', '.join(kernels())} or null")
-        return towers
-
-    if isinstance(config, dict):
-        own = [field.name for field in fields(cls) if field.name != "kernels"]
-        same_keys(group, config, own, (*TOWERS, OTHERS))
-        towers = {name: value for name, value in config.items() if name not in own}
-        config = {name: config[name] for name in own} | {"kernels": towers}
-    return read_spec(cls, group, config, kernels=read_kernels)
-
-
-def read_stages(config: Any) -> tuple[str, ...]:
-    allowed = f"a list of one or more of {', '.join(STAGES)}"
-    if not isinstance(config, list) or not config:
-        raise SpecError(f"stages: {config!r} is not {allowed}")
-    for stage in config:
-        one_of("stages", stage, STAGES)
-        if config.count(stage) > 1:
-            raise SpecError(f"stages: {stage!r} is named twice; allowed is {allowed}")
-    return tuple(stage for stage in STAGES if stage in config)

@@ -1,6 +1,6 @@
 """What the cost of a run depends on besides the workload: frozen, hashable specs, validated when they are made.
 
-The dimensions of a tower live beside its operators, in `towers/<name>.py` (class `Spec`).
+The dimensions of the towers are in `towers.py`.
 """
 
 from __future__ import annotations
@@ -8,16 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import isfinite
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from ocr_flops.errors import SpecError, one_of
 from ocr_flops.spec.towers import TOWERS
+
+Logits = Literal["all", "last"]
 
 STAGES = ("vision", "prefill", "decode")
 DTYPE_BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
 MATRIX_DTYPES = (*DTYPE_BYTES, "tf32")
 CACHES = ("dynamic", "static")
-PREFILL_LOGITS = ("all", "last")
+PREFILL_LOGITS = get_args(Logits)
 OTHERS = "others"  # in a choice of attention: all towers that it does not name
 Kernels = tuple[tuple[str, str | None], ...]  # pairs of a tower and its attention kernel
 
@@ -88,7 +90,7 @@ class EngineSpec:
 
     name: str
     label: str
-    prefill_logits: str
+    prefill_logits: Logits
     chooses_logits: bool
     kernels: Kernels
     runnable_attention: tuple[str, ...]
@@ -169,7 +171,7 @@ class Source:
         figures: the figures' keys, as "memory_bytes" or "matrix_flops_per_second.bf16".
         document, locator, link: the document, the place in it (table, column, row), and its address.
         marking: what is printed there, how it is marked (dense, or with sparsity), and what was done with it (halved; the lower taken).
-        kind: "vendor" for the maker's own document, "secondary" for a third party's.
+        kind: "manufacturer" for its own document, "secondary" for a third party's.
     """
 
     figures: tuple[str, ...]
@@ -180,7 +182,7 @@ class Source:
     kind: str
 
     def __post_init__(self) -> None:
-        one_of("sources.kind", self.kind, ("vendor", "secondary"))
+        one_of("sources.kind", self.kind, ("manufacturer", "secondary"))
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,7 @@ class HardwareSpec:
     Args:
         name: the config's name, "h200".
         label: the name shown to people.
-        vendor: the maker.
+        manufacturer: who makes it, as its label begins.
         segment: "data-centre", "workstation" or "desktop".
         matrix_flops_per_second: pairs of a dtype ("bf16", "fp16", "tf32", "fp32") and the matrix units' peak, accumulating in fp32.
         vector_fp32_flops_per_second: peak of the vector units in fp32; None where no source gives it: there is then no vector ceiling.
@@ -198,17 +200,20 @@ class HardwareSpec:
         memory_bytes: its size, decimal as printed: 80 GB is 80e9.
         sources: where each figure was read. They speak of the config's figures, also where an override has changed one, and take no part
             in comparisons.
+        device_names: what `torch.cuda.get_device_name` calls it, by which records are recognised as its own; "NVIDIA " in front may be
+            left out. They take no part in comparisons either.
     """
 
     name: str
     label: str
-    vendor: str
+    manufacturer: str
     segment: str
     matrix_flops_per_second: tuple[tuple[str, float], ...]
     vector_fp32_flops_per_second: float | None
     memory_bandwidth_bytes_per_second: float
     memory_bytes: float
     sources: tuple[Source, ...] = field(default=(), compare=False, repr=False)
+    device_names: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         figures = {f"matrix_flops_per_second.{dtype}": peak for dtype, peak in self.matrix_flops_per_second}

@@ -10,6 +10,7 @@ import numpy as np
 
 from ocr_flops.errors import SpecError
 from ocr_flops.spec import tiling
+from ocr_flops.spec.catalog import load_mode
 from ocr_flops.spec.specs import Mode
 
 Column = int | np.ndarray
@@ -96,7 +97,7 @@ class Workload:
         Raises:
             SpecError: an unknown mode, or a size that no image has.
         """
-        mode = _mode(mode)
+        mode = load_mode(mode) if isinstance(mode, str) else mode
         # Sizes are checked for every mode, and the vendor's infer() cuts by the 640 px rule whatever the tile size.
         columns, rows = tiling.choose_grid(width_px, height_px, mode.tile_px or 640, mode.untiled_up_to_px)
         if not mode.tile_px:
@@ -115,7 +116,7 @@ class Workload:
         Raises:
             SpecError: a grid on a mode without tiles, or a value out of range.
         """
-        mode = _mode(mode)
+        mode = load_mode(mode) if isinstance(mode, str) else mode
         return cls(mode.global_px, mode.tile_px, columns, rows, mode=mode.name, **rest)
 
     @classmethod
@@ -176,14 +177,6 @@ class Workload:
     def context_tokens(self) -> Column:
         """Tokens of one page's prefill: image and prompt."""
         return self.image_tokens + self.prompt_tokens
-
-
-def _mode(mode: str | Mode) -> Mode:
-    if isinstance(mode, Mode):
-        return mode
-    from ocr_flops.spec import load_mode
-
-    return load_mode(mode)
 
 
 def _whole(name: str, value: Any) -> Column:

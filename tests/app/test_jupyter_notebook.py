@@ -11,7 +11,7 @@ from nbformat.v4 import new_code_cell
 
 from ocr_flops.app.setting import Setting
 from ocr_flops.app.views import VIEWS
-from ocr_flops.spec import notebook_dir
+from ocr_flops.spec.catalog import notebook_dir
 
 PATH = notebook_dir() / "what_if.ipynb"
 CHANGES = {  # control: another value

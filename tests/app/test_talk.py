@@ -23,7 +23,7 @@ from ocr_flops.charts.savings import COLOURS
 from ocr_flops.charts.slides import bars
 from ocr_flops.charts.slides import base as charts
 from ocr_flops.evidence.verify import summary
-from ocr_flops.spec import notebook_dir
+from ocr_flops.spec.catalog import notebook_dir
 from ocr_flops.spec.neighbours import contexts, neighbours
 from ocr_flops.units import si
 from tests.support.colours import SIGHT, lab, linear, luminance

@@ -22,7 +22,8 @@ from ocr_flops.evidence.verify import counter_audit
 from ocr_flops.measure.failures import Failure
 from ocr_flops.measure.job import Job, Stage
 from ocr_flops.measure.job_queue import QUEUE
-from ocr_flops.spec import documents, notebook_dir
+from ocr_flops.spec import documents
+from ocr_flops.spec.catalog import notebook_dir
 from ocr_flops.units import seconds
 from tests.support import synthetic
 from tests.support.images import encoded, png_header

@@ -37,12 +37,13 @@ def milliseconds(benchmark) -> str:
 @pytest.fixture(scope="module")
 def rebuilt_seconds():
     """One point with its specs composed by Hydra again, as the reference did at every point."""
-    from ocr_flops import spec as config
+    from ocr_flops.spec import catalog
+    from ocr_flops.spec.run_spec import load_run
 
     def rebuild():
-        for loader in vars(config).values():
+        for loader in vars(catalog).values():
             getattr(loader, "cache_clear", lambda: None)()
-        run = config.load_run(["workload.columns=2", "workload.rows=3", "attention=eager"])
+        run = load_run(["workload.columns=2", "workload.rows=3", "attention=eager"])
         of.estimate(run.model, run.workload, run.attention, engine=run.engine).stage_numbers  # noqa: B018
 
     rebuild()

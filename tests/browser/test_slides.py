@@ -4,7 +4,7 @@ import pytest
 from playwright.sync_api import expect
 
 import ocr_flops as of
-from ocr_flops.spec import names
+from ocr_flops.spec.catalog import names
 from tests.support.driving import opened, until
 
 pytestmark = pytest.mark.browser

@@ -11,7 +11,7 @@ from ocr_flops.cost import ops
 from ocr_flops.cost.run_config import decode_program, vision_program
 from ocr_flops.evidence import verify
 from ocr_flops.measure.plan import build_request
-from ocr_flops.spec import names
+from ocr_flops.spec.catalog import names
 from ocr_flops.timing import planning
 
 ENGINES = ("transformers", "remote_code")

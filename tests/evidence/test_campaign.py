@@ -13,11 +13,11 @@ import tempfile
 import pytest
 
 import ocr_flops as of
-from ocr_flops import files, spec
+from ocr_flops import files
 from ocr_flops.evidence import records
 from ocr_flops.evidence.records import campaign as campaigns
 from ocr_flops.evidence.records import recorder
-from ocr_flops.spec.overrides import compose
+from ocr_flops.spec.catalog import compose, config_dir, modes
 from ocr_flops.spec.tiling import vendor_grids
 from tests.support.timed import RAN, AtOnce
 
@@ -66,14 +66,14 @@ def whole():
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    with initialize_config_dir(str(spec.config_dir()), version_base="1.3"):
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
         return OmegaConf.to_container(compose("campaign", return_hydra_config=True), resolve=False)
 
 
 def test_the_campaign_covers_what_it_promises():
     found = whole()
     spread = found["hydra"]["sweeper"]["params"]
-    assert set(spread["workload"].split(",")) == {mode.name for mode in spec.modes()} and len(spec.modes()) == 6
+    assert set(spread["workload"].split(",")) == {mode.name for mode in modes()} and len(modes()) == 6
     assert spread["attention"] == "eager,sdpa"
     chosen = found["campaign"]
     assert sorted(columns * rows for columns, rows in chosen["grids"]) == list(range(2, 10))

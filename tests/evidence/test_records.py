@@ -10,10 +10,8 @@ import pytest
 import ocr_flops as of
 from ocr_flops.evidence import records
 from ocr_flops.evidence.records import recorder
-from ocr_flops.evidence.records.devices import NAMES
 from ocr_flops.evidence.records.record import new_id, point_key
 from ocr_flops.measure.failures import Failure
-from ocr_flops.spec import names
 from tests.support.timed import POINT, TILED, AtOnce, plan, recorded, results, served
 
 NOTHING = Path("/nonexistent")
@@ -117,10 +115,6 @@ def test_a_figure_that_is_not_known_is_null(message, device, dtype):
     figures = records.make(plan("stages=[prefill]", f"dtype={dtype}"), POINT, message=message)["derived"]["prefill"]
     assert figures["mfu"] is None and figures["median_seconds"] == 2.0
     assert (figures["bandwidth_use"] is None) == (device == "Abacus 9000")
-
-
-def test_devices_have_a_config_each():
-    assert set(NAMES.values()) <= set(names("hardware"))
 
 
 def test_traced_bytes_are_the_analytic_ones_but_for_the_experts_hit(made, tiny):

@@ -11,7 +11,7 @@ from ocr_flops.evidence import verify
 from ocr_flops.evidence.verify import summary
 from ocr_flops.evidence.verify.levels import TRACED
 from ocr_flops.measure.plan import build_request
-from ocr_flops.spec import load_run
+from ocr_flops.spec.run_spec import load_run
 from ocr_flops.spec.tiling import vendor_grids
 
 ROWS = {"count": 27, "trace": 27 * 7}  # modules of all stages, times columns

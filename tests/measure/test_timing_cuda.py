@@ -13,7 +13,6 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 import ocr_flops as of
-from ocr_flops.evidence import records
 from ocr_flops.evidence.records import recorder
 from ocr_flops.measure.worker import gpu_lock, machine, probes, timing
 from tests.support.timed import POINT, TILED, Inside, plan, results
@@ -301,7 +300,3 @@ def test_the_time_out_does_not_run_while_waiting(monkeypatch):
         assert [record["failure"]["message"] for record in made] == ["m"] and told == ["another run"] * 6
 
 
-def test_older_drivers_leave_out_the_maker():
-    for name in ("NVIDIA A100-SXM4-80GB", "A100-SXM4-80GB"):
-        assert records.devices.hardware(name).name == "a100_80gb_sxm"
-    assert records.devices.hardware("NVIDIA H200 MIG 1g.18gb") is None and records.devices.hardware(None) is None

@@ -22,7 +22,7 @@ from ocr_flops.reports import html as elements
 from ocr_flops.reports.as_json import as_json
 from ocr_flops.reports.estimate_findings import findings
 from ocr_flops.reports.gallery import gallery
-from ocr_flops.spec import load_run
+from ocr_flops.spec.run_spec import load_run
 from ocr_flops.units import si
 
 MODEL = of.load_model("deepseek_ocr")

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from ocr_flops import spec
 from ocr_flops.errors import SpecError
 from ocr_flops.spec import catalog
+from ocr_flops.spec.run_spec import load_run
 from ocr_flops.spec.specs import AttentionSpec
 from ocr_flops.spec.workload import Workload
 
@@ -21,14 +21,14 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_names_of_groups():
-    assert spec.names("model") == ("deepseek_ocr", "tiny_test")
-    assert spec.names("engine") == ("remote_code", "transformers")
-    assert spec.names("attention") == ("eager", "flash", "sdpa", "vendor")
-    assert spec.names("no_such_group") == ()
+    assert catalog.names("model") == ("deepseek_ocr", "tiny_test")
+    assert catalog.names("engine") == ("remote_code", "transformers")
+    assert catalog.names("attention") == ("eager", "flash", "sdpa", "vendor")
+    assert catalog.names("no_such_group") == ()
 
 
 def test_modes_by_size():
-    assert [(mode.name, mode.label, mode.global_px, mode.tile_px) for mode in spec.modes()] == [
+    assert [(mode.name, mode.label, mode.global_px, mode.tile_px) for mode in catalog.modes()] == [
         ("tiny", "Tiny", 512, 0),
         ("small", "Small", 640, 0),
         ("base", "Base", 1024, 0),
@@ -36,52 +36,52 @@ def test_modes_by_size():
         ("gundam", "Gundam", 1024, 640),
         ("gundam_m", "Gundam-M", 1280, 1024),
     ]
-    assert {mode.untiled_up_to_px for mode in spec.modes()} == {640}
+    assert {mode.untiled_up_to_px for mode in catalog.modes()} == {640}
 
 
 def test_the_models_dimensions():
-    model = spec.load_model()
+    model = catalog.load_model()
     assert (model.name, [tower.tower for tower in model.towers]) == ("deepseek_ocr", ["sam", "clip", "projector", "decoder"])
     assert (model.tower("sam").global_layers, model.tower("sam").output_width) == ((2, 5, 8, 11), 1024)
     assert (model.tower("decoder").head_dim, model.tower("decoder").experts) == (128, 64)
-    assert spec.load_model("deepseek_ocr") is model  # composed once
+    assert catalog.load_model("deepseek_ocr") is model  # composed once
     assert isinstance(hash(model), int)
     with pytest.raises(FrozenInstanceError):
         model.name = "other"
 
 
 def test_the_second_model_shares_no_dimension():
-    for ours, tiny in zip(spec.load_model().towers, spec.load_model("tiny_test").towers, strict=True):
+    for ours, tiny in zip(catalog.load_model().towers, catalog.load_model("tiny_test").towers, strict=True):
         same = {field.name for field in fields(ours) if getattr(ours, field.name) == getattr(tiny, field.name)}
         assert same <= {"channels", "patch_px", "dense_layers", "shared_experts"}, ours.tower
 
 
 def test_overrides_of_a_model():
-    model = spec.load_model("tiny_test", ["model.towers.sam.width=48", "model.towers.sam.global_layers=[0,2]", "model.label=mine"])
+    model = catalog.load_model("tiny_test", ["model.towers.sam.width=48", "model.towers.sam.global_layers=[0,2]", "model.label=mine"])
     assert (model.tower("sam").width, model.tower("sam").global_layers, model.label) == (48, (0, 2), "mine")
-    assert spec.load_model("tiny_test").tower("sam").width == 96
+    assert catalog.load_model("tiny_test").tower("sam").width == 96
     with pytest.raises(SpecError, match="^'workload.columns=2': not an override of the model"):
-        spec.load_model("tiny_test", ["workload.columns=2"])
+        catalog.load_model("tiny_test", ["workload.columns=2"])
 
 
 def test_engines_and_attention():
-    ours, remote = spec.load_engine(), spec.load_engine("remote_code")
+    ours, remote = catalog.load_engine(), catalog.load_engine("remote_code")
     assert (ours.name, ours.prefill_logits, ours.runnable_attention) == ("transformers", "last", ("eager", "sdpa"))
     assert (remote.prefill_logits, remote.kernel("decoder"), remote.runnable_attention) == ("all", "eager", ())
-    model, towers = spec.load_model(), ("sam", "clip", "decoder")
-    assert spec.load_attention("vendor").resolved(model, remote) == AttentionSpec("vendor", {"sam": "sdpa", "clip": "sdpa", "decoder": "eager"})
-    assert spec.load_attention("flash").resolved(model, ours) == AttentionSpec("flash", dict.fromkeys(towers, "flash"))
+    model, towers = catalog.load_model(), ("sam", "clip", "decoder")
+    assert catalog.load_attention("vendor").resolved(model, remote) == AttentionSpec("vendor", {"sam": "sdpa", "clip": "sdpa", "decoder": "eager"})
+    assert catalog.load_attention("flash").resolved(model, ours) == AttentionSpec("flash", dict.fromkeys(towers, "flash"))
 
 
-@pytest.mark.parametrize("load", [spec.load_model, spec.load_engine, spec.load_attention, spec.load_mode, spec.load_hardware])
+@pytest.mark.parametrize("load", [catalog.load_model, catalog.load_engine, catalog.load_attention, catalog.load_mode, catalog.load_hardware])
 def test_unknown_names(load):
     with pytest.raises(SpecError, match=r"^(model|engine|attention|workload|hardware): 'nope' is not one of \w+, "):
         load("nope")
 
 
 def test_default_run():
-    run = spec.load_run()
-    assert (run.model, run.engine, run.attention) == (spec.load_model(), spec.load_engine(), spec.load_attention())
+    run = load_run()
+    assert (run.model, run.engine, run.attention) == (catalog.load_model(), catalog.load_engine(), catalog.load_attention())
     assert (run.dtype, run.cache, run.prefill_logits, run.stages) == ("bf16", "dynamic", "last", ("vision", "prefill", "decode"))
     assert run.hardware is None
     page = run.workload
@@ -90,7 +90,7 @@ def test_default_run():
 
 
 def test_overrides_of_a_run():
-    run = spec.load_run(
+    run = load_run(
         [
             "model=tiny_test",
             "engine=remote_code",
@@ -108,7 +108,7 @@ def test_overrides_of_a_run():
     assert (run.workload.mode, run.workload.output_tokens, run.workload.batch_size, run.workload.prompt_tokens) == ("gundam_m", 7, 3, 0)
     assert (run.dtype, run.cache, run.prefill_logits) == ("fp16", "static", "all")  # logits as remote_code's generate
     assert run.stages == ("vision", "decode")  # in the order they run
-    assert spec.load_run(["engine=remote_code", "prefill_logits=last"]).prefill_logits == "last"
+    assert load_run(["engine=remote_code", "prefill_logits=last"]).prefill_logits == "last"
 
 
 @pytest.mark.parametrize(
@@ -125,24 +125,24 @@ def test_overrides_of_a_run():
     ],
 )
 def test_grid_or_image(overrides, grid):
-    page = spec.load_run([f"workload.{override}" for override in overrides]).workload
+    page = load_run([f"workload.{override}" for override in overrides]).workload
     assert (page.columns, page.rows) == grid
 
 
 def test_attention_tower_by_tower():
-    mixed = spec.load_run(["attention=flash", "attention.sam=eager"]).attention
+    mixed = load_run(["attention=flash", "attention.sam=eager"]).attention
     assert [mixed.name, *map(mixed.kernel, ("sam", "clip", "decoder"))] == ["mixed", "eager", "flash", "flash"]
-    one = spec.load_run(["attention.decoder=eager"]).attention
+    one = load_run(["attention.decoder=eager"]).attention
     assert [one.name, *map(one.kernel, ("sam", "clip", "decoder"))] == ["mixed", None, None, "eager"]
-    assert spec.load_run(["attention=flash", "attention.sam=flash"]).attention.name == "flash"
+    assert load_run(["attention=flash", "attention.sam=flash"]).attention.name == "flash"
 
 
 def test_hardware_is_chosen_by_name():
-    assert spec.load_run(["hardware=null"]).hardware is None
-    assert spec.load_run(["hardware=h200"]).hardware == spec.load_hardware("h200")
-    assert spec.load_run(["hardware=h200", "hardware=null"]).hardware is None
-    assert spec.load_run(["hardware=null", "hardware=h200"]).hardware.name == "h200"
-    assert spec.load_run(["hardware=l4", "hardware=null", "hardware=h200"]).hardware.name == "h200"
+    assert load_run(["hardware=null"]).hardware is None
+    assert load_run(["hardware=h200"]).hardware == catalog.load_hardware("h200")
+    assert load_run(["hardware=h200", "hardware=null"]).hardware is None
+    assert load_run(["hardware=null", "hardware=h200"]).hardware.name == "h200"
+    assert load_run(["hardware=l4", "hardware=null", "hardware=h200"]).hardware.name == "h200"
 
 
 def test_overrides_of_hardware():
@@ -152,18 +152,18 @@ def test_overrides_of_hardware():
         "hardware.matrix_flops_per_second.bf16=1e15",
         "hardware.vector_fp32_flops_per_second=null",
     ]
-    gpu = spec.load_run(["hardware=h200", *overrides]).hardware
+    gpu = load_run(["hardware=h200", *overrides]).hardware
     assert (gpu.name, gpu.memory_bandwidth_bytes_per_second, gpu.memory_bytes) == ("h200", 3e12, 96e9)
     assert (gpu.matrix_peak("bf16"), gpu.matrix_peak("fp16"), gpu.vector_fp32_flops_per_second) == (1e15, 989e12, None)
-    assert gpu == spec.load_hardware("h200", overrides)
-    assert spec.load_hardware("h200", overrides) is spec.load_hardware("h200", list(overrides))  # composed once
-    assert spec.load_hardware("h200").memory_bytes == 141e9
+    assert gpu == catalog.load_hardware("h200", overrides)
+    assert catalog.load_hardware("h200", overrides) is catalog.load_hardware("h200", list(overrides))  # composed once
+    assert catalog.load_hardware("h200").memory_bytes == 141e9
     with pytest.raises(SpecError, match="^'memory_bytes=1': not an override of the hardware, as in hardware.memory_bytes=80e9$"):
-        spec.load_hardware("h200", ["memory_bytes=1"])
+        catalog.load_hardware("h200", ["memory_bytes=1"])
 
 
 def test_of_two_choices_the_last_holds():
-    run = spec.load_run(["engine=transformers", "engine=remote_code", "dtype=fp16", "dtype=fp32", "hardware=l4", "hardware=h200"])
+    run = load_run(["engine=transformers", "engine=remote_code", "dtype=fp16", "dtype=fp32", "hardware=l4", "hardware=h200"])
     assert (run.engine.name, run.dtype, run.hardware.name) == ("remote_code", "fp32", "h200")
 
 
@@ -197,8 +197,8 @@ ERRORS = {
     "workload.output_tokens=null": "workload.output_tokens: None is not a whole number",
     "workload.output_tokens=[1]": r"workload.output_tokens: \[1\] is not a whole number",
     "model.towers.sam.layers=12.0": "model.towers.sam.layers: 12.0 is not a whole number",
-    "model.towers.sam.global_layers=2": r"model.towers.sam.global_layers: 2 is not a list, as in \[1, 2\]",
-    "model.towers.sam.global_layers=[2,true]": r"model.towers.sam.global_layers\[1\]: True is not a whole number",
+    "model.towers.sam.global_layers=2": r"model.towers.sam.global_layers: 2 is not a list of whole numbers",
+    "model.towers.sam.global_layers=[2,true]": r"model.towers.sam.global_layers: \[2, True\] is not a list of whole numbers",
     "model.towers.sam=3": "model.towers.sam: 3 is not a mapping with the keys image_px, .*",
     "model.towers=null": r"model.towers: None is not a mapping of towers \(sam, clip, projector, decoder\) to dimensions",
     "hardware=h200 hardware.memory_bytes=large": "hardware.memory_bytes: 'large' is not a number",
@@ -256,7 +256,7 @@ ERRORS = {
 @pytest.mark.parametrize("overrides", ERRORS)
 def test_errors_are_one_line_that_names_the_key(overrides):
     with pytest.raises(SpecError) as caught:
-        spec.load_run(overrides.split())
+        load_run(overrides.split())
     assert re.fullmatch(ERRORS[overrides], str(caught.value)), str(caught.value)
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__ or caught.value.__context__ is None  # nothing of Hydra is shown
@@ -265,7 +265,7 @@ def test_errors_are_one_line_that_names_the_key(overrides):
 @pytest.fixture
 def own_configs(tmp_path, monkeypatch):
     """A copy of the configs, to be edited: edit(file, old, new)."""
-    shutil.copytree(spec.config_dir(), tmp_path / "configs")
+    shutil.copytree(catalog.config_dir(), tmp_path / "configs")
     monkeypatch.setattr(catalog, "config_dir", lambda: tmp_path / "configs")
 
     def edit(file, old, new):
@@ -301,14 +301,14 @@ def own_configs(tmp_path, monkeypatch):
 def test_errors_in_config_files(own_configs, file, old, new, message):
     own_configs(file, old, new)
     with pytest.raises(SpecError) as caught:
-        spec.load_run([])
+        load_run([])
     assert re.fullmatch(message, str(caught.value)), str(caught.value)
 
 
 def test_a_new_config_is_found_by_name(own_configs, tmp_path):
     shutil.copy(tmp_path / "configs/workload/gundam.yaml", tmp_path / "configs/workload/mine.yaml")
     own_configs("workload/mine.yaml", "name: gundam", "name: mine")
-    assert spec.load_run(["workload=mine"]).workload.mode == "mine"
+    assert load_run(["workload=mine"]).workload.mode == "mine"
 
 
 def test_a_device_of_ones_own(own_configs, tmp_path):
@@ -316,17 +316,17 @@ def test_a_device_of_ones_own(own_configs, tmp_path):
     (folder / "mine.yaml").write_text((folder / "l4.yaml").read_text().replace("name: l4", "name: mine"))
     (folder / "faster.yaml").write_text("defaults: [mine]\nname: faster\nmemory_bandwidth_bytes_per_second: 1.0e+12\n")
     (folder / "broken.yaml").write_text("name: [broken\n")
-    assert spec.load_hardware("mine") == spec.load_run(["hardware=mine"]).hardware
-    faster = spec.load_hardware("faster")
-    assert faster == spec.load_run(["hardware=faster"]).hardware
+    assert catalog.load_hardware("mine") == load_run(["hardware=mine"]).hardware
+    faster = catalog.load_hardware("faster")
+    assert faster == load_run(["hardware=faster"]).hardware
     assert (faster.name, faster.memory_bandwidth_bytes_per_second, faster.memory_bytes) == ("faster", 1e12, 24e9)
     with pytest.raises(SpecError, match="^configs: .*expected"):
-        spec.load_hardware("broken")
+        catalog.load_hardware("broken")
 
 
 @pytest.mark.parametrize("name", ["h200", "t4", "gaudi3", "mi300x"])
 def test_a_device_is_the_same_alone_and_composed(name):
-    assert spec.load_hardware(name) == spec.load_run([f"hardware={name}"]).hardware
+    assert catalog.load_hardware(name) == load_run([f"hardware={name}"]).hardware
 
 
 def test_only_plain_values_leave():
@@ -340,14 +340,14 @@ def test_only_plain_values_leave():
         else:
             assert type(value) in (int, float, str, bool, type(None)), value
 
-    check(spec.load_run(["hardware=h200"]))
-    check(spec.modes())
+    check(load_run(["hardware=h200"]))
+    check(catalog.modes())
 
 
 def test_sessions_are_threads():
-    overrides = [[f"workload.columns={columns}", f"engine={engine}"] for columns in range(1, 7) for engine in spec.names("engine")]
+    overrides = [[f"workload.columns={columns}", f"engine={engine}"] for columns in range(1, 7) for engine in catalog.names("engine")]
     with ThreadPoolExecutor(6) as pool:
-        runs = list(pool.map(spec.load_run, overrides))
+        runs = list(pool.map(load_run, overrides))
     assert [[f"workload.columns={run.workload.columns}", f"engine={run.engine.name}"] for run in runs] == overrides
 
 
@@ -356,9 +356,9 @@ def test_a_caller_that_uses_hydra_keeps_its_own(tmp_path):
 
     (tmp_path / "own.yaml").write_text("answer: 42\n")
     with initialize_config_dir(str(tmp_path), version_base="1.3"):
-        spec.load_run(["dtype=fp32"])
+        load_run(["dtype=fp32"])
         with pytest.raises(SpecError):
-            spec.load_run(["no_such_key=1"])
+            load_run(["no_such_key=1"])
         assert compose("own").answer == 42
 
 
@@ -377,8 +377,8 @@ def test_importing_is_cheap():
 
 
 def test_folders_of_a_checkout():
-    assert spec.config_dir() == ROOT / "configs"
-    assert spec.notebook_dir() == ROOT / "notebooks"
+    assert catalog.config_dir() == ROOT / "configs"
+    assert catalog.notebook_dir() == ROOT / "notebooks"
 
 
 def test_a_wheel_carries_configs_and_notebooks(tmp_path):
@@ -393,7 +393,7 @@ def test_a_wheel_carries_configs_and_notebooks(tmp_path):
     assert "configs/config.yaml" in ours
     assert {f"ocr_flops/{path}" for path in ours} <= inside
     assert not [path for path in inside if "__pycache__" in path or "__marimo__" in path or path.startswith(("tests/", "configs/"))]
-    code = "from ocr_flops.spec import *; print(config_dir(), notebook_dir(), load_run(['workload=tiny']).workload.image_tokens)"
+    code = "from ocr_flops.spec.run_spec import load_run; from ocr_flops.spec.catalog import *; print(config_dir(), notebook_dir(), load_run(['workload=tiny']).workload.image_tokens)"
     site = tmp_path / "site"
     shown = subprocess.run([sys.executable, "-c", code], cwd=site, capture_output=True, text=True, check=True).stdout.split()
     assert shown[0] == str(site / "ocr_flops/configs")
@@ -404,5 +404,5 @@ def test_a_wheel_carries_configs_and_notebooks(tmp_path):
 def test_python_and_command_line_agree():
     page = Workload.from_image(1000, 3000, "gundam_m", output_tokens=5)
     same = ["workload=gundam_m", "workload.image_width_px=1000", "workload.image_height_px=3000", "workload.output_tokens=5"]
-    composed = spec.load_run(same).workload
+    composed = load_run(same).workload
     assert all(getattr(page, field.name) == getattr(composed, field.name) for field in fields(Workload))

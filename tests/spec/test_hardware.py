@@ -7,11 +7,11 @@ from urllib.parse import urlsplit
 import pytest
 
 import ocr_flops
-from ocr_flops import spec
 from ocr_flops.errors import SpecError
+from ocr_flops.spec import catalog
 from ocr_flops.spec.specs import HardwareSpec
 
-NAMES = spec.names("hardware")
+NAMES = catalog.names("hardware")
 DENSE = {  # published dense peaks, read apart from configs/hardware
     "a100_40gb": {"bf16": 312e12, "tf32": 156e12, "fp32": 19.5e12},
     "a100_80gb_pcie": {"bf16": 312e12},
@@ -59,7 +59,7 @@ def complaints(gpu: HardwareSpec) -> list[str]:
     found = []
     matrix = dict(gpu.matrix_flops_per_second)
     half = matrix.get("bf16", matrix.get("fp16"))
-    if gpu.vendor == "NVIDIA":
+    if gpu.manufacturer == "NVIDIA":
         if "bf16" in matrix and matrix.get("fp16", matrix["bf16"]) != matrix["bf16"]:
             found.append("bf16 and fp16 differ")
         if "bf16" in matrix and "tf32" in matrix and abs(2 * matrix["tf32"] / matrix["bf16"] - 1) > 0.03:
@@ -101,10 +101,10 @@ def test_the_devices_a_user_may_own():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_figures(name):
-    gpu = spec.load_hardware(name)
+    gpu = catalog.load_hardware(name)
     assert gpu.name == name
-    assert gpu.label.startswith(f"{gpu.vendor} ")
-    assert gpu.vendor in ("NVIDIA", "AMD", "Intel")
+    assert gpu.label.startswith(f"{gpu.manufacturer} ")
+    assert gpu.manufacturer in ("NVIDIA", "AMD", "Intel")
     assert gpu.segment in ("data-centre", "workstation", "desktop")
     assert not complaints(gpu)
     assert gpu.matrix_peak("fp32") > 0  # every engine multiplies some matrices in fp32, whatever the dtype
@@ -114,7 +114,7 @@ def test_figures(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_figure_has_a_source(name):
-    gpu = spec.load_hardware(name)
+    gpu = catalog.load_hardware(name)
     assert {figure for source in gpu.sources for figure in source.figures} == figures(gpu)
     for source in gpu.sources:
         assert source.figures
@@ -130,27 +130,27 @@ def test_every_figure_has_a_source(name):
 
 @pytest.mark.parametrize("name", DENSE)
 def test_sparse_figures_are_noticed(name):
-    gpu = spec.load_hardware(name)
+    gpu = catalog.load_hardware(name)
     assert complaints(scaled(gpu, 2))
     assert complaints(scaled(gpu, 0.5))
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if spec.load_hardware(name).vendor == "NVIDIA"])
+@pytest.mark.parametrize("name", [name for name in NAMES if catalog.load_hardware(name).manufacturer == "NVIDIA"])
 def test_one_sparse_figure_among_dense_ones_is_noticed(name):
-    gpu = spec.load_hardware(name)
+    gpu = catalog.load_hardware(name)
     dtypes = dict(gpu.matrix_flops_per_second)
     if len(dtypes) > 1:
         assert all(complaints(scaled(gpu, 2, dtype)) for dtype in dtypes)
 
 
 def test_implausible_memory_is_noticed():
-    gpu = spec.load_hardware("h200")
+    gpu = catalog.load_hardware("h200")
     assert complaints(replace(gpu, memory_bandwidth_bytes_per_second=4.8e9))
     assert complaints(replace(gpu, memory_bytes=141.0))
 
 
 def test_matrix_peak_by_dtype():
-    h200, mi300x, t4 = map(spec.load_hardware, ("h200", "mi300x", "t4"))
+    h200, mi300x, t4 = map(catalog.load_hardware, ("h200", "mi300x", "t4"))
     assert (h200.matrix_peak("bf16"), h200.matrix_peak("tf32")) == (989e12, 494.5e12)
     assert h200.matrix_peak("fp32") == h200.vector_fp32_flops_per_second == 67e12  # the matrix units take no fp32
     assert mi300x.matrix_peak("fp32") == dict(mi300x.matrix_flops_per_second)["fp32"]
@@ -163,8 +163,23 @@ def test_matrix_peak_by_dtype():
         no_vector.matrix_peak("fp32")
 
 
+@pytest.mark.parametrize("name", ["NVIDIA A100-SXM4-80GB", "A100-SXM4-80GB"])  # drivers before 470 leave out the manufacturer
+def test_a_device_is_recognised_by_the_name_of_its_driver(name):
+    assert catalog.hardware_of_device(name) is catalog.load_hardware("a100_80gb_sxm")
+
+
+@pytest.mark.parametrize("name", ["NVIDIA H200 MIG 1g.18gb", "", None])
+def test_a_device_that_no_config_names(name):
+    assert catalog.hardware_of_device(name) is None
+
+
+def test_no_two_devices_share_a_name():
+    found = [device for name in NAMES for device in catalog.load_hardware(name).device_names]
+    assert len(found) == len(set(found)) >= 40
+
+
 def test_what_a_spec_refuses():
-    gpu = spec.load_hardware("h200")
+    gpu = catalog.load_hardware("h200")
     for field in ("vector_fp32_flops_per_second", "memory_bandwidth_bytes_per_second", "memory_bytes"):
         for value in (0.0, -1.0, float("nan"), float("inf")):
             with pytest.raises(SpecError, match=rf"^hardware\.{field}: .* is not a number above 0$"):
@@ -175,14 +190,14 @@ def test_what_a_spec_refuses():
         replace(gpu, matrix_flops_per_second=(("fp8", 1e15),))
     with pytest.raises(SpecError, match=r"^hardware\.matrix_flops_per_second: empty"):
         replace(gpu, matrix_flops_per_second=(), vector_fp32_flops_per_second=None)
-    with pytest.raises(SpecError, match="'rumour' is not one of vendor, secondary"):
+    with pytest.raises(SpecError, match="'rumour' is not one of manufacturer, secondary"):
         replace(gpu.sources[0], kind="rumour")
     with pytest.raises(FrozenInstanceError):
         gpu.memory_bytes = 1e9
 
 
 def test_public_names():
-    assert ocr_flops.load_hardware("l4") is spec.load_hardware("l4")
+    assert ocr_flops.load_hardware("l4") is catalog.load_hardware("l4")
     assert ocr_flops.HardwareSpec is HardwareSpec
     with pytest.raises(SpecError) as caught:
         ocr_flops.load_hardware("gtx_9000")

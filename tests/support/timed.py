@@ -8,7 +8,7 @@ from ocr_flops.evidence.records import recorder
 from ocr_flops.measure import failures
 from ocr_flops.measure.plan import Plan
 from ocr_flops.measure.protocol import PASSES, Step, steps
-from ocr_flops.spec import load_run
+from ocr_flops.spec.run_spec import load_run
 from ocr_flops.spec.workload import Workload
 
 POINT = Workload(64, output_tokens=2)

@@ -8,7 +8,8 @@ import marimo as mo
 
 from ocr_flops.app.setting import FIGURES, SIDE_BY_SIDE, Setting
 from ocr_flops.app.tabs.elements import choice, labelled
-from ocr_flops.spec import documents, load_engine, load_hardware, modes, names
+from ocr_flops.spec import documents
+from ocr_flops.spec.catalog import load_engine, load_hardware, modes, names
 from ocr_flops.spec.workload import LIMITS
 
 SOURCES = {"page size": "page", "image or PDF": "file", "grid by hand": "grid"}

@@ -22,7 +22,8 @@ from ocr_flops.evidence.records.cache import Shelf
 from ocr_flops.evidence.records.store import SHIPPED, USER
 from ocr_flops.measure.job_queue import QUEUE
 from ocr_flops.measure.plan import Plan
-from ocr_flops.spec import RunSpec, load_engine
+from ocr_flops.spec.catalog import load_engine
+from ocr_flops.spec.run_spec import RunSpec
 from ocr_flops.spec.specs import STAGES, ModelSpec
 from ocr_flops.units import seconds, si, workload_label
 

@@ -14,7 +14,7 @@ from ocr_flops.charts.counter_audit import hidden_flops
 from ocr_flops.evidence.verify import counter_audit
 from ocr_flops.measure.job import Job
 from ocr_flops.reports import tables
-from ocr_flops.spec import notebook_dir
+from ocr_flops.spec.catalog import notebook_dir
 
 MADE, COMPARED, MISSED = CHAPTERS = ("How these numbers are made", "Compared with the real model", "What torch's counter misses")
 

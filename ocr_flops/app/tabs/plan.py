@@ -11,7 +11,7 @@ from ocr_flops.app.tabs.elements import plain_table, problem
 from ocr_flops.app.views import Shown
 from ocr_flops.errors import SpecError
 from ocr_flops.reports import tables
-from ocr_flops.spec import load_hardware
+from ocr_flops.spec.catalog import load_hardware
 from ocr_flops.timing import planning
 
 

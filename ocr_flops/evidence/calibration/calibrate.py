@@ -16,7 +16,7 @@ from ocr_flops.evidence.calibration.fit import Table, fit
 from ocr_flops.evidence.calibration.memory import workspace
 from ocr_flops.evidence.calibration.result import RANGES, Calibration
 from ocr_flops.evidence.calibration.selection import most, usable
-from ocr_flops.spec import load_engine, load_hardware, names
+from ocr_flops.spec.catalog import load_engine, load_hardware, names
 from ocr_flops.spec.specs import STAGES, EngineSpec, HardwareSpec, ModelSpec
 
 LEAST = 4  # different sizes of a stage: as many as it has unknowns

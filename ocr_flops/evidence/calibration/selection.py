@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import polars as pl
 
 from ocr_flops.evidence.records.frame import attention_words
-from ocr_flops.spec import load_model, names
+from ocr_flops.spec.catalog import load_model, names
 from ocr_flops.spec.specs import OTHERS, AttentionSpec, EngineSpec, ModelSpec
 from ocr_flops.spec.workload import Workload
 

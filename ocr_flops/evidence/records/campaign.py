@@ -13,8 +13,8 @@ from ocr_flops.evidence import records
 from ocr_flops.evidence.records.recorder import device_facts, measure
 from ocr_flops.measure.client import interpreter
 from ocr_flops.measure.plan import ModelSource, Plan
-from ocr_flops.spec import read_run, read_workload
-from ocr_flops.spec.checks import read_value
+from ocr_flops.spec.reading import read_value
+from ocr_flops.spec.run_spec import read_run, read_workload
 from ocr_flops.spec.workload import Workload
 
 LOG = logging.getLogger(__name__)

@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Any
 
 from ocr_flops import __version__
 from ocr_flops.cost.frames import WORKLOAD_COLUMNS
-from ocr_flops.evidence.records.devices import hardware
 from ocr_flops.evidence.records.figures import derived
+from ocr_flops.spec.catalog import hardware_of_device
 from ocr_flops.spec.specs import HardwareSpec
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def make(
     message = {"event": FAILED, "ran": ran, **asdict(failure)} if failure is not None else dict(message)
     ran = dict(message.get("ran") or {})
     failed = message["event"] == FAILED
-    device = hardware(ran.get("device_name"))
+    device = hardware_of_device(ran.get("device_name"))
     return {
         "schema": SCHEMA,
         "record_id": new_id(now),
@@ -121,7 +121,7 @@ def _host() -> str:
 
 def _model_name(plan: Plan) -> str:
     """The config's name; marked where an override has changed a dimension, so that nobody takes it for that model."""
-    from ocr_flops.spec import load_model, names
+    from ocr_flops.spec.catalog import load_model, names
 
     model = plan.run.model
     return model.name if model.name in names("model") and load_model(model.name) == model else f"{model.name} (edited)"

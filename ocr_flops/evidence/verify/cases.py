@@ -15,7 +15,7 @@ from ocr_flops.spec.tiling import vendor_grids
 from ocr_flops.spec.workload import Workload
 
 if TYPE_CHECKING:
-    from ocr_flops.spec import RunSpec
+    from ocr_flops.spec.run_spec import RunSpec
 
 REMOTE_TRACES = ((1, 10, "bf16"), (3, 100, "fp32"))  # batch size, prompt tokens, dtype
 
@@ -37,7 +37,7 @@ def suite(quick: bool = False, engine: str = "transformers") -> list[Case]:
 
     Engine remote_code has one attention mode for each tower, and computes all logits.
     """
-    from ocr_flops.spec import modes
+    from ocr_flops.spec.catalog import modes
 
     def points(batch_size: int, prompt_tokens: int) -> list[Workload]:
         rest = {"batch_size": batch_size, "prompt_tokens": prompt_tokens, "output_tokens": 3}

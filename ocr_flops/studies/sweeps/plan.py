@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ocr_flops.errors import SpecError, one_of
-from ocr_flops.spec import GROUPS, RunSpec, WorkloadKeys, choice, compose_sweep, read_run, read_workload
+from ocr_flops.spec.catalog import group_config
+from ocr_flops.spec.overrides import GROUPS
+from ocr_flops.spec.run_spec import RunSpec, WorkloadKeys, compose_sweep, read_run, read_workload
 from ocr_flops.spec.workload import Workload
 from ocr_flops.studies.sweeps import pages as points
 from ocr_flops.studies.sweeps.pages import Pages
@@ -305,7 +307,7 @@ def _label(axis: Iterable[Value], value: Value) -> Value:
 
 def _choice(group: str, name: Value, plain: Sequence[str]) -> dict[str, Any]:
     """A config of a group with the overrides of its keys that the command line has."""
-    return choice(group, name, [text for text in plain if text.startswith(f"{group}.")])
+    return group_config(group, name, [text for text in plain if text.startswith(f"{group}.")])
 
 
 def _with(tree: Any, key: str, field: str, value: Value) -> Any:

@@ -36,7 +36,7 @@ def shapes(min_tiles: int = 1, max_tiles: int = 1000, mode: str | Mode = "gundam
     """
     import polars as pl
 
-    from ocr_flops.spec import load_mode
+    from ocr_flops.spec.catalog import load_mode
 
     mode = load_mode(mode) if isinstance(mode, str) else mode
     if not mode.tile_px:
