@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from ocr_flops.cost.run_config import Setup
+from ocr_flops.cost.run_config import RunConfig
 from ocr_flops.errors import SpecError
 from ocr_flops.evidence import verify
 from ocr_flops.evidence.calibration import Calibrated, Calibration, Uncalibrated, calibrate
@@ -56,23 +56,23 @@ class OnRecord:
         mine = self.here.select("record_id", "stage", "origin")
         return self.shelf.modules.join(mine, on=["record_id", "stage"], how="inner", maintain_order="left")
 
-    def timed(self, setup: Setup) -> list[dict[str, Any]]:
+    def timed(self, config: RunConfig) -> list[dict[str, Any]]:
         """Rows to lay over times: `stage`, `module` (None: the whole stage), `seconds` (median), `spread_seconds` and `origin`.
 
         Args:
-            setup: whose attention they ran.
+            config: whose attention they ran.
         """
         both = pl.concat([self.here.with_columns(pl.lit(None, pl.String).alias("module")), self.modules], how="diagonal")
-        mine = both.filter(attention=words_of(setup.attention))
+        mine = both.filter(attention=words_of(config.attention))
         return mine.select("stage", "module", pl.col("median_seconds").alias("seconds"), "spread_seconds", "origin").to_dicts()
 
-    def allocated(self, setup: Setup) -> tuple[int, str] | None:
+    def allocated(self, config: RunConfig) -> tuple[int, str] | None:
         """Most bytes that the device's allocator held in any stage, and where that comes from; None where it was not seen.
 
         Args:
-            setup: whose attention they ran.
+            config: whose attention they ran.
         """
-        mine = self.here.filter((pl.col("attention") == words_of(setup.attention)) & (pl.col("peak_source") == "allocator"))
+        mine = self.here.filter((pl.col("attention") == words_of(config.attention)) & (pl.col("peak_source") == "allocator"))
         mine = mine.sort("peak_allocated_bytes", descending=True)
         return (mine["peak_allocated_bytes"][0], mine["origin"][0]) if mine.height else None
 
@@ -131,7 +131,8 @@ def overlay(frame: pl.DataFrame, setting: Setting, model: ModelSpec) -> pl.DataF
         model: the setting's.
     """
     engine = load_engine(setting.engine)
-    words = [words_of(Setup.resolve(model, mode, engine, setting.dtype, setting.cache, None).attention) for mode in setting.attention_modes]
+    configs = [RunConfig.resolve(model, mode, engine, setting.dtype, setting.cache, None) for mode in setting.attention_modes]
+    words = [words_of(config.attention) for config in configs]
     wanted = {"engine": setting.engine, "dtype": setting.dtype, "cache": setting.cache, "prefill_logits": setting.prefill_logits}
     same = pl.all_horizontal(pl.col(name) == getattr(setting.workload, name) for name in POINT)
     rows = frame.filter(

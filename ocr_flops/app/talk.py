@@ -96,7 +96,7 @@ def precision(bits: int, device: HardwareSpec) -> str:
 
 def conditions(timing: Timing) -> str:
     """Where the times hold: device, precision, batch."""
-    dtype, device = timing.estimate.setup.dtype, timing.hardware.label
+    dtype, device = timing.estimate.config.dtype, timing.hardware.label
     where = f"{device} has no bf16, so fp16" if dtype == "fp16" else f"{device}, {dtype}"
     return f"{where}, batch {timing.estimate.workload.batch_size}"
 
@@ -112,8 +112,8 @@ def work(timing: Timing, asked: str) -> Said:
     stages = {stage: row["total_flops"] for stage, row in estimate.stage_numbers.items()}
     most = max(stages, key=stages.get)
     spent = {row["module"]: row["roofline_seconds"] for row in timing.modules.to_dicts() if row["stage"] in FIRST}
-    longest, mode = max(spent, key=spent.get), estimate.setup.attention.name
-    instead = f"; no {asked} kernel takes {estimate.setup.dtype}" if mode != asked else ""
+    longest, mode = max(spent, key=spent.get), estimate.config.attention.name
+    instead = f"; no {asked} kernel takes {estimate.config.dtype}" if mode != asked else ""
     return (
         f"{most.capitalize()} is {share(stages[most], sum(stages.values()))} of {si(sum(stages.values()), 'FLOPs')}; "
         f"{module_name(longest)} takes {share(spent[longest], sum(spent.values()))} of the time to first token",

@@ -97,12 +97,12 @@ class Shown:
     @cached_property
     def timed(self) -> list[dict[str, Any]]:
         """Measured times of the point in its first attention mode."""
-        return self.on_record.timed(self.estimates[0].setup) if self.on_record else []
+        return self.on_record.timed(self.estimates[0].config) if self.on_record else []
 
     @cached_property
     def allocated(self) -> dict[str, tuple[int, str]]:
         """Bytes measured at the point, and where that comes from, by attention mode."""
-        found = {one.setup.attention.name: self.on_record.allocated(one.setup) for one in self.estimates} if self.on_record else {}
+        found = {one.config.attention.name: self.on_record.allocated(one.config) for one in self.estimates} if self.on_record else {}
         return {name: one for name, one in found.items() if one}
 
     @property

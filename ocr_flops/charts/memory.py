@@ -52,7 +52,7 @@ def memory(
         narrow: for a place about 400 px wide: what the title says is not written beside the bars again.
         allocated: bytes that were measured, and where that comes from, by label.
     """
-    labelled = dict(estimates) if isinstance(estimates, Mapping) else {one.setup.attention.name: one for one in estimates}
+    labelled = dict(estimates) if isinstance(estimates, Mapping) else {one.config.attention.name: one for one in estimates}
     limit = hardware.memory_bytes if hardware else None
     most = max([estimate.footprint.total_bytes for estimate in labelled.values()] + ([limit] if limit else []))
     parts, ends = [], []
@@ -180,10 +180,10 @@ def _memory_title(labelled: Mapping[str, Estimate], hardware: HardwareSpec | Non
     if narrow:
         return title(finding, f"Largest live activations, {beyond}", *told, width=48)
     first = next(iter(labelled.values()))
-    setup, row = first.setup, first.stages.row(0, named=True)
+    config, row = first.config, first.stages.row(0, named=True)
     return title(
         finding,
-        f"{workload_words(row)}; {setup.engine.name}, {setup.dtype}",
+        f"{workload_words(row)}; {config.engine.name}, {config.dtype}",
         f"Weights, KV cache at its end and the largest live activations; {beyond}",
         *told,
     )

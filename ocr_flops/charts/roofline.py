@@ -54,7 +54,7 @@ def roofline(timing: Timing, measured: Iterable[Row] = ()) -> Chart:
     operators = [row for row in timing.operators.to_dicts() if row["roofline_seconds"]]
     placed = [_point(row) for row in operators if row["total_flops"]]
     idle = [row for row in operators if not row["total_flops"]]
-    hardware, dtype = timing.hardware, timing.estimate.setup.dtype
+    hardware, dtype = timing.hardware, timing.estimate.config.dtype
     peak, bandwidth = hardware.matrix_peak(dtype), hardware.memory_bandwidth_bytes_per_second
     attained = _attained(timing, measured)
     left = min([0.1, *(point["intensity"] for point in placed)]) / 1.5
@@ -222,7 +222,7 @@ def _strip(idle: list[Row], edge: float, left: float, bottom: float, top: float)
 
 def _ceilings(timing: Timing, left: float, right: float) -> tuple[list[Row], dict[str, list[Row]]]:
     """The bandwidth's slope up to the matrix peak and the flat roofs, as the ends of lines; and their names."""
-    hardware, dtype = timing.hardware, timing.estimate.setup.dtype
+    hardware, dtype = timing.hardware, timing.estimate.config.dtype
     peak, bandwidth, vector = hardware.matrix_peak(dtype), hardware.memory_bandwidth_bytes_per_second, hardware.vector_fp32_flops_per_second
     lines = [(left, peak / bandwidth, left * bandwidth, peak, "bandwidth"), (peak / bandwidth, right, peak, peak, "matrix")]
     roofs = [(peak, f"matrix units, {dtype}: {si(peak, 'FLOP/s')}", "matrix")]
@@ -324,8 +324,8 @@ def _roofline_title(timing: Timing, operators: list[Row], note: str, attained: l
         f"On {timing.hardware.label} {share(spent[ceiling], 1)} of the time is bound by {CEILING_NAMES[ceiling]}; the largest point is "
         f"{module_name(widest['module'])} in {widest['stage']}, {share(widest['share'], 1)}"
     )
-    setup = timing.estimate.setup
+    config = timing.estimate.config
     row = timing.estimate.stages.row(0, named=True)
-    conditions = f"{setup.engine.name}, attention {setup.attention.name}, {setup.dtype}, {setup.cache} cache"
+    conditions = f"{config.engine.name}, attention {config.attention.name}, {config.dtype}, {config.cache} cache"
     meaning = "Roofline time: each operator at its lowest ceiling, nothing overlaps, every operator reads and writes memory"
     return title(finding, f"{workload_words(row)}; {conditions}", meaning, *([note] if note else []), *origins(attained), width=100)

@@ -164,8 +164,8 @@ def _savings_title(estimates: Mapping[str, Estimate], timings: Mapping[str, Timi
     flops = {mode: sum(row["tensor_flops"] for row in estimate.stage_numbers.values()) for mode, estimate in estimates.items()}
     same = f"Matrix FLOPs are the same in every mode: {si(flops[modes[0]], 'FLOPs')}"
     lines = [f"{same if len(set(flops.values())) == 1 else 'Matrix FLOPs differ'}. {_limits(base, best, modes)}"]
-    row, setup = estimates[modes[0]].stages.row(0, named=True), estimates[modes[0]].setup
-    lines.append(f"{workload_words(row)}; {setup.engine.name}, {setup.dtype}. {_evidence(estimates)}")
+    row, config = estimates[modes[0]].stages.row(0, named=True), estimates[modes[0]].config
+    lines.append(f"{workload_words(row)}; {config.engine.name}, {config.dtype}. {_evidence(estimates)}")
     return title(
         finding, *lines, "Inner bar: weights and KV cache, which no attention kernel changes. Each panel has its own scale", width=105
     )
@@ -187,7 +187,7 @@ def _evidence(estimates: Mapping[str, Estimate]) -> str:
     modelled = [
         mode
         for mode, estimate in estimates.items()
-        if any(estimate.setup.evidence(stage) == "modelled" for stage in estimate.chosen_stages)
+        if any(estimate.config.evidence(stage) == "modelled" for stage in estimate.chosen_stages)
     ]
     return (
         f"Modelled: {', '.join(modelled)}; the others can be traced here"

@@ -151,7 +151,7 @@ def _stage_words(whole: Row) -> str:
 
 def _time_title(timing: Timing, modules: list[Row], total: float, stages: Sequence[str], points: list[Row]) -> Title:
     where, row = timing.hardware.label, timing.estimate.stages.row(0, named=True)
-    setup = timing.estimate.setup
+    config = timing.estimate.config
     what = PARTS.get(tuple(stages), "for " + ", ".join(stages))
     if not modules:
         return title(f"{where}: nothing to do {what}", workload_words(row))
@@ -159,7 +159,7 @@ def _time_title(timing: Timing, modules: list[Row], total: float, stages: Sequen
     finding = f"{where}: {seconds(total)} {what}; {share(widest['roofline_seconds'], total)} of it in {module_name(widest['module'])}"
     return title(
         finding,
-        f"{workload_words(row)}; {setup.engine.name}, attention {setup.attention.name}, {setup.dtype}",
+        f"{workload_words(row)}; {config.engine.name}, attention {config.attention.name}, {config.dtype}",
         "Grey: the whole stage. Red tick: its bound, which no implementation undercuts",
         *origins(points),
         width=60,

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ocr_flops.cost.program import evaluate, greatest
-from ocr_flops.cost.run_config import Setup
-from ocr_flops.cost.stage_groups import COLUMNS, Part, parts
+from ocr_flops.cost.run_config import RunConfig
+from ocr_flops.cost.stage_groups import COLUMNS, StageGroup, group_stages
 from ocr_flops.errors import SpecError
 from ocr_flops.spec.specs import STAGES
 from ocr_flops.spec.workload import Column, Workload
@@ -45,24 +45,24 @@ class Peak(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Cost:
-    """The cost of a workload under a setup. Numbers are computed when they are first read; frames are built when first read.
+    """The cost of a workload under a config. Numbers are computed when they are first read; frames are built when first read.
 
     Args:
-        setup: what runs.
+        config: what runs.
         workload: one point, or columns of points.
         chosen_stages: the stages wanted.
         experts_hit: experts hit over all layers by stage, where they are known (else expected ones).
     """
 
-    setup: Setup
+    config: RunConfig
     workload: Workload
     chosen_stages: tuple[str, ...] = STAGES
     experts_hit: tuple[tuple[str, int], ...] = ()
 
-    def parts(self, points: slice | None = None) -> list[Part]:
+    def stage_groups(self, points: slice | None = None) -> list[StageGroup]:
         """The stages of all points or of some, in groups that run the same operators."""
         workload = self.workload if points is None or self.workload.is_single else self.workload.take(points)
-        return parts(self.setup, workload, self.chosen_stages, dict(self.experts_hit))
+        return group_stages(self.config, workload, self.chosen_stages, dict(self.experts_hit))
 
     @cached_property
     def stage_numbers(self) -> dict[str, dict[str, Column]]:
@@ -78,8 +78,8 @@ class Cost:
         if not self.workload.is_single:
             table = self.table(keys)
             return {key: {column: values[:, i] for column, values in table.items()} for i, key in enumerate(keys)}
-        by_stage = {part.stage: part for part in self.parts()}
-        numbers = {(stage, module): by_stage[stage].row(self.setup, module) for stage, module in keys}
+        by_stage = {group.stage: group for group in self.stage_groups()}
+        numbers = {(stage, module): by_stage[stage].row(self.config, module) for stage, module in keys}
         if any(row[column] > LIMIT for row in numbers.values() for column in LARGEST):
             self._refuse(numbers)
         return numbers
@@ -96,11 +96,11 @@ class Cost:
         table = {column: np.empty((points, len(keys)), np.int64) for column in columns}
         for start in range(0, points, CHUNK):
             chunk = slice(start, min(start + CHUNK, points))
-            for part in self.parts(chunk):
-                where = slice(None) if part.where is None else part.where
+            for group in self.stage_groups(chunk):
+                where = slice(None) if group.where is None else group.where
                 for position, (stage, module) in enumerate(keys):
-                    if part.stage == stage:
-                        for column, value in part.row(self.setup, module, columns).items():
+                    if group.stage == stage:
+                        for column, value in group.row(self.config, module, columns).items():
                             table[column][chunk][where, position] = value
         return table
 
@@ -110,15 +110,15 @@ class Cost:
 
     @cached_property
     def _module_keys(self) -> tuple[Key, ...]:
-        return tuple(dict.fromkeys((part.stage, module) for part in self.parts(slice(0, 1)) for module in part.program.modules))
+        return tuple(dict.fromkeys((group.stage, module) for group in self.stage_groups(slice(0, 1)) for module in group.program.modules))
 
     def _check_columns(self) -> None:
         """Refuses columns whose results pass 2^62, where NumPy would wrap silently: first a corner in Python ints, then all in floats."""
         try:
-            Cost(self.setup, self.workload.corner(), self.chosen_stages).stage_numbers  # noqa: B018
+            Cost(self.config, self.workload.corner(), self.chosen_stages).stage_numbers  # noqa: B018
         except SpecError:
-            for part in parts(self.setup, self.workload.as_floats(), self.chosen_stages):
-                self._refuse({(part.stage, None): part.row(self.setup)})
+            for group in group_stages(self.config, self.workload.as_floats(), self.chosen_stages):
+                self._refuse({(group.stage, None): group.row(self.config)})
 
     @staticmethod
     def _refuse(numbers: dict[Key, dict[str, Column]]) -> None:
@@ -133,16 +133,16 @@ class Cost:
     def peaks(self) -> dict[str, Peak]:
         """For one point: where in each stage the most activations are alive."""
         found = {}
-        for part in self.parts():
-            live = [(evaluate(operation.live, part.last), operation) for operation in part.program.operations]
+        for group in self.stage_groups():
+            live = [(evaluate(operation.live, group.last), operation) for operation in group.program.operations]
             most, where = max(live, key=lambda pair: pair[0])
-            found[part.stage] = Peak(most, where.module, where.name)
+            found[group.stage] = Peak(most, where.module, where.name)
         return found
 
     @property
     def footprint(self) -> Footprint:
         """Memory the whole run needs."""
-        weight = sum(self.setup.parameters.values()) * self.setup.itemsize
+        weight = sum(self.config.parameters.values()) * self.config.itemsize
         rows = self.stage_numbers.values()
         kv, peak = (greatest([row[column] for row in rows]) for column in ("kv_cache_bytes", "peak_activation_bytes"))
         return Footprint(weight, kv, peak, weight + kv + peak)
@@ -158,7 +158,7 @@ class Cost:
         return self.frame("module")
 
     def with_workload(self, **changes: Column) -> Cost:
-        """The same setup for a workload with some fields changed."""
+        """The same config for a workload with some fields changed."""
         return replace(self, workload=replace(self.workload, **changes))
 
     def keys(self, level: str) -> tuple[Key, ...]:
@@ -175,4 +175,4 @@ class Cost:
             table = {column: np.array([[row[column] for row in rows]], np.int64) for column in columns}
         else:
             table = self.table(keys, columns)
-        return frame(self.setup, self.workload, keys, table)
+        return frame(self.config, self.workload, keys, table)

@@ -11,7 +11,7 @@ from ocr_flops.spec.workload import Workload
 
 if TYPE_CHECKING:
     from ocr_flops.cost.estimate import Key
-    from ocr_flops.cost.run_config import Setup
+    from ocr_flops.cost.run_config import RunConfig
 
 WORKLOAD_COLUMNS = (
     "image_width_px",
@@ -31,13 +31,13 @@ TEXT = pl.Categorical
 SMALL = 500  # rows
 
 
-def frame(setup: Setup, workload: Workload, keys: tuple[Key, ...], table: dict[str, np.ndarray]) -> pl.DataFrame:
+def frame(config: RunConfig, workload: Workload, keys: tuple[Key, ...], table: dict[str, np.ndarray]) -> pl.DataFrame:
     """One row per point and key, points in order and a point's keys together.
 
     Columns: labels, the workload, costs, arithmetic_intensity (total FLOPs per byte moved; null where nothing moves).
 
     Args:
-        setup, workload: what ran.
+        config, workload: what ran.
         keys: stages, or stages and modules.
         table: cost columns at [point, key].
     """
@@ -46,12 +46,12 @@ def frame(setup: Setup, workload: Workload, keys: tuple[Key, ...], table: dict[s
     if keys[0][1] is not None:
         texts["module"] = [module for _, module in keys]
     texts |= {
-        "attention": setup.attention.name,
-        "engine": setup.engine.name,
-        "dtype": setup.dtype,
-        "cache": setup.cache,
+        "attention": config.attention.name,
+        "engine": config.engine.name,
+        "dtype": config.dtype,
+        "cache": config.cache,
         "mode": workload.mode,
-        "evidence": [setup.evidence(stage) for stage, _ in keys],
+        "evidence": [config.evidence(stage) for stage, _ in keys],
     }
     numbers = {name: getattr(workload, name) for name in WORKLOAD_COLUMNS}
     return (_small if points * width <= SMALL else _large)(texts, numbers, table, points, width)

@@ -2,14 +2,14 @@
 
 A multiply-add is 2 FLOPs. Matrix work goes to `tensor_flops`; `vector_flops` is one per output element of an elementwise operator, one
 per input element of a reduction, and for composites the factor in `COMPOSITES`. Copies, casts, gathers and scatters compute nothing.
-Every function takes tensors (and dimensions) and returns an `Operator`; sizes may be ints or polynomials (`sizes.Size`).
+Every function takes tensors (and dimensions) and returns an `Operator`; sizes may be ints or polynomials (`sizes.Dimension`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ocr_flops.cost.polynomial import Size, product
+from ocr_flops.cost.polynomial import Dim, product
 
 # FLOPs per element of operators that are several elementwise passes in one.
 COMPOSITES = {"softmax": 5, "layer_norm": 8, "gelu": 5, "silu": 4, "sigmoid": 4}
@@ -20,7 +20,7 @@ INDEX_BYTES = 8  # int64
 class Storage:
     """The memory behind tensors: its size in bytes and whether it holds weights, cache or activations."""
 
-    size_bytes: Size | int
+    size_bytes: Dim
     role: str = "activation"
 
 
@@ -28,26 +28,26 @@ class Storage:
 class Tensor:
     """A tensor as its shape, bytes per element and storage; views share their storage."""
 
-    shape: tuple[Size | int, ...]
+    shape: tuple[Dim, ...]
     itemsize: int
     storage: Storage
 
     @property
-    def elements(self) -> Size | int:
+    def elements(self) -> Dim:
         """Number of elements."""
         return product(self.shape)
 
     @property
-    def size_bytes(self) -> Size | int:
+    def size_bytes(self) -> Dim:
         """Bytes of the elements shown."""
         return self.elements * self.itemsize
 
-    def view(self, *shape: Size | int) -> Tensor:
+    def view(self, *shape: Dim) -> Tensor:
         """The same storage under another shape (also a slice: fewer elements)."""
         return Tensor(shape, self.itemsize, self.storage)
 
 
-def new(shape: tuple[Size | int, ...], itemsize: int, role: str = "activation") -> Tensor:
+def new(shape: tuple[Dim, ...], itemsize: int, role: str = "activation") -> Tensor:
     """A tensor with a storage of its own."""
     return Tensor(shape, itemsize, Storage(product(shape) * itemsize, role))
 
@@ -70,8 +70,8 @@ class Operator:
     outputs: tuple[Tensor, ...]
     reads: tuple[Tensor, ...] = ()
     writes: tuple[Tensor, ...] = ()
-    tensor_flops: Size | int = 0
-    vector_flops: Size | int = 0
+    tensor_flops: Dim = 0
+    vector_flops: Dim = 0
     visible: bool = True
     matrix_itemsize: int = 2
 
@@ -173,7 +173,7 @@ def create(name: str, shape: tuple, itemsize: int) -> Operator:
     return Operator(name, (new(shape, itemsize),))
 
 
-def in_place(name: str, target: Tensor, *reads: Tensor, vector_flops: Size | int = 0) -> Operator:
+def in_place(name: str, target: Tensor, *reads: Tensor, vector_flops: Dim = 0) -> Operator:
     """Writes the part of an existing tensor that target shows: scatter, fill, in-place arithmetic."""
     return Operator(name, (), reads, (target,), vector_flops=vector_flops)
 

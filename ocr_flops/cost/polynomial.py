@@ -1,6 +1,6 @@
 """Sizes that may still be unknown: integer polynomials in named quantities such as `batch` or `tokens`.
 
-The operators of a tower are written once, over sizes. Given ints they yield ints; given `Size("batch")` they yield a polynomial
+The operators of a tower are written once, over sizes. Given ints they yield ints; given `Dimension("batch")` they yield a polynomial
 whose coefficients are found once per model and then evaluated for one workload or for a million (see `program.py`).
 """
 
@@ -11,11 +11,11 @@ from collections.abc import Iterable
 Monomial = tuple[str, ...]  # sorted names, repeated for powers: ("batch", "tokens", "tokens")
 
 
-class Size:
+class Dimension:
     """An integer polynomial in named quantities.
 
     Args:
-        name: the quantity, for example "batch"; `Size("batch") * Size("tokens") + 1` builds larger ones.
+        name: the quantity, for example "batch"; `Dimension("batch") * Dimension("tokens") + 1` builds larger ones.
     """
 
     __slots__ = ("terms",)
@@ -24,47 +24,47 @@ class Size:
         self.terms: dict[Monomial, int] = {(name,): 1}
 
     @classmethod
-    def _of(cls, terms: dict[Monomial, int]) -> Size:
+    def _of(cls, terms: dict[Monomial, int]) -> Dimension:
         size = cls.__new__(cls)
         size.terms = {monomial: value for monomial, value in terms.items() if value}
         return size
 
-    def __add__(self, other: Size | int) -> Size:
+    def __add__(self, other: Dim) -> Dimension:
         terms = dict(self.terms)
         for monomial, value in terms_of(other).items():
             terms[monomial] = terms.get(monomial, 0) + value
-        return Size._of(terms)
+        return Dimension._of(terms)
 
     __radd__ = __add__
 
-    def __neg__(self) -> Size:
-        return Size._of({monomial: -value for monomial, value in self.terms.items()})
+    def __neg__(self) -> Dimension:
+        return Dimension._of({monomial: -value for monomial, value in self.terms.items()})
 
-    def __sub__(self, other: Size | int) -> Size:
+    def __sub__(self, other: Dim) -> Dimension:
         return self + -other
 
-    def __rsub__(self, other: int) -> Size:
+    def __rsub__(self, other: int) -> Dimension:
         return -self + other
 
-    def __mul__(self, other: Size | int) -> Size:
+    def __mul__(self, other: Dim) -> Dimension:
         if isinstance(other, int):
-            return Size._of({monomial: value * other for monomial, value in self.terms.items()})
+            return Dimension._of({monomial: value * other for monomial, value in self.terms.items()})
         terms: dict[Monomial, int] = {}
         for left, value in self.terms.items():
             for right, factor in other.terms.items():
                 monomial = tuple(sorted(left + right))
                 terms[monomial] = terms.get(monomial, 0) + value * factor
-        return Size._of(terms)
+        return Dimension._of(terms)
 
     __rmul__ = __mul__
 
-    def __floordiv__(self, divisor: int) -> Size:
+    def __floordiv__(self, divisor: int) -> Dimension:
         if any(value % divisor for value in self.terms.values()):
             raise ValueError(f"{self} is not divisible by {divisor}")
-        return Size._of({monomial: value // divisor for monomial, value in self.terms.items()})
+        return Dimension._of({monomial: value // divisor for monomial, value in self.terms.items()})
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Size | int) and self.terms == terms_of(other)
+        return isinstance(other, Dimension | int) and self.terms == terms_of(other)
 
     def __hash__(self) -> int:
         return hash(frozenset(self.terms.items()))
@@ -73,16 +73,19 @@ class Size:
         return " + ".join("·".join([str(value), *monomial]) for monomial, value in sorted(self.terms.items())) or "0"
 
 
-def terms_of(size: Size | int) -> dict[Monomial, int]:
+Dim = Dimension | int  # of a tensor: known, or symbolic
+
+
+def terms_of(size: Dim) -> dict[Monomial, int]:
     """The polynomial's terms; an int is a constant term under the empty monomial."""
-    if isinstance(size, Size):
+    if isinstance(size, Dimension):
         return size.terms
     return {(): size} if size else {}
 
 
-def product(sizes: Iterable[Size | int]) -> Size | int:
+def product(sizes: Iterable[Dim]) -> Dim:
     """Product of sizes, 1 for none."""
-    total: Size | int = 1
+    total: Dim = 1
     for size in sizes:
         total = size * total
     return total

@@ -12,13 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ocr_flops.cost.polynomial import Monomial, Size, terms_of
+from ocr_flops.cost.polynomial import Dimension, Monomial, terms_of
 from ocr_flops.cost.tape import Record, Tape
 
 RECORDED = ("tensor_flops", "vector_flops", "torch_flops", "operators", "weight_io_bytes", "activation_io_bytes", "kv_io_bytes")
 SUMS = {"total_flops": ("tensor_flops", "vector_flops"), "io_bytes": ("weight_io_bytes", "activation_io_bytes", "kv_io_bytes")}
 COSTS = (*RECORDED[:2], "total_flops", *RECORDED[2:], "io_bytes")
-EXPERT_BYTES, EXPERTS_HIT = Size("expert_bytes"), Size("experts_hit")
+EXPERT_BYTES, EXPERTS_HIT = Dimension("expert_bytes"), Dimension("experts_hit")
 
 Polynomial = Mapping[Monomial, int]
 Column = int | np.ndarray

@@ -13,7 +13,7 @@ from ocr_flops.spec.specs import CACHES, DTYPE_BYTES, PREFILL_LOGITS, AttentionS
 
 
 @dataclass(frozen=True)
-class Setup:
+class RunConfig:
     """Everything that a cost depends on besides the workload, resolved.
 
     Args:
@@ -43,8 +43,8 @@ class Setup:
     @functools.cache
     def resolve(
         cls, model: ModelSpec, attention: str | AttentionSpec, engine: str | EngineSpec, dtype: str, cache: str, prefill_logits: str | None
-    ) -> Setup:
-        """A setup from names or specs, with the engine's own choice wherever one is left open."""
+    ) -> RunConfig:
+        """A config from names or specs, with the engine's own choice wherever one is left open."""
         if isinstance(engine, str):
             from ocr_flops.spec.catalog import load_engine
 
@@ -101,20 +101,20 @@ class Setup:
 
 
 @functools.cache
-def vision_program(setup: Setup, global_px: int, tile_px: int, is_one: bool) -> Program:
+def vision_program(config: RunConfig, global_px: int, tile_px: int, is_one: bool) -> Program:
     """The compiled vision stage for views of these sides."""
-    return Program(stage_tapes.vision(setup.model, setup.engine, setup.attention, setup.itemsize, global_px, tile_px, is_one))
+    return Program(stage_tapes.vision(config.model, config.engine, config.attention, config.itemsize, global_px, tile_px, is_one))
 
 
 @functools.cache
-def prefill_program(setup: Setup, is_one: bool) -> Program:
+def prefill_program(config: RunConfig, is_one: bool) -> Program:
     """The compiled prefill."""
     return Program(
-        stage_tapes.prefill(setup.model, setup.engine, setup.attention, setup.itemsize, is_one, setup.cache, setup.prefill_logits)
+        stage_tapes.prefill(config.model, config.engine, config.attention, config.itemsize, is_one, config.cache, config.prefill_logits)
     )
 
 
 @functools.cache
-def decode_program(setup: Setup, is_one: bool) -> Program:
+def decode_program(config: RunConfig, is_one: bool) -> Program:
     """One compiled decode step."""
-    return Program(stage_tapes.decode(setup.model, setup.engine, setup.attention, setup.itemsize, is_one, setup.cache))
+    return Program(stage_tapes.decode(config.model, config.engine, config.attention, config.itemsize, is_one, config.cache))

@@ -9,7 +9,7 @@ import numpy as np
 
 from ocr_flops.cost.polynomial import Monomial
 from ocr_flops.cost.program import COSTS, Program, evaluate, greatest
-from ocr_flops.cost.run_config import Setup, decode_program, prefill_program, vision_program
+from ocr_flops.cost.run_config import RunConfig, decode_program, prefill_program, vision_program
 from ocr_flops.errors import SpecError
 from ocr_flops.spec.specs import STAGES
 from ocr_flops.spec.tiling import queries
@@ -20,7 +20,7 @@ COLUMNS = (*COSTS, "weight_bytes", "kv_cache_bytes", "peak_activation_bytes")
 
 
 @dataclass(eq=False)
-class Part:
+class StageGroup:
     """A stage of those points of a workload that run the same operators.
 
     Args:
@@ -61,11 +61,11 @@ class Part:
             self._last[monomial] = self.values[monomial[-1]] * self.last(monomial[:-1]) if monomial else 1
         return self._last[monomial]
 
-    def row(self, setup: Setup, module: str | None = None, columns: Iterable[str] = COLUMNS) -> dict[str, Column]:
+    def row(self, config: RunConfig, module: str | None = None, columns: Iterable[str] = COLUMNS) -> dict[str, Column]:
         """Cost columns of the stage, or of one module in it.
 
         Args:
-            setup: what runs.
+            config: what runs.
             module: a module's label; None for the stage.
             columns: those wanted, of `COLUMNS`.
         """
@@ -75,9 +75,9 @@ class Part:
             if column in costs:
                 row[column] = evaluate(costs[column], self.summed)
             elif column == "weight_bytes":
-                row[column] = setup.weight_bytes(self.stage, module)
+                row[column] = config.weight_bytes(self.stage, module)
             elif column == "kv_cache_bytes":
-                row[column] = self.cached_tokens * setup.kv_bytes_per_token if module in (None, KV_MODULE) else 0
+                row[column] = self.cached_tokens * config.kv_bytes_per_token if module in (None, KV_MODULE) else 0
             else:
                 peak = self.program.peak(self.last, module)
                 row[column] = peak if self.steps is None else peak * (self.steps > 0)
@@ -92,18 +92,20 @@ class Part:
         return tokens * self.workload.batch_size
 
 
-def parts(setup: Setup, workload: Workload, stages: Iterable[str] = STAGES, experts_hit: dict[str, int] | None = None) -> list[Part]:
+def group_stages(
+    config: RunConfig, workload: Workload, stages: Iterable[str] = STAGES, experts_hit: dict[str, int] | None = None
+) -> list[StageGroup]:
     """Splits a workload into stages and programs.
 
     Args:
-        setup, workload: what runs.
+        config, workload: what runs.
         stages: those wanted.
         experts_hit: experts hit, summed over layers, by stage (decode: over its steps too); expected ones where not given.
     """
     found = []
     for stage in stages:
         for where, view in _alike(workload, stage):
-            found.append(_part(setup, stage, where, view, (experts_hit or {}).get(stage)))
+            found.append(_stage_group(config, stage, where, view, (experts_hit or {}).get(stage)))
     return found
 
 
@@ -124,7 +126,7 @@ def _alike(workload: Workload, stage: str) -> Iterable[tuple[np.ndarray | None, 
     return [(where, workload.take(where)) for where in (np.flatnonzero(code == value) for value in distinct)]
 
 
-def _part(setup: Setup, stage: str, where: np.ndarray | None, workload: Workload, experts_hit: int | None) -> Part:
+def _stage_group(config: RunConfig, stage: str, where: np.ndarray | None, workload: Workload, experts_hit: int | None) -> StageGroup:
     batch = workload.batch_size
     is_one = bool(np.all(batch == 1))
     if stage == "vision":
@@ -142,39 +144,39 @@ def _part(setup: Setup, stage: str, where: np.ndarray | None, workload: Workload
             "moved_tile_queries": tile_queries * several,
             "moves": several * 1,
         }
-        return Part(stage, vision_program(setup, _constant(workload.global_px), tile_px, is_one), workload, values, where)
+        return StageGroup(stage, vision_program(config, _constant(workload.global_px), tile_px, is_one), workload, values, where)
     context, steps = workload.context_tokens, workload.output_tokens
     tokens = batch * context if stage == "prefill" else batch
-    hit, hit_bytes = _experts(setup, tokens, experts_hit)
-    values = {"batch": batch, "expert_bytes": hit_bytes, "experts_hit": hit, "expert_rows": _rows_of_one(setup, tokens, hit)}
+    hit, hit_bytes = _experts(config, tokens, experts_hit)
+    values = {"batch": batch, "expert_bytes": hit_bytes, "experts_hit": hit, "expert_rows": _rows_of_one(config, tokens, hit)}
     if stage == "prefill":
         values |= {"tokens": context, "image_tokens": workload.image_tokens}
-        return Part(stage, prefill_program(setup, is_one), workload, values, where)
+        return StageGroup(stage, prefill_program(config, is_one), workload, values, where)
     if experts_hit is not None and np.any(steps != 1):
         raise SpecError(f"experts_hit: decode takes one step with the experts of that step, not output_tokens = {steps}")
     context_sum = steps * context + steps * (steps + 1) // 2
-    return Part(stage, decode_program(setup, is_one), workload, {**values, "context": context + steps}, where, steps, context_sum)
+    return StageGroup(stage, decode_program(config, is_one), workload, {**values, "context": context + steps}, where, steps, context_sum)
 
 
 def _constant(value: Column) -> int:
     return int(value[0]) if isinstance(value, np.ndarray) else value
 
 
-def _rows_of_one(setup: Setup, tokens: Column, hit: Column) -> Column:
+def _rows_of_one(config: RunConfig, tokens: Column, hit: Column) -> Column:
     """Rows of an expert, where all that are hit share them evenly."""
-    decoder = setup.model.tower("decoder")
+    decoder = config.model.tower("decoder")
     return tokens * decoder.experts_per_token * (decoder.layers - decoder.dense_layers) // greatest([hit, 1])
 
 
-def _experts(setup: Setup, tokens: Column, given: int | None) -> tuple[Column, Column]:
+def _experts(config: RunConfig, tokens: Column, given: int | None) -> tuple[Column, Column]:
     """Experts hit in one pass over all layers, and the bytes of their down projections (a third of an expert).
 
     Expected when each token picks experts_per_token of them uniformly: experts · (1 − (1 − k / experts)^tokens) a layer, times the bytes
     of an expert, rounded once a layer.
     """
-    decoder = setup.model.tower("decoder")
+    decoder = config.model.tower("decoder")
     layers = decoder.layers - decoder.dense_layers
-    third = decoder.width * decoder.expert_width * setup.itemsize
+    third = decoder.width * decoder.expert_width * config.itemsize
     if given is not None:
         return given, given * third
     missed = 1 - decoder.experts_per_token / decoder.experts

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ocr_flops.cost.ops import Operator, Tensor, copy, new
-from ocr_flops.cost.polynomial import Size
+from ocr_flops.cost.polynomial import Dim
 
 
 @dataclass(slots=True)
@@ -21,15 +21,15 @@ class Record:
     module: str
     layers: Sequence[int]
     name: str
-    repeat: Size | int
-    operators: Size | int
-    tensor_flops: Size | int
-    vector_flops: Size | int
-    torch_flops: Size | int
-    weight_io_bytes: Size | int
-    activation_io_bytes: Size | int
-    kv_io_bytes: Size | int
-    live_bytes: Size | int
+    repeat: Dim
+    operators: Dim
+    tensor_flops: Dim
+    vector_flops: Dim
+    torch_flops: Dim
+    weight_io_bytes: Dim
+    activation_io_bytes: Dim
+    kv_io_bytes: Dim
+    live_bytes: Dim
     matrix_itemsize: int
     expert_thirds: int = 0
     per_expert: bool = False
@@ -46,11 +46,11 @@ class Tape:
         self.itemsize = itemsize
         self.records: list[Record] = []
         self.parameters: dict[tuple[str, int | None], int] = {}  # by module and layer
-        self.live: Size | int = 0
+        self.live: Dim = 0
         self._module = ""
         self._layers: Sequence[int] = ()
-        self._times: Size | int = 1
-        self._launches: Size | int = 1
+        self._times: Dim = 1
+        self._launches: Dim = 1
         self._per_expert = False
 
     @contextmanager
@@ -63,7 +63,7 @@ class Tape:
         self._module, self._layers = outer
 
     @contextmanager
-    def times(self, times: Size | int, launches: Size | int | None = None) -> Iterator[None]:
+    def times(self, times: Dim, launches: Dim | None = None) -> Iterator[None]:
         """Everything inside runs `times` over, its parameters being the same each time.
 
         Args:
@@ -87,7 +87,7 @@ class Tape:
         """A constant that the model carries beside its parameters."""
         return new(shape, itemsize, "weight")
 
-    def input(self, *shape: Size | int, itemsize: int | None = None) -> Tensor:
+    def input(self, *shape: Dim, itemsize: int | None = None) -> Tensor:
         """A tensor that is there before the first operator."""
         tensor = new(shape, itemsize or self.itemsize)
         self.live = self.live + tensor.storage.size_bytes

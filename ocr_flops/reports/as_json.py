@@ -18,14 +18,14 @@ def as_json(estimate: Estimate, timing: Timing | None = None) -> dict[str, Any]:
     """
     from ocr_flops.cost.frames import WORKLOAD_COLUMNS
 
-    setup, shown = estimate.setup, timing or estimate
+    config, shown = estimate.config, timing or estimate
     return {
-        "model": setup.model.name,
-        "engine": setup.engine.name,
-        "attention": setup.attention.name,
-        "dtype": setup.dtype,
-        "cache": setup.cache,
-        "prefill_logits": setup.prefill_logits,
+        "model": config.model.name,
+        "engine": config.engine.name,
+        "attention": config.attention.name,
+        "dtype": config.dtype,
+        "cache": config.cache,
+        "prefill_logits": config.prefill_logits,
         "workload": {name: getattr(estimate.workload, name) for name in ("mode", *WORKLOAD_COLUMNS)},
         "footprint": estimate.footprint._asdict(),
         "stages": shown.stages.to_dicts(),

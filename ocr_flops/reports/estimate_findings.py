@@ -88,13 +88,13 @@ def _attention(subject: Subject) -> list[str]:
 
 def _as_set(subject: Subject, last: str) -> str:
     """What this report's own mode is, where it is another one."""
-    setup = subject.estimate.setup
-    attention = setup.attention
-    kernels = {spec.label: attention.kernel(spec.tower) for spec in setup.model.attention_towers}
+    config = subject.estimate.config
+    attention = config.attention
+    kernels = {spec.label: attention.kernel(spec.tower) for spec in config.model.attention_towers}
     distinct = dict.fromkeys(kernels.values())
     words = next(iter(distinct)) if len(distinct) == 1 else ", ".join(f"{kernel} in {tower}" for tower, kernel in kernels.items())
     if attention.name == "vendor":
-        return f" This report is about what {setup.engine.label} runs by itself: {words}."
+        return f" This report is about what {config.engine.label} runs by itself: {words}."
     return "" if subject.mode == last else f" This report is about {words}."
 
 

@@ -55,7 +55,7 @@ def render_html(subject: Subject, *, made: date | None = None, in_child: bool = 
         DrawingError: the child failed.
     """
     row = subject.estimate.stages.row(0, named=True)
-    name = subject.estimate.setup.model.label
+    name = subject.estimate.config.model.label
     where = f" on {subject.hardware.label}" if subject.hardware else ""
     pictures = _pictures(subject)
     body = "\n".join(
@@ -88,7 +88,7 @@ def write_report(path: Path, subject: Subject, **options: Any) -> Path:
 
 def _conditions(subject: Subject, row: Mapping[str, Any]) -> str:
     mode = row["mode"].replace("_", "-").title()
-    attention = subject.estimate.setup.attention.name
+    attention = subject.estimate.config.attention.name
     same = f" (here {subject.mode})" if attention != subject.mode else ""
     return f"{mode}: {workload_words(row)}; {row['engine']}, attention {attention}{same}, {row['dtype']}, {row['cache']} cache"
 
@@ -141,7 +141,7 @@ def _repeat(subject: Subject) -> str:
 
 
 def _trust(subject: Subject) -> list[str]:
-    record, engine = summary.recorded(), subject.estimate.setup.engine.label
+    record, engine = summary.recorded(), subject.estimate.config.engine.label
     modelled = [mode for mode in subject.by_mode if modelled_stages(subject, mode)]
     runnable = [mode for mode in subject.by_mode if mode not in modelled]
     words = [f"{' and '.join(modes)} {kind}" for kind, modes in (("runnable", runnable), ("modelled", modelled)) if modes]

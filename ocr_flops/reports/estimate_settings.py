@@ -15,8 +15,8 @@ FIGURES = ("vector_fp32_flops_per_second", "memory_bandwidth_bytes_per_second", 
 
 def resolved(subject: Subject) -> dict[str, dict[str, str]]:
     """Every choice behind the numbers, in groups."""
-    setup, workload, hardware = subject.estimate.setup, subject.estimate.workload, subject.hardware
-    attention = setup.attention
+    config, workload, hardware = subject.estimate.config, subject.estimate.workload, subject.hardware
+    attention = config.attention
     tiled = workload.tiles > 0
     page = {
         "resolution mode": workload.mode or "none",
@@ -33,14 +33,14 @@ def resolved(subject: Subject) -> dict[str, dict[str, str]]:
         "batch": f"{workload.batch_size:,} equal pages" if workload.batch_size > 1 else "1 page",
     }
     software = {
-        "model": setup.model.label,
-        "parameters": f"{sum(setup.parameters.values()):,}",
-        "engine": setup.engine.label,
+        "model": config.model.label,
+        "parameters": f"{sum(config.parameters.values()):,}",
+        "engine": config.engine.label,
         "attention": attention.name,
-        **{f"in {spec.label}": attention.kernel(spec.tower) for spec in setup.model.attention_towers},
-        "precision": setup.dtype,
-        "KV cache": setup.cache,
-        "logits in prefill": LOGITS[setup.prefill_logits],
+        **{f"in {spec.label}": attention.kernel(spec.tower) for spec in config.model.attention_towers},
+        "precision": config.dtype,
+        "KV cache": config.cache,
+        "logits in prefill": LOGITS[config.prefill_logits],
         "stages": ", ".join(subject.estimate.chosen_stages),
     }
     return {"Page": page, "Tokens of a page": tokens, "Software": software, **({"Device": figures(hardware)} if hardware else {})}
@@ -69,9 +69,9 @@ def sources(hardware: HardwareSpec) -> str:
 
 def overrides(subject: Subject) -> list[str] | None:
     """The command-line overrides that give this estimate; None where it was made of what no config has."""
-    setup, workload, hardware = subject.estimate.setup, subject.estimate.workload, subject.hardware
-    chosen = (("model", setup.model.name), ("workload", workload.mode), *((("hardware", hardware.name),) if hardware else ()))
-    if any(name not in names(group) for group, name in chosen) or setup.model != load_model(setup.model.name):
+    config, workload, hardware = subject.estimate.config, subject.estimate.workload, subject.hardware
+    chosen = (("model", config.model.name), ("workload", workload.mode), *((("hardware", hardware.name),) if hardware else ()))
+    if any(name not in names(group) for group, name in chosen) or config.model != load_model(config.model.name):
         return None
     device = _device_overrides(hardware) if hardware else []
     if device is None:
@@ -86,8 +86,8 @@ def overrides(subject: Subject) -> list[str] | None:
     else:
         found += [f"workload.{side}={getattr(workload, side)}" for side in ("columns", "rows")]
     found += [f"workload.{name}={getattr(workload, name)}" for name in ("prompt_tokens", "output_tokens", "batch_size")]
-    found += [f"model={setup.model.name}", f"engine={setup.engine.name}", *_attention(subject)]
-    found += [f"dtype={setup.dtype}", f"cache={setup.cache}", f"prefill_logits={setup.prefill_logits}"]
+    found += [f"model={config.model.name}", f"engine={config.engine.name}", *_attention(subject)]
+    found += [f"dtype={config.dtype}", f"cache={config.cache}", f"prefill_logits={config.prefill_logits}"]
     if subject.estimate.chosen_stages != STAGES:
         found.append(f"stages=[{','.join(subject.estimate.chosen_stages)}]")
     return found + device
@@ -100,9 +100,9 @@ def command(subject: Subject) -> str | None:
 
 
 def _attention(subject: Subject) -> list[str]:
-    setup = subject.estimate.setup
-    model, attention = setup.model, setup.attention
-    if attention.name in names("attention") and load_attention(attention.name).resolved(model, load_engine(setup.engine.name)) == attention:
+    config = subject.estimate.config
+    model, attention, engine = config.model, config.attention, load_engine(config.engine.name)
+    if attention.name in names("attention") and load_attention(attention.name).resolved(model, engine) == attention:
         return [f"attention={attention.name}"]
     return [f"attention.{spec.tower}={attention.kernel(spec.tower)}" for spec in model.attention_towers]
 

@@ -40,7 +40,7 @@ class Subject:
         if not self.estimate.workload.is_single:
             raise SpecError(f"estimate: {self.estimate.workload.points} points; a report is about one")
         if self.hardware:
-            self.hardware.matrix_peak(self.estimate.setup.dtype)
+            self.hardware.matrix_peak(self.estimate.config.dtype)
 
     @cached_property
     def timing(self) -> Timing | None:
@@ -53,26 +53,26 @@ class Subject:
 
         The engine's own mix, and one set tower by tower, are among them where they differ from all the others.
         """
-        setup = self.estimate.setup
-        names = attention_modes(setup.dtype)
-        specs = {name: load_attention(name).resolved(setup.model, setup.engine) for name in names}
-        for spec in (load_attention("vendor").resolved(setup.model, setup.engine), setup.attention):
+        config = self.estimate.config
+        names = attention_modes(config.dtype)
+        specs = {name: load_attention(name).resolved(config.model, config.engine) for name in names}
+        for spec in (load_attention("vendor").resolved(config.model, config.engine), config.attention):
             if spec.kernels not in [known.kernels for known in specs.values()]:
                 specs[spec.name] = spec
-        return {name: replace(self.estimate, setup=replace(setup, attention=spec)) for name, spec in specs.items()}
+        return {name: replace(self.estimate, config=replace(config, attention=spec)) for name, spec in specs.items()}
 
     @cached_property
     def mode(self) -> str:
         """The estimate's mode by its name in `by_mode`: on an engine that runs sdpa by itself, "vendor" is "sdpa"."""
-        kernels = self.estimate.setup.attention.kernels
-        return next(name for name, one in self.by_mode.items() if one.setup.attention.kernels == kernels)
+        kernels = self.estimate.config.attention.kernels
+        return next(name for name, one in self.by_mode.items() if one.config.attention.kernels == kernels)
 
     @property
     def apart_in_vision(self) -> list[str]:
         """The modes of `by_mode` that vision tells apart: those that differ in the decoder alone are one."""
         found = {}
         for name, one in self.by_mode.items():
-            found.setdefault(tuple(pair for pair in one.setup.attention.kernels if pair[0] != "decoder"), name)
+            found.setdefault(tuple(pair for pair in one.config.attention.kernels if pair[0] != "decoder"), name)
         return list(found.values())
 
     @cached_property
@@ -82,17 +82,17 @@ class Subject:
 
     def sweep(self, workloads: Workload, level: str = "stage") -> pl.DataFrame:
         """Many points in every mode of `by_mode`, on the device if there is one; a row per stage, or per stage and module."""
-        setup = self.estimate.setup
+        config = self.estimate.config
         return sweep(
-            setup.model,
+            config.model,
             workloads,
-            [one.setup.attention for one in self.by_mode.values()],
+            [one.config.attention for one in self.by_mode.values()],
             level=level,
             hardware=self.hardware,
-            engine=setup.engine,
-            dtype=setup.dtype,
-            cache=setup.cache,
-            prefill_logits=setup.prefill_logits,
+            engine=config.engine,
+            dtype=config.dtype,
+            cache=config.cache,
+            prefill_logits=config.prefill_logits,
             stages=self.estimate.chosen_stages,
         )
 

@@ -69,7 +69,7 @@ def modes_table(subject: Subject) -> str:
 def modelled_stages(subject: Subject, mode: str) -> list[str]:
     """The stages of a mode whose numbers cannot be counted and traced on the real model."""
     estimate = subject.by_mode[mode]
-    return [stage for stage in estimate.chosen_stages if estimate.setup.evidence(stage) == "modelled"]
+    return [stage for stage in estimate.chosen_stages if estimate.config.evidence(stage) == "modelled"]
 
 
 def modules_table(subject: Subject) -> str:

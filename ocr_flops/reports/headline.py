@@ -87,18 +87,18 @@ def _memory_card(estimate: Estimate, hardware: HardwareSpec) -> Card:
 
 
 def _cost_cards(estimate: Estimate) -> list[Card]:
-    workload, memory, setup = estimate.workload, estimate.footprint, estimate.setup
+    workload, memory, config = estimate.workload, estimate.footprint, estimate.config
     flops = {stage: row["total_flops"] for stage, row in estimate.stage_numbers.items()}
     by_stage = "; ".join(f"{stage} {si(number)}" for stage, number in flops.items())
     grid = f"{workload.columns} × {workload.rows} tiles + page" if workload.tiles else "one view"
     tokens = f"{workload.image_tokens:,} image and {workload.prompt_tokens:,} prompt tokens."
-    parameters = f"{si(sum(setup.parameters.values()))} params"
+    parameters = f"{si(sum(config.parameters.values()))} params"
     return [
         Card("FLOPs", si(sum(flops.values())), f"batch {workload.batch_size:,}", f"{by_stage}. A multiply-add is 2 FLOPs."),
         Card("memory", si(memory.total_bytes, "B"), "all together", "Weights, KV cache at its end and the peak activation memory."),
         Card("activations", si(memory.peak_activation_bytes, "B"), "peak", "The most alive at one instant beside weights and KV cache."),
         Card("image tokens", f"{workload.image_tokens:,}", grid, "What a page is to the decoder."),
         Card("context", f"{workload.context_tokens:,}", "with prompt", tokens),
-        Card("weights", si(memory.weight_bytes, "B"), parameters, f"In {setup.dtype}; all experts are held, hit or not."),
+        Card("weights", si(memory.weight_bytes, "B"), parameters, f"In {config.dtype}; all experts are held, hit or not."),
         Card("KV cache", si(memory.kv_cache_bytes, "B"), "at the end", "Of all layers, for prompt, image and output tokens."),
     ]

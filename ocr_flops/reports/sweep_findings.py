@@ -139,9 +139,9 @@ def trust(results: Results) -> list[str]:
     """How far to trust the numbers."""
     sweep, kinds = results.sweep, {"runnable": 0, "modelled": 0}
     for case in sweep.cases:
-        setup = case.estimate(case.keys.workload()).setup
+        config = case.estimate(case.keys.workload()).config
         for stage in sweep.stages:
-            kinds[setup.evidence(stage)] += sweep.points_per_case
+            kinds[config.evidence(stage)] += sweep.points_per_case
     told = " and ".join(f"{number:,} are {kind}" for kind, number in kinds.items() if number)
     return [
         NOT_FITTED,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ocr_flops.cost.estimate import Cost
-from ocr_flops.cost.run_config import Setup
+from ocr_flops.cost.run_config import RunConfig
 from ocr_flops.cost.stage_groups import COLUMNS
 from ocr_flops.errors import SpecError, one_of
 from ocr_flops.spec.run_spec import RunSpec
@@ -64,8 +64,8 @@ def estimate(
     chosen = tuple(one_of("stages", stage, STAGES) for stage in stages)
     if not chosen:
         raise SpecError(f"stages: empty; choose from {', '.join(STAGES)}")
-    setup = Setup.resolve(model, attention, engine, dtype, cache, prefill_logits)
-    return Estimate(setup, workload, chosen, tuple((experts_hit or {}).items()))
+    config = RunConfig.resolve(model, attention, engine, dtype, cache, prefill_logits)
+    return Estimate(config, workload, chosen, tuple((experts_hit or {}).items()))
 
 
 def sweep(

@@ -16,8 +16,8 @@ import numpy as np
 
 from ocr_flops.cost.polynomial import Monomial
 from ocr_flops.cost.program import Program, dominates
-from ocr_flops.cost.run_config import Setup
-from ocr_flops.cost.stage_groups import KV_MODULE, Part
+from ocr_flops.cost.run_config import RunConfig
+from ocr_flops.cost.stage_groups import KV_MODULE, StageGroup
 from ocr_flops.spec.workload import Column
 
 if TYPE_CHECKING:
@@ -108,24 +108,26 @@ def operator_lines(program: Program, hardware: HardwareSpec, dtype: str) -> list
     return lines
 
 
-def seconds_by_ceiling(part: Part, setup: Setup, hardware: HardwareSpec, launch_seconds: float = 0.0, by_module: bool = True) -> np.ndarray:
+def seconds_by_ceiling(
+    group: StageGroup, config: RunConfig, hardware: HardwareSpec, launch_seconds: float = 0.0, by_module: bool = True
+) -> np.ndarray:
     """Roofline seconds of a stage's points, per module and ceiling: an array [module, ceiling, point].
 
     In decode, each operator's seconds are linear in the step under every ceiling, so the largest of three lines is summed exactly over
     the steps between their crossings, without a loop over steps.
 
     Args:
-        part: a stage.
-        setup: what runs.
+        group: a stage.
+        config: what runs.
         hardware: the device.
         launch_seconds: added for every operator executed.
         by_module: otherwise all modules are one.
     """
-    compiled = _compile(part.program, hardware, setup.dtype, launch_seconds, by_module)
-    values = _matrix([part.summed(monomial) for monomial in compiled.monomials])
+    compiled = _compile(group.program, hardware, config.dtype, launch_seconds, by_module)
+    values = _matrix([group.summed(monomial) for monomial in compiled.monomials])
     seconds = compiled.settled @ values
     if compiled.contested.shape[1]:
-        spent = _once(compiled.contested @ values) if part.steps is None else _over_steps(compiled, part)
+        spent = _once(compiled.contested @ values) if group.steps is None else _over_steps(compiled, group)
         for ceiling in range(len(spent)):
             seconds[:, ceiling] += compiled.owner @ spent[ceiling]
     return seconds
@@ -142,14 +144,14 @@ def _once(lines: np.ndarray) -> np.ndarray:
     return np.where(np.arange(len(lines))[:, None, None] == winner, lines, 0.0)
 
 
-def _over_steps(compiled: _Compiled, part: Part) -> np.ndarray:
+def _over_steps(compiled: _Compiled, group: StageGroup) -> np.ndarray:
     """Sum over decode steps of the largest of three lines a + b·context: [ceiling, operator, point]."""
     growing = np.array(["context" in monomial for monomial in compiled.monomials])
     rest = [tuple(name for name in monomial if name != "context") for monomial in compiled.monomials]
-    values = _matrix([part.last(monomial) for monomial in rest])
+    values = _matrix([group.last(monomial) for monomial in rest])
     base, slope = compiled.contested[..., ~growing] @ values[~growing], compiled.contested[..., growing] @ values[growing]
-    last = np.atleast_1d(np.asarray(part.values["context"], np.float64))
-    before = last - np.atleast_1d(np.asarray(part.steps, np.float64))
+    last = np.atleast_1d(np.asarray(group.values["context"], np.float64))
+    before = last - np.atleast_1d(np.asarray(group.steps, np.float64))
     crossings = []
     for i, j in ((0, 1), (0, 2), (1, 2)):
         steeper = slope[i] - slope[j]
@@ -167,55 +169,57 @@ def _over_steps(compiled: _Compiled, part: Part) -> np.ndarray:
     return spent
 
 
-def bound_seconds(part: Part, setup: Setup, hardware: HardwareSpec, module: str | None = None) -> np.ndarray:
+def bound_seconds(group: StageGroup, config: RunConfig, hardware: HardwareSpec, module: str | None = None) -> np.ndarray:
     """The largest of three times that no implementation of this stage (or module) avoids: [point].
 
     Matrix FLOPs, causally discounted in the decoder, at the matrix peak; vector FLOPs at the vector peak; and compulsory bytes at the
     memory bandwidth: the weights used once per pass, the cache once, and for a stage its input and output once.
     """
     columns = ("tensor_flops", "vector_flops", "weight_io_bytes", "weight_bytes")
-    row = {name: np.asarray(value, np.float64) for name, value in part.row(setup, module, columns).items()}
-    times = [(row["tensor_flops"] - _causal_saving(part, setup, module)) / hardware.matrix_peak(setup.dtype)]
+    row = {name: np.asarray(value, np.float64) for name, value in group.row(config, module, columns).items()}
+    times = [(row["tensor_flops"] - _causal_saving(group, config, module)) / hardware.matrix_peak(config.dtype)]
     if hardware.vector_fp32_flops_per_second:
         times.append(row["vector_flops"] / hardware.vector_fp32_flops_per_second)
-    passes = 1 if part.steps is None else part.steps
+    passes = 1 if group.steps is None else group.steps
     moved = np.minimum(row["weight_io_bytes"], row["weight_bytes"] * passes)  # gathers and routing may read less than all
-    moved = moved + (_cache_bytes(part, setup) if module in (None, KV_MODULE) else 0) + (_edge_bytes(part, setup) if module is None else 0)
+    moved = (
+        moved + (_cache_bytes(group, config) if module in (None, KV_MODULE) else 0) + (_edge_bytes(group, config) if module is None else 0)
+    )
     times.append(moved / hardware.memory_bandwidth_bytes_per_second)
     return np.atleast_1d(np.maximum.reduce(np.broadcast_arrays(*times)))
 
 
-def _causal_saving(part: Part, setup: Setup, module: str | None) -> Column:
+def _causal_saving(group: StageGroup, config: RunConfig, module: str | None) -> Column:
     """Matrix FLOPs of prefill's scores above the diagonal: 4·layers·width·batch·(tokens² − tokens·(tokens + 1) / 2)."""
-    if part.stage != "prefill" or module not in (None, KV_MODULE):
+    if group.stage != "prefill" or module not in (None, KV_MODULE):
         return 0
-    decoder = setup.model.tower("decoder")
-    tokens = part.values["tokens"]
-    return 4.0 * decoder.layers * decoder.width * part.values["batch"] * (tokens * (tokens - 1) // 2)
+    decoder = config.model.tower("decoder")
+    tokens = group.values["tokens"]
+    return 4.0 * decoder.layers * decoder.width * group.values["batch"] * (tokens * (tokens - 1) // 2)
 
 
-def _cache_bytes(part: Part, setup: Setup) -> Column:
+def _cache_bytes(group: StageGroup, config: RunConfig) -> Column:
     """The cache once: written in prefill, read by every decode step."""
-    if part.stage == "vision":
+    if group.stage == "vision":
         return 0
-    tokens = part.values["tokens"] if part.stage == "prefill" else part.context_sum
-    return 1.0 * tokens * part.values["batch"] * setup.kv_bytes_per_token
+    tokens = group.values["tokens"] if group.stage == "prefill" else group.context_sum
+    return 1.0 * tokens * group.values["batch"] * config.kv_bytes_per_token
 
 
-def _edge_bytes(part: Part, setup: Setup) -> Column:
+def _edge_bytes(group: StageGroup, config: RunConfig) -> Column:
     """A stage's input and output once: pixels, image features, logits."""
-    workload, itemsize, batch = part.workload, setup.itemsize, part.workload.batch_size
-    features = 1.0 * workload.image_tokens * setup.model.tower("projector").output_width * itemsize * batch
-    if part.stage == "vision":
-        channels = setup.model.tower("sam").channels
+    workload, itemsize, batch = group.workload, config.itemsize, group.workload.batch_size
+    features = 1.0 * workload.image_tokens * config.model.tower("projector").output_width * itemsize * batch
+    if group.stage == "vision":
+        channels = config.model.tower("sam").channels
         return features + 1.0 * batch * channels * (workload.global_px**2 + workload.tiles * workload.tile_px**2) * itemsize
-    rows = part.steps if part.stage == "decode" else part.values["tokens"] if setup.prefill_logits == "all" else 1
-    logits = 1.0 * rows * batch * setup.model.tower("decoder").vocabulary * itemsize
-    return logits + (features if part.stage == "prefill" else 0)
+    rows = group.steps if group.stage == "decode" else group.values["tokens"] if config.prefill_logits == "all" else 1
+    logits = 1.0 * rows * batch * config.model.tower("decoder").vocabulary * itemsize
+    return logits + (features if group.stage == "prefill" else 0)
 
 
 def time_columns(
-    part: Part, setup: Setup, hardware: HardwareSpec, launch_seconds: float, modules: Sequence[str | None]
+    group: StageGroup, config: RunConfig, hardware: HardwareSpec, launch_seconds: float, modules: Sequence[str | None]
 ) -> dict[str, np.ndarray]:
     """Time columns of a stage's points for the modules wanted ([None]: the whole stage): each [point, module].
 
@@ -223,12 +227,12 @@ def time_columns(
     next one's; infinite where there is no other).
     """
     by_module = modules != [None]
-    spent = seconds_by_ceiling(part, setup, hardware, launch_seconds, by_module)
-    chosen = np.stack([spent[part.program.modules.index(module)] for module in modules]) if by_module else spent
+    spent = seconds_by_ceiling(group, config, hardware, launch_seconds, by_module)
+    chosen = np.stack([spent[group.program.modules.index(module)] for module in modules]) if by_module else spent
     ordered = np.sort(chosen, axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         margin = ordered[:, -1] / ordered[:, -2]
-    bounds = np.stack([np.broadcast_to(bound_seconds(part, setup, hardware, module), chosen.shape[-1:]) for module in modules])
+    bounds = np.stack([np.broadcast_to(bound_seconds(group, config, hardware, module), chosen.shape[-1:]) for module in modules])
     return {
         "roofline_seconds": chosen.sum(axis=1).T,
         "bound_seconds": bounds.T,

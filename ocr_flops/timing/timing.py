@@ -48,10 +48,10 @@ class Timing:
         }
         for start in range(0, points, TIMED):
             chunk = slice(start, min(start + TIMED, points))
-            for part in self.estimate.parts(chunk):
-                positions = [i for i, (stage, _) in enumerate(keys) if stage == part.stage]
-                columns = time_columns(part, self.estimate.setup, self.hardware, self.launch_seconds, [keys[i][1] for i in positions])
-                rows = np.arange(chunk.stop - chunk.start) if part.where is None else part.where
+            for group in self.estimate.stage_groups(chunk):
+                positions = [i for i, (stage, _) in enumerate(keys) if stage == group.stage]
+                columns = time_columns(group, self.estimate.config, self.hardware, self.launch_seconds, [keys[i][1] for i in positions])
+                rows = np.arange(chunk.stop - chunk.start) if group.where is None else group.where
                 for name, values in columns.items():
                     table[name][chunk][rows[:, None], positions] = values
         return table
@@ -136,18 +136,19 @@ class Timing:
         import polars as pl
 
         rows = []
-        for part in self.estimate.parts():
-            lines = operator_lines(part.program, self.hardware, self.estimate.setup.dtype)
-            steps = 1 if part.steps is None else part.steps
-            for operation, ceilings in zip(part.program.operations, lines, strict=True):
-                seconds = [evaluate(line, part.summed) for line in ceilings] if steps else [0.0]
+        for group in self.estimate.stage_groups():
+            lines = operator_lines(group.program, self.hardware, self.estimate.config.dtype)
+            steps = 1 if group.steps is None else group.steps
+            for operation, ceilings in zip(group.program.operations, lines, strict=True):
+                seconds = [evaluate(line, group.summed) for line in ceilings] if steps else [0.0]
                 costs = {
-                    name: evaluate(operation.costs[name], part.summed) for name in ("tensor_flops", "vector_flops", "io_bytes", "operators")
+                    name: evaluate(operation.costs[name], group.summed)
+                    for name in ("tensor_flops", "vector_flops", "io_bytes", "operators")
                 }
                 spent = float(max(seconds)) + costs["operators"] * self.launch_seconds
                 rows.append(
                     {
-                        "stage": part.stage,
+                        "stage": group.stage,
                         "module": operation.module,
                         "operator": operation.name,
                         **costs,

@@ -67,14 +67,14 @@ def test_published_decode(model, page, engine, flops):
 @pytest.mark.parametrize("attention", ["eager", "sdpa", "flash"])
 def test_published_parameters(model, page, engine, parameters, attention):
     result = of.estimate(model, page, attention, engine=engine)
-    assert sum(result.setup.parameters.values()) == parameters
+    assert sum(result.config.parameters.values()) == parameters
     assert result.footprint.weight_bytes == 2 * parameters
 
 
 def test_parameters_of_every_module(model, page):
-    ours = of.estimate(model, page).setup.parameters
+    ours = of.estimate(model, page).config.parameters
     assert ours == PARAMETERS
-    vendor = of.estimate(model, page, engine="remote_code").setup.parameters
+    vendor = of.estimate(model, page, engine="remote_code").config.parameters
     assert vendor == PARAMETERS | {"clip.embed": PARAMETERS["clip.embed"] + 1024 * 3 * 14 * 14}
 
 
@@ -105,8 +105,8 @@ def test_prefill_logits_last_spares_all_other_rows(model, page):
 
 
 def test_logits_are_what_the_engines_generate_computes(model, page):
-    assert of.estimate(model, page, engine="transformers").setup.prefill_logits == "last"
-    assert of.estimate(model, page, engine="remote_code").setup.prefill_logits == "all"
+    assert of.estimate(model, page, engine="transformers").config.prefill_logits == "last"
+    assert of.estimate(model, page, engine="remote_code").config.prefill_logits == "all"
 
 
 def test_rope_of_the_vendors_engine_is_a_matmul_for_every_row_of_positions(model):

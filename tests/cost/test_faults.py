@@ -41,11 +41,11 @@ def test_fault_01_vision_flops_drift_with_tiles(model, engine):
 def test_fault_02_projector_has_one_linear_layer(model, engine):
     """A second layer would add 1280² + 1280 parameters and a matrix product."""
     result = of.estimate(model, of.Workload.from_grid(), engine=engine)
-    assert result.setup.parameters["projector"] == 2048 * 1280 + 1280
+    assert result.config.parameters["projector"] == 2048 * 1280 + 1280
     products = [
         operation
-        for part in result.parts()
-        for operation in part.program.operations
+        for group in result.stage_groups()
+        for operation in group.program.operations
         if operation.module == "projector" and operation.costs["tensor_flops"]
     ]
     assert [operation.name for operation in products] == ["addmm"]
@@ -53,7 +53,7 @@ def test_fault_02_projector_has_one_linear_layer(model, engine):
 
 def test_fault_03_decoder_layer_0_is_dense(model, page):
     """With experts in layer 0 there are 12 instead of 11 layers of them, and no dense MLP."""
-    parameters, modules = page.setup.parameters, page.module_numbers
+    parameters, modules = page.config.parameters, page.module_numbers
     assert parameters["decoder.dense_mlp"] == 3 * 1280 * 6848
     assert parameters["decoder.routed_experts"] == 11 * 64 * 3 * 1280 * 896
     assert modules["prefill", "decoder.dense_mlp"]["tensor_flops"] == 493 * 2 * 3 * 1280 * 6848
@@ -69,8 +69,8 @@ def test_fault_04_weights_count_once_and_all_experts_are_resident(model, engine,
         assert result.footprint.weight_bytes == weight_bytes
         assert result.stage_numbers["vision"]["weight_bytes"] + result.stage_numbers["prefill"]["weight_bytes"] == weight_bytes
     assert weight_bytes > 6.2 * 2**30
-    setup = of.estimate(model, of.Workload.from_grid(), engine=engine).setup
-    assert vision_program(setup, 1024, 640, True).parameters == vision_program(setup, 1024, 0, True).parameters
+    config = of.estimate(model, of.Workload.from_grid(), engine=engine).config
+    assert vision_program(config, 1024, 640, True).parameters == vision_program(config, 1024, 0, True).parameters
 
 
 def test_fault_05_flash_costs_no_more_than_eager(model):
@@ -102,7 +102,7 @@ def test_fault_07_step_i_attends_to_context_plus_i_keys(model, engine):
 
     one = of.estimate(model, of.Workload.from_grid(2, 1, output_tokens=1), "eager", engine=engine)
     later = of.estimate(model, of.Workload.from_grid(2, 1, prompt_tokens=0, output_tokens=11), "eager", engine=engine)
-    assert one.parts()[2].values["context"] == later.parts()[2].values["context"] == 494  # the last step's keys, which the peak takes
+    assert one.stage_groups()[2].values["context"] == later.stage_groups()[2].values["context"] == 494  # the last step's keys, which the peak takes
     projections = 12 * (4 * 2 * 1280 * 1280 + (128 if engine == "remote_code" else 0))
     assert attention_flops(1) == projections + 12 * 4 * 1280 * 494
     assert attention_flops(100) - attention_flops(99) == projections + 12 * 4 * 1280 * 593
@@ -111,7 +111,7 @@ def test_fault_07_step_i_attends_to_context_plus_i_keys(model, engine):
 def test_fault_08_decode_moves_weights_and_cache(model, page):
     """Without them intensity is hundreds of FLOPs per byte; with them a step reads at least the active weights and the cache."""
     decode = page.stage_numbers["decode"]
-    parameters = page.setup.parameters
+    parameters = page.config.parameters
     active = sum(parameters[name] for name in ("decoder.attention", "decoder.dense_mlp", "decoder.shared_experts", "lm_head"))
     active += parameters["decoder.routed_experts"] * 6 // 64
     assert decode["weight_io_bytes"] >= 100 * 2 * active
@@ -134,10 +134,10 @@ def test_fault_09_peak_activations_are_no_sum_over_the_pass(model, attention, tr
 @pytest.mark.parametrize("attention", ["eager", "sdpa", "flash"])
 def test_fault_10_softmax_is_vector_work(model, attention):
     """Five FLOPs a score, in fused kernels too: without softmax a key costs a decode step 2 vector FLOPs a head, not 7."""
-    setup = of.estimate(model, of.Workload.from_grid(), attention).setup
+    config = of.estimate(model, of.Workload.from_grid(), attention).config
     core = ("_softmax", "_scaled_dot_product_flash_attention", "_scaled_dot_product_efficient_attention")
     found = Counter()
-    for operation in vision_program(setup, 1024, 0, True).operations:
+    for operation in vision_program(config, 1024, 0, True).operations:
         if operation.name in core:
             found[operation.module] += operation.costs["vector_flops"]["batch",]
     scores = {"sam.attention_global": 4 * 12 * 4096**2, "sam.attention_windowed": 8 * 25 * 12 * 196**2, "clip.attention": 24 * 16 * 257**2}
@@ -146,7 +146,7 @@ def test_fault_10_softmax_is_vector_work(model, attention):
     assert found == {module: per_score[module] * count for module, count in scores.items()}
     step = sum(
         operation.costs["vector_flops"].get(("batch", "context"), 0)
-        for operation in decode_program(setup, True).operations
+        for operation in decode_program(config, True).operations
         if operation.module == "decoder.attention"
     )
     assert step >= 12 * 10 * (5 + 1)
@@ -237,9 +237,9 @@ def test_fault_15_a_broken_formula_is_reported(tiny, serve, monkeypatch, kind):
 
 
 def clear_programs():
-    from ocr_flops.cost import run_config as setup
+    from ocr_flops.cost import run_config
 
-    for program in (setup.vision_program, setup.prefill_program, setup.decode_program):
+    for program in (run_config.vision_program, run_config.prefill_program, run_config.decode_program):
         program.cache_clear()
 
 

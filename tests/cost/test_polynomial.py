@@ -4,10 +4,10 @@ import random
 
 import pytest
 
-from ocr_flops.cost.polynomial import Size, product, terms_of
+from ocr_flops.cost.polynomial import Dimension, product, terms_of
 from ocr_flops.cost.program import evaluate
 
-A, B = Size("a"), Size("b")
+A, B = Dimension("a"), Dimension("b")
 
 
 def at(size, **values):

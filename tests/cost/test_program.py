@@ -9,7 +9,7 @@ import ocr_flops as of
 from ocr_flops.cost.models import stages
 from ocr_flops.cost.polynomial import product
 from ocr_flops.cost.program import COSTS, RECORDED, Program, dominates, evaluate, greatest, total, undominated
-from ocr_flops.cost.run_config import Setup
+from ocr_flops.cost.run_config import RunConfig
 
 ATTENTION = ("eager", "sdpa", "flash")
 SIZES = {
@@ -26,13 +26,13 @@ SIZES = {
 }
 
 
-def tape_of(stage, setup, is_one):
-    shared = (setup.model, setup.engine, setup.attention, setup.itemsize)
+def tape_of(stage, config, is_one):
+    shared = (config.model, config.engine, config.attention, config.itemsize)
     if stage == "vision":
         return stages.vision(*shared, 256, 208, is_one)
     if stage == "prefill":
-        return stages.prefill(*shared, is_one, setup.cache, "all")
-    return stages.decode(*shared, is_one, setup.cache)
+        return stages.prefill(*shared, is_one, config.cache, "all")
+    return stages.decode(*shared, is_one, config.cache)
 
 
 @pytest.mark.parametrize("engine", ["transformers", "remote_code"])
@@ -40,13 +40,13 @@ def tape_of(stage, setup, is_one):
 @pytest.mark.parametrize("cache", ["dynamic", "static"])
 @pytest.mark.parametrize("stage", ["vision", "prefill", "decode"])
 def test_polynomials_equal_the_tape_run_on_ints(tiny, monkeypatch, stage, cache, attention, engine):
-    setup = Setup.resolve(tiny, attention, engine, "bf16", cache, None)
-    sizes = tape_of(stage, setup, False)
+    config = RunConfig.resolve(tiny, attention, engine, "bf16", cache, None)
+    sizes = tape_of(stage, config, False)
     for module in ("models.stages", "models.vision", "blocks.experts"):
         for name in vars(import_module(f"ocr_flops.cost.{module}")).keys() & {name.upper() for name in SIZES}:
             monkeypatch.setattr(f"ocr_flops.cost.{module}.{name}", SIZES[name.lower()])
-        monkeypatch.setattr(f"ocr_flops.cost.{module}.Size", SIZES.__getitem__)
-    ints = tape_of(stage, setup, False)
+        monkeypatch.setattr(f"ocr_flops.cost.{module}.Dimension", SIZES.__getitem__)
+    ints = tape_of(stage, config, False)
     assert len(sizes.records) == len(ints.records) > 50
     values = {**SIZES, "expert_bytes": 1_000_003, "experts_hit": 11}
 
@@ -62,13 +62,13 @@ def test_polynomials_equal_the_tape_run_on_ints(tiny, monkeypatch, stage, cache,
 
 
 def test_costs_of_modules_add_up_to_the_stage(tiny):
-    program = Program(tape_of("vision", Setup.resolve(tiny, "eager", "transformers", "bf16", "dynamic", None), True))
+    program = Program(tape_of("vision", RunConfig.resolve(tiny, "eager", "transformers", "bf16", "dynamic", None), True))
     for cost in COSTS:
         assert total(program.costs(module)[cost] for module in program.modules) == program.costs()[cost]
 
 
 def test_sums_are_the_sums_they_are_named_for(tiny):
-    program = Program(tape_of("decode", Setup.resolve(tiny, "sdpa", "transformers", "bf16", "dynamic", None), True))
+    program = Program(tape_of("decode", RunConfig.resolve(tiny, "sdpa", "transformers", "bf16", "dynamic", None), True))
     costs = program.costs()
     assert costs["total_flops"] == total([costs["tensor_flops"], costs["vector_flops"]])
     assert costs["io_bytes"] == total([costs["weight_io_bytes"], costs["activation_io_bytes"], costs["kv_io_bytes"]])
@@ -79,7 +79,7 @@ def test_sums_are_the_sums_they_are_named_for(tiny):
 @pytest.mark.parametrize("stage", ["vision", "prefill", "decode"])
 def test_peak_is_the_largest_live_sum_of_all_operators(tiny, stage, attention):
     """Only undominated candidates are kept; the largest of all operators must be among them, wherever it is looked for."""
-    program = Program(tape_of(stage, Setup.resolve(tiny, attention, "transformers", "bf16", "dynamic", None), False))
+    program = Program(tape_of(stage, RunConfig.resolve(tiny, attention, "transformers", "bf16", "dynamic", None), False))
     generator = np.random.default_rng(1)
     for _ in range(50):
         values = {name: int(generator.integers(1, 5000)) for name in SIZES} | {"moves": 1}

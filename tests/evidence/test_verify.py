@@ -72,8 +72,8 @@ def test_a_request_runs_no_more_decode_steps_than_asked_for(tiny):
 
 
 def test_a_result_is_compared_with_what_ran(tiny, message):
-    setup = verify.analytic(tiny, message).setup
-    assert (setup.attention.kernel("sam"), setup.attention.name, setup.prefill_logits, setup.engine.name) == ("sdpa", "sdpa", "all", "transformers")
+    config = verify.analytic(tiny, message).config
+    assert (config.attention.kernel("sam"), config.attention.name, config.prefill_logits, config.engine.name) == ("sdpa", "sdpa", "all", "transformers")
     assert verify.analytic(tiny, message).workload.output_tokens == 3
 
 

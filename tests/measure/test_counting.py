@@ -128,7 +128,7 @@ def test_what_ran_is_told(tiny, serve):
     assert ran["label"] == "transformers, UnlimitedOcr class, random weights, sdpa/eager, meta"
     told = {"engine": "transformers", "dtype": "fp16", "prefill_logits": "all", "kind": "count", "attention": MIXED}
     assert told.items() <= ran.items()
-    assert ran["parameters"] == sum(of.estimate(tiny, of.Workload(64)).setup.parameters.values())
+    assert ran["parameters"] == sum(of.estimate(tiny, of.Workload(64)).config.parameters.values())
     assert message["workload"] == {
         "global_px": 256,
         "tile_px": 128,

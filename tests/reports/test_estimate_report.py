@@ -199,7 +199,7 @@ def test_the_command_on_the_page_repeats_it(overrides):
         again.model, again.workload, again.attention, engine=again.engine, dtype=again.dtype, cache=again.cache,
         prefill_logits=again.prefill_logits, stages=again.stages,
     )  # fmt: skip
-    assert same.setup == estimate.setup and same.chosen_stages == estimate.chosen_stages and again.hardware == run.hardware
+    assert same.config == estimate.config and same.chosen_stages == estimate.chosen_stages and again.hardware == run.hardware
     assert same.module_numbers == estimate.module_numbers
     assert again.workload.image_width_px == run.workload.image_width_px
 

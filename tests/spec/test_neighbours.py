@@ -50,7 +50,7 @@ def test_neighbours_of_a_mode_without_tiles_are_those_without():
 def test_attention_modes_side_by_side():
     assert Setting(attention=SIDE_BY_SIDE).attention_modes == ("eager", "sdpa", "flash")
     assert Setting(attention=SIDE_BY_SIDE, dtype="fp32").attention_modes == ("eager", "sdpa")
-    assert [found.setup.attention.name for found in Setting(attention=SIDE_BY_SIDE).estimates(MODEL)] == ["eager", "sdpa", "flash"]
+    assert [found.config.attention.name for found in Setting(attention=SIDE_BY_SIDE).estimates(MODEL)] == ["eager", "sdpa", "flash"]
     assert Setting(attention="vendor").attention_modes == ("vendor",)
 
 

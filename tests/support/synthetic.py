@@ -61,7 +61,7 @@ def frame(
                 row = estimate.stage_numbers[stage]
                 launched = np.atleast_1d(row["operators"])[number] * launch_seconds[stage]
                 spent = max(seconds[stage][number], launched) if hidden else seconds[stage][number] + launched
-                held = sum(estimate.setup.parameters.values()) * 2 + np.atleast_1d(row["kv_cache_bytes"])[number]
+                held = sum(estimate.config.parameters.values()) * 2 + np.atleast_1d(row["kv_cache_bytes"])[number]
                 rows.append(
                     {
                         **dict.fromkeys(COLUMNS),
@@ -76,7 +76,7 @@ def frame(
                         "device": spec.label,
                         "hardware": hardware,
                         "model": model.name,
-                        "prefill_logits": estimate.setup.prefill_logits,
+                        "prefill_logits": estimate.config.prefill_logits,
                         "cache": "dynamic",
                         "stage": stage,
                         **{name: int(np.atleast_1d(getattr(points[number], name))[0]) for name in WORKLOAD_COLUMNS},

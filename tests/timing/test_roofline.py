@@ -30,8 +30,8 @@ def operator_seconds(program, monomial, hardware, dtype):
 def test_roofline_is_the_sum_over_operators_of_the_largest_ceiling(model, h200, attention, batch_size):
     estimate = of.estimate(model, of.Workload.from_grid(2, 3, batch_size=batch_size, output_tokens=1), attention)
     timing = estimate.on(h200)
-    for part, seconds in zip(estimate.parts(), timing.stages["roofline_seconds"], strict=True):
-        assert seconds == pytest.approx(operator_seconds(part.program, part.last, h200, "bf16"), rel=1e-9)
+    for group, seconds in zip(estimate.stage_groups(), timing.stages["roofline_seconds"], strict=True):
+        assert seconds == pytest.approx(operator_seconds(group.program, group.last, h200, "bf16"), rel=1e-9)
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
@@ -103,9 +103,9 @@ def test_decode_of_a_page_is_bound_by_bandwidth_and_a_fast_memory_moves_that(mod
 
 def test_seconds_by_ceiling_sum_to_roofline(model, h200):
     estimate = of.estimate(model, of.Workload.from_grid(2, 3), "eager")
-    part = estimate.parts()[0]
-    spent = seconds_by_ceiling(part, estimate.setup, h200)
-    assert spent.shape == (len(part.program.modules), len(CEILINGS), 1)
+    group = estimate.stage_groups()[0]
+    spent = seconds_by_ceiling(group, estimate.config, h200)
+    assert spent.shape == (len(group.program.modules), len(CEILINGS), 1)
     assert spent.sum() == pytest.approx(estimate.on(h200).stages["roofline_seconds"][0])
 
 

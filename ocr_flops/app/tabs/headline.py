@@ -58,7 +58,7 @@ def _checked(record: dict[str, Any], estimate: Estimate) -> Card:
     numbers = f"{record['numbers']:,} numbers"
     wrong = sum(one["largest_difference"] != 0 for one in record["rows"])
     how = "How this version was compared with the real model before it was released: see Method."
-    modelled = [stage for stage in estimate.chosen_stages if estimate.setup.evidence(stage) == "modelled"]
+    modelled = [stage for stage in estimate.chosen_stages if estimate.config.evidence(stage) == "modelled"]
     if modelled and not wrong:
         return Card(
             "evidence", "modelled", " and ".join(modelled), f"By the rules that hold for {numbers} of modes that can be run here. {how}"

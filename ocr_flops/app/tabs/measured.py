@@ -13,7 +13,7 @@ from ocr_flops.app.setting import Setting
 from ocr_flops.app.tabs.elements import plain_table, problem, row
 from ocr_flops.app.views import Shown
 from ocr_flops.charts import calibration as charts
-from ocr_flops.cost.run_config import Setup
+from ocr_flops.cost.run_config import RunConfig
 from ocr_flops.errors import SpecError
 from ocr_flops.evidence import records
 from ocr_flops.evidence.calibration import Banded, Calibration
@@ -64,7 +64,7 @@ def panel(shown: Shown, on_record: OnRecord, start: list[Any]) -> mo.Html:
 
 def _at_the_point(shown: Shown, on_record: OnRecord) -> list[Any]:
     """The table of `figures`, and where what was measured comes from."""
-    origins = on_record.here.filter(attention=words_of(shown.estimates[0].setup.attention))["origin"].unique(maintain_order=True)
+    origins = on_record.here.filter(attention=words_of(shown.estimates[0].config.attention))["origin"].unique(maintain_order=True)
     words = "; ".join(origins) if len(origins) else "Not measured at this very point."
     return [plain_table(figures(shown, on_record), pagination=False), mo.Html(f"<small>{escape(words)}</small>")]
 
@@ -73,7 +73,7 @@ def figures(shown: Shown, on_record: OnRecord) -> pl.DataFrame:
     """The setting's point: roofline and bound, calibrated, and measured."""
     estimate, timing = shown.estimates[0], shown.timings[0] if shown.timings else None
     said = on_record.calibrated(estimate)
-    here = on_record.here.filter(attention=words_of(estimate.setup.attention))
+    here = on_record.here.filter(attention=words_of(estimate.config.attention))
     measured = {one["stage"]: one for one in here.iter_rows(named=True)}
     roofline = {one["stage"]: one for one in timing.stages.iter_rows(named=True)} if timing else {}
     steps = estimate.workload.output_tokens
@@ -156,8 +156,8 @@ def start(model: ModelSpec, setting: Setting, device: str, owner: str) -> None:
     if setting.engine != TIMED:
         raise SpecError(f"engine: {setting.engine!r} is not run from a page; choose {TIMED}, or run `ocr-flops measure`")
     engine, workload = load_engine(TIMED), setting.workload
-    setup = Setup.resolve(model, setting.attention_modes[0], engine, setting.dtype, setting.cache, None)
-    run = RunSpec(model, engine, setup.attention, workload, setup.dtype, setup.cache, setup.prefill_logits, STAGES, None)
+    config = RunConfig.resolve(model, setting.attention_modes[0], engine, setting.dtype, setting.cache, None)
+    run = RunSpec(model, engine, config.attention, workload, config.dtype, config.cache, config.prefill_logits, STAGES, None)
     plan, where = Plan(run, device=device), records.check(records.folder())
     label = f"{workload_label(workload)}, {workload.output_tokens} output tokens, timed"
     QUEUE.submit(

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from ocr_flops.cost import ops
 from ocr_flops.cost.ops import Operator, Tensor
-from ocr_flops.cost.polynomial import Size
+from ocr_flops.cost.polynomial import Dimension
 from ocr_flops.cost.tape import Tape
 
-EXPERT_ROWS = Size("expert_rows")
+EXPERT_ROWS = Dimension("expert_rows")
 
 
 class Experts(NamedTuple):
@@ -75,7 +75,7 @@ def grouped(tape: Tape, sizes: Experts, x: Tensor, weights: Tensor, index: Tenso
 def looped(tape: Tape, sizes: Experts, x: Tensor, weights: Tensor, index: Tensor) -> Tensor:
     """The vendor's loop over the experts hit (`moe_infer`): the same products, expert by expert, on sorted rows.
 
-    Size: `expert_rows`, rows of the last expert hit, beside whose products the outputs of all others are alive.
+    Dimension: `expert_rows`, rows of the last expert hit, beside whose products the outputs of all others are alive.
     """
     tokens, width = x.shape
     rows = tokens * sizes.per_token

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ocr_flops.cost.polynomial import Size
+from ocr_flops.cost.polynomial import Dim
 
 
-class Step(NamedTuple):
+class ForwardPass(NamedTuple):
     """One forward pass of the language model.
 
     Args:
@@ -20,10 +20,10 @@ class Step(NamedTuple):
         cache: "dynamic" (grows by concatenation) or "static" (written in place).
     """
 
-    batch: Size | int
-    tokens: Size | int
-    context: Size | int
-    logit_rows: Size | int
+    batch: Dim
+    tokens: Dim
+    context: Dim
+    logit_rows: Dim
     is_one: bool
     is_prefill: bool
     cache: str

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from ocr_flops.cost import ops
-from ocr_flops.cost.blocks.forward_pass import Step
+from ocr_flops.cost.blocks.forward_pass import ForwardPass
 from ocr_flops.cost.ops import Tensor
 from ocr_flops.cost.tape import Tape
 from ocr_flops.spec.specs import EngineSpec
 
 
-def masks(tape: Tape, engine: EngineSpec, mode: str, step: Step) -> tuple[Tensor | None, tuple[Tensor, ...]]:
+def masks(tape: Tape, engine: EngineSpec, mode: str, step: ForwardPass) -> tuple[Tensor | None, tuple[Tensor, ...]]:
     """The masks built before the first layer.
 
     transformers also builds the mask of Unlimited-OCR's sliding window, which no layer of DeepSeek-OCR uses, and keeps it.
@@ -38,7 +38,7 @@ def masks(tape: Tape, engine: EngineSpec, mode: str, step: Step) -> tuple[Tensor
     return kept[0] if eager else None, (positions, *kept)
 
 
-def _additive(tape: Tape, step: Step, allowed: Tensor) -> Tensor:
+def _additive(tape: Tape, step: ForwardPass, allowed: Tensor) -> Tensor:
     """0 where attention is allowed, the lowest number elsewhere: [batch, tokens, context]; frees allowed."""
     zero, lowest = (tape(ops.create(name, (1,), tape.itemsize)) for name in ("zeros", "scalar_tensor"))
     choice = ops.elementwise("where", allowed, zero, lowest, shape=(step.batch, step.tokens, step.context), itemsize=tape.itemsize)
@@ -77,7 +77,7 @@ def _window_mask(tape: Tape, queries: Tensor, keys: Tensor) -> Tensor:
     return union
 
 
-def _vendor_mask(tape: Tape, step: Step) -> tuple[Tensor, tuple[Tensor, ...]]:
+def _vendor_mask(tape: Tape, step: ForwardPass) -> tuple[Tensor, tuple[Tensor, ...]]:
     """transformers 4.46's `_prepare_4d_causal_attention_mask`: a lower-triangular mask plus the padding mask, one for each sequence."""
     square = (step.tokens, step.context)
     batched = (step.batch, *square)

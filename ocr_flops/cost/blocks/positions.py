@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from ocr_flops.cost import ops
 from ocr_flops.cost.ops import Tensor
-from ocr_flops.cost.polynomial import Size
+from ocr_flops.cost.polynomial import Dim
 from ocr_flops.cost.tape import Tape
 from ocr_flops.spec.specs import EngineSpec
 
@@ -14,7 +14,7 @@ from ocr_flops.spec.specs import EngineSpec
 class Grid(NamedTuple):
     """What attention runs on: `batch` squares of `side` x `side` patches, and whether batch is one."""
 
-    batch: Size | int
+    batch: Dim
     side: int
     is_one: bool
 

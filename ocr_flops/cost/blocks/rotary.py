@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from ocr_flops.cost import ops
-from ocr_flops.cost.blocks.forward_pass import Step
+from ocr_flops.cost.blocks.forward_pass import ForwardPass
 from ocr_flops.cost.ops import Tensor
 from ocr_flops.cost.tape import Tape
 
 
-def angles(tape: Tape, head_dim: int, step: Step) -> tuple[Tensor, Tensor]:
+def angles(tape: Tape, head_dim: int, step: ForwardPass) -> tuple[Tensor, Tensor]:
     """Cosines and sines [1, tokens, head_dim] of the rotary embedding, elementwise, once for all layers."""
     half, rows = head_dim // 2, (1, step.tokens)
     positions = tape(ops.copy("_to_copy", ops.new(rows, ops.INDEX_BYTES), itemsize=4))
@@ -31,7 +31,7 @@ def _cast(tape: Tape, scaled: list[Tensor], *named: Tensor) -> tuple[Tensor, Ten
     return cast[0], cast[1]
 
 
-def angles_by_matmul(tape: Tape, head_dim: int, step: Step) -> tuple[Tensor, Tensor]:
+def angles_by_matmul(tape: Tape, head_dim: int, step: ForwardPass) -> tuple[Tensor, Tensor]:
     """transformers 4.46's rotary embedding, run in every layer: angles as a matrix product, 2·head_dim/2·tokens FLOPs a sequence."""
     half = head_dim // 2
     index = ops.new((step.batch, step.tokens), ops.INDEX_BYTES)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from ocr_flops.cost import ops
-from ocr_flops.cost.blocks.forward_pass import Step
+from ocr_flops.cost.blocks.forward_pass import ForwardPass
 from ocr_flops.cost.models import vision as passes
 from ocr_flops.cost.ops import Tensor
-from ocr_flops.cost.polynomial import Size
+from ocr_flops.cost.polynomial import Dimension
 from ocr_flops.cost.tape import Tape
 from ocr_flops.cost.towers import decoder
 from ocr_flops.spec.specs import AttentionSpec, EngineSpec, ModelSpec
 
-BATCH, TOKENS, CONTEXT = Size("batch"), Size("tokens"), Size("context")
+BATCH, TOKENS, CONTEXT = Dimension("batch"), Dimension("tokens"), Dimension("context")
 
 
 def vision(
@@ -45,9 +45,9 @@ def prefill(model: ModelSpec, engine: EngineSpec, attention: AttentionSpec, item
         the operators, over `batch`, `tokens` (the context of a page) and `image_tokens`.
     """
     tape = Tape(itemsize)
-    step = Step(BATCH, TOKENS, TOKENS, TOKENS if logits == "all" else 1, is_one, True, cache)
+    step = ForwardPass(BATCH, TOKENS, TOKENS, TOKENS if logits == "all" else 1, is_one, True, cache)
     spec = model.tower("decoder")
-    features = tape.input(BATCH * Size("image_tokens"), spec.width)
+    features = tape.input(BATCH * Dimension("image_tokens"), spec.width)
     _handed(tape, engine, step)
     embedded = decoder.embed(tape, spec, step)
     with tape.module("merge"):
@@ -56,7 +56,7 @@ def prefill(model: ModelSpec, engine: EngineSpec, attention: AttentionSpec, item
     return tape
 
 
-def _handed(tape: Tape, engine: EngineSpec, step: Step) -> None:
+def _handed(tape: Tape, engine: EngineSpec, step: ForwardPass) -> None:
     """Holds what the language model is handed besides token ids and image features."""
     if not engine.takes_masks:
         return
@@ -66,13 +66,13 @@ def _handed(tape: Tape, engine: EngineSpec, step: Step) -> None:
         tape.input(step.batch, step.tokens, itemsize=1)  # places of image tokens
 
 
-def _insert_features(tape: Tape, engine: EngineSpec, step: Step, embedded: Tensor, features: Tensor) -> tuple[Tensor, ...]:
+def _insert_features(tape: Tape, engine: EngineSpec, step: ForwardPass, embedded: Tensor, features: Tensor) -> tuple[Tensor, ...]:
     """Puts the image features at the places of the image tokens.
 
     Returns the embeddings [batch, tokens, width] and what stays alive beside them.
     """
     if engine.images_one_by_one:  # in place, page by page
-        page, places = features.view(Size("image_tokens"), features.shape[1]), ops.new((step.tokens, 1), 1)
+        page, places = features.view(Dimension("image_tokens"), features.shape[1]), ops.new((step.tokens, 1), 1)
         with tape.times(BATCH):
             tape(ops.in_place("masked_scatter_", page, places, page))
         return (embedded,)
@@ -90,7 +90,7 @@ def _insert_features(tape: Tape, engine: EngineSpec, step: Step, embedded: Tenso
 def decode(model: ModelSpec, engine: EngineSpec, attention: AttentionSpec, itemsize: int, is_one: bool, cache: str) -> Tape:
     """One decode step (arguments as in `prefill`): the operators over `batch` and `context`, the keys attended, the new one included."""
     tape = Tape(itemsize)
-    step = Step(BATCH, 1, CONTEXT, 1, is_one, False, cache)
+    step = ForwardPass(BATCH, 1, CONTEXT, 1, is_one, False, cache)
     spec = model.tower("decoder")
     _handed(tape, engine, step)
     embedded = decoder.embed(tape, spec, step)

@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 from ocr_flops.cost import ops
 from ocr_flops.cost.ops import Tensor
-from ocr_flops.cost.polynomial import Size
+from ocr_flops.cost.polynomial import Dim, Dimension
 from ocr_flops.cost.tape import Tape
 from ocr_flops.cost.towers import clip, projector, sam
 from ocr_flops.spec.specs import AttentionSpec, EngineSpec, ModelSpec
 from ocr_flops.spec.tiling import queries
 
-BATCH, TILES, TILE_QUERIES, TILE_ROWS = Size("batch"), Size("tiles"), Size("tile_queries"), Size("tile_rows")
+BATCH, TILES, TILE_QUERIES, TILE_ROWS = Dimension("batch"), Dimension("tiles"), Dimension("tile_queries"), Dimension("tile_rows")
 
 
 class Views(NamedTuple):
@@ -34,12 +34,12 @@ class Views(NamedTuple):
         return side * (side + 1)
 
     @property
-    def tile_tokens(self) -> Size | int:
+    def tile_tokens(self) -> Dim:
         """Tokens of a page's tiles, newlines included; 0 where there are none."""
         return TILE_QUERIES + TILE_ROWS if self.tile_px else 0
 
     @property
-    def page_tokens(self) -> Size | int:
+    def page_tokens(self) -> Dim:
         """Tokens of a page, the separator included."""
         return self.tile_tokens + self.global_tokens + 1
 
@@ -116,8 +116,8 @@ def _assembled(tape: Tape, model: ModelSpec, views: Views, features: Tensor, til
 
 def _gathered(tape: Tape, width: int) -> Tensor:
     """A page's rows of queries, gathered from several tiles where there are such."""
-    with tape.times(1, launches=Size("moves")):
-        return tape(ops.copy("clone", ops.new((Size("moved_tile_queries"), width), tape.itemsize)))
+    with tape.times(1, launches=Dimension("moves")):
+        return tape(ops.copy("clone", ops.new((Dimension("moved_tile_queries"), width), tape.itemsize)))
 
 
 def _page_by_page(
@@ -161,7 +161,7 @@ def _of_the_page_before(tape: Tape, model: ModelSpec, views: Views) -> dict[tupl
     """What the page before the last one left alive under names, by view and name; and, nameless, the tokens of all pages before it."""
     map_width, states_width = model.tower("sam").output_width, model.tower("clip").width
     width = model.tower("projector").output_width
-    shapes: dict[tuple[str, str], tuple[Size | int, ...]] = {("page", "tokens"): (views.page_tokens, width)}
+    shapes: dict[tuple[str, str], tuple[Dim, ...]] = {("page", "tokens"): (views.page_tokens, width)}
     for name, px, images, tokens in (
         ("global", views.global_px, 1, views.global_tokens),
         ("tiles", views.tile_px, TILES, views.tile_tokens),

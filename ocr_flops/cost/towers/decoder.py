@@ -7,7 +7,7 @@ from collections.abc import Callable
 from ocr_flops.cost import ops
 from ocr_flops.cost.blocks import attention, experts, rotary
 from ocr_flops.cost.blocks.experts import Experts, gated_mlp
-from ocr_flops.cost.blocks.forward_pass import Step
+from ocr_flops.cost.blocks.forward_pass import ForwardPass
 from ocr_flops.cost.blocks.masks import masks
 from ocr_flops.cost.blocks.norms import rms_norm
 from ocr_flops.cost.ops import Tensor
@@ -16,7 +16,9 @@ from ocr_flops.spec.specs import EngineSpec
 from ocr_flops.spec.towers import DecoderSpec
 
 
-def run(tape: Tape, spec: DecoderSpec, engine: EngineSpec, mode: str, step: Step, embedded: Tensor, held: tuple[Tensor, ...]) -> Tensor:
+def run(
+    tape: Tape, spec: DecoderSpec, engine: EngineSpec, mode: str, step: ForwardPass, embedded: Tensor, held: tuple[Tensor, ...]
+) -> Tensor:
     """Records what the language model executes in one pass, from token embeddings to logits.
 
     Args:
@@ -49,7 +51,7 @@ def run(tape: Tape, spec: DecoderSpec, engine: EngineSpec, mode: str, step: Step
     return logits
 
 
-def embed(tape: Tape, spec: DecoderSpec, step: Step) -> Tensor:
+def embed(tape: Tape, spec: DecoderSpec, step: ForwardPass) -> Tensor:
     """Records the token embedding: the rows gathered, not the table. Returns [batch, tokens, width]."""
     with tape.module("decoder.embed"):
         index = tape.input(step.batch, step.tokens, itemsize=ops.INDEX_BYTES)
@@ -62,7 +64,7 @@ def _layers(
     spec: DecoderSpec,
     engine: EngineSpec,
     mode: str,
-    step: Step,
+    step: ForwardPass,
     x: Tensor,
     mask: Tensor | None,
     angles: tuple[Tensor, ...],
@@ -87,7 +89,14 @@ def _layers(
 
 
 def _attention(
-    tape: Tape, spec: DecoderSpec, engine: EngineSpec, mode: str, step: Step, x: Tensor, mask: Tensor | None, angles: tuple[Tensor, ...]
+    tape: Tape,
+    spec: DecoderSpec,
+    engine: EngineSpec,
+    mode: str,
+    step: ForwardPass,
+    x: Tensor,
+    mask: Tensor | None,
+    angles: tuple[Tensor, ...],
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Multi-head attention over the cache; also returns what stays alive until the layer ends."""
     heads = (step.batch, spec.heads, step.tokens, spec.head_dim)
@@ -118,7 +127,7 @@ def _attention(
     return attended, kept
 
 
-def _update_cache(tape: Tape, engine: EngineSpec, step: Step, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+def _update_cache(tape: Tape, engine: EngineSpec, step: ForwardPass, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
     """Hands new keys and values [batch, heads, tokens, head_dim] to the cache and returns what attention reads; frees them.
 
     A dynamic cache concatenates: it reads what it has, writes all of it and the new token again. A static one is written in place.
@@ -143,13 +152,13 @@ def _update_cache(tape: Tape, engine: EngineSpec, step: Step, key: Tensor, value
     return cached[0][0], cached[1][0]
 
 
-def _dense_mlp(tape: Tape, spec: DecoderSpec, engine: EngineSpec, step: Step, x: Tensor, layers: range) -> Tensor:
+def _dense_mlp(tape: Tape, spec: DecoderSpec, engine: EngineSpec, step: ForwardPass, x: Tensor, layers: range) -> Tensor:
     """The MLP of the first layers."""
     with tape.module("decoder.dense_mlp", layers):
         return gated_mlp(tape, x, spec.width, spec.dense_width)
 
 
-def _experts_mlp(tape: Tape, spec: DecoderSpec, engine: EngineSpec, step: Step, x: Tensor, layers: range) -> Tensor:
+def _experts_mlp(tape: Tape, spec: DecoderSpec, engine: EngineSpec, step: ForwardPass, x: Tensor, layers: range) -> Tensor:
     """Router, routed experts and shared experts."""
     tokens = step.batch * step.tokens
     rows, sizes = x.view(tokens, spec.width), Experts(spec.experts, spec.experts_per_token, spec.expert_width)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from ocr_flops.cost import ops
 from ocr_flops.cost.blocks import attention, norms, positions
 from ocr_flops.cost.ops import Tensor
-from ocr_flops.cost.polynomial import Size
+from ocr_flops.cost.polynomial import Dim
 from ocr_flops.cost.tape import Tape
 from ocr_flops.spec.specs import EngineSpec
 from ocr_flops.spec.towers import SamSpec
@@ -24,7 +24,7 @@ class View(NamedTuple):
     """
 
     px: int
-    images: Size | int
+    images: Dim
     is_one: bool
 
 

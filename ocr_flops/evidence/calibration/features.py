@@ -10,7 +10,7 @@ import polars as pl
 
 from ocr_flops.cost.polynomial import Monomial
 from ocr_flops.cost.program import Program
-from ocr_flops.cost.stage_groups import Part, parts
+from ocr_flops.cost.stage_groups import StageGroup, group_stages
 from ocr_flops.errors import SpecError
 from ocr_flops.evidence.calibration.cross_validation import COST, numbered
 from ocr_flops.evidence.calibration.fit import Table
@@ -61,21 +61,21 @@ def has_peaks(hardware: HardwareSpec, dtype: str) -> bool:
 
 def costs(chosen: Estimate, hardware: HardwareSpec, stage: str) -> Costs:
     """What a stage of an estimate takes at a device's peaks."""
-    setup, points = chosen.setup, chosen.workload.points
-    found = parts(setup, chosen.workload, (stage,), dict(chosen.experts_hit))
-    most = max(len(_compiled(part.program, hardware, setup.dtype)[1][0]) for part in found)
-    weights = sum(setup.parameters.values()) * setup.itemsize
+    config, points = chosen.config, chosen.workload.points
+    found = group_stages(config, chosen.workload, (stage,), dict(chosen.experts_hit))
+    most = max(len(_compiled(group.program, hardware, config.dtype)[1][0]) for group in found)
+    weights = sum(config.parameters.values()) * config.itemsize
     whole = Costs(np.zeros((3, most, points)), *(np.zeros(points) for _ in Costs._fields[1:]))
-    for part in found:
-        where = np.arange(points) if part.where is None else part.where
-        seconds, launches = _operators(part, hardware, setup.dtype)
+    for group in found:
+        where = np.arange(points) if group.where is None else group.where
+        seconds, launches = _operators(group, hardware, config.dtype)
         whole.operators[:, : seconds.shape[1], where] = seconds
         whole.launches[where] = launches
-        row = part.row(setup, None, ("kv_cache_bytes", "peak_activation_bytes"))
+        row = group.row(config, None, ("kv_cache_bytes", "peak_activation_bytes"))
         whole.held_bytes[where] = weights + row["kv_cache_bytes"]
         whole.live_bytes[where] = row["peak_activation_bytes"]
         if hardware is not NOMINAL:
-            whole.bound_seconds[where] = bound_seconds(part, setup, hardware)
+            whole.bound_seconds[where] = bound_seconds(group, config, hardware)
     return whole
 
 
@@ -145,8 +145,8 @@ def _compiled(program: Program, hardware: HardwareSpec, dtype: str) -> tuple[tup
     return monomials, np.stack(list(merged.values()), axis=1), launched
 
 
-def _operators(part: Part, hardware: HardwareSpec, dtype: str) -> tuple[np.ndarray, np.ndarray]:
+def _operators(group: StageGroup, hardware: HardwareSpec, dtype: str) -> tuple[np.ndarray, np.ndarray]:
     """Seconds [ceiling, operator, point] and launches [point]; those of decode are its mean step's times the steps."""
-    monomials, coefficients, launched = _compiled(part.program, hardware, dtype)
-    values = _matrix([part.summed(monomial) for monomial in monomials])
+    monomials, coefficients, launched = _compiled(group.program, hardware, dtype)
+    values = _matrix([group.summed(monomial) for monomial in monomials])
     return coefficients @ values, launched @ values

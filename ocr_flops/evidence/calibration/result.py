@@ -99,8 +99,8 @@ class Calibration:
         Raises:
             SpecError: it is of another.
         """
-        setup, workload = estimate.setup, estimate.workload
-        for name, given in (("model", setup.model), ("engine", setup.engine), ("dtype", setup.dtype)):
+        config, workload = estimate.config, estimate.workload
+        for name, given in (("model", config.model), ("engine", config.engine), ("dtype", config.dtype)):
             if given != getattr(self, name):
                 called = [getattr(one, "name", one) for one in (given, getattr(self, name))]
                 raise SpecError(f"{name}: {called[0]!r} is not what {self.device} was calibrated for; choose {called[1]}")
@@ -157,8 +157,8 @@ class Calibration:
 
     def _beyond(self, estimate: Estimate) -> list[str]:
         """What no record has of an estimate, in words."""
-        setup, words = estimate.setup, []
-        for name, value in zip(RAN, (words_of(setup.attention), setup.cache, setup.prefill_logits), strict=True):
+        config, words = estimate.config, []
+        for name, value in zip(RAN, (words_of(config.attention), config.cache, config.prefill_logits), strict=True):
             if value not in self.ran[name]:
                 words.append(f"no record ran {name.replace('_', ' ')} {value}, only {', '.join(self.ran[name])}")
         for name, text in RANGES.items():

@@ -15,7 +15,7 @@ from ocr_flops.timing.estimate import Estimate
 if TYPE_CHECKING:
     import polars as pl
 
-    from ocr_flops.cost.run_config import Setup
+    from ocr_flops.cost.run_config import RunConfig
 
 LEVELS = ("layer", "module", "stage", "total")
 WORK = ("tensor_flops", "vector_flops", "operators")
@@ -85,46 +85,46 @@ def _columns(message: Message) -> tuple[str, ...]:
 
 def _expected(level: str, message: Message, numbers: Estimate) -> Numbers:
     """Analytic values of the columns that this kind of run measures."""
-    columns, setup = _columns(message), numbers.setup
+    columns, config = _columns(message), numbers.config
     if level == "layer":
         found = _by_layer(numbers, columns)
-        layers = setup.model.tower("decoder").layers
+        layers = config.model.tower("decoder").layers
         for stage, row in numbers.stage_numbers.items():
             if stage != "vision":
                 for layer in range(layers):
                     found[stage, KV_MODULE, layer][KV] = row[KV] // layers
-        parameters = {(MODEL, *place): {PARAMETERS: count} for place, count in setup.layer_parameters.items()}
+        parameters = {(MODEL, *place): {PARAMETERS: count} for place, count in config.layer_parameters.items()}
         return found | parameters
     if level == "module":
         rows = {(stage, module, None): row for (stage, module), row in numbers.module_numbers.items()}
         found = {key: _picked(row, (*columns, *([KV] if key[1] == KV_MODULE else ()))) for key, row in rows.items()}
-        return found | {(MODEL, module, None): {PARAMETERS: count} for module, count in setup.parameters.items()}
+        return found | {(MODEL, module, None): {PARAMETERS: count} for module, count in config.parameters.items()}
     seen = (WEIGHTS,) if message["ran"]["kind"] == "trace" else ()
     stages = {stage: _picked(row, (*columns, *seen, *([KV] if stage != "vision" else ()))) for stage, row in numbers.stage_numbers.items()}
     if seen and "vision" in stages:
-        stages["vision"][WEIGHTS] -= _never_read(setup)
+        stages["vision"][WEIGHTS] -= _never_read(config)
     if level == "stage":
         return {(stage, ALL, None): row for stage, row in stages.items()}
-    return {(ALL, ALL, None): _total(stages.values(), columns) | {PARAMETERS: sum(setup.parameters.values())}}
+    return {(ALL, ALL, None): _total(stages.values(), columns) | {PARAMETERS: sum(config.parameters.values())}}
 
 
-def _never_read(setup: Setup) -> int:
+def _never_read(config: RunConfig) -> int:
     """Bytes of parameters of the vision stage that no operator reads: CLIP's own patch convolution."""
-    clip = setup.model.tower("clip")
-    return clip.width * clip.channels * clip.patch_px**2 * setup.itemsize if setup.engine.unused_clip_patch else 0
+    clip = config.model.tower("clip")
+    return clip.width * clip.channels * clip.patch_px**2 * config.itemsize if config.engine.unused_clip_patch else 0
 
 
 def _by_layer(numbers: Estimate, columns: Sequence[str]) -> Numbers:
     """Analytic costs by layer: what the operators of a block cost over all its layers, shared out evenly among them, which is exact but
     for the bytes of experts where the hits of each layer are not known."""
     found: dict[Key, dict[str, Fraction | int]] = {}
-    for part in numbers.parts():
-        for operation in part.program.operations:
+    for group in numbers.stage_groups():
+        for operation in group.program.operations:
             layers = operation.layers or (None,)
-            costs = {name: Fraction(evaluate(operation.costs[name], part.summed), len(layers)) for name in columns if name != PEAK}
-            live = evaluate(operation.live, part.last)
+            costs = {name: Fraction(evaluate(operation.costs[name], group.summed), len(layers)) for name in columns if name != PEAK}
+            live = evaluate(operation.live, group.last)
             for layer in layers:
-                row = found.setdefault((part.stage, operation.module, layer), dict.fromkeys(columns, 0))
+                row = found.setdefault((group.stage, operation.module, layer), dict.fromkeys(columns, 0))
                 for name, cost in costs.items():
                     row[name] += cost
                 if PEAK in row:
@@ -183,14 +183,14 @@ def _charge_hits(rows: dict[tuple[str, int | None], dict[str, int]], stage: str,
     A grouped kernel is handed all experts. A loop reads those hit: by data, or, without any, a whole number of them that the worker
     assumed, where the expected number has a fraction; by layer their mean is compared.
     """
-    setup = numbers.setup
+    config = numbers.config
     charged = numbers.module_numbers.get((stage, EXPERTS), {}).get("weight_io_bytes")
     if charged is None:
         return
-    decoder = setup.model.tower("decoder")
+    decoder = config.model.tower("decoder")
     layers = decoder.layers - decoder.dense_layers
-    all_bytes = setup.parameters[EXPERTS] * setup.itemsize
-    if setup.engine.grouped_experts:
+    all_bytes = config.parameters[EXPERTS] * config.itemsize
+    if config.engine.grouped_experts:
         read = all_bytes * seen["steps"]
     else:
         hits = seen["experts"]

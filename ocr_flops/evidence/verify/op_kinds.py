@@ -41,13 +41,13 @@ def shares(estimated: Estimate) -> pl.DataFrame:
     import polars as pl
 
     table = {stage: dict.fromkeys(FAMILIES, (0, 0)) for stage in (*estimated.chosen_stages, WHOLE)}
-    for part in estimated.parts():
+    for group in estimated.stage_groups():
         before = ""
-        for operation in part.program.operations:
-            tensor, vector = (evaluate(operation.costs[name], part.summed) for name in (TENSOR, VECTOR))
+        for operation in group.program.operations:
+            tensor, vector = (evaluate(operation.costs[name], group.summed) for name in (TENSOR, VECTOR))
             family = _family(operation, before)
             before = operation.name
-            for stage in (part.stage, WHOLE):
+            for stage in (group.stage, WHOLE):
                 sums = table[stage][family]
                 table[stage][family] = (sums[0] + tensor, sums[1] + vector)
     rows = []

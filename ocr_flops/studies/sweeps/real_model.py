@@ -34,8 +34,8 @@ Message = dict[str, Any]
 
 def runnable(case: Case) -> bool:
     """Whether the real model runs here as the case says: transformers' class, attention kernels that it has, a growing cache."""
-    setup = case.estimate(case.keys.workload()).setup
-    return setup.engine.name == "transformers" and all(setup.evidence(stage) == "runnable" for stage in case.run.stages)
+    config = case.estimate(case.keys.workload()).config
+    return config.engine.name == "transformers" and all(config.evidence(stage) == "runnable" for stage in case.run.stages)
 
 
 def table(sweep: Sweep, folder: Path, progress: bool = False) -> Table:
@@ -116,14 +116,14 @@ def _runs(sweep: Sweep) -> Iterator[tuple[Case, int, Request]]:
     for case, first, indices in sweep.stretches(0, sweep.points):
         if not runnable(case):
             continue
-        setup, workload = case.estimate(case.keys.workload()).setup, sweep.workload(case, indices)
+        config, workload = case.estimate(case.keys.workload()).config, sweep.workload(case, indices)
         for number in range(len(indices)):
             for kind in verify.MEASURES:
                 request = build_request(
                     case.run.model,
                     [workload.take(slice(number, number + 1)).corner()],
                     device=sweep.measure,
-                    attention=setup.attention,
+                    attention=config.attention,
                     dtype=case.run.dtype,
                     prefill_logits=case.run.prefill_logits,
                     decode_steps=sweep.measured_steps,
