@@ -113,7 +113,7 @@ def _counted(shelf: Shelf, model: ModelSpec, setting: Setting) -> Iterator[pl.Da
     latest = rows.sort(pl.all_horizontal(views), "measured_at", maintain_order=True)["record_id"].unique(maintain_order=True)[-COUNTED:]
     for record in latest:
         one = rows.filter(pl.col("record_id") == record)
-        yield one.with_columns(pl.lit(workload_label(workload_of(one[:1]).corner())).alias("point"))
+        yield one.with_columns(pl.lit(workload_label(workload_of(one[:1]).point(0))).alias("point"))
 
 
 VERSIONS = ("torch", "transformers")

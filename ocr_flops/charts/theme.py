@@ -7,7 +7,7 @@ from typing import Any
 
 import altair as alt
 
-from ocr_flops.spec.tiling import vendor_grids
+from ocr_flops.spec.tiling import rule_grids
 from ocr_flops.units import SI
 
 FAMILIES = {  # any two differ for colour-blind readers too, and all are seen on white as on black: tests hold it
@@ -123,10 +123,10 @@ def grids_words(rows: Iterable[dict[str, Any]]) -> str:
     if not row["tile_px"]:
         return "The modes without tiles"
     grids, mode = [(columns, rows) for _, columns, rows in sorted(found)], row["mode"].replace("_", "-").title()
-    beyond = [grid for grid in grids if grid not in ((1, 1), *vendor_grids())]
-    if len(grids) - len(beyond) <= len(vendor_grids()):
+    beyond = [grid for grid in grids if grid not in ((1, 1), *rule_grids())]
+    if len(grids) - len(beyond) <= len(rule_grids()):
         return f"{len(grids)} grids of {mode}"
-    vendors = f"{len(vendor_grids())} vendor grids of {mode}"
+    vendors = f"{len(rule_grids())} vendor grids of {mode}"
     if not beyond:
         return f"No tiles and the {vendors}"
     last = " × ".join(map(str, beyond[-1]))

@@ -113,9 +113,9 @@ class Cost:
         return tuple(dict.fromkeys((group.stage, module) for group in self.stage_groups(slice(0, 1)) for module in group.program.modules))
 
     def _check_columns(self) -> None:
-        """Refuses columns whose results pass 2^62, where NumPy would wrap silently: first a corner in Python ints, then all in floats."""
+        """Refuses columns whose results pass 2^62, where NumPy would wrap silently: first the upper bound in Python ints, then all in floats."""
         try:
-            Cost(self.config, self.workload.corner(), self.chosen_stages).stage_numbers  # noqa: B018
+            Cost(self.config, self.workload.upper_bound(), self.chosen_stages).stage_numbers  # noqa: B018
         except SpecError:
             for group in group_stages(self.config, self.workload.as_floats(), self.chosen_stages):
                 self._refuse({(group.stage, None): group.row(self.config)})

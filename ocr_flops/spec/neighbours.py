@@ -8,7 +8,7 @@ from math import isqrt
 import numpy as np
 
 from ocr_flops.spec.catalog import modes
-from ocr_flops.spec.tiling import MAX_TILES, vendor_grids
+from ocr_flops.spec.tiling import MAX_TILES, rule_grids
 from ocr_flops.spec.workload import Workload
 
 STEPS = 12  # from the vendor's largest grids to one beyond them
@@ -26,7 +26,7 @@ def neighbours(workload: Workload, itself: bool = False) -> Workload:
     if not workload.tile_px:
         sides = {mode.global_px for mode in modes() if not mode.tile_px} | ({workload.global_px} if itself else set())
         return replace(free, global_px=np.array(sorted(sides)), mode="")
-    grids = [(1, 1), *vendor_grids()]
+    grids = [(1, 1), *rule_grids()]
     if itself and (workload.columns, workload.rows) not in grids:
         grids += [*_between(workload.tiles), (workload.columns, workload.rows)]
     columns, rows = np.array(grids).T

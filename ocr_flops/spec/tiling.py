@@ -14,7 +14,7 @@ MAX_SIDE_PX = 1_000_000
 
 
 @cache
-def vendor_grids(min_tiles: int = MIN_TILES, max_tiles: int = MAX_TILES) -> tuple[tuple[int, int], ...]:
+def rule_grids(min_tiles: int = MIN_TILES, max_tiles: int = MAX_TILES) -> tuple[tuple[int, int], ...]:
     """All (columns, rows) grids of min_tiles..max_tiles tiles, in the order in which ties are settled: by tile count, then as met.
 
     Source: `get_all_supported_aspect_ratios` of transformers' DeepSeek-OCR 2 image processor, `find_closest_aspect_ratio` of the
@@ -52,7 +52,7 @@ def choose_grid(width_px, height_px, tile_px: int = 640, untiled_up_to_px: int =
     ratio, area = width / height, width * height
     best_difference = np.full(ratio.shape, np.inf)
     columns, rows = np.ones(ratio.shape, np.int64), np.ones(ratio.shape, np.int64)
-    for grid_columns, grid_rows in vendor_grids():
+    for grid_columns, grid_rows in rule_grids():
         difference = np.abs(ratio - grid_columns / grid_rows)
         large_enough = area > 0.5 * tile_px * tile_px * grid_columns * grid_rows
         better = (difference < best_difference) | ((difference == best_difference) & large_enough)

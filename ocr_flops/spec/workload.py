@@ -133,9 +133,13 @@ class Workload:
         }
         return cls(**columns, mode=modes.pop() if len(modes) == 1 else "")
 
-    def corner(self) -> Workload:
+    def upper_bound(self) -> Workload:
         """One point that is at least as large in every field as any of these."""
         return self._mapped(lambda value: int(value.max()))
+
+    def point(self, number: int) -> Workload:
+        """One of the points alone."""
+        return self._mapped(lambda value: int(value[number]))
 
     def as_floats(self) -> Workload:
         """The same points in float64, for results that may not fit an int64."""

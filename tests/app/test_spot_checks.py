@@ -7,7 +7,7 @@ import ocr_flops as of
 from ocr_flops.app import spot_checks
 from ocr_flops.app.setting import Setting
 from ocr_flops.measure.plan import build_request
-from ocr_flops.spec.tiling import vendor_grids
+from ocr_flops.spec.tiling import rule_grids
 from tests.support.results import result
 
 MODEL = of.load_model("deepseek_ocr")
@@ -26,7 +26,7 @@ def test_a_point_or_all_grids_are_run():
     assert build_request(MODEL, grids).to_json()
     beyond = Setting(source="grid", columns=20, rows=25)
     points = [(point.columns, point.rows) for point in spot_checks.points(beyond, "all vendor grids")]
-    assert points == [(1, 1), *vendor_grids(), (20, 25)]  # none of the grids that charts draw in between
+    assert points == [(1, 1), *rule_grids(), (20, 25)]  # none of the grids that charts draw in between
     assert len(spot_checks.points(Setting(mode="tiny"), "all vendor grids")) == 4
 
 

@@ -283,7 +283,7 @@ def test_rows_within_the_limit_pass_although_their_corner_does_not(model):
     """Large views alone and a large batch alone both fit; each row must then be exact."""
     many = of.Workload(np.array([16_384, 64]), batch_size=np.array([1, 65_536]), output_tokens=1)
     with pytest.raises(of.SpecError):
-        of.estimate(model, many.corner(), "eager").stage_numbers  # noqa: B018
+        of.estimate(model, many.upper_bound(), "eager").stage_numbers  # noqa: B018
     numbers = of.estimate(model, many, "eager").stage_numbers
     for row, single in enumerate((of.Workload(16_384, output_tokens=1), of.Workload(64, batch_size=65_536, output_tokens=1))):
         for stage, values in of.estimate(model, single, "eager").stage_numbers.items():

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 import ocr_flops as of
-from ocr_flops.spec.tiling import vendor_grids
+from ocr_flops.spec.tiling import rule_grids
 from ocr_flops.timing.planning import square_grids
 
 ENGINES = ("transformers", "remote_code")
 STRIPS = [(tiles, 1) for tiles in (10, 100, 1000)]
-GRIDS = [(1, 1), *vendor_grids(), *square_grids(1000), *STRIPS, *((rows, columns) for columns, rows in STRIPS)]
+GRIDS = [(1, 1), *rule_grids(), *square_grids(1000), *STRIPS, *((rows, columns) for columns, rows in STRIPS)]
 BATCHES = (1, 2, 3, 4, 8, 16, 31, 64)
 
 
@@ -38,8 +38,8 @@ def test_modes_are_ordered_over_grids_and_batches(model, engine, cache):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_modes_are_ordered_at_every_batch_of_vendor_grids(model, engine):
-    check(model, crossed([(1, 1), *vendor_grids()], range(1, 65)), engine=engine)
+def test_modes_are_ordered_at_every_batch_of_the_rules_grids(model, engine):
+    check(model, crossed([(1, 1), *rule_grids()], range(1, 65)), engine=engine)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -78,7 +78,7 @@ def test_cache_traffic_of_a_step_grows_with_every_cached_token(model, engine, ca
 @pytest.mark.parametrize("attention", ["eager", "sdpa", "flash"])
 @pytest.mark.parametrize("cache", ["dynamic", "static"])
 def test_decode_of_a_page_does_about_one_flop_a_byte(model, engine, attention, cache):
-    numbers = of.estimate(model, crossed([(1, 1), *vendor_grids()], [1]), attention, engine=engine, cache=cache).stage_numbers["decode"]
+    numbers = of.estimate(model, crossed([(1, 1), *rule_grids()], [1]), attention, engine=engine, cache=cache).stage_numbers["decode"]
     intensity = numbers["total_flops"] / numbers["io_bytes"]
     assert (intensity > 0.5).all() and (intensity < 2).all()
 

@@ -18,7 +18,7 @@ from ocr_flops.evidence import records
 from ocr_flops.evidence.records import campaign as campaigns
 from ocr_flops.evidence.records import recorder
 from ocr_flops.spec.catalog import compose, config_dir, modes
-from ocr_flops.spec.tiling import vendor_grids
+from ocr_flops.spec.tiling import rule_grids
 from tests.support.timed import RAN, AtOnce
 
 COMMON = {
@@ -77,7 +77,7 @@ def test_the_campaign_covers_what_it_promises():
     assert spread["attention"] == "eager,sdpa"
     chosen = found["campaign"]
     assert sorted(columns * rows for columns, rows in chosen["grids"]) == list(range(2, 10))
-    assert all(tuple(grid) in vendor_grids() for grid in chosen["grids"])
+    assert all(tuple(grid) in rule_grids() for grid in chosen["grids"])
     assert chosen["batch_sizes"] == [1, 4, 16] and len(chosen["lengths"]) == 3
 
 

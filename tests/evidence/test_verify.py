@@ -12,7 +12,7 @@ from ocr_flops.evidence.verify import summary
 from ocr_flops.evidence.verify.levels import TRACED
 from ocr_flops.measure.plan import build_request
 from ocr_flops.spec.run_spec import load_run
-from ocr_flops.spec.tiling import vendor_grids
+from ocr_flops.spec.tiling import rule_grids
 
 ROWS = {"count": 27, "trace": 27 * 7}  # modules of all stages, times columns
 CHOSEN = of.Workload.from_grid(2, 1, output_tokens=2)  # of which DESIGN section 4 gives check values
@@ -53,7 +53,7 @@ def test_the_default_set_holds_what_was_promised():
     assert both == {("eager", "all"), ("eager", "last"), ("sdpa", "all"), ("sdpa", "last")}
     assert {workload.batch_size for case in cases for workload in case.workloads} == {1, 2}
     for case in cases:
-        assert {(1, 1), *vendor_grids(), (4, 5), (10, 10)} <= {(workload.columns, workload.rows) for workload in case.workloads}
+        assert {(1, 1), *rule_grids(), (4, 5), (10, 10)} <= {(workload.columns, workload.rows) for workload in case.workloads}
         assert {workload.mode for workload in case.workloads} == {"tiny", "small", "base", "large", "gundam", "gundam_m"}
         assert all(workload.output_tokens == case.decode_steps == 3 for workload in case.workloads)
     assert {case.attention for case in verify.suite() if case.kind == "trace"} == {"eager", "sdpa"}

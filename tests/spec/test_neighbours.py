@@ -5,7 +5,7 @@ import pytest
 import ocr_flops as of
 from ocr_flops.app.setting import SIDE_BY_SIDE, Setting
 from ocr_flops.spec.neighbours import neighbours
-from ocr_flops.spec.tiling import vendor_grids
+from ocr_flops.spec.tiling import rule_grids
 
 MODEL = of.load_model("deepseek_ocr")
 
@@ -24,16 +24,16 @@ def test_a_mode_without_tiles_ignores_the_grid():
 
 
 @pytest.mark.parametrize("mode", ["gundam", "gundam_m"])
-def test_neighbours_are_no_tiles_and_all_vendor_grids(mode):
+def test_neighbours_are_no_tiles_and_all_grids_of_the_rule(mode):
     beside = Setting(mode=mode, batch_size=3).neighbours
-    assert list(zip(beside.columns, beside.rows, strict=True)) == [(1, 1), *vendor_grids()]
+    assert list(zip(beside.columns, beside.rows, strict=True)) == [(1, 1), *rule_grids()]
     assert beside.batch_size == 3
 
 
 def test_beyond_the_vendors_grids_there_are_some_on_the_way():
     near = Setting(source="grid", columns=20, rows=25).neighbours
     grids = list(zip(near.columns.tolist(), near.rows.tolist(), strict=True))
-    assert grids[:23] == [(1, 1), *vendor_grids()] and grids[-1] == (20, 25)
+    assert grids[:23] == [(1, 1), *rule_grids()] and grids[-1] == (20, 25)
     between = grids[23:-1]
     assert 8 <= len(between) <= 16 and all(0 <= rows - columns <= 2 for columns, rows in between)
     tiles = [columns * rows for columns, rows in grids[22:]]

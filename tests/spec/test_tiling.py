@@ -36,7 +36,7 @@ def random_sizes():
 
 def midpoints():
     """Rational midpoints between neighbouring aspect ratios of the 22 grids."""
-    ratios = sorted({Fraction(columns, rows) for columns, rows in tiling.vendor_grids()})
+    ratios = sorted({Fraction(columns, rows) for columns, rows in tiling.rule_grids()})
     return [(low + high) / 2 for low, high in pairwise(ratios)]
 
 
@@ -61,7 +61,7 @@ def structured_sizes():
     half_areas = [
         (side, max(1, int(0.5 * tile**2 * columns * rows) // side + more))
         for tile in (640, 1024)
-        for columns, rows in tiling.vendor_grids()
+        for columns, rows in tiling.rule_grids()
         for side in range(300, 2400, 35)
         for more in (0, 1)
     ]
@@ -96,8 +96,8 @@ def test_one_side_may_be_a_column():
 
 def test_all_22_grids_are_chosen():
     columns, rows = tiling.choose_grid(*random_sizes().T)
-    assert set(zip(columns.tolist(), rows.tolist(), strict=True)) == {(1, 1), *tiling.vendor_grids()}
-    assert len(tiling.vendor_grids()) == 22
+    assert set(zip(columns.tolist(), rows.tolist(), strict=True)) == {(1, 1), *tiling.rule_grids()}
+    assert len(tiling.rule_grids()) == 22
 
 
 def test_float64_decides_what_is_a_tie(vendor_grid):

@@ -8,7 +8,7 @@ import pytest
 
 import ocr_flops as of
 from ocr_flops import cli
-from ocr_flops.spec.tiling import choose_grid, vendor_grids
+from ocr_flops.spec.tiling import choose_grid, rule_grids
 from ocr_flops.studies.sweeps.shapes import shapes
 
 
@@ -36,7 +36,7 @@ def test_supported_shapes_are_those_that_the_vendor_cuts_their_image_into():
     cut = (chosen == frame.select("columns", "rows").to_numpy()).all(axis=1)
     assert frame["vendor_supported"].to_list() == cut.tolist()
     assert frame.filter("vendor_supported")["tiles"].to_list() == list(range(1, 10))
-    assert {grid for grid in frame.filter("vendor_supported").select("columns", "rows").rows()} <= {(1, 1), *vendor_grids()}
+    assert {grid for grid in frame.filter("vendor_supported").select("columns", "rows").rows()} <= {(1, 1), *rule_grids()}
 
 
 @pytest.mark.parametrize(

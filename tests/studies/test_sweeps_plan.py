@@ -10,7 +10,7 @@ from PIL import Image
 import ocr_flops as of
 from ocr_flops.cost.frames import WORKLOAD_COLUMNS
 from ocr_flops.cost.stage_groups import COLUMNS
-from ocr_flops.spec.tiling import vendor_grids
+from ocr_flops.spec.tiling import rule_grids
 from ocr_flops.studies.sweeps import load_sweep
 from ocr_flops.studies.sweeps.pages import grids, images, vendor_supported
 
@@ -22,7 +22,7 @@ def pairs(pages):
 
 
 def test_grids_of_every_kind():
-    assert pairs(load_sweep(["sweep=vendor"]).pages) == list(vendor_grids()) and len(vendor_grids()) == 22
+    assert pairs(load_sweep(["sweep=vendor"]).pages) == list(rule_grids()) and len(rule_grids()) == 22
     assert sorted(pairs(load_sweep(["sweep=reference"]).pages)) == sorted(REFERENCE) and len(REFERENCE) == 53
     extended = pairs(load_sweep(["sweep=extended"]).pages)
     assert [columns * rows for columns, rows in extended] == list(range(2, 1001))
@@ -32,7 +32,7 @@ def test_grids_of_every_kind():
 def test_rows_say_whether_the_vendor_supports_their_grid():
     frame = load_sweep(["sweep=extended", "stages=[vision]"]).frame()
     for columns, rows, supported in frame.select("columns", "rows", "vendor_supported").iter_rows():
-        assert supported == ((columns, rows) in vendor_grids())
+        assert supported == ((columns, rows) in rule_grids())
     assert vendor_supported(np.array([1, 1, 9, 10, 1, 10_000]), np.array([1, 9, 1, 1, 10, 1])).tolist() == [
         True,
         True,

@@ -11,7 +11,7 @@ from ocr_flops.measure.client import Worker
 from ocr_flops.measure.plan import TOWERS, TRANSFORMERS, ModelSource, build_request
 from ocr_flops.measure.protocol import REMOTE_ATTENTION, Request
 from ocr_flops.spec.specs import STAGES, AttentionSpec, ModelSpec
-from ocr_flops.spec.tiling import vendor_grids
+from ocr_flops.spec.tiling import rule_grids
 from ocr_flops.spec.workload import Workload
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def suite(quick: bool = False, engine: str = "transformers") -> list[Case]:
     def points(batch_size: int, prompt_tokens: int) -> list[Workload]:
         rest = {"batch_size": batch_size, "prompt_tokens": prompt_tokens, "output_tokens": 3}
         single = [Workload.from_grid(1, 1, mode, **rest) for mode in modes()]
-        grids = [Workload.from_grid(columns, rows, "gundam", **rest) for columns, rows in (*vendor_grids(), (4, 5), (10, 10))]
+        grids = [Workload.from_grid(columns, rows, "gundam", **rest) for columns, rows in (*rule_grids(), (4, 5), (10, 10))]
         return [*single, *grids, Workload.from_grid(2, 3, "gundam_m", **rest)]
 
     few = slice(None, None, 9) if quick else slice(None)

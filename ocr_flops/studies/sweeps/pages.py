@@ -53,7 +53,7 @@ def grids(rule: str, min_tiles: int, max_tiles: int) -> Pages:
     else:
         if rule == "vendor" and max_tiles > tiling.MAX_TILES:
             raise SpecError(f"sweep.max_tiles: {max_tiles} is more than the {tiling.MAX_TILES} tiles of the vendor's largest grid")
-        found = [grid for grid in tiling.vendor_grids(min_tiles, max_tiles) if rule == "vendor" or grid[1] <= grid[0]]
+        found = [grid for grid in tiling.rule_grids(min_tiles, max_tiles) if rule == "vendor" or grid[1] <= grid[0]]
     columns, rows = np.array(found, np.int64).T
     return Pages({"columns": columns, "rows": rows})
 
@@ -109,6 +109,6 @@ def _files(paths: Sequence[str | Path]) -> list[Path]:
 def vendor_supported(columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Whether the vendor's code can choose each grid: one of its 22, or no tiles (1 x 1)."""
     table = np.zeros((tiling.MAX_TILES + 1, tiling.MAX_TILES + 1), bool)
-    table[tuple(np.array([(1, 1), *tiling.vendor_grids()]).T)] = True
+    table[tuple(np.array([(1, 1), *tiling.rule_grids()]).T)] = True
     inside = (columns <= tiling.MAX_TILES) & (rows <= tiling.MAX_TILES)
     return inside & table[np.where(inside, columns, 0), np.where(inside, rows, 0)]

@@ -209,7 +209,7 @@ class Sweep:
             corners.append(case.keys._replace(**corner).workload())
         case.estimate(corners[1]).stage_numbers  # noqa: B018
         if case.run.hardware is not None:
-            case.estimate(corners[0].corner()).on(case.run.hardware).stages  # noqa: B018
+            case.estimate(corners[0].upper_bound()).on(case.run.hardware).stages  # noqa: B018
 
 
 def load_sweep(overrides: Sequence[str] = ()) -> Sweep:

@@ -121,7 +121,7 @@ def _runs(sweep: Sweep) -> Iterator[tuple[Case, int, Request]]:
             for kind in verify.MEASURES:
                 request = build_request(
                     case.run.model,
-                    [workload.take(slice(number, number + 1)).corner()],
+                    [workload.point(number)],
                     device=sweep.measure,
                     attention=config.attention,
                     dtype=case.run.dtype,
