@@ -113,7 +113,7 @@ class Cost:
         return tuple(dict.fromkeys((group.stage, module) for group in self.stage_groups(slice(0, 1)) for module in group.program.modules))
 
     def _check_columns(self) -> None:
-        """Refuses columns whose results pass 2^62, where NumPy would wrap silently: first the upper bound in Python ints, then all in floats."""
+        """Refuses columns with results above 2^62, where NumPy wraps silently: first their upper bound in ints, then all as floats."""
         try:
             Cost(self.config, self.workload.upper_bound(), self.chosen_stages).stage_numbers  # noqa: B018
         except SpecError:
