@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from ocr_flops.errors import SpecError
@@ -31,7 +32,7 @@ def write_whole(path: Path, content: str | bytes, option: str = "--out") -> Path
         SpecError: naming the path, why it could not be written, and what to do.
     """
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
+    with explain_os_errors(path, option):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with partial.open("wb") as file:
@@ -42,10 +43,25 @@ def write_whole(path: Path, content: str | bytes, option: str = "--out") -> Path
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
+    return path
+
+
+@contextlib.contextmanager
+def explain_os_errors(path: Path, option: str = "--out") -> Iterator[None]:
+    """Turns a full disk, or a folder that cannot be written to, into one line.
+
+    Args:
+        path: what is written.
+        option: what it was given as.
+
+    Raises:
+        SpecError: naming the path, why it could not be written, and what to do.
+    """
+    try:
+        yield
     except OSError as problem:
         advice = ADVICE.get(problem.errno, "choose a folder you can write to")
         raise SpecError(f"{option}: cannot write {path}: {problem.strerror}; {advice}") from None
-    return path
 
 
 def try_lock(path: Path, mode: int = 0o644) -> contextlib.AbstractContextManager[object] | None:

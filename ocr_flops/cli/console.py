@@ -218,3 +218,31 @@ def show_progress(text: str = "starting") -> Iterator[Callable[[str], None]]:
 def complain(command: str, text: str) -> None:
     """Says on stderr what went wrong, after the command's name."""
     print(f"ocr-flops {command}: {text}", file=sys.stderr)
+
+
+class ProgressBars:
+    """Progress bars on a terminal's stderr, one for each kind of work, with the time left; gone when all is done."""
+
+    def __init__(self) -> None:
+        self._bars: Any = None
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> ProgressBars:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+            self._bars = Progress(*columns, console=Console(stderr=True), transient=True).__enter__()
+        return self
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Shows how much of what is done."""
+        if self._bars is not None:
+            if what not in self._tasks:
+                self._tasks[what] = self._bars.add_task(what, total=total)
+            self._bars.update(self._tasks[what], completed=done)
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bars is not None:
+            self._bars.__exit__(*exception)

@@ -33,10 +33,10 @@ def run_sweep(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a finished sweep in that folder.")] = False,
 ) -> int:
     """Cost of many workloads, into a folder."""
+    from ocr_flops.cli.console import ProgressBars
     from ocr_flops.errors import SpecError
+    from ocr_flops.reports.sweep_writers import WRITERS, write_sweep
     from ocr_flops.studies.sweeps.plan import load_sweep
-    from ocr_flops.studies.sweeps.results import WRITERS
-    from ocr_flops.studies.sweeps.runner import run
 
     chosen = load_sweep(overrides or ())
     counts = ((chosen.points, "point"), (len(chosen.stages), "stage"), (chosen.rows, "row"))
@@ -48,17 +48,11 @@ def run_sweep(
     for name, value in targets.items():
         if not 0 < value < float("inf"):
             raise SpecError(f"--{name}: {value!r} is not a number of seconds above 0")
+    formats = tuple(WRITERS) if form == "all" else form.split(",") if form else ()
+    command = _command(overrides or (), out, form, overwrite)
     try:
-        run(
-            chosen,
-            out,
-            tuple(WRITERS) if form == "all" else form.split(",") if form else None,
-            overwrite=overwrite,
-            targets=targets,
-            command=_command(overrides or (), out, form, overwrite),
-            tell=_tell,
-            progress=sys.stderr.isatty(),
-        )
+        with ProgressBars() as bars:
+            write_sweep(chosen, out, formats, overwrite=overwrite, targets=targets, command=command, tell=_tell, progress=bars)
     except KeyboardInterrupt:
         _tell("stopped; the same command goes on from here")
         raise
@@ -76,15 +70,15 @@ def list_shapes(
     """Canonical page shapes by number of tiles, as SQLite and Parquet; files of other shapes stay."""
     from ocr_flops.errors import SpecError
     from ocr_flops.files import write_whole
-    from ocr_flops.studies.sweeps.results import Table, fill
-    from ocr_flops.studies.sweeps.shapes import KEY, shapes
+    from ocr_flops.reports.sweep_writers import fill_database
+    from ocr_flops.studies.sweeps.shapes import shapes_frame
 
-    frame = shapes(min_tiles, max_tiles, mode)
+    frame = shapes_frame(min_tiles, max_tiles, mode)
     parquet = io.BytesIO()
     frame.write_parquet(parquet, compression="zstd")
     database = sqlite3.connect(":memory:")
     with database:
-        fill(database, Table("shapes", KEY, frame, (("columns", "rows"), ("image_tokens",), ("vendor_supported",))))
+        fill_database(database, "shapes", [frame])
     files = {out / "shapes.sqlite": database.serialize(), out / "shapes.parquet": parquet.getvalue()}
     database.close()
     for path, content in files.items():

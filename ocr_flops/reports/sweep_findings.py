@@ -12,15 +12,15 @@ from ocr_flops.reports.conventions import EVIDENCE, NOT_FITTED, ROOFLINE
 from ocr_flops.units import seconds, share, si
 
 if TYPE_CHECKING:
-    from ocr_flops.studies.sweeps.results import Results
+    from ocr_flops.reports.sweep_report import SweepReport
 
 PHASES = {"ttft": ("The first token comes after", "TTFT"), "tpot": ("An output token takes", "TPOT")}
 
 
-def findings(results: Results) -> list[str]:
+def findings(report: SweepReport) -> list[str]:
     """Sentences with **bold** beginnings: time, targets, work, what attention saves, memory, the real model, the part shown."""
-    shown = results.shown
-    found = [*_times(shown), *_targets(results), _work(shown), *_saved(shown), *_memory(shown), *beside(results), *_part(results)]
+    shown = report.shown
+    found = [*_times(shown), *_targets(report), _work(shown), *_saved(shown), *_memory(shown), *beside(report), *_part(report)]
     return [sentence for sentence in found if sentence]
 
 
@@ -40,10 +40,10 @@ def _times(shown: Shown) -> list[str]:
     return found
 
 
-def _targets(results: Results) -> list[str]:
+def _targets(report: SweepReport) -> list[str]:
     """How many points are within the targets."""
-    shown, parts = results.shown, []
-    for phase, target in results.targets.items():
+    shown, parts = report.shown, []
+    for phase, target in report.results.targets.items():
         measure = f"{phase}.roofline_seconds"
         if shown.has(measure):
             known = shown.points[measure].drop_nulls()
@@ -101,23 +101,23 @@ def _memory(shown: Shown) -> list[str]:
     return [f"{found} **{shown.too_large:,} of {shown.count:,} points do not fit their device.**"]
 
 
-def beside(results: Results) -> list[str]:
+def beside(report: SweepReport) -> list[str]:
     """What the real model said, where it ran."""
-    if "measured" not in results.tables:
+    if "measured" not in report.results.tables:
         return []
-    measured = results.tables["measured"].frame()
+    measured = report.results.tables["measured"].frame()
     wrong = int((measured["difference"] != 0).sum())
     verdict = "all equal, as integers" if not wrong else f"{wrong:,} differ"
     points = measured["point"].n_unique()
     return [
-        f"**The real model ran beside {points:,} of {results.sweep.points:,} points**: "
+        f"**The real model ran beside {points:,} of {report.sweep.points:,} points**: "
         f"{measured.height:,} numbers in the table `measured`, {verdict}."
     ]
 
 
-def _part(results: Results) -> list[str]:
+def _part(report: SweepReport) -> list[str]:
     """What part of the sweep this is about, and what of it goes beyond the vendor's code."""
-    shown, left_out = results.shown, len(results.sweep.skipped)
+    shown, left_out = report.shown, len(report.sweep.skipped)
     found, told = [], ". ".join([*shown.part, *shown.pooled])
     if shown.count < shown.total:
         found.append(f"**All of this is about {shown.count:,} of {shown.total:,} points**; the data files have the others. {told}.")
@@ -135,9 +135,9 @@ def _part(results: Results) -> list[str]:
     return found
 
 
-def trust(results: Results) -> list[str]:
+def trust(report: SweepReport) -> list[str]:
     """How far to trust the numbers."""
-    sweep, kinds = results.sweep, {"runnable": 0, "modelled": 0}
+    sweep, kinds = report.sweep, {"runnable": 0, "modelled": 0}
     for case in sweep.cases:
         config = case.estimate(case.keys.workload()).config
         for stage in sweep.stages:

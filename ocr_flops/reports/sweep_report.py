@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
 from html import escape
-from typing import TYPE_CHECKING
 
+from ocr_flops.charts.sweep import charts, reading
+from ocr_flops.charts.sweep.summary import Shown
+from ocr_flops.charts.theme import Chart
 from ocr_flops.reports import sweep_table
 from ocr_flops.reports.conventions import READING
-from ocr_flops.reports.html import Cell, facts, figure, points, section, table
+from ocr_flops.reports.html import facts, figure, points, section, table
 from ocr_flops.reports.offline import document
 from ocr_flops.reports.sweep_findings import findings, trust
-from ocr_flops.reports.sweep_settings import Facts, asked, conditions, figures_from, title
-
-if TYPE_CHECKING:
-    from ocr_flops.studies.sweeps.results import Results
+from ocr_flops.reports.sweep_settings import asked, conditions, figures_from, title
+from ocr_flops.studies.sweeps.plan import Sweep
+from ocr_flops.studies.sweeps.results import STAGES, Results, cases_frame
 
 HEADINGS = {
     "flops": "FLOPs by stage",
@@ -51,8 +52,8 @@ FILES = (
 
 
 @dataclass(frozen=True, eq=False)
-class Report:
-    """What is told of a sweep; numbers are computed when they are first read.
+class SweepReport:
+    """What charts and reports show of a sweep; everything is computed once, when it is first read.
 
     Args:
         results: of the sweep.
@@ -60,72 +61,64 @@ class Report:
     """
 
     results: Results
-    made: date
+    made: date = field(default_factory=date.today)
 
     @property
-    def title(self) -> str:
-        """Its heading."""
-        return title(self.results.sweep)
+    def sweep(self) -> Sweep:
+        """What was computed."""
+        return self.results.sweep
+
+    @cached_property
+    def shown(self) -> Shown:
+        """The points that are shown."""
+        return reading.shown(self.results.tables[STAGES].frames, cases_frame(self.sweep), self.sweep.points_per_case)
+
+    @cached_property
+    def charts(self) -> dict[str, Chart]:
+        """Charts by file name."""
+        return charts(self.shown, self.results.targets)
 
     @cached_property
     def findings(self) -> list[str]:
         """What came out, as sentences."""
-        return findings(self.results)
+        return findings(self)
 
-    @cached_property
-    def asked(self) -> Facts:
-        """The resolved choice and the versions, in groups."""
-        return asked(self.results)
+    def markdown(self, images: str | None = None) -> str:
+        """The report as Markdown.
 
-    @cached_property
-    def head(self) -> list[Cell]:
-        """The heads of the table's columns."""
-        return [head for head, _ in sweep_table.columns(self.results)]
+        Args:
+            images: "svg" or "png", where charts of that kind lie in `charts/` beside it.
+        """
+        columns = sweep_table.columns(self)
+        rows = zip(*(cells for _, cells in columns), strict=True)
+        lines = [f"# {title(self.sweep)}", "", f"{conditions(self)}.", "", "## Findings", "", *(f"- {one}" for one in self.findings)]
+        for name, chart in self.charts.items() if images else ():
+            lines += ["", f"## {HEADINGS[name]}", "", f"![{' '.join(chart.title.text)}](charts/{name}.{images})"]
+        lines += ["", "## By point", "", sweep_table.note(self), ""]
+        lines += [f"| {' | '.join(head.text for head, _ in columns)} |"]
+        lines += [f"|{'|'.join(' ---: ' if head.number else ' --- ' for head, _ in columns)}|"]
+        lines += [f"| {' | '.join(cell.text.replace('*', chr(92) + '*') for cell in row)} |" for row in rows]
+        lines += ["", "## How far to trust it", "", *(f"- {one}" for one in trust(self))]
+        lines += ["", "## Conventions", "", *(f"- {one}" for one in CONVENTIONS), "", "## What was asked", ""]
+        for heading, values in asked(self).items():
+            lines += [f"**{heading}**", "", *(f"- {name}: {value}" for name, value in values.items()), ""]
+        lines += [*figures_from(self), "", FILES, "", f"Made on {self.made.isoformat()}."]
+        return "\n".join(lines) + "\n"
 
-    @cached_property
-    def rows(self) -> list[list[Cell]]:
-        """The rows of the table."""
-        return [list(row) for row in zip(*(cells for _, cells in sweep_table.columns(self.results)), strict=True)]
-
-
-def markdown(results: Results, kinds: tuple[str, ...] = (), made: date | None = None) -> str:
-    """The report as Markdown.
-
-    Args:
-        results: of a sweep.
-        kinds: "svg" or "png", where charts of that kind lie in `charts/` beside it; the first is shown.
-        made: the date it bears; today by default.
-    """
-    report = Report(results, made or date.today())
-    lines = [f"# {report.title}", "", f"{conditions(results)}.", "", "## Findings", "", *(f"- {one}" for one in report.findings)]
-    for name, chart in results.charts.items() if kinds else ():
-        told = " ".join(chart.title.text)
-        lines += ["", f"## {HEADINGS[name]}", "", f"![{told}](charts/{name}.{kinds[0]})"]
-    lines += ["", "## By point", "", sweep_table.note(results), ""]
-    lines += [f"| {' | '.join(cell.text for cell in report.head)} |"]
-    lines += [f"|{'|'.join(' ---: ' if cell.number else ' --- ' for cell in report.head)}|"]
-    lines += [f"| {' | '.join(cell.text.replace('*', chr(92) + '*') for cell in row)} |" for row in report.rows]
-    lines += ["", "## How far to trust it", "", *(f"- {one}" for one in trust(results))]
-    lines += ["", "## Conventions", "", *(f"- {one}" for one in CONVENTIONS), "", "## What was asked", ""]
-    for heading, values in report.asked.items():
-        lines += [f"**{heading}**", "", *(f"- {name}: {value}" for name, value in values.items()), ""]
-    lines += [*figures_from(results), "", FILES, "", f"Made on {report.made.isoformat()}."]
-    return "\n".join(lines) + "\n"
-
-
-def html(results: Results, made: date | None = None, *, in_child: bool = False) -> str:
-    """The report as one HTML page that needs no network (arguments as of `markdown`; `in_child` as of `reports.render_html`)."""
-    report = Report(results, made or date.today())
-    source = "".join(f'<p class="sources">{escape(one)}</p>' for one in figures_from(results))
-    content = "\n".join(
-        [
-            f"<header><h1>{escape(report.title)}</h1><p>{escape(conditions(results))}</p></header><main>{points(report.findings)}",
-            *(section(HEADINGS[name], figure(name)) for name in results.charts),
-            section("By point", f"<p>{escape(sweep_table.note(results))}</p>", table(report.head, report.rows)),
-            section("How far to trust it", points(trust(results))),
-            section("Conventions", points(CONVENTIONS)),
-            section("What was asked", facts(report.asked), source, points([FILES])),
-            f"</main><footer>Made on {report.made.isoformat()}.</footer>",
-        ]
-    )
-    return document(report.title, content, results.charts, in_child=in_child)
+    def html(self, in_child: bool = False) -> str:
+        """The report as one HTML page that needs no network (`in_child` as of `reports.html`)."""
+        columns = sweep_table.columns(self)
+        rows = zip(*(cells for _, cells in columns), strict=True)
+        source = "".join(f'<p class="sources">{escape(one)}</p>' for one in figures_from(self))
+        content = "\n".join(
+            [
+                f"<header><h1>{escape(title(self.sweep))}</h1><p>{escape(conditions(self))}</p></header><main>{points(self.findings)}",
+                *(section(HEADINGS[name], figure(name)) for name in self.charts),
+                section("By point", f"<p>{escape(sweep_table.note(self))}</p>", table([head for head, _ in columns], rows)),
+                section("How far to trust it", points(trust(self))),
+                section("Conventions", points(CONVENTIONS)),
+                section("What was asked", facts(asked(self)), source, points([FILES])),
+                f"</main><footer>Made on {self.made.isoformat()}.</footer>",
+            ]
+        )
+        return document(title(self.sweep), content, self.charts, in_child=in_child)

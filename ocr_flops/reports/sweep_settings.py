@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ocr_flops.reports.estimate_settings import LOGITS, figures, sources
-from ocr_flops.studies.sweeps.manifest import versions
+from ocr_flops.studies.sweeps.folder import list_versions
 from ocr_flops.units import seconds, si
 
 if TYPE_CHECKING:
+    from ocr_flops.reports.sweep_report import SweepReport
     from ocr_flops.spec.run_spec import RunSpec
     from ocr_flops.spec.specs import HardwareSpec
     from ocr_flops.studies.sweeps.plan import Sweep
-    from ocr_flops.studies.sweeps.results import Results
 
 MOST = 6  # values that are listed; of more, the ends and how many
 LONG = 1e6  # numbers are short from here on
@@ -41,9 +41,9 @@ def title(sweep: Sweep) -> str:
     return f"{begin} over {', '.join(varied)}" if sweep.points > 1 else f"{begin} of one point"
 
 
-def conditions(results: Results) -> str:
+def conditions(report: SweepReport) -> str:
     """The sweep in a line."""
-    sweep = results.sweep
+    sweep = report.sweep
     software, devices = _software(sweep), _devices(sweep)
     points = f"{sweep.points:,} point{'s' if sweep.points > 1 else ''}"
     attention, cache = f"attention {software['attention']}", f"{software['KV cache']} cache"
@@ -51,9 +51,9 @@ def conditions(results: Results) -> str:
     return "; ".join([points, software["engine"], attention, software["precision"], cache, where])
 
 
-def asked(results: Results) -> Facts:
+def asked(report: SweepReport) -> Facts:
     """Every choice behind a sweep, and what computed it, in groups."""
-    sweep, targets = results.sweep, {TARGETS[phase]: seconds(target) for phase, target in results.targets.items()}
+    sweep, targets = report.sweep, {TARGETS[phase]: seconds(target) for phase, target in report.results.targets.items()}
     found = {"Sweep": _sweep(sweep), "Page and text": _page(sweep), "Software": _software(sweep), "Targets": targets}
     by_label: dict[str, list[HardwareSpec]] = {}
     for device in _devices(sweep):
@@ -62,12 +62,12 @@ def asked(results: Results) -> Facts:
         told = [figures(device) for device in alike]
         if number < MOST:
             found[label] = {name: listed(one[name] for one in told) for name in told[0] if name != "device"}
-    return {**found, "Versions": versions()}
+    return {**found, "Versions": list_versions()}
 
 
-def figures_from(results: Results) -> list[str]:
+def figures_from(report: SweepReport) -> list[str]:
     """Where the devices' figures come from, a sentence each."""
-    return list(dict.fromkeys(sources(device) for device in _devices(results.sweep)))
+    return list(dict.fromkeys(sources(device) for device in _devices(report.sweep)))
 
 
 def listed(values: Iterable[object]) -> str:

@@ -13,7 +13,7 @@ from ocr_flops.reports.html import Cell
 from ocr_flops.units import seconds, si
 
 if TYPE_CHECKING:
-    from ocr_flops.studies.sweeps.results import Results
+    from ocr_flops.reports.sweep_report import SweepReport
 
 Row = dict[str, Any]
 MOST_ROWS = 120
@@ -39,9 +39,9 @@ def chosen(shown: Shown) -> list[Row]:
     return whole.join(some, on=SHAPE, how="semi", maintain_order="left").head(MOST_ROWS).to_dicts()
 
 
-def columns(results: Results) -> list[tuple[Cell, list[Cell]]]:
+def columns(report: SweepReport) -> list[tuple[Cell, list[Cell]]]:
     """The columns of the table: the head of each, and its cells."""
-    shown = results.shown
+    shown = report.shown
     rows = chosen(shown)
     called = [shown.called_row(row) for row in rows]
     grids = [grid(row) + ("" if row["vendor_supported"] else " *") for row in rows]
@@ -55,7 +55,7 @@ def columns(results: Results) -> list[tuple[Cell, list[Cell]]]:
     for measure, (name, unit) in COSTS.items():
         if shown.has(measure):
             found.append((name, [_words(row[measure], unit) for row in rows], True))
-    for phase, target in results.targets.items():
+    for phase, target in report.results.targets.items():
         for column, unit in RATES.items():
             if shown.has(f"{phase}.{column}"):
                 values = [row[f"{phase}.{column}"] for row in rows]
@@ -64,9 +64,9 @@ def columns(results: Results) -> list[tuple[Cell, list[Cell]]]:
     return [(Cell(name, number=number), [Cell(text, number=number) for text in texts]) for name, texts, number in found]
 
 
-def note(results: Results) -> str:
+def note(report: SweepReport) -> str:
     """What the table leaves out, and what a star says."""
-    shown = results.shown
+    shown = report.shown
     rows = chosen(shown)
     less = f"{len(rows):,} of {shown.count:,} points, spread evenly; the data files have all. " if len(rows) < shown.count else ""
     star = "A star marks grids that the vendor's code does not cut. " if not all(row["vendor_supported"] for row in rows) else ""

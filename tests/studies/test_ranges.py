@@ -3,7 +3,7 @@
 import pytest
 
 from ocr_flops.errors import SpecError
-from ocr_flops.studies.sweeps.ranges import split, values
+from ocr_flops.studies.sweeps.ranges import read_values, split_overrides
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from ocr_flops.studies.sweeps.ranges import split, values
     ],
 )
 def test_values(text, found):
-    assert list(values("key", text)) == found
+    assert list(read_values("key", text)) == found
 
 
 @pytest.mark.parametrize(
@@ -40,11 +40,11 @@ def test_values(text, found):
 )
 def test_no_values(text, names):
     with pytest.raises(SpecError, match=f"^key: .*{names}"):
-        values("key", text)
+        read_values("key", text)
 
 
 def test_split_keeps_single_values_and_takes_the_later_of_two():
-    plain, axes = split(
+    plain, axes = split_overrides(
         ["sweep=product", "workload.columns=1:3", "attention=eager", "attention=[eager,sdpa]", "stages=[vision]", "dtype=[bf16]"]
     )
     assert plain == ["sweep=product", "stages=[vision]"]
@@ -53,8 +53,8 @@ def test_split_keeps_single_values_and_takes_the_later_of_two():
         "attention": ("eager", "sdpa"),
         "dtype": ("bf16",),
     }
-    assert split(["workload.columns=1:3", "workload.columns=2"]) == (["workload.columns=2"], {})
+    assert split_overrides(["workload.columns=1:3", "workload.columns=2"]) == (["workload.columns=2"], {})
 
 
 def test_dimensions_that_are_lists_stay_lists():
-    assert split(["model.towers.sam.global_layers=[1,2]", "engine.runnable_attention=[eager]"])[1] == {}
+    assert split_overrides(["model.towers.sam.global_layers=[1,2]", "engine.runnable_attention=[eager]"])[1] == {}

@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 
 import ocr_flops as of
+from ocr_flops.reports.sweep_writers import write_sweep
 from ocr_flops.studies import sweeps
 from ocr_flops.studies.sweeps import real_model
 
@@ -37,8 +38,8 @@ def served(monkeypatch, serve):
 
 def test_measured_beside_analytic(tmp_path, served):
     sweep = sweeps.load_sweep([*SWEEP, "workload.output_tokens=[2,5]", "hardware=[h200,l4]"])
-    sweeps.run(sweep, tmp_path / "run")
-    frame, table = sweeps.read(tmp_path / "run").collect(), sweeps.read(tmp_path / "run", "measured").collect()
+    write_sweep(sweep, tmp_path / "run")
+    frame, table = sweeps.read_table(tmp_path / "run").collect(), sweeps.read_table(tmp_path / "run", "measured").collect()
     assert frame.height == sweep.rows
     ran = frame.filter(pl.col("measured_steps").is_not_null())
     assert ran["attention"].cast(str).unique().sort().to_list() == ["eager", "sdpa"]
@@ -71,30 +72,30 @@ def test_measured_beside_analytic(tmp_path, served):
 
 def test_a_difference_is_shown(tmp_path, served):
     sweep = sweeps.load_sweep([*SWEEP, "attention=eager"])
-    table = real_model.table(sweep, tmp_path)
-    changed = table.parts.with_columns(pl.when(pl.int_range(pl.len()) == 3).then(-5).otherwise("difference").alias("difference"))
-    point, stage = table.parts.select("point", "stage").row(3)
-    joined = real_model.joined(sweep.frame(), changed)
+    table = real_model.compare_points(sweep, tmp_path)
+    changed = table.with_columns(pl.when(pl.int_range(pl.len()) == 3).then(-5).otherwise("difference").alias("difference"))
+    point, stage = table.select("point", "stage").row(3)
+    joined = real_model.join_measured(sweep.stages_frame(), changed)
     assert joined.filter(pl.col("difference") == 5).select("point", pl.col("stage").cast(str)).rows() == [(point, stage)]
 
 
 def test_what_ran_is_kept(tmp_path, served):
     sweep = sweeps.load_sweep([*SWEEP, "attention=eager", "stages=[vision]"])
-    first = real_model.table(sweep, tmp_path)
+    first = real_model.compare_points(sweep, tmp_path)
     assert len(served) == 4
     one = sorted(tmp_path.iterdir())[0]
     assert json.loads(one.read_text())["event"] == "result"
     one.unlink()
-    assert real_model.table(sweep, tmp_path).parts.equals(first.parts)
+    assert real_model.compare_points(sweep, tmp_path).equals(first)
     assert len(served) == 5
 
 
 @pytest.mark.parametrize("overrides", [["attention=flash"], ["engine=remote_code"], ["cache=static"]])
 def test_nothing_that_runs_here(tmp_path, overrides):
     with pytest.raises(of.SpecError, match="measure: nothing of this sweep runs here"):
-        real_model.table(sweeps.load_sweep([*SWEEP, *overrides]), tmp_path)
+        real_model.compare_points(sweeps.load_sweep([*SWEEP, *overrides]), tmp_path)
 
 
 def test_too_many_points(tmp_path):
     with pytest.raises(of.SpecError, match="measure: 20,000 points"):
-        real_model.table(sweeps.load_sweep(["measure=meta", "workload.prompt_tokens=1:20000"]), tmp_path)
+        real_model.compare_points(sweeps.load_sweep(["measure=meta", "workload.prompt_tokens=1:20000"]), tmp_path)

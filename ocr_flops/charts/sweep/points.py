@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
-
-from ocr_flops.timing.estimate import estimate_run
-
-if TYPE_CHECKING:
-    from ocr_flops.studies.sweeps.plan import Sweep
 
 Row = dict[str, Any]
 Names = tuple[str, ...]
@@ -39,7 +34,7 @@ def points_of(part: pl.DataFrame, cases: pl.DataFrame, per_case: int) -> pl.Data
 
     Args:
         part: rows of the "stages" table, all stages of every point in it.
-        cases: of `cases_of`.
+        cases: of `cases_frame`.
         per_case: points of each.
     """
     stages = tuple(part["stage"].cast(pl.String).unique(maintain_order=True))
@@ -63,33 +58,3 @@ def points_of(part: pl.DataFrame, cases: pl.DataFrame, per_case: int) -> pl.Data
             ]
     rows = rows.with_columns(*sums, (pl.col("point") // per_case).alias("case")).join(cases, on="case", how="left", maintain_order="left")
     return rows.with_columns((pl.col("weights") + pl.col("kv_cache_bytes") + pl.col("peak_activation_bytes")).alias("needed_bytes"))
-
-
-def cases_of(sweep: Sweep) -> pl.DataFrame:
-    """A row a case of a sweep.
-
-    Columns: case (its number), weights (bytes of every parameter), and of its device, null without one: device (its name for people),
-    memory_bytes, matrix_flops_per_second (dense, at the case's precision; null where it has none), bandwidth_bytes_per_second.
-    """
-    weights: dict[tuple[Any, ...], int] = {}
-    rows = []
-    for number, case in enumerate(sweep.cases):
-        run, device = case.run, case.run.hardware
-        key = (run.model, run.engine, run.dtype)
-        if key not in weights:
-            weights[key] = estimate_run(run, case.keys.workload()).footprint.weight_bytes
-        peaks = dict(device.matrix_flops_per_second) if device else {}
-        rows.append(
-            (
-                number,
-                weights[key],
-                device and device.label,
-                device and float(device.memory_bytes),
-                peaks.get(run.dtype),
-                device and float(device.memory_bandwidth_bytes_per_second),
-            )
-        )
-    names = ("memory_bytes", "matrix_flops_per_second", "bandwidth_bytes_per_second")
-    return pl.DataFrame(
-        rows, schema={"case": pl.Int64, "weights": pl.Int64, "device": pl.String, **dict.fromkeys(names, pl.Float64)}, orient="row"
-    )

@@ -25,7 +25,7 @@ def shown(read: Read, cases: pl.DataFrame, per_case: int) -> Shown:
 
     Args:
         read: gives the "stages" table, a part at a time; called twice.
-        cases: of `points.cases_of`.
+        cases: of `results.cases_frame`.
         per_case: points of each.
     """
     return _reduced(read, cases, per_case, _layout(read))

@@ -1,8 +1,8 @@
-"""Sweeps: lists of pages times lists and ranges of any setting, computed in parts, into one folder per run."""
+"""Sweeps: lists of pages times lists and ranges of any setting, computed in parts, into one folder per sweep."""
 
 from importlib import import_module as _import_module
 
-_HOMES = {"load_sweep": "plan", "Sweep": "plan", "run": "runner", "WRITERS": "results", "read": "results", "read_manifest": "manifest"}
+_HOMES = {"Sweep": "plan", "load_sweep": "plan", "read_manifest": "folder", "read_table": "results", "run_sweep": "runner"}
 __all__ = list(_HOMES)
 
 

@@ -1,170 +1,262 @@
-"""The folder of a run: built beside its place under a hidden name, and renamed when it is whole.
+"""The folder of a sweep: built in a work folder, moved to its place when it is whole, described by its manifest.
 
-`.NAME.partial` holds a run in progress and survives its death; `.NAME.old` a finished folder while another takes its place.
+The work folder is `.NAME.partial` beside the place, or `NAME/.partial` in a folder that exists already (it may be a mount point). In it are
+`run.json` (what the sweep depends on), `parts/` and `real_model/` (what is finished), and `files/` (what will be published, its manifest
+written last). The process may die at any moment: the same command goes on from there.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import hashlib
 import json
-import os
+import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ocr_flops import __version__
 from ocr_flops.errors import SpecError
-from ocr_flops.files import ADVICE, write_whole
-from ocr_flops.studies.sweeps import manifest
+from ocr_flops.files import try_lock, write_whole
 
-RUN = "run.json"
-PARTS, REAL_MODEL = "stages", "real_model"  # folders of what is kept when a run is interrupted
+if TYPE_CHECKING:
+    from ocr_flops.studies.sweeps.plan import Sweep
 
-
-def partial_of(out: Path) -> Path:
-    """Where the run of a folder is built."""
-    return out.with_name(f".{out.name}.partial")
-
-
-def old_of(out: Path) -> Path:
-    return out.with_name(f".{out.name}.old")
+MANIFEST, PARTIAL = "manifest.json", ".partial"
+SCHEMA = 1
+PACKAGES = ("numpy", "polars", "hydra-core", "torch", "transformers")
+MOST = 3  # differences or files that an error names
+Tree = dict[str, Any]
 
 
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turns a full disk or a folder that cannot be written to into one line.
+@dataclass(frozen=True)
+class WorkFolder:
+    """Where a sweep is built.
 
-    Raises:
-        SpecError: naming the path and what to do.
+    Args:
+        out: the place of the finished folder, an absolute path without links.
+        path: the work folder.
     """
-    try:
-        yield
-    except OSError as problem:
-        advice = ADVICE.get(problem.errno, "choose a folder you can write to")
-        raise SpecError(f"--out: cannot write {problem.filename or path}: {problem.strerror}; {advice}") from None
 
+    out: Path
+    path: Path
 
-@contextlib.contextmanager
-def locked(partial: Path) -> Iterator[None]:
-    """Makes the folder and holds it for this process alone; the hold ends with the process, however it ends.
+    @classmethod
+    def of(cls, out: Path) -> WorkFolder:
+        """The work folder of a place."""
+        beside = out.parent / f".{out.name}{PARTIAL}"
+        return cls(out, out / PARTIAL if out.exists() and not beside.exists() else beside)
 
-    Raises:
-        SpecError: another process holds it.
-    """
-    partial.mkdir(parents=True, exist_ok=True)
-    handle = os.open(partial, os.O_RDONLY)
-    try:
+    @property
+    def parts(self) -> Path:
+        """The folder of finished parts of the table."""
+        return self.path / "parts"
+
+    @property
+    def real_model(self) -> Path:
+        """The folder of results of the real model."""
+        return self.path / "real_model"
+
+    @property
+    def files(self) -> Path:
+        """The folder that will be published."""
+        return self.path / "files"
+
+    @property
+    def has_results(self) -> bool:
+        """Whether anything was computed."""
+        return any(folder.is_dir() and any(folder.iterdir()) for folder in (self.parts, self.real_model))
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Makes the folder and holds it for this process; a folder without results goes when something is wrong.
+
+        Raises:
+            SpecError: another process holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = try_lock(self.path / "lock")
+        if lock is None:
+            raise SpecError(f"--out: another sweep is writing {self.path}; wait for it, or choose another folder")
+        with lock:
+            try:
+                yield
+            except SpecError:
+                if not self.has_results:
+                    self.discard()
+                raise
+
+    def begin(self, identity: Tree, overwrite: bool) -> str:
+        """Begins a sweep, or goes on with the one that was interrupted here.
+
+        Args:
+            identity: of `sweep_identity`.
+            overwrite: whether results of another sweep are discarded.
+
+        Returns:
+            when it began.
+
+        Raises:
+            SpecError: results of another sweep are here.
+        """
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SpecError(f"--out: another sweep is writing {partial}; wait for it, or choose another folder") from None
-        yield
-    finally:
-        os.close(handle)
+            note = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            note = {"identity": {}}
+        if different := list_differences(note["identity"], identity):
+            if self.has_results and not overwrite:
+                raise SpecError(
+                    f"--out: an interrupted sweep is in {self.path} ({different}); run that one again, or discard it with --overwrite"
+                )
+            for folder in (self.parts, self.real_model, self.files):
+                shutil.rmtree(folder, ignore_errors=True)
+            note = {"identity": identity, "started": utc_now()}
+            write_whole(self.path / "run.json", json.dumps(note))
+        return note["started"]
+
+    def is_whole(self, formats: Iterable[str]) -> bool:
+        """Whether everything is written, these formats among it, and only has to be published."""
+        return (self.files / MANIFEST).is_file() and set(formats) <= set(read_manifest(self.files)["formats"])
+
+    def publish(self) -> None:
+        """Moves the files to their place: as one folder where there is none, else one by one, the manifest last.
+
+        Of a folder that is there, the files are removed that its manifest lists and the new one does not.
+        """
+        if not self.out.exists():
+            self.files.rename(self.out)
+            return
+        paths = [self.out / one["path"] for one in read_manifest(self.files)["files"]]
+        for path in _listed_files(self.out) - set(paths):
+            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the folder holds something else, or is gone already
+                path.parent.rmdir()
+        (self.out / MANIFEST).unlink(missing_ok=True)
+        for path in (*paths, self.out / MANIFEST):
+            new = self.files / path.relative_to(self.out)
+            if new.exists():
+                path.parent.mkdir(exist_ok=True)
+                new.replace(path)
+
+    def discard(self) -> None:
+        """Removes the work folder."""
+        shutil.rmtree(self.path, ignore_errors=True)
 
 
-def check_place(out: Path, identity: dict[str, Any], formats: tuple[str, ...], overwrite: bool) -> dict[str, Any] | None:
-    """The manifest of the very same run where it is there already; None where there is something to do.
+def find_finished(out: Path, identity: Tree, overwrite: bool) -> Tree | None:
+    """The manifest of the same sweep where a folder holds it, finished; None where there is something to do.
 
     Raises:
-        SpecError: the folder holds another run and is not to be overwritten, or something that is no run.
+        SpecError: the folder holds what is no sweep; or, without `overwrite`, another sweep, or one whose files are missing or changed.
     """
-    if old_of(out).exists():  # a process died while one folder took another's place
-        if out.exists():
-            shutil.rmtree(old_of(out))
-        elif not (partial_of(out) / manifest.NAME).exists():
-            old_of(out).rename(out)
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    if not out.exists() or (out.is_dir() and all(path.name == PARTIAL for path in out.iterdir())):
+        return None
+    if (WorkFolder.of(out).files / MANIFEST).exists():  # whole, and perhaps published in part
         return None
     try:
-        found = manifest.read_manifest(out)
-        there = found["identity"]
+        found = read_manifest(out)
+        different = list_differences(found["identity"], identity)
     except (SpecError, KeyError, TypeError):
         raise SpecError(f"--out: {out} holds something else than a sweep; choose a new folder") from None
     if overwrite:
         return None
-    different = manifest.differing(there, identity)
-    if not different and set(formats) <= set(found["formats"]):
-        return found
-    why = different or f"formats {','.join(found['formats'])} there, {','.join(formats)} here"
-    raise SpecError(f"--out: {out} holds a finished sweep ({why}); choose another folder, or --overwrite to replace it")
+    if different:
+        raise SpecError(f"--out: {out} holds a finished sweep ({different}); choose another folder, or --overwrite to replace it")
+    paths = {one["path"]: out / one["path"] for one in found["files"]}
+    changed = [one["path"] for one in found["files"] if not paths[one["path"]].is_file() or describe_file(out, paths[one["path"]]) != one]
+    if changed:
+        raise SpecError(f"--out: {out} holds this sweep, but missing or changed: {_first(changed, ', ')}; --overwrite computes it again")
+    return found
 
 
-def begin(partial: Path, identity: dict[str, Any], overwrite: bool) -> dict[str, Any]:
-    """The note of the run that the folder holds, begun now or earlier.
+def sweep_identity(sweep: Sweep, part_points: int) -> Tree:
+    """What the rows of a sweep depend on: two sweeps of the same identity compute the same parts."""
+    pages = hashlib.sha256()
+    if sweep.pages is not None:
+        for name, column in sweep.pages.fields.items():
+            pages.update(name.encode() + column.tobytes())
+        pages.update(json.dumps([sweep.pages.images, sweep.pages.skipped]).encode())
+    whole = {"ocr_flops": __version__, "part_points": part_points, "pages_sha256": pages.hexdigest(), "config": sweep.config}
+    return json.loads(json.dumps(whole))
+
+
+def list_differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """The keys in which two identities differ, with both values; "" where they are equal."""
+    old, new = _flatten(there), _flatten(here)
+    words = [f"{key} {old.get(key, 'unset')} there, {new.get(key, 'unset')} here" for key in {**old, **new} if old.get(key) != new.get(key)]
+    return _first(words, "; ")
+
+
+def _flatten(tree: Any, above: str = "") -> Tree:
+    if not isinstance(tree, dict):
+        return {above: tree}
+    prefix = f"{above}." if above and above != "config" else ""  # the keys as they are on the command line
+    return {path: value for key, inner in tree.items() for path, value in _flatten(inner, f"{prefix}{key}").items()}
+
+
+def _first(words: Sequence[str], separator: str) -> str:
+    more = [f"and {len(words) - MOST} more"] if len(words) > MOST else []
+    return separator.join([*words[:MOST], *more])
+
+
+def write_manifest(folder: Path, record: Tree, files: Iterable[Tree] = ()) -> Tree:
+    """Writes a folder's manifest.
+
+    Args:
+        folder: of the files.
+        record: of the sweep.
+        files: entries of files that are published already.
+
+    Returns:
+        the manifest: the record with schema, versions, and size and sha256 of every file.
+    """
+    listed = {one["path"]: one for one in files}
+    listed |= {one["path"]: one for one in (describe_file(folder, path) for path in folder.rglob("*") if path.is_file())}
+    versions = {"versions": list_versions(), "files": [listed[path] for path in sorted(listed)]}
+    manifest = {"schema": SCHEMA, **record, **versions}
+    write_whole(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+    return manifest
+
+
+def describe_file(folder: Path, path: Path) -> Tree:
+    """A file's path in its folder, its size and its sha256."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"path": path.relative_to(folder).as_posix(), "bytes": path.stat().st_size, "sha256": digest}
+
+
+def read_manifest(folder: str | Path) -> Tree:
+    """The manifest of a finished sweep.
 
     Raises:
-        SpecError: an interrupted run of something else is there.
+        SpecError: the folder has none, or one that cannot be read.
     """
-    note = _note(partial / RUN) or _note(partial / manifest.NAME)  # with a manifest it only has to be given its name
-    different = "" if note is None else manifest.differing(note["identity"], identity)
-    if different and not overwrite and has_results(partial):
-        raise SpecError(f"--out: an interrupted sweep is in {partial} ({different}); run that one again, or discard it with --overwrite")
-    if note is None or different:
-        clear(partial, keep=())
-        note = {"identity": identity, "started": now()}
-        write_whole(partial / RUN, json.dumps(note))
-    return note
-
-
-def _note(path: Path) -> dict[str, Any] | None:
+    path = Path(folder) / MANIFEST
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None
+        raise SpecError(f"{path}: no manifest that can be read; this is not the folder of a finished sweep") from None
 
 
-def has_results(partial: Path) -> bool:
-    """Whether anything was computed yet."""
-    return any(path.is_file() for name in (PARTS, REAL_MODEL) for path in (partial / name).glob("*"))
-
-
-def is_complete(partial: Path, formats: tuple[str, ...]) -> bool:
-    """Whether everything is written and only the name is missing."""
-    found = _note(partial / manifest.NAME)
-    return found is not None and set(formats) <= set(found["formats"])
-
-
-def clear(partial: Path, keep: tuple[str, ...]) -> None:
-    """Removes everything in the folder but what is named."""
-    for path in partial.iterdir():
-        if path.name in keep:
-            continue
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-
-
-def publish(partial: Path, out: Path) -> None:
-    """Gives a whole folder its name; a folder that had it goes when the new one is in place."""
-    sync(partial)
-    old = old_of(out)
-    if out.exists() and any(out.iterdir()):
-        out.rename(old)
-    partial.rename(out)
-    sync(out.parent)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def sync(folder: Path) -> None:
-    """Waits until a folder's entries are on the disk."""
-    handle = os.open(folder, os.O_RDONLY)
+def _listed_files(folder: Path) -> set[Path]:
+    """The files below a folder that its manifest lists."""
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        paths = {folder / one["path"] for one in read_manifest(folder)["files"]}
+    except SpecError:  # none yet, or none any more
+        return set()
+    return {path for path in paths if path.resolve().is_relative_to(folder)}
 
 
-def sync_files(folder: Path, but: tuple[str, ...] = ()) -> None:
-    """Waits until what is in a folder's files is on the disk."""
-    for path in folder.iterdir():
-        if path.is_file() and path.name not in but:
-            sync(path)
+def list_versions() -> dict[str, str]:
+    """Versions of this package, of what computes and writes, and of the platform."""
+    own = {"ocr_flops": __version__, "python": platform.python_version(), "platform": platform.platform()}
+    return own | {package: version(package) for package in PACKAGES}
 
 
-def now() -> str:
+def utc_now() -> str:
     """The time in UTC, to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")

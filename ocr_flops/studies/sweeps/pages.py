@@ -34,7 +34,7 @@ class Pages(NamedTuple):
         return len(next(iter(self.fields.values())))
 
 
-def grids(rule: str, min_tiles: int, max_tiles: int) -> Pages:
+def grid_pages(rule: str, min_tiles: int, max_tiles: int) -> Pages:
     """Tile grids.
 
     Args:
@@ -58,7 +58,7 @@ def grids(rule: str, min_tiles: int, max_tiles: int) -> Pages:
     return Pages({"columns": columns, "rows": rows})
 
 
-def images(paths: str | Path | Sequence[str | Path], dpi: float = DEFAULT_DPI) -> Pages:
+def image_pages(paths: str | Path | Sequence[str | Path], dpi: float = DEFAULT_DPI) -> Pages:
     """The pages of image and PDF files with their sizes; a file or page that cannot be read is skipped and named.
 
     Args:
@@ -106,8 +106,8 @@ def _files(paths: Sequence[str | Path]) -> list[Path]:
     return list(found)
 
 
-def vendor_supported(columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Whether the vendor's code can choose each grid: one of its 22, or no tiles (1 x 1)."""
+def is_published_grid(columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Whether the published code can choose each grid: one of its 22, or no tiles (1 x 1)."""
     table = np.zeros((tiling.MAX_TILES + 1, tiling.MAX_TILES + 1), bool)
     table[tuple(np.array([(1, 1), *tiling.rule_grids()]).T)] = True
     inside = (columns <= tiling.MAX_TILES) & (rows <= tiling.MAX_TILES)

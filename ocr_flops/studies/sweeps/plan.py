@@ -1,15 +1,13 @@
 """What a sweep computes: cases (model, engine, attention, precision, device, mode) times pages times values of the workload.
 
-Points are numbered through: the case changes slowest, then the page, then the workload's values in the order given. Any stretch of points
-is computed alone, so that a sweep of any length takes the memory of one stretch.
+Points are numbered: the case changes slowest, then the page, then the workload's values in the order given, the last one fastest. Any slice
+of points can be computed alone, so a sweep of any length takes the memory of one slice.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterable, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -17,73 +15,32 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ocr_flops.errors import SpecError, one_of
-from ocr_flops.spec.catalog import group_config
 from ocr_flops.spec.overrides import GROUPS
-from ocr_flops.spec.run_spec import RunSpec, WorkloadKeys, compose_sweep, read_run, read_workload
+from ocr_flops.spec.run_spec import compose_sweep
 from ocr_flops.spec.workload import Workload
-from ocr_flops.studies.sweeps import pages as points
-from ocr_flops.studies.sweeps.pages import Pages
-from ocr_flops.studies.sweeps.ranges import Axes, Value, split, values
-from ocr_flops.timing.estimate import Estimate, estimate_run
+from ocr_flops.studies.sweeps.cases import Case, list_cases
+from ocr_flops.studies.sweeps.pages import Pages, grid_pages, image_pages, is_published_grid
+from ocr_flops.studies.sweeps.ranges import Axes, Value, read_values, split_overrides
 
 if TYPE_CHECKING:
     import polars as pl
 
 NUMBERS = ("image_width_px", "image_height_px", "columns", "rows", "prompt_tokens", "output_tokens", "batch_size")  # columns of a workload
-NAMED = (
-    "model",
-    "engine",
-    "attention",
-    "hardware",
-    "dtype",
-    "cache",
-    "prefill_logits",
-    "workload",
-    "workload.global_px",
-    "workload.tile_px",
-)
 DEVICES = ("meta", "cpu", "cuda")
-MAX_CASES = 100_000
-
-
-@dataclass(frozen=True)
-class Case:
-    """One choice of everything but the numbers of the workload.
-
-    Args:
-        run: its specs.
-        keys: the workload's keys, of which sweeps change the numbers.
-        labels: values, by key, that no column of a frame shows by itself.
-        chosen: its value of every axis that is no number of the workload.
-    """
-
-    run: RunSpec
-    keys: WorkloadKeys
-    labels: tuple[tuple[str, Value], ...] = ()
-    chosen: tuple[tuple[str, Value], ...] = ()
-
-    def estimate(self, workload: Workload) -> Estimate:
-        """The cost of points in this case."""
-        return estimate_run(self.run, workload)
-
-    def frame(self, workload: Workload) -> pl.DataFrame:
-        """One row per point and stage, with times where the case has a device."""
-        costs = self.estimate(workload)
-        return costs.stages if self.run.hardware is None else costs.on(self.run.hardware).stages
 
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    """A sweep, resolved; nothing is computed yet.
+    """A sweep whose points are known; nothing is computed yet.
 
     Args:
         name, label: of its config.
         cases: at least one.
-        axes: numbers of the workload that vary, in the order in which they vary, the last one fastest.
+        axes: numbers of the workload that vary, with their values (int64); the last one varies fastest.
         pages: grids or images; None where the workload's own keys say which.
         measure: where the real model runs too: "meta", "cpu", "cuda"; None for nowhere.
         measured_steps: decode steps that it runs at most.
-        config: what was composed, for the record: lists and ranges in place of single values.
+        config: what was composed, for the record, with lists and ranges in place of single values.
         impossible: combinations that cannot be, with why; they are no cases.
     """
 
@@ -99,40 +56,44 @@ class Sweep:
 
     @property
     def skipped(self) -> tuple[tuple[str, str], ...]:
-        """What was asked for and is not in the sweep, files and combinations, with why."""
+        """Files and combinations that were given and are not in the sweep, with why."""
         return (*(self.pages.skipped if self.pages else ()), *self.impossible)
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
-        """Pages, then values of each axis."""
+        """How many pages, then how many values of each axis."""
         return (1 if self.pages is None else len(self.pages), *(len(column) for _, column in self.axes))
 
     @property
     def points_per_case(self) -> int:
+        """How many points a case has."""
         return math.prod(self.shape)
 
     @property
     def points(self) -> int:
+        """How many points the sweep has."""
         return len(self.cases) * self.points_per_case
 
     @property
     def stages(self) -> tuple[str, ...]:
+        """The stages of every point."""
         return self.cases[0].run.stages
 
     @property
     def rows(self) -> int:
+        """How many rows the sweep has: one per point and stage."""
         return self.points * len(self.stages)
 
-    def stretches(self, first: int, last: int) -> Iterable[tuple[Case, int, np.ndarray]]:
-        """Points first..last - 1 by case: the case, the number of its first point among all, and their indices within the case."""
+    def slices(self, first: int, last: int) -> Iterable[tuple[Case, int, np.ndarray]]:
+        """Points first to last - 1, by case: the case, the number of its first point among all, and the points' indices in the case."""
         while first < last:
-            number, start = divmod(first, self.points_per_case)
+            case, start = divmod(first, self.points_per_case)
             stop = min(start + last - first, self.points_per_case)
-            yield self.cases[number], first, np.arange(start, stop)
+            yield self.cases[case], first, np.arange(start, stop)
             first += stop - start
 
     def workload(self, case: Case, indices: np.ndarray) -> Workload:
-        """Those points of a case as columns."""
+        """Points of a case as columns."""
         page, *places = np.unravel_index(indices, self.shape)
         fields = {name: column[page] for name, column in (self.pages.fields if self.pages else {}).items()}
         fields |= {name: column[place] for (name, column), place in zip(self.axes, places, strict=True)}
@@ -140,27 +101,27 @@ class Sweep:
             fields["batch_size"] = np.full(len(indices), case.keys.batch_size)
         return case.keys._replace(**fields).workload()
 
-    def frame(self, first: int = 0, last: int | None = None) -> pl.DataFrame:
-        """Rows of points first..last - 1, all by default: one per point and stage.
+    def stages_frame(self, first: int = 0, last: int | None = None) -> pl.DataFrame:
+        """A row per point and stage, of points first to last - 1; of all by default.
 
         Columns: all of `of.sweep`; point (the number), image and page (file and number in it, of pages from files), model, prefill_logits,
         the values of keys that have no column by themselves, and vendor_supported.
         """
         import polars as pl
 
-        stretches = self.stretches(first, self.points if last is None else last)
-        return pl.concat([self._frame(*stretch) for stretch in stretches])
+        slices = self.slices(first, self.points if last is None else last)
+        return pl.concat([self._slice_frame(*one) for one in slices])
 
-    def _frame(self, case: Case, first: int, indices: np.ndarray) -> pl.DataFrame:
+    def _slice_frame(self, case: Case, first: int, indices: np.ndarray) -> pl.DataFrame:
         import polars as pl
 
         workload, width = self.workload(case, indices), len(self.stages)
-        frame = case.frame(workload)
-        supported = np.broadcast_to(points.vendor_supported(*map(np.asarray, (workload.columns, workload.rows))), len(indices))
+        frame = case.stages_frame(workload)
+        published = np.broadcast_to(is_published_grid(*map(np.asarray, (workload.columns, workload.rows))), len(indices))
         numbers = pl.Series("point", np.repeat(np.arange(first, first + len(indices)), width))
         whole = frame.select(
             numbers,
-            *self._image(indices),
+            *self._image_columns(indices),
             pl.col("stage"),
             pl.lit(case.run.model.name, pl.Categorical).alias("model"),
             pl.col("attention", "engine", "dtype", "cache"),
@@ -168,48 +129,52 @@ class Sweep:
             *(pl.lit(value).alias(key) for key, value in case.labels),
             pl.all().exclude("stage", "attention", "engine", "dtype", "cache"),
         )
-        return whole.insert_column(whole.columns.index("tiles") + 1, pl.Series("vendor_supported", np.repeat(supported, width)))
+        return whole.insert_column(whole.columns.index("tiles") + 1, pl.Series("vendor_supported", np.repeat(published, width)))
 
-    def _image(self, indices: np.ndarray) -> list[pl.Series]:
+    def _image_columns(self, indices: np.ndarray) -> list[pl.Series]:
+        """The file of every row, and the page's number in it; none for pages that are no files."""
         import polars as pl
 
         if self.pages is None or not self.pages.images:
             return []
-        page = np.unravel_index(indices, self.shape)[0]
-        names, numbers = zip(*self.pages.images, strict=True)
-        rows = np.repeat(page, len(self.stages))
-        return [pl.Series("image", names, pl.String).gather(rows), pl.Series("page", numbers, pl.Int64).gather(rows)]
+        rows = np.repeat(np.unravel_index(indices, self.shape)[0], len(self.stages))
+        files, numbers = zip(*self.pages.images, strict=True)
+        return [pl.Series("image", files, pl.String).gather(rows), pl.Series("page", numbers, pl.Int64).gather(rows)]
 
-    def checked(self) -> Sweep:
-        """The same without combinations that cannot be, such as flash in fp32, which would else be refused in the middle of the sweep.
+    def leave_out_impossible(self) -> Sweep:
+        """The same sweep without combinations that cannot be, such as flash in fp32, so that no part of it fails later.
 
         Raises:
             SpecError: a value that can be in no combination: one out of range, a grid on a mode without tiles, a device without a figure
                 for the precision, or a result beyond 2^62, naming the field.
         """
-        kept, problems = [], []
+        possible, problems = [], []
         for case in self.cases:
             try:
                 self._check(case)
-                kept.append(case)
+                possible.append(case)
             except SpecError as problem:
                 problems.append((case, problem))
-        fine = {pair for case in kept for pair in case.chosen}
+        seen = {choice for case in possible for choice in case.choices}
         for case, problem in problems:
-            if not kept or not fine.issuperset(case.chosen):
+            if not possible or not seen.issuperset(case.choices):
                 raise problem
-        words = [(", ".join(f"{key}={value}" for key, value in case.chosen), str(problem)) for case, problem in problems]
-        return replace(self, cases=tuple(kept), impossible=tuple(words))
+        words = [(", ".join(f"{key}={value}" for key, value in case.choices), str(problem)) for case, problem in problems]
+        return replace(self, cases=tuple(possible), impossible=tuple(words))
 
     def _check(self, case: Case) -> None:
-        """Raises SpecError where a case cannot be."""
-        pages, axes, corners = self.pages.fields if self.pages else {}, dict(self.axes), []
-        for pick in (np.min, np.max):
-            corner = {name: column for name, column in pages.items()} | {name: int(pick(column)) for name, column in axes.items()}
-            corners.append(case.keys._replace(**corner).workload())
-        case.estimate(corners[1]).stage_numbers  # noqa: B018
+        """Computes the least and the largest values of a case.
+
+        Raises:
+            SpecError: they cannot be.
+        """
+        pages = self.pages.fields if self.pages else {}
+        least, largest = (
+            case.keys._replace(**pages, **{name: int(end(column)) for name, column in self.axes}).workload() for end in (np.min, np.max)
+        )
+        case.estimate(largest).stage_numbers  # noqa: B018
         if case.run.hardware is not None:
-            case.estimate(corners[0].upper_bound()).on(case.run.hardware).stages  # noqa: B018
+            case.estimate(least.upper_bound()).on(case.run.hardware).stages  # noqa: B018
 
 
 def load_sweep(overrides: Sequence[str] = ()) -> Sweep:
@@ -222,37 +187,40 @@ def load_sweep(overrides: Sequence[str] = ()) -> Sweep:
     Raises:
         SpecError: one line naming the key, its value and what is allowed.
     """
-    plain, axes = split(overrides)
-    chosen_groups = [f"{key}={axes[key][0]}" for key in GROUPS if key in axes]  # so that overrides of their keys have something to change
-    config = compose_sweep([*chosen_groups, *plain])
-    chosen = config.pop("sweep")
-    measure, steps = config.pop("measure"), config.pop("measured_steps")
+    plain, axes = split_overrides(overrides)
+    first_choices = [f"{key}={axes[key][0]}" for key in GROUPS if key in axes]  # so that overrides of their keys have something to change
+    config = compose_sweep([*first_choices, *plain])
+    settings, measure, steps = (config.pop(key) for key in ("sweep", "measure", "measured_steps"))
     if measure is not None:
         one_of("measure", measure, DEVICES)
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise SpecError(f"measured_steps: {steps!r} is not a whole number of at least 1")
     given = {text.partition("=")[0] for text in plain}
-    own = {key: values(key, value) for key, value in (chosen["axes"] or {}).items() if key not in given}
-    axes = {**own, **axes}
-    pages = _pages(chosen, config, axes)
-    inner = {key: axis for key, axis in axes.items() if key.removeprefix("workload.") in NUMBERS and key.startswith("workload.")}
-    outer = {key: axis for key, axis in axes.items() if key not in inner}
-    sweep = Sweep(
-        chosen["name"],
-        chosen["label"],
-        tuple(_cases(config, outer, plain)),
-        tuple((key.removeprefix("workload."), _column(key, axis)) for key, axis in inner.items()),
-        pages,
+    axes = {key: read_values(key, value) for key, value in (settings["axes"] or {}).items() if key not in given} | axes
+    numbers = {key: axis for key, axis in axes.items() if key.startswith("workload.") and key.removeprefix("workload.") in NUMBERS}
+    choices = {key: axis for key, axis in axes.items() if key not in numbers}
+    listed = {  # both ends of ranges, as given
+        key: f"{axis.start}:{axis[-1]}:{axis.step}" if isinstance(axis, range) else list(axis) for key, axis in axes.items()
+    }
+    return Sweep(
+        settings["name"],
+        settings["label"],
+        tuple(list_cases(config, choices, plain)),
+        tuple((key.removeprefix("workload."), _as_column(key, axis)) for key, axis in numbers.items()),
+        _find_pages(settings, config, axes),
         measure,
         steps,
-        _record(config, chosen, axes) | {"measure": measure, "measured_steps": steps},
-    )
-    return sweep.checked()
+        {**config, "sweep": {**settings, "axes": listed}, "measure": measure, "measured_steps": steps},
+    ).leave_out_impossible()
 
 
-def _pages(chosen: dict[str, Any], config: dict[str, Any], axes: Axes) -> Pages | None:
-    """The pages of sweeps that set them; refuses settings of the page that would then count for nothing."""
-    name, rule, paths = chosen["name"], chosen["grids"], chosen["images"]
+def _find_pages(settings: dict[str, Any], config: dict[str, Any], axes: Axes) -> Pages | None:
+    """The pages of sweeps that set them.
+
+    Raises:
+        SpecError: a setting of the page would count for nothing, or the pages cannot be found.
+    """
+    name, rule, paths = settings["name"], settings["grids"], settings["images"]
     grid = [key for key in ("workload.columns", "workload.rows") if key in axes or config["workload"][key[9:]] is not None]
     image = [key for key in ("workload.image_width_px", "workload.image_height_px") if key in axes]
     if paths is None and name == "images":
@@ -264,11 +232,11 @@ def _pages(chosen: dict[str, Any], config: dict[str, Any], axes: Axes) -> Pages 
     if grid and image:
         raise SpecError(f"{image[0]}: has no effect beside {grid[0]}; vary either the image's size or the grid")
     if paths is not None:
-        return points.images(paths, chosen["dpi"])
-    return None if rule is None else points.grids(rule, chosen["min_tiles"], chosen["max_tiles"])
+        return image_pages(paths, settings["dpi"])
+    return None if rule is None else grid_pages(rule, settings["min_tiles"], settings["max_tiles"])
 
 
-def _column(key: str, axis: Iterable[Value]) -> np.ndarray:
+def _as_column(key: str, axis: Iterable[Value]) -> np.ndarray:
     """The values of an axis as int64."""
     if isinstance(axis, range):
         return np.arange(axis.start, axis.stop, axis.step, dtype=np.int64)
@@ -276,57 +244,3 @@ def _column(key: str, axis: Iterable[Value]) -> np.ndarray:
         if isinstance(value, bool) or not isinstance(value, int) or abs(value) > 2**62:
             raise SpecError(f"{key}: {value!r} is not a whole number")
     return np.array(axis, np.int64)
-
-
-def _cases(config: dict[str, Any], outer: Axes, plain: Sequence[str]) -> Iterable[Case]:
-    """Every combination of the axes that are no numbers of the workload. Groups come first, so that fields are set in what was chosen."""
-    keys = sorted(outer, key=lambda key: "." in key)
-    if math.prod(len(outer[key]) for key in keys) > MAX_CASES:
-        raise SpecError(f"{', '.join(keys)}: more than {MAX_CASES:,} combinations; vary numbers of the workload instead, or fewer values")
-    groups = {key: {value: _choice(key, value, plain) for value in outer[key]} for key in keys if key in GROUPS}
-    for combination in itertools.product(*(outer[key] for key in keys)):
-        whole, labels = dict(config), []
-        for key, value in zip(keys, combination, strict=True):
-            top, _, field = key.partition(".")
-            if key in groups:
-                whole[key] = deepcopy(groups[key][value])
-            elif field:
-                whole[top] = _with(deepcopy(whole[top]), key, field, value)
-            else:
-                whole[key] = value
-            if key not in NAMED:
-                labels.append((key, _label(outer[key], value)))
-        yield Case(read_run(whole), read_workload(whole["workload"]), tuple(labels), tuple(zip(keys, combination, strict=True)))
-
-
-def _label(axis: Iterable[Value], value: Value) -> Value:
-    """A value as a column shows it: all of an axis are of one type."""
-    kinds = {type(other) for other in axis}
-    return value if len(kinds) == 1 else float(value) if kinds == {int, float} else str(value)
-
-
-def _choice(group: str, name: Value, plain: Sequence[str]) -> dict[str, Any]:
-    """A config of a group with the overrides of its keys that the command line has."""
-    return group_config(group, name, [text for text in plain if text.startswith(f"{group}.")])
-
-
-def _with(tree: Any, key: str, field: str, value: Value) -> Any:
-    """A composed group with one field replaced."""
-    top, *path = key.split(".")
-    inner = tree
-    for part in path[:-1]:
-        inner = inner.get(part) if isinstance(inner, dict) else None
-    if not isinstance(inner, dict) or path[-1] not in inner:
-        have = ", ".join(inner) if isinstance(inner, dict) else "no keys; choose one by name too" if tree is None else "no such keys"
-        raise SpecError(f"{key}: unknown key; {top} has {have}")
-    inner[path[-1]] = value
-    return tree
-
-
-def _record(config: dict[str, Any], chosen: dict[str, Any], axes: Axes) -> dict[str, Any]:
-    """The composed config with its axes, as plain values."""
-    listed = {
-        key: f"{axis.start}:{axis[-1]}:{axis.step}" if isinstance(axis, range) else list(axis)  # both ends, as given
-        for key, axis in axes.items()
-    }
-    return {**config, "sweep": {**chosen, "axes": listed}}

@@ -12,7 +12,7 @@ from ocr_flops.cost.frames import WORKLOAD_COLUMNS
 from ocr_flops.cost.stage_groups import COLUMNS
 from ocr_flops.spec.tiling import rule_grids
 from ocr_flops.studies.sweeps import load_sweep
-from ocr_flops.studies.sweeps.pages import grids, images, vendor_supported
+from ocr_flops.studies.sweeps.pages import grid_pages, image_pages, is_published_grid
 
 REFERENCE = [(columns, rows) for columns in range(1, 30) for rows in range(1, columns + 1) if 2 <= columns * rows <= 29]
 
@@ -26,14 +26,14 @@ def test_grids_of_every_kind():
     assert sorted(pairs(load_sweep(["sweep=reference"]).pages)) == sorted(REFERENCE) and len(REFERENCE) == 53
     extended = pairs(load_sweep(["sweep=extended"]).pages)
     assert [columns * rows for columns, rows in extended] == list(range(2, 1001))
-    assert pairs(grids("square", 6, 12)) == [(2, 3), (1, 7), (2, 4), (3, 3), (2, 5), (1, 11), (3, 4)]
+    assert pairs(grid_pages("square", 6, 12)) == [(2, 3), (1, 7), (2, 4), (3, 3), (2, 5), (1, 11), (3, 4)]
 
 
 def test_rows_say_whether_the_vendor_supports_their_grid():
-    frame = load_sweep(["sweep=extended", "stages=[vision]"]).frame()
+    frame = load_sweep(["sweep=extended", "stages=[vision]"]).stages_frame()
     for columns, rows, supported in frame.select("columns", "rows", "vendor_supported").iter_rows():
         assert supported == ((columns, rows) in rule_grids())
-    assert vendor_supported(np.array([1, 1, 9, 10, 1, 10_000]), np.array([1, 9, 1, 1, 10, 1])).tolist() == [
+    assert is_published_grid(np.array([1, 1, 9, 10, 1, 10_000]), np.array([1, 9, 1, 1, 10, 1])).tolist() == [
         True,
         True,
         True,
@@ -45,7 +45,7 @@ def test_rows_say_whether_the_vendor_supports_their_grid():
 
 def test_rows_are_those_of_the_python_api(model):
     sweep = load_sweep(["sweep=reference", "attention=[eager,flash]", "hardware=h200", "workload.output_tokens=9"])
-    frame = sweep.frame()
+    frame = sweep.stages_frame()
     pages = sweep.pages.fields
     workload = of.Workload.from_grid(pages["columns"], pages["rows"], output_tokens=9)
     direct = of.sweep(model, workload, ["eager", "flash"], hardware=of.load_hardware("h200"))
@@ -55,7 +55,7 @@ def test_rows_are_those_of_the_python_api(model):
 
 
 def test_modes():
-    frame = load_sweep(["sweep=modes"]).frame()
+    frame = load_sweep(["sweep=modes"]).stages_frame()
     assert frame["mode"].unique(maintain_order=True).cast(str).to_list() == ["tiny", "small", "base", "large", "gundam", "gundam_m"]
     assert load_sweep(["sweep=modes", "workload=tiny"]).points == 1  # the command line has the last word
 
@@ -71,7 +71,7 @@ def test_a_product_has_every_combination_once_and_each_row_is_right(cases, numbe
     numbers = ["workload.columns=1:3", "workload.rows=[1,3]", "workload.batch_size=[1,4]", "workload.prompt_tokens=0:20:10"]
     sweep = load_sweep([*numbers, "workload.output_tokens=5", *cases])
     assert sweep.points == 3 * 2 * 2 * 3 * number and sweep.rows == 3 * sweep.points
-    frame = sweep.frame()
+    frame = sweep.stages_frame()
     settings = ["attention", "engine", "dtype", "cache", "prefill_logits", "mode", "hardware"]
     identity = ["stage", *settings, "columns", "rows", "prompt_tokens", "batch_size"]
     assert frame.height == sweep.rows == frame.select(identity).unique().height == frame.select("point", "stage").unique().height
@@ -88,16 +88,16 @@ def test_a_product_has_every_combination_once_and_each_row_is_right(cases, numbe
 
 def test_any_stretch_is_that_stretch_of_the_whole():
     sweep = load_sweep(["workload.columns=1:4", "workload.rows=1:3", "attention=[eager,sdpa,flash]"])
-    whole = sweep.frame()
+    whole = sweep.stages_frame()
     for first, last in ((0, 1), (5, 17), (11, 13), (30, 36), (0, 36)):
-        assert sweep.frame(first, last).equals(whole.slice(3 * first, 3 * (last - first)))
+        assert sweep.stages_frame(first, last).equals(whole.slice(3 * first, 3 * (last - first)))
 
 
 def test_fields_without_a_column_get_one():
     sweep = load_sweep(
         ["hardware=h200", "hardware.memory_bandwidth_bytes_per_second=[2e12,4e12]", "attention.sam=[eager,sdpa]", "stages=[decode]"]
     )
-    frame = sweep.frame()
+    frame = sweep.stages_frame()
     assert frame.select("attention.sam", "hardware.memory_bandwidth_bytes_per_second").rows() == [
         ("eager", 2e12),
         ("sdpa", 2e12),
@@ -108,7 +108,7 @@ def test_fields_without_a_column_get_one():
     assert slow > 1.9 * fast
     chosen = load_sweep(["hardware=[h200,l4]", "hardware.memory_bandwidth_bytes_per_second=1e12", "stages=[decode]"])
     assert {case.run.hardware.memory_bandwidth_bytes_per_second for case in chosen.cases} == {1e12}
-    mixed = load_sweep(["hardware=h200", "hardware.memory_bytes=[1000000000,2.5e9]", "stages=[decode]"]).frame()
+    mixed = load_sweep(["hardware=h200", "hardware.memory_bytes=[1000000000,2.5e9]", "stages=[decode]"]).stages_frame()
     assert mixed["hardware.memory_bytes"].to_list() == [1e9, 2.5e9]
 
 
@@ -120,13 +120,13 @@ def test_images_by_their_headers(tmp_path):
     Image.new("RGB", (612, 792)).save(scans / "c.pdf", resolution=72.0)
     (scans / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     (scans / "notes.txt").write_text("no image")
-    pages = images(scans, dpi=72)
+    pages = image_pages(scans, dpi=72)
     assert [(name.rpartition("/")[2], number) for name, number in pages.images] == [("a.jpg", 1), ("b wide.png", 1), ("c.pdf", 1)]
     assert pages.fields["image_width_px"].tolist() == [600, 1280, 612]
     [(skipped, reason)] = pages.skipped
     assert skipped == str(scans / "broken.png") and reason and str(scans) not in reason
     sweep = load_sweep(["sweep=images", f'sweep.images="{scans}"', "stages=[vision]", "workload.batch_size=[1,2]"])
-    frame = sweep.frame()
+    frame = sweep.stages_frame()
     assert frame["image"].to_list() == [name for name, _ in pages.images for _ in range(2)]
     assert frame.select("columns", "rows").rows()[:4] == [(1, 1), (1, 1), (2, 1), (2, 1)]
     one = load_sweep(["sweep=images", f'sweep.images=["{scans}/a.jpg","{scans}/c.pdf"]'])
@@ -171,7 +171,7 @@ def test_what_cannot_be_swept_is_refused_before_it_starts(overrides):
 
 def test_a_combination_that_cannot_be_is_left_out_and_named():
     sweep = load_sweep(["attention=[eager,flash]", "dtype=[bf16,fp32]", "workload.batch_size=[1,2]"])
-    rows = sweep.frame().select("attention", "dtype", "batch_size").unique().rows()
+    rows = sweep.stages_frame().select("attention", "dtype", "batch_size").unique().rows()
     assert {(str(mode), str(dtype)) for mode, dtype, _ in rows} == {("eager", "bf16"), ("eager", "fp32"), ("flash", "bf16")}
     assert sweep.points == 6 and [what for what, _ in sweep.skipped] == ["attention=flash, dtype=fp32"]
     assert "flash kernels take bf16 or fp16" in sweep.skipped[0][1]

@@ -1,0 +1,100 @@
+"""Cases of a sweep: every combination of model, engine, attention, precision, device, mode and their fields that was chosen."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ocr_flops.errors import SpecError
+from ocr_flops.spec.catalog import group_config
+from ocr_flops.spec.overrides import GROUPS
+from ocr_flops.spec.run_spec import RunSpec, WorkloadKeys, read_run, read_workload
+from ocr_flops.spec.workload import Workload
+from ocr_flops.studies.sweeps.ranges import Axes, Value
+from ocr_flops.timing.estimate import Estimate, estimate_run
+
+if TYPE_CHECKING:
+    import polars as pl
+
+WITH_COLUMN = ("model", "engine", "attention", "hardware", "dtype", "cache", "prefill_logits")  # keys that a frame has columns for
+WITH_COLUMN += ("workload", "workload.global_px", "workload.tile_px")
+MAX_CASES = 100_000
+
+
+@dataclass(frozen=True)
+class Case:
+    """One choice of everything but the numbers of the workload.
+
+    Args:
+        run: its specs.
+        keys: the workload's keys, of which sweeps change the numbers.
+        labels: by key, the values that no column of a frame shows by itself.
+        choices: by key, its value of every axis that is no number of the workload.
+    """
+
+    run: RunSpec
+    keys: WorkloadKeys
+    labels: tuple[tuple[str, Value], ...] = ()
+    choices: tuple[tuple[str, Value], ...] = ()
+
+    def estimate(self, workload: Workload) -> Estimate:
+        """The cost of points in this case."""
+        return estimate_run(self.run, workload)
+
+    def stages_frame(self, workload: Workload) -> pl.DataFrame:
+        """A row per point and stage, with times where the case has a device."""
+        costs = self.estimate(workload)
+        return costs.stages if self.run.hardware is None else costs.on(self.run.hardware).stages
+
+
+def list_cases(config: dict[str, Any], axes: Axes, plain: Sequence[str]) -> Iterable[Case]:
+    """Every combination of the axes that are no numbers of the workload.
+
+    Args:
+        config: everything else.
+        axes: their values; those of groups are applied first, so that fields are set in what was chosen.
+        plain: the command line's other overrides, which apply to every choice of a group.
+    """
+    keys = sorted(axes, key=lambda key: "." in key)
+    if math.prod(len(axes[key]) for key in keys) > MAX_CASES:
+        raise SpecError(f"{', '.join(keys)}: more than {MAX_CASES:,} combinations; vary numbers of the workload instead, or fewer values")
+    groups = {
+        key: {name: group_config(key, name, [text for text in plain if text.startswith(f"{key}.")]) for name in axes[key]}
+        for key in keys
+        if key in GROUPS
+    }
+    for values in itertools.product(*(axes[key] for key in keys)):
+        choices = dict(zip(keys, values, strict=True))
+        tree = deepcopy(config)
+        for key, value in choices.items():
+            if key in groups:
+                tree[key] = deepcopy(groups[key][value])
+            else:
+                _set_field(tree, key, value)
+        labels = tuple((key, _as_label(axes[key], value)) for key, value in choices.items() if key not in WITH_COLUMN)
+        yield Case(read_run(tree), read_workload(tree["workload"]), labels, tuple(choices.items()))
+
+
+def _as_label(axis: Iterable[Value], value: Value) -> Value:
+    """A value as a column shows it: all of an axis are of one type."""
+    kinds = {type(other) for other in axis}
+    return value if len(kinds) == 1 else float(value) if kinds == {int, float} else str(value)
+
+
+def _set_field(tree: dict[str, Any], key: str, value: Value) -> None:
+    """Sets a field of a composed config, such as "hardware.memory_bytes".
+
+    Raises:
+        SpecError: there is no such field.
+    """
+    *path, name = key.split(".")
+    for part in path:
+        tree = tree.get(part) if isinstance(tree, dict) else None
+    if not isinstance(tree, dict) or name not in tree:
+        have = ", ".join(tree) if isinstance(tree, dict) else "no keys; choose one by name too" if len(path) == 1 else "no such keys"
+        raise SpecError(f"{key}: unknown key; {path[0]} has {have}")
+    tree[name] = value
