@@ -12,8 +12,9 @@ import polars as pl
 from ocr_flops.cost.run_config import RunConfig
 from ocr_flops.errors import SpecError
 from ocr_flops.evidence import verify
-from ocr_flops.evidence.calibration import Calibrated, Calibration, Uncalibrated, calibrate
-from ocr_flops.evidence.calibration.selection import POINT, experts_of, is_named, words_of, workload_of
+from ocr_flops.evidence.calibration import CalibratedEstimate, Calibration, Uncalibrated, calibrate
+from ocr_flops.evidence.calibration.selection import attention_name, experts_name, is_unedited, parse_workloads
+from ocr_flops.measure.plan import POINT_FIELDS
 from ocr_flops.spec.catalog import load_engine
 from ocr_flops.units import workload_label
 
@@ -63,7 +64,7 @@ class OnRecord:
             config: whose attention they ran.
         """
         both = pl.concat([self.here.with_columns(pl.lit(None, pl.String).alias("module")), self.modules], how="diagonal")
-        mine = both.filter(attention=words_of(config.attention))
+        mine = both.filter(attention=attention_name(config.attention))
         return mine.select("stage", "module", pl.col("median_seconds").alias("seconds"), "spread_seconds", "origin").to_dicts()
 
     def allocated(self, config: RunConfig) -> tuple[int, str] | None:
@@ -72,7 +73,7 @@ class OnRecord:
         Args:
             config: whose attention they ran.
         """
-        mine = self.here.filter((pl.col("attention") == words_of(config.attention)) & (pl.col("peak_source") == "allocator"))
+        mine = self.here.filter((pl.col("attention") == attention_name(config.attention)) & (pl.col("peak_source") == "allocator"))
         mine = mine.sort("peak_allocated_bytes", descending=True)
         return (mine["peak_allocated_bytes"][0], mine["origin"][0]) if mine.height else None
 
@@ -90,9 +91,9 @@ class OnRecord:
             return Uncalibrated(str(problem), {})
         return calibrate(self.shelf.stages, self.model, hardware=device, dtype=self.setting.dtype, engine=self.setting.engine)
 
-    def calibrated(self, estimate: Estimate) -> Calibrated | None:
+    def calibrated(self, estimate: Estimate) -> CalibratedEstimate | None:
         """An estimate's calibrated figures; None where there is no calibration."""
-        return self.calibration.at(estimate) if isinstance(self.calibration, Calibration) else None
+        return self.calibration.predict(estimate) if isinstance(self.calibration, Calibration) else None
 
 
 def _counted(shelf: Shelf, model: ModelSpec, setting: Setting) -> Iterator[pl.DataFrame]:
@@ -113,7 +114,7 @@ def _counted(shelf: Shelf, model: ModelSpec, setting: Setting) -> Iterator[pl.Da
     latest = rows.sort(pl.all_horizontal(views), "measured_at", maintain_order=True)["record_id"].unique(maintain_order=True)[-COUNTED:]
     for record in latest:
         one = rows.filter(pl.col("record_id") == record)
-        yield one.with_columns(pl.lit(workload_label(workload_of(one[:1]).point(0))).alias("point"))
+        yield one.with_columns(pl.lit(workload_label(parse_workloads(one[:1]).point(0))).alias("point"))
 
 
 VERSIONS = ("torch", "transformers")
@@ -132,16 +133,16 @@ def overlay(frame: pl.DataFrame, setting: Setting, model: ModelSpec) -> pl.DataF
     """
     engine = load_engine(setting.engine)
     configs = [RunConfig.resolve(model, mode, engine, setting.dtype, setting.cache, None) for mode in setting.attention_modes]
-    words = [words_of(config.attention) for config in configs]
+    words = [attention_name(config.attention) for config in configs]
     wanted = {"engine": setting.engine, "dtype": setting.dtype, "cache": setting.cache, "prefill_logits": setting.prefill_logits}
-    same = pl.all_horizontal(pl.col(name) == getattr(setting.workload, name) for name in POINT)
+    same = pl.all_horizontal(pl.col(name) == getattr(setting.workload, name) for name in POINT_FIELDS)
     rows = frame.filter(
         pl.col("state") == "done",
         pl.col("median_seconds").is_not_null(),
-        (pl.col("model") == model.name) & pl.lit(is_named(model)),
+        (pl.col("model") == model.name) & pl.lit(is_unedited(model)),
         pl.col("hardware") == setting.gpu,
         pl.col("attention").is_in(words),
-        pl.col("experts") == experts_of(engine),
+        pl.col("experts") == experts_name(engine),
         *(pl.col(name) == value for name, value in wanted.items()),
     )
     return rows.sort("measured_at").with_columns(same.alias("same_workload"), origin().alias("origin"))

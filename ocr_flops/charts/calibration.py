@@ -14,7 +14,7 @@ from ocr_flops.charts.theme import CEILING_COLOURS, CEILING_NAMES, INK, STAGE_CO
 from ocr_flops.units import seconds, si, workload_words
 
 if TYPE_CHECKING:
-    from ocr_flops.evidence.calibration import Calibration, Reached
+    from ocr_flops.evidence.calibration import Calibration, Efficiency
 
 Row = dict[str, Any]
 COLOURS = STAGE_COLOURS | {"first token": "#AA4499"}
@@ -29,7 +29,7 @@ def measured(found: Calibration) -> Chart:
     Args:
         found: a calibration.
     """
-    rows = found.held_out.to_dicts()
+    rows = found.predictions.to_dicts()
     points = [
         {
             "stage": row["stage"],
@@ -74,18 +74,18 @@ def reached(found: Calibration) -> Chart:
     Args:
         found: a calibration.
     """
-    shown = {one.ceiling: one.efficiency if found.hardware else one.rate for one in found.ceilings}
+    shown = {one.ceiling: one.efficiency if found.hardware else one.rate for one in found.efficiencies}
     ends = [end for band in shown.values() if band for end in (band.low, band.high)] or [1.0]
     start = 0.0 if found.hardware else 10.0 ** math.floor(math.log10(min(ends)))
     bars, texts = [], []
-    for one in found.ceilings:
+    for one in found.efficiencies:
         name, band = CEILING_NAMES[one.ceiling], shown[one.ceiling]
         if band is None:
             texts.append({"row": name, "end": start, "text": f"not known: it {one.reason}"})
             continue
         bars.append({"row": name, "colour": CEILING_COLOURS[one.ceiling], "start": start, **band._asdict()})
         texts.append({"row": name, "end": band.high, "text": _reached_words(one)})
-    order = tuple(CEILING_NAMES[one.ceiling] for one in found.ceilings)
+    order = tuple(CEILING_NAMES[one.ceiling] for one in found.efficiencies)
     last = 10.0 ** math.ceil(math.log10(max(ends)) + 2)  # room for words
     params = {"rows": order, "ends": [0, 1.9] if found.hardware else [start, last]}
     return Chart(_reached_template(bool(found.hardware)), _reached_title(found), {"bars": bars, "texts": texts}, params)
@@ -102,7 +102,7 @@ def held_out(found: Calibration) -> Chart:
     for error in found.errors.to_dicts():
         figure = FIGURES.get(error["figure"], error["figure"])
         lanes.append(figure)
-        rows = firsts if error["figure"] == "ttft" else found.held_out.filter(found.held_out["stage"] == error["figure"]).to_dicts()
+        rows = firsts if error["figure"] == "ttft" else found.predictions.filter(found.predictions["stage"] == error["figure"]).to_dicts()
         for number, row in enumerate(rows):
             lane = LANE * ((number * 0.618034) % 1 - 0.5)  # spread evenly, whatever the order
             points.append(
@@ -125,7 +125,7 @@ def held_out(found: Calibration) -> Chart:
 def _first_tokens(found: Calibration) -> list[Row]:
     """Vision and prefill of the same record together."""
     both: dict[str, list[Row]] = {}
-    for row in found.held_out.to_dicts():
+    for row in found.predictions.to_dicts():
         if row["stage"] != "decode":
             both.setdefault(row["record_id"], []).append(row)
     return [
@@ -141,7 +141,7 @@ def _percent(part: float, signed: bool = False) -> str:
     return f"{sign}{size:.0f} %" if size >= 9.95 else f"{sign}{size:.1f} %"
 
 
-def _reached_words(one: Reached) -> str:
+def _reached_words(one: Efficiency) -> str:
     unit = "B/s" if one.ceiling == "bandwidth" else "FLOP/s"
     rate = f"{si(one.rate.value, unit)} ({si(one.rate.low, unit)} to {si(one.rate.high, unit)})"
     if one.efficiency is None:
@@ -163,14 +163,14 @@ def _conditions(found: Calibration) -> str:
 
 
 def _measured_title(found: Calibration, bounded: bool) -> Title:
-    within = float(((found.held_out["ratio"] - 1).abs() <= WANTED).mean())
+    within = float(((found.predictions["ratio"] - 1).abs() <= WANTED).mean())
     finding = f"{found.device}: {100 * within:.0f} % of the stages of workloads left out are predicted within {100 * WANTED:.0f} %"
     below = "hollow below: the bound, which nothing undercuts" if bounded else "no bound: the device's peaks are not known"
     return title(finding, _conditions(found), f"Each predicted by the other workloads; bars: the range of nine in ten; {below}", width=80)
 
 
 def _reached_title(found: Calibration) -> Title:
-    known = [one for one in found.ceilings if one.rate]
+    known = [one for one in found.efficiencies if one.rate]
     if not known:
         finding = f"{found.device}: launches alone explain its records, no ceiling shows in them"
     elif found.hardware:

@@ -13,7 +13,7 @@ from ocr_flops.timing.estimate import estimate_run
 from ocr_flops.units import seconds, si
 
 if TYPE_CHECKING:
-    from ocr_flops.evidence.calibration import Banded, Calibrated, Calibration
+    from ocr_flops.evidence.calibration import CalibratedEstimate, Calibration, Interval
     from ocr_flops.spec.run_spec import RunSpec
 
 FURTHEST = 15  # held-out rows in a terminal
@@ -43,9 +43,9 @@ def calibrate_device(
     if isinstance(found, Uncalibrated):
         complain("calibrate", found.reason)
         return 1
-    point = found.at(estimate_run(run))
+    point = found.predict(estimate_run(run))
     if form == "csv":
-        text = found.held_out.write_csv()
+        text = found.predictions.write_csv()
     elif form == "json":
         text = json.dumps(as_json(found, point), indent=1)
     else:
@@ -54,9 +54,9 @@ def calibrate_device(
     return 0
 
 
-def as_json(found: Calibration, point: Calibrated) -> dict[str, Any]:
+def as_json(found: Calibration, point: CalibratedEstimate) -> dict[str, Any]:
     """A calibration and what it says of a point as plain data."""
-    memory = found.memory if isinstance(found.memory, str) else None
+    memory = None if isinstance(found.memory, str) else found.memory
     return {
         "device": found.device,
         "hardware": None if found.hardware is None else found.hardware.name,
@@ -70,10 +70,16 @@ def as_json(found: Calibration, point: Calibrated) -> dict[str, Any]:
         "missing": dict(found.missing),
         "launches": found.fitted.launches,
         "launch_seconds": {stage: _range(one) for stage, one in found.launch_seconds.items()},
-        "ceilings": [one._asdict() | {"efficiency": _range(one.efficiency), "rate": _range(one.rate)} for one in found.ceilings],
+        "ceilings": [one._asdict() | {"efficiency": _range(one.efficiency), "rate": _range(one.rate)} for one in found.efficiencies],
         "errors": found.errors.to_dicts(),
-        "held_out": found.held_out.to_dicts(),
-        "memory": None if memory else {name: value for name, value in found.memory._asdict().items() if name != "held_out"},
+        "held_out": found.predictions.to_dicts(),
+        "memory": memory
+        and {
+            "bytes": memory.bytes,
+            "reach_bytes": memory.half_width_bytes,
+            "reserved": memory.reserved,
+            "reserved_reach": memory.reserved_half_width,
+        },
         "point": {
             "ttft_seconds": _range(point.ttft_seconds),
             "tpot_seconds": _range(point.tpot_seconds),
@@ -89,11 +95,11 @@ def as_json(found: Calibration, point: Calibrated) -> dict[str, Any]:
     }
 
 
-def _range(figure: Banded | None) -> dict[str, float] | None:
+def _range(figure: Interval | None) -> dict[str, float] | None:
     return None if figure is None else figure._asdict()
 
 
-def _text(run: RunSpec, found: Calibration, point: Calibrated, out: Path | None) -> str:
+def _text(run: RunSpec, found: Calibration, point: CalibratedEstimate, out: Path | None) -> str:
     """What a terminal shows."""
     import polars as pl
 
@@ -110,20 +116,20 @@ def _text(run: RunSpec, found: Calibration, point: Calibrated, out: Path | None)
         {
             "ceiling": one.ceiling,
             "efficiency": "" if one.efficiency is None else "{:.0%} ({:.0%} to {:.0%})".format(*one.efficiency),
-            "reached": f"not known: it {one.reason}" if one.reason else _banded(one.rate, RATES[one.ceiling]),
+            "reached": f"not known: it {one.reason}" if one.reason else _interval(one.rate, RATES[one.ceiling]),
             "of": "not known" if one.peak is None else si(one.peak, RATES[one.ceiling]),
         }
-        for one in found.ceilings
+        for one in found.efficiencies
     ]
-    spent = [f"{stage} {'never shows' if one is None else _banded(one, 's')}" for stage, one in found.launch_seconds.items()]
+    spent = [f"{stage} {'never shows' if one is None else _interval(one, 's')}" for stage, one in found.launch_seconds.items()]
     errors = found.errors.with_columns(
         (pl.col(name) * 100).round(1).cast(pl.String) + " %" for name in ("median_error", "p90_error", "within_15_percent")
     )
-    far = found.held_out.sort(pl.col("ratio").log().abs(), descending=True).head(FURTHEST)
+    far = found.predictions.sort(pl.col("ratio").log().abs(), descending=True).head(FURTHEST)
     held = far.select(SHOWN if found.hardware else SHOWN[:-1], ratio=pl.col("ratio").round(3).cast(pl.String))
     lines += [render_table(pl.DataFrame(reached), out=out), f"an operator's launch: {', '.join(spent)}; {found.launches}"]
-    lines += ["held out, each workload predicted by the others:", render_table(errors, out=out)]
-    lines += [f"the {held.height} furthest off, of {found.held_out.height} (all of them: --format csv):", render_table(held, out=out)]
+    lines += ["cross-validation, each workload predicted by the others:", render_table(errors, out=out)]
+    lines += [f"the {held.height} furthest off, of {found.predictions.height} (all of them: --format csv):", render_table(held, out=out)]
     workload = run.workload
     lines.append(
         f"{workload.mode}, {workload.image_tokens} image + {workload.prompt_tokens} prompt tokens, {workload.output_tokens} output tokens, "
@@ -134,14 +140,14 @@ def _text(run: RunSpec, found: Calibration, point: Calibrated, out: Path | None)
         ("TPOT", point.tpot_seconds, point.bound_tpot_seconds),
     ):
         if figure is not None:
-            lines.append(f"{name} {_banded(figure, 's')}" + ("" if bound is None else f"; bound {seconds(bound)}"))
+            lines.append(f"{name} {_interval(figure, 's')}" + ("" if bound is None else f"; bound {seconds(bound)}"))
     for name, figure in (("allocated", point.allocated_bytes), ("reserved", point.reserved_bytes)):
         if figure is not None:
-            lines.append(f"memory {name} {_banded(figure, 'B')}")
+            lines.append(f"memory {name} {_interval(figure, 'B')}")
     lines += [f"no calibrated memory: {point.memory_reason}"] if point.memory_reason else []
     return "\n".join([*lines, *(f"note: {note}" for note in point.notes)])
 
 
-def _banded(figure: Banded, unit: str) -> str:
+def _interval(figure: Interval, unit: str) -> str:
     value, low, high = (seconds(one) if unit == "s" else si(one, unit) for one in figure)
     return f"{value} ({low} to {high})"

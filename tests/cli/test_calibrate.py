@@ -40,7 +40,7 @@ def test_json_has_everything(run, model, frame):
     data, found = json.loads(text), calibrate(frame, model)
     assert code == 0 and (data["device"], data["hardware"], data["records"]) == (found.device, "h200", 16)
     matrix, vector, _ = data["ceilings"]
-    assert matrix["efficiency"]["low"] < matrix["efficiency"]["value"] == found.ceilings[0].efficiency.value
+    assert matrix["efficiency"]["low"] < matrix["efficiency"]["value"] == found.efficiencies[0].efficiency.value
     assert vector["efficiency"] is None and vector["reason"] == "binds in no record"
     assert len(data["held_out"]) == frame.height and {row["figure"] for row in data["errors"]} == {"vision", "prefill", "decode", "ttft"}
     point = data["point"]
@@ -57,7 +57,7 @@ def test_csv_is_the_held_out_rows(run, frame):
 def test_the_table_says_what_is_reached_and_how_far_off(run):
     code, text, _ = run("attention=sdpa", "hardware=h200")
     assert code == 0
-    for words in ("NVIDIA H200", "16 records of 8 workloads", "not known: it binds in no record", "held out", "the 15 furthest off, of 48"):
+    for words in ("NVIDIA H200", "16 records of 8 workloads", "not known: it binds in no record", "cross-validation", "the 15 furthest off, of 48"):
         assert words in text
     assert re.search(r"matrix\s+\d\d% \(\d\d% to \d\d%\)", text) and re.search(
         r"TTFT [\d.]+ ms \([\d.]+ ms to [\d.]+ ms\); bound", text
@@ -129,9 +129,9 @@ def test_charts_are_valid_and_draw(drawn):
 
 def test_measured_points_are_the_held_out_rows_with_their_bounds(drawn):
     found, chart = drawn["h200", "measured"]
-    assert [row["predicted"] for row in chart.datasets["points"]] == found.held_out["predicted_seconds"].to_list()
-    assert [row["predicted"] for row in chart.datasets["bounds"]] == found.held_out["bound_seconds"].to_list()
-    within = 100 * ((found.held_out["ratio"] - 1).abs() <= 0.15).mean()
+    assert [row["predicted"] for row in chart.datasets["points"]] == found.predictions["predicted_seconds"].to_list()
+    assert [row["predicted"] for row in chart.datasets["bounds"]] == found.predictions["bound_seconds"].to_list()
+    within = 100 * ((found.predictions["ratio"] - 1).abs() <= 0.15).mean()
     assert f"{within:.0f} % of the stages of workloads left out are predicted within 15 %" in texts(chart)
     assert not drawn["no figures", "measured"][1].datasets["bounds"] and "no bound" in texts(drawn["no figures", "measured"][1])
 
@@ -139,7 +139,7 @@ def test_measured_points_are_the_held_out_rows_with_their_bounds(drawn):
 def test_reached_parts_or_rates(drawn):
     found, chart = drawn["h200", "reached"]
     shown = texts(chart)
-    assert f"reaches {100 * found.ceilings[0].efficiency.value:.0f} % of its matrix units and" in shown
+    assert f"reaches {100 * found.efficiencies[0].efficiency.value:.0f} % of its matrix units and" in shown
     assert "not known: it binds in no record" in shown and len(chart.datasets["bars"]) == 2
     rates = texts(drawn["no figures", "reached"][1])
     assert "its peaks are not known" in rates and "TFLOP/s" in rates and "% of its" not in rates

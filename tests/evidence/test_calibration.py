@@ -14,8 +14,8 @@ from ocr_flops.app.records_overlay import overlay
 from ocr_flops.app.setting import Setting
 from ocr_flops.evidence import records
 from ocr_flops.evidence.calibration import Calibration, Uncalibrated, calibrate
-from ocr_flops.evidence.calibration.cross_validation import WORKLOAD, costs_of, reach
-from ocr_flops.evidence.calibration.selection import attention_of
+from ocr_flops.evidence.calibration.cross_validation import WORKLOAD, half_width, number_costs
+from ocr_flops.evidence.calibration.selection import parse_attention
 from ocr_flops.evidence.records import recorder
 from ocr_flops.spec.workload import Workload
 from tests.support import synthetic
@@ -48,7 +48,7 @@ def slower(frame, wrong, times):
 
 
 def test_efficiencies_and_launches_are_found_among_noise_and_outliers(found):
-    matrix, _, bandwidth = found.ceilings
+    matrix, _, bandwidth = found.efficiencies
     assert matrix.efficiency.value == pytest.approx(synthetic.EFFICIENCY["matrix"], rel=0.05)
     assert bandwidth.efficiency.value == pytest.approx(synthetic.EFFICIENCY["bandwidth"], rel=0.04)
     for one in (matrix, bandwidth):
@@ -61,13 +61,13 @@ def test_efficiencies_and_launches_are_found_among_noise_and_outliers(found):
 
 
 def test_outliers_have_no_weight_and_are_told(found):
-    wrong = np.arange(found.held_out.height) % 16 == 7
-    assert found.held_out["outlier"].to_numpy()[wrong].all()
+    wrong = np.arange(found.predictions.height) % 16 == 7
+    assert found.predictions["outlier"].to_numpy()[wrong].all()
     assert found.outliers <= wrong.sum() + 2
 
 
 def test_a_ceiling_that_never_binds_is_not_told(found):
-    vector = found.ceilings[1]
+    vector = found.efficiencies[1]
     assert (vector.efficiency, vector.rate) == (None, None)
     assert vector.reason == "binds in no record" and vector.largest_share < 0.005
 
@@ -75,7 +75,7 @@ def test_a_ceiling_that_never_binds_is_not_told(found):
 def test_a_vector_ceiling_that_binds_is_told(model):
     known = {"matrix": 0.6, "vector": 0.04, "bandwidth": 0.85}
     found = calibrate(synthetic.frame(POINTS, model, efficiency=known, noise=0.02), model)
-    for one in found.ceilings:
+    for one in found.efficiencies:
         assert one.efficiency.value == pytest.approx(known[one.ceiling], rel=0.08), one.ceiling
 
 
@@ -86,7 +86,7 @@ def test_launches_that_run_ahead(model):
     assert found.fitted.launches == "hidden" and "run ahead" in found.launches
     for stage, seconds in launches.items():
         assert found.launch_seconds[stage].value == pytest.approx(seconds, rel=0.04)
-    assert found.ceilings[0].efficiency.value == pytest.approx(0.62, rel=0.06)
+    assert found.efficiencies[0].efficiency.value == pytest.approx(0.62, rel=0.06)
 
 
 def test_launches_that_never_show(model):
@@ -98,23 +98,23 @@ def test_launches_that_never_show(model):
 
 def test_held_out_predictions_are_those_of_a_fit_without_the_workload(noisy, model, found):
     """Against calibrations of frames from which the workload, and what costs the same, are really missing."""
-    cost = costs_of(noisy)
+    cost = number_costs(noisy)
     for number in (0, 5, 13):
         mine = np.ones(noisy.height, bool)
         for name in WORKLOAD:
             mine &= (noisy[name] == getattr(POINTS[number], name)).to_numpy()
         without = calibrate(noisy.filter(~pl.Series(np.isin(cost, cost[mine]))), model)
-        held = found.held_out.filter(pl.Series(mine))
+        held = found.predictions.filter(pl.Series(mine))
         for row in held.to_dicts():
             estimate = of.estimate(model, POINTS[number], row["attention"])
-            assert row["predicted_seconds"] == pytest.approx(without.at(estimate).seconds[row["stage"]].value, rel=0.004)
+            assert row["predicted_seconds"] == pytest.approx(without.predict(estimate).seconds[row["stage"]].value, rel=0.004)
 
 
 def test_a_workload_does_not_predict_itself(model):
     """The only one of its kind, slow beyond what the others know: its held-out error shows it."""
     frame = synthetic.frame(FEW, model)
     mine = (pl.col("global_px") == FEW[0].global_px) & (pl.col("batch_size") == 8)
-    held = calibrate(slower(frame, mine, 1.2), model).held_out
+    held = calibrate(slower(frame, mine, 1.2), model).predictions
     assert held.filter(mine)["ratio"].to_numpy() == pytest.approx(1 / 1.2, rel=0.03)
     assert held.filter(~mine)["ratio"].to_numpy() == pytest.approx(1, rel=0.05)
 
@@ -122,32 +122,34 @@ def test_a_workload_does_not_predict_itself(model):
 def test_a_page_measured_with_several_prompts_does_not_predict_its_own_vision(model):
     points = synthetic.workloads([("tiny", (1, 1)), ("small", (1, 1)), ("base", (1, 1)), ("large", (1, 1))], (1,), ((10, 4), (90, 4)))
     strange = (pl.col("global_px") == 640) & (pl.col("stage") == "vision")
-    held = calibrate(slower(synthetic.frame(points, model, attention=("sdpa",)), strange, 1.15), model).held_out
+    held = calibrate(slower(synthetic.frame(points, model, attention=("sdpa",)), strange, 1.15), model).predictions
     assert held.filter(strange)["ratio"].to_numpy() == pytest.approx(1 / 1.15, rel=0.04)
 
 
 def test_errors_are_those_of_the_held_out_rows(found):
     errors = {row["figure"]: row for row in found.errors.to_dicts()}
     assert set(errors) == {"vision", "prefill", "decode", "ttft"}
-    ratios = found.held_out.filter(pl.col("stage") == "decode")["ratio"].to_numpy()
+    ratios = found.predictions.filter(pl.col("stage") == "decode")["ratio"].to_numpy()
     assert errors["decode"]["median_error"] == pytest.approx(np.median(np.abs(ratios - 1))) and errors["decode"]["rows"] == len(ratios)
     assert errors["decode"]["within_15_percent"] == pytest.approx((np.abs(ratios - 1) <= 0.15).mean())
     both = (
-        found.held_out.filter(pl.col("stage") != "decode").group_by("record_id").agg(pl.col("predicted_seconds", "measured_seconds").sum())
+        found.predictions.filter(pl.col("stage") != "decode")
+        .group_by("record_id")
+        .agg(pl.col("predicted_seconds", "measured_seconds").sum())
     )
     ratios = (both["predicted_seconds"] / both["measured_seconds"]).to_numpy()
     assert errors["ttft"]["median_error"] == pytest.approx(np.median(np.abs(ratios - 1)))
 
 
 def test_the_reach_of_nine_in_ten():
-    assert reach(np.arange(-10, 0)) == 10 and reach(np.arange(1, 20)) == 18 and reach(np.array([0.3])) == 0.3
+    assert half_width(np.arange(-10, 0)) == 10 and half_width(np.arange(1, 20)) == 18 and half_width(np.array([0.3])) == 0.3
 
 
 def test_calibrated_figures_are_the_devices_and_lie_in_their_band(found, model, page):
     """At a point that was not measured, against the device itself."""
     truth = synthetic.frame([page], model, attention=("sdpa",))
     measured = dict(zip(truth["stage"], truth["median_seconds"], strict=True))
-    point = found.at(of.estimate(model, page, "sdpa"))
+    point = found.predict(of.estimate(model, page, "sdpa"))
     for figure, wanted in (
         (point.ttft_seconds, measured["vision"] + measured["prefill"]),
         (point.tpot_seconds, measured["decode"] / page.output_tokens),
@@ -164,31 +166,31 @@ def test_never_below_the_bound(model, page):
     wild = synthetic.frame(FEW, model, launch_seconds=dict.fromkeys(synthetic.LAUNCH_SECONDS, 0.0), noise=1.0)
     found = calibrate(wild.with_columns(median_seconds=pl.col("median_seconds") * 0.01), model)
     points = Workload.stack([*POINTS, *FEW])
-    point = found.at(of.estimate(model, points, "flash"))
+    point = found.predict(of.estimate(model, points, "flash"))
     for stage, figure in point.seconds.items():
         bound = point.bound_seconds[stage]
         assert (figure.value >= bound).all() and (figure.low >= bound).all() and (figure.high >= figure.value).all()
-    held = found.held_out
+    held = found.predictions
     assert (held["predicted_seconds"] >= held["bound_seconds"]).all() and (held["low_seconds"] >= held["bound_seconds"]).all()
 
 
 def test_columns_are_their_points(found, model):
-    whole = found.at(of.estimate(model, Workload.stack(POINTS), "eager"))
+    whole = found.predict(of.estimate(model, Workload.stack(POINTS), "eager"))
     for number in (0, 7, len(POINTS) - 1):
-        one = found.at(of.estimate(model, POINTS[number], "eager"))
+        one = found.predict(of.estimate(model, POINTS[number], "eager"))
         for name in ("ttft_seconds", "tpot_seconds", "allocated_bytes", "reserved_bytes"):
             assert [column[number] for column in getattr(whole, name)] == pytest.approx(list(getattr(one, name)))
         assert whole.bound_tpot_seconds[number] == pytest.approx(one.bound_tpot_seconds)
 
 
 def test_no_output_tokens_have_no_time_per_token(found, model, page):
-    assert found.at(of.estimate(model, replace(page, output_tokens=0))).tpot_seconds is None
-    some = found.at(of.estimate(model, replace(page, output_tokens=np.array([0, 8]))))
+    assert found.predict(of.estimate(model, replace(page, output_tokens=0))).tpot_seconds is None
+    some = found.predict(of.estimate(model, replace(page, output_tokens=np.array([0, 8]))))
     assert np.isnan(some.tpot_seconds.value[0]) and some.tpot_seconds.value[1] > 0 and some.seconds["decode"].value[0] == 0
 
 
 def test_an_estimate_without_a_stage(found, model, page):
-    point = found.at(of.estimate(model, page, stages=["decode"]))
+    point = found.predict(of.estimate(model, page, stages=["decode"]))
     assert point.ttft_seconds is None and point.bound_ttft_seconds is None and point.tpot_seconds.value > 0
 
 
@@ -202,7 +204,7 @@ def test_an_estimate_without_a_stage(found, model, page):
     ],
 )
 def test_what_no_record_has_is_noted(found, model, page, changes, options, note):
-    assert note in found.at(of.estimate(model, replace(page, **changes), **{"attention": "sdpa"} | options)).notes
+    assert note in found.predict(of.estimate(model, replace(page, **changes), **{"attention": "sdpa"} | options)).notes
 
 
 def test_a_ceiling_of_which_nothing_is_told_widens_the_band(model):
@@ -210,8 +212,8 @@ def test_a_ceiling_of_which_nothing_is_told_widens_the_band(model):
     small = synthetic.workloads([("tiny", (1, 1)), ("small", (1, 1)), ("base", (1, 1)), ("large", (1, 1))], (1,), ((10, 16),))
     slow = {stage: 60e-6 for stage in synthetic.LAUNCH_SECONDS}
     found = calibrate(synthetic.frame(small, model, launch_seconds=slow), model)
-    assert found.ceilings[0].efficiency is None
-    point = found.at(of.estimate(model, of.Workload.from_grid(3, 3, batch_size=64, output_tokens=16), "sdpa"))
+    assert found.efficiencies[0].efficiency is None
+    point = found.predict(of.estimate(model, of.Workload.from_grid(3, 3, batch_size=64, output_tokens=16), "sdpa"))
     assert any("% of prefill is under the matrix ceiling, taken at its peak: it " in note for note in point.notes)
     assert point.seconds["prefill"].high > 1.4 * point.seconds["prefill"].value
 
@@ -222,7 +224,7 @@ def test_a_ceiling_of_which_nothing_is_told_widens_the_band(model):
 )
 def test_an_estimate_of_something_else_is_an_error(found, model, page, options, message):
     with pytest.raises(of.SpecError, match=message):
-        found.at(of.estimate(model, page, **options))
+        found.predict(of.estimate(model, page, **options))
 
 
 def test_no_records_at_all(model):
@@ -250,7 +252,7 @@ def test_records_of_others_are_left_out_and_counted(model):
         "with experts other than the estimate's grouped_mm (eager)": 1,
     }
     alone = calibrate(good, model)
-    assert found.records == alone.records and found.ceilings == alone.ceilings
+    assert found.records == alone.records and found.efficiencies == alone.efficiencies
     none = calibrate(good, model, hardware=of.load_hardware("b200"))
     assert none.reason.startswith("No record of NVIDIA B200") and "16 of another device (NVIDIA H200 SXM (141 GB))" in none.reason
     assert "of another precision (bf16)" in calibrate(good, model, dtype="fp32").reason
@@ -273,7 +275,7 @@ def test_a_stage_measured_too_seldom_is_missing_alone(model):
     few = frame.filter((pl.col("stage") != "decode") | (pl.col("record_id").str.ends_with("-0")))
     found = calibrate(few, model)
     assert found.stages == ("vision", "prefill") and "decode was measured at 1 size" in found.missing["decode"]
-    point = found.at(of.estimate(model, FEW[1], "sdpa"))
+    point = found.predict(of.estimate(model, FEW[1], "sdpa"))
     assert point.tpot_seconds is None and point.ttft_seconds.value > 0 and found.missing["decode"] in point.notes
 
 
@@ -288,31 +290,33 @@ def test_edited_models_and_devices_have_no_records(model):
 def test_a_device_without_figures_has_rates_but_no_efficiency_and_no_bound(model, page):
     frame = synthetic.frame(POINTS, model, noise=0.02).with_columns(hardware=pl.lit(None, pl.String), device=pl.lit("Some device"))
     found = calibrate(frame, model)
-    h200, (matrix, _, bandwidth) = of.load_hardware("h200"), found.ceilings
+    h200, (matrix, _, bandwidth) = of.load_hardware("h200"), found.efficiencies
     assert found.hardware is None and matrix.efficiency is None and matrix.peak is None
     assert matrix.rate.value == pytest.approx(0.62 * h200.matrix_peak("bf16"), rel=0.08)
     assert bandwidth.rate.value == pytest.approx(0.8 * h200.memory_bandwidth_bytes_per_second, rel=0.05)
     truth = synthetic.frame([page], model, attention=("sdpa",))["median_seconds"]
-    point = found.at(of.estimate(model, page, "sdpa"))
+    point = found.predict(of.estimate(model, page, "sdpa"))
     assert point.ttft_seconds.value == pytest.approx(truth[0] + truth[1], rel=0.05)
-    assert point.bound_seconds is None and point.bound_ttft_seconds is None and found.held_out["bound_seconds"].null_count() == frame.height
+    assert (
+        point.bound_seconds is None and point.bound_ttft_seconds is None and found.predictions["bound_seconds"].null_count() == frame.height
+    )
 
 
 def test_memory_learns_what_the_allocator_holds_beyond_the_estimate(found, model, page):
     estimate = of.estimate(model, page, "sdpa")
-    point, memory = found.at(estimate), found.memory
+    point, memory = found.predict(estimate), found.memory
     assert memory.bytes == synthetic.WORKSPACE_BYTES and memory.reserved == pytest.approx(1.1)
     weights = estimate.footprint.weight_bytes
     rows = estimate.stage_numbers.values()
     wanted = max(weights + row["kv_cache_bytes"] + row["peak_activation_bytes"] for row in rows) + synthetic.WORKSPACE_BYTES
     assert point.allocated_bytes.value == wanted and point.reserved_bytes.value == pytest.approx(1.1 * wanted)
-    assert memory.held_out["ratio"].to_numpy() == pytest.approx(1) and point.memory_reason is None
+    assert memory.cross_validation["ratio"].to_numpy() == pytest.approx(1) and point.memory_reason is None
 
 
 @pytest.mark.parametrize("source", ["traced", None])
 def test_without_an_allocator_there_is_no_memory(model, page, source):
     found = calibrate(synthetic.frame(FEW, model, peak_source=source), model)
-    point = found.at(of.estimate(model, page))
+    point = found.predict(of.estimate(model, page))
     assert point.allocated_bytes is None and point.memory_reason.startswith("no record holds what an allocator had allocated")
 
 
@@ -330,7 +334,7 @@ def test_records_are_laid_over_the_setting_that_they_measured(model):
 
 
 def test_attention_of_a_record():
-    assert attention_of("sdpa").kernel("decoder") == "sdpa" and attention_of("sdpa/eager/flash").kernel("clip") == "eager"
+    assert parse_attention("sdpa").kernel("decoder") == "sdpa" and parse_attention("sdpa/eager/flash").kernel("clip") == "eager"
 
 
 def test_asked_again_it_answers_at_once(noisy, model):
@@ -342,11 +346,11 @@ def test_asked_again_it_answers_at_once(noisy, model):
 def test_a_point_is_fast(found, model, page):
     """Every step of a slider asks for one: 20 ms are allowed."""
     estimate = of.estimate(model, page, "sdpa")
-    found.at(estimate)
+    found.predict(estimate)
     took = []
     for _ in range(5):
         start = time.perf_counter()
-        found.at(estimate)
+        found.predict(estimate)
         took.append(time.perf_counter() - start)
     assert min(took) < 0.02
 
@@ -360,7 +364,7 @@ def test_measured_to_calibrated_on_cpu(tmp_path, monkeypatch, tiny):
     found = calibrate(frame, tiny, dtype="fp32")
     assert not problems and isinstance(found, Calibration) and found.records == found.workloads == 4
     assert found.hardware is None and found.device == frame["device"][0]
-    point = found.at(of.estimate(tiny, points[1], "sdpa", dtype="fp32"))
+    point = found.predict(of.estimate(tiny, points[1], "sdpa", dtype="fp32"))
     assert 0 < point.ttft_seconds.low < point.ttft_seconds.value < point.ttft_seconds.high
     assert 0 < point.tpot_seconds.low < point.tpot_seconds.value < point.tpot_seconds.high
     assert point.bound_ttft_seconds is None and point.allocated_bytes is None

@@ -16,8 +16,8 @@ from ocr_flops.charts import calibration as charts
 from ocr_flops.cost.run_config import RunConfig
 from ocr_flops.errors import SpecError
 from ocr_flops.evidence import records
-from ocr_flops.evidence.calibration import Banded, Calibration
-from ocr_flops.evidence.calibration.selection import words_of
+from ocr_flops.evidence.calibration import Calibration, Interval
+from ocr_flops.evidence.calibration.selection import attention_name
 from ocr_flops.evidence.records.cache import Shelf
 from ocr_flops.evidence.records.store import SHIPPED, USER
 from ocr_flops.measure.job_queue import QUEUE
@@ -64,7 +64,7 @@ def panel(shown: Shown, on_record: OnRecord, start: list[Any]) -> mo.Html:
 
 def _at_the_point(shown: Shown, on_record: OnRecord) -> list[Any]:
     """The table of `figures`, and where what was measured comes from."""
-    origins = on_record.here.filter(attention=words_of(shown.estimates[0].config.attention))["origin"].unique(maintain_order=True)
+    origins = on_record.here.filter(attention=attention_name(shown.estimates[0].config.attention))["origin"].unique(maintain_order=True)
     words = "; ".join(origins) if len(origins) else "Not measured at this very point."
     return [plain_table(figures(shown, on_record), pagination=False), mo.Html(f"<small>{escape(words)}</small>")]
 
@@ -73,13 +73,13 @@ def figures(shown: Shown, on_record: OnRecord) -> pl.DataFrame:
     """The setting's point: roofline and bound, calibrated, and measured."""
     estimate, timing = shown.estimates[0], shown.timings[0] if shown.timings else None
     said = on_record.calibrated(estimate)
-    here = on_record.here.filter(attention=words_of(estimate.config.attention))
+    here = on_record.here.filter(attention=attention_name(estimate.config.attention))
     measured = {one["stage"]: one for one in here.iter_rows(named=True)}
     roofline = {one["stage"]: one for one in timing.stages.iter_rows(named=True)} if timing else {}
     steps = estimate.workload.output_tokens
     rows = []
 
-    def add(name: str, stages: tuple[str, ...], banded: Banded | None, divisor: int = 1) -> None:
+    def add(name: str, stages: tuple[str, ...], interval: Interval | None, divisor: int = 1) -> None:
         found = [measured[stage] for stage in stages if stage in measured]
         whole = len(found) == len(stages) and divisor > 0
         rows.append(
@@ -87,8 +87,8 @@ def figures(shown: Shown, on_record: OnRecord) -> pl.DataFrame:
                 "": name,
                 "bound": _sum(roofline, stages, "bound_seconds", divisor),
                 "roofline": _sum(roofline, stages, "roofline_seconds", divisor),
-                "calibrated": seconds(banded.value) if banded else "–",
-                "nine in ten within": f"{seconds(banded.low)} to {seconds(banded.high)}" if banded else "–",
+                "calibrated": seconds(interval.value) if interval else "–",
+                "nine in ten within": f"{seconds(interval.low)} to {seconds(interval.high)}" if interval else "–",
                 "measured (median)": seconds(sum(one["median_seconds"] for one in found) / divisor) if whole else "–",
             }
         )

@@ -1,7 +1,6 @@
 """Estimates calibrated by records: what a device really reaches of its ceilings, fitted to what was measured on it."""
 
 from ocr_flops.evidence.calibration.calibrate import calibrate
-from ocr_flops.evidence.calibration.calibrated import Banded, Calibrated, Reached, Uncalibrated
-from ocr_flops.evidence.calibration.result import Calibration
+from ocr_flops.evidence.calibration.result import CalibratedEstimate, Calibration, Efficiency, Interval, Uncalibrated
 
-__all__ = ["Banded", "Calibrated", "Calibration", "Reached", "Uncalibrated", "calibrate"]
+__all__ = ["CalibratedEstimate", "Calibration", "Efficiency", "Interval", "Uncalibrated", "calibrate"]

@@ -1,4 +1,4 @@
-"""What a fit says of workloads it has not seen: each is left out once, and predicted by the others."""
+"""Leave-one-out cross-validation: each workload is predicted by a fit to the others, and their spread gives the fit's covariance."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from ocr_flops.evidence.calibration.fit import Fit, Table
+from ocr_flops.cost.frames import WORKLOAD_COLUMNS
+from ocr_flops.evidence.calibration.fit import Features, Fit, bounds, predict, regularisation
 
-FOLDS = 200  # fits at most; more workloads share them
-PART = 0.9  # of held-out errors inside a band
-DEVIATIONS = 1.645  # standard ones that hold the same part of normal errors
+SMALL_STEP = 0.05  # of the logarithms of efficiencies and launch seconds
+FOLDS = 200  # at most; more workloads share them
+COVERAGE = 0.9  # part of further errors that an interval should hold
+DEVIATIONS = 1.645  # standard deviations that hold the same part of normal errors
 VIEWS = ("global_px", "tile_px", "columns", "rows", "batch_size")
-COST = {  # what each stage's cost depends on
+COST = {  # what the cost of each stage depends on
     "vision": VIEWS,
     "prefill": ("image_tokens", "context_tokens", "batch_size"),
     "decode": ("context_tokens", "output_tokens", "batch_size"),
@@ -21,66 +23,125 @@ COST = {  # what each stage's cost depends on
 WORKLOAD = (*VIEWS, "prompt_tokens", "output_tokens")
 
 
-class HeldOut(NamedTuple):
-    """Args:
-    seconds: of every row, by a fit without its workload.
-    logarithms: of every such fit [fold, parameter].
+class CrossValidation(NamedTuple):
+    """The fits without each workload.
+
+    Args:
+        seconds: of every row, predicted without its workload [row].
+        parameters: of every such fit [fold, parameter].
     """
 
     seconds: np.ndarray
-    logarithms: np.ndarray
+    parameters: np.ndarray
 
     @property
     def covariance(self) -> np.ndarray:
-        """Of the fit's logarithms, by the jackknife over workloads (Efron and Stein, 1981)."""
-        folds = len(self.logarithms)
-        apart = self.logarithms - self.logarithms.mean(axis=0)
-        return (folds - 1) / folds * apart.T @ apart
+        """Covariance of the fit's parameters, by the jackknife over workloads (Efron and Stein, 1981)."""
+        folds = len(self.parameters)
+        deviations = self.parameters - self.parameters.mean(axis=0)
+        return (folds - 1) / folds * deviations.T @ deviations
 
 
-def held_out(rows: pl.DataFrame, table: Table, fitted: Fit) -> HeldOut:
-    """Leave-one-workload-out.
+def cross_validate(rows: pl.DataFrame, features: Features, seconds: np.ndarray, fitted: Fit) -> CrossValidation:
+    """Predict each workload by the others.
 
-    Left out with a workload are all rows that cost the same as one of its: a page's vision is the same whatever is asked about it, and
-    would otherwise be predicted by itself.
+    Left out with a workload are all rows that cost the same as one of its: vision of a page is the same whatever is asked about it, and
+    would otherwise be predicted by itself. The fit without them is one Newton step from the fit to all rows, within its bounds; where that
+    step is not a small one, the other rows are fitted anew. Either has the same kind of launches and the same scale as the fit to all.
 
     Args:
-        rows: of `matching.usable`.
-        table: the same rows.
-        fitted: to all of them; every fit begins there, with its kind of launches and its scale.
+        rows: of `selection.select_rows`.
+        features, seconds: of the same rows.
+        fitted: to all of them.
     """
-    workload, cost = numbered(rows, WORKLOAD), costs_of(rows)
-    seconds, found = np.empty(len(cost)), []
+    from scipy.optimize import lsq_linear
+
+    workload, cost = number_groups(rows, WORKLOAD), number_costs(rows)
+    predicted, shares = fitted.predict(features)
+    squares = fitted.scaled_residuals(features, seconds) ** 2
+    inside = np.maximum(0.0, 1 - squares)
+    pull = np.log(predicted / seconds) * inside**2  # derivative of Tukey's loss
+    curvature = inside * np.maximum(0.0, 1 - 5 * squares)
+    prior_rows, targets = regularisation(len(fitted.parameters), fitted.prior)
+    prior_curvature = prior_rows.T @ prior_rows + 1e-9 * np.eye(len(fitted.parameters))  # no rows may tell of any launches
+    limits = [limit - fitted.parameters for limit in bounds(len(fitted.parameters))]
+    found, without = np.empty(len(cost)), []
     for fold in range(min(FOLDS, workload.max() + 1)):
         mine = workload % FOLDS == fold
-        without = fitted.again(table, 1.0 - np.isin(cost, cost[mine]))
-        seconds[mine] = without.seconds(table.take(np.flatnonzero(mine)))
-        found.append(without.logarithms)
-    return HeldOut(seconds, np.stack(found))
+        kept = ~np.isin(cost, cost[mine])
+        gradient = shares[kept].T @ pull[kept] + prior_rows.T @ (prior_rows @ fitted.parameters - targets)
+        root = np.linalg.cholesky((shares[kept].T * curvature[kept]) @ shares[kept] + prior_curvature)
+        step = lsq_linear(root.T, np.linalg.solve(root, -gradient), limits, method="bvls").x
+        is_small = np.abs(step).max() < SMALL_STEP
+        without.append(fitted.parameters + step if is_small else fitted.refit(features.select(kept), seconds[kept]))
+        found[mine] = predict(without[-1], features.select(mine), fitted.launches)[0]
+    return CrossValidation(found, np.stack(without))
 
 
-def costs_of(rows: pl.DataFrame) -> np.ndarray:
-    """A number for each row, equal where a stage costs the same (in one attention mode)."""
-    cost, above = np.zeros(rows.height, np.int64), 0
-    for stage, columns in COST.items():
-        where = np.flatnonzero((rows["stage"] == stage).to_numpy())
-        if len(where):
-            cost[where] = above + numbered(rows[where], columns)
-            above = cost.max() + 1
-    return cost
+def prediction_frame(
+    rows: pl.DataFrame, predicted: np.ndarray, bounds: np.ndarray | None, outliers: np.ndarray, half_widths: dict[str, float]
+) -> pl.DataFrame:
+    """Return `Calibration.predictions`.
 
-
-def numbered(rows: pl.DataFrame, columns: tuple[str, ...]) -> np.ndarray:
-    """A number from 0 for each row, equal where the columns are; tiles count only where there are some."""
-    tiled = {"tile_px": pl.col("tile_px") * (pl.col("tiles") > 0)}
-    return (
-        (rows.select(pl.struct(*(tiled.get(name, pl.col(name)) for name in columns)).rank("dense")).to_series() - 1)
-        .cast(pl.Int64)
-        .to_numpy()
+    Args:
+        rows: of `selection.select_rows`.
+        predicted: seconds of each without its workload [row].
+        bounds: seconds that no implementation undercuts [row]; None where they are not known.
+        outliers: whether the fit to all rows gives a row no weight [row].
+        half_widths: of the interval of each stage, as in `Calibration`.
+    """
+    least = np.zeros(len(predicted)) if bounds is None else bounds
+    width = np.array([half_widths[stage] for stage in rows["stage"]])
+    value, low, high = (np.maximum(least, predicted * np.exp(way * width)) for way in (0, -1, 1))
+    return rows.select("record_id", "measured_at", "attention", *WORKLOAD_COLUMNS, "stage", measured_seconds="median_seconds").with_columns(
+        predicted_seconds=value,
+        low_seconds=low,
+        high_seconds=high,
+        bound_seconds=pl.lit(None, pl.Float64) if bounds is None else pl.Series(bounds),
+        ratio=value / rows["median_seconds"].to_numpy(),
+        outlier=outliers,
     )
 
 
-def reach(errors: np.ndarray) -> float:
-    """The size below which nine of ten further errors should lie, given these: their quantile at rank 0.9 x (count + 1), or the largest."""
+def error_frame(predictions: pl.DataFrame) -> pl.DataFrame:
+    """Return `Calibration.errors`: of every stage, and of the time to first token where a record has both its stages."""
+    first = predictions.filter(pl.col("stage").is_in(["vision", "prefill"])).group_by("record_id", maintain_order=True)
+    both = first.agg(pl.col("predicted_seconds", "measured_seconds").sum(), pl.len()).filter(pl.col("len") == 2)
+    ratios = {stage: predictions.filter(pl.col("stage") == stage)["ratio"] for stage in predictions["stage"].unique(maintain_order=True)}
+    if both.height:
+        ratios["ttft"] = both["predicted_seconds"] / both["measured_seconds"]
+    rows = [
+        {
+            "figure": figure,
+            "rows": len(errors),
+            "median_error": float(errors.median()),
+            "p90_error": half_width(errors.to_numpy()),
+            "within_15_percent": float((errors <= 0.15).mean()),
+        }
+        for figure, errors in ((figure, (found - 1).abs()) for figure, found in ratios.items())
+    ]
+    return pl.DataFrame(rows)
+
+
+def number_costs(rows: pl.DataFrame) -> np.ndarray:
+    """Number the rows so that those of equal stage and cost (in one attention mode) have the same number."""
+    cost, used = np.zeros(rows.height, np.int64), 0
+    for stage, columns in COST.items():
+        where = np.flatnonzero((rows["stage"] == stage).to_numpy())
+        if len(where):
+            cost[where] = used + number_groups(rows[where], columns)
+            used = cost.max() + 1
+    return cost
+
+
+def number_groups(rows: pl.DataFrame, columns: tuple[str, ...]) -> np.ndarray:
+    """Number the rows from 0 so that those equal in some columns have the same number; the tile size counts only where there are tiles."""
+    tile_px = pl.col("tile_px") * (pl.col("tiles") > 0)
+    keys = pl.struct(*(tile_px if name == "tile_px" else name for name in columns))
+    return (rows.select(keys.rank("dense")).to_series() - 1).cast(pl.Int64).to_numpy()
+
+
+def half_width(errors: np.ndarray) -> float:
+    """Half-width of an interval that should hold nine of ten further errors: their quantile at rank 0.9 x (count + 1), or the largest."""
     sizes = np.sort(np.abs(errors))
-    return float(sizes[min(len(sizes), int(np.ceil(PART * (len(sizes) + 1)))) - 1])
+    return float(sizes[min(len(sizes), int(np.ceil(COVERAGE * (len(sizes) + 1)))) - 1])

@@ -7,72 +7,67 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from ocr_flops.evidence.calibration.cross_validation import WORKLOAD, numbered, reach
+from ocr_flops.evidence.calibration.cross_validation import WORKLOAD, half_width, number_groups
 
-LEAST = 4  # workloads
+LEAST_WORKLOADS = 4
 
 
 class Workspace(NamedTuple):
     """What comes on top of the estimated memory of a stage.
 
     Args:
-        bytes: allocated beyond weights, cache and live activations (libraries' workspaces), the median.
-        reach_bytes: nine of ten held-out errors are smaller.
+        bytes: allocated beyond weights, cache and live activations (workspaces of libraries), the median.
+        half_width_bytes: nine of ten errors under leave-one-out cross-validation are smaller.
         reserved: what the allocator reserves over what is allocated, the median ratio; None where no record has it.
-        reserved_reach: nine of ten held-out errors of it are smaller.
-        held_out: measured and predicted bytes of every row, by the other workloads' median: a frame with `record_id`, `stage`,
-            `measured_bytes`, `predicted_bytes`, `ratio`.
+        reserved_half_width: nine of ten cross-validation errors of that ratio are smaller.
+        cross_validation: measured and predicted bytes of every row, by the median of the other workloads: a frame with `record_id`,
+            `stage`, `measured_bytes`, `predicted_bytes`, `ratio`.
     """
 
     bytes: float
-    reach_bytes: float
+    half_width_bytes: float
     reserved: float | None
-    reserved_reach: float
-    held_out: pl.DataFrame
+    reserved_half_width: float
+    cross_validation: pl.DataFrame
 
 
-def workspace(rows: pl.DataFrame, estimated: np.ndarray) -> Workspace | str:
-    """What the records' allocator says, or why it cannot be told.
+def fit_workspace(rows: pl.DataFrame, estimated_bytes: np.ndarray) -> Workspace | str:
+    """Return what the records' allocator held beyond the estimate, or why that is not known.
 
     Args:
-        rows: of `matching.usable`.
-        estimated: weights, cache and live activations of each, in bytes.
+        rows: of `selection.select_rows`.
+        estimated_bytes: weights, cache and live activations of each.
     """
     known = ((rows["peak_source"] == "allocator") & rows["peak_allocated_bytes"].is_not_null()).fill_null(False).to_numpy()
     if not known.any():
         return "no record holds what an allocator had allocated at most: only CUDA's tells it (the pass `memory` of a measurement)"
-    rows, estimated = rows.filter(known), estimated[known]
-    workload = numbered(rows, WORKLOAD)
-    if (found := len(np.unique(workload))) < LEAST:
-        return f"what the allocator held is recorded of {found} workloads; {LEAST} different ones are needed"
+    rows, estimated = rows.filter(known), estimated_bytes[known]
+    workload = number_groups(rows, WORKLOAD)
+    if (found := len(np.unique(workload))) < LEAST_WORKLOADS:
+        return f"what the allocator held is recorded of {found} workloads; {LEAST_WORKLOADS} different ones are needed"
     allocated = rows["peak_allocated_bytes"].to_numpy().astype(float)
-    reserved = rows["peak_reserved_bytes"].cast(pl.Float64).fill_null(np.nan).to_numpy() / allocated
     beyond = allocated - estimated
-    predicted = _others(beyond, workload)
-    told = ~np.isnan(reserved)
-    ratios = reserved[told]
-    table = pl.DataFrame(
-        {
-            "record_id": rows["record_id"],
-            "stage": rows["stage"],
-            "measured_bytes": allocated,
-            "predicted_bytes": estimated + predicted,
-            "ratio": (estimated + predicted) / allocated,
-        }
+    others = _median_of_others(beyond, workload)
+    ratios = rows["peak_reserved_bytes"].cast(pl.Float64).fill_null(np.nan).to_numpy() / allocated
+    has_ratio = ~np.isnan(ratios)
+    ratios, of_workload = ratios[has_ratio], workload[has_ratio]
+    validated = rows.select("record_id", "stage").with_columns(
+        measured_bytes=allocated, predicted_bytes=estimated + others, ratio=(estimated + others) / allocated
     )
     return Workspace(
         float(np.median(beyond)),
-        reach(beyond - predicted),
-        float(np.median(ratios)) if told.any() else None,
-        reach(ratios - _others(ratios, workload[told])) if len(np.unique(workload[told])) > 1 else 0.0,
-        table,
+        half_width(beyond - others),
+        float(np.median(ratios)) if len(ratios) else None,
+        half_width(ratios - _median_of_others(ratios, of_workload)) if len(np.unique(of_workload)) > 1 else 0.0,
+        validated,
     )
 
 
-def _others(values: np.ndarray, workload: np.ndarray) -> np.ndarray:
-    """For each row the median over rows of other workloads."""
-    found = np.empty(len(values))
+def _median_of_others(values: np.ndarray, workload: np.ndarray) -> np.ndarray:
+    """For each row the median over the rows of other workloads; NaN where there are none."""
+    found = np.full(len(values), np.nan)
     for one in np.unique(workload):
         mine = workload == one
-        found[mine] = np.median(values[~mine]) if not mine.all() else np.nan
+        if not mine.all():
+            found[mine] = np.median(values[~mine])
     return found

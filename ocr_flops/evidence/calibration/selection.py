@@ -1,24 +1,24 @@
-"""Which records speak of what: those that a calibration may learn from, and those that are laid over a setting's charts."""
+"""Which records a calibration may learn from, and what their columns say as specs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import polars as pl
 
 from ocr_flops.evidence.records.frame import attention_words
+from ocr_flops.measure.plan import TOWERS
 from ocr_flops.spec.catalog import load_model, names
 from ocr_flops.spec.specs import OTHERS, AttentionSpec, EngineSpec, ModelSpec
 from ocr_flops.spec.workload import Workload
 
-if TYPE_CHECKING:
-    pass
+SETTINGS = ("attention", "cache", "prefill_logits")  # what rows pooled in a calibration may differ in, besides the workload
 
-POINT = ("global_px", "tile_px", "columns", "rows", "prompt_tokens", "output_tokens", "batch_size")  # what a cost depends on
-class Usable(NamedTuple):
-    """Rows that a calibration may learn from, and the others.
+
+class Selection(NamedTuple):
+    """The rows that a calibration may learn from, and the others.
 
     Args:
         rows: a row per record and stage.
@@ -29,8 +29,10 @@ class Usable(NamedTuple):
     left_out: dict[str, int]
 
 
-def usable(frame: pl.DataFrame, model: ModelSpec, *, hardware: str | None, device: str | None, dtype: str, engine: EngineSpec) -> Usable:
-    """The rows measured on one device, with one engine and precision, of a model that the estimate describes.
+def select_rows(
+    frame: pl.DataFrame, model: ModelSpec, *, hardware: str | None, device: str | None, dtype: str, engine: EngineSpec
+) -> Selection:
+    """Select the rows measured on one device, with one engine and precision, of a model that the estimate describes.
 
     Records of other devices, engines, precisions and models, those whose experts run otherwise than estimated, and failed ones are left
     out and counted. Attention modes, hosts and versions of torch are pooled: their costs, where they differ, are in the estimate.
@@ -43,65 +45,62 @@ def usable(frame: pl.DataFrame, model: ModelSpec, *, hardware: str | None, devic
         dtype, engine: what ran.
     """
     rows, left_out = frame, {}
-    for reason, column, keep in _rules(frame, model, hardware, device, dtype, engine):
-        kept = pl.lit(False) if keep is None else keep
-        others = rows.filter(~kept.fill_null(False))
+    for reason, column, condition in _conditions(frame, model, hardware, device, dtype, engine):
+        is_kept = condition.fill_null(False)
+        others = rows.filter(~is_kept)
         if count := others["record_id"].n_unique():
-            found = ", ".join(sorted({str(value) for value in others[column]} - {"None"})) if column else ""
+            found = ", ".join(others[column].drop_nulls().unique().sort()) if column else ""
             key = f"{reason} ({found})" if found else reason
             left_out[key] = left_out.get(key, 0) + count
-        rows = rows.filter(kept.fill_null(False))
-    return Usable(rows, left_out)
+        rows = rows.filter(is_kept)
+    return Selection(rows, left_out)
 
 
-def _rules(
+def _conditions(
     frame: pl.DataFrame, model: ModelSpec, hardware: str | None, device: str | None, dtype: str, engine: EngineSpec
-) -> Iterator[tuple[str, str | None, pl.Expr | None]]:
-    """What a row must be: why it is left out otherwise, the column that tells, and the condition (None: never)."""
-    experts = experts_of(engine)
-    yield "failed", None, pl.col("state") == "done"
-    yield "of another model", "model", pl.col("model") == model.name if is_named(model) else None
-    if hardware is not None:
-        yield "of another device", "device", pl.col("hardware") == hardware
-    name = device or most(frame.filter(pl.col("state") == "done", pl.lit(True) if hardware is None else pl.col("hardware") == hardware))
-    yield "of another device", "device", pl.col("device") == name if name else None
+) -> Iterator[tuple[str, str | None, pl.Expr]]:
+    """What a row must be: why it is left out otherwise, the column that shows it, and the condition."""
+    is_done, experts = pl.col("state") == "done", experts_name(engine)
+    yield "failed", None, is_done
+    yield "of another model", "model", (pl.col("model") == model.name) & pl.lit(is_unedited(model))
+    is_hardware = pl.lit(True) if hardware is None else pl.col("hardware") == hardware
+    yield "of another device", "device", is_hardware
+    device = device or most_recorded_device(frame.filter(is_done, is_hardware))
+    yield "of another device", "device", pl.lit(False) if device is None else pl.col("device") == device
     yield "of another engine", "engine", pl.col("engine") == engine.name
     yield "of another precision", "dtype", pl.col("dtype") == dtype
     yield f"with experts other than the estimate's {experts}", "experts", pl.col("experts") == experts
     yield "without a time", None, pl.col("median_seconds") > 0
 
 
-def experts_of(engine: EngineSpec) -> str:
-    """The experts implementation that an engine's estimate is about, as records name it."""
-    return "grouped_mm" if engine.grouped_experts else "loop"
-
-
-def most(frame: pl.DataFrame) -> str | None:
-    """The device with most records; None where there is none."""
-    counts = (
-        frame.group_by("device").agg(pl.col("record_id").n_unique().alias("records")).sort("records", "device", descending=[True, False])
-    )
+def most_recorded_device(frame: pl.DataFrame) -> str | None:
+    """Return the device with most records; None where there is none."""
+    counts = frame.group_by("device").agg(pl.col("record_id").n_unique()).sort("record_id", "device", descending=[True, False])
     return counts["device"][0] if counts.height else None
 
 
-def is_named(model: ModelSpec) -> bool:
-    """Whether a model is that of its config: records of an edited one do not hold its dimensions in the frame."""
+def experts_name(engine: EngineSpec) -> str:
+    """Return the experts implementation that an engine's estimate is about, as records name it."""
+    return "grouped_mm" if engine.grouped_experts else "loop"
+
+
+def is_unedited(model: ModelSpec) -> bool:
+    """Whether a model is that of its config: the frame of records does not hold the dimensions of an edited one."""
     return model.name in names("model") and load_model(model.name) == model
 
 
-def workload_of(rows: pl.DataFrame) -> Workload:
-    """The workloads of rows, as columns."""
+def attention_name(attention: AttentionSpec) -> str:
+    """Return the name of an attention as records have it: one kernel, or those of sam/clip/decoder."""
+    return attention_words({tower: attention.kernel(tower) for tower in TOWERS})
+
+
+def parse_attention(name: str) -> AttentionSpec:
+    """Return the attention that has a name in records."""
+    kernels = name.split("/")
+    return AttentionSpec(name, {OTHERS: name}) if len(kernels) == 1 else AttentionSpec("mixed", zip(TOWERS, kernels, strict=True))
+
+
+def parse_workloads(rows: pl.DataFrame) -> Workload:
+    """Return the workloads of rows, as columns."""
     numeric = [field.name for field in fields(Workload)[:-1]]
     return Workload(**{name: rows[name].cast(pl.Int64).to_numpy() for name in numeric})
-
-
-def attention_of(words: str) -> AttentionSpec:
-    """The attention of a record by its name there: "sdpa", or the kernels of sam/clip/decoder."""
-    kernels = words.split("/")
-    towers = ("sam", "clip", "decoder")
-    return AttentionSpec(words, {OTHERS: words}) if len(kernels) == 1 else AttentionSpec("mixed", zip(towers, kernels, strict=True))
-
-
-def words_of(attention: AttentionSpec) -> str:
-    """Attention modes as records name them."""
-    return attention_words({tower: attention.kernel(tower) for tower in ("sam", "clip", "decoder")})
