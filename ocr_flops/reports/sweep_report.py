@@ -7,9 +7,9 @@ from datetime import date
 from functools import cached_property
 from html import escape
 
+from ocr_flops.charts import Chart
 from ocr_flops.charts.sweep import charts, reading
 from ocr_flops.charts.sweep.summary import Shown
-from ocr_flops.charts.theme import Chart
 from ocr_flops.reports import sweep_table
 from ocr_flops.reports.conventions import READING
 from ocr_flops.reports.html import facts, figure, points, section, table
