@@ -166,7 +166,7 @@ def read_document(set_document, source, upload):
     _notice = None
     if source.value == "file" and upload.value:
         try:
-            set_document(documents.document(upload.value[0].contents, upload.value[0].name))
+            set_document(documents.read_document(upload.value[0].contents, upload.value[0].name))
         except of.SpecError as _error:
             _notice = problem("The file was not used.", f"{_error}. The page keeps its previous size.")
     elif source.value == "file":
@@ -212,7 +212,8 @@ def evaluated(
     _size, _notices, _page = (width_px.value, height_px.value), [], ""
     if source.value == "file" and get_document():
         try:
-            _size, _page = documents.chosen(get_document(), page_number.value, dpi.value)
+            _where = (page_number.value, dpi.value)
+            _size, _page = get_document().page_px(*_where), get_document().page_label(*_where)
         except of.SpecError as _error:
             _notices.append(problem("The page's size was not used.", f"{_error}."))
     elif source.value == "file":

@@ -1,24 +1,45 @@
-"""The size of a page from its file, an image or a PDF: headers alone are read, no pixel is decoded and no page is rendered."""
+"""The sizes of a file's pages, an image's or a PDF's: headers alone are read, no pixel is decoded and no page is rendered."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from dataclasses import dataclass
 from io import BytesIO
 from math import ceil, isfinite, sqrt
 from pathlib import Path
 
 from ocr_flops.errors import SpecError
-from ocr_flops.spec import pdf
 
-FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
-DOCUMENT_SUFFIXES = (*SUFFIXES, ".pdf")
+IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
+DOCUMENT_SUFFIXES = (*IMAGE_SUFFIXES, ".pdf")
 MAX_PIXELS = 89_478_485  # Pillow's own limit, beyond which it takes a file for a decompression bomb
-TOO_LARGE = f"more than {MAX_PIXELS / 1e6:.0f} megapixels; give a smaller scan, or set its size by hand"
-ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)
+MAX_MEGAPIXELS = f"{MAX_PIXELS / 1e6:.0f} megapixels"
+TOO_LARGE = f"more than {MAX_MEGAPIXELS}; give a smaller scan, or set its size by hand"
+EXIF_ORIENTATION, QUARTER_TURNS = 0x0112, (5, 6, 7, 8)
 POINTS_PER_INCH = 72
 MIN_DPI, MAX_DPI, DEFAULT_DPI = 36, 1200, 200
 ROUNDING_PX = 0.001  # a renderer's edge may exceed a pixel by so much without making another
+
+PDF_MARK, PDF_MARK_WITHIN = b"%PDF-", 1024  # readers accept bytes before the mark, within the first 1024
+PDF_READER = Path(__file__).with_name("pdf_reader.py")
+PDF_MAX_PAGES = 10_000
+PDF_MAX_SECONDS = 10  # 10 000 pages take 0.4
+PDF_MAX_BYTES = 2**30  # of memory
+SAVE_ANEW = "save it anew with a PDF printer"
+PDF_PROBLEMS = {  # as pdf_reader.py names them
+    "encrypted": "encrypted; remove the password and try again",
+    "no pages": "a PDF without pages",
+    "too many pages": "a PDF of {pages} pages; at most {most} are read, so split it",
+    "memory": f"reading it takes more than {PDF_MAX_BYTES >> 30} GiB of memory; {SAVE_ANEW}",
+    "damaged": f"not a PDF that can be read; {SAVE_ANEW}",
+}
+
+
+class UnknownImage(SpecError):
+    """No image of a known format."""
 
 
 @dataclass(frozen=True)
@@ -35,64 +56,54 @@ class Document:
     unit: str
     sizes: tuple[tuple[float, float], ...]
 
-    def page_px(self, number: int = 1, dpi: float = DEFAULT_DPI) -> tuple[int, int]:
+    def page_px(self, number: int | None = None, dpi: float | None = None) -> tuple[int, int]:
         """Width and height in pixels of a page.
 
         Args:
-            number: of the page, from 1.
-            dpi: at which a PDF is rendered, 36 to 1200; an image has its size already.
+            number: of the page, from 1; the first where None.
+            dpi: at which a PDF is rendered, 36 to 1200; 200 where None. An image has its size already.
 
         Raises:
-            SpecError: no such page, or as `pixels` does.
+            SpecError: no such page, or as `rendered_px` does.
         """
+        number, dpi = 1 if number is None else number, DEFAULT_DPI if dpi is None else dpi
         if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= len(self.sizes):
             raise SpecError(f"{self.name}: page {number!r} is not one of its pages, 1 to {len(self.sizes)}")
         width, height = self.sizes[number - 1]
-        return (int(width), int(height)) if self.unit == "px" else pixels(width, height, dpi, f"{self.name}, page {number}")
+        return (int(width), int(height)) if self.unit == "px" else rendered_px(width, height, dpi, f"{self.name}, page {number}")
+
+    def page_label(self, number: int | None = None, dpi: float | None = None) -> str:
+        """A page in words: the file's name, and of a PDF which page and at which resolution. Arguments as for `page_px`."""
+        if self.unit == "px":
+            return self.name
+        return f"{self.name}, page {number or 1} of {len(self.sizes)} at {DEFAULT_DPI if dpi is None else dpi:g} dpi"
 
 
-def chosen(found: Document, number: int | None, dpi: float | None) -> tuple[tuple[int, int], str]:
-    """Width and height in pixels of a page, and which page it is, in words; a field left empty stands for its default.
-
-    Args:
-        found: the file's pages.
-        number: of the page, from 1.
-        dpi: at which a PDF is rendered.
-
-    Raises:
-        SpecError: as `Document.page_px`.
-    """
-    number, dpi = 1 if number is None else number, DEFAULT_DPI if dpi is None else dpi
-    size = found.page_px(number, dpi)
-    where = f", page {number} of {len(found.sizes)} at {dpi:g} dpi" if found.unit == "pt" else ""
-    return size, f"{found.name}{where}"
-
-
-def document(content: bytes | Path, name: str | None = None) -> Document:
-    """The pages of an image or a PDF; which of the two it is, its content tells and not its name.
+def read_document(content: bytes | Path, name: str | None = None) -> Document:
+    """The pages of an image or a PDF; its content decides which of the two it is, not its name.
 
     Args:
         content: the file's bytes, or its path.
         name: what errors call the file; the path's own name by default.
 
     Raises:
-        SpecError: neither an image nor a PDF that can be read, or beyond a limit of `page_size` or `pdf.page_sizes`.
+        SpecError: neither an image nor a PDF that can be read, or beyond a limit of `image_px` or `pdf_page_sizes`.
     """
     name = name or (content.name if isinstance(content, Path) else "file")
     head = _head(content, name)
     try:
-        return Document(name, "px", (page_size(content, name),))
+        return Document(name, "px", (image_px(content, name),))
     except UnknownImage:
-        if pdf.is_pdf(head):
-            return Document(name, "pt", pdf.page_sizes(content, name))
+        if PDF_MARK in head:
+            return Document(name, "pt", pdf_page_sizes(content, name))
         raise SpecError(f"{name}: neither an image nor a PDF that can be read; give one of {', '.join(DOCUMENT_SUFFIXES)}") from None
 
 
-def pixels(width_points: float, height_points: float, dpi: float = DEFAULT_DPI, name: str = "page") -> tuple[int, int]:
+def rendered_px(width_points: float, height_points: float, dpi: float = DEFAULT_DPI, name: str = "page") -> tuple[int, int]:
     """Width and height in pixels of a page rendered at a resolution.
 
-    Rounds up, as renderers do. MuPDF, with which the vendor's script renders PDFs (at 144 dpi), forgives a thousandth of a pixel
-    (`fz_round_rect`), so that 612 points at 200 dpi are 1700 px whatever the arithmetic; so do we.
+    Rounds up, as renderers do. MuPDF, with which the published script renders PDFs (at 144 dpi), forgives a thousandth of a pixel
+    (`fz_round_rect`), so that 612 points at 200 dpi are 1700 px whatever the arithmetic; so does this.
 
     Args:
         width_points, height_points: as displayed, in 1/72 inch.
@@ -110,16 +121,12 @@ def pixels(width_points: float, height_points: float, dpi: float = DEFAULT_DPI, 
     if width * height > MAX_PIXELS:
         most = int(POINTS_PER_INCH * sqrt(MAX_PIXELS / (width_points * height_points)))
         advice = f"choose at most {most} dpi" if most >= MIN_DPI else "set its size by hand"
-        raise SpecError(f"{name}: {width} x {height} px at {dpi:g} dpi, more than {MAX_PIXELS / 1e6:.0f} megapixels; {advice}")
+        raise SpecError(f"{name}: {width} x {height} px at {dpi:g} dpi, more than {MAX_MEGAPIXELS}; {advice}")
     return width, height
 
 
-class UnknownImage(SpecError):
-    """No image of a known format."""
-
-
-def page_size(content: bytes | Path, name: str = "image") -> tuple[int, int]:
-    """Width and height in pixels of an image as it is shown: turned where its EXIF orientation says so, as the vendor's code does.
+def image_px(content: bytes | Path, name: str = "image") -> tuple[int, int]:
+    """Width and height in pixels of an image as it is displayed: turned where its EXIF orientation says so, as the published code does.
 
     Args:
         content: the file's bytes, or its path.
@@ -131,26 +138,63 @@ def page_size(content: bytes | Path, name: str = "image") -> tuple[int, int]:
     from PIL import Image
 
     try:
-        with Image.open(BytesIO(content) if isinstance(content, bytes) else content, formats=FORMATS) as image:
+        with Image.open(BytesIO(content) if isinstance(content, bytes) else content, formats=IMAGE_FORMATS) as image:
             width, height = image.size
             exif = Image.Exif()
             exif.load(image.info.get("exif") or b"")  # TIFF's size is turned already
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise SpecError(f"{name}: {TOO_LARGE}") from None
     except Exception:  # Pillow's parsers raise whatever a broken header leads them to
-        raise UnknownImage(f"{name}: not an image that can be read; give one of {', '.join(SUFFIXES)}") from None
+        raise UnknownImage(f"{name}: not an image that can be read; give one of {', '.join(IMAGE_SUFFIXES)}") from None
     if width * height > MAX_PIXELS:
         raise SpecError(f"{name}: {width} x {height} px, {TOO_LARGE}")
     if width < 1 or height < 1:
         raise SpecError(f"{name}: {width} x {height} px; an image has at least 1 x 1 px")
-    return (height, width) if exif.get(ORIENTATION) in TURNED else (width, height)
+    return (height, width) if exif.get(EXIF_ORIENTATION) in QUARTER_TURNS else (width, height)
+
+
+def pdf_page_sizes(content: bytes | Path, name: str = "PDF", seconds: float = PDF_MAX_SECONDS) -> tuple[tuple[float, float], ...]:
+    """Width and height in points (1/72 inch) of every page of a PDF as it is displayed: crop box, rotation and UserUnit applied.
+
+    They are read in a child process: no content of a page is interpreted, and a hostile file ends that process alone.
+
+    Args:
+        content: the file's bytes, or its path.
+        name: what the error calls the file.
+        seconds: after which the child process is ended.
+
+    Raises:
+        SpecError: not a PDF or a damaged one, encrypted with a password, no pages or more than 10 000, or the child process took too long,
+            took too much memory or died.
+    """
+    command = [sys.executable, "-P", str(PDF_READER), str(PDF_MAX_BYTES), str(max(1, round(seconds))), str(PDF_MAX_PAGES)]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "timeout": seconds}
+    try:
+        if isinstance(content, bytes):
+            done = subprocess.run(command, input=content, **options)
+        else:
+            with content.open("rb") as file:
+                done = subprocess.run(command, stdin=file, **options)
+    except subprocess.TimeoutExpired:
+        raise SpecError(f"{name}: reading it took more than {seconds:g} seconds; {SAVE_ANEW}") from None
+    except OSError as problem:
+        raise SpecError(f"{name}: cannot be read: {problem.strerror or problem}") from None
+    try:
+        answer = json.loads(done.stdout)
+    except ValueError:
+        died = f"the process that read it ended early (exit code {done.returncode})"
+        raise SpecError(f"{name}: {died}; {PDF_PROBLEMS['damaged']}") from None
+    if problem := answer.get("problem"):
+        raise SpecError(f"{name}: {PDF_PROBLEMS[problem].format(pages=answer.get('pages'), most=PDF_MAX_PAGES)}")
+    return tuple((width, height) for width, height in answer["sizes"])
 
 
 def _head(content: bytes | Path, name: str) -> bytes:
+    """The beginning of a file, in which a PDF has its mark."""
     if isinstance(content, bytes):
-        return content[: pdf.MARK_WITHIN]
+        return content[:PDF_MARK_WITHIN]
     try:
         with content.open("rb") as file:
-            return file.read(pdf.MARK_WITHIN)
+            return file.read(PDF_MARK_WITHIN)
     except OSError as problem:
         raise SpecError(f"{name}: cannot be read: {problem.strerror or problem}") from None

@@ -11,11 +11,11 @@ from ocr_flops.spec.catalog import modes
 from ocr_flops.spec.tiling import MAX_TILES, rule_grids
 from ocr_flops.spec.workload import Workload
 
-STEPS = 12  # from the vendor's largest grids to one beyond them
+STEPS = 12  # from the largest grids of the tile rule to one beyond them
 
 
 def neighbours(workload: Workload, itself: bool = False) -> Workload:
-    """Columns of points around one: no tiles and the 22 vendor grids, or the views of all modes without tiles; by size.
+    """Columns of points around one: no tiles and the 22 grids of the tile rule, or the views of all modes without tiles; by size.
 
     Args:
         workload: one point.
@@ -34,7 +34,7 @@ def neighbours(workload: Workload, itself: bool = False) -> Workload:
 
 
 def _between(tiles: int) -> list[tuple[int, int]]:
-    """Nearly square grids (columns, rows) between the vendor's and a number of tiles, at even distances."""
+    """Nearly square grids (columns, rows) between those of the tile rule and a number of tiles, evenly spaced."""
     wanted = np.linspace(MAX_TILES, tiles, STEPS + 1)[1:-1].astype(int).tolist()
     found = dict.fromkeys((isqrt(count), count // isqrt(count)) for count in wanted)
     return [grid for grid in found if MAX_TILES < grid[0] * grid[1] < tiles]

@@ -1,6 +1,6 @@
 """Reads the page sizes of the PDF on stdin and writes them to stdout as one line of JSON.
 
-Runs in a process of its own (`pdf.py` starts it), under limits: a hostile file that hangs or crashes the parser, or makes it take all
+Runs in a process of its own (`documents.py` starts it), under limits: a hostile file that hangs or crashes the parser, or makes it take all
 memory, ends this process alone. It imports nothing of the package, so that it starts in 0.1 s.
 """
 

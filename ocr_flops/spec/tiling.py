@@ -1,4 +1,4 @@
-"""Image size -> tile grid -> views and image tokens, exactly as DeepSeek-OCR's vendor code decides."""
+"""Image size -> tile grid -> views and image tokens, by the tile rule of DeepSeek-OCR's published code."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ MAX_SIDE_PX = 1_000_000
 
 @cache
 def rule_grids(min_tiles: int = MIN_TILES, max_tiles: int = MAX_TILES) -> tuple[tuple[int, int], ...]:
-    """All (columns, rows) grids of min_tiles..max_tiles tiles, in the order in which ties are settled: by tile count, then as met.
+    """All (columns, rows) grids of min_tiles..max_tiles tiles that the tile rule chooses from, 22 by default.
+
+    They stand in the order in which the rule settles ties: by the number of tiles, then by columns.
 
     Source: `get_all_supported_aspect_ratios` of transformers' DeepSeek-OCR 2 image processor, `find_closest_aspect_ratio` of the
-    vendor's code.
+    published code.
     """
     grids = [
         (columns, rows)
@@ -30,7 +32,7 @@ def rule_grids(min_tiles: int = MIN_TILES, max_tiles: int = MAX_TILES) -> tuple[
 
 
 def choose_grid(width_px, height_px, tile_px: int = 640, untiled_up_to_px: int = 640):
-    """The tile grid that the vendor's code cuts an image into.
+    """The tile grid that the published code cuts an image into.
 
     Among the 22 grids the closest float64 aspect ratio wins; on an exact tie the later (larger) one, if the image's area exceeds half the
     grid's. No tiles when both sides are at most `untiled_up_to_px`.

@@ -87,7 +87,7 @@ class Workload:
 
     @classmethod
     def from_image(cls, width_px: Column, height_px: Column, mode: str | Mode = "gundam", **rest: Any) -> Workload:
-        """The workload of an image: its grid is the one the vendor's code would choose.
+        """The workload of an image: its grid is the one that the tile rule chooses.
 
         Args:
             width_px, height_px: image size in pixels, ints or int64 columns.
@@ -98,7 +98,7 @@ class Workload:
             SpecError: an unknown mode, or a size that no image has.
         """
         mode = load_mode(mode) if isinstance(mode, str) else mode
-        # Sizes are checked for every mode, and the vendor's infer() cuts by the 640 px rule whatever the tile size.
+        # Sizes are checked for every mode, and the published infer() cuts by the 640 px rule whatever the tile size.
         columns, rows = tiling.choose_grid(width_px, height_px, mode.tile_px or 640, mode.untiled_up_to_px)
         if not mode.tile_px:
             columns, rows = 1, 1

@@ -171,7 +171,7 @@ def test_a_bad_image_is_a_callout_and_the_page_keeps_its_size(notebook, content,
 
 
 def test_a_bad_file_after_a_good_one_keeps_the_good_ones_size(notebook):
-    good = documents.document(encoded("PNG", (1200, 300)), "good.png")
+    good = documents.read_document(encoded("PNG", (1200, 300)), "good.png")
     page, found = show(notebook, states(document=good), source="file", upload=file(b"text", "notes.png"))
     assert "The file was not used" in page and found["setting"].width_px == 1200
 

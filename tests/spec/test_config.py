@@ -69,11 +69,15 @@ def test_engines_and_attention():
     assert (ours.name, ours.prefill_logits, ours.runnable_attention) == ("transformers", "last", ("eager", "sdpa"))
     assert (remote.prefill_logits, remote.kernel("decoder"), remote.runnable_attention) == ("all", "eager", ())
     model, towers = catalog.load_model(), ("sam", "clip", "decoder")
-    assert catalog.load_attention("vendor").resolved(model, remote) == AttentionSpec("vendor", {"sam": "sdpa", "clip": "sdpa", "decoder": "eager"})
+    assert catalog.load_attention("vendor").resolved(model, remote) == AttentionSpec(
+        "vendor", {"sam": "sdpa", "clip": "sdpa", "decoder": "eager"}
+    )
     assert catalog.load_attention("flash").resolved(model, ours) == AttentionSpec("flash", dict.fromkeys(towers, "flash"))
 
 
-@pytest.mark.parametrize("load", [catalog.load_model, catalog.load_engine, catalog.load_attention, catalog.load_mode, catalog.load_hardware])
+@pytest.mark.parametrize(
+    "load", [catalog.load_model, catalog.load_engine, catalog.load_attention, catalog.load_mode, catalog.load_hardware]
+)
 def test_unknown_names(load):
     with pytest.raises(SpecError, match=r"^(model|engine|attention|workload|hardware): 'nope' is not one of \w+, "):
         load("nope")

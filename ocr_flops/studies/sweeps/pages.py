@@ -10,7 +10,7 @@ import numpy as np
 
 from ocr_flops.errors import SpecError, one_of
 from ocr_flops.spec import tiling
-from ocr_flops.spec.documents import DEFAULT_DPI, DOCUMENT_SUFFIXES, document
+from ocr_flops.spec.documents import DEFAULT_DPI, DOCUMENT_SUFFIXES, read_document
 from ocr_flops.spec.workload import MAX_TILES
 from ocr_flops.timing.planning import square_grids
 
@@ -71,7 +71,7 @@ def image_pages(paths: str | Path | Sequence[str | Path], dpi: float = DEFAULT_D
     sizes, names, skipped = [], [], []
     for path in _files([paths] if isinstance(paths, str | Path) else paths):
         try:
-            whole = document(path, str(path))
+            whole = read_document(path, str(path))
         except SpecError as problem:
             skipped.append((str(path), _reason(problem, path)))
             continue
