@@ -19,7 +19,7 @@ WORK = ("tensor_flops", "vector_flops", "torch_flops", "io_bytes", "peak_activat
 
 def estimate_workload(overrides: Overrides = None, form: Form = "table", out: Out = None, columns: Columns = "") -> int:
     """Cost of one workload, by stage and module; with hardware=... also its times."""
-    from ocr_flops.reports.as_json import as_json
+    from ocr_flops.reports.export import describe_estimate
     from ocr_flops.spec.run_spec import load_run
     from ocr_flops.timing.estimate import estimate_run
 
@@ -27,7 +27,7 @@ def estimate_workload(overrides: Overrides = None, form: Form = "table", out: Ou
     result = estimate_run(run)
     timing = None if run.hardware is None else result.on(run.hardware)
     if form == "json":
-        text = json.dumps(as_json(result, timing), indent=1)
+        text = json.dumps(describe_estimate(result, timing), indent=1)
     elif form == "csv":
         text = (timing or result).modules.write_csv()
     else:
@@ -49,13 +49,13 @@ def describe_run(run: RunSpec) -> list[str]:
 
 
 def _totals(result: Estimate, timing: Timing | None) -> list[str]:
-    from ocr_flops.reports.as_json import times
+    from ocr_flops.reports.export import describe_times
 
     parts = {"weights": "weight", "KV cache": "kv_cache", "activations": "peak_activation"}
     held = [f"{name} {si(getattr(result.footprint, f'{part}_bytes'), 'B')}" for name, part in parts.items()]
     lines = [f"memory: {' + '.join(held)} = {si(result.footprint.total_bytes, 'B')}"]
     if timing is not None:
-        figures = times(timing)
+        figures = describe_times(timing)
         ttft, tpot, pages = (figures[name] for name in ("ttft_seconds", "tpot_seconds", "pages_per_second"))
         words = [] if ttft is None else [f"TTFT {seconds(ttft)} (no implementation below {seconds(figures['bound_ttft_seconds'])})"]
         words += [] if tpot is None else [f"TPOT {seconds(tpot)}, {si(figures['tokens_per_second'])} tokens/s".replace("  ", " ")]

@@ -1,4 +1,4 @@
-"""What leaves the program as files: one self-contained HTML page, charts as SVG and PNG, tables as CSV, Parquet and JSON.
+"""What leaves the program as files: reports as Markdown and HTML, charts as SVG and PNG, tables as CSV, Parquet and JSON.
 
 Importing it loads none of Altair, polars or vl-convert: the child that draws charts starts in 60 ms.
 """
@@ -7,7 +7,8 @@ from importlib import import_module as _import_module
 
 _HOMES = {
     "Subject": "estimate_subject",
-    "render_html": "estimate_report",
+    "report_html": "estimate_report",
+    "report_markdown": "estimate_report",
     "write_report": "estimate_report",
     "chart_images": "images",
     "table_bytes": "export",

@@ -1,49 +1,49 @@
-"""The report on one estimate as a self-contained HTML page: findings, charts with controls, tables, the scenario, how far to trust it."""
+"""The report on one estimate, written once as Markdown: beside images of its charts, or as one HTML page with charts that have controls."""
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping
 from datetime import date
-from html import escape
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import polars as pl
+from markupsafe import Markup
 
-from ocr_flops import __version__, charts
 from ocr_flops.charts import Chart
-from ocr_flops.charts.interactive.base import grid_name
-from ocr_flops.charts.interactive.explorer import explorer
-from ocr_flops.charts.interactive.modes import modes_by_stage
+from ocr_flops.errors import one_of
 from ocr_flops.evidence.verify import summary
 from ocr_flops.files import write_whole
-from ocr_flops.reports import headline, tables
-from ocr_flops.reports.as_json import as_json
-from ocr_flops.reports.conventions import EVIDENCE, NOT_FITTED, READING, ROOFLINE
-from ocr_flops.reports.estimate_findings import findings
-from ocr_flops.reports.estimate_settings import command, resolved, sources
+from ocr_flops.reports import tables
+from ocr_flops.reports.estimate_charts import all_charts, page_charts
+from ocr_flops.reports.estimate_findings import find_all
+from ocr_flops.reports.estimate_settings import find_command, list_settings, name_sources
 from ocr_flops.reports.estimate_subject import Subject
-from ocr_flops.reports.estimate_tables import modelled_stages, modes_table, modules_table, stages_table
-from ocr_flops.reports.html import Cell, exact, facts, figure, folded, points, section, table, text
-from ocr_flops.reports.offline import document
+from ocr_flops.reports.estimate_tables import evidence_table, modes_table, modules_table, stages_table
+from ocr_flops.reports.export import describe_estimate
+from ocr_flops.reports.headline import headline_cards
+from ocr_flops.reports.html import cards_html, html_page
+from ocr_flops.reports.images import chart_images
+from ocr_flops.reports.markdown import escape_markdown, render_markdown, table_markdown
 from ocr_flops.spec.specs import STAGES
+from ocr_flops.studies.sweeps.folder import list_versions
 from ocr_flops.units import workload_words
 
-MOST_ACROSS = 8  # headline figures in a row
-CHARTS = {  # name: the sentence below it
+FORMATS = ("html", "md")
+SECTIONS = {  # heading: the charts below it, those of `page_charts` and of `all_charts`
+    "By stage and module": ("explorer", "flops_by_module", "vector_flops_by_module", "flops_by_tokens"),
+    "Attention modes compared": ("modes", "savings", "traffic_by_tiles", "peak_by_tiles"),
+    "Memory and tiles": ("memory", "growth", "tiles", "tiling"),
+    "Roofline": ("roofline", "time_to_first_token", "time_of_decode"),
+}
+MODES = "Attention modes compared"
+CAPTIONS = {
     "explorer": "Choose a grid and an attention mode above the bars; rest on a bar for its exact number. The menu saves the chart.",
     "modes": "Follows the grid chosen above.",
-    "memory": "",
-    "tiles": "",
-    "roofline": "",
 }
-COMPARED = {"count": "torch's FLOP counter", "trace": "a trace of every operator"}
 
 
-def render_html(subject: Subject, *, made: date | None = None, in_child: bool = True) -> str:
-    """The report: one HTML file that needs no network.
+def report_html(subject: Subject, *, made: date | None = None, in_child: bool = True) -> str:
+    """The report as one HTML file that needs no network.
 
     Args:
         subject: what it is about.
@@ -51,125 +51,105 @@ def render_html(subject: Subject, *, made: date | None = None, in_child: bool = 
         in_child: get the charts' JavaScript from a child process, so that this one stays small (see `chart_images`).
 
     Raises:
-        SpecError: a number beyond 2^62.
+        SpecError: a number is beyond 2^62.
         DrawingError: the child failed.
     """
-    row = subject.estimate.stages.row(0, named=True)
-    name = subject.estimate.config.model.label
-    where = f" on {subject.hardware.label}" if subject.hardware else ""
-    pictures = _pictures(subject)
-    body = "\n".join(
-        [
-            f"<header><h1>{escape(f'What a page costs: {name}{where}')}</h1><p>{escape(_conditions(subject, row))}</p></header>",
-            f"<main>{_cards(subject)}{points(findings(subject))}",
-            section("By stage and module", *_places(pictures, "explorer")),
-            section("Attention modes compared", *_places(pictures, "modes"), modes_table(subject)),
-            section("Memory and tiles", *_places(pictures, "memory", "tiles")),
-            section("Roofline", *_places(pictures, "roofline")),
-            section("In numbers", stages_table(subject), folded("Every module, in whole numbers", modules_table(subject))),
-            section("What was asked", facts(resolved(subject)), _sources(subject), _repeat(subject)),
-            section("How to read it", points(READING)),
-            section("How far to trust it", *_trust(subject)),
-            f"</main><footer>{escape(_versions(made or date.today()))}</footer>",
-        ]
-    )
-    data = {"estimate": as_json(subject.estimate, subject.timing)}
-    return document(f"{name}{where}: what a page costs", body, pictures, data, in_child=in_child)
+    charts = page_charts(subject)
+    places = {name: f'![{_alternative(chart)}](#{name} "{CAPTIONS.get(name, "")}")'.replace(' ""', "") for name, chart in charts.items()}
+    text = _fill_template(subject, cards_html(_cards(subject)), places, made)
+    data = {"estimate": describe_estimate(subject.estimate, subject.timing)}
+    return html_page(_title(subject), text, charts, data, in_child=in_child)
 
 
-def write_report(path: Path, subject: Subject, **options: Any) -> Path:
-    """Writes the report, whole or not at all (options as of `render_html`).
+def report_markdown(subject: Subject, images: Mapping[str, str] | None = None, *, made: date | None = None) -> str:
+    """The report as Markdown.
+
+    Args:
+        subject: what it is about.
+        images: the file of each chart that is shown, relative to the report, by the chart's name in `all_charts`.
+        made: the date it bears; today by default.
 
     Raises:
-        SpecError: the file cannot be written, or as in `render_html`.
+        SpecError: a number is beyond 2^62.
     """
-    return write_whole(path, render_html(subject, **options))
+    charts = all_charts(subject) if images else {}
+    pictures = {name: f"![{_alternative(charts[name])}]({file})" for name, file in (images or {}).items()}
+    rows = [(card.label, card.value, card.caption) for card in _cards(subject)]
+    return _fill_template(subject, table_markdown(pl.DataFrame(rows, schema=["figure", "value", "note"], orient="row")), pictures, made)
 
 
-def _conditions(subject: Subject, row: Mapping[str, Any]) -> str:
+def write_report(path: Path, subject: Subject, *, charts: str = "", made: date | None = None, in_child: bool = True) -> list[Path]:
+    """Writes the report, and images of all charts beside it; each file whole or not at all.
+
+    Args:
+        path: of a file that ends in .html or .md.
+        subject: what it is about.
+        charts: "svg" or "png" for images of every chart of the app, which a report in Markdown shows; "" for none.
+        made, in_child: as in `report_html`.
+
+    Raises:
+        SpecError: a file cannot be written, or as in `report_html`.
+        DrawingError: the child failed.
+    """
+    one_of("format", path.suffix.removeprefix("."), FORMATS)
+    images = chart_images(all_charts(subject), charts, in_child=in_child) if charts else {}
+    files = {name: path.with_name(f"{path.stem}_{name}.{charts}") for name in images}
+    if path.suffix == ".md":
+        text = report_markdown(subject, {name: file.name for name, file in files.items()}, made=made)
+    else:
+        text = report_html(subject, made=made, in_child=in_child)
+    return [write_whole(path, text), *(write_whole(files[name], image) for name, image in images.items())]
+
+
+def _title(subject: Subject) -> str:
+    where = f" on {subject.hardware.label}" if subject.hardware else ""
+    return f"What a page costs: {subject.estimate.config.model.label}{where}"
+
+
+def _cards(subject: Subject) -> list:
+    return headline_cards(subject.estimate, subject.timing if subject.estimate.chosen_stages == STAGES else None)
+
+
+def _alternative(chart: Chart) -> Markup:
+    """A chart's title for those who do not see it."""
+    return escape_markdown(" ".join(chart.title.text))
+
+
+def _fill_template(subject: Subject, cards: Markup, pictures: Mapping[str, str], made: date | None) -> str:
+    sections = {heading: "\n\n".join(pictures[name] for name in names if name in pictures) for heading, names in SECTIONS.items()}
+    sections[MODES] = f"{sections[MODES]}\n\n{modes_table(subject)}".strip()
+    return render_markdown(
+        "estimate.md.j2",
+        title=_title(subject),
+        conditions=_conditions(subject),
+        cards=cards,
+        findings=find_all(subject),
+        sections={heading: Markup(content) for heading, content in sections.items() if content},
+        stages=stages_table(subject),
+        modules=modules_table(subject),
+        facts=list_settings(subject),
+        sources=name_sources(subject.hardware) if subject.hardware else "",
+        command=find_command(subject),
+        verification=tables.verification_words(summary.recorded()),
+        evidence=_evidence(subject),
+        has_times=subject.timing is not None,
+        compared=evidence_table(),
+        made=(made or date.today()).isoformat(),
+        versions=list_versions(),
+    )
+
+
+def _conditions(subject: Subject) -> str:
+    row, attention = subject.estimate.stages.row(0, named=True), subject.estimate.config.attention.name
     mode = row["mode"].replace("_", "-").title()
-    attention = subject.estimate.config.attention.name
     same = f" (here {subject.mode})" if attention != subject.mode else ""
     return f"{mode}: {workload_words(row)}; {row['engine']}, attention {attention}{same}, {row['dtype']}, {row['cache']} cache"
 
 
-def _cards(subject: Subject) -> str:
-    """The headline figures."""
-    timing = subject.timing if subject.estimate.chosen_stages == STAGES else None
-    cards = [
-        f'<div{" class=alarm" if one.alarm else ""} title="{escape(one.explanation)}"><span>{escape(one.label)}</span>'
-        f"<strong>{escape(one.value)}</strong><span>{escape(one.caption)}</span></div>"
-        for one in headline.figures(subject.estimate, timing)
-    ]
-    across = len(cards) if len(cards) <= MOST_ACROSS else (len(cards) + 1) // 2
-    return f'<div class="figures" style="--across: {across}">{"".join(cards)}</div>'
-
-
-def _pictures(subject: Subject) -> dict[str, Chart]:
-    """The charts of the page by the name of their place; none where nothing runs."""
-    estimate, device = subject.estimate, subject.hardware.label if subject.hardware else ""
-    if not any(row["io_bytes"] for row in estimate.stage_numbers.values()):
-        return {}
-    stages, modules = subject.sweep(subject.neighbours), subject.sweep(subject.neighbours, "module")
-    grid = grid_name(estimate.stages.row(0, named=True))
-    found: dict[str, Chart] = {
-        "explorer": explorer(stages, modules, grid, subject.mode, device),
-        "modes": modes_by_stage(stages, grid, device),
-        "memory": charts.memory(subject.by_mode, subject.hardware),
-    }
-    if "vision" in estimate.chosen_stages and stages["tiles"].n_unique() > 1:
-        apart = stages.filter(pl.col("attention").cast(pl.String).is_in(subject.apart_in_vision))
-        found["tiles"] = charts.savings_by_tiles(apart, "io_bytes", estimate.workload.tiles)
-    if subject.timing:
-        found["roofline"] = charts.roofline(subject.timing)
-    return found
-
-
-def _places(pictures: Mapping[str, Chart], *names: str) -> list[str]:
-    return [figure(name, CHARTS[name]) for name in names if name in pictures]
-
-
-def _sources(subject: Subject) -> str:
-    return f'<p class="sources">{escape(sources(subject.hardware))}</p>' if subject.hardware else ""
-
-
-def _repeat(subject: Subject) -> str:
-    again = command(subject)
-    if again is None:
-        return "<p>No command repeats this report: it was made of what no config has.</p>"
-    return f'<h3>The same from the shell</h3><code class="command">{escape(again)}</code>'
-
-
-def _trust(subject: Subject) -> list[str]:
-    record, engine = summary.recorded(), subject.estimate.config.engine.label
-    modelled = [mode for mode in subject.by_mode if modelled_stages(subject, mode)]
-    runnable = [mode for mode in subject.by_mode if mode not in modelled]
-    words = [f"{' and '.join(modes)} {kind}" for kind, modes in (("runnable", runnable), ("modelled", modelled)) if modes]
-    sentences = [
-        NOT_FITTED,
-        f"Compared before this version was released: {tables.verification_words(record)}",
-        f"**In this report** ({engine}): {', '.join(words)}. {EVIDENCE} for all stages.",
-        *([ROOFLINE] if subject.timing else []),
-    ]
-    rows = (
-        pl.DataFrame(record["rows"])
-        .group_by("kind", "column", maintain_order=True)
-        .agg(pl.col("attention").unique(maintain_order=True), pl.col("points").sum(), pl.col("largest_difference").max())
-    )
-    head = [text("number"), text("against"), text("attention"), Cell("compared"), Cell("largest difference")]
-    cells = [
-        [
-            text(row["column"]),
-            text(COMPARED.get(row["kind"], row["kind"])),
-            text(", ".join(row["attention"])),
-            exact(row["points"]),
-            exact(row["largest_difference"]),
-        ]
-        for row in rows.to_dicts()
-    ]
-    return [points(sentences), folded("What was compared", table(head, cells))]
-
-
-def _versions(made: date) -> str:
-    libraries = ", ".join(f"{name} {version(name)}" for name in ("numpy", "polars", "altair"))
-    return f"Made on {made.isoformat()} with ocr_flops {__version__}, Python {platform.python_version()}, {libraries}."
+def _evidence(subject: Subject) -> str:
+    """Which attention modes can be run and counted on the real model in all stages, and which are modelled in some."""
+    kinds: dict[str, list[str]] = {"runnable": [], "modelled": []}
+    for mode in subject.by_mode:
+        kinds["modelled" if subject.modelled_stages(mode) else "runnable"].append(mode)
+    words = ", ".join(f"{' and '.join(modes)} {kind}" for kind, modes in kinds.items() if modes)
+    return f"**In this report** ({subject.estimate.config.engine.label}): {words}."

@@ -1,4 +1,4 @@
-"""What a report is about: one estimate, among the attention modes and the grids it can be compared with, on a device."""
+"""The subject of a report: one estimate on a device, and the attention modes, grids and lengths that it is compared with."""
 
 from __future__ import annotations
 
@@ -20,17 +20,16 @@ if TYPE_CHECKING:
     import polars as pl
 
 
-
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """One estimate and what it is seen among; numbers are computed when they are first read.
+    """One estimate and what it is compared with; numbers are computed when they are first read.
 
     Args:
         estimate: of one point.
         hardware: a device; None for no times.
 
     Raises:
-        SpecError: columns of points; a device without a peak for the precision.
+        SpecError: the estimate has columns of points, or the device has no peak for the precision.
     """
 
     estimate: Estimate
@@ -49,7 +48,7 @@ class Subject:
 
     @cached_property
     def by_mode(self) -> Mapping[str, Estimate]:
-        """The point in every attention mode there is for its precision, the most wasteful first.
+        """The point in every attention mode there is for its precision, the one with the most DRAM traffic first.
 
         The engine's own mix, and one set tower by tower, are among them where they differ from all the others.
         """
@@ -68,8 +67,18 @@ class Subject:
         return next(name for name, one in self.by_mode.items() if one.config.attention.kernels == kernels)
 
     @property
-    def apart_in_vision(self) -> list[str]:
-        """The modes of `by_mode` that vision tells apart: those that differ in the decoder alone are one."""
+    def busy_stages(self) -> list[str]:
+        """The stages that do any work: without output tokens, decode does none."""
+        return [stage for stage, row in self.estimate.stage_numbers.items() if row["io_bytes"]]
+
+    def modelled_stages(self, mode: str) -> list[str]:
+        """The stages of a mode of `by_mode` whose numbers cannot be counted and traced on the real model."""
+        estimate = self.by_mode[mode]
+        return [stage for stage in estimate.chosen_stages if estimate.config.evidence(stage) == "modelled"]
+
+    @property
+    def distinct_in_vision(self) -> list[str]:
+        """The modes of `by_mode` that differ in vision, one for all that have the same kernels there."""
         found = {}
         for name, one in self.by_mode.items():
             found.setdefault(tuple(pair for pair in one.config.attention.kernels if pair[0] != "decoder"), name)
@@ -98,10 +107,10 @@ class Subject:
 
     @cached_property
     def neighbours(self) -> Workload:
-        """Columns of points to see the estimate's among, itself included."""
+        """Other grids as columns of points, the estimate's own included."""
         return neighbours(self.estimate.workload, itself=True)
 
     @cached_property
     def lengths(self) -> Workload:
-        """Columns of the estimate's page at growing output lengths, past its own."""
+        """The estimate's page at growing output lengths, past its own, as columns of points."""
         return lengths(self.estimate.workload)

@@ -1,101 +1,118 @@
-"""The tables of a report."""
+"""The tables of a report on one estimate, as Markdown."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import polars as pl
+from markupsafe import Markup
+
 from ocr_flops.charts.theme import module_name
-from ocr_flops.reports import headline
+from ocr_flops.evidence.verify import summary
 from ocr_flops.reports.estimate_subject import Subject
-from ocr_flops.reports.html import Cell, exact, table, text, time, whole
+from ocr_flops.reports.headline import BOUND
+from ocr_flops.reports.markdown import table_markdown
+from ocr_flops.reports.tables import AGAINST, HEADINGS
+from ocr_flops.units import seconds, si
 
-SUMMED = ("total_flops", "tensor_flops", "vector_flops", "io_bytes", "operators")
-
-
-def stages_table(subject: Subject) -> str:
-    """Every stage and their sum, whole numbers below readable ones."""
-    timing = subject.timing
-    found = (timing or subject.estimate).stages.to_dicts()
-    together = {name: sum(row[name] for row in found) for name in (*SUMMED, *(("roofline_seconds", "bound_seconds") if timing else ()))}
-    together |= {
-        "stage": "all stages",
-        "peak_activation_bytes": max(row["peak_activation_bytes"] for row in found),
-        "arithmetic_intensity": together["total_flops"] / together["io_bytes"] if together["io_bytes"] else None,
-        "binding_ceiling": None,
-    }
-    head = ["stage", "FLOPs", "tensor", "vector", "bytes moved", "live peak", "launches", "FLOPs per byte"]
-    head += ["roofline time", "bound", "bound by"] if timing else []
-    rows = [
-        [
-            text(row["stage"]),
-            *(whole(row[name]) for name in ("total_flops", "tensor_flops", "vector_flops")),
-            *(whole(row[name], "B") for name in ("io_bytes", "peak_activation_bytes")),
-            exact(row["operators"]),
-            Cell("–" if row["arithmetic_intensity"] is None else f"{row['arithmetic_intensity']:,.3g}"),
-            *([time(row["roofline_seconds"]), time(row["bound_seconds"]), _ceiling(row)] if timing else []),
-        ]
-        for row in [*found, *([together] if len(found) > 1 else [])]
-    ]
-    aligned = [Cell(name, number=cell.number) for name, cell in zip(head, rows[0], strict=True)]
-    return table(aligned, rows, last_is_sum=len(found) > 1)
+TITLES = {name: heading.format("") for name, heading in HEADINGS.items()} | {
+    "total_flops": "FLOPs",
+    "arithmetic_intensity": "FLOPs per byte",
+    "roofline_seconds": "roofline time",
+    "bound_seconds": "bound",
+    "binding_ceiling": "bound by",
+    "total_bytes": "memory needed (B)",
+    "ttft_seconds": "first token",
+    "tpot_seconds": "per output token",
+}
+SUMS = ("total_flops", "tensor_flops", "vector_flops", "io_bytes", "operators", "roofline_seconds", "bound_seconds")
+TOGETHER = "**all stages**"
+Formats = Mapping[str, Callable[[Any], str]]
 
 
-def _ceiling(row: Mapping[str, Any]) -> Cell:
-    return text(headline.BOUND[row["binding_ceiling"]] if row["binding_ceiling"] else "")
+def print_integer(value: int, unit: str = "") -> Markup:
+    """An integer with an SI prefix, and exactly below it."""
+    return Markup(f"{si(value, unit)} <small>{value:,}</small>" if abs(value) >= 1000 else f"{value:,}")
 
 
-def modes_table(subject: Subject) -> str:
+def print_bytes(value: int) -> Markup:
+    """Bytes as `print_integer`."""
+    return print_integer(value, "B")
+
+
+FORMATS: Formats = {
+    "stage": lambda stage: Markup(stage) if stage == TOGETHER else stage,
+    "module": module_name,
+    "arithmetic_intensity": "{:,.3g}".format,
+    "binding_ceiling": lambda ceiling: BOUND[ceiling],
+    **dict.fromkeys(("roofline_seconds", "bound_seconds", "ttft_seconds", "tpot_seconds"), seconds),
+}
+READABLE: Formats = FORMATS | dict.fromkeys(("total_flops", "tensor_flops", "vector_flops"), print_integer)
+READABLE |= dict.fromkeys(("io_bytes", "peak_activation_bytes", "total_bytes"), print_bytes)
+
+
+def stages_table(subject: Subject) -> Markup:
+    """Every stage and their sum: readable numbers with the exact ones below."""
+    frame = (subject.timing or subject.estimate).stages
+    work = ["total_flops", "tensor_flops", "vector_flops", "io_bytes", "peak_activation_bytes", "operators", "arithmetic_intensity"]
+    frame = frame.select(pl.col("stage").cast(pl.String), *work, *_times(subject)).with_columns(pl.col("^binding_.*$").cast(pl.String))
+    sums = frame.select(
+        pl.lit(TOGETHER).alias("stage"),
+        *(pl.col(name).sum() for name in SUMS if name in frame.columns),
+        pl.col("peak_activation_bytes").max(),
+        (pl.col("total_flops").sum() / pl.col("io_bytes").sum()).fill_nan(None).alias("arithmetic_intensity"),
+    )
+    return _render(pl.concat([frame, sums], how="diagonal") if frame.height > 1 else frame, READABLE)
+
+
+def modules_table(subject: Subject) -> Markup:
+    """Every module of every stage in integers."""
+    numbers = ["tensor_flops", "vector_flops", "torch_flops", "operators", "io_bytes", "peak_activation_bytes", "weight_bytes"]
+    frame = (subject.timing or subject.estimate).modules
+    return _render(frame.select("stage", "module", *numbers, *_times(subject, "roofline_seconds", "binding_ceiling"), "evidence"), FORMATS)
+
+
+def modes_table(subject: Subject) -> Markup:
     """Every attention mode at the report's own grid."""
-    timings = subject.timings if subject.timing and subject.timing.ttft_seconds is not None else {}
-    head = [text("attention"), Cell("bytes moved"), Cell("live peak"), Cell("memory needed")]
-    head += [Cell("first token"), Cell("per output token")] if timings else []
+    has_times = subject.timing is not None and subject.timing.ttft_seconds is not None
     rows = []
     for mode, estimate in subject.by_mode.items():
-        numbers, needs = estimate.stage_numbers.values(), estimate.footprint
-        timing = timings.get(mode)
-        cells = [
-            text(f"{mode}, this report" if mode == subject.mode else mode),
-            whole(sum(row["io_bytes"] for row in numbers), "B"),
-            whole(needs.peak_activation_bytes, "B"),
-            whole(needs.total_bytes, "B"),
-            *([time(timing.ttft_seconds), time(timing.tpot_seconds)] if timing else []),
-            text(f"modelled: {', '.join(modelled_stages(subject, mode))}" if modelled_stages(subject, mode) else "runnable"),
-        ]
-        rows.append(cells)
-    return table([*head, text("evidence")], rows)
+        modelled = subject.modelled_stages(mode)
+        rows.append(
+            {
+                "attention": f"{mode}, this report" if mode == subject.mode else mode,
+                "io_bytes": sum(row["io_bytes"] for row in estimate.stage_numbers.values()),
+                "peak_activation_bytes": estimate.footprint.peak_activation_bytes,
+                "total_bytes": estimate.footprint.total_bytes,
+                **({name: getattr(subject.timings[mode], name) for name in ("ttft_seconds", "tpot_seconds")} if has_times else {}),
+                "evidence": f"modelled: {', '.join(modelled)}" if modelled else "runnable",
+            }
+        )
+    return _render(pl.DataFrame(rows), READABLE)
 
 
-def modelled_stages(subject: Subject, mode: str) -> list[str]:
-    """The stages of a mode whose numbers cannot be counted and traced on the real model."""
-    estimate = subject.by_mode[mode]
-    return [stage for stage in estimate.chosen_stages if estimate.config.evidence(stage) == "modelled"]
+def evidence_table() -> Markup:
+    """What this version was compared with before its release: a row per kind of comparison and column."""
+    columns = (
+        pl.col("column").alias("number"),
+        pl.col("kind").replace(AGAINST).alias("against"),
+        pl.col("attention"),
+        pl.col("points").alias("compared"),
+        pl.col("largest_difference").alias("largest difference"),
+    )
+    rows = (
+        pl.DataFrame(summary.recorded()["rows"])
+        .group_by("kind", "column", maintain_order=True)
+        .agg(pl.col("attention").unique(maintain_order=True).str.join(", "), pl.col("points").sum(), pl.col("largest_difference").max())
+    )
+    return table_markdown(rows.select(columns))
 
 
-def modules_table(subject: Subject) -> str:
-    """Every module of every stage in whole numbers."""
-    timing = subject.timing
-    head = [
-        "stage",
-        "module",
-        "tensor FLOPs",
-        "vector FLOPs",
-        "torch counts",
-        "launches",
-        "bytes moved",
-        "live peak, bytes",
-        "weights, bytes",
-    ]
-    numbers = ("tensor_flops", "vector_flops", "torch_flops", "operators", "io_bytes", "peak_activation_bytes", "weight_bytes")
-    rows = [
-        [
-            text(row["stage"]),
-            text(module_name(row["module"])),
-            *(exact(row[name]) for name in numbers),
-            *([time(row["roofline_seconds"]), _ceiling(row)] if timing else []),
-            text(row["evidence"]),
-        ]
-        for row in (timing or subject.estimate).modules.to_dicts()
-    ]
-    head += [*(["roofline time", "bound by"] if timing else []), "evidence"]
-    return table([Cell(name, number=cell.number) for name, cell in zip(head, rows[0], strict=True)], rows)
+def _times(subject: Subject, *names: str) -> tuple[str, ...]:
+    return (names or ("roofline_seconds", "bound_seconds", "binding_ceiling")) if subject.timing else ()
+
+
+def _render(frame: pl.DataFrame, formats: Formats) -> Markup:
+    titles = {name: TITLES.get(name, name) for name in frame.columns}
+    return table_markdown(frame.rename(titles), {titles[name]: formats[name] for name in frame.columns if name in formats})

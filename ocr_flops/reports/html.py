@@ -19,7 +19,7 @@ from markupsafe import Markup
 from ocr_flops.charts import Chart
 from ocr_flops.charts.theme import INK
 from ocr_flops.reports.headline import Card
-from ocr_flops.reports.images import javascript
+from ocr_flops.reports.images import vega_javascript
 from ocr_flops.reports.markdown import TEMPLATES, table_markdown
 from ocr_flops.units import seconds, si
 
@@ -59,7 +59,7 @@ def html_page(
             body=Markup(markdown_html(markdown)),
             data={"charts": specs, **(data or {})},
             style=style,
-            scripts=[_script(javascript(in_child)), script],
+            scripts=[_script(vega_javascript(in_child)), script],
         )
     )
 

@@ -1,7 +1,7 @@
 """Charts as SVG and PNG, by vl-convert: in this process, or in a short-lived child.
 
 vl-convert runs Vega in a JavaScript engine of its own, which keeps about 130 MB for the rest of the process's life. The app draws in a
-child, so that the memory goes back when the download is done, and one child at a time, however many users there are.
+child, so that the memory goes back when the download is done, and in one child at a time, however many users there are.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 FORMATS = {"svg": "image/svg+xml", "png": "image/png"}  # and their media types
 WIDTH_PX, SCALE, MARGIN_PX = 1000, 2.0, 16
 CHILD_SECONDS = 120
-MAX_WORDS = 400  # characters of a failure's message
-Job = dict[str, Any]
+MAX_MESSAGE = 400  # characters of a failure's message
 _ONE_CHILD = Lock()
 
 
@@ -35,7 +34,7 @@ class DrawingError(RuntimeError):
 def chart_images(
     charts: Mapping[str, Chart], format: str = "svg", *, width_px: int = WIDTH_PX, scale: float = SCALE, in_child: bool = True
 ) -> dict[str, bytes]:
-    """Charts as images on white, as they are on the page.
+    """Charts as images on white.
 
     Args:
         charts: by name.
@@ -49,43 +48,40 @@ def chart_images(
         DrawingError: the child failed.
     """
     one_of("format", format, FORMATS)
-    jobs = [{"kind": format, "spec": on_white(chart.to_dict(), width_px), "scale": scale} for chart in charts.values()]
-    return dict(zip(charts, _done(jobs, in_child), strict=True))
-
-
-def on_white(spec: dict[str, Any], width_px: int) -> dict[str, Any]:
-    """A chart's specification at a width of its own, on white with a margin."""
-    return {**spec, "width": width_px, "padding": MARGIN_PX, "config": {**spec.get("config", {}), "background": "white"}}
+    jobs = []
+    for spec in (chart.to_dict() for chart in charts.values()):
+        spec |= {"width": width_px, "padding": MARGIN_PX, "config": {**spec.get("config", {}), "background": "white"}}
+        jobs.append({"kind": format, "spec": spec, "scale": scale})
+    return dict(zip(charts, run_jobs(jobs, in_child), strict=True))
 
 
 @cache
-def _javascript(in_child: bool) -> str:
-    return _done([{"kind": "javascript"}], in_child)[0].decode()
+def vega_javascript(in_child: bool = True) -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script of 0.9 MB that defines `vegaEmbed`; made once a process."""
+    return run_jobs([{"kind": "javascript"}], in_child)[0].decode()
 
 
-def javascript(in_child: bool = True) -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script that defines `vegaEmbed`; made once a process, 0.9 MB."""
-    return _javascript(in_child)
+def run_jobs(jobs: list[dict[str, Any]], in_child: bool) -> list[bytes]:
+    """What each job gives: an image of its `spec`, or JavaScript, by its `kind`.
 
-
-def _done(jobs: list[Job], in_child: bool) -> list[bytes]:
-    if not jobs:
-        return []
-    if not in_child:
-        return [_draw(job) for job in jobs]
-    command = [sys.executable, "-m", __name__]
+    Raises:
+        DrawingError: the child failed or took too long.
+    """
+    if not in_child or not jobs:
+        return [_run_job(job) for job in jobs]
     with _ONE_CHILD:
         try:
+            command = [sys.executable, "-m", __name__]
             child = subprocess.run(command, input=json.dumps(jobs).encode(), capture_output=True, timeout=CHILD_SECONDS)
         except subprocess.TimeoutExpired:
             raise DrawingError(f"drawing took longer than {CHILD_SECONDS} s and was ended") from None
     if child.returncode:
-        words = child.stderr.decode(errors="replace").strip().splitlines()
-        raise DrawingError(f"drawing failed (exit code {child.returncode}): {words[-1] if words else 'no message'}")
+        lines = child.stderr.decode(errors="replace").strip().splitlines()
+        raise DrawingError(f"drawing failed (exit code {child.returncode}): {lines[-1] if lines else 'no message'}")
     return [base64.b64decode(text) for text in json.loads(child.stdout)]
 
 
-def _draw(job: Job) -> bytes:
+def _run_job(job: dict[str, Any]) -> bytes:
     import vl_convert
 
     if job["kind"] == "javascript":
@@ -96,12 +92,12 @@ def _draw(job: Job) -> bytes:
 
 
 def _serve() -> None:
-    """The child: jobs as JSON on stdin, what they give as JSON on stdout, a failure as one line on stderr."""
+    """The child: jobs as JSON on stdin, their results as JSON on stdout, a failure as one line on stderr."""
     try:
-        json.dump([base64.b64encode(_draw(job)).decode() for job in json.load(sys.stdin)], sys.stdout)
+        json.dump([base64.b64encode(_run_job(job)).decode() for job in json.load(sys.stdin)], sys.stdout)
     except Exception as problem:
-        words = str(problem).split("\n    at ")[0]  # without JavaScript's stack
-        sys.exit(" ".join(words.split())[:MAX_WORDS])
+        message = str(problem).split("\n    at ")[0]  # without JavaScript's stack
+        sys.exit(" ".join(message.split())[:MAX_MESSAGE])
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def table_markdown(frame: pl.DataFrame, formats: Mapping[str, Callable[[Any], st
 
     lines = [
         [escape_markdown(name) for name in frame.columns],
-        ["---:" if name in formats else "---" for name in frame.columns],
+        ["---:" if kind.is_numeric() else "---" for kind in frame.dtypes],
         *([cell(name, value) for name, value in row.items()] for row in frame.iter_rows(named=True)),
     ]
     return Markup("\n".join(f"| {' | '.join(cells)} |" for cells in lines))
@@ -71,7 +71,12 @@ def render_markdown(template: str, **values: object) -> str:
 @cache
 def _templates() -> Environment:
     found = Environment(
-        loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, finalize=escape_markdown, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        finalize=escape_markdown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     found.filters["sentence"] = sentence
     found.globals["table"] = table_markdown

@@ -10,7 +10,7 @@ from typing import Any
 
 from ocr_flops.charts import Chart
 from ocr_flops.charts.theme import INK
-from ocr_flops.reports.images import javascript
+from ocr_flops.reports.images import vega_javascript
 
 FOLDER = Path(__file__).parent / "templates"
 POLICY = "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:"  # Vega compiles
@@ -53,7 +53,7 @@ def document(title: str, body: str, charts: Mapping[str, Chart], data: Mapping[s
 <noscript><p class="notice">The charts need JavaScript, which this file brings along; the tables do not.</p></noscript>
 {body}
 {carried}
-<script>{_script(javascript(in_child))}</script>
+<script>{_script(vega_javascript(in_child))}</script>
 <script>{_script(script)}</script>
 </body>
 </html>

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from ocr_flops.reports.estimate_settings import LOGITS, figures, sources
+from ocr_flops.reports.estimate_settings import LOGITS, list_figures, name_sources
 from ocr_flops.studies.sweeps.folder import list_versions
 from ocr_flops.units import seconds, si
 
@@ -59,7 +59,7 @@ def asked(report: SweepReport) -> Facts:
     for device in _devices(sweep):
         by_label.setdefault(device.label, []).append(device)
     for number, (label, alike) in enumerate(by_label.items()):
-        told = [figures(device) for device in alike]
+        told = [list_figures(device) for device in alike]
         if number < MOST:
             found[label] = {name: listed(one[name] for one in told) for name in told[0] if name != "device"}
     return {**found, "Versions": list_versions()}
@@ -67,7 +67,7 @@ def asked(report: SweepReport) -> Facts:
 
 def figures_from(report: SweepReport) -> list[str]:
     """Where the devices' figures come from, a sentence each."""
-    return list(dict.fromkeys(sources(device) for device in _devices(report.sweep)))
+    return list(dict.fromkeys(name_sources(device) for device in _devices(report.sweep)))
 
 
 def listed(values: Iterable[object]) -> str:

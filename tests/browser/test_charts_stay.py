@@ -10,7 +10,7 @@ import pytest
 import ocr_flops as of
 from ocr_flops.app.setting import Setting
 from ocr_flops.app.views import VIEWS, Shown
-from ocr_flops.reports.images import javascript
+from ocr_flops.reports.images import vega_javascript
 
 pytestmark = pytest.mark.browser
 MODEL = of.load_model("deepseek_ocr")
@@ -43,7 +43,7 @@ def page(chromium):
     page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda problem: wrong.append(str(problem)))
     page.set_content("<body style='margin: 0'></body>")
-    page.add_script_tag(content=javascript(in_child=False))
+    page.add_script_tag(content=vega_javascript(in_child=False))
     yield page
     page.close()
     assert not wrong

@@ -15,16 +15,17 @@ SUBJECT = Setting().subject(MODEL, L4)
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    return write_report(tmp_path_factory.mktemp("report") / "report.html", SUBJECT, in_child=False)
+    (path,) = write_report(tmp_path_factory.mktemp("report") / "report.html", SUBJECT, in_child=False)
+    return path
 
 
 @pytest.fixture(params=["light", "dark"])
 def page(request, chromium, report):
-    """The report with all charts drawn; afterwards: nothing on the console, and no request but for the file."""
+    """The report with all charts drawn; afterwards: no error on the console, and no request but for the file."""
     context = chromium.new_context(viewport={"width": 1280, "height": 900}, color_scheme=request.param, offline=True)
     page = context.new_page()
     wrong = []
-    page.on("console", lambda message: wrong.append(message.text))
+    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda problem: wrong.append(str(problem)))
     page.on("request", lambda asked: wrong.append(asked.url) if not asked.url.startswith((report.as_uri(), "data:", "blob:")) else None)
     page.goto(report.as_uri())

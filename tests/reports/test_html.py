@@ -39,7 +39,7 @@ def test_an_image_of_a_name_is_the_place_of_a_chart():
 
 
 def test_a_page_needs_no_network_and_carries_its_data_safely():
-    page = html_page(HOSTILE, "# a", {}, {"carried": {"text": HOSTILE}}, in_child=False).replace(images.javascript(False), "")
+    page = html_page(HOSTILE, "# a", {}, {"carried": {"text": HOSTILE}}, in_child=False).replace(images.vega_javascript(False), "")
     assert "default-src 'none'" in page and not re.search(r"<img|@import|url\(", page)
     assert page.count("<script") == page.count("</script>") == 4
 

@@ -41,7 +41,7 @@ def export(shown: Shown, pins: Pins, rows: mo.ui.dropdown, of: mo.ui.dropdown, m
     drawn = views.VIEWS[of.value](shown) if of.value in views.VIEWS else [charts.comparison(compared(shown.model, shown.setting, pins)[0])]
     report = make_report
     if make_report.value:
-        page = reports.render_html(shown.setting.subject(shown.model, shown.device)).encode()
+        page = reports.report_html(shown.setting.subject(shown.model, shown.device)).encode()
         report = mo.download(page, _name("report", "html"), mimetype="text/html", label="Download the HTML report")
     tables = (
         mo.download(reports.table_bytes(frame, kind), _name(rows.value.replace(" ", "_"), kind), label=kind.upper())

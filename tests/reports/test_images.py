@@ -1,0 +1,65 @@
+"""Charts as SVG and PNG: drawn alike here and in a child process, which the app uses, and without a network."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+import ocr_flops as of
+from ocr_flops import reports
+from ocr_flops.reports import images
+from ocr_flops.reports.estimate_charts import all_charts
+
+SUBJECTS = {
+    "page": {},
+    "no output": {"output_tokens": 0},
+    "vision": {"stages": ["vision"]},
+    "fp32": {"dtype": "fp32", "mode": "base"},
+}
+
+
+def subject(model, mode="gundam", output_tokens=256, **options):
+    page = of.Workload.from_image(1654, 2339, mode, output_tokens=output_tokens)
+    return reports.Subject(of.estimate(model, page, **options), of.load_hardware("l4"))
+
+
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_every_chart_is_drawn_under_a_name_that_serves_as_a_file_name(model, name):
+    charts = all_charts(subject(model, **SUBJECTS[name]))
+    drawn = reports.chart_images(charts, "svg", in_child=False)
+    assert list(drawn) == list(charts) and all(re.fullmatch(r"[a-z_]+", name) for name in charts)
+    assert all(b"<svg" in image and b'fill="white"' in image and b"NaN" not in image for image in drawn.values())
+
+
+def test_a_chart_is_drawn_alike_in_a_child_and_here(model):
+    chart = {"memory": all_charts(subject(model))["memory"]}
+    for format, start in (("svg", b"<svg"), ("png", b"\x89PNG")):
+        child, here = (reports.chart_images(chart, format, width_px=600, scale=1, in_child=where)["memory"] for where in (True, False))
+        assert child == here and here.startswith(start)
+
+
+def test_the_app_never_loads_the_drawing_engine():
+    code = """
+import sys, ocr_flops as of
+from ocr_flops.reports import Subject, chart_images, report_html
+from ocr_flops.reports.estimate_charts import all_charts
+subject = Subject(of.estimate(of.load_model(), of.Workload.from_image(1654, 2339)))
+assert len(report_html(subject)) > 1e6 and chart_images({"tiling": all_charts(subject)["tiling"]})["tiling"].startswith(b"<svg")
+assert not {"vl_convert", "torch", "marimo"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(("spec", "message"), [
+    ({"mark": 3}, r"drawing failed \(exit code 1\): .+"),
+    ({"data": {"url": "http://127.0.0.1:9/x.csv"}, "mark": "point"}, "External data url not allowed"),
+])  # fmt: skip
+def test_a_child_that_fails_says_how(spec, message):
+    with pytest.raises(images.DrawingError, match=message):
+        images.run_jobs([{"kind": "svg", "spec": spec}], in_child=True)
+
+
+def test_another_format_is_refused():
+    with pytest.raises(of.SpecError, match="format: 'pdf' is not one of svg, png"):
+        reports.chart_images({}, "pdf")
