@@ -98,6 +98,7 @@ class Workload:
             SpecError: an unknown mode, or a size that no image has.
         """
         mode = load_mode(mode) if isinstance(mode, str) else mode
+        _within("tile_px", mode.tile_px, *LIMITS["tile_px"])  # before the tile rule computes with it
         # Sizes are checked for every mode, and the published infer() cuts by the 640 px rule whatever the tile size.
         columns, rows = tiling.choose_grid(width_px, height_px, mode.tile_px or 640, mode.untiled_up_to_px)
         if not mode.tile_px:
