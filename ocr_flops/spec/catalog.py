@@ -76,9 +76,14 @@ def group_config(group: str, name: str, overrides: Sequence[str] = ()) -> Any:
     text = (config_dir() / group / f"{name}.yaml").read_text(encoding="utf-8")
     if overrides or any(mark in text for mark in ("defaults:", "${", "@package")):
         return compose([f"{group}={name}", *overrides])[group]
-    shared = _parse((config_dir() / "config.yaml").read_text(encoding="utf-8"), "config.yaml").get(group)
-    own = _parse(text, f"{group}/{name}.yaml")
+    shared, own = _shared_config(config_dir()).get(group), _parse(text, f"{group}/{name}.yaml")
     return {**shared, **own} if shared and isinstance(own, dict) else own
+
+
+@cache
+def _shared_config(folder: Path) -> dict[str, Any]:
+    """What config.yaml says for all configs of some groups."""
+    return _parse((folder / "config.yaml").read_text(encoding="utf-8"), "config.yaml")
 
 
 def _parse(text: str, file: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
+from functools import cache
 from inspect import Parameter, signature
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -92,8 +93,8 @@ def read_spec(cls: Any, key: str, config: Any, **parsers: Callable[[str, Any], A
     Raises:
         SpecError: an unknown or missing key, a wrong type, or what the spec itself refuses.
     """
-    hints = get_type_hints(cls)
-    check_keys(key, config, hints, [name for name, field in signature(cls).parameters.items() if field.default is Parameter.empty])
+    hints, needed = _fields_of(cls)
+    check_keys(key, config, hints, needed)
     values = {
         name: parsers[name](f"{key}.{name}", value) if name in parsers else read_value(f"{key}.{name}", value, hints[name])
         for name, value in config.items()
@@ -102,6 +103,12 @@ def read_spec(cls: Any, key: str, config: Any, **parsers: Callable[[str, Any], A
         return cls(**values)
     except SpecError as error:  # a spec names its fields from its own name on: "sam.width"
         raise SpecError(f"{key.rpartition('.')[0]}.{error}".lstrip(".")) from None
+
+
+@cache
+def _fields_of(cls: Any) -> tuple[dict[str, Any], list[str]]:
+    """The type of each field of a spec, and the fields without a default."""
+    return get_type_hints(cls), [name for name, field in signature(cls).parameters.items() if field.default is Parameter.empty]
 
 
 def read_model(config: Any) -> ModelSpec:
