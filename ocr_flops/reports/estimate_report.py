@@ -56,7 +56,7 @@ def report_html(subject: Subject, *, made: date | None = None, in_child: bool = 
     """
     charts = page_charts(subject)
     places = {name: f'![{_alternative(chart)}](#{name} "{CAPTIONS.get(name, "")}")'.replace(' ""', "") for name, chart in charts.items()}
-    text = _fill_template(subject, cards_html(_cards(subject)), places, made)
+    text = _fill_template(subject, Markup(cards_html(_cards(subject))), places, made)
     data = {"estimate": describe_estimate(subject.estimate, subject.timing)}
     return html_page(_title(subject), text, charts, data, in_child=in_child)
 

@@ -74,7 +74,7 @@ def markdown_html(text: str) -> str:
     return UNIT.sub("\\1\N{NO-BREAK SPACE}", converter.convert(text))
 
 
-def cards_html(cards: Iterable[Card], layout: str = "figures", tooltip: str = "title") -> Markup:
+def cards_html(cards: Iterable[Card], layout: str = "figures", tooltip: str = "title") -> str:
     """Headline figures as HTML: the only rendering of them, for reports, the app and Jupyter.
 
     Args:
@@ -82,7 +82,7 @@ def cards_html(cards: Iterable[Card], layout: str = "figures", tooltip: str = "t
         layout: the class of the box that holds them.
         tooltip: the attribute that has a card's explanation; marimo shows `data-tooltip`.
     """
-    return Markup(_templates().get_template("cards.html.j2").render(cards=list(cards), layout=layout, tooltip=tooltip))
+    return _templates().get_template("cards.html.j2").render(cards=list(cards), layout=layout, tooltip=tooltip)
 
 
 def table_html(frame: pl.DataFrame) -> str:
