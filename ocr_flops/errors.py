@@ -18,25 +18,3 @@ def one_of(field: str, value: Any, allowed: Any) -> Any:
     if value not in allowed:
         raise SpecError(f"{field}: {value!r} is not one of {', '.join(map(str, allowed))}")
     return value
-
-
-def positive(spec: Any, prefix: str, *names: str) -> None:
-    """Checks that the named fields of a spec are whole numbers of at least 1.
-
-    Raises:
-        SpecError: naming the first field that is not.
-    """
-    for name in names:
-        value = getattr(spec, name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise SpecError(f"{prefix}.{name}: {value!r} is not a whole number of at least 1")
-
-
-def divisible(prefix: str, name: str, value: int, by_name: str, by: int) -> None:
-    """Checks that one dimension is a multiple of another, as a width of its heads.
-
-    Raises:
-        SpecError: naming both fields and values.
-    """
-    if value % by:
-        raise SpecError(f"{prefix}.{name}: {value} is not divisible by {prefix}.{by_name} = {by}")

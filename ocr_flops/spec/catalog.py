@@ -103,7 +103,7 @@ def load_model(name: str = "deepseek_ocr", overrides: Iterable[str] = ()) -> Mod
     Raises:
         SpecError: naming the key, its value and what is allowed.
     """
-    return _load_model(name, _overrides_of("model", overrides, "towers.sam.width=768"))
+    return _load("model", name, tuple(overrides))
 
 
 def load_hardware(name: str, overrides: Iterable[str] = ()) -> HardwareSpec:
@@ -116,24 +116,16 @@ def load_hardware(name: str, overrides: Iterable[str] = ()) -> HardwareSpec:
     Raises:
         SpecError: naming the key, its value and what is allowed.
     """
-    return _load_hardware(name, _overrides_of("hardware", overrides, "memory_bytes=80e9"))
+    return _load("hardware", name, tuple(overrides))
 
 
-def _overrides_of(group: str, overrides: Iterable[str], example: str) -> tuple[str, ...]:
-    for override in (overrides := tuple(overrides)):
+@cache
+def _load(group: str, name: str, overrides: tuple[str, ...]) -> Any:
+    read, example = {"model": (read_model, "towers.sam.width=768"), "hardware": (read_hardware, "memory_bytes=80e9")}[group]
+    for override in overrides:
         if not override.startswith(f"{group}."):
             raise SpecError(f"{override!r}: not an override of the {group}, as in {group}.{example}")
-    return overrides
-
-
-@cache
-def _load_model(name: str, overrides: tuple[str, ...]) -> ModelSpec:
-    return read_model(group_config("model", name, overrides))
-
-
-@cache
-def _load_hardware(name: str, overrides: tuple[str, ...]) -> HardwareSpec:
-    return read_hardware(group_config("hardware", name, overrides))
+    return read(group_config(group, name, overrides))
 
 
 def hardware_of_device(device_name: str | None) -> HardwareSpec | None:

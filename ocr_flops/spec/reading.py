@@ -108,7 +108,9 @@ def read_spec(cls: Any, key: str, config: Any, **parsers: Callable[[str, Any], A
 @cache
 def _fields_of(cls: Any) -> tuple[dict[str, Any], list[str]]:
     """The type of each field of a spec, and the fields without a default."""
-    return get_type_hints(cls), [name for name, field in signature(cls).parameters.items() if field.default is Parameter.empty]
+    hints, parameters = get_type_hints(cls), signature(cls).parameters
+    needed = [name for name, parameter in parameters.items() if parameter.default is Parameter.empty]
+    return {name: hints[name] for name in parameters}, needed
 
 
 def read_model(config: Any) -> ModelSpec:
@@ -135,11 +137,7 @@ def _read_towers(key: str, config: Any) -> tuple[Any, ...]:
 
 
 def read_engine(config: Any, kernels: Sequence[str]) -> EngineSpec:
-    """An engine from the group `engine`.
-
-    Args:
-        config: its keys, and the attention kernel of each tower.
-        kernels: the attention kernels there are.
+    """An engine from the group `engine`: its keys, and the attention kernel of each tower, one of those there are.
 
     Raises:
         SpecError: as `read_spec`, or an unknown kernel.
@@ -151,11 +149,7 @@ def read_engine(config: Any, kernels: Sequence[str]) -> EngineSpec:
 
 
 def read_attention(config: Any, kernels: Sequence[str]) -> AttentionSpec:
-    """An attention mode from the group `attention`.
-
-    Args:
-        config: its name, and the attention kernel of each tower.
-        kernels: the attention kernels there are.
+    """An attention mode from the group `attention`: its name, and the attention kernel of each tower, one of those there are.
 
     Raises:
         SpecError: as `read_spec`, or an unknown kernel.

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from ocr_flops.errors import SpecError, one_of
 from ocr_flops.spec.catalog import compose, kernels, load_attention, names
-from ocr_flops.spec.overrides import SWEEP
 from ocr_flops.spec.reading import read_attention, read_engine, read_hardware, read_model, read_spec
 from ocr_flops.spec.specs import CACHES, DTYPE_BYTES, PREFILL_LOGITS, STAGES, AttentionSpec, EngineSpec, HardwareSpec, Mode, ModelSpec
 from ocr_flops.spec.workload import Workload
@@ -81,18 +80,6 @@ def load_run(overrides: Sequence[str] = ()) -> RunSpec:
         SpecError: one line naming the key, its value and what is allowed.
     """
     return read_run(compose(overrides))
-
-
-def compose_sweep(overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """What a command line of `sweep` chooses, as plain dicts and lists, the rest as in `configs/sweep.yaml`.
-
-    Args:
-        overrides: those of `load_run`, and such as "sweep=vendor", "sweep.max_tiles=6", "measure=meta"; one value a key.
-
-    Raises:
-        SpecError: one line naming the key, its value and what is allowed.
-    """
-    return compose(overrides, SWEEP)
 
 
 def read_run(config: dict[str, Any]) -> RunSpec:

@@ -2,13 +2,44 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import ClassVar
 
-from ocr_flops.errors import SpecError, divisible, positive
+from ocr_flops.errors import SpecError
 
 
 @dataclass(frozen=True)
-class SamSpec:
+class TowerSpec:
+    """Dimensions of a tower. All whole numbers are at least 1, and a width is a multiple of its heads.
+
+    Raises:
+        SpecError: naming the tower's field, its value and what is allowed.
+    """
+
+    tower: ClassVar[str]  # its name in configs
+    label: ClassVar[str]
+    may_be_zero: ClassVar[tuple[str, ...]] = ()
+    multiples: ClassVar[tuple[tuple[str, str], ...]] = ()  # pairs of a field and one that divides it
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value, least = getattr(self, field.name), 0 if field.name in self.may_be_zero else 1
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if field.type == "int" and not (whole and value >= least):
+                raise SpecError(f"{self.tower}.{field.name}: {value!r} is not a whole number of at least {least}")
+        for name, divisor in self.multiples:
+            value, by = getattr(self, name), getattr(self, divisor)
+            if value % by:
+                raise SpecError(f"{self.tower}.{name}: {value} is not divisible by {self.tower}.{divisor} = {by}")
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head, where the tower has attention."""
+        return self.width // self.heads
+
+
+@dataclass(frozen=True)
+class SamSpec(TowerSpec):
     """Dimensions of the SAM tower.
 
     Args:
@@ -34,12 +65,10 @@ class SamSpec:
     neck_width: int
     downsample_widths: tuple[int, ...]
 
-    tower, label = "sam", "SAM"
+    tower, label, multiples = "sam", "SAM", (("width", "heads"), ("image_px", "patch_px"))
 
     def __post_init__(self) -> None:
-        positive(self, "sam", "image_px", "patch_px", "channels", "width", "layers", "heads", "mlp_width", "window", "neck_width")
-        divisible("sam", "width", self.width, "heads", self.heads)
-        divisible("sam", "image_px", self.image_px, "patch_px", self.patch_px)
+        super().__post_init__()
         if any(not isinstance(layer, int) or not 0 <= layer < self.layers for layer in self.global_layers):
             raise SpecError(f"sam.global_layers: {list(self.global_layers)} names layers outside 0..{self.layers - 1}")
         if len(set(self.global_layers)) != len(self.global_layers):
@@ -48,18 +77,13 @@ class SamSpec:
             raise SpecError(f"sam.downsample_widths: {list(self.downsample_widths)} is not two whole numbers of at least 1")
 
     @property
-    def head_dim(self) -> int:
-        """Width of one attention head."""
-        return self.width // self.heads
-
-    @property
     def output_width(self) -> int:
         """Channels of the feature map handed on."""
         return self.downsample_widths[-1]
 
 
 @dataclass(frozen=True)
-class ClipSpec:
+class ClipSpec(TowerSpec):
     """Dimensions of the CLIP tower.
 
     Args:
@@ -76,21 +100,11 @@ class ClipSpec:
     heads: int
     mlp_width: int
 
-    tower, label = "clip", "CLIP"
-
-    def __post_init__(self) -> None:
-        positive(self, "clip", "image_px", "patch_px", "channels", "width", "layers", "heads", "mlp_width")
-        divisible("clip", "width", self.width, "heads", self.heads)
-        divisible("clip", "image_px", self.image_px, "patch_px", self.patch_px)
-
-    @property
-    def head_dim(self) -> int:
-        """Width of one attention head."""
-        return self.width // self.heads
+    tower, label, multiples = "clip", "CLIP", (("width", "heads"), ("image_px", "patch_px"))
 
 
 @dataclass(frozen=True)
-class ProjectorSpec:
+class ProjectorSpec(TowerSpec):
     """Dimensions of the projector.
 
     Args:
@@ -103,12 +117,9 @@ class ProjectorSpec:
 
     tower, label = "projector", "the projector"
 
-    def __post_init__(self) -> None:
-        positive(self, "projector", "input_width", "output_width")
-
 
 @dataclass(frozen=True)
-class DecoderSpec:
+class DecoderSpec(TowerSpec):
     """Dimensions of the decoder.
 
     Args:
@@ -131,32 +142,14 @@ class DecoderSpec:
     shared_experts: int
     vocabulary: int
 
-    tower, label = "decoder", "the decoder"
+    tower, label, multiples, may_be_zero = "decoder", "the decoder", (("width", "heads"),), ("dense_layers",)
 
     def __post_init__(self) -> None:
-        positive(
-            self,
-            "decoder",
-            "width",
-            "layers",
-            "heads",
-            "dense_width",
-            "experts",
-            "experts_per_token",
-            "expert_width",
-            "shared_experts",
-            "vocabulary",
-        )
-        divisible("decoder", "width", self.width, "heads", self.heads)
-        if not isinstance(self.dense_layers, int) or not 0 <= self.dense_layers <= self.layers:
-            raise SpecError(f"decoder.dense_layers: {self.dense_layers!r} is not a whole number from 0 to decoder.layers = {self.layers}")
+        super().__post_init__()
+        if self.dense_layers > self.layers:
+            raise SpecError(f"decoder.dense_layers: {self.dense_layers} exceeds decoder.layers = {self.layers}")
         if self.experts_per_token > self.experts:
             raise SpecError(f"decoder.experts_per_token: {self.experts_per_token} exceeds decoder.experts = {self.experts}")
-
-    @property
-    def head_dim(self) -> int:
-        """Width of one attention head."""
-        return self.width // self.heads
 
 
 TOWERS = {spec.tower: spec for spec in (SamSpec, ClipSpec, ProjectorSpec, DecoderSpec)}

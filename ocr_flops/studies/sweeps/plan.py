@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ocr_flops.errors import SpecError, one_of
-from ocr_flops.spec.overrides import GROUPS
-from ocr_flops.spec.run_spec import compose_sweep
+from ocr_flops.spec.catalog import compose
+from ocr_flops.spec.overrides import GROUPS, SWEEP
 from ocr_flops.spec.workload import Workload
 from ocr_flops.studies.sweeps.cases import Case, list_cases
 from ocr_flops.studies.sweeps.pages import Pages, grid_pages, image_pages, is_published_grid
@@ -189,7 +189,7 @@ def load_sweep(overrides: Sequence[str] = ()) -> Sweep:
     """
     plain, axes = split_overrides(overrides)
     first_choices = [f"{key}={axes[key][0]}" for key in GROUPS if key in axes]  # so that overrides of their keys have something to change
-    config = compose_sweep([*first_choices, *plain])
+    config = compose([*first_choices, *plain], SWEEP)
     settings, measure, steps = (config.pop(key) for key in ("sweep", "measure", "measured_steps"))
     if measure is not None:
         one_of("measure", measure, DEVICES)
