@@ -31,7 +31,7 @@ with app.setup(hide_code=True):
     from ocr_flops.evidence import verify
     from ocr_flops.evidence.verify import summary
     from ocr_flops.spec.catalog import names
-    from ocr_flops.spec.neighbours import contexts, neighbours
+    from ocr_flops.spec.neighbours import growing_contexts, neighbours
 
     GPUS = {of.load_hardware(name).label: name for name in names("hardware")}
     model = of.load_model("deepseek_ocr")
@@ -116,7 +116,7 @@ def where_flops_go(attention, inputs, timings):
 
 @app.cell(hide_code=True)
 def why_quadratic(inputs, page):
-    _sweep = of.sweep(model, contexts(page.workload), page.attention_modes, dtype=page.dtype, level="module", stages=["prefill"])
+    _sweep = of.sweep(model, growing_contexts(page.workload), page.attention_modes, dtype=page.dtype, level="module", stages=["prefill"])
     slide(
         talk.quadratic(large.doubling(_sweep), model.tower("decoder").heads, page.workload, page.dtype),
         large.attention_traffic(_sweep, page.workload.context_tokens),

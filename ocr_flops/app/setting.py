@@ -9,7 +9,7 @@ from ocr_flops.cost.blocks.attention import attention_modes
 from ocr_flops.errors import SpecError, one_of
 from ocr_flops.reports.estimate_subject import Subject
 from ocr_flops.spec.catalog import load_engine, load_hardware, load_mode
-from ocr_flops.spec.neighbours import lengths, neighbours
+from ocr_flops.spec.neighbours import growing_outputs, neighbours
 from ocr_flops.spec.specs import DTYPE_BYTES, HardwareSpec, ModelSpec
 from ocr_flops.spec.workload import Workload
 from ocr_flops.timing.estimate import Estimate, estimate
@@ -80,7 +80,7 @@ class Setting:
     @cached_property
     def lengths(self) -> Workload:
         """Columns of the current page at growing output lengths, past the current one."""
-        return lengths(self.workload)
+        return growing_outputs(self.workload)
 
     @property
     def attention_modes(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ocr_flops.cost.blocks.attention import attention_modes
 from ocr_flops.errors import SpecError
 from ocr_flops.spec.catalog import load_attention
-from ocr_flops.spec.neighbours import lengths, neighbours
+from ocr_flops.spec.neighbours import growing_outputs, neighbours
 from ocr_flops.spec.specs import HardwareSpec
 from ocr_flops.spec.workload import Workload
 from ocr_flops.timing.estimate import Estimate, sweep
@@ -113,4 +113,4 @@ class Subject:
     @cached_property
     def lengths(self) -> Workload:
         """The estimate's page at growing output lengths, past its own, as columns of points."""
-        return lengths(self.estimate.workload)
+        return growing_outputs(self.estimate.workload)

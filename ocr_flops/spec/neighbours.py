@@ -40,13 +40,13 @@ def _between(tiles: int) -> list[tuple[int, int]]:
     return [grid for grid in found if MAX_TILES < grid[0] * grid[1] < tiles]
 
 
-def contexts(workload: Workload) -> Workload:
+def growing_contexts(workload: Workload) -> Workload:
     """Columns of a page at eight contexts, evenly spaced from the first multiple of 1024 tokens that holds its image: prompts that grow."""
     step = -(-workload.image_tokens // 1024) * 1024
     return replace(workload, prompt_tokens=step * np.arange(1, 9) - workload.image_tokens)
 
 
-def lengths(workload: Workload) -> Workload:
+def growing_outputs(workload: Workload) -> Workload:
     """Columns of one page at growing output lengths, past its own."""
     most = max(2048, 2 * workload.output_tokens)
     return replace(workload, output_tokens=np.linspace(0, most, 17).astype(np.int64))

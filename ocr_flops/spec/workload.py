@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ from ocr_flops.spec.specs import Mode
 
 Column = int | np.ndarray
 
-LIMITS = {  # field: (least, greatest); generous, since a result beyond 2^62 is an error of its own
+PATCH_PX = 16
+LIMITS = {  # the numeric fields, each with its least and greatest value; generous, since a result beyond 2^62 is an error of its own
     "global_px": (16, 16_384),
     "tile_px": (0, 16_384),
     "columns": (1, 10_000),
@@ -62,28 +63,24 @@ class Workload:
     mode: str = ""
 
     def __post_init__(self) -> None:
-        lengths = {}
-        for field in fields(self)[:-1]:
-            value = _whole(field.name, getattr(self, field.name))
-            object.__setattr__(self, field.name, value)
-            if isinstance(value, np.ndarray):
-                lengths[field.name] = len(value)
+        for name in LIMITS:
+            object.__setattr__(self, name, _whole(name, getattr(self, name)))
+        lengths = {name: len(column) for name, column in self._columns().items()}
         if len(set(lengths.values())) > 1:
             raise SpecError(f"columns of different lengths: {', '.join(f'{name} {length}' for name, length in lengths.items())}")
         for name, (least, greatest) in LIMITS.items():
-            _within(name, getattr(self, name), least, greatest)
+            _check_range(name, getattr(self, name), least, greatest)
         for name in ("global_px", "tile_px"):
             value = getattr(self, name)
-            wrong = value % 16 != 0
+            wrong = value % PATCH_PX != 0
             if np.any(wrong):
-                raise SpecError(f"{name}: {_first(value, wrong)} is not a multiple of 16 (SAM's patch)")
-        tiled = (self.columns > 1) | (self.rows > 1)
-        untileable = tiled & (self.tile_px == 0)
+                raise SpecError(f"{name}: {_first(value, wrong)} is not a multiple of {PATCH_PX} (SAM's patch)")
+        untileable = (self.tiles > 0) & (self.tile_px == 0)
         if np.any(untileable):
             grid = f"{_first(self.columns, untileable)} x {_first(self.rows, untileable)}"
             raise SpecError(f"columns x rows: {grid} on mode {self.mode or 'without tiles'!r}, which has no tiles; only 1 x 1 is possible")
-        _within("tiles (columns x rows)", self.columns * self.rows, 1, MAX_TILES)
-        _within("context_tokens (image and prompt)", self.context_tokens, 1, MAX_CONTEXT_TOKENS)
+        _check_range("tiles (columns x rows)", self.columns * self.rows, 1, MAX_TILES)
+        _check_range("context_tokens (image and prompt)", self.context_tokens, 1, MAX_CONTEXT_TOKENS)
 
     @classmethod
     def from_image(cls, width_px: Column, height_px: Column, mode: str | Mode = "gundam", **rest: Any) -> Workload:
@@ -98,7 +95,7 @@ class Workload:
             SpecError: an unknown mode, or a size that no image has.
         """
         mode = load_mode(mode) if isinstance(mode, str) else mode
-        _within("tile_px", mode.tile_px, *LIMITS["tile_px"])  # before the tile rule computes with it
+        _check_range("tile_px", mode.tile_px, *LIMITS["tile_px"])  # before the tile rule computes with it
         # Sizes are checked for every mode, and the published infer() cuts by the 640 px rule whatever the tile size.
         columns, rows = tiling.choose_grid(width_px, height_px, mode.tile_px or 640, mode.untiled_up_to_px)
         if not mode.tile_px:
@@ -127,10 +124,8 @@ class Workload:
             return workloads[0]
         modes = {workload.mode for workload in workloads}
         columns = {
-            field.name: np.concatenate(
-                [np.broadcast_to(getattr(workload, field.name), workload.points).astype(np.int64) for workload in workloads]
-            )
-            for field in fields(cls)[:-1]
+            name: np.concatenate([np.broadcast_to(getattr(workload, name), workload.points).astype(np.int64) for workload in workloads])
+            for name in LIMITS
         }
         return cls(**columns, mode=modes.pop() if len(modes) == 1 else "")
 
@@ -153,20 +148,22 @@ class Workload:
     def _mapped(self, change: Callable[[np.ndarray], Any]) -> Workload:
         """The same workload with every column changed, without checking it again."""
         part = object.__new__(Workload)
-        for field in fields(self):
-            value = getattr(self, field.name)
-            object.__setattr__(part, field.name, change(value) if isinstance(value, np.ndarray) else value)
+        part.__dict__.update(self.__dict__, **{name: change(column) for name, column in self._columns().items()})
         return part
+
+    def _columns(self) -> dict[str, np.ndarray]:
+        """The fields that are columns."""
+        return {name: value for name in LIMITS if isinstance(value := getattr(self, name), np.ndarray)}
 
     @property
     def points(self) -> int:
         """How many points the columns hold; 1 for a single point."""
-        return max((len(value) for field in fields(self)[:-1] if isinstance(value := getattr(self, field.name), np.ndarray)), default=1)
+        return max(map(len, self._columns().values()), default=1)
 
     @property
     def is_single(self) -> bool:
         """Whether every field is an int."""
-        return not any(isinstance(getattr(self, field.name), np.ndarray) for field in fields(self)[:-1])
+        return not self._columns()
 
     @property
     def tiles(self) -> Column:
@@ -194,7 +191,7 @@ def _whole(name: str, value: Any) -> Column:
     return int(value)
 
 
-def _within(name: str, value: Column, least: int, greatest: int) -> None:
+def _check_range(name: str, value: Column, least: int, greatest: int) -> None:
     wrong = (value < least) | (value > greatest)
     if np.any(wrong):
         raise SpecError(f"{name}: {_first(value, wrong)} is not a whole number from {least} to {greatest}")

@@ -24,7 +24,7 @@ from ocr_flops.charts.slides import bars
 from ocr_flops.charts.slides import base as charts
 from ocr_flops.evidence.verify import summary
 from ocr_flops.spec.catalog import notebook_dir
-from ocr_flops.spec.neighbours import contexts, neighbours
+from ocr_flops.spec.neighbours import growing_contexts, neighbours
 from ocr_flops.units import si
 from tests.support.colours import SIGHT, lab, linear, luminance
 
@@ -96,7 +96,7 @@ def test_precision_is_one_the_device_has(gpu, bits, dtype):
 
 
 def test_twice_the_tokens_is_twice_the_tokens():
-    frame = of.sweep(MODEL, contexts(SETTING.workload), MODES, level="module", stages=["prefill"])
+    frame = of.sweep(MODEL, growing_contexts(SETTING.workload), MODES, level="module", stages=["prefill"])
     times = charts.doubling(frame)
     tokens = frame["context_tokens"].unique().sort().to_list()
     assert tokens == [1024 * number for number in range(1, 9)] and 3.5 < times["eager"] < 4 and 1.9 < times["flash"] < 2.1

@@ -1,0 +1,63 @@
+"""What the controls say, as a workload and its estimates."""
+
+import pytest
+
+import ocr_flops as of
+from ocr_flops.app.setting import SIDE_BY_SIDE, Setting
+
+MODEL = of.load_model("deepseek_ocr")
+
+
+def grid(setting):
+    return setting.workload.columns, setting.workload.rows
+
+
+def test_the_grid_comes_from_the_page_or_from_the_hand():
+    assert grid(Setting()) == grid(Setting(source="page", columns=9, rows=1)) == (2, 3)
+    assert grid(Setting(source="grid", columns=9, rows=1)) == (9, 1)
+
+
+def test_a_mode_without_tiles_ignores_the_grid():
+    assert Setting(mode="base", source="grid", columns=9, rows=1).workload.tiles == 0
+
+
+def test_attention_modes_side_by_side():
+    assert Setting(attention=SIDE_BY_SIDE).attention_modes == ("eager", "sdpa", "flash")
+    assert Setting(attention=SIDE_BY_SIDE, dtype="fp32").attention_modes == ("eager", "sdpa")
+    assert [found.config.attention.name for found in Setting(attention=SIDE_BY_SIDE).estimates(MODEL)] == ["eager", "sdpa", "flash"]
+    assert Setting(attention="vendor").attention_modes == ("vendor",)
+
+
+def test_the_numbers_are_those_of_estimate():
+    (one,) = Setting(
+        width_px=1000,
+        height_px=3000,
+        prompt_tokens=20,
+        output_tokens=7,
+        batch_size=2,
+        attention="eager",
+        engine="remote_code",
+        dtype="fp16",
+    ).estimates(MODEL)
+    page = of.Workload.from_image(1000, 3000, "gundam", prompt_tokens=20, output_tokens=7, batch_size=2)
+    assert one.stage_numbers == of.estimate(MODEL, page, "eager", engine="remote_code", dtype="fp16").stage_numbers
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"source": "grid", "columns": 0}, "columns: 0"),
+        ({"prompt_tokens": -1}, "prompt_tokens: -1"),
+        ({"prompt_tokens": None}, "prompt_tokens: None"),
+        ({"prompt_tokens": 1.5}, "prompt_tokens: 1.5"),
+        ({"width_px": 0}, "width_px: 0"),
+        ({"mode": "huge"}, "huge"),
+        ({"source": "web"}, "source: 'web'"),
+        ({"attention": "flash", "dtype": "fp32"}, "flash"),
+        ({"attention": "fast"}, "fast"),
+        ({"batch_size": 65_536, "prompt_tokens": 1_000_000}, "2\\^62"),
+    ],
+)
+def test_a_wrong_value_is_an_error_that_names_it(wrong, message):
+    with pytest.raises(of.SpecError, match=message):
+        Setting(**wrong).estimates(MODEL)
