@@ -11,7 +11,7 @@ from ocr_flops import charts
 from ocr_flops.app import spot_checks
 from ocr_flops.app.setting import Setting
 from ocr_flops.charts import Chart
-from ocr_flops.charts.savings import by_tiles
+from ocr_flops.charts.savings_by_tiles import by_tiles
 from ocr_flops.charts.times import halves
 from ocr_flops.errors import SpecError
 from ocr_flops.spec.specs import HardwareSpec, ModelSpec

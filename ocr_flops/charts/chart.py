@@ -14,7 +14,8 @@ import altair as alt
 from ocr_flops.charts.theme import INK, configured
 
 MIME = "application/vnd.vegalite.v6+json"
-Rows = list[dict[str, Any]]
+Row = dict[str, Any]
+Rows = list[Row]
 TITLE, SUBTITLE = "title_lines", "subtitle_lines"  # signals of a chart that stays
 
 

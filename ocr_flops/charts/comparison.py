@@ -2,57 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
-import altair as alt
-
-from ocr_flops.charts.chart import Chart, Template, Title, compiled, data, title
-from ocr_flops.charts.memory import KINDS
-from ocr_flops.charts.theme import INK, STAGE_COLOURS, listed, row_axis
+from ocr_flops.charts.bars import Bar, Panel, StageBars, panel_rows, row_axis
+from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, title
+from ocr_flops.charts.theme import MEMORY_COLOURS, STAGE_COLOURS, in_bytes, listed, painted, tips
 from ocr_flops.units import seconds, share, si
 
 if TYPE_CHECKING:
-    from ocr_flops.app.comparison import Compared
+    from ocr_flops.timing.estimate import Estimate
+    from ocr_flops.timing.timing import Timing
 
-Row = dict[str, Any]
-COLOURS = STAGE_COLOURS | KINDS
+COLOURS = STAGE_COLOURS | MEMORY_COLOURS
 BAR = 0.62  # of a panel's width; the rest is for the words
-PANELS = ("first token", "per token", "device memory", "FLOPs")
+PANELS = {"first token": seconds, "per token": seconds, "device memory": in_bytes, "FLOPs": si}
 
 
-def comparison(found: list[Compared]) -> Chart:
+class Compared(Protocol):
+    """A setting to compare: its name, its cost, and its times, None where its device has no figure for its precision."""
+
+    label: str
+    estimate: Estimate
+    timing: Timing | None
+
+
+def comparison(settings: Sequence[Compared]) -> Chart:
     """Bars by setting, one panel a figure, each on a scale of its own from zero; differences from the first setting as numbers.
 
     Args:
-        found: of `comparison.compared`, the one to compare with first.
+        settings: the one to compare with first.
     """
-    panels = {name: [_parts(name, one) for one in found] for name in PANELS}
-    panels = {name: bars for name, bars in panels.items() if any(parts for parts in bars)}
-    bars, texts, said_at, heads = [], [], [], []
-    for position, (name, all_parts) in enumerate(panels.items()):
-        words = seconds if "token" in name else _flops if name == "FLOPs" else _bytes
-        sums = [sum(parts.values()) for parts in all_parts]
-        most = max(sums) or 1
-        heads.append({"x": position, "text": name})
-        for one, parts, total in zip(found, all_parts, sums, strict=True):
-            start = position
-            for kind, value in parts.items():
-                end = start + BAR * value / most
-                bars.append(
-                    {"row": one.label, "kind": kind, "x": start, "end": end, "what": name, "value": words(value), "all": words(total)}
-                )
-                start = end
-            said = _difference(total, sums[0]) if one is not found[0] and parts else ""
-            at = {"row": one.label, "end": start}
-            texts.append({**at, "text": words(total) if parts else "no figure"})
-            said_at.append({**at, "text": said})
-    kinds = tuple(kind for kind in COLOURS if any(bar["kind"] == kind for bar in bars))
+    found = [Panel(name, {one.label: _parts(name, one) for one in settings}, words) for name, words in PANELS.items()]
+    rows, whole = panel_rows([panel for panel in found if any(panel.bars.values())], BAR)
+    drawn = {bar["kind"] for bar in rows["bars"]}
+    values = [{"row": bar.row, "end": bar.end, "text": bar.panel.words(bar.total) if _exists(bar) else "no figure"} for bar in whole]
+    differences = [{"row": bar.row, "end": bar.end, "text": _against(bar, settings[0].label)} for bar in whole]
     return Chart(
-        _template(len(found)),
-        _title(found),
-        {"bars": bars, "texts": texts, "said": said_at, "heads": heads, "room": [{"end": len(panels) - 0.02}, {"end": 0}]},
-        {"rows": [one.label for one in found], "kinds": kinds},
+        _template(len(settings)),
+        _title(settings),
+        {"bars": rows["bars"], "panels": rows["panels"], "ends": values, "differences": differences},
+        {
+            "rows": [one.label for one in settings],
+            "panels": len(rows["panels"]) - 0.02,
+            "kinds": [kind for kind in COLOURS if kind in drawn],
+        },
     )
 
 
@@ -61,7 +56,7 @@ def _parts(panel: str, one: Compared) -> dict[str, float]:
     if panel == "FLOPs":
         return {stage: row["total_flops"] for stage, row in one.estimate.stage_numbers.items()}
     if panel == "device memory":
-        return dict(zip(KINDS, one.estimate.footprint[:3], strict=True))
+        return dict(zip(MEMORY_COLOURS, one.estimate.footprint[:3], strict=True))
     if one.timing is None:
         return {}
     steps = one.estimate.workload.output_tokens
@@ -71,12 +66,13 @@ def _parts(panel: str, one: Compared) -> dict[str, float]:
     return {"decode": times["decode"] / steps} if steps else {}
 
 
-def _bytes(value: float) -> str:
-    return si(value, "B")
+def _exists(bar: Bar) -> bool:
+    return bool(bar.panel.bars[bar.row])
 
 
-def _flops(value: float) -> str:
-    return si(value)
+def _against(bar: Bar, first: str) -> str:
+    """How a bar stands to that of the first setting."""
+    return _difference(bar.total, sum(bar.panel.bars[first].values())) if bar.row != first and _exists(bar) else ""
 
 
 def _difference(value: float, base: float) -> str:
@@ -89,44 +85,34 @@ def _difference(value: float, base: float) -> str:
 
 @cache
 def _template(settings: int) -> Template:
-    y = row_axis(labelPadding=8, labelFontSize=13, labelFontWeight="bold")
-    start = alt.X("x", type="quantitative", axis=None)
-    end = alt.X("end", type="quantitative", axis=None, scale=alt.Scale(nice=False, zero=True))
-    colour = alt.Color(
-        "kind",
-        type="nominal",
-        title=None,
-        legend=listed("kinds", orient="bottom"),
-        scale=alt.Scale(domain=list(COLOURS), range=list(COLOURS.values())),
-    )
-    words = (("row", "setting"), ("what", "figure"), ("kind", "part"), ("value", "value"), ("all", "in all"))
-    tooltip = [alt.Tooltip(name, type="nominal", title=label) for name, label in words]
-    word, text = alt.Text("text", type="nominal"), {"align": "left", "baseline": "middle", "dx": 5, "color": INK}
+    bars = StageBars(row_axis(labelPadding=8, labelFontSize=13, labelFontWeight="bold"))
+    about = tips(row="setting", what="figure", kind="part", value="value", all="in all")
     return compiled(
-        alt.Chart(data("room")).mark_point(opacity=0, tooltip=None).encode(end),
-        alt.Chart(data("heads"))
-        .mark_text(align="left", baseline="bottom", y=-6, fontSize=13, fontWeight="bold", color=INK)
-        .encode(start, word),
-        alt.Chart(data("bars")).mark_bar(height={"band": 0.62}).encode(y, start, alt.X2("end"), colour, tooltip=tooltip),
-        alt.Chart(data("texts")).mark_text(dy=-7, fontSize=13, **text).encode(y, end, word),
-        alt.Chart(data("said")).mark_text(dy=8, fontSize=12, fontWeight="bold", **text).encode(y, end, word),
+        bars.panel_heads(y=-6),
+        bars.segments("bars", painted("kind", COLOURS, listed("kinds", orient="bottom")), about, start="start", band=0.62),
+        bars.words("ends", dy=-7, fontSize=13),
+        bars.words("differences", dy=8, fontSize=12, fontWeight="bold"),
         height=max(90, 46 * settings),
     )
 
 
-def _title(found: list[Compared]) -> Title:
-    """How the last setting stands to the first."""
-    base = found[0]
-    lines = ["Roofline times on each setting's own device; every panel has a scale of its own, from zero"]
-    if len(found) == 1:
-        return title(f"Only {base.label} so far: pin it, then change a control", *lines, width=105)
-    told = []
-    for one in found[1:]:
-        first, here = base.figures, one.figures
-        parts = [
-            f"{words} {_difference(here[name], first[name])}"
-            for name, words in (("ttft_seconds", "first token"), ("tpot_seconds", "per token"), ("total_bytes", "memory"))
-            if here[name] is not None and first[name] and here[name] != first[name]
-        ]
-        told.append(f"{one.label}: {', '.join(parts) or 'no change'}")
-    return title(f"Against {base.label}: " + "; ".join(told[:3]), *lines, width=105)
+def _figures(one: Compared) -> Row:
+    """What the title compares, by what it is called."""
+    timing = one.timing
+    times = {"first token": timing.ttft_seconds, "per token": timing.tpot_seconds} if timing else {"first token": None, "per token": None}
+    return {**times, "memory": one.estimate.footprint.total_bytes}
+
+
+def _title(settings: Sequence[Compared]) -> Title:
+    """How the others stand to the first."""
+    line = "Roofline times on each setting's own device; every panel has a scale of its own, from zero"
+    base, *others = settings
+    if not others:
+        return title(f"Only {base.label} so far: pin it, then change a control", line, width=105)
+    first, findings = _figures(base), []
+    for one in others[:3]:
+        here = _figures(one)
+        changed = [name for name, value in here.items() if value is not None and first[name] and value != first[name]]
+        parts = [f"{name} {_difference(here[name], first[name])}" for name in changed]
+        findings.append(f"{one.label}: {', '.join(parts) or 'no change'}")
+    return title(f"Against {base.label}: " + "; ".join(findings), line, width=105)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import altair as alt
 
-from ocr_flops.charts.chart import Chart, Template, Title, compiled, data, title
-from ocr_flops.charts.interactive.base import headed_rows
-from ocr_flops.charts.theme import INK, listed
+from ocr_flops.charts.bars import StageBars, headed_axis, headed_rows, stacked
+from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, title
+from ocr_flops.charts.theme import FAMILIES, INK, listed, painted, tips
 from ocr_flops.evidence.verify.counter_audit import GROUPS
 from ocr_flops.evidence.verify.op_kinds import WHOLE
 from ocr_flops.units import share, si, workload_words
@@ -19,38 +19,31 @@ if TYPE_CHECKING:
 
     from ocr_flops.timing.estimate import Estimate
 
-COLOURS = dict(zip(GROUPS, ("#8C8C8C", "#0080ED", "#CA0013", "#EA8802", "#A80C94"), strict=True))
-LABELLED = 0.05  # of a bar: narrower parts bear no words
+COLOURS = dict(zip(GROUPS, (INK, *(FAMILIES[name] for name in ("SAM", "routed experts", "dense MLP", "router"))), strict=True))
 
 
 def hidden_flops(hidden: pl.DataFrame, estimated: Estimate, torch: str) -> Chart:
     """Each stage's FLOPs as a whole bar: what the counter reports, and what it does not, by kind of operator and by how the model is run.
 
     Args:
-        hidden: from `audit.hidden`.
+        hidden: from `counter_audit.hidden`.
         estimated: the same estimate.
         torch: version of torch that was audited.
     """
-    rows = [row for row in hidden.to_dicts() if row["flops"]]
-    settings = tuple(dict.fromkeys(row["setting"] for row in rows))
-    stages = tuple(dict.fromkeys(row["stage"] for row in rows))
-    order = tuple(name for setting in settings for name in (f"{setting}|", *(f"{setting}|{stage}" for stage in stages)))
-    parts, texts, ends = [], [], dict.fromkeys(order, 0.0)
-    for row in rows:
-        place = f"{row['setting']}|{row['stage']}"
-        start = ends[place]
-        ends[place] = end = start + 100 * row["share"]
-        bar = {"row": place, "group": row["group"], "start": start, "end": end, "flops": si(row["flops"], "FLOPs")}
-        parts.append({**bar, "setting": row["setting"], "stage": row["stage"], "part": _part(row["share"])})
-        if row["share"] >= LABELLED:
-            texts.append({**bar, "middle": (start + end) / 2, "text": _part(row["share"])})
-    groups = {row["group"] for row in rows}
-    return Chart(
-        _template(),
-        _title(hidden.to_dicts(), estimated, torch),
-        {"parts": parts, "texts": texts},
-        {"rows": order, "groups": [group for group in GROUPS if group in groups or not groups]},
-    )
+    groups: dict[str, dict[str, list[Row]]] = {}
+    for row in hidden.to_dicts():
+        if row["flops"]:
+            groups.setdefault(row["setting"], {}).setdefault(row["stage"], []).append(row)
+    bars = []
+    for setting, stages in groups.items():
+        for stage, rows in stages.items():
+            flops = {row["group"]: si(row["flops"], "FLOPs") for row in rows}
+            for group, part, at in stacked({row["group"]: row["share"] for row in rows}, scale=100):
+                about = {"setting": setting, "stage": stage, "group": group, "part": _part(part), "flops": flops[group]}
+                bars.append({"row": f"{setting}|{stage}", **about, **at})
+    drawn = {bar["group"] for bar in bars}
+    params = {"rows": headed_rows(groups), "groups": [group for group in GROUPS if group in drawn or not drawn]}
+    return Chart(_template(), _title(hidden.to_dicts(), estimated, torch), {"bars": bars}, params)
 
 
 def _part(of_one: float) -> str:
@@ -58,7 +51,7 @@ def _part(of_one: float) -> str:
     return f"{100 * of_one:.1f} %" if 0.99 < of_one < 1 else share(of_one, 1)
 
 
-def _title(rows: list[dict[str, Any]], estimated: Estimate, torch: str) -> Title:
+def _title(rows: list[Row], estimated: Estimate, torch: str) -> Title:
     counted = {row["setting"]: row["share"] for row in rows if row["stage"] == WHOLE and row["group"] == GROUPS[0]}
     finding = "None of the ways to run the model could be audited here"
     if counted:
@@ -67,35 +60,15 @@ def _title(rows: list[dict[str, Any]], estimated: Estimate, torch: str) -> Title
             f"torch's counter misses {share(1 - counted[worst], 1)} of this model's FLOPs when it is run as “{worst}”, "
             f"{share(1 - counted[best], 1)} as “{best}”"
         )
-    workload = estimated.workload
-    point = {
-        name: getattr(workload, name) for name in ("columns", "rows", "tiles", "global_px", "context_tokens", "output_tokens", "batch_size")
-    }
-    return title(finding, f"{workload_words(point)}; torch {torch}; share of each stage's FLOPs, matrix and vector work together")
+    point = workload_words(estimated.stages.row(0, named=True))
+    return title(finding, f"{point}; torch {torch}; share of each stage's FLOPs, matrix and vector work together")
 
 
 @cache
 def _template() -> Template:
-    y = headed_rows(head="{}")
-    colour = alt.Color(
-        "group",
-        type="nominal",
-        scale=alt.Scale(domain=list(COLOURS), range=list(COLOURS.values())),
-        legend=listed("groups", title=None, orient="bottom", columns=3),
-    )
-    told = {"setting": "run", "stage": "stage", "group": "", "part": "share", "flops": "FLOPs"}
-    tooltip = [alt.Tooltip(name, type="nominal", title=word or "part") for name, word in told.items()]
-    x = alt.X(
-        "start",
-        type="quantitative",
-        scale=alt.Scale(domain=[0, 100], nice=False),
-        axis=alt.Axis(title="share of the stage's FLOPs", labelExpr="datum.value + ' %'", values=[0, 25, 50, 75, 100]),
-    )
-    bars = alt.Chart(data("parts")).mark_bar(height=15).encode(y, x, alt.X2("end"), colour, tooltip=tooltip)
-    words = (
-        alt.Chart(data("texts"))
-        .mark_text(fontSize=11, color="white", fontWeight="bold")
-        .encode(y, alt.X("middle", type="quantitative"), alt.Text("text", type="nominal"))
-    )
-    edge = alt.Chart(data("parts")).mark_rule(color=INK, opacity=0.25).encode(alt.XDatum(100, type="quantitative"))
-    return compiled(edge, bars, words, height=alt.Step(22))
+    axis = alt.Axis(labelExpr="datum.value + ' %'", values=[0, 25, 50, 75, 100])
+    along = {"title": "share of the stage's FLOPs", "scale": alt.Scale(domain=[0, 100], nice=False), "axis": axis}
+    bars = StageBars(headed_axis(head="{}"), along)
+    colour = painted("group", COLOURS, listed("groups", orient="bottom", columns=3))
+    about = tips(setting="run", stage="stage", group="part", part="share", flops="FLOPs")
+    return compiled(bars.segments("bars", colour, about, start="start", band=0.75), bars.inside("part", "100"), height=alt.Step(22))

@@ -126,7 +126,7 @@ def _roofline_template() -> Template:
         .encode(x, y, word, painted),
         alt.Chart(data("ridge")).mark_text(align="left", baseline="middle", dx=6, dy=17, fontSize=12).encode(x, y, word, painted),
         _marks(x, y),
-        measured_layer(x, y, ("stage", "stage"), ("name", "module"), ("seconds", "measured, median"), ("times", "of its roofline time")),
+        measured_layer(x, y, stage="stage", name="module", seconds="measured, median", times="of its roofline time"),
         *(
             layer
             for dataset, align, dx in (("names", "left", 9), ("far", "right", -6))

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import altair as alt
 
-from ocr_flops.charts.chart import Chart, Template, Title, compiled, data, title
-from ocr_flops.charts.interactive.base import headed_rows
-from ocr_flops.charts.theme import INK, grids_words, si_axis
+from ocr_flops.charts.bars import Panel, StageBars, headed_rows, panel_rows
+from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, data, title
+from ocr_flops.charts.theme import OWN_COLOUR, attention_colour, in_bytes, tips
 from ocr_flops.units import seconds, share, si, workload_words
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from ocr_flops.timing.estimate import Estimate
     from ocr_flops.timing.timing import Timing
 
-Row = dict[str, Any]
-Names = tuple[str, ...]
-COLOURS = {"eager": "#A3622F", "sdpa": "#CC66FF", "flash": "#8348FF"}  # unlike those of stages, kinds of memory and modules
-OTHER = "#DDAA33"
 PANELS = {"io_bytes": "bytes moved", "peak_activation_bytes": "peak of live activations", "roofline_seconds": "roofline time"}
 LETTER_PX = 5.6  # of the words beside bars
 BAR = 0.42  # of a panel's width; the rest is for the words
 WHOLE = "all stages"
-TILES_Y = {"io_bytes": "bytes moved in vision", "peak_activation_bytes": "peak of live activations in vision"}
+FIXED = {"color": "#333333", "opacity": 0.75, "band": 0.26}  # the inner bar
+Table = dict[str, dict[str, Row]]  # what is compared, by attention mode and stage
 
 
 def savings(estimates: Mapping[str, Estimate], timings: Mapping[str, Timing] | None = None) -> Chart:
@@ -39,53 +34,38 @@ def savings(estimates: Mapping[str, Estimate], timings: Mapping[str, Timing] | N
         estimates: of one point by attention mode, the one to compare with first: {"eager": ..., "sdpa": ..., "flash": ...}.
         timings: of the same modes on one device.
     """
-    modes = tuple(estimates)
-    measures = [name for name in PANELS if name != "roofline_seconds" or timings]
-    table = {mode: _numbers(estimates[mode], timings and timings[mode]) for mode in modes}
-    groups = [group for group in table[modes[0]] if any(table[modes[0]][group].values())]
-    order = tuple(name for group in groups for name in (f"{group}|", *(f"{group}|{mode}" for mode in modes)))
-    bars, fixed, texts, heads = [], [], [], []
-    for position, measure in enumerate(measures):
-        most = max(table[mode][group][measure] for mode in modes for group in groups) or 1
-        words = seconds if measure == "roofline_seconds" else _bytes
-        heads.append({"x": position, "text": PANELS[measure]})
-        for group in groups:
-            for number, mode in enumerate(modes):
-                value, base = table[mode][group][measure], table[modes[0]][group][measure]
-                before = table[modes[number - 1]][group][measure]
-                end = position + BAR * value / most
-                said = saved(value, base, words) if number else ""
-                if number > 1 and value == before:
-                    said = f"as {modes[number - 1]}"
-                at = {"row": f"{group}|{mode}", "mode": mode, "colour": COLOURS.get(mode, OTHER), "stage": group, "x": position, "end": end}
-                bars.append(
-                    {
-                        **at,
-                        "what": PANELS[measure],
-                        "value": words(value),
-                        "saved": saved(value, base, words) or "–",
-                        "kept": share(value, base),
-                    }
-                )
-                brief = said.rpartition(", ")[2]  # where the panel is narrow: without the difference in bytes or seconds
-                told = (
-                    {"text": f"{words(value)} ({said})", "brief": f"{words(value)} ({brief})"}
-                    if said
-                    else dict.fromkeys(("text", "brief"), words(value))
-                )
-                texts.append({**at, **told})
-                if measure == "io_bytes":
-                    fixed.append({**at, "end": position + BAR * table[mode][group]["fixed"] / most})
-    least = max(len(text["text"]) for text in texts) * LETTER_PX / (1 - BAR) * len(measures)
+    modes = list(estimates)
+    table = {mode: _by_stage(estimates[mode], timings and timings[mode]) for mode in modes}
+    stages = [stage for stage, row in table[modes[0]].items() if any(row.values())]
+    panels = [
+        Panel(
+            name,
+            {f"{stage}|{mode}": {mode: table[mode][stage][measure]} for stage in stages for mode in modes},
+            seconds if measure == "roofline_seconds" else in_bytes,
+        )
+        for measure, name in PANELS.items()
+        if timings or measure != "roofline_seconds"
+    ]
+    rows, whole = panel_rows(panels, BAR)
+    for bar, drawn in zip(whole, rows["bars"], strict=True):
+        stage, mode = bar.row.split("|")
+        base = bar.panel.bars[f"{stage}|{modes[0]}"][modes[0]]
+        difference = saved(bar.total, base, bar.panel.words) or "–"
+        drawn |= {"stage": stage, "colour": attention_colour(mode), "saved": difference, "kept": share(bar.total, base)}
+    ends = [{"row": bar.row, "end": bar.end, **_words(bar.panel, bar.row, modes)} for bar in whole]
+    traffic = panels[0]
+    scale = BAR / (max(sum(parts.values()) for parts in traffic.bars.values()) or 1)
+    fixed = [{"row": f"{stage}|{mode}", "start": 0, "end": scale * table[mode][stage]["fixed"]} for stage in stages for mode in modes]
+    least = max(len(end["text"]) for end in ends) * LETTER_PX / (1 - BAR) * len(panels)
     return Chart(
-        _savings_template(modes[0]),
-        _savings_title(estimates, timings, table),
-        {"bars": bars, "fixed": fixed, "texts": texts, "heads": heads, "room": [{"end": len(measures) - 0.02}, {"end": 0}]},
-        {"rows": order, "least": round(least)},
+        _template(modes[0]),
+        _title(estimates, timings, table),
+        {"bars": rows["bars"], "panels": rows["panels"], "fixed": fixed, "ends": ends},
+        {"rows": headed_rows(dict.fromkeys(stages, modes)), "panels": len(panels) - 0.02, "least": round(least)},
     )
 
 
-def _numbers(estimate: Estimate, timing: Timing | None) -> dict[str, Row]:
+def _by_stage(estimate: Estimate, timing: Timing | None) -> dict[str, Row]:
     """What is compared, by stage and over all stages (peaks: the largest)."""
     table = {}
     times = {row["stage"]: row["roofline_seconds"] for row in timing.stages.to_dicts()} if timing else {}
@@ -98,11 +78,21 @@ def _numbers(estimate: Estimate, timing: Timing | None) -> dict[str, Row]:
     return table
 
 
-def _bytes(value: float) -> str:
-    return si(value, "B")
+def _words(panel: Panel, row: str, modes: list[str]) -> Row:
+    """What stands after a bar: its value and what it saves of the first mode's, and in brief without the difference in bytes or seconds."""
+    stage, mode = row.split("|")
+    values = [panel.bars[f"{stage}|{one}"][one] for one in modes]
+    number = modes.index(mode)
+    value = panel.words(values[number])
+    difference = saved(values[number], values[0], panel.words) if number else ""
+    if number > 1 and values[number] == values[number - 1]:
+        difference = f"as {modes[number - 1]}"
+    if not difference:
+        return {"text": value, "brief": value}
+    return {"text": f"{value} ({difference})", "brief": f"{value} ({difference.rpartition(', ')[2]})"}
 
 
-def saved(value: float, base: float, words: Any = _bytes) -> str:
+def saved(value: float, base: float, words: Callable[[float], str] = in_bytes) -> str:
     """A saving in absolute and relative terms: −36.5 GB, −65 %; empty where there is nothing to save."""
     if not base:
         return ""
@@ -113,47 +103,29 @@ def saved(value: float, base: float, words: Any = _bytes) -> str:
 
 
 @cache
-def _savings_template(base: str) -> Template:
-    y = headed_rows()
-    start, end = (
-        alt.X("x", type="quantitative", axis=None),
-        alt.X("end", type="quantitative", axis=None, scale=alt.Scale(nice=False, zero=True)),
-    )
-    colour = alt.Color("colour", type="nominal", scale=None)
-    tooltip = [
-        alt.Tooltip(name, type="nominal", title=words)
-        for name, words in (
-            ("stage", "stage"),
-            ("mode", "attention"),
-            ("what", "what"),
-            ("value", "value"),
-            ("saved", f"against {base}"),
-            ("kept", f"of {base}'s"),
-        )
-    ]
-    word = alt.Text("text", type="nominal")
+def _template(base: str) -> Template:
+    """Panels of bars, the words after them in brief where a panel is narrow.
+
+    Args:
+        base: the attention mode compared with.
+    """
+    bars = StageBars()
+    about = tips(stage="stage", kind="attention", what="what", value="value", saved=f"against {base}", kept=f"of {base}'s")
+    ends = alt.Chart(data("ends")).transform_calculate(text="width < least ? datum.brief : datum.text")
     return compiled(
-        alt.Chart(data("room")).mark_point(opacity=0, tooltip=None).encode(end),
-        alt.Chart(data("heads"))
-        .mark_text(align="left", baseline="bottom", y=-4, fontSize=13, fontWeight="bold", color=INK)
-        .encode(start, word),
-        alt.Chart(data("bars")).mark_bar(height={"band": 0.82}).encode(y, start, alt.X2("end"), colour, tooltip=tooltip),
-        alt.Chart(data("fixed"))
-        .mark_bar(height={"band": 0.26}, color="#333333", opacity=0.75, tooltip=None)
-        .encode(y, start, alt.X2("end")),
-        alt.Chart(data("texts"))
-        .transform_calculate(fitting="width < least ? datum.brief : datum.text")
-        .mark_text(align="left", baseline="middle", dx=5, fontSize=11, color=INK)
-        .encode(y, end, alt.Text("fitting", type="nominal")),
+        bars.panel_heads(),
+        bars.segments("bars", OWN_COLOUR, about, start="start", band=0.82),
+        bars.segments("fixed", start="start", tooltip=None, **FIXED),
+        bars.words(ends),
         height=alt.Step(19),
     )
 
 
-def _savings_title(estimates: Mapping[str, Estimate], timings: Mapping[str, Timing] | None, table: dict[str, dict[str, Row]]) -> Title:
+def _title(estimates: Mapping[str, Estimate], timings: Mapping[str, Timing] | None, table: Table) -> Title:
     """What the last mode saves of the first one, where, and where it saves nothing."""
     modes = list(table)
-    base, best, stages = table[modes[0]], table[modes[-1]], [group for group in table[modes[0]] if group != WHOLE]
-    where = max(stages, key=lambda stage: base[stage]["io_bytes"] - best[stage]["io_bytes"])
+    base, best = table[modes[0]], table[modes[-1]]
+    where = max((stage for stage in base if stage != WHOLE), key=lambda stage: base[stage]["io_bytes"] - best[stage]["io_bytes"])
     less = base[where]["io_bytes"] - best[where]["io_bytes"]
     finding = f"{modes[-1]} moves {si(less, 'B')} ({share(less, base[where]['io_bytes'])}) less than {modes[0]} in {where}"
     if timings and timings[modes[0]].ttft_seconds is not None:
@@ -163,11 +135,13 @@ def _savings_title(estimates: Mapping[str, Estimate], timings: Mapping[str, Timi
         finding += f", and {share(base['decode']['io_bytes'] - best['decode']['io_bytes'], base['decode']['io_bytes'])} less in decode"
     flops = {mode: sum(row["tensor_flops"] for row in estimate.stage_numbers.values()) for mode, estimate in estimates.items()}
     same = f"Matrix FLOPs are the same in every mode: {si(flops[modes[0]], 'FLOPs')}"
-    lines = [f"{same if len(set(flops.values())) == 1 else 'Matrix FLOPs differ'}. {_limits(base, best, modes)}"]
     row, config = estimates[modes[0]].stages.row(0, named=True), estimates[modes[0]].config
-    lines.append(f"{workload_words(row)}; {config.engine.name}, {config.dtype}. {_evidence(estimates)}")
     return title(
-        finding, *lines, "Inner bar: weights and KV cache, which no attention kernel changes. Each panel has its own scale", width=105
+        finding,
+        f"{same if len(set(flops.values())) == 1 else 'Matrix FLOPs differ'}. {_limits(base, best, modes)}",
+        f"{workload_words(row)}; {config.engine.name}, {config.dtype}. {_evidence(estimates)}",
+        "Inner bar: weights and KV cache, which no attention kernel changes. Each panel has its own scale",
+        width=105,
     )
 
 
@@ -184,119 +158,7 @@ def _limits(base: dict[str, Row], best: dict[str, Row], modes: list[str]) -> str
 
 def _evidence(estimates: Mapping[str, Estimate]) -> str:
     """Which modes were traced on the real model, and which are modelled."""
-    modelled = [
-        mode
-        for mode, estimate in estimates.items()
-        if any(estimate.config.evidence(stage) == "modelled" for stage in estimate.chosen_stages)
-    ]
-    return (
-        f"Modelled: {', '.join(modelled)}; the others can be traced here"
-        if modelled and len(modelled) < len(estimates)
-        else ("Modelled" if modelled else "All can be traced here")
-    )
-
-
-def savings_by_tiles(sweep: pl.DataFrame, work: str = "io_bytes", tiles: int | None = None) -> Chart:
-    """Bytes moved by the vision stage, or its peak of live activations, against the tiles of a page, per attention mode.
-
-    Args:
-        sweep: `of.sweep` over grids in several attention modes, a row per point and stage; of grids with the same tiles the first is drawn.
-        work: "io_bytes" or "peak_activation_bytes".
-        tiles: the current page's, marked.
-    """
-    found: dict[tuple[str, int], Row] = {}
-    rows = sweep.to_dicts()
-    for row in rows:
-        if row["stage"] == "vision":
-            found.setdefault((row["attention"], row["tiles"]), row)
-    modes = tuple(dict.fromkeys(mode for mode, _ in found))
-    base = {count: row[work] for (mode, count), row in found.items() if mode == modes[0]}
-    points = [
-        {
-            "tiles": count,
-            "mode": mode,
-            "colour": COLOURS.get(mode, OTHER),
-            "value": row[work],
-            "size": si(row[work], "B"),
-            "saved": saved(row[work], base[count]) or "–",
-            "tokens": row["image_tokens"],
-        }
-        for (mode, count), row in sorted(found.items(), key=lambda item: item[0][1])
-    ]
-    most = max(count for _, count in found)
-    ends: dict[int, Row] = {}  # modes that end in the same place share their words
-    for point in [point for point in points if point["tiles"] == most]:
-        named = f"{ends[point['value']]['named']}, {point['mode']}" if point["value"] in ends else point["mode"]
-        told = f" ({point['saved']})" if point["mode"] != modes[0] else ""
-        ends[point["value"]] = {**ends.get(point["value"], point), "named": named, "text": f"{named}: {point['size']}{told}"}
-    mark = [{"tiles": tiles, "text": f"{tiles} tiles" if tiles else "no tiles"}] if tiles is not None else []
-    return Chart(
-        _tiles_template(modes[0], work),
-        _tiles_title(found, modes, work, most, grids_words(rows)),
-        {"points": points, "ends": list(ends.values()), "mark": mark, "room": [{"tiles": 1.42 * most or 1, "value": 0}]},
-    )
-
-
-@cache
-def _tiles_template(base: str, work: str) -> Template:
-    x = alt.X(
-        "tiles",
-        type="quantitative",
-        title="tiles of a page, beside its global view",
-        scale=alt.Scale(nice=False, zero=True),
-        axis=alt.Axis(format=",d", tickMinStep=1, grid=False),
-    )
-    y = alt.Y("value", type="quantitative", title=TILES_Y[work], axis=alt.Axis(labelExpr=si_axis("B"), tickCount=6))
-    colour = alt.Color("colour", type="nominal", scale=None)
-    tooltip = [
-        alt.Tooltip("tiles", type="quantitative", format=",d"),
-        alt.Tooltip("tokens", type="quantitative", title="image tokens", format=",d"),
-        *(
-            alt.Tooltip(name, type="nominal", title=words)
-            for name, words in (("mode", "attention"), ("size", "bytes"), ("saved", f"against {base}"))
-        ),
-    ]
-    points, mark, word = alt.Chart(data("points")), alt.Chart(data("mark")), alt.Text("text", type="nominal")
-    return compiled(
-        points.mark_line(strokeWidth=2.5).encode(x, y, colour),
-        points.mark_point(size=50, filled=True, opacity=1).encode(x, y, colour, tooltip=tooltip),
-        alt.Chart(data("ends")).mark_text(align="left", baseline="middle", dx=9, fontSize=12, fontWeight="bold").encode(x, y, word, colour),
-        mark.mark_rule(strokeDash=[4, 4], color=INK).encode(x),
-        mark.mark_text(align="center", baseline="bottom", y=-4, color=INK, fontSize=12, fontWeight="bold").encode(x, word),
-        alt.Chart(data("room")).mark_point(opacity=0, tooltip=None).encode(x, y),
-        height=360,
-    )
-
-
-def _tiles_title(found: dict[tuple[str, int], Row], modes: Names, work: str, most: int, grids: str) -> Title:
-    row = found[modes[0], most]
-    least = min(count for _, count in found)
-    if most == least:
-        finding = f"{TILES_Y[work].capitalize()}: " + ", ".join(f"{mode} {si(found[mode, most][work], 'B')}" for mode in modes)
-    else:
-        each = {mode: (found[mode, most][work] - found[mode, least][work]) / (most - least) for mode in modes}
-        finding = f"Each tile adds {si(each[modes[0]], 'B')} in {modes[0]}, " + ", ".join(
-            f"{si(each[mode], 'B')} in {mode}" for mode in modes[1:]
-        )
-        if work == "peak_activation_bytes":
-            finding = f"With {most} tiles vision holds up to " + ", ".join(
-                f"{si(found[mode, most][work], 'B')} in {mode}" for mode in modes
-            )
-    views = f"{row['tile_px']} px tiles and a {row['global_px']} px view" if row["tile_px"] else f"{row['global_px']} px view"
-    return title(
-        finding,
-        f"Vision stage, {views}, batch {row['batch_size']}; {row['engine']}, {row['dtype']}",
-        grids,
-        "Matrix FLOPs are the same in every mode; what falls away are scores, probabilities and SAM's relative-position bias",
-    )
-
-
-def by_tiles(points: pl.DataFrame, tiles: int) -> dict[str, Chart]:
-    """What leaner attention saves in vision against tiles, by names that serve as file names; none where all points have as many.
-
-    Args:
-        points: `of.sweep` over grids in several attention modes.
-        tiles: the current page's.
-    """
-    works = {"traffic_by_tiles": "io_bytes", "peak_by_tiles": "peak_activation_bytes"} if points["tiles"].n_unique() > 1 else {}
-    return {name: savings_by_tiles(points, work, tiles) for name, work in works.items()}
+    modelled = [mode for mode, one in estimates.items() if any(one.config.evidence(stage) == "modelled" for stage in one.chosen_stages)]
+    if not modelled:
+        return "All can be traced here"
+    return "Modelled" if len(modelled) == len(estimates) else f"Modelled: {', '.join(modelled)}; the others can be traced here"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import altair as alt
 
 from ocr_flops.spec.tiling import rule_grids
-from ocr_flops.units import SI
+from ocr_flops.units import SI, si
 
 FAMILIES = {  # any two differ for colour-blind readers too, and all are seen on white as on black: tests hold it
     "SAM": "#0080ED",
@@ -23,6 +23,9 @@ FAMILIES = {  # any two differ for colour-blind readers too, and all are seen on
     "lm_head": "#5B8238",
 }
 STAGE_COLOURS = {"vision": "#0077BB", "prefill": "#EE7733", "decode": "#009988"}
+MEMORY_COLOURS = {"weights": "#888888", "KV cache": "#AA4499", "peak activations": "#DDAA33"}  # unlike those of stages
+ATTENTION_COLOURS = {"eager": "#A3622F", "sdpa": "#CC66FF", "flash": "#8348FF"}  # unlike those of stages, kinds of memory and modules
+OTHER_ATTENTION = "#DDAA33"
 MODULES = {  # module: its family and its name on charts
     "sam.patch": ("SAM", "SAM patches"),
     "sam.attention_windowed": ("SAM", "SAM windowed attention"),
@@ -44,9 +47,13 @@ MODULES = {  # module: its family and its name on charts
     "lm_head": ("lm_head", "lm_head"),
 }
 INK = "#808080"  # text and strokes that read on white and on black; everything else follows the theme
-
+LIMIT = "#CC3311"  # what cannot be undercut, or must not be exceeded
 CEILING_COLOURS = {"bandwidth": "#EE7733", "matrix": "#0077BB", "vector": "#009988", "launch": "#AA4499"}
 CEILING_NAMES = {"bandwidth": "memory bandwidth", "matrix": "matrix units", "vector": "vector units", "launch": "launches"}
+
+
+WORDS = alt.Text("text", type="nominal")
+OWN_COLOUR = alt.Color("colour", type="nominal", scale=None)
 
 
 def module_name(module: str) -> str:
@@ -57,6 +64,16 @@ def module_name(module: str) -> str:
 def module_colour(module: str) -> str:
     """The colour of a module's family."""
     return FAMILIES[MODULES[module][0]] if module in MODULES else INK
+
+
+def attention_colour(mode: str) -> str:
+    """The colour of an attention mode."""
+    return ATTENTION_COLOURS.get(mode, OTHER_ATTENTION)
+
+
+def in_bytes(value: float) -> str:
+    """Bytes in words: 24.0 GB."""
+    return si(value, "B")
 
 
 def spaced(form: str = SI) -> str:
@@ -84,13 +101,29 @@ def listed(param: str, **look: Any) -> alt.Legend:
 
 
 def row_axis(**look: Any) -> alt.Y:
-    """Rows of bars, in the order in which the parameter "rows" names them.
-
-    Args:
-        look: of the axis.
-    """
     axis = alt.Axis(title=None, ticks=False, domain=False, **look)
     return alt.Y("row", type="nominal", sort=None, scale=alt.Scale(domain=alt.ExprRef("rows")), axis=axis)
+
+
+def x_of(name: str, **options: Any) -> alt.X:
+    """A quantitative field along x."""
+    return alt.X(name, type="quantitative", **options)
+
+
+def y_of(name: str, **options: Any) -> alt.Y:
+    """A quantitative field along y."""
+    return alt.Y(name, type="quantitative", **options)
+
+
+def painted(name: str, palette: Mapping[str, str], legend: alt.Legend | None = None) -> alt.Color:
+    """A nominal field in the colours of a palette."""
+    scale = alt.Scale(domain=list(palette), range=list(palette.values()))
+    return alt.Color(name, type="nominal", title=None, legend=legend, scale=scale)
+
+
+def tips(**words: str) -> list[alt.Tooltip]:
+    """Tooltips of fields that are words, by their titles."""
+    return [alt.Tooltip(name, type="nominal", title=title) for name, title in words.items()]
 
 
 def configured(chart: alt.LayerChart) -> alt.LayerChart:

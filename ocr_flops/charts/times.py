@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import altair as alt
 
-from ocr_flops.charts.chart import Chart, Template, Title, compiled, data, title
-from ocr_flops.charts.interactive.base import headed_rows
+from ocr_flops.charts.bars import StageBars, headed_rows
+from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, data, title
 from ocr_flops.charts.overlay import MEASURED, measured_layer, origins
-from ocr_flops.charts.theme import CEILING_COLOURS, CEILING_NAMES, INK, listed, module_name, si_axis
+from ocr_flops.charts.theme import CEILING_COLOURS, CEILING_NAMES, INK, LIMIT, listed, module_name, painted, si_axis, tips
 from ocr_flops.units import seconds, share, si, workload_words
 
 if TYPE_CHECKING:
     from ocr_flops.timing.timing import Timing
 
-Row = dict[str, Any]
-PARTS = {("vision", "prefill"): "to the first token", ("decode",): "for all output tokens"}
+PHASES = {("vision", "prefill"): "to the first token", ("decode",): "for all output tokens"}
+CEILINGS = {name: CEILING_COLOURS[ceiling] for ceiling, name in CEILING_NAMES.items()}
 
 
 def time_by_module(timing: Timing, stages: Sequence[str] = ("vision", "prefill"), measured: Iterable[Row] = ()) -> Chart:
@@ -32,108 +32,81 @@ def time_by_module(timing: Timing, stages: Sequence[str] = ("vision", "prefill")
         measured: rows with `stage`, `module` (None: the whole stage), `seconds`, `spread_seconds` and `origin`, laid over the bars.
     """
     wholes = [row for row in timing.stages.to_dicts() if row["stage"] in stages]
-    modules = [row for row in timing.modules.to_dicts() if row["stage"] in stages and row["roofline_seconds"] > 0]
+    busy = {row["stage"] for row in wholes if row["roofline_seconds"]}
+    modules = [row for row in timing.modules.to_dicts() if row["stage"] in busy and row["roofline_seconds"] > 0]
     total = sum(row["roofline_seconds"] for row in wholes)
-    order, bars, sums = [], [], []
-    for whole in wholes:
-        order.append(f"{whole['stage']}|")
-        if not whole["roofline_seconds"]:
-            continue
-        sums.append({**_timed(whole, total), "row": order[-1], "bound": whole["bound_seconds"], "text": _stage_words(whole)})
-        for row in modules:
-            if row["stage"] == whole["stage"]:
-                order.append(f"{row['stage']}|{module_name(row['module'])}")
-                bars.append({**_timed(row, total), "row": order[-1], "name": module_name(row["module"])})
-    points = [_measured(row) for row in measured if row["stage"] in stages]
-    points = [point for point in points if point["row"] in order]
-    reached = {point["row"]: point["seconds"] for point in points}
-    for row in (*bars, *sums):
-        spent = reached.get(row["row"])
-        row["end"] = max(row["seconds"], spent or 0)  # where its words begin
-        row["words"] = row.get("text", row["value"]) + (f" · ◇ {seconds(spent)}" if spent else "")
-    longest = max((row["seconds"] for row in sums), default=0)
-    widest = max(longest, *reached.values(), 0) + (1.3 if "decode" in stages else 0.6) * longest  # leaves room for its words
-    room = [{"seconds": widest or 1}]
+    heads = [{**_described(row, total), "words": _stage_words(row)} for row in wholes if row["stage"] in busy]
+    bars = [_described(row, total) for row in modules]
+    rows = headed_rows({row["stage"]: [bar["name"] for bar in bars if bar["stage"] == row["stage"]] for row in wholes})
+    points = [point for point in map(_measured, measured) if point["row"] in rows]
+    spent = {point["row"]: point["seconds"] for point in points}
+    for row in (*bars, *heads):
+        took = spent.get(row["row"], 0)
+        row["end"] = max(row["seconds"], took)  # where its words begin
+        row["text"] = row["words"] + (f" · ◇ {seconds(took)}" if took else "")
+    room = max((row["end"] for row in heads), default=0) * ((2.3 if "decode" in stages else 1.6) + (0.5 if points else 0))  # for the words
     bound = {row["ceiling"] for row in bars}
-    ceilings = [name for name in CEILING_NAMES.values() if name in bound or not bound]
     return Chart(
-        _time_template(bool(points)),
-        _time_title(timing, modules, total, stages, points),
-        {"bars": bars, "stages": sums, "room": room, MEASURED: points},
-        {"rows": order, "ceilings": ceilings},
+        _template(bool(points)),
+        _title(timing, modules, total, stages, points),
+        {"bars": bars, "heads": heads, MEASURED: points},
+        {"rows": rows, "room": room or 1, "ceilings": [name for name in CEILINGS if name in bound or not bound]},
     )
 
 
 @cache
-def _time_template(is_measured: bool) -> Template:
-    """Bars over headed rows; a heading's own bar is its stage's sum."""
-    y = headed_rows()
-    x = alt.X(
-        "seconds",
-        type="quantitative",
-        title="roofline seconds",
-        scale=alt.Scale(nice=False, zero=True),
-        axis=alt.Axis(labelExpr=si_axis("s"), tickCount=5),
+def _template(is_measured: bool) -> Template:
+    """Bars of modules, and in the rows of headings those of whole stages."""
+    axis = alt.Axis(labelExpr=si_axis("s"), tickCount=5)
+    scale = alt.Scale(domain=[0, alt.ExprRef("room")], nice=False)
+    bars = StageBars(along={"title": "roofline seconds", "scale": scale, "axis": axis})
+    colour = painted("ceiling", CEILINGS, listed("ceilings", title="bound by", orient="top", titleFontWeight="normal"))
+    about = tips(
+        stage="stage",
+        name="module",
+        value="roofline time",
+        least="bound",
+        part="share of what is drawn",
+        ceiling="bound by",
+        next="ahead of the next ceiling",
+        work="work",
+        moved="moved",
     )
-    colour = alt.Color(
-        "ceiling",
-        type="nominal",
-        title="bound by",
-        legend=listed("ceilings", orient="top", titleFontWeight="normal"),
-        scale=alt.Scale(domain=list(CEILING_NAMES.values()), range=[CEILING_COLOURS[name] for name in CEILING_NAMES]),
-    )
-    tooltip = [
-        alt.Tooltip(name, type="nominal", title=label)
-        for name, label in (
-            ("stage", "stage"),
-            ("name", "module"),
-            ("value", "roofline time"),
-            ("least", "bound"),
-            ("part", "share of what is drawn"),
-            ("ceiling", "bound by"),
-            ("next", "ahead of the next ceiling"),
-            ("work", "work"),
-            ("moved", "moved"),
-        )
-    ]
-    bar, stage, end = alt.Chart(data("bars")), alt.Chart(data("stages")), alt.X("end", type="quantitative")
-    text = {"align": "left", "baseline": "middle", "dx": 11 if is_measured else 6, "color": INK}
+    dx = 11 if is_measured else 6
+    bound = alt.Chart(data("heads")).mark_tick(thickness=3, height={"band": 0.95}, color=LIMIT)
     return compiled(
-        stage.mark_bar(height={"band": 0.8}, color=INK, opacity=0.35).encode(y, x, tooltip=tooltip),
-        bar.mark_bar(height={"band": 0.8}).encode(y, x, colour, tooltip=tooltip),
-        bar.mark_text(fontSize=11, **text).encode(y, end, alt.Text("words", type="nominal")),
-        stage.mark_tick(thickness=3, height={"band": 0.95}, color="#CC3311").encode(
-            y, alt.X("bound", type="quantitative"), tooltip=tooltip
-        ),
-        stage.mark_text(fontSize=12, fontWeight="bold", **text).encode(y, end, alt.Text("words", type="nominal")),
-        alt.Chart(data("room")).mark_point(opacity=0, tooltip=None).encode(x),
-        measured_layer(x, y, ("stage", "stage"), ("name", "module"), ("value", "measured, median"), ("spread", "interquartile range")),
+        bars.segments("heads", about, end="seconds", color=INK, opacity=0.35),
+        bars.segments("bars", colour, about, end="seconds"),
+        bars.words("bars", dx=dx),
+        bound.encode(bars.rows, bars.x("bound"), tooltip=about),
+        bars.words("heads", dx=dx, fontSize=12, fontWeight="bold"),
+        measured_layer(bars.x("seconds"), bars.rows, stage="stage", name="module", value="measured, median", spread="interquartile range"),
         height=alt.Step(22),
     )
 
 
+def _row(stage: str, module: str | None) -> Row:
+    """Where a module's bar is, or a whole stage's, and what it is called."""
+    name = module_name(module) if module else ""
+    return {"row": f"{stage}|{name}", "stage": stage, "name": name or "whole stage"}
+
+
 def _measured(row: Row) -> Row:
     """A measured time on the bar it belongs to."""
-    name = module_name(row["module"]) if row["module"] else ""
-    return {
-        "row": f"{row['stage']}|{name}",
-        "stage": row["stage"],
-        "name": name or "whole stage",
-        "seconds": row["seconds"],
-        "value": seconds(row["seconds"]),
-        "spread": "" if row["spread_seconds"] is None else seconds(row["spread_seconds"]),
-        "origin": row["origin"],
-    }
+    spread = row["spread_seconds"]
+    value = {"seconds": row["seconds"], "value": seconds(row["seconds"]), "spread": "" if spread is None else seconds(spread)}
+    return {**_row(row["stage"], row["module"]), **value, "origin": row["origin"]}
 
 
-def _timed(row: Row, total: float) -> Row:
-    """What a bar's tooltip says."""
-    margin = row["ceiling_margin"]
+def _described(row: Row, total: float) -> Row:
+    """A bar, and what its tooltip says."""
+    margin, value = row["ceiling_margin"], seconds(row["roofline_seconds"])
     return {
-        "stage": row["stage"],
-        "name": "whole stage",
+        **_row(row["stage"], row.get("module")),
         "seconds": row["roofline_seconds"],
-        "value": seconds(row["roofline_seconds"]),
+        "bound": row["bound_seconds"],
+        "value": value,
+        "words": value,
         "least": seconds(row["bound_seconds"]),
         "part": share(row["roofline_seconds"], total),
         "ceiling": CEILING_NAMES[row["binding_ceiling"]],
@@ -149,16 +122,14 @@ def _stage_words(whole: Row) -> str:
     return f"{seconds(whole['roofline_seconds'])}{each}; bound {seconds(whole['bound_seconds'])}"
 
 
-def _time_title(timing: Timing, modules: list[Row], total: float, stages: Sequence[str], points: list[Row]) -> Title:
-    where, row = timing.hardware.label, timing.estimate.stages.row(0, named=True)
-    config = timing.estimate.config
-    what = PARTS.get(tuple(stages), "for " + ", ".join(stages))
+def _title(timing: Timing, modules: list[Row], total: float, stages: Sequence[str], points: list[Row]) -> Title:
+    where, row, config = timing.hardware.label, timing.estimate.stages.row(0, named=True), timing.estimate.config
+    what = PHASES.get(tuple(stages), "for " + ", ".join(stages))
     if not modules:
         return title(f"{where}: nothing to do {what}", workload_words(row))
     widest = max(modules, key=lambda one: one["roofline_seconds"])
-    finding = f"{where}: {seconds(total)} {what}; {share(widest['roofline_seconds'], total)} of it in {module_name(widest['module'])}"
     return title(
-        finding,
+        f"{where}: {seconds(total)} {what}; {share(widest['roofline_seconds'], total)} of it in {module_name(widest['module'])}",
         f"{workload_words(row)}; {config.engine.name}, attention {config.attention.name}, {config.dtype}",
         "Grey: the whole stage. Red tick: its bound, which no implementation undercuts",
         *origins(points),
@@ -166,7 +137,7 @@ def _time_title(timing: Timing, modules: list[Row], total: float, stages: Sequen
     )
 
 
-def halves(timing: Timing, measured: Sequence[dict[str, Any]] = ()) -> dict[str, Chart]:
+def halves(timing: Timing, measured: Sequence[Row] = ()) -> dict[str, Chart]:
     """Seconds by module to the first token, and after it, by names that serve as file names; none for stages that do nothing."""
     busy = {row["stage"] for row in timing.stages.to_dicts() if row["io_bytes"]}
     wanted = {"time_to_first_token": ("vision", "prefill"), "time_of_decode": ("decode",)}

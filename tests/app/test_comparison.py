@@ -58,10 +58,10 @@ def test_changes_in_words(changed, words):
 
 def test_the_chart_shows_every_setting_with_its_difference():
     chart = charts.comparison(found())
-    said = {(row["row"], round(row["end"])): row["text"] for row in chart.datasets["said"]}
+    said = {(row["row"], round(row["end"])): row["text"] for row in chart.datasets["differences"]}
     assert {row["row"] for row in chart.datasets["bars"]} == set(SETTINGS)
     assert any(text.startswith("−") for (row, _), text in said.items() if row == "flash")
-    assert "Against now" in " ".join(chart.title.text) and "× 8" in [row["text"] for row in chart.datasets["said"]]
+    assert "Against now" in " ".join(chart.title.text) and "× 8" in [row["text"] for row in chart.datasets["differences"]]
     assert "pin it" in " ".join(charts.comparison(found({"now": EAGER})).title.text)
 
 

@@ -70,7 +70,7 @@ def test_times_lie_over_the_bars_of_the_same_point_and_attention(shelf):
     words = " ".join(first.title.subtitle)
     assert "◇ measured on NVIDIA L4" in words and "recorded here" in words
     bars = {bar["row"]: bar for bar in datasets(first)["bars"]}
-    assert bars["vision|SAM MLP"]["end"] == pytest.approx(2 * bars["vision|SAM MLP"]["seconds"]) and "◇" in bars["vision|SAM MLP"]["words"]
+    assert bars["vision|SAM MLP"]["end"] == pytest.approx(2 * bars["vision|SAM MLP"]["seconds"]) and "◇" in bars["vision|SAM MLP"]["text"]
     assert on_record.rows["origin"][0] == "measured on NVIDIA L4 (24 GB), 2026-01-02, torch 2.13.0, transformers 5.23.0; recorded here"
     assert len(on_record.rows) == len(PAGES) * 2 * 3 * 3  # every workload in this attention, three stages each
 

@@ -70,7 +70,7 @@ def test_the_title_states_the_finding():
     part = 100 * stages["vision"]["tensor_flops"] / matrix
     assert f"Vision is {part:.0f} % of {matrix / 1e12:.2f} T tensor FLOPs; SAM MLP alone" in texts(tensor)
     assert f"it is {whole / 1e12:.2f} TFLOPs in all" in texts(tensor)
-    heads = [row["text"].split(" · ")[0] for row in tensor.datasets["stages"]]
+    heads = [row["text"].split(" · ")[0] for row in tensor.datasets["heads"]]
     assert heads == [units.si(row["tensor_flops"], "FLOPs") for row in stages.values()]  # of which the title has the sum
     assert "Vector FLOPs are" in texts(vector)
     assert "903 image tokens cost" in texts(tokens)

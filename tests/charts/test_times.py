@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 import ocr_flops as of
-from ocr_flops.charts.memory import growth, memory
+from ocr_flops.charts.growth import growth
+from ocr_flops.charts.memory import memory
 from ocr_flops.charts.roofline import roofline
-from ocr_flops.charts.savings import saved, savings, savings_by_tiles
+from ocr_flops.charts.savings import saved, savings
+from ocr_flops.charts.savings_by_tiles import savings_by_tiles
 from ocr_flops.charts.times import time_by_module
 from ocr_flops.units import seconds
 
@@ -115,7 +117,7 @@ def test_bars_of_time_are_the_frames_seconds(l4):
         data = time_by_module(timing, stages).datasets
         wholes = timing.stages.filter(timing.stages["stage"].is_in(stages))
         assert sum(bar["seconds"] for bar in data["bars"]) == pytest.approx(wholes["roofline_seconds"].sum())
-        assert [row["bound"] for row in data["stages"]] == wholes["bound_seconds"].to_list()
+        assert [row["bound"] for row in data["heads"]] == wholes["bound_seconds"].to_list()
     assert "1.13 s to the first token; 35 % of it in SAM global attention" in said(time_by_module(timing))
     assert "4.21 s for all output tokens; 54 % of it in routed experts" in said(time_by_module(timing, ("decode",)))
 
@@ -124,7 +126,7 @@ def test_memory_stacks_to_the_footprint_and_says_what_fits(l4):
     hardware = of.load_hardware("l4")
     chart = memory([timing.estimate for timing in l4.values()], hardware)
     for mode, timing in l4.items():
-        parts = [part for part in chart.datasets["parts"] if part["row"] == mode]
+        parts = [part for part in chart.datasets["bars"] if part["row"] == mode]
         needs = timing.estimate.footprint
         assert [part["end"] - part["start"] for part in parts] == list(needs[:3])
         assert parts[-1]["end"] == needs.total_bytes
@@ -153,22 +155,22 @@ def test_growth_gives_every_steps_traffic(model, cache, times):
 def test_savings_are_the_differences_of_the_frames(l4):
     estimates = {mode: timing.estimate for mode, timing in l4.items()}
     chart = savings(estimates, l4)
-    bars = {(bar["what"], bar["stage"], bar["mode"]): bar for bar in chart.datasets["bars"]}
+    bars = {(bar["what"], bar["stage"], bar["kind"]): bar for bar in chart.datasets["bars"]}
     for stage in ("vision", "prefill", "decode"):
         rows = {mode: one.stage_numbers[stage] for mode, one in estimates.items()}
         for what, column in (("bytes moved", "io_bytes"), ("peak of live activations", "peak_activation_bytes")):
             for mode in ("sdpa", "flash"):
                 bar = bars[what, stage, mode]
                 assert bar["saved"] == saved(rows[mode][column], rows["eager"][column])
-                lengths = (bar["end"] - bar["x"]) / (bars[what, stage, "eager"]["end"] - bars[what, stage, "eager"]["x"])
+                lengths = (bar["end"] - bar["start"]) / (bars[what, stage, "eager"]["end"] - bars[what, stage, "eager"]["start"])
                 assert lengths == pytest.approx(rows[mode][column] / rows["eager"][column])
     words = said(chart)
     assert "flash moves 551 GB (80 %) less than eager in vision; to the first token 722 ms instead of 2.63 s on NVIDIA L4" in words
     assert "Matrix FLOPs are the same in every mode" in words and "Modelled: flash" in words
     assert "flash saves 0.65 % of its bytes" in words  # decode
-    texts = {(text["stage"], text["mode"], text["x"]): text["text"] for text in chart.datasets["texts"]}
-    assert texts["vision", "sdpa", 0] == "266 GB (−424 GB, −61 %)"
-    assert texts["decode", "flash", 0] == "1.26 TB (as sdpa)"
+    texts = {text["row"]: text["text"] for text in chart.datasets["ends"] if text["end"] < 1}
+    assert texts["vision|sdpa"] == "266 GB (−424 GB, −61 %)"
+    assert texts["decode|flash"] == "1.26 TB (as sdpa)"
 
 
 def test_savings_by_tiles_compares_the_vision_stage(charts, model):
@@ -188,7 +190,7 @@ def test_words_of_savings_and_seconds():
 
 def test_words_of_savings_leave_out_the_difference_where_a_panel_is_narrow(charts):
     chart = charts["savings"]
-    texts = chart.datasets["texts"]
+    texts = chart.datasets["ends"]
     longest = max(texts, key=lambda row: len(row["text"]))
     assert longest["text"].count(", ") == 1 and "," not in longest["brief"] and longest["brief"].endswith(" %)")
     assert "width < least" in json.dumps(chart.template.spec) and 600 < chart.params["least"] < 900  # three panels

@@ -274,6 +274,6 @@ def test_the_chart_states_the_finding_and_shows_every_part(ran, estimated):
     hidden = counter_audit.hidden(ran, estimated)
     chart = hidden_flops(hidden, estimated, ran["ran"]["torch"]).to_dict()
     assert chart["title"]["text"][0].startswith("torch's counter misses ")
-    parts = chart["datasets"]["parts"]
+    parts = chart["datasets"]["bars"]
     assert len(parts) == hidden.filter(pl.col("flops") > 0).height
     assert all(row["end"] == pytest.approx(100) for row in parts if row["group"] == "hidden: softmax, norms, elementwise")

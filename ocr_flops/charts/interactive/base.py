@@ -1,16 +1,16 @@
-"""What charts with controls share: inputs inside the chart, a title that follows them, and panels of bars beside each other."""
+"""What charts with controls share: inputs inside the chart, a title that follows them, and panels whose rows Vega chooses."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import altair as alt
 
-from ocr_flops.charts.chart import Chart, Title, data, title
-from ocr_flops.charts.theme import INK, row_axis, spaced
+from ocr_flops.charts.chart import Chart, Row, Title, data, title
+from ocr_flops.charts.theme import spaced
 
-Row = dict[str, Any]
 Names = tuple[str, ...]
 PANELS = {  # column: what its panel is called, and the unit of its numbers
     "total_flops": ("FLOPs", ""),
@@ -24,8 +24,6 @@ PER_STEP = f"(datum.decode && datum.key != '{LARGEST}' ? steps : 1)"  # divides 
 NUMBER = f"(datum.value ? {spaced('.3s')} : '0 ') + datum.unit"
 NOTE = "A peak is a maximum, all else adds up. Each panel has a scale of its own"
 NOTE_OF_DECODE = f"Decode: mean of an output token. {NOTE}"
-WORDS = {"align": "left", "baseline": "middle", "color": INK}
-HEAD = {"align": "left", "baseline": "bottom", "y": -4, "fontSize": 13, "fontWeight": "bold", "color": INK}
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,10 +56,10 @@ def grid_name(row: Row) -> str:
 
 def numbers(row: Row, at: str, panels: Names) -> Row:
     """A row of a sweep as the chart reads it: exact totals, and where they are drawn."""
-    return {"grid": grid_name(row), "mode": row["attention"], "row": at, **{panel: short(row[panel]) for panel in panels}}
+    return {"grid": grid_name(row), "mode": row["attention"], "row": at, **{panel: rounded(row[panel]) for panel in panels}}
 
 
-def short(value: float) -> float:
+def rounded(value: float) -> float:
     """Seconds with six digits, which keeps a page small; whole numbers as they are."""
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
@@ -73,9 +71,9 @@ def grid_control(rows: list[Row]) -> Row:
     return {"input": "select", "options": list(labels), "labels": list(labels.values()), "name": name}
 
 
-def panel_heads(panels: Names) -> list[Row]:
-    """Names over the panels."""
-    return [{"x": number, "text": PANELS[panel][0]} for number, panel in enumerate(panels)]
+def panel_names(panels: Names) -> list[Row]:
+    """The dataset "panels"."""
+    return [{"start": number, "text": PANELS[panel][0]} for number, panel in enumerate(panels)]
 
 
 def following(lookup: str) -> Title:
@@ -83,52 +81,43 @@ def following(lookup: str) -> Title:
     return Title({"expr": f"{lookup}.text"}, {"expr": f"{lookup}.subtitle"})
 
 
-def lines(finding: str, *conditions: str) -> Row:
+def title_lines(finding: str, *conditions: str) -> Row:
     """A title's lines as a chart looks them up."""
     heading = title(finding, *conditions, width=120)
     return {"text": heading.text, "subtitle": heading.subtitle}
 
 
-def headed_rows(of_decode: str = "", head: str = "upper({})") -> alt.Y:
-    """Rows under headings, in the order of the parameter "rows": "stage|" is a heading, "stage|name" a row of it.
+def evidence_words(rows: Sequence[Row]) -> str:
+    """Whether the stages of a point are runnable or modelled."""
+    kinds = {row["evidence"] for row in rows}
+    return kinds.pop() if len(kinds) == 1 else "partly modelled"
+
+
+def folded(name: str, panels: Names, chosen: str) -> alt.Chart:
+    """A dataset's chosen rows, one for each panel: `value`, its `number` in words, and `start`, where the panel begins.
 
     Args:
-        of_decode: what decode's heading says besides.
-        head: expression of a heading's words, which take the place of {}.
+        name: of the dataset.
+        panels: columns.
+        chosen: an expression of a row.
     """
-    heading = "split(datum.value, '|')[1] == ''"
-    words = f"(datum.value == 'decode|' ? 'decode{of_decode}' : split(datum.value, '|')[0])" if of_decode else "split(datum.value, '|')[0]"
-    return row_axis(
-        labelPadding=6,
-        labelExpr=f"{heading} ? {head.format(words)} : split(datum.value, '|')[1]",
-        labelFontWeight={"condition": {"test": heading, "value": "bold"}, "value": "normal"},
-    )
-
-
-def placed(name: str, panels: Names, chosen: str) -> alt.Chart:
-    """A dataset with a row for each panel of those rows that are chosen: `value`, `unit`, and `x` where the panel begins."""
     found = alt.Chart(data(name)).transform_filter(chosen).transform_fold(list(panels), as_=["key", "total"])
-    units = {panel: PANELS[panel][1] for panel in panels}
-    return found.transform_calculate(
+    found = found.transform_calculate(
+        stage="split(datum.row, '|')[0]",
         decode="split(datum.row, '|')[0] == 'decode'",
-        x=f"indexof({list(panels)}, datum.key)",
-        unit=f"({units})[datum.key]",
-    ).transform_calculate(value=f"datum.total / {PER_STEP}")
+        start=f"indexof({list(panels)}, datum.key)",
+        unit=f"({ {panel: PANELS[panel][1] for panel in panels} })[datum.key]",
+        what=f"({ {panel: PANELS[panel][0] for panel in panels} })[datum.key]",
+    )
+    return found.transform_calculate(value=f"datum.total / {PER_STEP}").transform_calculate(number=NUMBER)
 
 
 def scaled(chart: alt.Chart, bar: float) -> alt.Chart:
-    """With `end`, where the bar of a row ends in its panel."""
-    return chart.transform_joinaggregate(most="max(value)", groupby=["key"]).transform_calculate(
-        end=f"datum.x + {bar} * (datum.most ? datum.value / datum.most : 0)"
-    )
+    """With `end`, where the bar of a row ends in its panel.
 
-
-def axes(panels: Names) -> tuple[alt.X, alt.X]:
-    """Where a panel's bars begin and end: each panel takes a width of 1."""
-    scale = alt.Scale(domain=[0, len(panels) - 0.02], nice=False)
-    return alt.X("x", type="quantitative", axis=None, scale=scale), alt.X("end", type="quantitative", axis=None, scale=scale)
-
-
-def tips(*names: tuple[str, str]) -> list[alt.Tooltip]:
-    """Tooltips of text fields."""
-    return [alt.Tooltip(name, type="nominal", title=words) for name, words in names]
+    Args:
+        chart: from `folded`.
+        bar: length of the longest, as a part of a panel's width.
+    """
+    length = f"{bar} * (datum.most ? datum.value / datum.most : 0)"
+    return chart.transform_joinaggregate(most="max(value)", groupby=["key"]).transform_calculate(end=f"datum.start + {length}")

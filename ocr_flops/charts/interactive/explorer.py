@@ -7,32 +7,27 @@ from typing import TYPE_CHECKING
 
 import altair as alt
 
-from ocr_flops.charts.chart import Template, compiled, data
+from ocr_flops.charts.bars import StageBars, headed_rows
+from ocr_flops.charts.chart import Row, Template, compiled
 from ocr_flops.charts.interactive.base import (
-    HEAD,
     LARGEST,
     NOTE,
     NOTE_OF_DECODE,
-    NUMBER,
     PANELS,
     ROW_PX,
-    WORDS,
     Controlled,
     Names,
-    Row,
-    axes,
+    evidence_words,
+    folded,
     following,
     grid_control,
     grid_name,
-    headed_rows,
-    lines,
     numbers,
-    panel_heads,
-    placed,
+    panel_names,
     scaled,
-    tips,
+    title_lines,
 )
-from ocr_flops.charts.theme import CEILING_NAMES, module_colour, module_name
+from ocr_flops.charts.theme import CEILING_NAMES, OWN_COLOUR, module_colour, module_name, tips
 from ocr_flops.units import seconds, share, si, workload_words
 
 if TYPE_CHECKING:
@@ -50,37 +45,33 @@ def explorer(stages: pl.DataFrame, modules: pl.DataFrame, grid: str, attention: 
         device: its name for people.
     """
     panels = tuple(name for name in PANELS if name in modules.columns)
-    wholes, parts = stages.to_dicts(), [row for row in modules.to_dicts() if row["total_flops"] or row["io_bytes"]]
-    by_stage: dict[str, dict[str, None]] = {}
+    parts = [row for row in modules.to_dicts() if row["total_flops"] or row["io_bytes"]]
+    groups: dict[str, dict[str, None]] = {}
     for row in parts:
-        by_stage.setdefault(row["stage"], {})[module_name(row["module"])] = None
-    wholes = [row for row in wholes if row["stage"] in by_stage]
-    order = tuple(name for stage, names in by_stage.items() for name in (f"{stage}|", *(f"{stage}|{one}" for one in names)))
-    bars = [
-        {
-            **numbers(row, f"{row['stage']}|{module_name(row['module'])}", panels),
-            "colour": module_colour(row["module"]),
-            "evidence": row["evidence"],
-            **({"ceiling": CEILING_NAMES[row["binding_ceiling"]]} if "binding_ceiling" in row else {}),
-        }
-        for row in parts
-    ]
+        groups.setdefault(row["stage"], {})[module_name(row["module"])] = None
+    wholes = [row for row in stages.to_dicts() if row["stage"] in groups]
+    bars = []
+    for row in parts:
+        ceiling = {"ceiling": CEILING_NAMES[row["binding_ceiling"]]} if "binding_ceiling" in row else {}
+        about = {"colour": module_colour(row["module"]), "evidence": row["evidence"], **ceiling}
+        bars.append({**numbers(row, f"{row['stage']}|{module_name(row['module'])}", panels), **about})
+    inside = _by_point(parts)
     findings: dict[str, dict[str, Row]] = {}
-    inside = _grouped(parts)
-    for (name, mode), of_point in _grouped(wholes).items():
-        findings.setdefault(name, {})[mode] = _explained(of_point, inside[name, mode], device)
+    for (name, mode), of_point in _by_point(wholes).items():
+        findings.setdefault(name, {})[mode] = _finding(of_point, inside[name, mode], device)
     modes = list(dict.fromkeys(row["attention"] for row in wholes))
+    chosen = {"grid": grid, "attention": attention, "steps": max(1, wholes[0]["output_tokens"])}
     return Controlled(
-        _explorer_template(panels),
+        _template(panels),
         following("findings[grid][attention]"),
-        {"bars": bars, "heads": [numbers(row, f"{row['stage']}|", panels) for row in wholes], "panels": panel_heads(panels)},
-        {"rows": order, "grid": grid, "attention": attention, "steps": max(1, wholes[0]["output_tokens"])},
+        {"bars": bars, "heads": [numbers(row, f"{row['stage']}|", panels) for row in wholes], "panels": panel_names(panels)},
+        {"rows": headed_rows(groups), "panels": len(panels) - 0.02, **chosen},
         {"grid": grid_control(wholes), "attention": {"input": "radio", "options": modes, "name": "attention"}},
         findings,
     )
 
 
-def _grouped(rows: list[Row]) -> dict[tuple[str, str], list[Row]]:
+def _by_point(rows: list[Row]) -> dict[tuple[str, str], list[Row]]:
     """Rows by grid and attention mode."""
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
@@ -88,7 +79,7 @@ def _grouped(rows: list[Row]) -> dict[tuple[str, str], list[Row]]:
     return groups
 
 
-def _explained(wholes: list[Row], parts: list[Row], device: str) -> Row:
+def _finding(wholes: list[Row], parts: list[Row], device: str) -> Row:
     """What the chosen point costs up to the first token (or in all, where it has no first token), and which module most of it."""
     stages = {row["stage"] for row in wholes}
     first = {"vision", "prefill"} <= stages
@@ -99,46 +90,30 @@ def _explained(wholes: list[Row], parts: list[Row], device: str) -> Row:
     spent = seconds(total) if device else f"{si(total, 'B')} moved"
     where = f"{row['attention']} on {device}" if device else row["attention"]
     part = f"{share(widest[measure], total)} of it by {module_name(widest['module'])} ({widest['stage']})"
-    evidence = {one["evidence"] for one in wholes}
-    how = evidence.pop() if len(evidence) == 1 else "partly modelled"
-    return lines(
+    return title_lines(
         f"{where}: {spent}{' to the first token' if first else ''}, {part}",
-        f"{workload_words(row)}; {row['engine']}, {row['dtype']} ({how})",
+        f"{workload_words(row)}; {row['engine']}, {row['dtype']} ({evidence_words(wholes)})",
         NOTE_OF_DECODE if "decode" in stages else NOTE,
     )
 
 
 @cache
-def _explorer_template(panels: Names) -> Template:
-    chosen = "datum.grid == grid && datum.mode == attention"
-    y, (start, end), word = headed_rows(), axes(panels), alt.Text("text", type="nominal")
-    names = {panel: PANELS[panel][0] for panel in panels}
-    bars = scaled(placed("bars", panels, chosen), BAR[len(panels)]).transform_calculate(
-        text=NUMBER,
-        what=f"({names})[datum.key] + (datum.decode && datum.key != '{LARGEST}' ? ', a token' : '')",
-        exact="datum.key == 'roofline_seconds' ? datum.text : format(datum.total, ',d')",
-        stage="split(datum.row, '|')[0]",
+def _template(panels: Names) -> Template:
+    chosen, a_token = "datum.grid == grid && datum.mode == attention", f"datum.decode && datum.key != '{LARGEST}'"
+    bars = StageBars()
+    modules = scaled(folded("bars", panels, chosen), BAR[len(panels)]).transform_calculate(
+        text="datum.number",
+        what=f"datum.what + ({a_token} ? ', a token' : '')",
+        exact="datum.key == 'roofline_seconds' ? datum.number : format(datum.total, ',d')",
         name="split(datum.row, '|')[1]",
     )
-    tooltip = tips(
-        ("stage", "stage"),
-        ("name", "module"),
-        ("mode", "attention"),
-        ("what", "what"),
-        ("text", "value"),
-        ("exact", "in all"),
-        *((("ceiling", "bound by"),) if "roofline_seconds" in panels else ()),
-        ("evidence", "evidence"),
-    )
-    sums = placed("heads", panels, chosen).transform_calculate(
-        text=f"{NUMBER} + (datum.decode && datum.key != '{LARGEST}' ? ' a token' : '')"
-    )
+    wholes = folded("heads", panels, chosen).transform_calculate(text=f"datum.number + ({a_token} ? ' a token' : '')")
+    ceiling = {"ceiling": "bound by"} if "roofline_seconds" in panels else {}
+    about = tips(stage="stage", name="module", mode="attention", what="what", text="value", exact="in all", **ceiling, evidence="evidence")
     return compiled(
-        bars.mark_bar(height={"band": 0.8}).encode(
-            y, start, alt.X2("end"), alt.Color("colour", type="nominal", scale=None), tooltip=tooltip
-        ),
-        bars.mark_text(dx=5, fontSize=11, **WORDS).encode(y, end, word),
-        sums.mark_text(fontSize=12, fontWeight="bold", **WORDS).encode(y, start, word),
-        alt.Chart(data("panels")).mark_text(**HEAD).encode(start, word),
+        bars.segments(modules, OWN_COLOUR, about, start="start"),
+        bars.words(modules),
+        bars.words(wholes, at="start", dx=0, fontSize=12, fontWeight="bold"),
+        bars.panel_heads(),
         height=alt.Step(ROW_PX),
     )

@@ -2,39 +2,34 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import TYPE_CHECKING
 
 import altair as alt
 
-from ocr_flops.charts.chart import Template, compiled, data
+from ocr_flops.charts.bars import StageBars, headed_axis, headed_rows
+from ocr_flops.charts.chart import Row, Template, compiled
 from ocr_flops.charts.interactive.base import (
-    HEAD,
     LARGEST,
     NOTE,
     NOTE_OF_DECODE,
-    NUMBER,
     PANELS,
     PER_STEP,
     ROW_PX,
-    WORDS,
     Controlled,
     Names,
-    Row,
-    axes,
+    folded,
     following,
     grid_control,
     grid_name,
-    headed_rows,
-    lines,
     numbers,
-    panel_heads,
-    placed,
+    panel_names,
+    rounded,
     scaled,
-    short,
-    tips,
+    title_lines,
 )
-from ocr_flops.charts.savings import COLOURS, OTHER
+from ocr_flops.charts.savings import FIXED
+from ocr_flops.charts.theme import OWN_COLOUR, attention_colour, tips
 from ocr_flops.units import seconds, share, si, workload_words
 
 if TYPE_CHECKING:
@@ -65,24 +60,29 @@ def modes_by_stage(stages: pl.DataFrame, grid: str, device: str = "") -> Control
         row["fixed_bytes"] = row["weight_io_bytes"] + row["kv_io_bytes"]
         if row["io_bytes"]:
             by_grid.setdefault(grid_name(row), {}).setdefault(row["stage"], {})[row["attention"]] = row
-    bars, findings, groups = [], {}, ()
-    for name, shown in by_grid.items():
-        groups = [stage for stage in shown if stage != "decode"]
+    bars, findings, groups = [], {}, []
+    for name, by_stage in by_grid.items():
+        groups = [stage for stage in by_stage if stage != "decode"]
         if len(groups) > 1:
-            shown[FIRST] = {mode: _together([shown[stage][mode] for stage in groups]) for mode in modes}
+            by_stage[FIRST] = {mode: _together([by_stage[stage][mode] for stage in groups]) for mode in modes}
             groups.append(FIRST)
-        groups += ["decode"] if "decode" in shown else []
+        groups += ["decode"] if "decode" in by_stage else []
         for group in groups:
-            base = {f"{panel}_base": short(shown[group][modes[0]][panel]) for panel in panels}
-            for mode, row in shown[group].items():
-                bars.append({**numbers(row, f"{group}|{mode}", panels), **base, "fixed_bytes": row["fixed_bytes"]})
-        findings[name] = _compared(shown, modes, device)
-    order = tuple(name for group in groups for name in (f"{group}|", *(f"{group}|{mode}" for mode in modes)))
+            base = {f"{panel}_base": rounded(by_stage[group][modes[0]][panel]) for panel in panels}
+            for mode, row in by_stage[group].items():
+                about = {"colour": attention_colour(mode), "fixed_bytes": row["fixed_bytes"]}
+                bars.append({**numbers(row, f"{group}|{mode}", panels), **base, **about})
+        findings[name] = _finding(by_stage, modes, device)
     return Controlled(
-        _modes_template(panels, modes),
+        _template(panels, modes[0]),
         following("findings[grid]"),
-        {"bars": bars, "panels": panel_heads(panels)},
-        {"rows": order, "grid": grid, "steps": max(1, wholes[0]["output_tokens"])},
+        {"bars": bars, "panels": panel_names(panels)},
+        {
+            "rows": headed_rows(dict.fromkeys(groups, modes)),
+            "panels": len(panels) - 0.02,
+            "grid": grid,
+            "steps": max(1, wholes[0]["output_tokens"]),
+        },
         {"grid": grid_control(wholes)},
         findings,
     )
@@ -94,25 +94,25 @@ def _together(rows: list[Row]) -> Row:
     return {**rows[0], **sums, LARGEST: max(row[LARGEST] for row in rows)}
 
 
-def _compared(shown: dict[str, dict[str, Row]], modes: Names, device: str) -> Row:
+def _finding(by_stage: dict[str, dict[str, Row]], modes: Names, device: str) -> Row:
     """What the last mode saves of the first one, and where it saves little."""
     first, last = modes[0], "flash" if "flash" in modes else modes[-1]
-    main = FIRST if FIRST in shown else next(iter(shown))
-    base, best = shown[main][first], shown[main][last]
+    main = FIRST if FIRST in by_stage else next(iter(by_stage))
+    base, best = by_stage[main][first], by_stage[main][last]
     less = base["io_bytes"] - best["io_bytes"]
     finding = f"{last} moves {si(less, 'B')} ({share(less, base['io_bytes'])}) less than {first} in {_in_words(main)}"
     if device:
         finding += f" and takes {seconds(best['roofline_seconds'])} instead of {seconds(base['roofline_seconds'])}"
-    if main != "decode" and "decode" in shown:
-        base, best = shown["decode"][first], shown["decode"][last]
+    if main != "decode" and "decode" in by_stage:
+        base, best = by_stage["decode"][first], by_stage["decode"][last]
         finding += f"; in decode {share(base['io_bytes'] - best['io_bytes'], base['io_bytes'])} less"
     row = base
     where = f", {device}" if device else ""
-    return lines(
+    return title_lines(
         finding,
         f"{workload_words(row)}; {row['engine']}, {row['dtype']}{where}",
         f"In brackets: against {first}. Inner bar: weights and KV cache, which no attention kernel changes",
-        NOTE_OF_DECODE if "decode" in shown else NOTE,
+        NOTE_OF_DECODE if "decode" in by_stage else NOTE,
     )
 
 
@@ -120,31 +120,28 @@ def _in_words(group: str) -> str:
     return "vision and prefill" if group == FIRST else group
 
 
-@lru_cache(maxsize=32)
-def _modes_template(panels: Names, modes: Names) -> Template:
-    y, (start, end), word = headed_rows(", a token"), axes(panels), alt.Text("text", type="nominal")
-    bars = scaled(placed("bars", panels, "datum.grid == grid"), BAR).transform_calculate(
+@cache
+def _template(panels: Names, base: str) -> Template:
+    """Panels of bars, the numbers after them with their change.
+
+    Args:
+        panels: columns.
+        base: the attention mode compared with.
+    """
+    bars = StageBars(headed_axis(decode="decode, a token"))
+    found = scaled(folded("bars", panels, "datum.grid == grid"), BAR).transform_calculate(
         change="datum[datum.key + '_base'] ? datum.total / datum[datum.key + '_base'] - 1 : 0",
-        number=NUMBER,
-        fixed_end=f"datum.x + {BAR} * (datum.most ? datum.fixed_bytes / {PER_STEP} / datum.most : 0)",
-        group="split(datum.row, '|')[0]",
-        what=f"({ {panel: PANELS[panel][0] for panel in panels} })[datum.key]",
+        fixed_end=f"datum.start + {BAR} * (datum.most ? datum.fixed_bytes / {PER_STEP} / datum.most : 0)",
     )
-    bars = bars.transform_calculate(changed=f"datum.change ? {CHANGE} : 'none'")
-    bars = bars.transform_calculate(
-        text=f"datum.number + (datum.mode == '{modes[0]}' ? '' : datum.change ? ' (' + datum.changed + ')' : ' (same)')"
-    )
-    colour = alt.Color(
-        "mode", type="nominal", legend=None, scale=alt.Scale(domain=modes, range=[COLOURS.get(mode, OTHER) for mode in modes])
-    )
-    tooltip = tips(
-        ("group", "stage"), ("mode", "attention"), ("what", "what"), ("number", "value"), ("changed", f"change against {modes[0]}")
-    )
-    fixed = bars.transform_filter("datum.key == 'io_bytes'")
+    found = found.transform_calculate(changed=f"datum.change ? {CHANGE} : 'none'")
+    words = f"datum.mode == '{base}' ? '' : datum.change ? ' (' + datum.changed + ')' : ' (same)'"
+    found = found.transform_calculate(text=f"datum.number + ({words})")
+    about = tips(stage="stage", mode="attention", what="what", number="value", changed=f"change against {base}")
+    fixed = found.transform_filter("datum.key == 'io_bytes'")
     return compiled(
-        bars.mark_bar(height={"band": 0.82}).encode(y, start, alt.X2("end"), colour, tooltip=tooltip),
-        fixed.mark_bar(height={"band": 0.26}, color="#333333", opacity=0.75, tooltip=None).encode(y, start, alt.X2("fixed_end")),
-        bars.mark_text(dx=5, fontSize=11, **WORDS).encode(y, end, word),
-        alt.Chart(data("panels")).mark_text(**HEAD).encode(start, word),
+        bars.segments(found, OWN_COLOUR, about, start="start", band=0.82),
+        bars.segments(fixed, start="start", end="fixed_end", tooltip=None, **FIXED),
+        bars.words(found),
+        bars.panel_heads(),
         height=alt.Step(ROW_PX + 1),
     )

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 
 from ocr_flops.charts.chart import Chart, Template, Title, compiled, data
-from ocr_flops.charts.savings import COLOURS, OTHER
-from ocr_flops.charts.theme import INK
+from ocr_flops.charts.theme import INK, OWN_COLOUR, WORDS, attention_colour, tips, x_of, y_of
 from ocr_flops.units import SI, si
 
 if TYPE_CHECKING:
@@ -106,15 +105,15 @@ def attention_traffic(sweep: pl.DataFrame, context_tokens: int) -> Chart:
     ends = _joined([row for row in found if row["tokens"] == most])
     points = [{**row, "size": si(row["value"], "B")} for row in found]
     mark = [{"tokens": context_tokens, "text": f"the page: {context_tokens:,}"}]
-    room = [{"tokens": 1.3 * most, "value": HEADROOM * max(row["value"] for row in found)}]
-    return Chart(_lines_template(), NO_TITLE, {"points": points, "ends": ends, "mark": mark, "room": room})
+    params = {"room": 1.3 * most, "highest": HEADROOM * max(row["value"] for row in found)}
+    return Chart(_lines_template(), NO_TITLE, {"points": points, "ends": ends, "mark": mark}, params)
 
 
 def _attention_rows(sweep: pl.DataFrame) -> list[Row]:
     return [
         {
             "mode": row["attention"],
-            "colour": COLOURS.get(row["attention"], OTHER),
+            "colour": attention_colour(row["attention"]),
             "tokens": row["context_tokens"],
             "value": row["io_bytes"],
         }
@@ -143,7 +142,7 @@ def _joined(rows: list[Row]) -> list[Row]:
     return [
         {
             "mode": modes[-1],
-            "colour": COLOURS.get(modes[-1], OTHER),
+            "colour": attention_colour(modes[-1]),
             "tokens": rows[0]["tokens"],
             "value": value,
             "text": f"{', '.join(modes)}: {si(value, 'B')}",
@@ -159,9 +158,8 @@ def savings_by_tiles(chart: Chart) -> Chart:
         chart: of the app.
     """
     ends = [{**end, "text": f"{end['named']}: {end['size']}{_percent(end['saved'])}"} for end in chart.datasets["ends"]]
-    above = {"tiles": 0, "value": HEADROOM * max(end["value"] for end in ends)}
-    rows = {**chart.datasets, "ends": ends, "room": [*chart.datasets["room"], above]}
-    return enlarged(replace(chart, datasets=rows))
+    params = {**chart.params, "highest": HEADROOM * chart.params["highest"]}
+    return enlarged(replace(chart, datasets={**chart.datasets, "ends": ends}, params=params))
 
 
 def _percent(saved: str) -> str:
@@ -172,34 +170,19 @@ def _percent(saved: str) -> str:
 @cache
 def _lines_template() -> Template:
     type_ = {"labelFontSize": TYPE, "titleFontSize": TYPE}
-    x = alt.X(
-        "tokens",
-        type="quantitative",
-        title="tokens of the context",
-        scale=alt.Scale(nice=False, zero=True),
-        axis=alt.Axis(format=",d", grid=False, tickCount=6, **type_),
-    )
-    y = alt.Y(
-        "value",
-        type="quantitative",
-        title="moved by decoder attention",
-        axis=alt.Axis(labelExpr=f"format(datum.value, '{SI}') + 'B'", tickCount=5, **type_),
-    )
-    colour = alt.Color("colour", type="nominal", scale=None)
-    tips = [
-        alt.Tooltip("mode", type="nominal", title="attention"),
-        alt.Tooltip("tokens", type="quantitative", format=",d"),
-        alt.Tooltip("size", type="nominal", title="bytes"),
-    ]
-    points, mark, word = alt.Chart(data("points")), alt.Chart(data("mark")), alt.Text("text", type="nominal")
-    bold = {"fontSize": TYPE + 1, "fontWeight": "bold"}
+    scale = alt.Scale(domain=[0, alt.ExprRef("room")], nice=False)
+    x = x_of("tokens", title="tokens of the context", scale=scale, axis=alt.Axis(format=",d", grid=False, tickCount=6, **type_))
+    axis = alt.Axis(labelExpr=f"format(datum.value, '{SI}') + 'B'", tickCount=5, **type_)
+    y = y_of("value", title="moved by decoder attention", scale=alt.Scale(domain=[0, alt.ExprRef("highest")], nice=True), axis=axis)
+    about = [*tips(mode="attention", size="bytes"), alt.Tooltip("tokens", type="quantitative", format=",d")]
+    points, ends, mark = (alt.Chart(data(name)) for name in ("points", "ends", "mark"))
+    bold = {"align": "left", "fontSize": TYPE + 1, "fontWeight": "bold"}
     template = compiled(
-        points.mark_line(strokeWidth=5).encode(x, y, colour),
-        points.mark_point(size=110, filled=True, opacity=1).encode(x, y, colour, tooltip=tips),
-        alt.Chart(data("ends")).mark_text(align="left", baseline="bottom", dx=14, dy=4, **bold).encode(x, y, word, colour),
+        points.mark_line(strokeWidth=5).encode(x, y, OWN_COLOUR),
+        points.mark_point(size=110, filled=True, opacity=1).encode(x, y, OWN_COLOUR, about),
+        ends.mark_text(baseline="bottom", dx=14, dy=4, **bold).encode(x, y, WORDS, OWN_COLOUR),
         mark.mark_rule(strokeDash=[6, 6], color=INK, strokeWidth=2.5).encode(x),
-        mark.mark_text(align="left", baseline="top", dx=10, y=2, color=INK, **bold).encode(x, word),
-        alt.Chart(data("room")).mark_point(opacity=0, tooltip=None).encode(x, y),
+        mark.mark_text(baseline="top", dx=10, y=2, color=INK, **bold).encode(x, WORDS),
         height=330,
     )
     return large(template)

@@ -1,0 +1,163 @@
+"""Horizontal bars by stage: segments behind each other, words in and after them, rows under headings, panels beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import altair as alt
+
+from ocr_flops.charts.chart import Row, data
+from ocr_flops.charts.theme import INK, WORDS, x_of
+
+AFTER = {"align": "left", "baseline": "middle", "dx": 5, "fontSize": 11, "color": INK}
+INSIDE = {"baseline": "middle", "fontSize": 11, "fontWeight": "bold", "color": "white"}
+HEAD = {"align": "left", "baseline": "bottom", "y": -4, "fontSize": 13, "fontWeight": "bold", "color": INK}
+LETTER_PX, MARGIN_PX = 6.2, 4  # of words in segments, which are written where they fit
+PANELS = {"axis": None, "scale": alt.Scale(domain=[0, alt.ExprRef("panels")], nice=False)}  # each panel takes a width of 1
+
+
+def row_axis(**look: Any) -> alt.Y:
+    """Rows of bars, in the order in which the parameter "rows" names them.
+
+    Args:
+        look: of the axis.
+    """
+    axis = alt.Axis(title=None, ticks=False, domain=False, **{"labelPadding": 6, **look})
+    return alt.Y("row", type="nominal", sort=None, scale=alt.Scale(domain=alt.ExprRef("rows")), axis=axis)
+
+
+def headed_axis(decode: str = "decode", head: str = "upper({})") -> alt.Y:
+    """Rows under headings: "stage|" is a heading, "stage|name" a row of it.
+
+    Args:
+        decode: what stands for decode in its heading.
+        head: expression of a heading's words, which take the place of {}.
+    """
+    heading = "split(datum.value, '|')[1] == ''"
+    words = head.format(f"(datum.value == 'decode|' ? '{decode}' : split(datum.value, '|')[0])")
+    return row_axis(
+        labelExpr=f"{heading} ? {words} : split(datum.value, '|')[1]",
+        labelFontWeight={"condition": {"test": heading, "value": "bold"}, "value": "normal"},
+    )
+
+
+def headed_rows(groups: Mapping[str, Iterable[str]]) -> list[str]:
+    """Rows in the order of a `headed_axis`: each group's heading, then its rows."""
+    return [f"{group}|{name}" for group, names in groups.items() for name in ("", *names)]
+
+
+@dataclass(frozen=True)
+class StageBars:
+    """Layers of one chart of bars; each reads a dataset of its own, or one that is given with its transformations.
+
+    Args:
+        rows: the axis of rows, `row_axis` or `headed_axis`.
+        along: options of the axis along the bars; by default that of panels, whose number is the parameter "panels".
+    """
+
+    rows: alt.Y = field(default_factory=headed_axis)
+    along: Mapping[str, Any] = field(default_factory=lambda: PANELS)
+
+    def x(self, name: str) -> alt.X:
+        """A field on the axis along the bars."""
+        return x_of(name, **self.along)
+
+    def segments(
+        self, source: str | alt.Chart = "bars", *channels: Any, end: str = "end", start: str = "", band: float = 0.8, **look: Any
+    ) -> alt.Chart:
+        """Bars up to `end`, from `start` or from zero; channels say how they are coloured and what they are."""
+        place = (self.x(start), alt.X2(end)) if start else (self.x(end).stack(None),)
+        return _layer(source).mark_bar(height={"band": band}, **look).encode(self.rows, *place, *channels)
+
+    def words(self, source: str | alt.Chart = "ends", *channels: Any, at: str = "end", **look: Any) -> alt.Chart:
+        """The rows' `text`, after a bar."""
+        return _layer(source).mark_text(**AFTER | look).encode(self.rows, self.x(at), WORDS, *channels)
+
+    def headings(self, source: str = "heads") -> alt.Chart:
+        """The rows' `text` at the left edge, beside a heading or in its place."""
+        look = AFTER | {"dx": 3, "fontSize": 12, "fontWeight": "bold"}
+        return _layer(source).mark_text(**look).encode(self.rows, WORDS, x=alt.value(0))
+
+    def inside(self, text: str, span: str) -> alt.Chart:
+        """A field's words in the middle of those segments that have room for them.
+
+        Args:
+            text: the field.
+            span: expression of the axis' length.
+        """
+        fits = f"(datum.end - datum.start) * width / ({span}) > {LETTER_PX} * length(datum.{text}) + {MARGIN_PX}"
+        segments = _layer("bars").transform_filter(fits).transform_calculate(middle="(datum.start + datum.end) / 2")
+        return segments.mark_text(**INSIDE).encode(self.rows, self.x("middle"), alt.Text(text, type="nominal"))
+
+    def panel_heads(self, **look: Any) -> alt.Chart:
+        """Names over the panels."""
+        return _layer("panels").mark_text(**HEAD | look).encode(self.x("start"), WORDS)
+
+
+def _layer(source: str | alt.Chart) -> alt.Chart:
+    return alt.Chart(data(source)) if isinstance(source, str) else source
+
+
+def stacked(parts: Mapping[str, float], start: float = 0, scale: float = 1) -> Iterable[tuple[str, float, dict[str, float]]]:
+    """Parts behind each other: the name and the value of each, and where it begins and ends.
+
+    Args:
+        parts: values by name.
+        start: where the first begins.
+        scale: length of a value of 1.
+    """
+    for name, value in parts.items():
+        end = start + scale * value
+        yield name, value, {"start": start, "end": end}
+        start = end
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Bars of one measure, on a scale of their own from zero.
+
+    Args:
+        name: what is measured.
+        bars: the parts of every row's bar, {row: {part: value}}.
+        words: a value in words.
+        limit: a value that no bar should exceed, drawn as a line; None for none.
+    """
+
+    name: str
+    bars: Mapping[str, Mapping[str, float]]
+    words: Callable[[float], str]
+    limit: float | None = None
+
+
+class Bar(NamedTuple):
+    """A whole bar of a panel: the sum of its parts, and where it ends on the axis of panels."""
+
+    panel: Panel
+    row: str
+    total: float
+    end: float
+
+
+def panel_rows(panels: Sequence[Panel], width: float) -> tuple[dict[str, list[Row]], list[Bar]]:
+    """Panels beside each other: the rows of "bars", "panels" and "limits", and the whole bars, after which words can stand.
+
+    Args:
+        panels: from left to right.
+        width: of the longest bar, as a part of a panel's; the rest is for words.
+    """
+    rows: dict[str, list[Row]] = {"bars": [], "panels": [], "limits": []}
+    whole = []
+    for position, panel in enumerate(panels):
+        sums = {row: sum(parts.values()) for row, parts in panel.bars.items()}
+        scale = width / (max(*sums.values(), panel.limit or 0) or 1)
+        rows["panels"].append({"start": position, "text": panel.name})
+        if panel.limit:
+            rows["limits"].append({"start": position + scale * panel.limit})
+        for row, parts in panel.bars.items():
+            for kind, value, place in stacked(parts, position, scale):
+                about = {"what": panel.name, "value": panel.words(value), "all": panel.words(sums[row])}
+                rows["bars"].append({"row": row, "kind": kind, **place, **about})
+            whole.append(Bar(panel, row, sums[row], position + scale * sums[row]))
+    return rows, whole
