@@ -90,3 +90,10 @@ def user_data_dir() -> Path:
     from platformdirs import user_data_path
 
     return user_data_path("ocr_flops", appauthor=False)
+
+
+def user_cache_dir() -> Path:
+    """The folder of what can be made again: ~/.cache/ocr_flops on Linux, or below XDG_CACHE_HOME; it need not exist."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("ocr_flops", appauthor=False)

@@ -24,6 +24,7 @@ FOREIGN = frozenset(  # marimo's own parameters
 )
 MAX_PINS, MAX_NAME, MAX_TEXT = 8, 40, 60
 MAX_NOTICES = 12
+Pins = tuple[tuple[str, Setting], ...]  # by name, oldest first
 Query = Mapping[str, str | Sequence[str]]
 
 
@@ -40,7 +41,7 @@ class Link:
 
     setting: Setting = field(default_factory=Setting)
     tab: str | None = None
-    pins: tuple[tuple[str, Setting], ...] = ()
+    pins: Pins = ()
     notices: tuple[str, ...] = ()
 
 

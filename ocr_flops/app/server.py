@@ -6,6 +6,7 @@ import ast
 import contextlib
 import errno
 import functools
+import importlib.util
 import secrets
 import socket
 import sys
@@ -15,14 +16,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from ocr_flops.app.guard import TOKEN, App, Guard, is_loopback
+from ocr_flops.app.guard import TOKEN, Guard, is_loopback
 from ocr_flops.errors import SpecError
-from ocr_flops.spec.catalog import notebook_dir
+from ocr_flops.reports.images import vega_javascript
+from ocr_flops.spec.catalog import load_hardware, names, notebook_dir
 
 if TYPE_CHECKING:
-    from starlette.applications import Starlette
+    from pathlib import Path
 
-WHAT_IF, TALK = "what_if.py", "flash_savings.py"
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.types import ASGIApp
+
+WHAT_IF, MOUNTS = "what_if.py", {"/talk": "flash_savings.py"}
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # all addresses, and this machine's among them
 LEAST_TOKEN = 8  # characters
 MOST_UPLOAD_MB = 1000
@@ -111,7 +118,7 @@ def links(where: Serving, port: int) -> tuple[str, ...]:
     return tuple(f"http://{f'[{host}]' if ':' in host else host}:{port}/{query}" for host in hosts)
 
 
-def build(where: Serving, port: int) -> App:
+def build(where: Serving, port: int) -> ASGIApp:
     """The ASGI app: the notebooks that there are, behind the guard.
 
     Args:
@@ -119,19 +126,26 @@ def build(where: Serving, port: int) -> App:
         port: that is listened on.
     """
     import marimo
+    from starlette.routing import Route
 
-    _warm_up()
+    from ocr_flops.app import chart_widget
+
+    chart_widget.ChartWidget.library = chart_widget.LIBRARY
     folder = notebook_dir()
-    apps = marimo.create_asgi_app(quiet=True, session_ttl=SESSION_SECONDS).with_app(path="/", root=str(folder / WHAT_IF))
-    mounts = ("/talk",) if (folder / TALK).is_file() else ()
-    for mount in mounts:
-        apps = apps.with_app(path=mount, root=str(folder / TALK))
+    mounts = {path: folder / name for path, name in MOUNTS.items() if (folder / name).is_file()}
+    head = f'<link rel="modulepreload" href="{chart_widget.LIBRARY}">'
+    apps = marimo.create_asgi_app(quiet=True, session_ttl=SESSION_SECONDS, html_head=head).with_app(path="/", root=str(folder / WHAT_IF))
+    for mount, path in mounts.items():
+        apps = apps.with_app(path=mount, root=str(path))
     served = apps.build()
+    served.router.routes[:0] = [Route(f"{mount}/{chart_widget.LIBRARY}", _library) for mount in ("", *mounts)]
     served.router.lifespan_context = _sessions_ended
-    return Guard(served, where.token, f"ocr_flops_{port}", where.max_body_bytes, mounts, meta={"max_upload_bytes": where.max_upload_bytes})
+    _warm_up(folder / WHAT_IF)
+    meta = {"max_upload_bytes": where.max_upload_bytes}
+    return Guard(served, where.token, f"ocr_flops_{port}", where.max_body_bytes, tuple(mounts), meta)
 
 
-def run(app: App, listening: socket.socket) -> None:
+def run(app: ASGIApp, listening: socket.socket) -> None:
     """Serves until Ctrl-C or a signal to end.
 
     Args:
@@ -153,17 +167,21 @@ def run(app: App, listening: socket.socket) -> None:
         uvicorn.Server(settings).run(sockets=[listening])
 
 
-def _warm_up() -> None:
+def _warm_up(notebook: Path) -> None:
     """Loads what every session uses and what then stays in this process, so that the first visitor need not wait for it."""
-    import polars  # noqa: F401
-
-    from ocr_flops import charts  # noqa: F401  and with it Altair
-    from ocr_flops.spec.catalog import load_hardware, load_model, modes, names
-
-    load_model()
-    modes()
+    spec = importlib.util.spec_from_file_location(notebook.stem, notebook)
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))  # runs its set-up, no cell
     for name in names("hardware"):
         load_hardware(name)
+    threading.Thread(target=vega_javascript, daemon=True).start()  # two seconds once for every version of Vega
+
+
+async def _library(request: Request) -> Response:
+    """Vega's JavaScript, of which every version has an address of its own."""
+    from starlette import concurrency, responses
+
+    script = await concurrency.run_in_threadpool(vega_javascript)
+    return responses.Response(script, media_type="text/javascript", headers={"cache-control": "public, max-age=31536000, immutable"})
 
 
 def _parse_one_at_a_time() -> None:

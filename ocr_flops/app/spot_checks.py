@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from typing import Any
 
@@ -27,9 +28,9 @@ Message = dict[str, Any]
 Key = tuple[Any, ...]
 
 
-def points(scenario: Setting, scope: str) -> list[Workload]:
+def points(setting: Setting, scope: str) -> list[Workload]:
     """The points a run measures: the current one, or it and what the vendor's code cuts (see `neighbours`), each once."""
-    here = scenario.workload
+    here = setting.workload
     if scope == SCOPES[0]:
         return [here]
     vendors = neighbours(here)
@@ -80,6 +81,54 @@ def frame(model: ModelSpec, message: Message) -> pl.DataFrame:
     )
 
 
+class Store:
+    """What was measured on a server, for all of its pages; a page that is loaded anew finds it again. Any thread may call.
+
+    Args:
+        most: results kept; the oldest leaves first.
+    """
+
+    def __init__(self, most: int = 500):
+        self._most = most
+        self._lock = threading.Lock()
+        self.changes = 0  # how often something was added
+        self._frames: dict[Key, pl.DataFrame] = {}
+
+    def add(self, model: ModelSpec, message: Message) -> pl.DataFrame:
+        """Keeps a "result" message of the worker as its `frame`, in place of an earlier one of the same `key`, and returns it.
+
+        Args:
+            model: the dimensions that were sent.
+            message: the result.
+        """
+        found, name = frame(model, message), (model, *key(message))
+        with self._lock:
+            self._frames.pop(name, None)
+            self._frames[name] = found
+            self.changes += 1
+            while len(self._frames) > self._most:
+                del self._frames[next(iter(self._frames))]
+        return found
+
+    def frames(self) -> tuple[pl.DataFrame, ...]:
+        """One frame a result, oldest first."""
+        with self._lock:
+            return tuple(self._frames.values())
+
+    def table(self) -> pl.DataFrame:
+        """All results as one frame, the latest first; FLOPs and differences are exact integers. Empty without results."""
+        frames = self.frames()
+        return pl.concat(reversed(frames)) if frames else pl.DataFrame()
+
+    def clear(self) -> None:
+        """Forgets everything, for all pages."""
+        with self._lock:
+            self._frames.clear()
+
+
+STORE = Store()  # of this server
+
+
 def versions(ran: dict[str, Any]) -> str | None:
     """The versions that ran, in words; None where the worker did not say."""
     return ", ".join(f"{name} {ran[name]}" for name in VERSIONS if name in ran) or None
@@ -94,23 +143,23 @@ def _modes(attention: dict[str, str]) -> str:
     return modes.pop() if len(modes) == 1 else ", ".join(f"{tower} {mode}" for tower, mode in attention.items())
 
 
-def beside(measured: Iterable[pl.DataFrame], scenario: Setting) -> list[dict[str, Any]]:
-    """The rows of all results, oldest first, with what they share with the scenario shown, for the stage of the row.
+def beside(measured: Iterable[pl.DataFrame], setting: Setting) -> list[dict[str, Any]]:
+    """The rows of all results, oldest first, with what they share with the setting, for the stage of the row.
 
     `on_curve`: ran with the settings shown, at any grid of the mode (or any mode without tiles, as shown).
     `matches`: ran at the views shown, too.
     Decode is left out unless as many steps ran as tokens are shown: sums over different numbers of steps do not belong on one chart.
     """
-    shown, rows = scenario.workload, []
+    here, rows = setting.workload, []
     for result in measured:
         for row in result.iter_rows(named=True):
             stage = row["stage"]
-            if stage == "decode" and row["steps"] != scenario.output_tokens:
+            if stage == "decode" and row["steps"] != setting.output_tokens:
                 continue
-            logits = stage != "prefill" or row["prefill_logits"] == scenario.prefill_logits
-            same = logits and row["engine"] == scenario.engine and all(row[name] == getattr(shown, name) for name in SETTINGS[stage])
-            mode = (row["global_px"], row["tile_px"]) == (shown.global_px, shown.tile_px) if shown.tile_px else not row["tiles"]
-            views = all(row[name] == getattr(shown, name) for name in VIEWS)
+            logits = stage != "prefill" or row["prefill_logits"] == setting.prefill_logits
+            same = logits and row["engine"] == setting.engine and all(row[name] == getattr(here, name) for name in SETTINGS[stage])
+            mode = (row["global_px"], row["tile_px"]) == (here.global_px, here.tile_px) if here.tile_px else not row["tiles"]
+            views = all(row[name] == getattr(here, name) for name in VIEWS)
             rows.append({**row, "on_curve": same and mode, "matches": same and views})
     return rows
 

@@ -211,5 +211,3 @@ def compared(record: Mapping[str, Any]) -> list[Compared]:
         numbers = tuple(sum(row["points"] for row in rows if row["level"] == level) for level in LEVELS)
         found.append(Compared(name, numbers, sum(row["largest_difference"] != 0 for row in rows)))
     return found
-
-

@@ -1,4 +1,4 @@
-"""What is drawn for a setting: the charts of each view, for every page that shows them."""
+"""What is evaluated and drawn for a setting: its numbers, and the charts of each view."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from ocr_flops import charts
 from ocr_flops.app import spot_checks
+from ocr_flops.app.records_overlay import OnRecord
 from ocr_flops.app.setting import Setting
+from ocr_flops.app.spot_checks import STORE
 from ocr_flops.charts import Chart
 from ocr_flops.charts.savings_by_tiles import by_tiles
 from ocr_flops.charts.times import halves
 from ocr_flops.errors import SpecError
+from ocr_flops.evidence.records.cache import LIBRARY
 from ocr_flops.spec.specs import HardwareSpec, ModelSpec
 from ocr_flops.timing.estimate import Estimate, sweep
 from ocr_flops.timing.timing import Timing
@@ -21,13 +24,11 @@ from ocr_flops.timing.timing import Timing
 if TYPE_CHECKING:
     import polars as pl
 
-    from ocr_flops.app.records_overlay import OnRecord
-
 OVERLAID = 24  # results that charts show, the latest: as many as a run over all vendor grids brings, and one more
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
+class Results:
     """A setting and what has been measured; numbers are computed when they are first read.
 
     Args:
@@ -47,7 +48,7 @@ class Shown:
 
     @cached_property
     def estimates(self) -> list[Estimate]:
-        """The point in every attention mode shown."""
+        """The point in every attention mode that is shown."""
         return self.setting.estimates(self.model)
 
     @cached_property
@@ -79,7 +80,7 @@ class Shown:
 
     @cached_property
     def modules(self) -> pl.DataFrame:
-        """The module frames of all attention modes shown."""
+        """The module frames of all attention modes that are shown."""
         import polars as pl
 
         return pl.concat([one.modules for one in self.estimates])
@@ -87,12 +88,13 @@ class Shown:
     @cached_property
     def beside(self) -> list[dict[str, Any]]:
         """Rows of the latest results, told apart by what they share with the setting."""
-        return spot_checks.beside(self.measured[-OVERLAID:], self.setting)
+        counted = self.on_record.counted if self.on_record else ()
+        return spot_checks.beside([*counted, *self.measured][-OVERLAID:], self.setting)
 
     @cached_property
     def sweep(self) -> pl.DataFrame:
         """The grids, or modes without tiles, to see the setting among, in its first attention mode."""
-        return sweep(self.model, self.setting.neighbours, self.setting.attention_modes[0], **self._options)
+        return sweep(self.model, self.setting.neighbours, self.setting.attention_modes[0], **self.setting.options)
 
     @cached_property
     def timed(self) -> list[dict[str, Any]]:
@@ -105,54 +107,65 @@ class Shown:
         found = {one.config.attention.name: self.on_record.allocated(one.config) for one in self.estimates} if self.on_record else {}
         return {name: one for name, one in found.items() if one}
 
-    @property
-    def _options(self) -> dict[str, str]:
-        return {name: getattr(self.setting, name) for name in ("engine", "dtype", "cache")}
+
+def evaluate(model: ModelSpec, setting: Setting) -> Results:
+    """A setting beside all that was measured on this server and all that is on record.
+
+    Raises:
+        SpecError: the setting has no result; the error names the field, the value and what is allowed.
+    """
+    results = Results(model, setting, STORE.frames(), OnRecord(LIBRARY.shelf(), model, setting))
+    results.estimates  # noqa: B018  raises here what would be raised where it is read first
+    return results
 
 
-def overview(shown: Shown) -> list[Chart]:
+def overview(results: Results) -> list[Chart]:
     """Tensor FLOPs by module, measured points over them; which part of the model takes what share; what memory holds."""
-    timing = shown.timings[0] if shown.timings else None
+    timing = results.timings[0] if results.timings else None
     return [
-        charts.flops_by_module(shown.modules, shown.beside),
-        charts.shares(shown.estimates[0], timing),
-        charts.memory(shown.estimates, shown.hardware, narrow=True, allocated=shown.allocated),
+        charts.flops_by_module(results.modules, results.beside),
+        charts.shares(results.estimates[0], timing),
+        charts.memory(results.estimates, results.hardware, narrow=True, allocated=results.allocated),
     ]
 
 
-def grids(shown: Shown) -> list[Chart]:
+def grids(results: Results) -> list[Chart]:
     """FLOPs of each stage against image tokens, measured points among them."""
-    return [charts.flops_by_tokens(shown.sweep, shown.estimates[0].stages, shown.beside)]
+    return [charts.flops_by_tokens(results.sweep, results.estimates[0].stages, results.beside)]
 
 
-def tiling(shown: Shown) -> list[Chart]:
+def tiling(results: Results) -> list[Chart]:
     """How the page is cut into tiles."""
-    return [charts.tiling_picture(shown.setting.workload)]
+    return [charts.tiling_picture(results.setting.workload)]
 
 
-def roofline(shown: Shown) -> list[Chart]:
+def roofline(results: Results) -> list[Chart]:
     """Roofline, then seconds by module to the first token and after it (not without times); vector FLOPs, which have a ceiling too."""
-    vector = charts.flops_by_module(shown.modules, work="vector_flops")
-    if not shown.timings:
+    vector = charts.flops_by_module(results.modules, work="vector_flops")
+    if not results.timings:
         return [vector]
-    return [charts.roofline(shown.timings[0], shown.timed), *halves(shown.timings[0], shown.timed).values(), vector]
+    return [charts.roofline(results.timings[0], results.timed), *halves(results.timings[0], results.timed).values(), vector]
 
 
-def memory(shown: Shown) -> list[Chart]:
+def memory(results: Results) -> list[Chart]:
     """What memory holds, and how it grows with output."""
-    points = sweep(shown.model, shown.setting.lengths, shown.setting.attention_modes[0], **shown._options)
-    return [charts.memory(shown.estimates, shown.hardware, allocated=shown.allocated), charts.growth(points, shown.setting.output_tokens)]
+    setting = results.setting
+    points = sweep(results.model, setting.lengths, setting.attention_modes[0], **setting.options)
+    return [
+        charts.memory(results.estimates, results.hardware, allocated=results.allocated),
+        charts.growth(points, results.setting.output_tokens),
+    ]
 
 
-def savings(shown: Shown) -> list[Chart]:
+def savings(results: Results) -> list[Chart]:
     """What leaner attention saves at the point, and against tiles where the mode has any."""
-    by_mode = shown.setting.by_mode(shown.model)
-    timings = {mode: one.on(shown.device) for mode, one in by_mode.items()} if shown.device else None
-    points = sweep(shown.model, shown.setting.neighbours, list(by_mode), **shown._options)
-    return [charts.savings(by_mode, timings), *by_tiles(points, shown.setting.workload.tiles).values()]
+    by_mode = results.setting.by_mode(results.model)
+    timings = {mode: one.on(results.device) for mode, one in by_mode.items()} if results.device else None
+    points = sweep(results.model, results.setting.neighbours, list(by_mode), **results.setting.options)
+    return [charts.savings(by_mode, timings), *by_tiles(points, results.setting.workload.tiles).values()]
 
 
-VIEWS: dict[str, Callable[[Shown], list[Chart]]] = {
+VIEWS: dict[str, Callable[[Results], list[Chart]]] = {
     "Overview": overview,
     "Tiling": tiling,
     "Sweep": grids,

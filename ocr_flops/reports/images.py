@@ -11,11 +11,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
+from importlib.metadata import version
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from ocr_flops.errors import one_of
+from ocr_flops.errors import SpecError, one_of
+from ocr_flops.files import user_cache_dir, write_whole
 
 if TYPE_CHECKING:
     from ocr_flops.charts import Chart
@@ -57,8 +60,14 @@ def chart_images(
 
 @cache
 def vega_javascript(in_child: bool = True) -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script of 0.9 MB that defines `vegaEmbed`; made once a process."""
-    return run_jobs([{"kind": "javascript"}], in_child)[0].decode()
+    """Vega, Vega-Lite and Vega-Embed as one script of 0.9 MB that defines `vegaEmbed`; made once, in 2 s, and kept in the user's cache."""
+    path = user_cache_dir() / f"vega-{version('vl-convert-python')}.js"
+    if path.is_file():
+        return path.read_text(encoding="utf-8")
+    script = run_jobs([{"kind": "javascript"}], in_child)[0].decode()
+    with suppress(SpecError):  # a folder that cannot be written: it is made again by the next process
+        write_whole(path, script)
+    return script
 
 
 def run_jobs(jobs: list[dict[str, Any]], in_child: bool) -> list[bytes]:

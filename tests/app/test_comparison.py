@@ -8,7 +8,7 @@ import ocr_flops as of
 from ocr_flops import charts
 from ocr_flops.app import comparison
 from ocr_flops.app.setting import Setting
-from ocr_flops.app.views import Shown
+from ocr_flops.app.views import Results
 from ocr_flops.charts.theme import MODULES
 
 MODEL = of.load_model("deepseek_ocr")
@@ -39,7 +39,9 @@ def test_all_modes_side_by_side_become_one_each():
 
 
 def test_what_cannot_be_compared_is_told_once_and_the_rest_is():
-    shown, problems = comparison.compared(MODEL, {"now": EAGER, "T4": Setting(gpu="t4", attention="all"), "wrong": Setting(attention="flash", dtype="fp32")})
+    shown, problems = comparison.compared(
+        MODEL, {"now": EAGER, "T4": Setting(gpu="t4", attention="all"), "wrong": Setting(attention="flash", dtype="fp32")}
+    )
     assert [one.label for one in shown] == ["now", "T4, eager", "T4, sdpa", "T4, flash"]
     assert [problem.split(" has no ")[0] for problem in problems] == ["T4", "wrong"]
     frame = comparison.frame(shown)
@@ -73,7 +75,7 @@ def test_the_table_has_numbers_and_differences():
 
 @pytest.mark.parametrize("setting", [Setting(), Setting(output_tokens=0), Setting(mode="tiny", attention="flash"), Setting(gpu="t4")])
 def test_shares_are_those_of_the_modules(setting):
-    shown = Shown(MODEL, setting)
+    shown = Results(MODEL, setting)
     chart = charts.shares(shown.estimates[0], shown.timings[0] if shown.timings else None)
     rows = chart.datasets["bars"]
     for row in {bar["row"] for bar in rows}:
@@ -89,7 +91,7 @@ def test_shares_are_those_of_the_modules(setting):
 
 
 def test_the_title_of_shares_names_the_largest_part_of_each_phase():
-    shown = Shown(MODEL, EAGER)
+    shown = Results(MODEL, EAGER)
     stages = shown.timings[0].modules.to_dicts()
     text = " ".join(charts.shares(shown.estimates[0], shown.timings[0]).title.text)
     decode = [row for row in stages if row["stage"] == "decode"]

@@ -91,7 +91,11 @@ def test_a_pin_may_keep_its_name():
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.dictionaries(st.sampled_from([one.name for one in fields(Setting)] + ["tab", "pins", "?"]), st.text() | st.lists(st.text(), max_size=4)))
+@given(
+    st.dictionaries(
+        st.sampled_from([one.name for one in fields(Setting)] + ["tab", "pins", "?"]), st.text() | st.lists(st.text(), max_size=4)
+    )
+)
 def test_no_text_breaks_reading(query):
     link = links.read(query, TABS)
     assert links.read(links.write(link), TABS) == replace(link, notices=())
@@ -104,7 +108,9 @@ def test_a_setting_has_its_device_with_its_own_figures():
     assert set(names("hardware")) >= {"l4", "h200"}
 
 
-@pytest.mark.parametrize(("changed", "said"), [({"gpu": "t4"}, "bf16"), ({"memory_bytes": -1.0}, "memory_bytes: -1.0"), ({"gpu": "?"}, "hardware")])
+@pytest.mark.parametrize(
+    ("changed", "said"), [({"gpu": "t4"}, "bf16"), ({"memory_bytes": -1.0}, "memory_bytes: -1.0"), ({"gpu": "?"}, "hardware")]
+)
 def test_a_device_that_cannot_be_is_an_error(changed, said):
     with pytest.raises(SpecError, match=said):
         replace(Setting(), **changed).device  # noqa: B018

@@ -49,7 +49,7 @@ def shelf(tmp_path_factory):
 
 def shown(shelf, setting=SETTING):
     on_record = OnRecord(shelf, MODEL, setting)
-    return on_record, views.Shown(MODEL, setting, on_record.counted, on_record)
+    return on_record, views.Results(MODEL, setting, (), on_record)
 
 
 def datasets(chart):

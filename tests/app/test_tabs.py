@@ -1,38 +1,90 @@
-"""Pieces of the app's panels, without a browser."""
+"""What each tab shows, and the controls, without a page around them."""
+
+from pathlib import Path
+from types import SimpleNamespace
 
 import marimo as mo
 import polars as pl
 import pytest
 
+import ocr_flops as of
+from ocr_flops.app import views
+from ocr_flops.app.session import Session
 from ocr_flops.app.setting import Setting
-from ocr_flops.app.tabs import controls, headline
-from ocr_flops.app.tabs.elements import plain_table
-from ocr_flops.app.views import VIEWS, Shown
+from ocr_flops.app.spot_checks import STORE
+from ocr_flops.app.tabs import compare, controls, export, headline, jobs, measured, method, plan, spot_check
+from ocr_flops.app.tabs.elements import button, plain_table
+from ocr_flops.app.views import VIEWS, Results
+from ocr_flops.evidence import records
+from ocr_flops.evidence.records.cache import LIBRARY, Shelf
+from ocr_flops.evidence.verify import counter_audit, summary
+from ocr_flops.measure.failures import Failure
+from ocr_flops.measure.job import Job, Stage
+from ocr_flops.measure.job_queue import QUEUE
 from ocr_flops.spec.workload import LIMITS
+from ocr_flops.units import seconds
+from tests.support import synthetic
+from tests.support.results import result
+
+PINS = (("with <b>flash</b>", Setting(attention="flash")), ("other GPU", Setting(gpu="h200")))
+RUN = mo.ui.button(label="run it")
+
+
+def text(shown):
+    return mo.as_html(shown).text
+
+
+def evaluated(model, **values):
+    return views.evaluate(model, Setting(**values))
+
+
+@pytest.fixture
+def store():
+    STORE.clear()
+    yield STORE
+    STORE.clear()
 
 
 def test_a_table_has_dashes_and_wraps_long_texts():
     frame = pl.DataFrame({"short": ["a", None], "long": ["x" * 60, "y"], "number": [1.5, None]})
     table = plain_table(frame)
-    assert table.data["short"].to_list() == ["a", "–"] and "data-wrapped-columns='[&quot;long&quot;]'" in mo.as_html(table).text
+    assert table.data["short"].to_list() == ["a", "–"] and "data-wrapped-columns='[&quot;long&quot;]'" in text(table)
+
+
+def test_a_button_acts_once_a_press():
+    pressed = []
+    one = button("go", lambda: pressed.append(1))
+    for count in (1, 2):
+        one._update(count)
+        assert len(pressed) == count
+
+
+def test_controls_begin_with_a_link_and_give_its_setting():
+    setting = Setting("gundam_m", "grid", 9000, 12, 40, 9, 0, 5001, 33, "flash", "remote_code", "fp16", "static", "h200", 1.5e15, None, 4e12, None, None, 7.25, 3.5)  # fmt: skip
+    mode, source = controls.encoding_controls(setting)
+    figures, published = controls.figure_controls(setting, "h200", "fp16")
+    groups = (controls.workload_controls(setting), controls.device_controls(setting), controls.target_controls(setting))
+    values = {name: value for group in groups for name, value in group.value.items()}
+    edited = controls.edited_figures(figures.value, published)
+    assert Setting(mode=mode.value, source=source.value, **values, **edited) == setting
+    figures, published = controls.figure_controls(setting, "l4", "fp16")
+    assert controls.edited_figures(figures.value, published) == {}, "figures of another device"
 
 
 def test_the_prompt_field_has_its_limits():
-    prompt, *_ = controls.text(Setting())
-    assert (prompt.start, prompt.stop) == LIMITS["prompt_tokens"]
-    most, *_ = controls.text(Setting(prompt_tokens=LIMITS["prompt_tokens"][1]))
-    assert most.value == LIMITS["prompt_tokens"][1]
+    most = Setting(prompt_tokens=LIMITS["prompt_tokens"][1])
+    prompt = controls.workload_controls(most).elements["prompt_tokens"]
+    assert (prompt.start, prompt.stop) == LIMITS["prompt_tokens"] and prompt.value == LIMITS["prompt_tokens"][1]
 
 
 def test_the_upload_button_is_short():
-    *_, upload = controls.page(Setting())
-    text = mo.as_html(upload).text
-    assert "image or PDF" in text and "choose an image" not in text and "Only its size" in text
+    upload = text(controls.upload_control())
+    assert "image or PDF" in upload and "choose an image" not in upload and "Only its size" in upload
 
 
 @pytest.mark.parametrize("gpu", ["v100_pcie", "t4"])
 def test_a_gpu_without_a_figure_keeps_fit_and_memory(model, gpu):
-    shown = Shown(model, Setting(gpu=gpu))
+    shown = Results(model, Setting(gpu=gpu))
     assert shown.device is None and shown.timings == [] and shown.hardware.memory_bytes == 16e9
     assert "has no bf16 figure: choose fp16 or fp32, or enter one under 'edit its figures'" in shown.without_times
     assert "_" not in shown.without_times  # no key of a config
@@ -43,14 +95,178 @@ def test_a_gpu_without_a_figure_keeps_fit_and_memory(model, gpu):
 
 
 def test_figures_that_are_none_leave_no_device(model):
-    shown = Shown(model, Setting(memory_bytes=-1.0))
+    shown = Results(model, Setting(memory_bytes=-1.0))
     assert shown.device is None and shown.hardware is None and "memory_bytes" in shown.without_times and VIEWS["Overview"](shown)
 
 
-def test_the_cards_of_such_a_gpu_say_whether_it_fits(model):
-    class NoRecords:
-        def calibrated(self, estimate):
-            return None
+def test_the_headline_has_the_estimates_figures(model):
+    shown = text(headline.headline(evaluated(model), summary.recorded()))
+    stages = of.estimate(model, of.Workload.from_image(1654, 2339)).stage_numbers
+    assert f"<strong>{sum(row['total_flops'] for row in stages.values()) / 1e12:.2f} T</strong>" in shown
+    assert "<strong>903</strong>" in shown and "<strong>6.67 GB</strong>" in shown
+    without_times = text(headline.headline(evaluated(model, gpu="v100_pcie"), summary.recorded()))
+    assert "fits the GPU" in without_times and "8.38 GB spare" in without_times
 
-    html = headline.headline(Shown(model, Setting(gpu="v100_pcie")), {"numbers": 1, "rows": []}, NoRecords()).text
-    assert "fits the GPU" in html and "8.38 GB spare" in html
+
+def pinned(model, pins, name="", **values):
+    """Pin controls of a page with a setting, the name typed, and the pins they set."""
+    page, kept = Session(), []
+    page.results = evaluated(model, **values)
+    inputs = compare.PinControls(pins, kept.append, page)
+    inputs.new_name._update(name)
+    return inputs, kept
+
+
+def test_pins_are_compared_with_the_controls(model):
+    inputs, _ = pinned(model, PINS, attention="eager")
+    shown = text(compare.compare(evaluated(model, attention="eager"), inputs))
+    assert "attention eager → flash" in shown and "<b>flash" not in shown and "gpu=h200" in shown and "tab=Compare" in shown
+    charts = compare.compared_charts(evaluated(model), PINS)
+    assert "Against now" in str(charts[0].title)
+    assert "pin it, then change a control" in str(compare.compared_charts(evaluated(model), ())[0].title)
+
+
+@pytest.mark.parametrize(("name", "pins", "stored"), [
+    ("", (), "gundam 2×3, vendor, batch 1, l4"), ("mine", PINS, "mine"), ("now", (), "now 2"), ("other GPU", PINS, "other GPU 2"),
+])  # fmt: skip
+def test_the_pin_button_keeps_the_setting_under_a_name_of_its_own(model, name, pins, stored):
+    inputs, kept = pinned(model, pins, name)
+    inputs.add._update(1)
+    assert kept == [(*pins, (stored, Setting()))]
+
+
+def test_pins_are_renamed_removed_and_limited(model):
+    inputs, kept = pinned(model, PINS)
+    inputs.names[1]._update("with <b>flash</b>")
+    inputs.removals[0]._update(1)
+    assert [[name for name, _ in pins] for pins in kept] == [["with <b>flash</b>", "with <b>flash</b> 2"], ["other GPU"]]
+    inputs, kept = pinned(model, tuple((str(number), Setting()) for number in range(8)))
+    inputs.add._update(1)
+    assert kept == []
+
+
+def planned(model, **values):
+    return text(plan.plan(evaluated(model, **values), controls.target_controls(Setting(**values))))
+
+
+def test_a_plan_says_what_holds_and_which_devices_meet_it(model):
+    assert "holds at most batch" in planned(model) and "NVIDIA H200" in planned(model, price=2.5)
+    assert "no answer" not in planned(model, ttft_ms=None, tpot_ms=None, output_tokens=0)
+
+
+@pytest.mark.parametrize("values", [{"ttft_ms": 0.0}, {"tpot_ms": -3.0}, {"price": -1.0}])
+def test_a_target_that_is_not_positive_is_a_callout(model, values):
+    shown = planned(model, **values)
+    assert "This target has no answer" in shown and "is not a positive number" in shown
+
+
+def test_results_are_judged(model, store):
+    def shown():
+        return text(spot_check.spot_check(evaluated(model), controls.spot_check_controls(), RUN))
+
+    assert "Nothing has been measured" in shown()
+    store.add(model, result(Setting()))
+    assert "as integers." in shown() and "danger" not in shown()
+    store.add(model, result(Setting(batch_size=2), off=1))
+    assert "differ." in shown() and "danger" in shown()
+    store.clear()
+    store.add(model, result(Setting(), missed=["_grouped_mm"]))
+    assert "Not seen by torch" in shown() and "_grouped_mm" in shown()
+
+
+@pytest.mark.parametrize("values", [
+    {}, {"batch_size": 4}, {"source": "grid", "columns": 5, "rows": 1}, {"engine": "remote_code"}, {"attention": "flash"},
+])  # fmt: skip
+def test_measured_points_stay_while_controls_change(model, store, values):
+    store.add(model, result(Setting()))
+    for view in ("Overview", "Sweep"):
+        assert VIEWS[view](evaluated(model, **values))[0].datasets["points"], (values, view)
+
+
+def a_job(state, failure=None, results=(), position=0):
+    stages = (Stage("torch", None, "done", 1, 1, 2.5), Stage("vision", 0, "running", 0, 1, 0.4), Stage("vision", 1, "waiting", 0, 1, 0))
+    return Job(7, "2 × 3 <tiles>", "me", state, position, 1, 3, "vision of point 1", stages, 0.0, 3.0, results, failure)
+
+
+def progress(monkeypatch, job=None, refused=None, tick=None):
+    page = Session()
+    page.refused = refused
+    monkeypatch.setattr(QUEUE, "latest", lambda owner: job)
+    shown = jobs.progress(page, (job,) if job else (), mo.ui.button(label="Cancel"), tick)
+    return text(shown) if shown is not None else ""
+
+
+def test_a_run_shows_its_stages_and_a_refused_press_does_not_hide_it(monkeypatch):
+    shown = progress(monkeypatch, a_job("running"), refused="one is still running")
+    assert "vision of point 1" in shown and '<li class="running">vision 0.4 s</li>' in shown and "2 × 3 &lt;tiles&gt;" in shown
+    assert shown.count('<li class="waiting">') == 0 and "Cancel" in shown and "one is still running" in shown
+    assert "1 in line" in progress(monkeypatch, a_job("waiting", position=1)) and progress(monkeypatch) == ""
+
+
+def test_a_failed_run_says_why_and_what_to_do_and_what_is_kept(monkeypatch):
+    shown = progress(monkeypatch, a_job("failed", Failure("out of memory", "choose meta"), results=(1, 2)))
+    assert "The run ended early: out of memory." in shown and "choose meta" in shown and "2 results that came before are kept" in shown
+
+
+def chapter(model, name, job=None):
+    return text(
+        method.method(evaluated(model), SimpleNamespace(value=name, _mime_=lambda: ("text/html", "")), summary.recorded(), job, RUN)
+    )
+
+
+def test_method_shows_the_verification_of_this_version(model):
+    shown = chapter(model, method.COMPARED)
+    assert "all equal, as integers" in shown and f"ocr_flops {of.__version__}" in shown
+
+
+def test_the_audit_is_shown_as_recorded_and_as_it_came_here(model):
+    shown = chapter(model, method.MISSED)
+    assert "scaled_dot_product_attention" in shown and "run it" in shown
+    message = {"event": "audit"} | counter_audit.recorded() | {"ran": counter_audit.recorded()["ran"] | {"torch": "9.9.9"}}
+    assert "torch 9.9.9" in chapter(model, method.MISSED, a_job("done", results=(message,)))
+
+
+@pytest.mark.parametrize("rows", export.ROWS)
+def test_every_table_can_be_taken_away(model, store, rows):
+    store.add(model, result(Setting()))
+    inputs = export.export_controls()
+    for view in export.CHARTS if rows == "modules" else ("Overview",):
+        inputs._update({"rows": [rows], "charts": [view]})
+        shown = text(export.export(evaluated(model), PINS, inputs, mo.ui.run_button(label="report")))
+        assert "CSV" in shown and "SVG" in shown and "report" in shown
+
+
+@pytest.fixture
+def shelf(monkeypatch):
+    """Records of an L4 at the default page and three others, and one file that is none."""
+    points = synthetic.workloads(
+        pages=[("tiny", (1, 1)), ("base", (1, 1)), ("gundam", (1, 2)), ("gundam", (2, 3))], lengths=((10, 256), (500, 32))
+    )
+    frame = synthetic.frame(points, of.load_model(), hardware="l4", attention=("sdpa", "eager"))
+    modules = records.frame(Path("/nonexistent"), level="module", shipped=Path("/nonexistent"))[0]
+    found = Shelf(1, frame, modules, (records.Problem(Path("/there/<b>bad</b>.json"), "damaged: not JSON"),))
+    monkeypatch.setattr(LIBRARY, "shelf", lambda: found)
+    return found
+
+
+def recorded(model, **values):
+    results = evaluated(model, **values)
+    head = text(headline.headline(results, summary.recorded()))
+    return results, head + text(measured.measured(results, controls.timing_controls(), RUN))
+
+
+def test_without_records_the_page_says_why_nothing_is_calibrated(model):
+    _, shown = recorded(model)
+    assert "No calibrated figures." in shown and "There are no records yet" in shown and "calibrated TTFT" not in shown
+
+
+def test_records_are_shown_with_calibrated_figures_beside_the_bound(model, shelf):
+    results, shown = recorded(model)
+    said = results.on_record.calibrated(results.estimates[0])
+    assert f"calibrated by {results.on_record.calibration.records} records" in shown and "calibrated TTFT" in shown
+    for name in ("bound", "roofline", "nine in ten within", "measured (median)"):
+        assert name in shown
+    assert seconds(said.ttft_seconds.value) in shown and seconds(said.ttft_seconds.low) in shown
+    assert "damaged: not JSON" in shown and "<b>bad" not in shown
+    _, other = recorded(model, gpu="h200")
+    assert "No calibrated figures." in other and "calibrated TTFT" not in other

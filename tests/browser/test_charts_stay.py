@@ -9,7 +9,7 @@ import pytest
 
 import ocr_flops as of
 from ocr_flops.app.setting import Setting
-from ocr_flops.app.views import VIEWS, Shown
+from ocr_flops.app.views import VIEWS, Results
 from ocr_flops.reports.images import vega_javascript
 
 pytestmark = pytest.mark.browser
@@ -51,7 +51,7 @@ def page(chromium):
 
 @cache
 def drawn(view, number):
-    return VIEWS[view](Shown(MODEL, WALK[number]))
+    return VIEWS[view](Results(MODEL, WALK[number]))
 
 
 def picture(page, chart, then=None):

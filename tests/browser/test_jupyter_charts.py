@@ -40,7 +40,7 @@ def page(chromium):
 
 
 def specs(**values):
-    shown = views.Shown(of.load_model("deepseek_ocr"), Setting(**values))
+    shown = views.Results(of.load_model("deepseek_ocr"), Setting(**values))
     return json.loads(json.dumps([chart.to_dict() for chart in views.VIEWS["Overview"](shown)]))
 
 

@@ -1,6 +1,5 @@
 """What the browser tests share: a server of a page, a Chromium, and what can be read off a page."""
 
-import json
 import socket
 import subprocess
 import sys
@@ -19,7 +18,7 @@ START_SECONDS, RUN_MS = 60, 120_000
 DEEP = """([selector, read]) => {
   const found = root => [...root.querySelectorAll(selector),
     ...[...root.querySelectorAll('*')].filter(e => e.shadowRoot).flatMap(e => found(e.shadowRoot))];
-  return found(document).map(e => read == 'pixels' ? e.toDataURL() : e.dataset.data) }"""  # through shadow roots
+  return found(document).map(e => read == 'pixels' ? e.toDataURL() : e.drawn?.datasets).filter(Boolean) }"""  # through shadow roots
 
 
 @contextmanager
@@ -64,7 +63,9 @@ def opened(browser, address, query="", ready="[role=tab]", **options):
     """A page that is drawn; afterwards: no traceback on it, no error on the console, no request to anywhere else."""
     page = browser.new_page(**{"viewport": {"width": 1280, "height": 900}, **options})
     wrong = []
-    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" and not message.text.startswith(NOISE) else None)
+    page.on(
+        "console", lambda message: wrong.append(message.text) if message.type == "error" and not message.text.startswith(NOISE) else None
+    )
     page.on("pageerror", lambda problem: wrong.append(str(problem)))
     page.on("request", lambda request: wrong.append(request.url) if not request.url.startswith((address, "data:", "blob:")) else None)
     page.goto(address + query)
@@ -87,8 +88,7 @@ def drawn(page):
 
 def datasets(page):
     """The rows of the charts on the page."""
-    texts = page.evaluate(DEEP, ["marimo-mime-renderer", "rows"])
-    return [json.loads(json.loads(text))["datasets"] for text in texts]
+    return page.evaluate(DEEP, [".of-charts > div", "rows"])
 
 
 def sidebar(page):

@@ -2,56 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from html import escape
-from typing import Any
 from urllib.parse import urlencode
 
 import marimo as mo
 
 from ocr_flops import charts
 from ocr_flops.app import comparison, links
-from ocr_flops.app.links import Link
+from ocr_flops.app.links import Link, Pins
+from ocr_flops.app.session import Session
 from ocr_flops.app.setting import Setting
-from ocr_flops.app.tabs.elements import plain_table, problem, row
-from ocr_flops.spec.specs import ModelSpec
+from ocr_flops.app.tabs.elements import button, plain_table, problem, row
+from ocr_flops.app.views import Results
 
 NOW = "now"
-Pins = tuple[tuple[str, Setting], ...]
 
 
-def compared(model: ModelSpec, setting: Setting, pins: Pins) -> tuple[Any, list[str]]:
-    """The current setting and the pins as `comparison.compared` has them, and what cannot be compared."""
-    return comparison.compared(model, {NOW: setting, **dict(pins)})
-
-
-def compare(
-    model: ModelSpec, setting: Setting, pins: Pins, adding: Sequence[Any], names: Sequence[Any], removals: Sequence[Any]
-) -> mo.Html:
-    """Chart, list of pins with their controls, and table.
+class PinControls:
+    """The controls of the pins there are: each one's name and a button that removes it, and what pins the setting on the page.
 
     Args:
-        model: whose settings.
-        setting: the current one.
-        pins: names and settings.
-        adding: controls that pin the current one.
-        names, removals: for each pin, the field of its name and the button that removes it.
+        pins: by name, oldest first.
+        set_pins: takes those that follow.
+        page: whose setting is pinned.
     """
-    found, problems = compared(model, setting, pins)
+
+    def __init__(self, pins: Pins, set_pins: Callable[[Pins], None], page: Session):
+        self.pins, self._set, self._page = pins, set_pins, page
+        self.new_name = mo.ui.text(placeholder="name of the pin", max_length=links.MAX_NAME)
+        self.add = button("Pin the current setting", self._add)
+        self.names = [
+            mo.ui.text(value=name, max_length=links.MAX_NAME, on_change=lambda new, name=name: self._rename(name, new)) for name, _ in pins
+        ]
+        self.removals = [button("remove", lambda name=name: self._remove(name), kind="neutral") for name, _ in pins]
+
+    def _add(self) -> None:
+        if self._page.results is not None and len(self.pins) < links.MAX_PINS:
+            setting = self._page.results.setting
+            name = self.new_name.value.strip() or comparison.short_name(setting)
+            self._set((*self.pins, (links.pin_name(name, [NOW, *dict(self.pins)]), setting)))
+
+    def _rename(self, old: str, new: str) -> None:
+        name = links.pin_name(new, [NOW, *dict(self.pins)], instead_of=old)
+        self._set(tuple((name if known == old else known, setting) for known, setting in self.pins))
+
+    def _remove(self, old: str) -> None:
+        self._set(tuple(pin for pin in self.pins if pin[0] != old))
+
+
+def compared_charts(results: Results, pins: Pins) -> list[charts.Chart]:
+    """The current setting and the pins beside each other."""
+    return [charts.comparison(_compared(results, pins)[0])]
+
+
+def compare(results: Results, pins: PinControls) -> mo.Html:
+    """The list of pins with their controls, and the table below the chart.
+
+    Args:
+        results: of the current setting.
+        pins: what it is compared with.
+    """
+    found, problems = _compared(results, pins.pins)
     listed = [
-        row(name, mo.Html(_described(kept, setting, pins)), removal) for (_, kept), name, removal in zip(pins, names, removals, strict=True)
+        row(name, mo.Html(_described(kept, results.setting, pins.pins)), removal)
+        for (_, kept), name, removal in zip(pins.pins, pins.names, pins.removals, strict=True)
     ]
     full = mo.md(f"{links.MAX_PINS} settings are pinned; remove one to pin another.")
     return mo.vstack(
         [
-            row(*adding) if len(pins) < links.MAX_PINS else full,
+            row(pins.new_name, pins.add) if len(pins.pins) < links.MAX_PINS else full,
             *([problem("Not everything can be compared.", *problems, kind="warn")] if problems else []),
-            charts.comparison(found),
             *([mo.md("**Pinned**, and what differs from the controls now")] if listed else []),
             *listed,
             *([plain_table(comparison.comparison_table(found), pagination=False)] if len(found) > 1 else []),
         ]
     )
+
+
+def _compared(results: Results, pins: Pins) -> tuple[list[comparison.Compared], list[str]]:
+    return comparison.compared(results.model, {NOW: results.setting, **dict(pins)})
 
 
 def _described(kept: Setting, setting: Setting, pins: Pins) -> str:

@@ -1,12 +1,14 @@
-"""The controls in the sidebar, a group a function; each begins with what a link asks for."""
+"""The controls of the app, named as the fields of `Setting` that they set; each begins with what a link asks for."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import marimo as mo
 
 from ocr_flops.app.setting import FIGURES, SIDE_BY_SIDE, Setting
+from ocr_flops.app.spot_checks import SCOPES
 from ocr_flops.app.tabs.elements import choice, labelled
 from ocr_flops.spec import documents
 from ocr_flops.spec.catalog import load_engine, load_hardware, modes, names
@@ -17,140 +19,56 @@ ATTENTION = {"vendor's mix": "vendor", "eager": "eager", "sdpa": "sdpa", "flash"
 MODES = {one.label: one.name for one in modes()}
 ENGINES = {load_engine(name).label: name for name in reversed(names("engine"))}
 GPUS = {load_hardware(name).label: name for name in names("hardware")}
-DTYPES = ["bf16", "fp16", "fp32"]
 BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+OUTPUTS = range(0, 8193, 32)
 MAX_UPLOAD_BYTES = 50_000_000
 
 
-def mode(setting: Setting) -> tuple[mo.ui.dropdown, mo.ui.dropdown]:
+def encoding_controls(setting: Setting) -> tuple[mo.ui.dropdown, mo.ui.dropdown]:
     """The resolution mode, and where the tile grid comes from."""
-    return (
-        choice(
-            MODES,
-            setting.mode,
-            labelled("resolution mode", "Tiny to Large encode one view of the page. Gundam and Gundam-M add tiles cut from it."),
-        ),
-        choice(
-            SOURCES,
-            setting.source,
-            labelled("tile grid from", "The vendor's rule picks the grid from the page's size; by hand it can be any."),
-        ),
+    mode = "Tiny to Large encode one view of the page. Gundam and Gundam-M add tiles cut from it."
+    source = "The vendor's rule picks the grid from the page's size; by hand it can be any."
+    return choice(MODES, setting.mode, "resolution mode", mode), choice(SOURCES, setting.source, "tile grid from", source)
+
+
+def workload_controls(setting: Setting) -> mo.ui.dictionary:
+    """The page's size, the grid set by hand, tokens, batch, and what runs the model."""
+    most_prompt = LIMITS["prompt_tokens"][1]
+    prompt = f"Text beside the image, BOS included, up to {most_prompt:,}; the vendor's default prompt has 10."
+    attention = "What differs between modes is vector work, memory and traffic; matrix FLOPs are the same."
+    engine = "The code that runs the model: transformers' own class, or the code published with the weights."
+    cache = "Dynamic grows by copying at every step, as both engines do; static is written in place."
+    grid = "Tiles across the page. 1 × 1 means no tiles; the vendor's own grids have 2 to 9."
+    return mo.ui.dictionary(
+        {
+            "width_px": _slider(16, 8000, setting.width_px, "page width (px)", "A4 at 200 dpi is 1654 × 2339 px."),
+            "height_px": _slider(16, 8000, setting.height_px, "page height (px)", "Up to 640 px on both sides the page is not tiled."),
+            "columns": _slider(1, 32, setting.columns, "columns", grid),
+            "rows": _slider(1, 32, setting.rows, "rows", "Tiles down the page."),
+            "prompt_tokens": _number(setting.prompt_tokens, "prompt (tokens)", prompt, 0, most_prompt),
+            "output_tokens": _steps(OUTPUTS, setting.output_tokens, "output (tokens)", "Tokens generated; each is one decode step."),
+            "batch_size": _steps(BATCHES, setting.batch_size, "batch (pages)", "Equal pages run together."),
+            "attention": choice(ATTENTION, setting.attention, "attention", attention),
+            "engine": choice(ENGINES, setting.engine, "engine", engine),
+            "cache": choice(("dynamic", "static"), setting.cache, "KV cache", cache),
+        }
     )
 
 
-def page(setting: Setting) -> tuple[mo.ui.slider, mo.ui.slider, mo.ui.file]:
-    """The page's width and height, and a file to take them from."""
-    width, height = (
-        mo.ui.slider(min(16, side), max(8000, side), value=side, include_input=True, full_width=True, label=label)
-        for side, label in (
-            (setting.width_px, labelled("page width (px)", "A4 at 200 dpi is 1654 × 2339 px.")),
-            (setting.height_px, labelled("page height (px)", "Up to 640 px on both sides the page is not tiled.")),
-        )
-    )
-    size = f"Only its size in pixels is read; at most {MAX_UPLOAD_BYTES / 1e6:.0f} MB."
-    upload = mo.ui.file(filetypes=list(documents.DOCUMENT_SUFFIXES), max_size=MAX_UPLOAD_BYTES, label=labelled("image or PDF", size))
-    return width, height, upload
-
-
-def document(found: documents.Document | None) -> tuple[mo.ui.number, mo.ui.number, bool]:
-    """A PDF's page and resolution, and whether there is a PDF."""
-    is_pdf = found is not None and found.unit == "pt"
-    count = len(found.sizes) if is_pdf else 1
-    page_number = mo.ui.number(1, count, step=1, value=1, full_width=True, label=labelled(f"page, of {count}", "Whose size is taken."))
-    dpi = mo.ui.number(
-        documents.MIN_DPI,
-        documents.MAX_DPI,
-        value=documents.DEFAULT_DPI,
-        full_width=True,
-        label=labelled("resolution (dpi)", "At which the page is rendered; the vendor's own script for PDFs uses 144."),
-    )
-    return page_number, dpi, is_pdf
-
-
-def grid(setting: Setting) -> tuple[mo.ui.slider, mo.ui.slider]:
-    """Columns and rows by hand."""
-    return tuple(
-        mo.ui.slider(1, max(32, count), value=count, include_input=True, full_width=True, label=label)
-        for count, label in (
-            (setting.columns, labelled("columns", "Tiles across the page. 1 × 1 means no tiles; the vendor's own grids have 2 to 9.")),
-            (setting.rows, labelled("rows", "Tiles down the page.")),
-        )
+def device_controls(setting: Setting) -> mo.ui.dictionary:
+    """The device and the precision, which together decide the figures that there are."""
+    dtype = "Of weights and activations. Does not change FLOPs; flash attention needs bf16 or fp16."
+    gpu = "Dense datasheet peaks; the file of each device in configs/hardware names its sources."
+    return mo.ui.dictionary(
+        {
+            "dtype": choice(("bf16", "fp16", "fp32"), setting.dtype, "precision", dtype),
+            "gpu": choice(GPUS, setting.gpu, "GPU", gpu),
+        }
     )
 
 
-def text(setting: Setting) -> tuple[mo.ui.number, mo.ui.slider, mo.ui.slider]:
-    """Prompt and output tokens, and pages in a batch."""
-    least, most = LIMITS["prompt_tokens"]
-    prompt = mo.ui.number(
-        least,
-        most,
-        value=setting.prompt_tokens,
-        step=1,
-        full_width=True,
-        label=labelled("prompt (tokens)", f"Text beside the image, BOS included, up to {most:,}; the vendor's default prompt has 10."),
-    )
-    output, batch = (
-        mo.ui.slider(steps=sorted(steps), value=value, show_value=True, full_width=True, label=label)
-        for steps, value, label in (
-            (
-                {*range(0, 8193, 32), setting.output_tokens},
-                setting.output_tokens,
-                labelled("output (tokens)", "Tokens generated; each is one decode step."),
-            ),
-            ({*BATCHES, setting.batch_size}, setting.batch_size, labelled("batch (pages)", "Equal pages run together.")),
-        )
-    )
-    return prompt, output, batch
-
-
-class Software(NamedTuple):
-    """Which code runs the model, and how."""
-
-    attention: mo.ui.dropdown
-    engine: mo.ui.dropdown
-    dtype: mo.ui.dropdown
-    cache: mo.ui.dropdown
-
-
-def software(setting: Setting) -> Software:
-    """Attention, engine, precision and cache."""
-    return Software(
-        choice(
-            ATTENTION,
-            setting.attention,
-            labelled("attention", "What differs between modes is vector work, memory and traffic; matrix FLOPs are the same."),
-        ),
-        choice(
-            ENGINES,
-            setting.engine,
-            labelled("engine", "The code that runs the model: transformers' own class, or the code published with the weights."),
-        ),
-        mo.ui.dropdown(
-            DTYPES,
-            value=setting.dtype,
-            full_width=True,
-            label=labelled("precision", "Of weights and activations. Does not change FLOPs; flash attention needs bf16 or fp16."),
-        ),
-        mo.ui.dropdown(
-            ["dynamic", "static"],
-            value=setting.cache,
-            full_width=True,
-            label=labelled("KV cache", "Dynamic grows by copying at every step, as both engines do; static is written in place."),
-        ),
-    )
-
-
-def gpu(setting: Setting) -> mo.ui.dropdown:
-    """The device."""
-    return choice(
-        GPUS,
-        setting.gpu,
-        labelled("GPU", "Dense datasheet peaks; the file of each device in configs/hardware names its sources."),
-    )
-
-
-def gpu_figures(setting: Setting, gpu: str, dtype: str) -> tuple[mo.ui.dictionary, dict[str, float | None]]:
-    """A device's figures to be edited, in 10^12 units, and what is published.
+def figure_controls(setting: Setting, gpu: str, dtype: str) -> tuple[mo.ui.dictionary, dict[str, float | None]]:
+    """A device's figures to be edited, in 10^12 units, and those published.
 
     Args:
         setting: of the link, whose own figures are taken where it is about this device and precision.
@@ -177,16 +95,76 @@ def gpu_figures(setting: Setting, gpu: str, dtype: str) -> tuple[mo.ui.dictionar
     return mo.ui.dictionary(numbers), published
 
 
-def targets(setting: Setting) -> tuple[mo.ui.number, mo.ui.number, mo.ui.number]:
-    """Targets for TTFT and TPOT, and the price of a device."""
-    return (
-        mo.ui.number(
-            value=setting.ttft_ms,
-            label=labelled("first token within (ms)", "Target for vision and prefill together; empty for none."),
-        ),
-        mo.ui.number(
-            value=setting.tpot_ms,
-            label=labelled("a token within (ms)", "Target for the mean time per output token; empty for none."),
-        ),
-        mo.ui.number(value=setting.price, label=labelled("price of a GPU hour", "In any currency; empty for none.")),
+def edited_figures(figures: dict[str, float | None], published: dict[str, float | None]) -> dict[str, float]:
+    """The figures that differ from those published, as fields of `Setting`.
+
+    Args:
+        figures: what `figure_controls` say, in 10^12 units.
+        published: as `figure_controls` returns them.
+    """
+    return {name: value * 1e12 for name, value in figures.items() if value is not None and value != published[name]}
+
+
+def target_controls(setting: Setting) -> mo.ui.dictionary:
+    """Targets of the plan for TTFT and TPOT, and the price of a device."""
+    return mo.ui.dictionary(
+        {
+            "ttft_ms": _number(setting.ttft_ms, "first token within (ms)", "Target for vision and prefill together; empty for none."),
+            "tpot_ms": _number(setting.tpot_ms, "a token within (ms)", "Target for the mean time per output token; empty for none."),
+            "price": _number(setting.price, "price of a GPU hour", "In any currency; empty for none."),
+        }
     )
+
+
+def spot_check_controls() -> mo.ui.dictionary:
+    """Where the model is counted, and which points."""
+    devices = {"cuda if present, else meta": "auto", "meta (exact, no GPU)": "meta", "cpu (slow, 7 GB)": "cpu"}
+    scope = mo.ui.radio(list(SCOPES), value=SCOPES[0], inline=True, label="points")
+    return mo.ui.dictionary({"device": _device(devices), "scope": scope})
+
+
+def timing_controls() -> mo.ui.dictionary:
+    """Where the model is timed."""
+    return mo.ui.dictionary({"device": _device({"cuda if present, else cpu": "auto", "cuda": "cuda", "cpu (minutes, 7 GB)": "cpu"})})
+
+
+def upload_control() -> mo.ui.file:
+    """A file whose page gives the size."""
+    size = f"Only its size in pixels is read; at most {MAX_UPLOAD_BYTES / 1e6:.0f} MB."
+    return mo.ui.file(filetypes=list(documents.DOCUMENT_SUFFIXES), max_size=MAX_UPLOAD_BYTES, label=labelled("image or PDF", size))
+
+
+def pdf_controls(found: documents.Document | None) -> tuple[mo.ui.dictionary, list[Any]]:
+    """The page of a file and the resolution it is rendered at, and those of the two that the sidebar shows: none where it is no PDF."""
+    is_pdf = found is not None and found.unit == "pt"
+    count = len(found.sizes) if is_pdf else 1
+    dpi = labelled("resolution (dpi)", "At which the page is rendered; the vendor's own script for PDFs uses 144.")
+    inputs = mo.ui.dictionary(
+        {
+            "number": _number(1, f"page, of {count}", "Whose size is taken.", 1, count),
+            "dpi": mo.ui.number(documents.MIN_DPI, documents.MAX_DPI, value=documents.DEFAULT_DPI, full_width=True, label=dpi),
+        }
+    )
+    return inputs, list(inputs.elements.values()) if is_pdf else []
+
+
+def _device(devices: Mapping[str, str]) -> mo.ui.dropdown:
+    return mo.ui.dropdown(devices, value=next(iter(devices)), label="device")
+
+
+def _slider(least: int, most: int, value: int, label: str, explanation: str) -> mo.ui.slider:
+    """A slider with a field beside it; a link may go beyond its ends."""
+    ends = min(least, value), max(most, value)
+    return mo.ui.slider(*ends, value=value, include_input=True, full_width=True, label=labelled(label, explanation))
+
+
+def _steps(steps: Iterable[int], value: int, label: str, explanation: str) -> mo.ui.slider:
+    """A slider over some values, that of a link among them."""
+    ordered = sorted({*steps, value})
+    return mo.ui.slider(steps=ordered, value=value, show_value=True, full_width=True, label=labelled(label, explanation))
+
+
+def _number(value: float | None, label: str, explanation: str, least: int | None = None, most: int | None = None) -> mo.ui.number:
+    """A field for a number, whole between bounds, any without."""
+    step, full_width = (None, False) if least is None else (1, True)
+    return mo.ui.number(least, most, step=step, value=value, full_width=full_width, label=labelled(label, explanation))

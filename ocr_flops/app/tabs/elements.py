@@ -1,8 +1,8 @@
-"""Small things that every panel is made of."""
+"""Small things that every tab is made of."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from html import escape
 from typing import Any
 
@@ -24,14 +24,16 @@ def problem(title: str, *texts: str, kind: str = "danger") -> mo.Html:
     return mo.callout(mo.Html(f"<strong>{escape(title)}</strong> " + "<br>".join(escape(text) for text in texts)), kind=kind)
 
 
-def choice(options: Mapping[str, str], value: str, label: str) -> mo.ui.dropdown:
-    """A list that begins with the option that has this value."""
-    return mo.ui.dropdown(options, value=next(name for name, known in options.items() if known == value), full_width=True, label=label)
+def choice(options: Mapping[str, str] | Iterable[str], value: str, label: str, explanation: str) -> mo.ui.dropdown:
+    """A list that begins with the option that has this value; options by their names, or names alone."""
+    by_name = dict(options) if isinstance(options, Mapping) else {name: name for name in options}
+    first = next(name for name, known in by_name.items() if known == value)
+    return mo.ui.dropdown(by_name, value=first, full_width=True, label=labelled(label, explanation))
 
 
-def counting_button(label: str) -> mo.ui.button:
-    """A button whose value is how often it was pressed."""
-    return mo.ui.button(value=0, on_click=lambda number: number + 1, label=label, kind="success")
+def button(label: str, act: Callable[[], None], kind: str = "success") -> mo.ui.button:
+    """A button that acts once a press, however often the cells that show it run."""
+    return mo.ui.button(value=0, on_click=lambda number: number + 1, on_change=lambda _: act(), label=label, kind=kind)
 
 
 def plain_table(frame: pl.DataFrame, **options: Any) -> mo.ui.table:

@@ -10,41 +10,52 @@ import polars as pl
 
 from ocr_flops import charts, reports
 from ocr_flops.app import comparison, views
-from ocr_flops.app.store import STORE
-from ocr_flops.app.tabs.compare import Pins, compared
-from ocr_flops.app.tabs.elements import row
-from ocr_flops.app.views import Shown
+from ocr_flops.app.links import Pins
+from ocr_flops.app.spot_checks import STORE
+from ocr_flops.app.tabs.compare import NOW
+from ocr_flops.app.tabs.elements import labelled, row
+from ocr_flops.app.views import Results
 from ocr_flops.charts import Chart
 
 COMPARE = "Compare"
-ROWS: dict[str, Callable[[Shown, Pins], pl.DataFrame]] = {
-    "modules": lambda shown, pins: shown.modules,
-    "stages": lambda shown, pins: pl.concat([one.stages for one in (shown.timings or shown.estimates)]),
-    "all grids of this mode": lambda shown, pins: shown.sweep,
-    "pinned settings": lambda shown, pins: comparison.frame(compared(shown.model, shown.setting, pins)[0]),
-    "spot checks on this server": lambda shown, pins: STORE.table(),
+ROWS: dict[str, Callable[[Results, Pins], pl.DataFrame]] = {
+    "modules": lambda results, pins: results.modules,
+    "stages": lambda results, pins: pl.concat([one.stages for one in (results.timings or results.estimates)]),
+    "all grids of this mode": lambda results, pins: results.sweep,
+    "pinned settings": lambda results, pins: comparison.frame(_compared(results, pins)),
+    "spot checks on this server": lambda results, pins: STORE.table(),
 }
 CHARTS = (*views.VIEWS, COMPARE)
 
 
-def export(shown: Shown, pins: Pins, rows: mo.ui.dropdown, of: mo.ui.dropdown, make_report: mo.ui.run_button) -> mo.Html:
+def export_controls() -> mo.ui.dictionary:
+    """Which rows the table has, and which charts are offered."""
+    return mo.ui.dictionary(
+        {
+            "rows": mo.ui.dropdown(list(ROWS), value="modules", label=labelled("rows", "Every column there is, with exact integers.")),
+            "charts": mo.ui.dropdown(list(CHARTS), value=CHARTS[0], label=labelled("charts of", "As they are for the current setting.")),
+        }
+    )
+
+
+def export(results: Results, pins: Pins, inputs: mo.ui.dictionary, make_report: mo.ui.run_button) -> mo.Html:
     """Everything that can be taken away.
 
     Args:
-        shown: a setting that can be computed.
+        results: a setting that can be computed.
         pins: names and settings.
-        rows: which of `ROWS` the table has.
-        of: which of `CHARTS` are offered.
+        inputs: of `export_controls`.
         make_report: makes the report, whose download then takes its place.
     """
-    frame = ROWS[rows.value](shown, pins)
-    drawn = views.VIEWS[of.value](shown) if of.value in views.VIEWS else [charts.comparison(compared(shown.model, shown.setting, pins)[0])]
+    rows, of = inputs.value["rows"], inputs.value["charts"]
+    frame = ROWS[rows](results, pins)
+    drawn = views.VIEWS[of](results) if of in views.VIEWS else [charts.comparison(_compared(results, pins))]
     report = make_report
     if make_report.value:
-        page = reports.report_html(shown.setting.subject(shown.model, shown.device)).encode()
+        page = reports.report_html(results.setting.subject(results.model, results.device)).encode()
         report = mo.download(page, _name("report", "html"), mimetype="text/html", label="Download the HTML report")
     tables = (
-        mo.download(reports.table_bytes(frame, kind), _name(rows.value.replace(" ", "_"), kind), label=kind.upper())
+        mo.download(reports.table_bytes(frame, kind), _name(rows.replace(" ", "_"), kind), label=kind.upper())
         for kind in ("csv", "parquet", "json")
     )
     return mo.vstack(
@@ -53,12 +64,16 @@ def export(shown: Shown, pins: Pins, rows: mo.ui.dropdown, of: mo.ui.dropdown, m
             mo.md("**Report**: one file that works without a network, with controls for grid and attention mode inside its charts."),
             row(report),
             mo.md("**Table**"),
-            row(rows, *tables),
+            row(inputs.elements["rows"], *tables),
             mo.md("**Charts**, also from the ⋯ beside each chart"),
-            of,
-            *(_images(chart, f"{of.value.lower()}_{number}") for number, chart in enumerate(drawn, 1)),
+            inputs.elements["charts"],
+            *(_images(chart, f"{of.lower()}_{number}") for number, chart in enumerate(drawn, 1)),
         ]
     )
+
+
+def _compared(results: Results, pins: Pins) -> list[comparison.Compared]:
+    return comparison.compared(results.model, {NOW: results.setting, **dict(pins)})[0]
 
 
 def _images(chart: Chart, name: str) -> mo.Html:

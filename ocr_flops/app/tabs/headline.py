@@ -13,26 +13,26 @@ from ocr_flops.units import seconds
 if TYPE_CHECKING:
     from ocr_flops.app.records_overlay import OnRecord
     from ocr_flops.app.setting import Setting
-    from ocr_flops.app.views import Shown
+    from ocr_flops.app.views import Results
     from ocr_flops.timing.estimate import Estimate
 
 CARDS = 6
 TOOLTIP = "data-tooltip"  # what marimo shows
 
 
-def headline(shown: Shown, record: dict[str, Any], on_record: OnRecord, page: str = "") -> mo.Html:
+def headline(results: Results, record: dict[str, Any], page: str = "") -> mo.Html:
     """Six figures as cards, the rest in a line.
 
     Args:
-        shown: a setting that can be computed.
+        results: a setting that can be computed.
         record: of `evidence.recorded`.
-        on_record: what records say of the setting.
         page: where the page's size comes from, in words; "" for the controls.
     """
-    estimate = shown.estimates[0]
-    found = headline_cards(estimate, shown.timings[0] if shown.timings else None, shown.hardware)
-    rest = [*found[CARDS:], *_calibrated(on_record, estimate), *_page(shown.setting, page), _checked(record, estimate)]
-    return mo.Html(cards_html(found[:CARDS], "figures", TOOLTIP) + cards_html(rest, "details", TOOLTIP))
+    estimate = results.estimates[0]
+    found = headline_cards(estimate, results.timings[0] if results.timings else None, results.hardware)
+    rest = [*found[CARDS:], *_calibrated(results.on_record, estimate), *_page(results.setting, page), _checked(record, estimate)]
+    cards, details = cards_html(found[:CARDS], "figures", TOOLTIP), cards_html(rest, "details", TOOLTIP)
+    return mo.Html(f"{cards}{details}")
 
 
 def _calibrated(on_record: OnRecord, estimate: Estimate) -> list[Card]:

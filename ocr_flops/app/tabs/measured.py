@@ -8,72 +8,66 @@ from typing import Any
 import marimo as mo
 import polars as pl
 
-from ocr_flops.app.records_overlay import OnRecord
-from ocr_flops.app.setting import Setting
+from ocr_flops.app.chart_widget import ChartWidget
 from ocr_flops.app.tabs.elements import plain_table, problem, row
-from ocr_flops.app.views import Shown
+from ocr_flops.app.views import Results
 from ocr_flops.charts import calibration as charts
-from ocr_flops.cost.run_config import RunConfig
-from ocr_flops.errors import SpecError
 from ocr_flops.evidence import records
 from ocr_flops.evidence.calibration import Calibration, Interval
 from ocr_flops.evidence.calibration.selection import attention_name
 from ocr_flops.evidence.records.cache import Shelf
 from ocr_flops.evidence.records.store import SHIPPED, USER
-from ocr_flops.measure.job_queue import QUEUE
-from ocr_flops.measure.plan import Plan
-from ocr_flops.spec.catalog import load_engine
-from ocr_flops.spec.run_spec import RunSpec
-from ocr_flops.spec.specs import STAGES, ModelSpec
-from ocr_flops.units import seconds, si, workload_label
+from ocr_flops.spec.specs import STAGES
+from ocr_flops.units import seconds, si
 
-DEVICES = {"cuda if present, else cpu": "auto", "cuda": "cuda", "cpu (minutes, 7 GB)": "cpu"}
-TIMED = "transformers"  # no remote code is reachable from the page
 ABOUT = """
 A record is one timed run of the real model: seconds by stage and module, FLOPs and memory, with device and versions. Records are files
 that are only ever added, in `{folder}` and with the package; `ocr-flops measure` and campaigns write them, and so does this button.
 """
 
 
-def panel(shown: Shown, on_record: OnRecord, start: list[Any]) -> mo.Html:
+def measured(results: Results, inputs: mo.ui.dictionary, run: mo.ui.button) -> mo.Html:
     """Figures at the setting's point, how the device was calibrated, the controls of a run, and all records.
 
     Args:
-        shown: a setting that can be computed.
-        on_record: what records say of it.
-        start: the controls that time the model here.
+        results: of a setting.
+        inputs: of `timing_controls`.
+        run: the button that times the model here.
     """
+    on_record = results.on_record
     shelf, calibration = on_record.shelf, on_record.calibration
-    parts: list[Any] = [mo.md(ABOUT.format(folder=records.folder())), row(*start, gap=2)]
+    parts: list[Any] = [mo.md(ABOUT.format(folder=records.folder())), row(*inputs.elements.values(), run, gap=2)]
     if shelf.problems:
         parts.append(problem("Not every file could be read.", *(f"{one.path}: {one.reason}" for one in shelf.problems[:10]), kind="warn"))
     if isinstance(calibration, Calibration):
-        said = on_record.calibrated(shown.estimates[0])
+        said = on_record.calibrated(results.estimates[0])
         parts.append(mo.md(f"**This point on {calibration.device}**, calibrated by {calibration.records} records: {calibration.launches}."))
-        parts += _at_the_point(shown, on_record)
+        parts += _at_the_point(results)
         parts += [problem("Beyond what was measured.", *said.notes, kind="warn")] if said.notes else []
-        parts += [charts.measured(calibration), charts.reached(calibration), charts.held_out(calibration)]
+        parts.append(ChartWidget((charts.measured(calibration), charts.reached(calibration), charts.held_out(calibration)), "measured"))
     else:
         parts.append(problem("No calibrated figures.", f"{calibration.reason}.", kind="neutral"))
-        parts += _at_the_point(shown, on_record) if len(on_record.here) else []
+        parts += _at_the_point(results) if len(on_record.here) else []
     if shelf.stages.height:
         parts.append(mo.md(f"**All records**, {shelf.stages['record_id'].n_unique():,}; the latest first"))
         parts.append(plain_table(records_table(shelf), page_size=20))
     return mo.vstack(parts)
 
 
-def _at_the_point(shown: Shown, on_record: OnRecord) -> list[Any]:
+def _at_the_point(results: Results) -> list[Any]:
     """The table of `figures`, and where what was measured comes from."""
-    origins = on_record.here.filter(attention=attention_name(shown.estimates[0].config.attention))["origin"].unique(maintain_order=True)
+    origins = results.on_record.here.filter(attention=attention_name(results.estimates[0].config.attention))["origin"].unique(
+        maintain_order=True
+    )
     words = "; ".join(origins) if len(origins) else "Not measured at this very point."
-    return [plain_table(figures(shown, on_record), pagination=False), mo.Html(f"<small>{escape(words)}</small>")]
+    return [plain_table(figures(results), pagination=False), mo.Html(f"<small>{escape(words)}</small>")]
 
 
-def figures(shown: Shown, on_record: OnRecord) -> pl.DataFrame:
+def figures(results: Results) -> pl.DataFrame:
     """The setting's point: roofline and bound, calibrated, and measured."""
-    estimate, timing = shown.estimates[0], shown.timings[0] if shown.timings else None
-    said = on_record.calibrated(estimate)
-    here = on_record.here.filter(attention=attention_name(estimate.config.attention))
+    estimate, timing = results.estimates[0], results.timings[0] if results.timings else None
+    said = results.on_record.calibrated(estimate)
+    here = results.on_record.here.filter(attention=attention_name(estimate.config.attention))
     measured = {one["stage"]: one for one in here.iter_rows(named=True)}
     roofline = {one["stage"]: one for one in timing.stages.iter_rows(named=True)} if timing else {}
     steps = estimate.workload.output_tokens
@@ -138,31 +132,4 @@ def records_table(shelf: Shelf) -> pl.DataFrame:
         "engine",
         "torch",
         "failure",
-    )
-
-
-def start(model: ModelSpec, setting: Setting, device: str, owner: str) -> None:
-    """Puts a timed run of the setting's point into the queue; its record is written when it ends.
-
-    Args:
-        model: the setting's.
-        setting: what the controls say; of several attention modes the first is run.
-        device: one of `DEVICES`.
-        owner: who asks.
-
-    Raises:
-        SpecError: it cannot be timed, or recorded; or the queue is full.
-    """
-    if setting.engine != TIMED:
-        raise SpecError(f"engine: {setting.engine!r} is not run from a page; choose {TIMED}, or run `ocr-flops measure`")
-    engine, workload = load_engine(TIMED), setting.workload
-    config = RunConfig.resolve(model, setting.attention_modes[0], engine, setting.dtype, setting.cache, None)
-    run = RunSpec(model, engine, config.attention, workload, config.dtype, config.cache, config.prefill_logits, STAGES, None)
-    plan, where = Plan(run, device=device), records.check(records.folder())
-    label = f"{workload_label(workload)}, {workload.output_tokens} output tokens, timed"
-    QUEUE.submit(
-        plan.request([workload]),
-        label=label,
-        owner=owner,
-        on_result=lambda message: records.write(records.make(plan, workload, message=message), where),
     )

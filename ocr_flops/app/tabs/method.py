@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 
 import marimo as mo
 
+from ocr_flops.app.chart_widget import ChartWidget
 from ocr_flops.app.tabs.elements import plain_table, problem, row
-from ocr_flops.app.views import Shown
+from ocr_flops.app.views import Results
 from ocr_flops.charts.counter_audit import hidden_flops
 from ocr_flops.evidence.verify import counter_audit
 from ocr_flops.measure.job import Job
@@ -19,43 +20,40 @@ from ocr_flops.spec.catalog import notebook_dir
 MADE, COMPARED, MISSED = CHAPTERS = ("How these numbers are made", "Compared with the real model", "What torch's counter misses")
 
 
-def chapter_of(name: str, record: dict[str, Any]) -> list[Any]:
-    """What a chapter shows; `counted` shows the last.
+def method(results: Results, chapter: mo.ui.tabs, record: Mapping[str, Any], job: Job | None, run: mo.ui.button) -> mo.Html:
+    """The chapter that is open.
 
     Args:
-        name: one of `CHAPTERS`.
-        record: of `evidence.recorded`.
+        results: of a setting.
+        chapter: which of `CHAPTERS`.
+        record: of `summary.recorded`.
+        job: the page's latest.
+        run: the button that repeats the audit of torch's counter here.
     """
-    if name == MADE:
-        page = mo.md((notebook_dir() / "method.md").read_text(encoding="utf-8"))
-        return [mo.Html(f'<div class="page">{page.text}</div>')]
-    if name == COMPARED:
+    if chapter.value == MADE:
+        text = mo.md((notebook_dir() / "method.md").read_text(encoding="utf-8"))
+        parts = [mo.Html(f'<div class="page">{text.text}</div>')]
+    elif chapter.value == COMPARED:
         words = mo.md("The comparison this version was released with: " + tables.verification_words(record))
-        return [words, plain_table(tables.verification_table(record), page_size=25)]
-    return []
+        parts = [words, plain_table(tables.verification_table(record), page_size=25)]
+    else:
+        parts = _missed(results, job, run)
+    return mo.vstack([chapter, *parts])
 
 
-def counted(shown: Shown, job: Job | None, inputs: Sequence[Any]) -> mo.Html:
-    """What torch's counter sees and misses: as recorded, or as this session's latest job says.
-
-    Args:
-        shown: a setting that can be computed.
-        job: the session's latest.
-        inputs: controls that run it here.
-    """
-    setting, message = shown.setting, counter_audit.latest(job) or counter_audit.recorded()
-    estimate = counter_audit.modelled(shown.model, setting.workload, dtype=setting.dtype, prefill_logits=setting.prefill_logits)
+def _missed(results: Results, job: Job | None, run: mo.ui.button) -> list[Any]:
+    """What torch's counter sees and misses: as recorded, or as the page's latest job says."""
+    setting, message = results.setting, counter_audit.latest(job) or counter_audit.recorded()
+    estimate = counter_audit.modelled(results.model, setting.workload, dtype=setting.dtype, prefill_logits=setting.prefill_logits)
     bad = counter_audit.failures(message)
-    return mo.vstack(
-        [
-            mo.md(
-                "What `FlopCounterMode` sees of this model and what it misses, shown by running small operators under it. Whoever measures "
-                "FLOPs with it on a plain CPU or with fused kernels gets too few."
-            ),
-            mo.Html(f"<p>{'<br>'.join(escape(line) for line in counter_audit.words(message, estimate).splitlines())}</p>"),
-            row(*inputs),
-            *([problem("Not every demonstration ran.", *bad, kind="warn")] if bad else []),
-            hidden_flops(counter_audit.hidden(message, estimate), estimate, message["ran"]["torch"]),
-            plain_table(tables.audit_table(counter_audit.frame(message, estimate)), page_size=30),
-        ]
-    )
+    return [
+        mo.md(
+            "What `FlopCounterMode` sees of this model and what it misses, shown by running small operators under it. Whoever measures "
+            "FLOPs with it on a plain CPU or with fused kernels gets too few."
+        ),
+        mo.Html(f"<p>{'<br>'.join(escape(line) for line in counter_audit.words(message, estimate).splitlines())}</p>"),
+        row(run),
+        *([problem("Not every demonstration ran.", *bad, kind="warn")] if bad else []),
+        ChartWidget([hidden_flops(counter_audit.hidden(message, estimate), estimate, message["ran"]["torch"])], "method"),
+        plain_table(tables.audit_table(counter_audit.frame(message, estimate)), page_size=30),
+    ]

@@ -1,0 +1,60 @@
+"""Charts in marimo and in Jupyter: drawn once, after which a new setting sends rows, titles and parameters only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import traitlets
+
+from ocr_flops.charts import Chart
+from ocr_flops.reports.images import vega_javascript
+
+SCRIPT, STYLE = (Path(__file__).with_suffix(suffix) for suffix in (".js", ".css"))
+LIBRARY = f"vega-{version('vl-convert-python')}.js"  # where a server offers `vega_javascript`, beside its pages
+
+
+class ChartWidget(anywidget.AnyWidget):
+    """Charts below each other, or beside each other where the style sheet arranges a view so.
+
+    The browser compiles a template once and keeps its view: the rows, titles and parameters of a next chart with the same template go into
+    the view that is there. Text and axes take the page's text colour.
+    """
+
+    templates = traitlets.Dict().tag(sync=True)  # Vega-Lite specifications by identity
+    view = traitlets.Unicode().tag(sync=True)  # names the arrangement
+    charts = traitlets.List(traitlets.Dict()).tag(sync=True)
+    library: str | None = None  # address of Vega's JavaScript, relative to the page; None where it comes with every widget
+    _css = STYLE.read_text(encoding="utf-8")
+
+    def __init__(self, charts: Iterable[Chart] = (), view: str = "") -> None:
+        script = SCRIPT.read_text(encoding="utf-8")
+        library = f'await import(new URL("{self.library}", document.baseURI));' if self.library else vega_javascript()
+        super().__init__(_esm=f"{library}\n{script}")
+        self.show(charts, view)
+
+    def show(self, charts: Iterable[Chart], view: str = "") -> None:
+        """Draws charts in place of those before.
+
+        Args:
+            charts: in reading order.
+            view: what they are of, in one word.
+        """
+        found = list(charts)
+        templates = {one.template.key: _without_values(one) for one in found}
+        with self.hold_sync():
+            if templates.keys() != self.templates.keys():
+                self.templates = templates
+            self.view = view
+            self.charts = [
+                {"template": one.template.key, "name": f"{view}_{number}", "signals": one.signals, "datasets": one.datasets}
+                for number, one in enumerate(found, 1)
+            ]
+
+
+def _without_values(chart: Chart) -> dict[str, Any]:
+    """What charts of one template share: the specification without rows and without values of its signals."""
+    return {**chart.embedded(), "datasets": {}, "params": chart.template.spec.get("params", [])}

@@ -1,0 +1,161 @@
+"""What one open page of the app keeps between the runs of its cells, and the runs of the real model that its buttons ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from ocr_flops.app import spot_checks
+from ocr_flops.cost.run_config import RunConfig
+from ocr_flops.errors import SpecError
+from ocr_flops.evidence import records
+from ocr_flops.evidence.records.cache import LIBRARY
+from ocr_flops.measure.job_queue import QUEUE
+from ocr_flops.measure.plan import Plan, build_request
+from ocr_flops.measure.protocol import Request
+from ocr_flops.spec import documents
+from ocr_flops.spec.catalog import load_engine
+from ocr_flops.spec.run_spec import RunSpec
+from ocr_flops.spec.specs import STAGES
+from ocr_flops.units import workload_label
+
+if TYPE_CHECKING:
+    from ocr_flops.app.views import Results
+    from ocr_flops.measure.job import Job
+
+TIMED_ENGINE = "transformers"  # no published code is run from a page
+Start = Callable[["Results", str], None]
+
+
+class Session:
+    """The state of one page. `results` and `document` are set by its cells, `refused` by the last button that asked for a run.
+
+    Attributes:
+        owner: names the page in the queue.
+        results: of the setting on the page; None where it has no result.
+        document: the last file that could be read, while the page's size comes from one.
+        refused: why the last run asked for was not started; None where it was.
+    """
+
+    def __init__(self) -> None:
+        self.owner = uuid4().hex
+        self.results: Results | None = None
+        self.document: documents.Document | None = None
+        self.refused: str | None = None
+
+    def read_document(self, files: Sequence[Any]) -> str | None:
+        """Reads an uploaded file and returns why it could not be read; then the last one that could be stays.
+
+        Args:
+            files: name and contents of those uploaded; empty where it was taken back.
+        """
+        try:
+            self.document = documents.read_document(files[0].contents, files[0].name) if files else None
+        except SpecError as problem:
+            return str(problem)
+        return None
+
+    def document_page(self, number: int | None, dpi: float | None) -> tuple[dict[str, int], str]:
+        """The size of a page of the document as fields of `Setting`, none where there is no document; and which page it is, in words.
+
+        Args:
+            number: of the page, from 1; None for the first.
+            dpi: at which a PDF is rendered; None for the default.
+
+        Raises:
+            SpecError: no such page, or a resolution or size that is not allowed.
+        """
+        if self.document is None:
+            return {}, "no file yet: as set under page size"
+        width, height = self.document.page_px(number, dpi)
+        return {"width_px": width, "height_px": height}, self.document.page_label(number, dpi)
+
+    def ask(self, start: Start) -> None:
+        """Puts a job into the queue, if the setting on the page has a result.
+
+        Args:
+            start: `count_flops`, `time_model` or `audit_counter` with its options.
+        """
+        if self.results is None:
+            return
+        try:
+            start(self.results, self.owner)
+            self.refused = None
+        except SpecError as problem:
+            self.refused = str(problem)
+
+    @property
+    def job(self) -> Job | None:
+        """The latest job of this page."""
+        return QUEUE.latest(self.owner)
+
+    @property
+    def arrived(self) -> tuple[Any, ...]:
+        """What there is to show of runs; another value means that something has come, from this page's run or from others."""
+        job = self.job
+        return (job and (job.id, len(job.results)), spot_checks.STORE.changes, LIBRARY.shelf().number)
+
+    def cancel(self) -> None:
+        """Ends the latest job, whether it waits or runs."""
+        if self.job:
+            QUEUE.cancel(self.job.id)
+
+
+def count_flops(results: Results, owner: str, *, scope: str, device: str) -> None:
+    """Asks for the FLOPs that torch's counter sees in the real model at the setting's point; they go to `spot_checks.STORE`.
+
+    Args:
+        results: of the setting.
+        owner: who asks.
+        scope: one of `spot_checks.SCOPES`.
+        device: "auto", "meta" or "cpu".
+
+    Raises:
+        SpecError: the setting cannot be run, or the queue takes no more.
+    """
+    model, setting = results.model, results.setting
+    points = spot_checks.points(setting, scope)
+    label = workload_label(setting.workload) if len(points) == 1 else f"{len(points)} points, {setting.mode}"
+    request = build_request(model, points, device=device, dtype=setting.dtype, prefill_logits=setting.prefill_logits)
+    QUEUE.submit(request, label=label, owner=owner, on_result=lambda message: spot_checks.STORE.add(model, message))
+
+
+def time_model(results: Results, owner: str, *, device: str) -> None:
+    """Asks for a timed run of the setting's point; its record is written when it ends. Of several attention modes the first is run.
+
+    Args:
+        results: of the setting.
+        owner: who asks.
+        device: "auto", "cuda" or "cpu".
+
+    Raises:
+        SpecError: the setting cannot be timed, its record cannot be written, or the queue takes no more.
+    """
+    setting = results.setting
+    if setting.engine != TIMED_ENGINE:
+        raise SpecError(f"engine: {setting.engine!r} is not run from a page; choose {TIMED_ENGINE}, or run `ocr-flops measure`")
+    engine, workload = load_engine(TIMED_ENGINE), setting.workload
+    config = RunConfig.resolve(results.model, setting.attention_modes[0], engine, setting.dtype, setting.cache, None)
+    run = RunSpec(results.model, engine, config.attention, workload, config.dtype, config.cache, config.prefill_logits, STAGES, None)
+    plan, where = Plan(run, device=device), records.check(records.folder())
+    label = f"{workload_label(workload)}, {workload.output_tokens} output tokens, timed"
+    QUEUE.submit(
+        plan.request([workload]),
+        label=label,
+        owner=owner,
+        on_result=lambda message: records.write(records.make(plan, workload, message=message), where),
+    )
+
+
+def audit_counter(results: Results, owner: str) -> None:
+    """Asks which operators torch's counter sees here.
+
+    Args:
+        results: of the setting, of which nothing is used.
+        owner: who asks.
+
+    Raises:
+        SpecError: the queue takes no more.
+    """
+    QUEUE.submit(Request({}, [], kind="audit"), label="torch's FLOP counter", owner=owner)

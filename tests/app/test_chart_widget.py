@@ -1,0 +1,68 @@
+"""Charts that stay, on Python's side: what is sent at first, and what a step sends. How they are drawn: tests/browser."""
+
+import re
+
+import pytest
+
+import ocr_flops as of
+from ocr_flops.app import views
+from ocr_flops.app.chart_widget import LIBRARY, ChartWidget
+from ocr_flops.app.setting import Setting
+
+
+@pytest.fixture
+def widget():
+    """A widget, and the names of the traits that it sends after it is made."""
+    made, sent = ChartWidget(), []
+    made.observe(lambda change: sent.append(change.name), ["templates", "view", "charts"])
+    return made, sent
+
+
+def drawn(model, view="Overview", **values):
+    return views.VIEWS[view](views.Results(model, Setting(**values)))
+
+
+@pytest.mark.parametrize("values", [{}, {"mode": "tiny"}, {"attention": "all"}, {"gpu": "t4"}, {"output_tokens": 0}])
+def test_every_view_is_sent_as_it_is_drawn(model, widget, values):
+    results = views.Results(model, Setting(**values))
+    for name, view in views.VIEWS.items():
+        charts = view(results)
+        widget[0].show(charts, name)
+        assert [one["datasets"] for one in widget[0].charts] == [chart.datasets for chart in charts]
+        assert [one["signals"] for one in widget[0].charts] == [chart.signals for chart in charts]
+        assert {one["template"] for one in widget[0].charts} == set(widget[0].templates) and widget[0].view == name
+
+
+def test_a_step_sends_no_template(model, widget):
+    widget[0].show(drawn(model), "overview")
+    widget[1].clear()
+    widget[0].show(drawn(model, output_tokens=512, batch_size=8, gpu="h200"), "overview")
+    assert widget[1] == ["charts"]
+    widget[1].clear()
+    widget[0].show(drawn(model, view="Savings"), "savings")
+    assert set(widget[1]) == {"templates", "view", "charts"}
+    widget[0].show(())
+    assert widget[0].charts == [] and widget[0].templates == {}
+
+
+def test_a_template_has_no_rows_and_no_values(model, widget):
+    widget[0].show(drawn(model), "overview")
+    for template in widget[0].templates.values():
+        assert template["datasets"] == {} and template["width"] == "container"
+        assert not {one["name"] for one in template["params"]} & set(widget[0].charts[0]["signals"])
+
+
+def test_the_script_comes_along_or_from_a_server(widget, monkeypatch):
+    script = widget[0]._esm
+    assert len(script) > 500_000 and "window.vegaEmbed" in script and "export default" in script
+    assert not re.search(r"""(?:\bfrom|\bimport)\s*\(?\s*["'`][^"'`]*//""", script), "nothing is loaded from elsewhere"
+    assert not re.search(r"<script|esm\.sh|jsdelivr|unpkg", script)
+    monkeypatch.setattr(ChartWidget, "library", LIBRARY)
+    assert len(ChartWidget()._esm) < 10_000 and LIBRARY in ChartWidget()._esm
+
+
+def test_what_is_not_allowed_is_said_when_it_is_read(model):
+    with pytest.raises(of.SpecError, match="prompt_tokens: -1"):
+        drawn(model, prompt_tokens=-1)
+    results = views.Results(model, Setting(gpu="t4"))
+    assert "bf16" in results.without_times and results.device is None and results.timings == [] and results.estimates
