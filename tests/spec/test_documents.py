@@ -1,4 +1,4 @@
-"""The sizes of PDF pages as they are displayed, in pixels as a renderer makes them; and nothing that a file does harms this process."""
+"""The sizes of pages as they are displayed, of PDFs in pixels as a renderer makes them; and nothing that a file does harms this process."""
 
 import io
 import subprocess
@@ -186,14 +186,13 @@ def test_a_page_of_too_many_pixels_says_which_resolution_fits():
 
 
 def test_a_document_is_told_by_its_content(tmp_path):
-    image = io.BytesIO()
-    Image.new("RGB", (30, 20)).save(image, "PNG")
-    (tmp_path / "scan.pdf").write_bytes(image.getvalue())
+    (tmp_path / "scan.pdf").write_bytes(encoded("PNG"))
     found = read_document(tmp_path / "scan.pdf")
-    assert (found.unit, found.sizes, found.page_px(dpi=300)) == ("px", ((30, 20),), (30, 20))
+    assert (found.unit, found.sizes, found.page_px(dpi=300), found.page_label()) == ("px", ((30, 20),), (30, 20), "scan.pdf")
     found = read_document(written(A4, f"{A4} /Rotate 90"), "paper.png")
     assert (found.unit, found.sizes) == ("pt", ((595, 842), (842, 595)))
     assert (found.page_px(), found.page_px(2, 72)) == ((1653, 2339), (842, 595))
+    assert (found.page_label(), found.page_label(2, 72)) == ("paper.png, page 1 of 2 at 200 dpi", "paper.png, page 2 of 2 at 72 dpi")
 
 
 @pytest.mark.parametrize("number", [0, 3, -1, 1.0, True, "1"])
@@ -227,11 +226,9 @@ def test_a_file_that_is_not_there_is_one_error(tmp_path):
 
 
 def test_an_image_that_is_too_large_stays_one(monkeypatch):
-    image = io.BytesIO()
-    Image.new("RGB", (30, 20)).save(image, "PNG")
     monkeypatch.setattr(documents, "MAX_PIXELS", 100)
     with pytest.raises(SpecError, match="30 x 20 px, more than"):
-        read_document(image.getvalue() + b"%PDF-1.7", "both")
+        read_document(encoded("PNG") + b"%PDF-1.7", "both")
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF"])

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ocr_flops.errors import SpecError
 from ocr_flops.evidence.records.record import DONE, FAILED, SCHEMA, Record
-from ocr_flops.files import write_whole
+from ocr_flops.files import user_data_dir, write_whole
 
 VARIABLE = "OCR_FLOPS_RECORDS"
 OPTION = "--records"
@@ -53,11 +53,10 @@ class Unwritten(SpecError):
 
 
 def folder(given: str | os.PathLike[str] | None = None) -> Path:
-    """The user's records: the folder given, else that of OCR_FLOPS_RECORDS, else ocr_flops/records in the user's data (XDG_DATA_HOME)."""
+    """The user's records: the folder given, else that of OCR_FLOPS_RECORDS, else `records` in the folder of the user's data."""
     if named := given or os.environ.get(VARIABLE):
         return Path(named).expanduser().absolute()
-    data = os.environ.get("XDG_DATA_HOME", "")
-    return (Path(data) if os.path.isabs(data) else Path.home() / ".local" / "share") / "ocr_flops" / "records"
+    return user_data_dir() / "records"
 
 
 def shipped_folder() -> Path:
