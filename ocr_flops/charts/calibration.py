@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 
 from ocr_flops.charts.chart import Chart, Template, Title, compiled, data, title
-from ocr_flops.charts.sweep.axes import _decades
+from ocr_flops.charts.sweep.axes import log_ticks
 from ocr_flops.charts.theme import CEILING_COLOURS, CEILING_NAMES, INK, STAGE_COLOURS, listed, row_axis, si_axis
 from ocr_flops.units import seconds, si, workload_words
 
@@ -64,7 +64,7 @@ def measured(found: Calibration) -> Chart:
         _measured_template(),
         _measured_title(found, bool(bounds)),
         {"points": points, "bounds": bounds, "line": line},
-        {"stages": stages, "ends": [low, high], "ticks": _decades(low, high)},
+        {"stages": stages, "ends": [low, high], "ticks": log_ticks(low, high)},
     )
 
 

@@ -1,33 +1,39 @@
-"""The report on a sweep: what came out, how far to trust it, what was asked; as Markdown beside its charts, and as one HTML page."""
+"""The report on a sweep: what came out, how far to trust it, its settings; as Markdown beside its charts, and as one HTML page."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
-from html import escape
+from pathlib import Path
+from typing import Any
+
+import polars as pl
 
 from ocr_flops.charts import Chart
-from ocr_flops.charts.sweep import charts, reading
-from ocr_flops.charts.sweep.summary import Shown
-from ocr_flops.reports import sweep_table
-from ocr_flops.reports.conventions import READING
-from ocr_flops.reports.html import facts, figure, points, section, table
-from ocr_flops.reports.offline import document
-from ocr_flops.reports.sweep_findings import findings, trust
-from ocr_flops.reports.sweep_settings import asked, conditions, figures_from, title
-from ocr_flops.studies.sweeps.plan import Sweep
-from ocr_flops.studies.sweeps.results import STAGES, Results, cases_frame
+from ocr_flops.charts.sweep import sweep_charts
+from ocr_flops.charts.sweep.points import name_views
+from ocr_flops.charts.sweep.summary import AXES, SweepSummary, summarize_sweep
+from ocr_flops.charts.sweep.wording import name_place, name_row_series
+from ocr_flops.evidence.verify import summary as verification
+from ocr_flops.reports import tables
+from ocr_flops.reports.html import html_page
+from ocr_flops.reports.markdown import render_markdown
+from ocr_flops.reports.sweep_findings import describe_evidence, list_findings
+from ocr_flops.reports.sweep_settings import describe_conditions, list_settings, list_sources, title_sweep
+from ocr_flops.studies.sweeps.results import Results
+from ocr_flops.units import seconds, si
 
 HEADINGS = {
     "flops": "FLOPs by stage",
     "flop_split_linear": "Matrix and vector work",
     "flop_split_log": "Matrix and vector work, logarithmic",
-    "traffic": "Bytes moved",
+    "traffic": "DRAM traffic",
     "intensity": "Arithmetic intensity",
     "memory": "Device memory",
     "weights": "Weights",
-    "activations": "Live activations",
+    "activations": "Peak activation memory",
     "kv_cache": "KV cache",
     "ttft": "Time to first token",
     "tpot": "Time per output token",
@@ -36,19 +42,18 @@ HEADINGS = {
     "required_flops_tpot": "Required matrix rate for an output token",
     "required_bandwidth_tpot": "Required bandwidth for an output token",
 }
-CONVENTIONS = (
-    *READING,
-    "**Weights** of a stage are those of its modules, each once, all experts among them. **Memory needed** adds all weights, the KV cache "
-    "at its end and the peak of live activations.",
-    "**A required rate** is work over the target: matrix FLOPs, or bytes, of vision and prefill over the TTFT, of a mean output token over "
-    "the TPOT. Both rates are needed, neither alone is enough.",
-    "**Grids** are columns × rows of tiles; one of a single tile means the global view alone. `vendor_supported` says whether the vendor's "
-    "code cuts that grid.",
-)
-FILES = (
-    "`manifest.json` beside this report has the command, the whole resolved configuration, and size and sha256 of every file; "
-    "the same command repeats the run."
-)
+MAX_ROWS = 120
+SHAPE = ("columns", "rows", "global_px", *AXES)  # what a page is; the table has all series of the same shape
+COSTS = {  # measure: heading, unit
+    "total_flops": ("FLOPs", ""),
+    "io_bytes": ("DRAM traffic", "B"),
+    "ttft.roofline_seconds": ("TTFT, roofline", "s"),
+    "tpot.roofline_seconds": ("TPOT, roofline", "s"),
+    "kv_cache_bytes": ("KV cache", "B"),
+    "peak_activation_bytes": ("peak activations", "B"),
+    "needed_bytes": ("memory needed", "B"),
+}
+RATES = {"tensor_flops": "FLOP/s", "io_bytes": "B/s"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,62 +68,100 @@ class SweepReport:
     results: Results
     made: date = field(default_factory=date.today)
 
-    @property
-    def sweep(self) -> Sweep:
-        """What was computed."""
-        return self.results.sweep
-
     @cached_property
-    def shown(self) -> Shown:
+    def summary(self) -> SweepSummary:
         """The points that are shown."""
-        return reading.shown(self.results.tables[STAGES].frames, cases_frame(self.sweep), self.sweep.points_per_case)
+        return summarize_sweep(self.results)
 
     @cached_property
     def charts(self) -> dict[str, Chart]:
         """Charts by file name."""
-        return charts(self.shown, self.results.targets)
+        return sweep_charts(self.summary, self.results.targets)
 
     @cached_property
     def findings(self) -> list[str]:
         """What came out, as sentences."""
-        return findings(self)
+        return list_findings(self.results, self.summary)
 
     def markdown(self, images: str | None = None) -> str:
         """The report as Markdown.
 
         Args:
-            images: "svg" or "png", where charts of that kind lie in `charts/` beside it.
+            images: "svg" or "png", where charts of that kind lie in `charts/` beside it; None where there are none.
         """
-        columns = sweep_table.columns(self)
-        rows = zip(*(cells for _, cells in columns), strict=True)
-        lines = [f"# {title(self.sweep)}", "", f"{conditions(self)}.", "", "## Findings", "", *(f"- {one}" for one in self.findings)]
-        for name, chart in self.charts.items() if images else ():
-            lines += ["", f"## {HEADINGS[name]}", "", f"![{' '.join(chart.title.text)}](charts/{name}.{images})"]
-        lines += ["", "## By point", "", sweep_table.note(self), ""]
-        lines += [f"| {' | '.join(head.text for head, _ in columns)} |"]
-        lines += [f"|{'|'.join(' ---: ' if head.number else ' --- ' for head, _ in columns)}|"]
-        lines += [f"| {' | '.join(cell.text.replace('*', chr(92) + '*') for cell in row)} |" for row in rows]
-        lines += ["", "## How far to trust it", "", *(f"- {one}" for one in trust(self))]
-        lines += ["", "## Conventions", "", *(f"- {one}" for one in CONVENTIONS), "", "## What was asked", ""]
-        for heading, values in asked(self).items():
-            lines += [f"**{heading}**", "", *(f"- {name}: {value}" for name, value in values.items()), ""]
-        lines += [*figures_from(self), "", FILES, "", f"Made on {self.made.isoformat()}."]
-        return "\n".join(lines) + "\n"
+        return self._render({name: f"charts/{name}.{images}" for name in self.charts} if images else {})
 
     def html(self, in_child: bool = False) -> str:
-        """The report as one HTML page that needs no network (`in_child` as of `reports.html`)."""
-        columns = sweep_table.columns(self)
-        rows = zip(*(cells for _, cells in columns), strict=True)
-        source = "".join(f'<p class="sources">{escape(one)}</p>' for one in figures_from(self))
-        content = "\n".join(
-            [
-                f"<header><h1>{escape(title(self.sweep))}</h1><p>{escape(conditions(self))}</p></header><main>{points(self.findings)}",
-                *(section(HEADINGS[name], figure(name)) for name in self.charts),
-                section("By point", f"<p>{escape(sweep_table.note(self))}</p>", table([head for head, _ in columns], rows)),
-                section("How far to trust it", points(trust(self))),
-                section("Conventions", points(CONVENTIONS)),
-                section("What was asked", facts(asked(self)), source, points([FILES])),
-                f"</main><footer>Made on {self.made.isoformat()}.</footer>",
-            ]
+        """The report as one HTML page that needs no network (`in_child` as of `html_page`)."""
+        markdown = self._render({name: f"#{name}" for name in self.charts})
+        return html_page(title_sweep(self.results.sweep), markdown, self.charts, in_child=in_child)
+
+    def _render(self, places: dict[str, str]) -> str:
+        points = choose_points(self.summary)
+        frame, formats = points_table(self.results, self.summary, points)
+        return render_markdown(
+            "sweep.md.j2",
+            title=title_sweep(self.results.sweep),
+            conditions=describe_conditions(self.results.sweep),
+            findings=self.findings,
+            charts=[(HEADINGS[name], " ".join(self.charts[name].title.text), place) for name, place in places.items()],
+            note=_table_note(self.summary, points),
+            points=frame,
+            formats=formats,
+            verification=tables.verification_words(verification.recorded()),
+            evidence=describe_evidence(self.results.sweep),
+            has_times=any(case.run.hardware for case in self.results.sweep.cases),
+            facts=list_settings(self.results),
+            sources=list_sources(self.results.sweep),
+            made=self.made.isoformat(),
         )
-        return document(title(self.sweep), content, self.charts, in_child=in_child)
+
+
+def choose_points(summary: SweepSummary) -> pl.DataFrame:
+    """The points of the table: all that are shown, or those of every so many shapes, with all of their series."""
+    points = summary.points.sort("x", *SHAPE, "point")
+    every = -(-points.height // MAX_ROWS)
+    some = points.select(SHAPE).unique(maintain_order=True).gather_every(every)
+    return points.join(some, on=SHAPE, how="semi", maintain_order="left").head(MAX_ROWS)
+
+
+def points_table(results: Results, summary: SweepSummary, points: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, Callable[[Any], str]]]:
+    """The table of points, its columns by their headings, and how numbers are printed.
+
+    Args:
+        results, summary: of the sweep.
+        points: its rows, of `choose_points`.
+    """
+    rows = points.to_dicts()
+    columns: dict[str, list[Any]] = {}
+    if "image" in points.columns:
+        columns["file"] = [f"{Path(row['image']).name}, page {row['page']}" for row in rows]
+    columns["views"] = [name_views(row) + ("" if row["vendor_supported"] else " *") for row in rows]
+    if summary.modes:
+        columns["resolution"] = [name_place(summary, row) for row in rows]
+    if any(series := [name_row_series(summary, row) for row in rows]):
+        columns["series"] = series
+    columns |= {words: points[name] for name, words in AXES.items() if points[name].n_unique() > 1 and name not in summary.columns}
+    formats: dict[str, Callable[[Any], str]] = {}
+    for measure, (heading, unit) in COSTS.items():
+        if summary.has(measure):
+            columns[heading], formats[heading] = points[measure], seconds if unit == "s" else lambda value, unit=unit: si(value, unit)
+    for phase, target in results.targets.items():
+        for cost, unit in RATES.items():
+            if summary.has(f"{phase}.{cost}"):
+                heading = f"{unit} for {phase.upper()} {seconds(target)}"
+                columns[heading], formats[heading] = points[f"{phase}.{cost}"] / target, si
+    return pl.DataFrame(columns), formats
+
+
+def _table_note(summary: SweepSummary, points: pl.DataFrame) -> str:
+    """What the table leaves out, and what a star says."""
+    fewer = f"{points.height:,} of {summary.count:,} points, spread evenly; the data files have all. "
+    star = "A star marks grids that the published code does not cut. "
+    return "".join(
+        [
+            fewer if points.height < summary.count else "",
+            "" if points["vendor_supported"].all() else star,
+            "FLOP/s and B/s are sustained over the whole target, both at once.",
+        ]
+    )

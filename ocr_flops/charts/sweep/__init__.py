@@ -7,60 +7,59 @@ from dataclasses import replace
 
 from ocr_flops.charts.chart import Chart
 from ocr_flops.charts.sweep import titles
-from ocr_flops.charts.sweep.line_chart import chart
+from ocr_flops.charts.sweep.line_chart import measure_chart
 from ocr_flops.charts.sweep.lines import Measure
-from ocr_flops.charts.sweep.summary import Shown
-from ocr_flops.charts.sweep.wording import balances
+from ocr_flops.charts.sweep.summary import SweepSummary
+from ocr_flops.charts.sweep.wording import find_ridge_points
 from ocr_flops.charts.theme import STAGE_COLOURS
 from ocr_flops.units import seconds
 
-WORK = {"tensor": "#0077BB", "vector": "#EE7733"}
-MOST_MARKS = 3
-SPLIT = {"tensor": "tensor_flops", "vector": "vector_flops"}
+WORK_COLOURS = {"tensor": "#0077BB", "vector": "#EE7733"}
+MAX_MARKS = 3
+SPLIT = Measure({"tensor": "tensor_flops", "vector": "vector_flops"}, "FLOPs of all stages", "FLOPs", WORK_COLOURS)
 
 
-def charts(shown: Shown, targets: Mapping[str, float]) -> dict[str, Chart]:
+def sweep_charts(summary: SweepSummary, targets: Mapping[str, float]) -> dict[str, Chart]:
     """Every chart of a sweep by a name that serves as a file name, in the order of a report.
 
     Args:
-        shown: of `reading.shown`.
+        summary: of `summarize_sweep`.
         targets: seconds by "ttft" and "tpot", whose required rates are drawn.
     """
-    stages = {name: STAGE_COLOURS[name] for name in shown.stages}
+    stages = {name: STAGE_COLOURS[name] for name in summary.stages}
+    ridges = find_ridge_points(summary)
+    log_times = summary.axis is not None and len(ridges) > 1  # devices, whose times differ by orders of magnitude
 
     def by_stage(cost: str, name: str, unit: str, log: bool = False) -> Measure:
         return Measure({stage: f"{stage}.{cost}" for stage in stages}, name, unit, stages, log)
 
-    apart = shown.axis is not None and len(balances(shown)) > 1  # devices, whose times differ by orders of magnitude
-    split = Measure(SPLIT, "FLOPs of all stages", "", WORK)
+    def one(column: str, name: str, unit: str, **options: bool | float) -> Measure:
+        return Measure({"": column}, name, unit, **options)
+
     measures = {
-        "flops": (by_stage("total_flops", "FLOPs of a stage", "FLOPs"), titles.flops),
-        "flop_split_linear": (replace(split, unit="FLOPs"), titles.split),
-        "flop_split_log": (replace(split, unit="FLOPs", log=True), titles.split_range),
-        "traffic": (by_stage("io_bytes", "bytes moved by a stage", "B"), titles.traffic),
-        "intensity": (by_stage("arithmetic_intensity", "FLOPs per byte moved", "", log=True), titles.intensity),
-        "memory": (Measure({"": "needed_bytes"}, "device memory needed", "B"), titles.memory),
-        "weights": (by_stage("weight_bytes", "weights that a stage uses", "B"), titles.weights),
-        "activations": (by_stage("peak_activation_bytes", "peak of live activations", "B"), titles.activations),
-        "kv_cache": (Measure({"": "kv_cache_bytes"}, "KV cache at its end", "B"), titles.kv_cache),
-        "ttft": (Measure({"": "ttft.roofline_seconds"}, "time to first token (TTFT), roofline", "s", log=apart), titles.ttft),
-        "tpot": (Measure({"": "tpot.roofline_seconds"}, "time per output token (TPOT), roofline", "s", log=apart), titles.tpot),
+        "flops": (by_stage("total_flops", "FLOPs of a stage", "FLOPs"), titles.title_flops),
+        "flop_split_linear": (SPLIT, titles.title_split),
+        "flop_split_log": (replace(SPLIT, log=True), titles.title_split_range),
+        "traffic": (by_stage("io_bytes", "DRAM traffic of a stage", "B"), titles.title_traffic),
+        "intensity": (by_stage("arithmetic_intensity", "FLOPs per byte moved", "", log=True), titles.title_intensity),
+        "memory": (one("needed_bytes", "device memory needed", "B"), titles.title_memory),
+        "weights": (by_stage("weight_bytes", "weights that a stage uses", "B"), titles.title_weights),
+        "activations": (by_stage("peak_activation_bytes", "peak activation memory", "B"), titles.title_activations),
+        "kv_cache": (one("kv_cache_bytes", "KV cache at its end", "B"), titles.title_kv_cache),
+        "ttft": (one("ttft.roofline_seconds", "time to first token (TTFT), roofline", "s", log=log_times), titles.title_ttft),
+        "tpot": (one("tpot.roofline_seconds", "time per output token (TPOT), roofline", "s", log=log_times), titles.title_tpot),
     }
     for phase, target in targets.items():
-        for column, unit, short in (("tensor_flops", "FLOP/s", "flops"), ("io_bytes", "B/s", "bandwidth")):
-            work = "matrix work" if unit == "FLOP/s" else "memory traffic"
-            name = f"{work} for a {phase.upper()} of {seconds(target)}"
-            measure = Measure({"": f"{phase}.{column}"}, name, unit, scale=1 / target)
-            measures[f"required_{short}_{phase}"] = (measure, titles.required(phase, column, target))
-    found = {}
-    for name, (measure, say) in measures.items():
-        if all(shown.has(column) for column in measure.columns.values()):
-            found[name] = chart(shown, measure, say(shown), _balances(shown) if name == "intensity" else ())
-    return found
-
-
-def _balances(shown: Shown) -> list[tuple[float, str]]:
-    """Marks where a device's matrix units and memory are in balance; none where there are many devices."""
-    found = balances(shown)
-    names = [f"balance on {name}" if len(found) > 1 else "balance" for name, _ in found]
-    return [(value, f"{name} {value:.3g}") for name, value in zip(names, found.values(), strict=True)] if len(found) <= MOST_MARKS else []
+        for cost, unit, work, short in (
+            ("tensor_flops", "FLOP/s", "matrix work", "flops"),
+            ("io_bytes", "B/s", "DRAM traffic", "bandwidth"),
+        ):
+            measure = one(f"{phase}.{cost}", f"{work} for a {phase.upper()} of {seconds(target)}", unit, scale=1 / target)
+            measures[f"required_{short}_{phase}"] = (measure, titles.title_required(phase, cost, target))
+    names = [f"balance on {name}" if len(ridges) > 1 else "balance" for name, _ in ridges]
+    marks = [(value, f"{name} {value:.3g}") for name, value in zip(names, ridges.values(), strict=True)] if len(ridges) <= MAX_MARKS else []
+    return {
+        name: measure_chart(summary, measure, write_title(summary), marks if name == "intensity" else ())
+        for name, (measure, write_title) in measures.items()
+        if all(map(summary.has, measure.columns.values()))
+    }

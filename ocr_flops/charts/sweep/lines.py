@@ -1,18 +1,26 @@
-"""What a chart of a sweep shows: a line a series and kind, those that no eye could tell apart put together."""
+"""The lines of a sweep's chart: one per series and kind, those that no eye could separate put together; bars where each has one value."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+import altair as alt
+
+from ocr_flops.charts.chart import Chart, Title, compiled, data
+from ocr_flops.charts.sweep import axes
 from ocr_flops.charts.sweep.points import Names
-from ocr_flops.charts.sweep.summary import Shown
+from ocr_flops.charts.sweep.summary import SweepSummary
+from ocr_flops.charts.sweep.wording import name_series
+from ocr_flops.charts.theme import INK
 from ocr_flops.units import seconds, si
 
 ALIKE = 0.004  # of a chart's height: about a line's width
 COLOURS = ("#AA4499", "#8F7300", "#3F7FC4", "#D1472F", "#2B9348", "#7A7A7A")  # of series: on white and on black alike
 KINDS = {"tensor": "matrix units", "vector": "vector units"}  # by what they are called on charts
+ROW_PX, LEAST_PX = 24, 60
+ROOM = 1.15  # of the longest bar, for its number
 
 
 @dataclass(frozen=True)
@@ -20,12 +28,12 @@ class Measure:
     """What a chart shows.
 
     Args:
-        columns: measures of `Shown.lines`, by what each is called; "" for a chart of one.
+        columns: of `SweepSummary.lines`, by the kind of each; the kind is "" in a chart of one.
         name: on the axis.
         unit: behind a number with its SI prefix; "" for numbers as they are.
-        colours: by the names of `columns`; none where series have a colour each.
+        colours: of kinds; None where series have a colour each.
         log: whether the axis is logarithmic; zeros are then left out.
-        scale: by which values are multiplied.
+        scale: factor of the values.
     """
 
     columns: Mapping[str, str]
@@ -35,20 +43,27 @@ class Measure:
     log: bool = False
     scale: float = 1.0
 
-    def words(self, value: float) -> str:
+    def format(self, value: float) -> str:
         """A value for people."""
         return seconds(value) if self.unit == "s" else si(value, self.unit) if self.unit else f"{value:,.3g}"
 
 
 @dataclass(frozen=True)
 class Place:
-    """A place on a line: where, the median of its points, the smallest and largest, whether all are grids of the vendor, how many."""
+    """A place on a line.
+
+    Args:
+        x: on the axis.
+        value, low, high: median, smallest and largest of its points.
+        published: whether all of them are on grids of the published code.
+        n: how many points.
+    """
 
     x: float
     value: float
     low: float
     high: float
-    vendor: bool
+    published: bool
     n: int
 
 
@@ -57,52 +72,52 @@ class Line:
     """A line of a chart, or a bar where there is one place.
 
     Args:
-        kind: a key of `Measure.columns`; several that are alike with " = " between.
-        series: those that it stands for.
+        kinds: of the measure's columns that it stands for.
+        series: that it stands for.
         places: from left to right.
     """
 
-    kind: str
+    kinds: Names
     series: tuple[Names, ...]
     places: tuple[Place, ...]
 
-    def called(self, shown: Shown) -> str:
-        """What sets it apart from the chart's others."""
-        kinds = " = ".join(KINDS.get(kind, kind) for kind in self.kind.split(" = "))
-        return ", ".join(part for part in (kinds, shown.called(*self.series)) if part)
+    def name(self, summary: SweepSummary) -> str:
+        """What separates it from the chart's others, in words."""
+        kinds = " = ".join(KINDS.get(kind, kind) for kind in self.kinds)
+        return ", ".join(part for part in (kinds, name_series(summary, self.series)) if part)
 
-    def number(self, shown: Shown) -> int:
+    def number(self, summary: SweepSummary) -> int:
         """The place of its first series among those shown."""
-        return shown.kinds.index(self.series[0])
+        return summary.series.index(self.series[0])
 
-    def colour(self, shown: Shown, measure: Measure) -> str:
-        """Of its first kind where kinds have colours, else of its first series."""
-        kind = self.kind.split(" = ")[0]
-        return measure.colours[kind] if measure.colours else COLOURS[self.number(shown) % len(COLOURS)]
+    def colour(self, summary: SweepSummary, measure: Measure) -> str:
+        """The colour of its first kind where kinds have colours, else of its first series."""
+        return measure.colours[self.kinds[0]] if measure.colours else COLOURS[self.number(summary) % len(COLOURS)]
 
 
-def lines(shown: Shown, measure: Measure) -> list[Line]:
-    """A line for every column of a measure and every series, unknown values left out, zeros too where the axis is logarithmic."""
-    found: dict[tuple[str, Names], list[Place]] = {(kind, series): [] for kind in measure.columns for series in shown.kinds}
-    for row in shown.lines.to_dicts():
-        series = tuple(row[f"series {name}"] for name in shown.series)
+def list_lines(summary: SweepSummary, measure: Measure) -> list[Line]:
+    """A line for every kind and series, unknown values left out, and zeros too where the axis is logarithmic."""
+    found: dict[tuple[str, Names], list[Place]] = {(kind, series): [] for kind in measure.columns for series in summary.series}
+    for row in summary.lines.to_dicts():
+        series = tuple(row[f"series {name}"] for name in summary.columns)
         for kind, column in measure.columns.items():
             value, low, high = (row[name] for name in (column, f"{column}<", f"{column}>"))
             if value is not None and (low > 0 or not measure.log):
                 numbers = (measure.scale * one for one in (low if low == high else value, low, high))
-                found[kind, series].append(Place(row["x"], *numbers, bool(row["vendor"]), row["n"]))
-    return [Line(kind, (series,), tuple(places)) for (kind, series), places in found.items() if places]
+                found[kind, series].append(Place(row["x"], *numbers, row["published"] == row["n"], row["n"]))
+    return [Line((kind,), (series,), tuple(places)) for (kind, series), places in found.items() if places]
 
 
-def together(found: list[Line], log: bool, alike: float = ALIKE) -> list[Line]:
-    """Lines that no eye could tell apart as one: series of one kind first, then kinds of the same series.
+def merge_lines(lines: Iterable[Line], log: bool, alike: float = ALIKE) -> list[Line]:
+    """Puts lines together that no eye could separate: series of one kind first, then kinds of the same series.
 
     Args:
-        found: of `lines`.
+        lines: of `list_lines`.
         log: whether their axis is logarithmic.
-        alike: how far they are apart at most, as a part of the axis.
+        alike: the largest distance of such lines, as a part of the axis.
     """
-    ends = [end for line in found for place in line.places for end in (place.low, place.high)]
+    lines = list(lines)
+    ends = [end for line in lines for place in line.places for end in (place.low, place.high)]
     top, least = max(ends, default=1) or 1, min((end for end in ends if end > 0), default=1)
     nearest = alike * ((math.log(top / least) or 1) if log else top)
 
@@ -112,18 +127,47 @@ def together(found: list[Line], log: bool, alike: float = ALIKE) -> list[Line]:
         here, there = ([end for place in line.places for end in (place.value, place.low, place.high)] for line in (one, other))
         return all(abs(math.log(a / b) if log else a - b) <= nearest for a, b in zip(here, there, strict=True))
 
-    drawn: list[Line] = []
-    for line in found:
-        place = next((i for i, other in enumerate(drawn) if other.kind == line.kind and near(other, line)), None)
-        if place is None:
-            drawn.append(line)
-        else:
-            drawn[place] = replace(drawn[place], series=drawn[place].series + line.series)
-    whole: list[Line] = []
-    for line in drawn:
-        place = next((i for i, other in enumerate(whole) if other.series == line.series and near(other, line)), None)
-        if place is None:
-            whole.append(line)
-        else:
-            whole[place] = replace(whole[place], kind=f"{whole[place].kind} = {line.kind}")
-    return whole
+    def merge(lines: Iterable[Line], key: Callable[[Line], Hashable], field: str) -> list[Line]:
+        merged: list[Line] = []
+        for line in lines:
+            place = next((i for i, other in enumerate(merged) if key(other) == key(line) and near(other, line)), None)
+            if place is None:
+                merged.append(line)
+            else:
+                merged[place] = replace(merged[place], **{field: getattr(merged[place], field) + getattr(line, field)})
+        return merged
+
+    return merge(merge(lines, lambda line: line.kinds, "series"), lambda line: line.series, "kinds")
+
+
+def bar_chart(summary: SweepSummary, measure: Measure, lines: list[Line], heading: Title) -> Chart:
+    """A chart of what is the same all along: a bar per line.
+
+    Args:
+        summary: of the sweep.
+        measure: what it shows.
+        lines: each has one value.
+        heading: its title.
+    """
+    bottom, top = axes.find_domain([line.places[0].value for line in lines], measure.log)
+    rows = [
+        {
+            "row": line.name(summary) or ("this point" if summary.count == 1 else "all points"),
+            "value": line.places[0].value,
+            "start": bottom,
+            "text": measure.format(line.places[0].value),
+            "colour": line.colour(summary, measure) if measure.colours else COLOURS[0],
+        }
+        for line in lines
+    ]
+    order = [row["row"] for row in rows]
+    axis = alt.Axis(title=None, ticks=False, domain=False, labelPadding=6)
+    y = alt.Y("row", type="nominal", sort=order, scale=alt.Scale(domain=order), axis=axis)
+    x = alt.X("value", type="quantitative", **axes.value_axis(measure.name, measure.unit, measure.log, bottom, ROOM * top))
+    over, colour = alt.Chart(data("bars")), alt.Color("colour", type="nominal", scale=None)
+    tooltip = [alt.Tooltip(name, type="nominal", title=words) for name, words in (("row", "what"), ("text", measure.name))]
+    layers = [
+        over.mark_rule(strokeWidth=11).encode(y, x, alt.X2("start"), colour, tooltip=tooltip),
+        over.mark_text(align="left", baseline="middle", dx=6, fontSize=12, color=INK).encode(y, x, alt.Text("text", type="nominal")),
+    ]
+    return Chart(compiled(*layers, height=max(LEAST_PX, ROW_PX * len(rows))), heading, {"bars": rows})

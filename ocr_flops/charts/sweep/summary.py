@@ -1,4 +1,7 @@
-"""What charts and reports show of a sweep: its points along one axis, in a few series, the rest held at one value or summed up."""
+"""What charts and reports show of a sweep: its points along one axis, in a few series, the rest held at one value or summed up.
+
+The table is read by polars' streaming engine, so that a sweep of any length fits in memory.
+"""
 
 from __future__ import annotations
 
@@ -8,55 +11,58 @@ from typing import Any
 
 import polars as pl
 
-from ocr_flops.charts.sweep.points import SERIES, Names, Row
-from ocr_flops.units import si
+from ocr_flops.charts.sweep.points import CHOICES, Names, Row, list_measures, scan_points
+from ocr_flops.studies.sweeps.results import STAGES, Results
 
-LONG = 1e6  # numbers are short from here on
-AXES = {  # columns that may run along a chart, the first that varies is taken
+AXES = {  # columns that may run along a chart, in words; the first that varies is taken
     "image_tokens": "image tokens",
     "batch_size": "pages in a batch",
     "output_tokens": "output tokens",
     "prompt_tokens": "prompt tokens",
 }
+EXACT = 4_096  # points of a sweep up to which further numbers are held at one value; of more, all values but of the batch are put together
+MAX_PLACES = 120  # along an axis; more are put together
+MAX_SERIES, MAX_BARS = 6, 48  # of lines; of bars, where nothing runs along an axis
+FEW = 4  # values of a further number that become series
+KEPT = 20_000  # points kept one by one; of more, medians and tables are of some, spread evenly
+SPREAD, RANGE = 2_654_435_761, 2**32  # point * SPREAD % RANGE is even over any regular selection of points: Knuth's multiplicative hash
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
+class SweepSummary:
     """What is shown of a sweep.
 
     Args:
         axis: the column that runs along charts; None where no number varies.
-        series: columns that tell lines apart.
-        kinds: the values of those columns that are shown.
+        places: values of the axis.
+        modes: resolutions by their place on the axis, where each place is one; empty otherwise.
+        columns: those whose values separate series.
+        series: the values of those columns that are shown.
         held: numbers that vary besides, and the one value that is shown.
-        total, stages: of the whole sweep, points and stages.
-        left_out: series that are not shown.
+        total: points of the whole sweep.
+        stages: of the sweep.
+        left_out: how many series are not shown.
         every: medians and `points` are of one point in so many; smallest and largest are always of all.
-        binned: whether neighbours on the axis are put together.
-        names: of places on the axis, where each is a resolution mode; none otherwise.
-        points: a row a point.
-        lines: a row a series and place on the axis: `x`, `n` (points), `vendor` (whether all are grids of the vendor), and for each measure
-            its median under its own name, with "<" and ">" its smallest and largest.
-        extremes: rows of `points`, those with the smallest and largest of each measure.
-        vendor_points: of all that are shown, on grids of the vendor's code.
-        too_large: of all that are shown, that do not fit their device.
+        points: a row per point.
+        lines: a row per series and place on the axis: `x`, `n` (points), `published` (how many are on grids of the published code),
+            `too_large` (how many do not fit their device), and for each measure its median under its own name, its smallest under the name
+            with "<" and its largest under the name with ">".
+        extremes: rows of points, those with the smallest and largest of each measure.
     """
 
     axis: str | None
-    series: Names
-    kinds: tuple[Names, ...]
+    places: tuple[float, ...]
+    modes: dict[float, str]
+    columns: Names
+    series: tuple[Names, ...]
     held: dict[str, Any]
     total: int
     stages: Names
     left_out: int
     every: int
-    binned: bool
-    names: dict[float, str]
     points: pl.DataFrame
     lines: pl.DataFrame
     extremes: pl.DataFrame
-    vendor_points: int
-    too_large: int
 
     @cached_property
     def count(self) -> int:
@@ -64,86 +70,162 @@ class Shown:
         return int(self.lines["n"].sum())
 
     @cached_property
-    def spread(self) -> bool:
-        """Whether a place on a line stands for several points that differ."""
-        return self.binned or bool(self.lines.select((pl.col("total_flops>") > pl.col("total_flops<")).any()).item())
+    def published(self) -> int:
+        """Points shown that are on grids of the published code."""
+        return int(self.lines["published"].sum())
+
+    @cached_property
+    def too_large(self) -> int:
+        """Points shown that do not fit their device."""
+        return int(self.lines["too_large"].sum())
 
     @property
-    def axis_name(self) -> str:
-        """What runs along charts, in words."""
-        if self.names:
-            return "resolution mode"
-        return AXES.get(self.axis, self.axis.removeprefix("workload.").replace("_", " ")) if self.axis else ""
+    def binned(self) -> bool:
+        """Whether neighbours on the axis are put together."""
+        return len(self.places) > MAX_PLACES
 
-    def place(self, row: Row) -> str:
-        """Where a point is on the axis, in words: "493 image tokens"; "" where nothing runs along it."""
-        if not self.axis:
-            return ""
-        return self.names.get(row["x"]) or f"{row[self.axis]:,} {self.axis_name}"
-
-    def least(self, measure: str) -> Row:
-        """The point with the smallest of a measure."""
-        return self.extremes.sort(measure, nulls_last=True).row(0, named=True)
-
-    def most(self, measure: str) -> Row:
-        """The point with the largest of a measure."""
-        return self.extremes.sort(measure, descending=True, nulls_last=True).row(0, named=True)
+    @cached_property
+    def has_ranges(self) -> bool:
+        """Whether a place on a line stands for several points that differ."""
+        return self.binned or bool((self.lines["total_flops>"] > self.lines["total_flops<"]).any())
 
     def has(self, measure: str) -> bool:
         """Whether any point shown has a measure."""
-        return measure in self.points.columns and self.extremes[measure].null_count() < self.extremes.height
+        return measure in self.extremes.columns and self.extremes[measure].null_count() < self.extremes.height
 
-    def called(self, *kinds: Names) -> str:
-        """What sets series apart from the others shown: "eager", "sdpa = flash on h200"; "" for all together."""
-        if set(kinds) == set(self.kinds):
-            return ""
-        sets = [list(dict.fromkeys(kind[place] for kind in kinds)) for place in range(len(self.series))]
-        whole = [set(values) == {kind[place] for kind in self.kinds} for place, values in enumerate(sets)]
-        product = 1
-        for values in sets:
-            product *= len(values)
-        if product != len(kinds):
-            return "; ".join(", ".join(_value(*pair) for pair in zip(self.series, kind, strict=True)) for kind in kinds)
-        told = zip(self.series, sets, whole, strict=True)
-        return ", ".join(" = ".join(_value(name, value) for value in values) for name, values, all_of in told if not all_of)
+    def least(self, measure: str) -> Row:
+        """The first point with the smallest of a measure."""
+        return self.extremes.sort(measure, "point", nulls_last=True).row(0, named=True)
 
-    def called_row(self, row: Row) -> str:
-        """What sets the series of a point apart."""
-        return self.called(tuple(row[f"series {name}"] for name in self.series))
+    def most(self, measure: str) -> Row:
+        """The first point with the largest of a measure."""
+        return self.extremes.sort(measure, "point", descending=[True, False], nulls_last=True).row(0, named=True)
 
-    @property
-    def part(self) -> list[str]:
-        """What is held or left out, in sentences; none where nothing is."""
-        held = ", ".join(f"{_spoken(name)} {value:,}" for name, value in self.held.items())
-        return [
-            *([f"Held at {held}, one of the values of the sweep"] if held else []),
-            *([f"{self.left_out:,} more series are in the data files"] if self.left_out else []),
-        ]
+
+@dataclass(frozen=True)
+class _Layout:
+    """What runs where (fields as of `SweepSummary`)."""
+
+    axis: str | None
+    places: tuple[float, ...]
+    modes: dict[float, str]
+    columns: Names
+    held: dict[str, Any]
 
     @property
-    def pooled(self) -> list[str]:
-        """What a place on a line stands for, in sentences; none where it is one point."""
-        where = "neighbours on the axis put together; " if self.binned else ""
-        return [
-            *([f"{where}line: median of the points at a place, band: smallest to largest".capitalize()] if self.spread else []),
-            *([f"Medians are of about one point in {self.every:,}"] if self.every > 1 else []),
-        ]
+    def x(self) -> pl.Expr:
+        """Where a point is on the axis: its number, or the middle of its neighbourhood."""
+        if self.axis is None:
+            return pl.lit(0.0)
+        if self.modes:
+            return pl.col(self.axis).replace_strict(self.places, list(self.modes), return_dtype=pl.Float64)
+        number = pl.col(self.axis).cast(pl.Float64)
+        if len(self.places) <= MAX_PLACES:
+            return number
+        first, width = self.places[0], (self.places[-1] - self.places[0]) / MAX_PLACES
+        return first + (((number - first) / width).floor().clip(0, MAX_PLACES - 1) + 0.5) * width
 
 
-def _spoken(name: str) -> str:
-    return name.rpartition(".")[2].removesuffix("_bytes").replace("_", " ") if not name.startswith("attention.") else name
+def summarize_sweep(results: Results) -> SweepSummary:
+    """Reads what charts and reports show of a sweep.
+
+    Args:
+        results: with the table "stages".
+    """
+    sweep, layout = results.sweep, _lay_out(results)
+    every = -(-sweep.points // KEPT)
+    keys = [f"series {name}" for name in layout.columns]
+    held = [pl.col(name) == value for name, value in layout.held.items()]
+    kinds = _list_series(results, layout.columns, held)
+    shown = kinds.head(MAX_SERIES if layout.axis else MAX_BARS)
+    found = scan_points(results, *held).with_columns(
+        layout.x.alias("x"), *(pl.col(name).cast(pl.String).alias(key) for name, key in zip(layout.columns, keys, strict=True))
+    )
+    if len(shown) < len(kinds):
+        found = found.join(shown.lazy(), on=keys, how="semi", nulls_equal=True, maintain_order="left")
+    measures = list_measures(found.collect_schema().names())
+    evenly = (pl.col("point") % sweep.points_per_case).cast(pl.UInt64) % RANGE * SPREAD % RANGE  # alike for a point under two kernels
+    ranges = found.group_by(*keys, "x").agg(
+        n=pl.len(),
+        published=pl.col("vendor_supported").sum(),
+        too_large=(pl.col("needed_bytes") > pl.col("memory_bytes")).sum(),
+        **{f"{name}<": pl.col(name).min() for name in measures},
+        **{f"{name}>": pl.col(name).max() for name in measures},
+    )
+    lines, points = pl.collect_all([ranges, found.filter(evenly < RANGE // every)], engine="streaming")
+    medians = points.group_by(*keys, "x").agg(pl.col(name).median() for name in measures)
+    lines = lines.join(medians, on=[*keys, "x"], how="left", nulls_equal=True).sort("x", *keys)
+    if every > 1:  # a place of which no point was kept
+        lines = lines.with_columns(pl.col(name).fill_null((pl.col(f"{name}<") + pl.col(f"{name}>")) / 2) for name in measures)
+    return SweepSummary(
+        layout.axis,
+        layout.places,
+        layout.modes,
+        layout.columns,
+        tuple(shown.rows()) if keys else ((),),
+        layout.held,
+        sweep.points,
+        sweep.stages,
+        len(kinds) - len(shown),
+        every,
+        points.sort("point"),
+        lines,
+        _find_extremes(found, lines, measures),
+    )
 
 
-def _value(name: str, value: str) -> str:
-    """A value of a column that tells series apart, so that it is understood alone."""
-    if name == "cache":
-        return f"{value} cache"
-    if name == "prefill_logits":
-        return {"all": "logits of all positions", "last": "logits of the last position"}[value]
-    if name in SERIES:
-        return value
-    try:
-        number = float(value)
-    except ValueError:
-        return f"{_spoken(name)} {value}"
-    return f"{_spoken(name)} {si(number) if abs(number) >= LONG else f'{number:,.6g}'}"
+def _lay_out(results: Results) -> _Layout:
+    """Finds what varies, and what of it runs along the axis, separates series, or is held at one value."""
+    rows = results.tables[STAGES].lazy().filter(pl.col("stage") == results.sweep.stages[0])
+    schema = rows.collect_schema()
+    labels = [name for name in schema if "." in name]
+    numbers = [*AXES, *(name for name in labels if schema[name].is_numeric())]
+    texts = [name for name in (*CHOICES, *labels) if name in schema and name not in numbers]
+    values, kinds, modes = pl.collect_all(
+        [
+            rows.select(pl.col(name).unique().implode() for name in numbers),
+            rows.select(pl.col(texts).cast(pl.String)).unique(),
+            rows.select(pl.col("mode").cast(pl.String), "image_tokens").unique().sort("image_tokens"),
+        ],
+        engine="streaming",
+    )
+    varying = {name: sorted(known) for name in numbers if len(known := values[name].item().drop_nulls()) > 1}
+    columns = [name for name in texts if kinds[name].n_unique() > 1]
+    axis = next(iter(varying), None)
+    places = tuple(varying.pop(axis, ()))
+    named = axis == "image_tokens" and modes.height == modes["mode"].n_unique() == len(places)
+    if named:
+        columns.remove("mode")
+    width, held = kinds.select(columns).n_unique() if columns else 1, {}
+    for name, known in varying.items():
+        if len(known) <= FEW and width * len(known) <= MAX_SERIES:  # a line for each value
+            columns.append(name)
+            width *= len(known)
+        elif results.sweep.points <= EXACT or name == "batch_size":
+            positive = [value for value in known if value > 0] or known
+            held[name] = positive[(len(positive) - 1) // 2]
+    return _Layout(axis, places, {float(place): mode for place, mode in enumerate(modes["mode"])} if named else {}, tuple(columns), held)
+
+
+def _list_series(results: Results, columns: Names, held: list[pl.Expr]) -> pl.DataFrame:
+    """The series of a sweep in the order of their first points, a row each; one row where nothing separates them."""
+    if not columns:
+        return pl.DataFrame({"": [""]})
+    rows = results.tables[STAGES].lazy().filter(pl.col("stage") == results.sweep.stages[0], *held)
+    keys = [pl.col(name).cast(pl.String).alias(f"series {name}") for name in columns]
+    found = rows.select(*keys, "point").group_by(pl.exclude("point")).agg(pl.col("point").min())
+    return found.collect(engine="streaming").sort("point").drop("point")
+
+
+def _find_extremes(points: pl.LazyFrame, lines: pl.DataFrame, measures: list[str]) -> pl.DataFrame:
+    """The first points with the smallest and with the largest of each measure, and at the ends of the axis."""
+    ends = {"x": (lines["x"].min(), lines["x"].max())}
+    ends |= {name: (lines[f"{name}<"].min(), lines[f"{name}>"].max()) for name in measures}
+    first = [
+        pl.col("point").filter(pl.col(name) == end).min().alias(f"{name} {number}")
+        for name, both in ends.items()
+        for number, end in enumerate(both)
+        if end is not None
+    ]
+    numbers = set(points.select(first).collect(engine="streaming").row(0))
+    return points.filter(pl.col("point").is_in(sorted(numbers))).collect(engine="streaming").sort("point")

@@ -1,164 +1,168 @@
-"""What each chart of a sweep finds, in words: the title, then lines below it. Every number is of the points shown."""
+"""What each chart of a sweep finds, in words: the title, then the lines below it. Every number is of the points shown."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from ocr_flops.charts.sweep.summary import Shown
-from ocr_flops.charts.sweep.wording import at, balances, bytes_, of, pair, parts, span
+from ocr_flops.charts.sweep.points import Row
+from ocr_flops.charts.sweep.summary import SweepSummary
+from ocr_flops.charts.sweep.wording import (
+    Format,
+    at_point,
+    find_ridge_points,
+    format_bytes,
+    format_flops,
+    format_part,
+    format_range,
+    name_memory,
+    pair_kernels,
+)
 from ocr_flops.units import seconds, share, si
 
-Said = tuple[str, ...]
-MOST_DEVICES = 3  # that are compared with
+MAX_DEVICES = 3  # that are compared with
+Words = tuple[str, ...]  # a finding, then the lines below it
 
 
-def flops(shown: Shown) -> Said:
-    """The stage with most FLOPs at the dearest point, and from where to where the sum goes."""
-    row = shown.most("total_flops")
-    words = span(shown, "total_flops", lambda value: si(value, "FLOPs"))
-    if len(shown.stages) == 1:
-        return (f"{shown.stages[0].capitalize()} takes {words}",)
-    top = max(shown.stages, key=lambda stage: row[f"{stage}.total_flops"])
-    part = share(row[f"{top}.total_flops"], row["total_flops"])
-    return f"{top.capitalize()} does {part} of the {si(row['total_flops'], 'FLOPs')}{at(shown, row, 'total_flops')}", *_together(words)
+def title_flops(summary: SweepSummary) -> Words:
+    """The stage with most FLOPs at the most expensive point, and the range of all stages together."""
+    if len(summary.stages) == 1:
+        return (f"{summary.stages[0].capitalize()} takes {format_range(summary, 'total_flops', format_flops)}",)
+    stage, part, row = find_top_stage(summary, "total_flops")
+    finding = f"{stage.capitalize()} does {part} of the {format_flops(row['total_flops'])}{at_point(summary, row, 'total_flops')}"
+    return finding, *_all_stages(summary, "total_flops", format_flops)
 
 
-def _together(words: str) -> list[str]:
-    """All stages, where they go from one number to another."""
+def find_top_stage(summary: SweepSummary, cost: str) -> tuple[str, str, Row]:
+    """The stage with most of a cost at the point with most of it, its part in percent, and the point."""
+    row = summary.most(cost)
+    stage = max(summary.stages, key=lambda stage: row[f"{stage}.{cost}"])
+    return stage, share(row[f"{stage}.{cost}"], row[cost]), row
+
+
+def _all_stages(summary: SweepSummary, cost: str, form: Format) -> Sequence[str]:
+    words = format_range(summary, cost, form)
     return [f"All stages together: {words}"] if " to " in words else []
 
 
-def split(shown: Shown) -> Said:
-    """How much of the work runs on matrix units at the dearest point."""
-    row = shown.most("total_flops")
+def title_split(summary: SweepSummary) -> Words:
+    """How much of the work runs on matrix units at the most expensive point."""
+    row = summary.most("total_flops")
     if not row["total_flops"]:
         return ("No FLOPs",)
-    part, place = 100 * row["tensor_flops"] / row["total_flops"], at(shown, row, "total_flops")
-    return (f"Matrix units do {part:.3g} % of the FLOPs{place}, vector units the rest",)
+    part = 100 * row["tensor_flops"] / row["total_flops"]
+    return (f"Matrix units do {part:.3g} % of the FLOPs{at_point(summary, row, 'total_flops')}, vector units the rest",)
 
 
-def split_range(shown: Shown) -> Said:
-    """From where to where both kinds of work go."""
-    tensor, vector = (span(shown, name, lambda value: si(value, "FLOPs")) for name in ("tensor_flops", "vector_flops"))
+def title_split_range(summary: SweepSummary) -> Words:
+    """The range of both kinds of work."""
+    tensor, vector = (format_range(summary, name, format_flops) for name in ("tensor_flops", "vector_flops"))
     return (f"Matrix units: {tensor}; vector units: {vector}",)
 
 
-def traffic(shown: Shown) -> Said:
-    """What the leanest mode moves less than eager; without such a pair, the stage that moves most."""
-    both = pair(shown)
-    row = shown.most("io_bytes")
-    words = _together(span(shown, "io_bytes", bytes_))
+def title_traffic(summary: SweepSummary) -> Words:
+    """What the leanest attention moves less than eager; without such a pair, the stage that moves most."""
+    both, below = pair_kernels(summary), _all_stages(summary, "io_bytes", format_bytes)
     if both and both[0]["io_bytes"] > both[1]["io_bytes"]:
-        less = both[0]["io_bytes"] - both[1]["io_bytes"]
-        place = at(shown, both[0], "io_bytes", "attention")
-        finding = f"{both[1]['attention']} moves {share(less, both[0]['io_bytes'])} less than eager{place}: "
-        return f"{finding}{bytes_(both[1]['io_bytes'])} instead of {bytes_(both[0]['io_bytes'])}", *words
-    if len(shown.stages) == 1:
-        return (f"{shown.stages[0].capitalize()} moves {span(shown, 'io_bytes', bytes_)}",)
-    top = max(shown.stages, key=lambda stage: row[f"{stage}.io_bytes"])
-    part, place = share(row[f"{top}.io_bytes"], row["io_bytes"]), at(shown, row, "io_bytes")
-    return f"{top.capitalize()} moves {part} of the {bytes_(row['io_bytes'])}{place}", *words
+        (eager, lean), place = (row["io_bytes"] for row in both), at_point(summary, both[0], "io_bytes", "attention")
+        finding = f"{both[1]['attention']} moves {share(eager - lean, eager)} less than eager{place}"
+        return f"{finding}: {format_bytes(lean)} instead of {format_bytes(eager)}", *below
+    if len(summary.stages) == 1:
+        return (f"{summary.stages[0].capitalize()} moves {format_range(summary, 'io_bytes', format_bytes)}",)
+    stage, part, row = find_top_stage(summary, "io_bytes")
+    return f"{stage.capitalize()} moves {part} of the {format_bytes(row['io_bytes'])}{at_point(summary, row, 'io_bytes')}", *below
 
 
-def intensity(shown: Shown) -> Said:
-    """The range of every stage."""
-    ranges = []
-    for stage in shown.stages:
-        measure = f"{stage}.arithmetic_intensity"
-        if shown.has(measure):
-            ranges.append(f"{stage} {span(shown, measure, lambda value: f'{value:.3g}')}")
-    found = balances(shown)
-    told = [f"{device} {value:.3g}" for (_, device), value in found.items()]
-    below = [f"In balance (matrix peak over bandwidth): {', '.join(told)}; below it memory bounds, above it matrix units"] if told else []
-    return f"FLOPs per byte moved: {', '.join(ranges)}", *below
+def title_intensity(summary: SweepSummary) -> Words:
+    """The range of every stage, and the ridge points of devices."""
+    measures = {stage: f"{stage}.arithmetic_intensity" for stage in summary.stages}
+    ranges = [f"{stage} {format_range(summary, name, '{:.3g}'.format)}" for stage, name in measures.items() if summary.has(name)]
+    ridges = [f"{device} {value:.3g}" for (_, device), value in find_ridge_points(summary).items()]
+    below = [f"In balance (matrix peak over bandwidth): {', '.join(ridges)}; below it memory bounds, above it matrix units"]
+    return f"FLOPs per byte moved: {', '.join(ranges)}", *(below if ridges else [])
 
 
-def memory(shown: Shown) -> Said:
+def title_memory(summary: SweepSummary) -> Words:
     """The most that is needed."""
-    row = shown.most("needed_bytes")
-    words = span(shown, "needed_bytes", bytes_)
-    return (
-        f"It needs {words} of device memory",
-        f"{'The most' + at(shown, row, 'needed_bytes') if ' to ' in words else 'Of it'}: {parts(row)}",
-    )
+    row, words = summary.most("needed_bytes"), format_range(summary, "needed_bytes", format_bytes)
+    begin = f"The most{at_point(summary, row, 'needed_bytes')}" if " to " in words else "Of it"
+    return f"It needs {words} of device memory", f"{begin}: {name_memory(row)}"
 
 
-def weights(shown: Shown) -> Said:
-    """Weights of every stage."""
-    ranges = [f"{stage} {span(shown, f'{stage}.weight_bytes', bytes_)}" for stage in shown.stages]
-    return f"Weights used: {', '.join(ranges)}", f"All of the model's weights together: {span(shown, 'weights', bytes_)}"
+def title_weights(summary: SweepSummary) -> Words:
+    """The weights of every stage."""
+    ranges = [f"{stage} {format_range(summary, f'{stage}.weight_bytes', format_bytes)}" for stage in summary.stages]
+    return f"Weights used: {', '.join(ranges)}", f"All of the model's weights together: {format_range(summary, 'weights', format_bytes)}"
 
 
-def activations(shown: Shown) -> Said:
-    """What the leanest mode holds less than eager; without such a pair, the largest peak."""
-    both, measure = pair(shown), "peak_activation_bytes"
-    row = shown.most(measure)
-    stage = max(shown.stages, key=lambda name: row[f"{name}.{measure}"])
-    largest = f"The largest: {bytes_(row[measure])} in {stage}{at(shown, row, 'peak_activation_bytes')}"
+def title_activations(summary: SweepSummary) -> Words:
+    """What the leanest attention holds less than eager; without such a pair, the largest peak."""
+    both, measure = pair_kernels(summary), "peak_activation_bytes"
+    row = summary.most(measure)
+    stage = max(summary.stages, key=lambda name: row[f"{name}.{measure}"])
+    where = f"in {stage}{at_point(summary, row, measure)}"
     if both and both[0][measure] > both[1][measure]:
-        place = at(shown, both[0], "peak_activation_bytes", "attention")
-        mode = both[1]["attention"]
-        return f"{mode} holds at most {bytes_(both[1][measure])} at once instead of eager's {bytes_(both[0][measure])}{place}", largest
-    return (
-        f"At most {bytes_(row[measure])} of activations live at once, in {stage}{at(shown, row, 'peak_activation_bytes')}",
-        f"Least: {bytes_(shown.least(measure)[measure])}",
-    )
+        (eager, lean), place = (format_bytes(row[measure]) for row in both), at_point(summary, both[0], measure, "attention")
+        finding = f"{both[1]['attention']} holds at most {lean} at once instead of eager's {eager}{place}"
+        return finding, f"The largest: {format_bytes(row[measure])} {where}"
+    least = format_bytes(summary.least(measure)[measure])
+    return f"At most {format_bytes(row[measure])} of activations live at once, {where}", f"Least: {least}"
 
 
-def kv_cache(shown: Shown) -> Said:
+def title_kv_cache(summary: SweepSummary) -> Words:
     """Its range, and what a token of a page takes."""
-    row, words = shown.most("kv_cache_bytes"), span(shown, "kv_cache_bytes", bytes_)
+    row, words = summary.most("kv_cache_bytes"), format_range(summary, "kv_cache_bytes", format_bytes)
     if not row["kv_cache_bytes"]:
         return ("No stage shown has a KV cache",)
-    tokens = row["context_tokens"] + (row["output_tokens"] if "decode" in shown.stages else 0)
-    each, rest = divmod(row["kv_cache_bytes"], tokens * row["batch_size"]) if tokens else (0, 1)
+    tokens = row["context_tokens"] + (row["output_tokens"] if "decode" in summary.stages else 0)
+    each, rest = divmod(row["kv_cache_bytes"], tokens * row["batch_size"])
     pages = f"{row['batch_size']:,} pages" if row["batch_size"] > 1 else "a page"
-    told = f"{each:,} B for each of the {tokens:,} tokens of {pages}"
-    finding = f"The KV cache takes {words}"
-    return (finding, f"The most{at(shown, row, 'kv_cache_bytes')}: {told}" if " to " in words else told) if not rest else (finding,)
+    begin = f"The most{at_point(summary, row, 'kv_cache_bytes')}: " if " to " in words else ""
+    return f"The KV cache takes {words}", *([] if rest else [f"{begin}{each:,} B for each of the {tokens:,} tokens of {pages}"])
 
 
-def ttft(shown: Shown) -> Said:
+def title_ttft(summary: SweepSummary) -> Words:
     """Roofline times to the first token."""
-    return _times(shown, "ttft.roofline_seconds", "The first token comes after")
+    return _title_times(summary, "ttft.roofline_seconds", "The first token comes after")
 
 
-def tpot(shown: Shown) -> Said:
+def title_tpot(summary: SweepSummary) -> Words:
     """Roofline times of an output token."""
-    return _times(shown, "tpot.roofline_seconds", "An output token takes")
+    return _title_times(summary, "tpot.roofline_seconds", "An output token takes")
 
 
-def _times(shown: Shown, measure: str, begin: str) -> Said:
-    both = pair(shown)
-    model = "By roofline: a model, not a measurement"
-    words = span(shown, measure, seconds)
-    if both and both[0].get(measure) is not None and seconds(both[0][measure]) != seconds(both[1][measure]):
-        place = at(shown, both[0], measure, "attention")
-        return (
-            f"{begin} {seconds(both[1][measure])} with {both[1]['attention']}, {seconds(both[0][measure])} with eager{place}",
-            f"All points: {words}. {model}",
-        )
+def _title_times(summary: SweepSummary, measure: str, begin: str) -> Words:
+    both, words, model = pair_kernels(summary), format_range(summary, measure, seconds), "By roofline: a model, not a measurement"
+    times = [seconds(row[measure]) for row in both] if both and both[0].get(measure) is not None else []
+    if len(set(times)) == 2:
+        place = at_point(summary, both[0], measure, "attention")
+        return f"{begin} {times[1]} with {both[1]['attention']}, {times[0]} with eager{place}", f"All points: {words}. {model}"
     return f"{begin} {words}", model
 
 
-def required(phase: str, column: str, target: float) -> Callable[[Shown], Said]:
-    """The title of a chart of required rates."""
-    unit, work, peak = (
-        ("FLOP/s", "matrix work", "matrix_flops_per_second")
-        if column == "tensor_flops"
-        else ("B/s", "memory traffic", "bandwidth_bytes_per_second")
-    )
-    peaks = "dense peak" if unit == "FLOP/s" else "bandwidth"
-    what = "A first token" if phase == "ttft" else "An output token"
+def title_required(phase: str, cost: str, target: float) -> Callable[[SweepSummary], Words]:
+    """The title of a chart of the rates that a target requires.
 
-    def say(shown: Shown) -> Said:
-        measure = f"{phase}.{column}"
-        finding = f"{what} within {seconds(target)} takes {span(shown, measure, lambda value: si(value, unit), 1 / target)} of {work}"
-        told, row = "Sustained, and beside the other rate: neither alone is enough", shown.most(measure)
-        if not shown.has(peak):
-            return finding, told
-        devices = shown.points.select("device", peak).unique(maintain_order=True).drop_nulls().rows()[:MOST_DEVICES]
-        told_of = [of(row[measure] / target, value, f"the {peaks} of {device}") for device, value in devices]
-        return finding, told, f"The most{at(shown, row, measure, 'hardware')} is {', '.join(told_of)}"
+    Args:
+        phase: "ttft" or "tpot".
+        cost: "tensor_flops" or "io_bytes".
+        target: in seconds.
+    """
+    unit, work, peak, peaks = ("FLOP/s", "matrix work", "matrix_flops_per_second", "dense peak")
+    if cost == "io_bytes":
+        unit, work, peak, peaks = ("B/s", "DRAM traffic", "bandwidth_bytes_per_second", "bandwidth")
+    what, measure = "A first token" if phase == "ttft" else "An output token", f"{phase}.{cost}"
 
-    return say
+    def write_title(summary: SweepSummary) -> Words:
+        rates = format_range(summary, measure, lambda value: si(value, unit), 1 / target)
+        words = [
+            f"{what} within {seconds(target)} takes {rates} of {work}",
+            "Sustained, and beside the other rate: neither alone is enough",
+        ]
+        if summary.has(peak):
+            row = summary.most(measure)
+            devices = summary.points.select("device", peak).unique(maintain_order=True).drop_nulls().rows()[:MAX_DEVICES]
+            parts = [format_part(row[measure] / target, value, f"the {peaks} of {device}") for device, value in devices]
+            words.append(f"The most{at_point(summary, row, measure, 'hardware')} is {', '.join(parts)}")
+        return tuple(words)
+
+    return write_title
