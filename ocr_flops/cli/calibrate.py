@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 FURTHEST = 15  # held-out rows in a terminal
 RATES = {"matrix": "FLOP/s", "vector": "FLOP/s", "bandwidth": "B/s"}
+MEMORY = ("bytes", "reach_bytes", "reserved", "reserved_reach")  # the figures of a memory calibration, as they are written
 SHOWN = ("stage", "attention", "context_tokens", "output_tokens", "batch_size", "measured_seconds", "predicted_seconds", "bound_seconds")
 
 
@@ -56,16 +57,12 @@ def calibrate_device(
 
 def as_json(found: Calibration, point: CalibratedEstimate) -> dict[str, Any]:
     """A calibration and what it says of a point as plain data."""
-    memory = None if isinstance(found.memory, str) else found.memory
+    memory, point_fields = found.memory, ("bound_ttft_seconds", "bound_tpot_seconds", "bound_seconds", "memory_reason")
     return {
-        "device": found.device,
+        **{name: getattr(found, name) for name in ("device", "records", "workloads", "outliers")},
         "hardware": None if found.hardware is None else found.hardware.name,
-        "model": found.model.name,
-        "engine": found.engine.name,
+        **{name: getattr(found, name).name for name in ("model", "engine")},
         "dtype": found.dtype,
-        "records": found.records,
-        "workloads": found.workloads,
-        "outliers": found.outliers,
         "left_out": dict(found.left_out),
         "missing": dict(found.missing),
         "launches": found.fitted.launches,
@@ -73,23 +70,11 @@ def as_json(found: Calibration, point: CalibratedEstimate) -> dict[str, Any]:
         "ceilings": [one._asdict() | {"efficiency": _range(one.efficiency), "rate": _range(one.rate)} for one in found.efficiencies],
         "errors": found.errors.to_dicts(),
         "held_out": found.predictions.to_dicts(),
-        "memory": memory
-        and {
-            "bytes": memory.bytes,
-            "reach_bytes": memory.half_width_bytes,
-            "reserved": memory.reserved,
-            "reserved_reach": memory.reserved_half_width,
-        },
+        "memory": None if isinstance(memory, str) else dict(zip(MEMORY, memory[:4], strict=True)),
         "point": {
-            "ttft_seconds": _range(point.ttft_seconds),
-            "tpot_seconds": _range(point.tpot_seconds),
-            "bound_ttft_seconds": point.bound_ttft_seconds,
-            "bound_tpot_seconds": point.bound_tpot_seconds,
+            **{name: _range(getattr(point, name)) for name in ("ttft_seconds", "tpot_seconds", "allocated_bytes", "reserved_bytes")},
+            **{name: getattr(point, name) for name in point_fields},
             "seconds": {stage: _range(one) for stage, one in point.seconds.items()},
-            "bound_seconds": point.bound_seconds,
-            "allocated_bytes": _range(point.allocated_bytes),
-            "reserved_bytes": _range(point.reserved_bytes),
-            "memory_reason": point.memory_reason,
             "notes": list(point.notes),
         },
     }
