@@ -146,7 +146,7 @@ def _built(request: Request) -> tuple[Any, dict[str, Any]]:
     if request.engine == "remote_code":
         from ocr_flops.measure.worker.remote_snapshot import build
 
-        experts, what = "loop", "vendor's remote code"
+        experts, what = "loop", "the published code"
         model = build(request.snapshot, request.towers, request.dtype, device, request.checkpoint)
     else:
         if request.kind == "time":

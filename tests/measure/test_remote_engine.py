@@ -70,7 +70,7 @@ def test_the_worker_runs_it_as_a_process_of_its_own(folder, capsys, monkeypatch)
     ]
     assert main(["verify", *arguments, "--format", "json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["differences"] == 0 and told["versions"]["label"].startswith("transformers, vendor's remote code, random weights")
+    assert told["differences"] == 0 and told["versions"]["label"].startswith("transformers, the published code, random weights")
     assert sorted(path.name for path in Path(folder).iterdir()) == before  # no bytecode beside the code
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import ocr_flops as of
 from ocr_flops.errors import SpecError
 from ocr_flops.spec import catalog
 from ocr_flops.spec.overrides import GROUPS
@@ -104,7 +105,9 @@ def own_configs(tmp_path, monkeypatch):
     folder = tmp_path / "configs"
     shutil.copytree(catalog.config_dir(), folder)
     monkeypatch.setattr(catalog, "config_dir", lambda: folder)
-    return folder
+    catalog._hardware_by_device.cache_clear()
+    yield folder
+    catalog._hardware_by_device.cache_clear()
 
 
 def test_a_new_config_is_found_by_name(own_configs):
@@ -116,10 +119,12 @@ def test_a_new_config_is_found_by_name(own_configs):
 
 def test_a_device_of_ones_own(own_configs):
     l4, folder = (own_configs / "hardware/l4.yaml").read_text(), own_configs / "hardware"
-    mine = l4.replace("name: l4", "name: mine").replace("memory_bytes: 24.0e+09", "memory_bytes: 32e9")
+    mine = l4.replace("name: l4", "name: mine").replace("[L4]", "[Mine 9000]").replace("memory_bytes: 24.0e+09", "memory_bytes: 32e9")
     (folder / "mine.yaml").write_text(mine.partition("sources:")[0])
     (folder / "faster.yaml").write_text("defaults: [mine]\nname: faster\nmemory_bandwidth_bytes_per_second: 1.0e+12\n")
-    assert catalog.load_hardware("mine") == load_run(["hardware=mine"]).hardware
+    assert catalog.load_hardware("mine") == load_run(["hardware=mine"]).hardware == catalog.hardware_of_device("NVIDIA Mine 9000")
+    times = [of.estimate(of.load_model(), of.Workload.from_grid(2, 1)).on(of.load_hardware(name)).ttft_seconds for name in ("mine", "l4")]
+    assert times[0] == times[1] > 0  # the same rates
     faster = catalog.load_hardware("faster")
     assert faster == load_run(["hardware=faster"]).hardware
     assert (faster.name, faster.memory_bandwidth_bytes_per_second, faster.memory_bytes) == ("faster", 1e12, 32e9)
