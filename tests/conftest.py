@@ -27,12 +27,13 @@ def tiny():
 
 @pytest.fixture(scope="session")
 def serve():
-    """Serves a request in this process, without a child's start: the messages the worker would send, the result messages first."""
-    from ocr_flops.measure.__main__ import _serve
+    """Serves a request in this process, without a child's start: the results that the worker would send."""
+    from ocr_flops.measure.__main__ import serve
+    from ocr_flops.measure.events import Result
 
     def served(request):
-        messages = []
-        _serve(request, lambda **message: messages.append(message))
-        return [message for message in messages if message["event"] == "result"]
+        events = []
+        serve(request, events.append)
+        return [event for event in events if isinstance(event, Result)]
 
     return served

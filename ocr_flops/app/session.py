@@ -22,7 +22,7 @@ from ocr_flops.units import workload_label
 
 if TYPE_CHECKING:
     from ocr_flops.app.views import Results
-    from ocr_flops.measure.job import Job
+    from ocr_flops.measure.job_queue import Job
 
 TIMED_ENGINE = "transformers"  # no published code is run from a page
 Start = Callable[["Results", str], None]
@@ -118,7 +118,7 @@ def count_flops(results: Results, owner: str, *, scope: str, device: str) -> Non
     points = spot_checks.points(setting, scope)
     label = workload_label(setting.workload) if len(points) == 1 else f"{len(points)} points, {setting.mode}"
     request = build_request(model, points, device=device, dtype=setting.dtype, prefill_logits=setting.prefill_logits)
-    QUEUE.submit(request, label=label, owner=owner, on_result=lambda message: spot_checks.STORE.add(model, message))
+    QUEUE.submit(request, label=label, owner=owner, on_result=lambda result: spot_checks.STORE.add(model, result))
 
 
 def time_model(results: Results, owner: str, *, device: str) -> None:
@@ -144,7 +144,7 @@ def time_model(results: Results, owner: str, *, device: str) -> None:
         plan.request([workload]),
         label=label,
         owner=owner,
-        on_result=lambda message: records.write(records.make(plan, workload, message=message), where),
+        on_result=lambda event: records.write(records.make(plan, workload, event), where),
     )
 
 

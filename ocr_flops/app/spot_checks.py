@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from dataclasses import asdict, astuple
 from typing import Any
 
 import polars as pl
 
 from ocr_flops.app.setting import Setting
 from ocr_flops.evidence import verify
+from ocr_flops.measure.events import Result
 from ocr_flops.measure.plan import POINT_FIELDS
 from ocr_flops.spec.neighbours import neighbours
 from ocr_flops.spec.specs import STAGES, ModelSpec
@@ -24,7 +26,6 @@ SETTINGS = {  # what a stage's FLOPs depend on besides the views
 }
 VERSIONS = ("ocr_flops", "torch", "transformers")
 VIEWS = ("global_px", "tile_px", "columns", "rows")
-Message = dict[str, Any]
 Key = tuple[Any, ...]
 
 
@@ -39,14 +40,14 @@ def points(setting: Setting, scope: str) -> list[Workload]:
     return found if among else [*found, here]
 
 
-def key(message: Message) -> Key:
+def key(result: Result) -> Key:
     """What makes a result one of a kind: the workload, what ran, where and with which versions. A later result takes its place."""
-    ran = message["ran"]
+    ran = result.ran
     settings = (ran["label"], *ran["attention"].items(), ran["prefill_logits"], ran["dtype"], ran["kind"])
-    return (*(message["workload"][name] for name in POINT_FIELDS), *settings, _device(ran), versions(ran), *message["stages"])
+    return (*astuple(result.workload), *settings, _device(ran), versions(ran), *result.stages)
 
 
-def frame(model: ModelSpec, message: Message) -> pl.DataFrame:
+def frame(model: ModelSpec, result: Result) -> pl.DataFrame:
     """One result of the worker, compared with the analytic value of what ran.
 
     Columns: those of `verify.compare`; the workload's; `point` (the workload in words); `ran` (what ran, in words), `engine`,
@@ -55,7 +56,7 @@ def frame(model: ModelSpec, message: Message) -> pl.DataFrame:
     decode: all steps; a counted or traced run is slower than a plain one), `python`, `platform`. The last six are null where the worker
     did not say.
     """
-    workload, ran = Workload(**message["workload"]), message["ran"]
+    workload, ran = Workload(**asdict(result.workload)), result.ran
     numbers = {name: getattr(workload, name) for name in (*POINT_FIELDS, "tiles", "image_tokens", "context_tokens")}
     words = {
         "point": workload_label(workload),
@@ -73,7 +74,7 @@ def frame(model: ModelSpec, message: Message) -> pl.DataFrame:
         "platform": ran.get("platform"),
     }
     seconds = pl.col("stage").replace_strict(ran.get("seconds", {}), default=None, return_dtype=pl.Float64)
-    return verify.compare(model, message).with_columns(
+    return verify.compare(model, result).with_columns(
         *(pl.lit(value).alias(name) for name, value in numbers.items()),
         *(pl.lit(value, dtype=pl.String).alias(name) for name, value in words.items()),
         pl.lit(workload.output_tokens).alias("steps"),
@@ -94,14 +95,14 @@ class Store:
         self.changes = 0  # how often something was added
         self._frames: dict[Key, pl.DataFrame] = {}
 
-    def add(self, model: ModelSpec, message: Message) -> pl.DataFrame:
-        """Keeps a "result" message of the worker as its `frame`, in place of an earlier one of the same `key`, and returns it.
+    def add(self, model: ModelSpec, result: Result) -> pl.DataFrame:
+        """Keeps a result of the worker as its `frame`, in place of an earlier one of the same `key`, and returns it.
 
         Args:
             model: the dimensions that were sent.
-            message: the result.
+            result: what the worker said.
         """
-        found, name = frame(model, message), (model, *key(message))
+        found, name = frame(model, result), (model, *key(result))
         with self._lock:
             self._frames.pop(name, None)
             self._frames[name] = found

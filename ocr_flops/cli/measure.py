@@ -22,7 +22,7 @@ from ocr_flops.cli.console import (
     write_output,
 )
 from ocr_flops.errors import SpecError
-from ocr_flops.measure.protocol import EXPERTS, PASSES, TIMED_DEVICES, Request
+from ocr_flops.measure.protocol import EXPERTS, PROBES, TIMED_DEVICES, Request
 
 if TYPE_CHECKING:
     import polars as pl
@@ -40,8 +40,8 @@ def measure_model(
     experts: Annotated[Literal[EXPERTS] | None, typer.Option(help="transformers' experts implementation (default: grouped_mm).")] = None,
     passes: Annotated[
         str,
-        typer.Option(metavar="PASS,...", help=f"What is observed beside the timed runs, of {', '.join(PASSES)}, or none."),
-    ] = ",".join(Request.passes),
+        typer.Option(metavar="PASS,...", help=f"What is observed beside the timed runs, of {', '.join(PROBES)}, or none."),
+    ] = ",".join(Request.probes),
     python: Python = None,
     timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="End the worker after so long (default: never).")] = None,
     records_folder: Records = None,
@@ -62,7 +62,7 @@ def measure_model(
     run = load_run(rest)
     if timeout is not None and not timeout > 0:
         raise SpecError(f"--timeout: {timeout!r} is not a number of seconds above 0")
-    observed = () if passes == "none" else known_names("--passes", passes, PASSES)
+    observed = () if passes == "none" else known_names("--passes", passes, PROBES)
     plan = Plan(run, ModelSource(run.engine.name, **source), device, runs, warmup, experts, observed)
     python = interpreter(python)
     where = records.check(records.folder(records_folder))

@@ -92,7 +92,7 @@ def verify_model(
         verify.asked(run.model, case, device, stages, source)  # what cannot be run is said before anything runs
     with show_progress() as progress:
         runs = verify.run(run.model, cases, device=device, stages=stages, python=interpreter_path, source=source, progress=progress)
-        frame, ran = _compare(run, runs, lambda message: verify.differences(run.model, message, levels, measures), module)
+        frame, ran = _compare(run, runs, lambda result: verify.differences(run.model, result, levels, measures), module)
     if record:
         summary.record(frame, ran)
     different = int((frame["difference"] != 0).sum())
@@ -128,16 +128,16 @@ def _compare(run: RunSpec, runs: Any, differences: Callable[[Any], pl.DataFrame]
     from ocr_flops.evidence.verify import summary
 
     frames = []
-    for _, message in runs:
-        same = [pl.lit(value).alias(name) for name, value in summary.conditions(message).items()]
-        frames.append(differences(message).select(*same, pl.all()))
+    for _, result in runs:
+        same = [pl.lit(value).alias(name) for name, value in summary.conditions(result).items()]
+        frames.append(differences(result).select(*same, pl.all()))
     frame = pl.concat(frames)
     if module:
         known = tuple(frame["module"].unique(maintain_order=True))
         frame = frame.filter(pl.col("module").is_in(known_names("--module", module, known)))
     if frame.is_empty():
         raise SpecError("verify: nothing is compared by these options; choose another --level or --what")
-    return frame, message["ran"]
+    return frame, result.ran
 
 
 def _audit_counter(run: RunSpec, selection: Selection, record: bool, form: str, out: Path | None) -> int:

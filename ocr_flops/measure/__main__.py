@@ -1,9 +1,8 @@
-"""The worker: `python -m ocr_flops.measure` reads one request from stdin and writes messages to stdout, one JSON object a line."""
+"""The worker: `python -m ocr_flops.measure` reads one request from stdin and writes events to stdout, one JSON object a line."""
 
 from __future__ import annotations
 
 import gc
-import json
 import os
 import platform
 import select
@@ -12,43 +11,47 @@ import sys
 import threading
 import traceback
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 from ocr_flops import __version__
 from ocr_flops.measure import failures
-from ocr_flops.measure.protocol import Request, Step, steps
+from ocr_flops.measure.events import Audit, Done, Event, Progress, Ran, Result, Waiting, write_event
+from ocr_flops.measure.protocol import ProgressStep, Request, progress_steps
+
+Send = Callable[[Event], None]
 
 
 def main() -> int:
     """Serves one request; returns the exit code."""
-    messages = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
-    os.dup2(2, 1)  # whatever a library prints goes to stderr, not between the messages
+    lines = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)  # whatever a library prints goes to stderr, not between the events
     if hasattr(select, "poll"):
-        threading.Thread(target=_end_with_the_reader, args=(messages.fileno(),), daemon=True).start()
+        threading.Thread(target=_end_with_the_reader, args=(lines.fileno(),), daemon=True).start()
 
-    def send(**message: Any) -> None:
-        messages.write(json.dumps(message) + "\n")
+    def send(event: Event) -> None:
+        lines.write(write_event(event) + "\n")
 
     try:
         request = Request.from_json(sys.stdin.readline())
     except (ValueError, TypeError) as problem:
-        send(**failures.of_exception(problem).as_message())
+        send(failures.of_exception(problem))
         return 1
     try:
-        _serve(request, send)
+        serve(request, send)
     except Exception as problem:  # the other side shows every failure to a person
         if not failures.is_known(problem):
             traceback.print_exc()  # into the log
-        send(**failures.of_exception(problem).as_message())
+        send(failures.of_exception(problem))
         return 1
-    send(event="done")
+    send(Done())
     return 0
 
 
 def _end_with_the_reader(descriptor: int) -> None:
-    """Waits until nobody reads the messages any more, then ends this process and, where it leads a session, its children.
+    """Waits until nobody reads the events any more, then ends this process and, where it leads a session, its children.
 
     The parent may have been killed, and so could not tell. PR_SET_PDEATHSIG would not do: it fires when the parent's thread ends.
     """
@@ -63,19 +66,19 @@ def _end_with_the_reader(descriptor: int) -> None:
 class _Progress:
     """Announces the steps of a request one after the other and times them."""
 
-    def __init__(self, request: Request, send: Any):
-        self._send, self._points, self._steps = send, request.workloads, steps(request)
+    def __init__(self, request: Request, send: Send):
+        self._send, self._points, self._steps = send, request.workloads, progress_steps(request)
         self._done, self._began = 0, 0.0
-        self._seconds: Counter[Step] = Counter()
+        self._seconds: Counter[ProgressStep] = Counter()
 
     def begin(self, text: str) -> None:
         """The next step begins."""
         self.end()
         step, self._began = self._steps[self._done], monotonic()
         if step.point is not None:
-            workload = self._points[step.point]
-            text += f", grid {workload['columns']} x {workload['rows']} (point {step.point + 1} of {len(self._points)})"
-        self._send(event="progress", done=self._done, total=len(self._steps), text=text, stage=step.stage, point=step.point)
+            point = self._points[step.point]
+            text += f", grid {point.columns} x {point.rows} (point {step.point + 1} of {len(self._points)})"
+        self._send(Progress(self._done, len(self._steps), text, step.stage, step.point))
         self._done += 1
 
     def end(self) -> None:
@@ -95,16 +98,25 @@ class _Progress:
         return {step.stage: round(spent, 6) for step, spent in self._seconds.items() if step.point in (None, point)}
 
 
-def _serve(request: Request, send: Any) -> None:
+def serve(request: Request, send: Send) -> None:
+    """Runs a request in this process.
+
+    Args:
+        request: what to run.
+        send: called with every event but the last.
+
+    Raises:
+        Exception: whatever keeps the model from running.
+    """
     if request.kind == "audit":
         from ocr_flops.measure.worker.counter_audit import audit
 
-        send(event="audit", **audit())
+        send(Audit(**audit()))
         return
     if request.kind == "device":
         from ocr_flops.measure.worker.machine import device_facts
 
-        send(event="ran", ran=device_facts(request.device))
+        send(Ran(device_facts(request.device)))
         return
     progress = _Progress(request, send)
     gc.disable()  # importing makes objects, not garbage: half a second less
@@ -126,7 +138,7 @@ def _serve(request: Request, send: Any) -> None:
     from ocr_flops.measure.worker.machine import timed_device
     from ocr_flops.measure.worker.timing import time_points
 
-    with turn(timed_device(request.device), lambda: send(event="waiting", text="another timed run holds the GPU; waiting for it")):
+    with turn(timed_device(request.device), lambda: send(Waiting("another timed run holds the GPU; waiting for it"))):
         progress.begin("building the model")
         time_points(request, *_built(request), progress, send)
 
@@ -192,22 +204,21 @@ def _built(request: Request) -> tuple[Any, dict[str, Any]]:
     return session, ran
 
 
-def _observe(request: Request, session: Any, ran: dict[str, Any], progress: _Progress, send: Any) -> None:
+def _observe(request: Request, session: Any, ran: dict[str, Any], progress: _Progress, send: Send) -> None:
     """Counts or traces every point."""
-    from ocr_flops.measure.worker.inputs import Point
     from ocr_flops.measure.worker.machine import now
 
-    for number, workload in enumerate(request.workloads):
+    for number, point in enumerate(request.workloads):
         started = now()
-        stages = session.run(Point(**workload), progress.begin)
+        stages = session.run(point, progress.begin)
         progress.end()
         timed = {"started": started, "finished": now(), "seconds": progress.seconds(number)}
-        send(event="result", point=number, workload=workload, ran=ran | timed, stages=stages)
+        send(Result(number, point, ran | timed, stages))
 
 
 def _check_version(package: Any, request: Request) -> None:
     if package.__name__ == "transformers" and request.engine == "remote_code":
-        return  # what the vendor's code needs shows when it is imported
+        return  # what the published code needs shows when it is imported
     if problem := failures.too_old(package.__name__, package.__version__):
         raise ImportError(problem)
 

@@ -1,23 +1,28 @@
-"""Starts the worker as a child process and yields its messages; imports neither torch nor transformers."""
+"""Talks with the worker, a child process; imports neither torch nor transformers.
+
+`converse` keeps the rules that hold for whoever asks: how a conversation ends, what becomes of each point, time limits, cancellation.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from typing import Any
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from time import monotonic
 
 from ocr_flops.errors import SpecError
 from ocr_flops.measure import failures
+from ocr_flops.measure.events import Audit, Done, Event, PointFailed, Progress, Ran, Result, Waiting, read_event
+from ocr_flops.measure.failures import Failure
 from ocr_flops.measure.protocol import Request
 
-Message = dict[str, Any]
 VARIABLE = "OCR_FLOPS_PYTHON"
 
 
@@ -39,15 +44,154 @@ def interpreter(python: str | None = None) -> str:
     raise SpecError(f"{where}: {named!r} {what}; name the Python interpreter that has torch and transformers, as in ~/venv/bin/python")
 
 
-class Worker:
-    """One run of the worker.
+@contextlib.contextmanager
+def converse(
+    request: Request, python: str | None = None, *, timeout_seconds: float | None = None, per_point: bool = False
+) -> Iterator[Conversation]:
+    """Starts the worker and hands it a request; within the context the worker's events can be read, at its end the worker is gone.
 
     Args:
         request: what to run.
         python: the interpreter that has torch and transformers; `interpreter()` where it is None.
+        timeout_seconds: how long the worker may run; the time that it waits for a GPU does not count.
+        per_point: whether that is the time of each point (the worker's start counts to the first), not of all.
 
-    Iterating yields the worker's messages; the last one is "done" or "error", also when the process dies. An error carries the end of
-    the worker's log as "detail". `cancel` may be called from any thread, at any time.
+    Raises:
+        SpecError: as `interpreter`.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            worker = stack.enter_context(Worker(request, python))
+            talk = Conversation(request, worker, worker.cancel, timeout_seconds, per_point)
+        except OSError as problem:
+            talk = Conversation(request, [failures.not_started(problem)])
+        with talk:
+            yield talk
+
+
+def ask(
+    request: Request,
+    python: str | None = None,
+    *,
+    timeout_seconds: float | None = None,
+    progress: Callable[[Progress], None] = lambda event: None,
+) -> Iterator[Ran | Result | Audit]:
+    """Yields the worker's answers to a request that must not fail (arguments as in `converse`).
+
+    Args:
+        progress: called with every step that begins.
+
+    Raises:
+        SpecError: the worker failed, or as `interpreter`; the message says why and what to do.
+    """
+    with converse(request, python, timeout_seconds=timeout_seconds) as talk:
+        for event in talk:
+            if isinstance(event, Failure):
+                raise SpecError(str(event))
+            if isinstance(event, Progress):
+                progress(event)
+            elif isinstance(event, Ran | Result | Audit):
+                yield event
+
+
+class Conversation:
+    """The events of one request; iterating yields them (from `converse`).
+
+    The last event is `Done` or a `Failure`: also when the worker cannot be started, dies, takes too long, says what cannot be read, or is
+    cancelled. A timed point ends in a `Result` or a `PointFailed`. Where the worker ends early, that is told of the point it was at, or of
+    all points if it had not yet said what runs, because the next worker would not get further; those behind may be asked for again. Points
+    of a cancelled conversation just have no end.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        events: Iterable[Event],
+        end: Callable[[], None] = lambda: None,
+        timeout_seconds: float | None = None,
+        per_point: bool = False,
+    ):
+        self._request, self._events, self._end, self._per_point = request, events, end, per_point
+        self._limit = _Limit(timeout_seconds, lambda: self._end_because(failures.timed_out(timeout_seconds)))
+        self._why: Failure | None = None  # we ended it
+        self._is_cancelled = False
+
+    def __enter__(self) -> Conversation:
+        self._limit.resume()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._limit.pause()
+
+    def cancel(self, why: Failure = failures.CANCELLED) -> None:
+        """Ends the worker and all its children at once; may be called from any thread, at any time. The last event is `why`."""
+        self._is_cancelled = True
+        self._end_because(why)
+
+    def _end_because(self, why: Failure) -> None:
+        self._why = self._why or why
+        self._end()
+
+    def __iter__(self) -> Iterator[Event]:
+        ran, ended = None, 0
+        for event in self._events:
+            if isinstance(event, Ran):
+                ran = event.ran
+            elif isinstance(event, Failure):
+                event = replace(self._why, detail=event.detail) if self._why else event
+                if not self._is_cancelled:
+                    yield from self._unended(ended, ended + 1 if ran else None, ran, event)
+            elif isinstance(event, Done):
+                yield from self._unended(ended, None, ran, failures.SILENT)
+            yield event
+            if isinstance(event, Waiting):
+                self._limit.pause()
+                continue
+            if isinstance(event, Result | PointFailed):
+                ended += 1
+                if self._per_point:
+                    self._limit.renew()
+            self._limit.resume()
+
+    def _unended(self, first: int, end: int | None, ran: dict | None, why: Failure) -> Iterator[PointFailed]:
+        """The end of points that are timed and of which the worker said nothing."""
+        if self._request.kind == "time":
+            for number, point in list(enumerate(self._request.workloads))[first:end]:
+                yield PointFailed(number, point, ran, why.message, why.advice, why.detail)
+
+
+class _Limit:
+    """Calls `end`, in a thread, once so many seconds have passed without those in which it was paused; never if they are None."""
+
+    def __init__(self, seconds: float | None, end: Callable[[], None]):
+        self._seconds = self._left = seconds
+        self._end, self._since = end, 0.0
+        self._timer: threading.Timer | None = None
+
+    def resume(self) -> None:
+        """The time goes on, if it was paused."""
+        if self._left is not None and self._timer is None:
+            self._since, self._timer = monotonic(), threading.Timer(max(0, self._left), self._end)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def pause(self) -> None:
+        """The time stands still."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer, self._left = None, self._left - (monotonic() - self._since)
+
+    def renew(self) -> None:
+        """The time begins anew, paused."""
+        self.pause()
+        self._left = self._seconds
+
+
+class Worker:
+    """The worker's process (arguments as in `converse`).
+
+    Iterating yields its events; the last one is `Done` or a `Failure`, also when the process dies. A failure carries the end of the
+    worker's log as detail. `cancel` may be called from any thread, at any time.
 
     Raises:
         OSError: the interpreter cannot be started.
@@ -75,24 +219,20 @@ class Worker:
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
 
-    def __iter__(self) -> Iterator[Message]:
+    def __iter__(self) -> Iterator[Event]:
         for line in self._process.stdout:
-            try:
-                message = json.loads(line)
-            except json.JSONDecodeError:
-                continue  # a library printed something
-            if not isinstance(message, dict) or "event" not in message:
-                continue
-            if message["event"] == "error" and (detail := failures.tail(self._logged())):
-                message["detail"] = detail
-            yield message
-            if message["event"] in ("done", "error"):
+            event = read_event(line)
+            if isinstance(event, Failure):
+                event = replace(event, detail=failures.tail(self._logged()))
+            if event is not None:
+                yield event
+            if isinstance(event, Failure | Done):
                 self.cancel()  # all is said: do not wait for the interpreter to take torch down
                 self._process.wait()
                 return
         code = self._process.wait()
         self._kill()  # what it may have left behind
-        yield failures.of_exit(code, self._logged()).as_message()
+        yield failures.of_exit(code, self._logged())
 
     def _logged(self) -> str:
         """The end of the log, read without moving the offset at which the worker writes."""

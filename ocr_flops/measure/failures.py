@@ -1,10 +1,10 @@
-"""What went wrong with a run, in words a person can act on. Standard library only; both sides import it."""
+"""What went wrong in the worker, in words a person can act on. Standard library only; both sides import it."""
 
 from __future__ import annotations
 
 import re
 import signal
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 REQUIRED = {"torch": "2.6", "transformers": "5.20"}
 META = "The meta device needs neither a GPU nor much memory and counts the same FLOPs."
@@ -13,11 +13,12 @@ MEMORY = f"Choose a smaller grid, batch or context, or close what else uses the 
 KERNEL = "This build of torch has no kernel for what was asked on this device: choose another attention, dtype or device."
 DISK = "A disk or /dev/shm of the server is full: free some space and run again."
 KEPT = "Results that came before are kept."
+OTHER_VERSION = "Its ocr-flops may be of another version: install this one there."
 TAIL_BYTES = 4000
 TAIL_LINES = 20
 
 REMOTE = (
-    "The vendor's code needs transformers 4.46.3, einops, addict, easydict, requests, tqdm and pillow: install them in an environment of "
+    "The published code needs transformers 4.46.3, einops, addict, easydict, requests, tqdm and pillow: install them in an environment of "
     "its own, and name its interpreter by --python or OCR_FLOPS_PYTHON."
 )
 
@@ -26,6 +27,7 @@ _ADVICE = [  # first match wins, in a message or in the end of the worker's log
         r"device: 'cuda'|no nvidia driver|cuda driver version|not compiled with cuda",
         f"Look at `nvidia-smi`, and whether torch is a build with CUDA. {META}",
     ),
+    (r"^request", OTHER_VERSION),
     (r"^snapshot: its code", REMOTE),
     (r"^trust_remote_code|^snapshot:", "The snapshot is the folder that the published model was downloaded into, with its .py files."),
     (r"^checkpoint:", "Weights are read from safetensors only, and every parameter must be among them."),
@@ -53,7 +55,7 @@ _SIGNALS = {
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a run ended early.
+    """Why something ended early; as an event, the last one.
 
     Args:
         message: what happened, in one line.
@@ -65,25 +67,22 @@ class Failure:
     advice: str
     detail: str = ""
 
-    def as_message(self) -> dict[str, str]:
-        """The worker's "error" message; without `detail` where there is none."""
-        return {"event": "error"} | {name: text for name, text in asdict(self).items() if text}
+    def __str__(self) -> str:
+        return f"{self.message} ({self.advice})"
 
 
 STOPPED = Failure("the server was stopped", KEPT)
 CANCELLED = Failure("cancelled", KEPT)
 ABANDONED = Failure("cancelled: its page was closed", KEPT)
-
-
-def of_message(message: dict[str, str]) -> Failure:
-    """What a worker's "error" or "failed" message says."""
-    return Failure(message["message"], message["advice"], message.get("detail", ""))
+SILENT = Failure("the worker ended without a word on this point", OTHER_VERSION)
 
 
 def timed_out(seconds: float) -> Failure:
-    """A run was ended because it took longer than it may."""
+    """The worker was ended because it took longer than it may."""
     limit = f"{seconds / 60:,.3g} min" if seconds >= 60 else f"{seconds:,.3g} s"
-    return Failure(f"ended after {limit}, the longest a spot check may run", f"Run fewer points, or a smaller grid or batch. {META} {KEPT}")
+    return Failure(
+        f"ended after {limit}, the time-out", f"Run fewer points, a smaller grid or batch, or allow more time by --timeout. {KEPT}"
+    )
 
 
 def not_started(problem: OSError) -> Failure:
@@ -92,7 +91,7 @@ def not_started(problem: OSError) -> Failure:
 
 
 def of_exception(problem: BaseException) -> Failure:
-    """What an exception in the worker means."""
+    """Says what an exception in the worker means."""
     kind, lines = type(problem).__name__, str(problem).strip().splitlines()
     text = lines[0] if lines else kind
     message = _in_short(text) or (f"{kind}: {text}" if isinstance(problem, (KeyError, AttributeError, AssertionError)) else text)
@@ -109,7 +108,7 @@ def is_known(problem: BaseException) -> bool:
 
 
 def of_exit(code: int, log: str) -> Failure:
-    """What a worker's end without a last message means.
+    """Says what a worker's end without a last event means.
 
     Args:
         code: its exit code; negative, or 128 more through a shell: the signal that ended it.

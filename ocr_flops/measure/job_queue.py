@@ -1,22 +1,146 @@
-"""Runs of the worker, one at a time, in the order they were asked for, whoever asks: one queue for all sessions of a server."""
+"""Jobs for the worker, one at a time, in the order they were submitted, whoever submits: one queue for all sessions of a server."""
 
 from __future__ import annotations
 
 import atexit
 import threading
 from collections.abc import Callable
-from itertools import count
+from dataclasses import dataclass, field
+from itertools import count, groupby
 from time import monotonic
-from typing import Any
 
 from ocr_flops.errors import SpecError
 from ocr_flops.measure import failures
-from ocr_flops.measure.client import Worker
+from ocr_flops.measure.client import Conversation, converse
+from ocr_flops.measure.events import Audit, Done, Event, PointFailed, Progress, Result, Waiting
 from ocr_flops.measure.failures import Failure
-from ocr_flops.measure.job import CANCELLED, DONE, FAILED, RUNNING, WAITING, Entry, Job
-from ocr_flops.measure.protocol import Request, steps
+from ocr_flops.measure.protocol import ProgressStep, Request, progress_steps
 
-Message = dict[str, Any]
+WAITING, RUNNING, DONE, FAILED, CANCELLED = "waiting", "running", "done", "failed", "cancelled"
+OnResult = Callable[[Result | PointFailed], object]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a job.
+
+    Args:
+        name, point: as in `ProgressStep`: a stage of set-up, or of a point.
+        state: "waiting", "running" or "done"; "cancelled" or "failed" where the job ended in it.
+        done, total: steps that lie behind it, and all.
+        seconds: since it began, or that it took; 0 before.
+    """
+
+    name: str
+    point: int | None
+    state: str
+    done: int
+    total: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a job was like at one moment; it does not change.
+
+    Args:
+        id: names it in the queue.
+        label: what is run, for people.
+        owner: who submitted it.
+        state: "waiting", "running", "done", "failed" or "cancelled".
+        position: its place among those that wait, 1 is next; 0 where it does not wait.
+        done, total: steps that lie behind it, and all.
+        text: the step being run.
+        stages: every stage, in order.
+        waited_seconds, running_seconds: so far, or in all.
+        results: the worker's results so far (shared: not to be changed).
+        failure: why it was not finished; None where it was, or may be.
+    """
+
+    id: int
+    label: str
+    owner: str
+    state: str
+    position: int
+    done: int
+    total: int
+    text: str
+    stages: tuple[Stage, ...]
+    waited_seconds: float
+    running_seconds: float
+    results: tuple[Result | Audit, ...]
+    failure: Failure | None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it waits or runs."""
+        return self.state in (WAITING, RUNNING)
+
+
+@dataclass(eq=False)
+class _Entry:
+    """A job as the queue keeps it; every field is read and written under the queue's lock. Times are of `monotonic`."""
+
+    id: int
+    label: str
+    owner: str
+    request: Request
+    on_result: OnResult
+    steps: list[ProgressStep]
+    submitted: float
+    seen: float  # when its page last looked at it
+    state: str = WAITING
+    began: list[float] = field(default_factory=list)  # when each step began, as far as it came
+    text: str = ""
+    results: list[Result | Audit] = field(default_factory=list)
+    failure: Failure | None = None
+    started: float | None = None
+    ended: float | None = None
+    talk: Conversation | None = None
+
+    @property
+    def is_live(self) -> bool:
+        return self.state in (WAITING, RUNNING)
+
+    def begin_step(self, number: int, text: str) -> None:
+        """Progress never goes back; steps that were not announced took no time."""
+        self.began += [monotonic()] * (min(number + 1, len(self.steps)) - len(self.began))
+        self.text = text
+
+    def snapshot(self, position: int) -> Job:
+        end = monotonic() if self.ended is None else self.ended
+        started = end if self.started is None else self.started
+        return Job(
+            id=self.id,
+            label=self.label,
+            owner=self.owner,
+            state=self.state,
+            position=position,
+            done=len(self.steps) if self.state == DONE else max(0, len(self.began) - 1),
+            total=len(self.steps),
+            text=self.text,
+            stages=tuple(self._stages(end)),
+            waited_seconds=started - self.submitted,
+            running_seconds=end - started,
+            results=tuple(self.results),
+            failure=self.failure,
+        )
+
+    def _stages(self, end: float) -> list[Stage]:
+        found, first, begun = [], 0, len(self.began)
+        for step, members in groupby(self.steps):
+            total = len(list(members))
+            after = first + total
+            times = [*self.began[first : after + 1], end]  # of its steps, and of the one after it
+            if begun <= first:
+                state, done, seconds = WAITING, 0, 0.0
+            elif begun > after or self.state == DONE:
+                state, done, seconds = DONE, total, times[min(total, len(times) - 1)] - times[0]
+            else:
+                state, done, seconds = self.state, begun - first - 1, end - times[0]
+            found.append(Stage(step.stage, step.point, state, done, total, seconds))
+            first = after
+        return found
 
 
 class Queue:
@@ -24,11 +148,11 @@ class Queue:
 
     Args:
         python: the interpreter that has torch and transformers; None for the one of `client.interpreter`.
-        timeout_seconds: a job that runs longer is ended.
-        abandoned_seconds: a job that nobody asked for (`job`, `latest`) for so long is ended: its page was closed. More than a minute,
+        timeout_seconds: a job whose worker runs longer is ended.
+        abandoned_seconds: a job that nobody looked at (`job`, `latest`) for so long is ended: its page was closed. More than a minute,
             because browsers let a page in the background act once a minute only.
         most_waiting: jobs that may wait.
-        kept: jobs that ended, the latest, that can still be asked for.
+        kept: jobs that ended, the latest, that can still be looked at.
 
     Its threads start with the first job.
     """
@@ -45,19 +169,19 @@ class Queue:
         self._python, self._timeout, self._abandoned = python, timeout_seconds, abandoned_seconds
         self._most_waiting, self._kept = most_waiting, kept
         self._changed = threading.Condition()
-        self._entries: dict[int, Entry] = {}
+        self._entries: dict[int, _Entry] = {}
         self._ids = count(1)
         self._thread: threading.Thread | None = None
         self._is_busy = False  # a child may live: longer than its job does, by the time that a kill takes
 
-    def submit(self, request: Request, *, label: str, owner: str, on_result: Callable[[Message], None] = lambda message: None) -> Job:
+    def submit(self, request: Request, *, label: str, owner: str, on_result: OnResult = lambda event: None) -> Job:
         """Puts a job at the end of the queue.
 
         Args:
             request: what to run.
             label: what it is, for people.
-            owner: who asks; one job at once each.
-            on_result: called with every "result" and "failed" message, in a thread of the queue. If it raises, the job fails.
+            owner: who submits; one job at once each.
+            on_result: called with the end of each point, in a thread of the queue. If it raises, the job fails.
 
         Raises:
             SpecError: the owner has a job that has not ended, or too many wait.
@@ -71,7 +195,7 @@ class Queue:
             if waiting >= self._most_waiting:
                 raise SpecError(f"spot check: {waiting} are waiting, at most {self._most_waiting} may; try again when one has ended")
             now = monotonic()
-            entry = Entry(next(self._ids), label, owner, request, on_result, now, now, steps(request))
+            entry = _Entry(next(self._ids), label, owner, request, on_result, progress_steps(request), now, now)
             self._entries[entry.id] = entry
             if self._thread is None:
                 self._thread = threading.Thread(target=self._supervise, name="spot check queue", daemon=True)
@@ -83,12 +207,12 @@ class Queue:
     def job(self, number: int) -> Job | None:
         """A job by its id, as it is now; its owner's page is taken to be open. None where it ended too long ago."""
         with self._changed:
-            return self._asked_for(self._entries.get(number))
+            return self._seen(self._entries.get(number))
 
     def latest(self, owner: str) -> Job | None:
         """The job an owner submitted last, as it is now; the owner's page is taken to be open. None where there is none."""
         with self._changed:
-            return self._asked_for(next((entry for entry in reversed(self._entries.values()) if entry.owner == owner), None))
+            return self._seen(next((entry for entry in reversed(self._entries.values()) if entry.owner == owner), None))
 
     def jobs(self) -> tuple[Job, ...]:
         """The job that runs, and those that wait in order, as they are now; says nothing of anyone's page."""
@@ -108,24 +232,24 @@ class Queue:
             self._changed.notify_all()
         atexit.unregister(self.close)
 
-    def _asked_for(self, entry: Entry | None) -> Job | None:
+    def _seen(self, entry: _Entry | None) -> Job | None:
         if entry is None:
             return None
-        entry.asked = monotonic()
+        entry.seen = monotonic()
         return self._snapshot(entry)
 
-    def _snapshot(self, entry: Entry) -> Job:
+    def _snapshot(self, entry: _Entry) -> Job:
         waiting = [other for other in self._entries.values() if other.state == WAITING]
-        return entry.snapshot(waiting.index(entry) + 1 if entry.state == WAITING else 0, monotonic())
+        return entry.snapshot(waiting.index(entry) + 1 if entry.state == WAITING else 0)
 
-    def _end(self, number: int, state: str, failure: Failure | None) -> bool:
+    def _end(self, number: int, state: str, failure: Failure | None = None) -> bool:
         with self._changed:
             entry = self._entries.get(number)
             if entry is None or not entry.is_live:
                 return False
-            entry.state, entry.failure, entry.ended = state, failure, monotonic()
-            if entry.worker is not None:
-                entry.worker.cancel()
+            entry.state, entry.failure, entry.ended = state, failure or entry.failure, monotonic()
+            if entry.talk is not None:
+                entry.talk.cancel()
             ended = sorted((other for other in self._entries.values() if not other.is_live), key=lambda other: other.ended)
             for old in ended[: max(0, len(ended) - self._kept)]:
                 del self._entries[old.id]
@@ -133,69 +257,58 @@ class Queue:
             return True
 
     def _supervise(self) -> None:
-        """Starts jobs, one at a time, and ends those that run too long or that nobody asks for."""
+        """Starts jobs, one at a time, and ends those that nobody looks at."""
         with self._changed:
             while self._thread is threading.current_thread():
-                until = []
-                for entry in [entry for entry in self._entries.values() if entry.is_live]:
-                    limits = [(entry.asked + self._abandoned, CANCELLED, failures.ABANDONED)]
-                    if entry.started is not None:
-                        limits.append((entry.started + self._timeout, FAILED, failures.timed_out(self._timeout)))
-                    limit, state, failure = min(limits, key=lambda limit: limit[0])
-                    if limit <= monotonic():
-                        self._end(entry.id, state, failure)
-                    else:
-                        until.append(limit)
-                waiting = next((entry for entry in self._entries.values() if entry.state == WAITING), None)
-                if waiting and not self._is_busy:
-                    self._is_busy, waiting.state, waiting.started, waiting.text = True, RUNNING, monotonic(), "starting the worker"
-                    threading.Thread(target=self._run, args=(waiting,), name=f"spot check {waiting.id}", daemon=True).start()
-                    continue
-                self._changed.wait(min(until) - monotonic() if until else None)
+                live = [entry for entry in self._entries.values() if entry.is_live]
+                for entry in live:
+                    if entry.seen + self._abandoned <= monotonic():
+                        self._end(entry.id, CANCELLED, failures.ABANDONED)
+                live = [entry for entry in live if entry.is_live]
+                if not self._is_busy and (entry := next((entry for entry in live if entry.state == WAITING), None)):
+                    self._is_busy, entry.state, entry.started, entry.text = True, RUNNING, monotonic(), "starting the worker"
+                    threading.Thread(target=self._listen, args=(entry,), name=f"spot check {entry.id}", daemon=True).start()
+                until = min((entry.seen for entry in live), default=None)
+                self._changed.wait(None if until is None else max(0, until + self._abandoned - monotonic()))
 
-    def _run(self, entry: Entry) -> None:
+    def _listen(self, entry: _Entry) -> None:
         """Listens to the worker of one job to its end."""
         try:
-            try:
-                worker = Worker(entry.request, self._python)
-            except OSError as problem:
-                self._end(entry.id, FAILED, failures.not_started(problem))
-                return
-            with worker:
+            with converse(entry.request, self._python, timeout_seconds=self._timeout) as talk:
                 with self._changed:
-                    entry.worker = worker
+                    entry.talk = talk
                     if not entry.is_live:
-                        worker.cancel()
-                for message in worker:
-                    self._hear(entry, message)
+                        talk.cancel()
+                for event in talk:
+                    self._hear(entry, event)
         except Exception as problem:
             self._end(entry.id, FAILED, failures.of_exception(problem))
         finally:
             with self._changed:
-                entry.worker, self._is_busy = None, False
+                entry.talk, self._is_busy = None, False
                 self._changed.notify_all()
 
-    def _hear(self, entry: Entry, message: Message) -> None:
+    def _hear(self, entry: _Entry, event: Event) -> None:
         with self._changed:
-            if not entry.is_live:  # what a killed worker said last
+            if not entry.is_live:  # what a cancelled worker said last
                 return
-            event = message["event"]
-            if event == "progress":
-                entry.step_begins(message["done"], message["text"], monotonic())
-            elif event == "waiting":
-                entry.text = message["text"]
-            elif event in ("result", "audit"):
-                entry.results.append(message)
-            elif event == "done":
-                entry.step_begins(entry.total - 1, entry.text, monotonic())
-                self._end(entry.id, FAILED if entry.failure else DONE, entry.failure)
-            elif event == "error":
-                self._end(entry.id, FAILED, failures.of_message(message))
-            elif event == "failed":  # a point; those after it are still run
-                entry.failure = failures.of_message(message)
-        if event in ("result", "failed"):
+            match event:
+                case Progress():
+                    entry.begin_step(event.done, event.text)
+                case Waiting():
+                    entry.text = event.text
+                case Result() | Audit():
+                    entry.results.append(event)
+                case PointFailed():  # those after it are still run
+                    entry.failure = event.failure
+                case Failure():
+                    self._end(entry.id, FAILED, event)
+                case Done():
+                    entry.begin_step(len(entry.steps) - 1, entry.text)
+                    self._end(entry.id, FAILED if entry.failure else DONE)
+        if isinstance(event, Result | PointFailed):
             try:
-                entry.on_result(message)
+                entry.on_result(event)
             except Exception as problem:
                 self._end(entry.id, FAILED, Failure(f"the result could not be kept: {problem}", failures.KEPT))
 

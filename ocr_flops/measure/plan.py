@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ocr_flops.errors import SpecError, one_of
-from ocr_flops.measure.protocol import TIMED_DEVICES, Request
+from ocr_flops.measure.protocol import TIMED_DEVICES, Point, Request
 from ocr_flops.spec.specs import STAGES, AttentionSpec, ModelSpec
 
 if TYPE_CHECKING:
     from ocr_flops.spec.run_spec import RunSpec
     from ocr_flops.spec.workload import Workload
 
-POINT_FIELDS = ("global_px", "tile_px", "columns", "rows", "prompt_tokens", "output_tokens", "batch_size")
+POINT_FIELDS = tuple(field.name for field in fields(Point))
 TOWERS = ("sam", "clip", "decoder")  # those with attention
 DECODE_STEPS = 3  # that are run, unless more are asked for
 
@@ -67,8 +67,8 @@ def build_request(
     """
     points = []
     for workload in workloads:
-        point = {name: getattr(workload, name) for name in POINT_FIELDS}
-        points.append({**point, "output_tokens": min(workload.output_tokens, decode_steps)})
+        point = Point(**{name: getattr(workload, name) for name in POINT_FIELDS})
+        points.append(replace(point, output_tokens=min(workload.output_tokens, decode_steps)))
     request = Request(
         tower_dimensions(model),
         points,
@@ -102,7 +102,7 @@ class Plan:
         run: model, engine, attention, precision, logits and stages, from `spec.load_run`.
         source: the code and weights that run.
         device: "auto" (cuda where there is one, else cpu), "cpu" or "cuda".
-        runs, warmup, experts, passes: as in `Request`.
+        runs, warmup, experts, probes: as in `Request`.
 
     Raises:
         SpecError: something that cannot be timed.
@@ -114,7 +114,7 @@ class Plan:
     runs: int = Request.runs
     warmup: int = Request.warmup
     experts: str | None = None
-    passes: tuple[str, ...] = Request.passes
+    probes: tuple[str, ...] = Request.probes
 
     def __post_init__(self) -> None:
         one_of("device", self.device, TIMED_DEVICES)
@@ -142,7 +142,7 @@ class Plan:
             stages=self.run.stages,
             **{**self.source._asdict(), "engine": self.run.engine.name},
         )
-        timed = replace(counted, kind="time", runs=self.runs, warmup=self.warmup, experts=self.experts, passes=tuple(self.passes))
+        timed = replace(counted, kind="time", runs=self.runs, warmup=self.warmup, experts=self.experts, probes=tuple(self.probes))
         if problem := timed.problem():
             raise SpecError(problem)
         return timed

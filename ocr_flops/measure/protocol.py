@@ -1,8 +1,9 @@
 """The worker's protocol: one JSON request on stdin, JSON lines on stdout. Standard library only; both sides import it.
 
-Request: the fields of `Request` as one JSON object. Messages, one a line, told apart by "event":
-- progress: {"event", "done", "total", "text", "stage", "point"}: a step of `steps(request)` begins; `done` steps lie behind it, of `total`;
-  `stage` and `point` are the step's
+Request: the fields of `Request` as one JSON object (`probes` under their older name "passes"). Events, one a line, told apart by "event";
+each is a class of `events.py`:
+- progress: {"event", "done", "total", "text", "stage", "point"}: a step of `progress_steps(request)` begins; `done` steps lie behind it, of
+  `total`; `stage` and `point` are the step's
 - result: {"event", "point", "workload", "ran", "stages"}; `ran` says what ran where and when: settings of the request, "device" and
   "device_name", "label" (in words), versions ("torch", "transformers", "ocr_flops", "python", "platform"), "parameters", "started" and
   "finished" (of the point, ISO 8601 in UTC), "seconds" ({stage: seconds that observing it took}); `stages` maps a stage to
@@ -10,34 +11,59 @@ Request: the fields of `Request` as one JSON object. Messages, one a line, told 
   cannot see]}, after prefill and decode "kv_cache_bytes": [bytes of each layer], and, for a trace, "trace": {module: {column: integer}},
   "layer_trace": {place: {column: integer}}, "weight_bytes" (of the parameters read) and "experts": {...}. A place is "module/layer",
   outside layers the module alone
-  For kind "time" a stage is as `measure/timing.py` says; there, before the first result, {"event": "ran", "ran"} tells what is about to
+  For kind "time" a stage is as `worker/timing.py` says; there, before the first result, {"event": "ran", "ran"} tells what is about to
   run, and a point that cannot be run ends in {"event": "failed", "point", "workload", "ran", "message", "advice"} instead of a result; the
   points after it are still run
 - waiting: {"event", "text"}: kind "time" waits, for as long as it takes, until no other timed run holds the GPU; sent once a second
 - ran: {"event", "ran"} is also the only result of a request of kind "device": {"device", "device_name", "torch", "transformers",
   "ocr_flops"} (transformers is not imported: null where it is not installed)
-- audit: {"event", "ran", "cases"} (see `measure/audit.py`), the only result of a request of that kind
+- audit: {"event", "ran", "cases"} (see `worker/counter_audit.py`), the only result of a request of that kind
 - error: {"event", "message", "advice"} and, where the worker left a log, "detail" (its end, several lines); nothing follows
 - done: {"event"}; nothing follows
-Messages and fields that a reader does not know are to be skipped. A worker that nobody listens to any more (stdout is a pipe without a
+Events and fields that a reader does not know are to be skipped. A worker that nobody listens to any more (stdout is a pipe without a
 reader) ends itself.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, NamedTuple
 
 SCHEMA = 1
 ENGINES = ("transformers", "remote_code")
-REMOTE_ATTENTION = {"sam": "sdpa", "clip": "sdpa", "decoder": "eager"}  # written into the vendor's code
+REMOTE_ATTENTION = {"sam": "sdpa", "clip": "sdpa", "decoder": "eager"}  # written into the published code
 DEVICES = ("auto", "meta", "cpu", "cuda")
 TIMED_DEVICES = ("auto", "cpu", "cuda")  # meta holds nothing to compute with
 KINDS = ("count", "trace", "audit", "time", "device")
 EXPERTS = ("eager", "batched_mm", "grouped_mm")
-PASSES = ("modules", "memory", "flops", "traffic")
+PROBES = ("modules", "memory", "flops", "traffic")
 SETUP = ("torch", "transformers", "model")
+WIRE_NAMES = {"probes": "passes"}  # where a field is called otherwise in JSON
+
+
+@dataclass(frozen=True)
+class Point:
+    """A workload as a request gives it: sides of the views in pixels, grid, tokens (output tokens are decode steps) and batch size."""
+
+    global_px: int
+    tile_px: int
+    columns: int
+    rows: int
+    prompt_tokens: int
+    output_tokens: int
+    batch_size: int
+
+    @property
+    def tiles(self) -> int:
+        """Tiles of a page; 0 for a grid of 1 x 1."""
+        return self.columns * self.rows if self.columns * self.rows > 1 else 0
+
+    @property
+    def image_tokens(self) -> int:
+        """Tokens of a page's views, as the published code lays them out: a newline after each row of queries, one separator."""
+        side, tile_side = -(-self.global_px // 64), -(-self.tile_px // 64)
+        return side * (side + 1) + 1 + (tile_side * self.rows * (tile_side * self.columns + 1) if self.tiles else 0)
 
 
 @dataclass(frozen=True)
@@ -46,9 +72,8 @@ class Request:
 
     Args:
         towers: dimensions of each tower, {"sam": {"width": 768, ...}, ...}.
-        workloads: points, each {"global_px", "tile_px", "columns", "rows", "prompt_tokens", "output_tokens", "batch_size"};
-            output_tokens is the number of decode steps that are run.
-        engine: "transformers", or "remote_code": the vendor's own code, from `snapshot`.
+        workloads: points to run.
+        engine: "transformers", or "remote_code": the published code, from `snapshot`.
         attention: mode per tower, {"sam": "eager", "clip": "eager", "decoder": "eager"}.
         dtype: "bf16", "fp16" or "fp32".
         device: "auto" (cuda if present, else meta), "meta", "cpu" or "cuda".
@@ -63,12 +88,12 @@ class Request:
         checkpoint: folder of safetensors with the weights, on cpu and cuda; random ones where it is None.
         experts: transformers' experts implementation, one of `EXPERTS`, for kind "time"; None: grouped_mm, its default.
         runs, warmup: of every point, for kind "time": those timed, and those before them.
-        passes: for kind "time", what is observed apart from the timed runs, of `PASSES`: modules (their time, by hooks, in as many runs),
+        probes: for kind "time", what is observed in runs of their own, of `PROBES`: modules (their time, by hooks, in as many runs),
             memory (the allocator's peaks, on cuda), flops (counted), traffic (traced: bytes and live memory).
     """
 
     towers: dict[str, dict[str, Any]]
-    workloads: list[dict[str, int]]
+    workloads: list[Point]
     engine: str = "transformers"
     attention: dict[str, str] = field(default_factory=lambda: {"sam": "eager", "clip": "eager", "decoder": "eager"})
     dtype: str = "bf16"
@@ -83,12 +108,12 @@ class Request:
     experts: str | None = None
     runs: int = 5
     warmup: int = 2
-    passes: tuple[str, ...] = ("modules", "memory", "flops")
+    probes: tuple[str, ...] = ("modules", "memory", "flops")
     schema: int = SCHEMA
 
     def to_json(self) -> str:
         """One line of JSON."""
-        return json.dumps(asdict(self))
+        return json.dumps({WIRE_NAMES.get(name, name): value for name, value in asdict(self).items()})
 
     @classmethod
     def from_json(cls, text: str) -> Request:
@@ -105,20 +130,22 @@ class Request:
             raise ValueError("request: not a JSON object")
         if data.get("schema") != SCHEMA:
             raise ValueError(f"request.schema: {data.get('schema')!r} is not {SCHEMA}")
-        unknown = set(data) - set(cls.__dataclass_fields__)
-        if unknown:
-            raise ValueError(f"request: unknown field {sorted(unknown)[0]!r}")
+        known = {WIRE_NAMES.get(one.name, one.name): one.name for one in fields(cls)}
+        if unknown := set(data) - set(known):
+            raise ValueError(f"request: unknown field {min(unknown)!r}")
         for name in ("towers", "workloads"):
             if name not in data:
                 raise ValueError(f"request: missing field {name!r}")
-        request = cls(**{**data, **{name: tuple(data.get(name, getattr(cls, name))) for name in ("stages", "passes")}})
-        for name, value, allowed in (
-            ("engine", request.engine, ENGINES),
-            ("device", request.device, DEVICES),
-            ("kind", request.kind, KINDS),
-        ):
-            if value not in allowed:
-                raise ValueError(f"request.{name}: {value!r} is not one of {', '.join(allowed)}")
+        values = {known[name]: value for name, value in data.items()}
+        values |= {name: tuple(values[name]) for name in ("stages", "probes") if name in values}
+        try:
+            values["workloads"] = [Point(**point) for point in values["workloads"]]
+        except TypeError as problem:
+            raise ValueError(f"request.workloads: {str(problem).partition('() ')[2]}") from None
+        request = cls(**values)
+        for name, allowed in (("engine", ENGINES), ("device", DEVICES), ("kind", KINDS)):
+            if getattr(request, name) not in allowed:
+                raise ValueError(f"request.{name}: {getattr(request, name)!r} is not one of {', '.join(allowed)}")
         if problem := request.problem():
             raise ValueError(problem)
         return request
@@ -132,7 +159,7 @@ class Request:
         if self.engine != "remote_code":
             return "snapshot: only engine remote_code runs one; leave it out, or choose that engine" if self.snapshot is not None else None
         if self.snapshot is None:
-            return "snapshot: engine remote_code runs the vendor's code from a local folder; name the one the published model is in"
+            return "snapshot: engine remote_code runs the published code from a local folder; name the one the published model is in"
         if self.trust_remote_code is not True:
             return (
                 f"trust_remote_code: it is not true, so nothing was run. Engine remote_code runs the Python code in {self.snapshot!r} with "
@@ -140,9 +167,9 @@ class Request:
             )
         for tower, mode in REMOTE_ATTENTION.items():
             if self.attention[tower] != mode:
-                return f"attention.{tower}: {self.attention[tower]!r} cannot be run by the vendor's code; choose {mode}"
+                return f"attention.{tower}: {self.attention[tower]!r} cannot be run by the published code; choose {mode}"
         if self.prefill_logits != "all":
-            return f"prefill_logits: {self.prefill_logits!r} cannot be run by the vendor's code; choose all"
+            return f"prefill_logits: {self.prefill_logits!r} cannot be run by the published code; choose all"
         return None
 
     def _problem_of_timing(self) -> str | None:
@@ -152,22 +179,22 @@ class Request:
         for name, least in (("runs", 1), ("warmup", 0)):
             if type(value := getattr(self, name)) is not int or value < least:
                 return f"{name}: {value!r} is not a whole number of at least {least}"
-        for name in self.passes:
-            if name not in PASSES:
-                return f"passes: {name!r} is not one of {', '.join(PASSES)}"
+        for name in self.probes:
+            if name not in PROBES:
+                return f"passes: {name!r} is not one of {', '.join(PROBES)}"
         if self.experts is not None and self.engine == "remote_code":
-            return "experts: the vendor's code has one implementation, a loop; leave this out"
+            return "experts: the published code has one implementation, a loop; leave this out"
         if self.experts not in (None, *EXPERTS):
             return f"experts: {self.experts!r} is not one of {', '.join(EXPERTS)}"
         return None
 
 
-class Step(NamedTuple):
-    """What one progress message announces.
+class ProgressStep(NamedTuple):
+    """What one progress event announces.
 
     Args:
         stage: one of `SETUP` (imports, then building the model), or "vision", "prefill" or "decode" (one decode step); for kind "time"
-            "warm-up" or "timed" (one run), or one of `PASSES`.
+            "warm-up" or "timed" (one run), or one of `PROBES`.
         point: number of the workload; None during set-up.
     """
 
@@ -175,16 +202,15 @@ class Step(NamedTuple):
     point: int | None = None
 
 
-def steps(request: Request) -> list[Step]:
+def progress_steps(request: Request) -> list[ProgressStep]:
     """The steps of a request in the order they run. Decode alone runs prefill too, to fill its cache."""
-    found = [Step(stage) for stage in SETUP]
-    for point, workload in enumerate(request.workloads):
+    found = [ProgressStep(stage) for stage in SETUP]
+    for number, point in enumerate(request.workloads):
         if request.kind == "time":
-            found += [Step("warm-up", point)] * request.warmup + [Step("timed", point)] * request.runs
-            found += [Step(name, point) for name in PASSES if name in request.passes]
-            continue
-        tokens = workload["output_tokens"] if "decode" in request.stages else 0
-        language = "prefill" in request.stages or "decode" in request.stages
-        found += [Step("vision", point)] * ("vision" in request.stages) + [Step("prefill", point)] * language
-        found += [Step("decode", point)] * tokens
+            stages = ["warm-up"] * request.warmup + ["timed"] * request.runs + [name for name in PROBES if name in request.probes]
+        else:
+            decode_steps = point.output_tokens if "decode" in request.stages else 0
+            runs_language = "prefill" in request.stages or "decode" in request.stages
+            stages = ["vision"] * ("vision" in request.stages) + ["prefill"] * runs_language + ["decode"] * decode_steps
+        found += [ProgressStep(stage, number) for stage in stages]
     return found

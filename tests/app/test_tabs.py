@@ -18,9 +18,9 @@ from ocr_flops.app.views import VIEWS, Results
 from ocr_flops.evidence import records
 from ocr_flops.evidence.records.cache import LIBRARY, Shelf
 from ocr_flops.evidence.verify import counter_audit, summary
+from ocr_flops.measure.events import Audit
 from ocr_flops.measure.failures import Failure
-from ocr_flops.measure.job import Job, Stage
-from ocr_flops.measure.job_queue import QUEUE
+from ocr_flops.measure.job_queue import QUEUE, Job, Stage
 from ocr_flops.spec.workload import LIMITS
 from ocr_flops.units import seconds
 from tests.support import synthetic
@@ -222,8 +222,9 @@ def test_method_shows_the_verification_of_this_version(model):
 def test_the_audit_is_shown_as_recorded_and_as_it_came_here(model):
     shown = chapter(model, method.MISSED)
     assert "scaled_dot_product_attention" in shown and "run it" in shown
-    message = {"event": "audit"} | counter_audit.recorded() | {"ran": counter_audit.recorded()["ran"] | {"torch": "9.9.9"}}
-    assert "torch 9.9.9" in chapter(model, method.MISSED, a_job("done", results=(message,)))
+    recorded = counter_audit.recorded()
+    audit = Audit(recorded["ran"] | {"torch": "9.9.9"}, recorded["cases"])
+    assert "torch 9.9.9" in chapter(model, method.MISSED, a_job("done", results=(audit,)))
 
 
 @pytest.mark.parametrize("rows", export.ROWS)

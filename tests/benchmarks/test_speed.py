@@ -55,7 +55,7 @@ def counted(model):
     """Seconds of one point counted with FlopCounterMode on meta, the model already built and warm."""
     from dataclasses import asdict
 
-    from ocr_flops.measure.worker.inputs import Point
+    from ocr_flops.measure.protocol import Point
     from ocr_flops.measure.worker.session import Session
     from ocr_flops.measure.worker.transformers_engine import build
 

@@ -11,7 +11,7 @@ import pytest
 
 from ocr_flops import cli, files
 from ocr_flops.evidence import records
-from ocr_flops.evidence.records import recorder
+from ocr_flops.measure import client
 from tests.support import timed
 from tests.support.timed import AtOnce, Inside
 
@@ -21,7 +21,7 @@ ARGUMENTS += ["--warmup", "0", "--device", "cpu"]
 
 @pytest.fixture
 def run(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(recorder, "Worker", AtOnce)
+    monkeypatch.setattr(client, "Worker", AtOnce)
 
     def ran(*arguments):
         code = cli.main([*ARGUMENTS, "--records", str(tmp_path / "records"), *arguments])
@@ -51,7 +51,7 @@ def test_csv_is_the_frame(run, tmp_path):
 
 
 def test_the_table_says_what_ran(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(recorder, "Worker", Inside)
+    monkeypatch.setattr(client, "Worker", Inside)
     code, text, _ = run("attention=sdpa")
     assert code == 0
     for words in ("tiny_test", "sam sdpa", "grouped_mm", "2 runs after 0", "peaks are not known", "not counted", "sam.attention_global"):
@@ -72,7 +72,7 @@ def test_out_writes_a_file(run, tmp_path):
 
 @pytest.mark.parametrize("form", ["table", "json"])
 def test_a_failure_is_recorded_and_exits_1(run, tmp_path, monkeypatch, form):
-    monkeypatch.setattr(recorder, "Worker", Inside)
+    monkeypatch.setattr(client, "Worker", Inside)
     code, text, told = run("attention=flash", "--format", form)
     assert code == 1 and told.startswith("ocr-flops measure: kernel missing: attention.sam") and "record: " in told
     assert kept(tmp_path)["state"].to_list() == ["failed"] * 3
@@ -102,13 +102,13 @@ def test_ctrl_c_cancels(run, tmp_path, monkeypatch):
         def __iter__(self):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(recorder, "Worker", Interrupted)
+    monkeypatch.setattr(client, "Worker", Interrupted)
     assert run()[0] == 130 and kept(tmp_path).is_empty()
 
 
 def test_a_folder_that_cannot_be_written_is_found_before_measuring(run, tmp_path, monkeypatch):
     (tmp_path / "records").write_text("in the way")
-    monkeypatch.setattr(recorder, "Worker", None)
+    monkeypatch.setattr(client, "Worker", None)
     code, _, told = run()
     assert code == 2 and "is not a folder; name one, or move that file away" in told
 

@@ -268,8 +268,8 @@ def test_fault_15_nothing_counted_is_an_error():
 
 def test_fault_15_a_module_that_only_one_side_has_differs(tiny, serve):
     message = measured(serve, tiny)
-    message["stages"]["vision"]["modules"]["surprise"] = 5
-    del message["stages"]["vision"]["modules"]["projector"]
+    message.stages["vision"]["modules"]["surprise"] = 5
+    del message.stages["vision"]["modules"]["projector"]
     found = verify.compare(tiny, message).filter(pl.col("difference") != 0)
     assert dict(zip(found["module"], found["difference"], strict=True)) == {
         "surprise": 5,

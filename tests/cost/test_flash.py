@@ -5,7 +5,7 @@ from dataclasses import asdict
 import pytest
 
 import ocr_flops as of
-from ocr_flops.measure.worker.inputs import Point
+from ocr_flops.measure.protocol import Point
 from ocr_flops.measure.worker.session import Session
 
 IO = ("weight_io_bytes", "activation_io_bytes", "kv_io_bytes")

@@ -12,7 +12,7 @@ from ocr_flops.evidence import records
 from ocr_flops.evidence.calibration import Calibration, Uncalibrated, calibrate
 from ocr_flops.evidence.calibration.cross_validation import WORKLOAD, half_width, number_costs
 from ocr_flops.evidence.calibration.selection import parse_attention
-from ocr_flops.evidence.records import recorder
+from ocr_flops.measure import client
 from ocr_flops.spec.workload import Workload
 from tests.support import synthetic
 from tests.support.timed import Inside, plan, recorded
@@ -335,9 +335,9 @@ def test_a_point_is_fast(found, model, page):
 
 def test_measured_to_calibrated_on_cpu(tmp_path, monkeypatch, tiny):
     """The whole path: the real model timed, recorded, read and calibrated."""
-    monkeypatch.setattr(recorder, "Worker", Inside)
+    monkeypatch.setattr(client, "Worker", Inside)
     points = [Workload(px, prompt_tokens=prompt, output_tokens=1) for px, prompt in ((32, 3), (64, 9), (96, 20), (128, 40))]
-    recorded(tmp_path, *points, chosen=plan("dtype=fp32", "attention=sdpa", passes=(), runs=2, warmup=0))
+    recorded(tmp_path, *points, chosen=plan("dtype=fp32", "attention=sdpa", probes=(), runs=2, warmup=0))
     frame, problems = records.frame(tmp_path, shipped=tmp_path / "none")
     found = calibrate(frame, tiny, dtype="fp32")
     assert not problems and isinstance(found, Calibration) and found.records == found.workloads == 4

@@ -16,7 +16,9 @@ import ocr_flops as of
 from ocr_flops import files
 from ocr_flops.evidence import records
 from ocr_flops.evidence.records import campaign as campaigns
-from ocr_flops.evidence.records import recorder
+from ocr_flops.measure import client
+from ocr_flops.measure.events import Done, PointFailed, Ran
+from ocr_flops.measure.failures import Failure
 from ocr_flops.spec.catalog import compose, config_dir, modes
 from ocr_flops.spec.tiling import rule_grids
 from tests.support.timed import RAN, AtOnce
@@ -58,7 +60,7 @@ def workers(monkeypatch):
             super().__init__(request, python)
             asked.append(request)
 
-    monkeypatch.setattr(recorder, "Worker", Listed)
+    monkeypatch.setattr(client, "Worker", Listed)
     return asked
 
 
@@ -110,17 +112,10 @@ def test_another_version_is_measured_anew(chosen, workers, monkeypatch):
 
 def test_a_failure_is_tried_again_unless_it_shall_not(chosen, workers, monkeypatch, caplog):
     def full(self):
-        yield {"event": "ran", "ran": RAN}
-        for number, workload in enumerate(self.request.workloads):
-            yield {
-                "event": "failed",
-                "point": number,
-                "workload": workload,
-                "ran": RAN,
-                "message": "out of memory",
-                "advice": "Choose less.",
-            }
-        yield {"event": "done"}
+        yield Ran(RAN)
+        for number, point in enumerate(self.request.workloads):
+            yield PointFailed(number, point, RAN, "out of memory", "Choose less.")
+        yield Done()
 
     with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
         patch.setattr(AtOnce, "__iter__", full)
@@ -135,9 +130,9 @@ def test_a_worker_that_cannot_begin_is_tried_again_always(chosen, workers, monke
 
     def broken(self):
         if self.request.workloads:
-            yield {"event": "error", "message": "torch is not installed", "advice": "Install it."}
+            yield Failure("torch is not installed", "Install it.")
         else:
-            yield {"event": "ran", "ran": RAN}
+            yield Ran(RAN)
 
     with monkeypatch.context() as patch:
         patch.setattr(AtOnce, "__iter__", broken)
@@ -146,9 +141,7 @@ def test_a_worker_that_cannot_begin_is_tried_again_always(chosen, workers, monke
 
 
 def test_a_job_without_torch_says_so(chosen, workers, monkeypatch):
-    monkeypatch.setattr(
-        AtOnce, "__iter__", lambda self: iter([{"event": "error", "message": "torch is not installed", "advice": "Get it."}])
-    )
+    monkeypatch.setattr(AtOnce, "__iter__", lambda self: iter([Failure("torch is not installed", "Get it.")]))
     with pytest.raises(of.SpecError, match=r"^torch is not installed \(Get it.\)"):
         campaigns.run_job(chosen())
 

@@ -80,7 +80,7 @@ def test_only_what_was_asked_for_is_compared(tiny, results):
 
 def test_a_wrong_layer_shows_at_every_level_that_holds_it(tiny, results):
     message = copy.deepcopy(results["count"])
-    message["stages"]["vision"]["layers"]["clip.mlp/1"] += 2
+    message.stages["vision"]["layers"]["clip.mlp/1"] += 2
     (row,) = wrong(tiny, message).to_dicts()
     assert (row["level"], row["stage"], row["module"], row["layer"], row["difference"]) == ("layer", "vision", "clip.mlp", 1, 2)
 
@@ -88,7 +88,7 @@ def test_a_wrong_layer_shows_at_every_level_that_holds_it(tiny, results):
 @pytest.mark.parametrize("column", TRACED)
 def test_a_wrong_traced_layer_is_a_difference(tiny, results, column):
     message = copy.deepcopy(results["trace"])
-    message["stages"]["prefill"]["layer_trace"]["decoder.routed_experts/2"][column] += 1
+    message.stages["prefill"]["layer_trace"]["decoder.routed_experts/2"][column] += 1
     found = [(row["module"], row["layer"], row["column"], row["difference"]) for row in wrong(tiny, message).to_dicts()]
     assert found == [("decoder.routed_experts", 2, column, 1)]
 
@@ -96,7 +96,7 @@ def test_a_wrong_traced_layer_is_a_difference(tiny, results, column):
 def test_work_moved_from_one_layer_to_another_is_a_difference(tiny, results):
     """Sums per module cannot see it."""
     message = copy.deepcopy(results["trace"])
-    rows = message["stages"]["vision"]["layer_trace"]
+    rows = message.stages["vision"]["layer_trace"]
     rows["sam.mlp/0"]["tensor_flops"] -= 6
     rows["sam.mlp/2"]["tensor_flops"] += 6
     assert [(row["level"], row["layer"], row["difference"]) for row in wrong(tiny, message).to_dicts()] == [
@@ -107,22 +107,22 @@ def test_work_moved_from_one_layer_to_another_is_a_difference(tiny, results):
 
 def test_a_cache_that_is_too_large_is_a_difference(tiny, results):
     message = copy.deepcopy(results["count"])
-    message["stages"]["decode"][KV][1] += 4
+    message.stages["decode"][KV][1] += 4
     found = {(row["level"], row["stage"], row["layer"], row["difference"]) for row in wrong(tiny, message).to_dicts()}
     assert found == {("layer", "decode", 1, 4), ("module", "decode", None, 4), ("stage", "decode", None, 4), ("total", "total", None, 4)}
 
 
 def test_a_parameter_in_the_wrong_layer_is_a_difference(tiny, results):
     message = copy.deepcopy(results["count"])
-    message["ran"]["layer_parameters"]["sam.mlp/0"] -= 1
-    message["ran"]["layer_parameters"]["sam.mlp/1"] += 1
+    message.ran["layer_parameters"]["sam.mlp/0"] -= 1
+    message.ran["layer_parameters"]["sam.mlp/1"] += 1
     found = [(row["level"], row["stage"], row["module"], row["layer"]) for row in wrong(tiny, message).to_dicts()]
     assert found == [("layer", "model", "sam.mlp", 0), ("layer", "model", "sam.mlp", 1)]
 
 
 def test_a_stage_that_leaves_weights_unread_is_a_difference(tiny, results):
     message = copy.deepcopy(results["trace"])
-    message["stages"]["prefill"][WEIGHTS] -= 2
+    message.stages["prefill"][WEIGHTS] -= 2
     assert [(row["level"], row["stage"], row["column"]) for row in wrong(tiny, message).to_dicts()] == [("stage", "prefill", WEIGHTS)]
 
 
@@ -132,8 +132,8 @@ def test_experts_handed_over_incompletely_are_a_difference(tiny, results):
     decoder = tiny.tower("decoder")
     expert = 3 * decoder.width * decoder.expert_width * 2
     for place in ("trace", "layer_trace"):
-        rows = message["stages"]["prefill"][place]
+        rows = message.stages["prefill"][place]
         rows["decoder.routed_experts" if place == "trace" else "decoder.routed_experts/1"]["weight_io_bytes"] -= expert
-    message["stages"]["prefill"]["experts"]["handed_bytes"] -= expert
+    message.stages["prefill"]["experts"]["handed_bytes"] -= expert
     found = wrong(tiny, message)
     assert set(found["level"]) == set(verify.LEVELS) and set(found["difference"]) == {-expert}

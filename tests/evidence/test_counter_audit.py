@@ -12,6 +12,7 @@ import ocr_flops as of
 from ocr_flops import cli
 from ocr_flops.charts.counter_audit import hidden_flops
 from ocr_flops.evidence.verify import counter_audit, op_kinds
+from ocr_flops.measure.events import read_event, write_event
 from ocr_flops.measure.protocol import Request
 from ocr_flops.measure.worker import counter_audit as counted
 from ocr_flops.measure.worker import counter_cases
@@ -231,13 +232,13 @@ def test_the_verdicts_told_add_up(ran, estimated):
 
 
 def test_the_worker_serves_an_audit():
-    from ocr_flops.measure.__main__ import _serve
+    from ocr_flops.measure.__main__ import serve
 
-    messages = []
-    _serve(Request({}, [], kind="audit"), lambda **message: messages.append(message))
-    (message,) = messages
-    assert message["event"] == "audit" and len(message["cases"]) == 25
-    assert json.loads(json.dumps(message)) == message
+    events = []
+    serve(Request({}, [], kind="audit"), events.append)
+    (audit,) = events
+    assert len(audit.cases) == 25
+    assert read_event(write_event(audit)) == audit
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -9,9 +10,10 @@ import pytest
 
 import ocr_flops as of
 from ocr_flops.evidence import records
-from ocr_flops.evidence.records import recorder
 from ocr_flops.evidence.records.record import new_id, point_key
-from ocr_flops.measure.failures import Failure
+from ocr_flops.measure import client
+from ocr_flops.measure.events import PointFailed
+from ocr_flops.measure.protocol import Point
 from tests.support.timed import POINT, TILED, AtOnce, plan, recorded, results, served
 
 NOTHING = Path("/nonexistent")
@@ -63,22 +65,22 @@ PROMISED = [  # columns that calibration and charts read
 def made():
     """A record with everything, and one of another point."""
     chosen, told = served()
-    return [records.make(chosen, point, message=message) for point, message in zip((POINT, TILED), results(told), strict=True)]
+    return [records.make(chosen, point, result) for point, result in zip((POINT, TILED), results(told), strict=True)]
 
 
 @pytest.fixture(scope="module")
-def message():
+def result():
     """What a worker says of a run whose times are known, on a device whose peaks are."""
     told = copy.deepcopy(results(served()[1])[0])
-    told["ran"] |= {"device_name": "NVIDIA H200", "device": "cuda"}
+    ran = told.ran | {"device_name": "NVIDIA H200", "device": "cuda"}
     memory = {"idle_bytes": 4, "held_bytes": 5, "allocated_bytes": 70, "reserved_bytes": 90}
-    told["stages"] = {"prefill": told["stages"]["prefill"] | {"seconds": [4.0, 1.0, 2.0], "memory": memory, "traced": None}}
-    return told
+    stages = {"prefill": told.stages["prefill"] | {"seconds": [4.0, 1.0, 2.0], "memory": memory, "traced": None}}
+    return replace(told, ran=ran, stages=stages)
 
 
 @pytest.fixture
 def at_once(monkeypatch):
-    monkeypatch.setattr(recorder, "Worker", AtOnce)
+    monkeypatch.setattr(client, "Worker", AtOnce)
 
 
 def frame(where, **rest):
@@ -96,8 +98,8 @@ def test_a_record_says_everything(made):
     assert len(record["stages"]["vision"]["seconds"]) == 3 and "traced" not in record["stages"]["vision"]
 
 
-def test_figures_of_a_known_device(message):
-    record = records.make(plan("stages=[prefill]"), POINT, message=message)
+def test_figures_of_a_known_device(result):
+    record = records.make(plan("stages=[prefill]"), POINT, result)
     figures, h200 = record["derived"]["prefill"], of.load_hardware("h200")
     assert record["hardware"]["name"] == "h200" and record["hardware"]["matrix_flops_per_second"]["bf16"] == 989e12
     assert (figures["median_seconds"], figures["min_seconds"], figures["spread_seconds"], figures["runs"]) == (2.0, 1.0, 1.5, 3)
@@ -109,10 +111,10 @@ def test_figures_of_a_known_device(message):
 
 
 @pytest.mark.parametrize(("device", "dtype"), [("Abacus 9000", "bf16"), ("Tesla T4", "bf16")])
-def test_a_figure_that_is_not_known_is_null(message, device, dtype):
+def test_a_figure_that_is_not_known_is_null(result, device, dtype):
     """A device without a config, and one whose config has no such peak, are recorded all the same."""
-    message = message | {"ran": message["ran"] | {"device_name": device}}
-    figures = records.make(plan("stages=[prefill]", f"dtype={dtype}"), POINT, message=message)["derived"]["prefill"]
+    result = replace(result, ran=result.ran | {"device_name": device})
+    figures = records.make(plan("stages=[prefill]", f"dtype={dtype}"), POINT, result)["derived"]["prefill"]
     assert figures["mfu"] is None and figures["median_seconds"] == 2.0
     assert (figures["bandwidth_use"] is None) == (device == "Abacus 9000")
 
@@ -163,17 +165,17 @@ def test_an_empty_frame_has_the_same_columns_and_types(made, tmp_path):
 
 
 def test_towers_of_different_modes_are_named(at_once, tmp_path):
-    recorded(tmp_path, chosen=plan("attention.sam=eager", "stages=[prefill]", "attention.clip=sdpa", "attention.decoder=eager", passes=()))
+    recorded(tmp_path, chosen=plan("attention.sam=eager", "stages=[prefill]", "attention.clip=sdpa", "attention.decoder=eager", probes=()))
     assert frame(tmp_path)[0]["attention"].to_list() == ["eager/sdpa/eager"]
 
 
 def test_an_edited_model_is_not_taken_for_the_config(at_once, tmp_path):
-    recorded(tmp_path, chosen=plan("model.towers.sam.mlp_width=64", "stages=[vision]", passes=()))
+    recorded(tmp_path, chosen=plan("model.towers.sam.mlp_width=64", "stages=[vision]", probes=()))
     assert frame(tmp_path)[0]["model"].to_list() == ["tiny_test (edited)"]
 
 
 def test_a_failure_is_a_record_too(tmp_path):
-    failed = records.make(plan(), POINT, failure=Failure("out of memory", "Choose less.", "log"))
+    failed = records.make(plan(), POINT, PointFailed(0, Point(64, 0, 1, 1, 10, 2, 1), None, "out of memory", "Choose less.", "log"))
     records.write(failed, tmp_path)
     stages, problems = frame(tmp_path)
     assert problems == [] and stages["state"].to_list() == ["failed"] * 3 and stages["median_seconds"].null_count() == 3

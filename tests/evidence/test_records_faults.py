@@ -15,6 +15,7 @@ import ocr_flops as of
 from ocr_flops import files
 from ocr_flops.evidence import records
 from ocr_flops.evidence.records import record, recorder
+from ocr_flops.measure import client
 from tests.support.timed import POINT, TILED, AtOnce, plan
 
 NOTHING = Path("/nonexistent")
@@ -23,7 +24,7 @@ NOTHING = Path("/nonexistent")
 @pytest.fixture
 def made(monkeypatch):
     """Two records of different points."""
-    monkeypatch.setattr(recorder, "Worker", AtOnce)
+    monkeypatch.setattr(client, "Worker", AtOnce)
     return list(recorder.measure(plan(), [POINT, TILED]))
 
 

@@ -1,4 +1,4 @@
-"""A page cut into views as the vendor's code does it: stretched or padded, tiles row by row."""
+"""A page cut into views as the published code does it: stretched or padded, tiles row by row."""
 
 import pytest
 import torch

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -13,12 +14,7 @@ from ocr_flops.measure import failures
 from ocr_flops.measure.job_queue import Queue
 from ocr_flops.measure.plan import build_request
 from ocr_flops.measure.protocol import Request
-
-REQUEST = Request({}, [{"columns": 1, "rows": 1, "output_tokens": 1}])  # six steps
-PROGRESS = """echo '{"event": "progress", "done": %d, "total": 6, "text": "step %d"}'"""
-RESULT = """echo '{"event": "result", "point": 0}'"""
-DONE = """echo '{"event": "done"}'"""
-LONG = "sleep 60"
+from tests.support.workers import COUNT, DONE, FAILED, LONG, POINT, RAN, RESULT, TIME, WAITING, is_alive, pids, script, step, until
 
 
 @pytest.fixture
@@ -27,10 +23,7 @@ def queue(tmp_path):
     made = []
 
     def make(*lines, **options):
-        path = tmp_path / f"python{len(made)}"
-        path.write_text("\n".join(["#!/bin/sh", "read request", *lines, ""]))
-        path.chmod(0o755)
-        made.append(Queue(str(path), **options))
+        made.append(Queue(script(tmp_path, *lines, name=f"python{len(made)}"), **options))
         return made[-1]
 
     yield make
@@ -38,61 +31,44 @@ def queue(tmp_path):
         one.close()
 
 
-def submit(queue, owner="me", request=REQUEST, **rest):
+def submit(queue, owner="me", request=COUNT, **rest):
     return queue.submit(request, label=f"job of {owner}", owner=owner, **rest)
-
-
-def until(condition, seconds=20.0):
-    """What a condition returns once it is true."""
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.005)
-    return value
 
 
 def ended(queue, job):
     return until(lambda: (now := queue.job(job.id)) and not now.is_live and now)
 
 
-def is_alive(pid):
-    """Whether a process runs; one that has ended but that nobody has waited for does not."""
-    try:
-        with open(f"/proc/{pid}/stat") as stat:
-            return stat.read().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def pids(path):
-    return [int(line) for line in path.read_text().split()] if path.exists() else []
-
-
 def test_a_timed_point_that_fails_is_heard_and_fails_the_job(queue):
     """Of two points the second is still run, and both are kept."""
-    failed = """echo '{"event": "failed", "point": 0, "message": "out of memory", "advice": "Choose less."}'"""
     heard = []
-    runs = queue(failed, RESULT, DONE)
-    last = ended(runs, submit(runs, on_result=heard.append))
-    assert (last.state, last.failure) == ("failed", failures.Failure("out of memory", "Choose less."))
-    assert [message["event"] for message in heard] == ["failed", "result"] and len(last.results) == 1
+    runs = queue(FAILED, RESULT, DONE)
+    last = ended(runs, submit(runs, request=TIME, on_result=heard.append))
+    assert (last.state, last.failure) == ("failed", FAILED.failure)
+    assert heard == [FAILED, RESULT] and last.results == (RESULT,)
+
+
+def test_a_timed_run_that_dies_is_heard_too(queue):
+    heard = []
+    runs = queue(RAN, "kill -9 $$")
+    last = ended(runs, submit(runs, request=TIME, on_result=heard.append))
+    assert last.state == "failed" and [(event.ran, event.failure) for event in heard] == [(RAN.ran, last.failure)]
 
 
 def test_a_job_that_waits_for_the_gpu_says_so(queue):
-    waiting = """echo '{"event": "waiting", "text": "another timed run holds the GPU"}'"""
-    runs = queue(PROGRESS % (0, 0), waiting, LONG)
+    runs = queue(step(0), WAITING, LONG)
     job = submit(runs)
-    assert until(lambda: runs.job(job.id).text == "another timed run holds the GPU")
+    assert until(lambda: runs.job(job.id).text == WAITING.text)
 
 
 def test_a_job_from_submission_to_done(queue):
     heard = []
-    runs = queue(PROGRESS % (0, 0), PROGRESS % (3, 3), RESULT, PROGRESS % (5, 5), DONE)
+    runs = queue(step(0), step(3), RESULT, step(5), DONE)
     first = submit(runs, on_result=heard.append)
     assert (first.state, first.position, first.done, first.total, first.failure) == ("waiting", 1, 0, 6, None)
     last = ended(runs, first)
     assert (last.state, last.position, last.done, last.total, last.failure) == ("done", 0, 6, 6, None)
-    assert heard == [{"event": "result", "point": 0}] == list(last.results)
+    assert heard == [RESULT] == list(last.results)
     assert [(stage.name, stage.point, stage.state, stage.done, stage.total) for stage in last.stages] == [
         ("torch", None, "done", 1, 1),
         ("transformers", None, "done", 1, 1),
@@ -108,8 +84,8 @@ def test_a_job_from_submission_to_done(queue):
 
 
 def test_a_job_that_runs_shows_where_it_is(queue):
-    runs = queue(PROGRESS % (0, 0), PROGRESS % (6, 6), LONG)
-    job = submit(runs, request=Request({}, [{"columns": 1, "rows": 1, "output_tokens": 3}]))
+    runs = queue(step(0), step(6), LONG)
+    job = submit(runs, request=Request({}, [replace(POINT, output_tokens=3)]))
     now = until(lambda: (now := runs.job(job.id)).text == "step 6" and now)
     assert (now.state, now.done, now.total) == ("running", 6, 8)
     assert [stage.state for stage in now.stages] == ["done"] * 5 + ["running"]
@@ -122,7 +98,7 @@ def test_a_job_that_runs_shows_where_it_is(queue):
 
 
 def test_progress_never_goes_back(queue):
-    runs = queue(PROGRESS % (4, 4), PROGRESS % (1, 1), PROGRESS % (99, 99), LONG)
+    runs = queue(step(4), step(1), step(99), LONG)
     job = submit(runs)
     assert until(lambda: (now := runs.job(job.id)).text == "step 99" and now).done == 5
 
@@ -152,33 +128,12 @@ def test_those_that_wait_move_up(queue):
     assert runs.job(first.id).state == "cancelled" and not runs.job(first.id).failure.detail
 
 
-def test_cancelling_kills_the_children_too(queue, tmp_path):
-    file = tmp_path / "pids"
-    runs = queue(f"sleep 60 & echo $$ $! > {file}; wait")
-    job = submit(runs)
-    found = until(lambda: len(pids(file)) == 2 and pids(file))
-    assert all(map(is_alive, found))
-    began = time.monotonic()
-    runs.cancel(job.id)
-    until(lambda: not any(map(is_alive, found)))
-    assert time.monotonic() - began < 2
-
-
-def test_what_a_worker_leaves_behind_ends_with_it(queue, tmp_path):
-    file = tmp_path / "pids"
-    runs = queue(f"sleep 60 > /dev/null 2>&1 & echo $! > {file}", DONE)
-    assert ended(runs, submit(runs)).state == "done"
-    until(lambda: not is_alive(pids(file)[0]))
-
-
 def test_a_job_that_takes_too_long(queue):
-    runs = queue(PROGRESS % (0, 0), RESULT, LONG, timeout_seconds=0.3)
+    runs = queue(step(0), RESULT, LONG, timeout_seconds=0.3)
     last = ended(runs, submit(runs))
     assert last.state == "failed" and len(last.results) == 1
-    assert last.failure.message == "ended after 0.3 s, the longest a spot check may run" and "fewer points" in last.failure.advice
-    assert last.stages[0].state == "failed"
-    assert last.running_seconds < 3
-    assert failures.timed_out(600).message.startswith("ended after 10 min")
+    assert last.failure.message == "ended after 0.3 s, the time-out" and "fewer points" in last.failure.advice
+    assert last.stages[0].state == "failed" and last.running_seconds < 3
 
 
 def test_a_job_whose_page_was_closed(queue):
@@ -233,20 +188,10 @@ def test_a_callback_may_use_the_queue(queue):
     assert ended(runs, submit(runs, on_result=stop)).state == "cancelled" and done.is_set()
 
 
-@pytest.mark.parametrize(
-    ("lines", "message", "advice"),
-    [
-        (["echo Aborted >&2; kill -9 $$"], "the worker ended early (killed by signal 9)", "ran out of memory"),
-        (["echo no torch here >&2; exit 3"], "the worker ended early (exit code 3)", "no torch here"),
-        (["""echo '{"event": "error", "message": "m", "advice": "a"}'"""], "m", "a"),
-        (["echo 3; echo [1]; echo '{}'; echo nonsense"], "the worker ended early (exit code 0)", "left no message"),
-        (["""echo '{"event": "progress"}'""", LONG], "done", ""),
-    ],
-)
-def test_a_worker_that_fails(queue, lines, message, advice):
-    runs = queue(*lines)
+def test_a_worker_that_fails(queue):
+    runs = queue("echo no torch here >&2; exit 3")
     last = ended(runs, submit(runs))
-    assert last.state == "failed" and message in last.failure.message and advice in last.failure.advice
+    assert (last.state, last.failure.message, last.failure.advice) == ("failed", "the worker ended early (exit code 3)", "no torch here")
     assert ended(runs, submit(runs)).state == "failed"  # and the queue goes on
 
 
@@ -300,17 +245,6 @@ def test_many_threads_at_once(queue):
     assert not problems and not runs.jobs() and 12 <= len(heard) <= 18
 
 
-def test_importing_starts_nothing():
-    code = (
-        "import sys, threading, ocr_flops.measure.job_queue; print(threading.active_count(), 'torch' in sys.modules, 'polars' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() == [
-        "1",
-        "False",
-        "False",
-    ]
-
-
 SERVER = """
 import sys, time
 from ocr_flops.measure.protocol import Request
@@ -324,10 +258,9 @@ print("started", flush=True)
 
 
 def test_at_exit_the_worker_is_killed(tmp_path):
-    file, fake = tmp_path / "pids", tmp_path / "python"
-    fake.write_text(f"#!/bin/sh\ntrap '' PIPE TERM HUP\necho $$ > {file}\n{PROGRESS % (0, 0)}\nsleep 20\n")
-    fake.chmod(0o755)
-    subprocess.run([sys.executable, "-c", SERVER, str(fake)], check=True, timeout=20)
+    file = tmp_path / "pids"
+    fake = script(tmp_path, f"trap '' PIPE TERM HUP; echo $$ > {file}", step(0), "sleep 20")
+    subprocess.run([sys.executable, "-c", SERVER, fake], check=True, timeout=20)
     until(lambda: not is_alive(pids(file)[0]), 5)
 
 
@@ -341,31 +274,12 @@ def test_a_worker_whose_server_was_killed_ends():
     until(lambda: not is_alive(found[0]), 5)
 
 
-def test_the_real_worker_through_the_queue(tiny):
-    runs, texts, steps, heard = Queue(), set(), [], []
-    request = build_request(tiny, [of.Workload(256, 128, 2, 1, output_tokens=2), of.Workload(64, output_tokens=1)], device="meta")
-    job = runs.submit(request, label="tiny", owner="me", on_result=heard.append)
-    while (now := runs.job(job.id)).is_live:
-        texts.add(now.text)
-        steps.append(now.done)
-        assert now.done <= now.total == 10
-        time.sleep(0.01)
-    runs.close()
-    assert now.state == "done" and len(heard) == 2
-    assert steps == sorted(steps)
-    assert {"importing torch", "importing transformers"} <= texts
-    places = [(stage.name, stage.point, stage.total) for stage in now.stages]
-    points = [(name, point, 2 if (name, point) == ("decode", 0) else 1) for point in (0, 1) for name in ("vision", "prefill", "decode")]
-    assert places == [("torch", None, 1), ("transformers", None, 1), ("model", None, 1), *points]
-    assert all(stage.seconds > 0 for stage in now.stages)
-
-
 def test_cancelling_while_torch_is_imported(tiny):
     runs = Queue()
     request = build_request(tiny, [of.Workload(64)], device="meta")
     job = runs.submit(request, label="tiny", owner="me")
     until(lambda: runs.job(job.id).text == "importing torch")
-    child = runs._entries[job.id].worker._process
+    child = runs._entries[job.id].talk._events._process
     time.sleep(0.3)
     began = time.monotonic()
     runs.cancel(job.id)

@@ -54,7 +54,7 @@ def test_counted_flops_parameters_and_cache_are_the_analytic_ones(tiny, serve, a
         found = verify.differences(tiny, result)
         assert (found["difference"] == 0).all()
         assert set(found["level"]) == set(verify.LEVELS)
-        assert result["ran"]["engine"] == "remote_code" and result["ran"]["experts"] == "loop"
+        assert result.ran["engine"] == "remote_code" and result.ran["experts"] == "loop"
 
 
 def test_the_worker_runs_it_as_a_process_of_its_own(folder, capsys, monkeypatch):
@@ -86,8 +86,8 @@ def test_the_published_counts(model, serve, tmp_path):
         trust_remote_code=True,
     )
     (result,) = serve(sent)
-    stages = result["stages"]
-    assert result["ran"]["parameters"] == 3_336_106_240
+    stages = result.stages
+    assert result.ran["parameters"] == 3_336_106_240
     assert stages["vision"]["flops"] == 1_916_266_708_992
     assert stages["vision"]["flops"] + stages["prefill"]["flops"] == 2_497_258_421_760
     assert (verify.differences(model, result)["difference"] == 0).all()
@@ -194,10 +194,10 @@ def test_labels_of_the_published_paths(model):
     ("options", "message"),
     [
         ({"trust_remote_code": False}, "^trust_remote_code: it is not true, so nothing was run"),
-        ({"snapshot": None}, "^snapshot: engine remote_code runs the vendor's code from a local folder"),
+        ({"snapshot": None}, "^snapshot: engine remote_code runs the published code from a local folder"),
         ({"engine": "transformers", "attention": "eager"}, "^snapshot: only engine remote_code runs one"),
-        ({"attention": "eager"}, "^attention.sam: 'eager' cannot be run by the vendor's code; choose sdpa$"),
-        ({"prefill_logits": "last"}, "^prefill_logits: 'last' cannot be run by the vendor's code; choose all$"),
+        ({"attention": "eager"}, "^attention.sam: 'eager' cannot be run by the published code; choose sdpa$"),
+        ({"prefill_logits": "last"}, "^prefill_logits: 'last' cannot be run by the published code; choose all$"),
         ({"checkpoint": "/weights"}, "^checkpoint: the meta device holds no weights"),
     ],
 )

@@ -46,7 +46,7 @@ def test_every_traced_number_is_the_analytic_one(tiny, traced, device, dtype):
         assert not found.filter(found["difference"] != 0).rows()
         assert set(found["level"]) == set(verify.LEVELS)
         assert {"peak_activation_bytes", "weight_io_bytes", "activation_io_bytes", "kv_io_bytes", "operators"} <= set(found["column"])
-        assert result["stages"]["vision"]["trace"]["merge"]["vector_flops"] > 0  # pixels were summed
+        assert result.stages["vision"]["trace"]["merge"]["vector_flops"] > 0  # pixels were summed
 
 
 @pytest.mark.parametrize("dimensions", [{"dense_layers": 2}, {"experts": 1, "experts_per_token": 1}, {"expert_width": 200}])

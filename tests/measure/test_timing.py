@@ -1,22 +1,22 @@
 """The real model timed: what a stage's result holds, that nothing else runs meanwhile, and how a point fails."""
 
 import importlib
-import json
 import sys
 
 import pytest
 import torch
 
 import ocr_flops as of
+from ocr_flops.measure.events import Done, PointFailed, Progress, Ran, Result
 from ocr_flops.measure.plan import ModelSource
-from ocr_flops.measure.protocol import Request, Step, steps
+from ocr_flops.measure.protocol import ProgressStep, Request, progress_steps
 from ocr_flops.measure.worker import probes, timing
 from tests.support.timed import POINT, TILED, Inside, plan, results, served
 
 STAGES = ("vision", "prefill", "decode")
 
 
-def messages(request):
+def events_of(request):
     return list(Inside(request))
 
 
@@ -28,8 +28,8 @@ def timed():
 
 def test_every_run_is_kept(timed):
     for result, point in zip(results(timed[1]), (POINT, TILED), strict=True):
-        assert tuple(result["stages"]) == STAGES
-        for stage, seen in result["stages"].items():
+        assert tuple(result.stages) == STAGES
+        for stage, seen in result.stages.items():
             assert len(seen["seconds"]) == 3 and all(seconds > 0 for seconds in seen["seconds"])
             assert seen["steps"] == (point.output_tokens if stage == "decode" else 1)
             assert [sum(passes) for passes in seen["step_seconds"]] == seen["seconds"]
@@ -41,7 +41,7 @@ def test_every_run_is_kept(timed):
 def test_modules_share_out_the_hooked_runs(timed):
     """Everything between a stage's ends belongs to one module, and every module that computes has a time."""
     for result in results(timed[1]):
-        for seen in result["stages"].values():
+        for seen in result.stages.values():
             assert all(len(runs) == 3 for runs in seen["module_seconds"].values())
             for number, whole in enumerate(seen["hooked_seconds"]):
                 assert sum(runs[number] for runs in seen["module_seconds"].values()) == pytest.approx(whole)
@@ -51,30 +51,30 @@ def test_modules_share_out_the_hooked_runs(timed):
 def test_counted_flops_are_the_analytic_ones(timed, tiny):
     for result, point in zip(results(timed[1]), (POINT, TILED), strict=True):
         numbers = of.estimate(tiny, point, "sdpa")
-        for stage, seen in result["stages"].items():
+        for stage, seen in result.stages.items():
             assert seen["flops"] == numbers.stage_numbers[stage]["torch_flops"]
             assert sum(seen["modules"].values()) == seen["flops"]
 
 
 def test_what_was_not_counted_is_named(timed):
-    stages = results(timed[1])[0]["stages"]
+    stages = results(timed[1])[0].stages
     assert [note.partition(":")[0] for note in stages["vision"]["not_counted"]] == ["sam", "clip"]
     assert [note.partition(":")[0] for note in stages["decode"]["not_counted"]] == ["decoder", "decoder.routed_experts"]
 
 
 def test_every_step_is_announced(timed):
     request, told = timed
-    announced = [message for message in told if message["event"] == "progress"]
-    assert [Step(message["stage"], message["point"]) for message in announced] == steps(request)
-    assert [message["done"] for message in announced] == list(range(len(announced)))
+    announced = [event for event in told if isinstance(event, Progress)]
+    assert [ProgressStep(event.stage, event.point) for event in announced] == progress_steps(request)
+    assert [event.done for event in announced] == list(range(len(announced)))
 
 
 def test_what_ran_is_told_before_it_runs(timed):
     """So that a worker that dies leaves a record of where."""
-    (first,) = [message for message in timed[1] if message["event"] == "ran"]
+    (first,) = [event for event in timed[1] if isinstance(event, Ran)]
     assert timed[1].index(first) < timed[1].index(results(timed[1])[0])
-    assert {"device_name", "torch", "transformers", "threads", "experts", "runs"} <= set(first["ran"])
-    assert results(timed[1])[0]["ran"]["clocks_before"] is None
+    assert {"device_name", "torch", "transformers", "threads", "experts", "runs"} <= set(first.ran)
+    assert results(timed[1])[0].ran["clocks_before"] is None
 
 
 def test_timed_runs_are_free_of_hooks_and_counters(monkeypatch):
@@ -97,7 +97,7 @@ def test_timed_runs_are_free_of_hooks_and_counters(monkeypatch):
 
     monkeypatch.setattr(timing, "clock_of", lambda device: Spy)
     monkeypatch.setattr(timing, "_timed", spying)
-    assert results(messages(plan(passes=("modules",), warmup=0, runs=1).request([POINT])))
+    assert results(events_of(plan(probes=("modules",), warmup=0, runs=1).request([POINT])))
     stages = 2 + POINT.output_tokens
     assert seen[:stages] == [(0, 0)] * stages
     assert seen[stages:] == [(0, 1)] * stages  # the pass apart: hooks, and they are gone when it ends
@@ -105,16 +105,16 @@ def test_timed_runs_are_free_of_hooks_and_counters(monkeypatch):
 
 
 def test_what_is_not_asked_for_is_null():
-    (result,) = results(messages(plan("stages=[prefill]", passes=()).request([POINT])))
-    assert list(result["stages"]) == ["prefill"]
+    (result,) = results(events_of(plan("stages=[prefill]", probes=()).request([POINT])))
+    assert list(result.stages) == ["prefill"]
     for name in ("module_seconds", "hooked_seconds", "flops", "modules", "operators", "not_counted", "traced", "memory"):
-        assert result["stages"]["prefill"][name] is None
+        assert result.stages["prefill"][name] is None
 
 
 def test_the_experts_asked_for_run():
-    (result,) = results(messages(plan("stages=[prefill]", passes=("flops",), experts="batched_mm").request([POINT])))
-    assert result["ran"]["experts"] == "batched_mm"
-    assert not any("routed_experts" in note for note in result["stages"]["prefill"]["not_counted"])
+    (result,) = results(events_of(plan("stages=[prefill]", probes=("flops",), experts="batched_mm").request([POINT])))
+    assert result.ran["experts"] == "batched_mm"
+    assert not any("routed_experts" in note for note in result.stages["prefill"]["not_counted"])
 
 
 @pytest.mark.parametrize(
@@ -128,8 +128,8 @@ def test_the_experts_asked_for_run():
     ],
 )
 def test_a_missing_kernel(overrides, message):
-    last = messages(plan(*overrides).request([POINT]))[-1]
-    assert last["event"] == "error" and last["message"].startswith(message) and last["advice"]
+    last = events_of(plan(*overrides).request([POINT]))[-1]
+    assert last.message.startswith(message) and last.advice
 
 
 def test_out_of_memory_ends_one_point(monkeypatch):
@@ -144,14 +144,14 @@ def test_out_of_memory_ends_one_point(monkeypatch):
         return run(self, point, *rest)
 
     monkeypatch.setattr(Session, "run", full)
-    request = plan(passes=()).request([TILED, POINT])
-    told = messages(request)
-    failed, done = [message for message in told if message["event"] in ("failed", "result")]
-    assert (failed["event"], failed["point"]) == ("failed", 0) and (done["event"], done["point"]) == ("result", 1)
-    assert failed["message"] == "out of memory on the GPU: 2.00 GiB more did not fit" and "smaller grid" in failed["advice"]
-    assert failed["ran"]["device_name"]
-    assert [message["point"] for message in told if message["event"] == "progress"][3:] == [0, 1, 1, 1, 1]
-    assert told[-1] == {"event": "done"}
+    request = plan(probes=()).request([TILED, POINT])
+    told = events_of(request)
+    failed, done = [event for event in told if isinstance(event, Result | PointFailed)]
+    assert isinstance(failed, PointFailed) and isinstance(done, Result) and (failed.point, done.point) == (0, 1)
+    assert failed.message == "out of memory on the GPU: 2.00 GiB more did not fit" and "smaller grid" in failed.advice
+    assert failed.ran["device_name"]
+    assert [event.point for event in told if isinstance(event, Progress)][3:] == [0, 1, 1, 1, 1]
+    assert told[-1] == Done()
 
 
 @pytest.mark.parametrize("name", ["modules", "flops", "traffic"])
@@ -162,9 +162,9 @@ def test_a_pass_that_fails_costs_its_figures_alone(monkeypatch, name):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 1 GiB")
 
     monkeypatch.setitem(timing.OBSERVED, name, full)
-    (result,) = results(messages(plan("stages=[prefill]", passes=("modules", "flops", "traffic"), runs=1, warmup=0).request([POINT])))
-    assert result["ran"]["not_observed"].keys() == {name} and "out of memory" in result["ran"]["not_observed"][name]
-    seen = result["stages"]["prefill"]
+    (result,) = results(events_of(plan("stages=[prefill]", probes=("modules", "flops", "traffic"), runs=1, warmup=0).request([POINT])))
+    assert result.ran["not_observed"].keys() == {name} and "out of memory" in result.ran["not_observed"][name]
+    seen = result.stages["prefill"]
     figures = {"modules": "module_seconds", "flops": "flops", "traffic": "traced"}
     assert len(seen["seconds"]) == 1 and [other for other in figures if seen[figures[other]] is None] == [name]
 
@@ -177,9 +177,9 @@ def test_a_device_that_refuses_everything_ends_the_worker(monkeypatch):
 
     monkeypatch.setattr(timing, "_runs", broken)
     monkeypatch.setattr(timing, "_usable", lambda device: False)
-    told = messages(plan().request([POINT, TILED]))
-    assert told[-1]["event"] == "error" and "illegal memory access" in told[-1]["message"]
-    assert not [message for message in told if message["event"] in ("failed", "result")]
+    told = events_of(plan().request([POINT, TILED]))
+    assert "illegal memory access" in told[-1].message
+    assert not [event for event in told if isinstance(event, Result | PointFailed)]
 
 
 def test_the_vendors_code_is_timed_where_transformers_lacks_our_class(tiny, tmp_path, monkeypatch):
@@ -192,38 +192,16 @@ def test_the_vendors_code_is_timed_where_transformers_lacks_our_class(tiny, tmp_
         monkeypatch.delitem(sys.modules, path)
     monkeypatch.setitem(sys.modules, "ocr_flops.measure.worker.transformers_engine", None)
     source = ModelSource("remote_code", make(tiny, tmp_path / "snapshot"), True)
-    asked = plan("engine=remote_code", source=source, passes=("modules", "flops", "traffic")).request([TILED])
-    (result,) = results(messages(asked))
-    assert result["ran"]["experts"] == "loop" and result["ran"]["not_observed"] == {}
+    asked = plan("engine=remote_code", source=source, probes=("modules", "flops", "traffic")).request([TILED])
+    (result,) = results(events_of(asked))
+    assert result.ran["experts"] == "loop" and result.ran["not_observed"] == {}
     numbers = of.estimate(tiny, TILED, engine="remote_code")
-    for stage, seen in result["stages"].items():
+    for stage, seen in result.stages.items():
         assert seen["flops"] == numbers.stage_numbers[stage]["torch_flops"]
         assert {module for module, flops in seen["modules"].items() if flops} <= set(seen["module_seconds"]) and seen["traced"]
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"device": "meta"}, "^device: 'meta' holds no data"),
-        ({"runs": 0}, "^runs: 0 is not a whole number of at least 1"),
-        ({"warmup": -1}, "^warmup: -1 is not"),
-        ({"passes": ["memory", "magic"]}, "^passes: 'magic' is not one of modules, memory, flops, traffic"),
-        ({"experts": "all"}, "^experts: 'all' is not one of eager"),
-    ],
-)
-def test_what_cannot_be_timed(changes, message):
-    data = {"schema": 1, "towers": {}, "workloads": [], "kind": "time", "device": "cpu"}
-    with pytest.raises(ValueError, match=message):
-        Request.from_json(json.dumps(data | changes))
-
-
-def test_a_request_to_time_survives_the_wire():
-    request = plan(passes=("traffic",), experts="eager").request([POINT])
-    assert Request.from_json(request.to_json()).to_json() == request.to_json()
-    assert Request.from_json(request.to_json()).passes == ("traffic",)
-
-
 def test_the_device_is_told_without_a_model():
-    (told, done) = messages(Request({}, [], device="auto", kind="device"))
-    assert set(told["ran"]) == {"device", "device_name", "torch", "transformers", "ocr_flops"} and done["event"] == "done"
-    assert told["ran"]["torch"] == torch.__version__
+    (told, done) = events_of(Request({}, [], device="auto", kind="device"))
+    assert set(told.ran) == {"device", "device_name", "torch", "transformers", "ocr_flops"} and done == Done()
+    assert told.ran["torch"] == torch.__version__

@@ -14,6 +14,8 @@ from torch.overrides import TorchFunctionMode
 
 import ocr_flops as of
 from ocr_flops.evidence.records import recorder
+from ocr_flops.measure import client
+from ocr_flops.measure.events import Done, PointFailed, Result
 from ocr_flops.measure.worker import gpu_lock, machine, probes, timing
 from tests.support.timed import POINT, TILED, Inside, plan, results
 
@@ -111,8 +113,8 @@ def nvidia_smi(monkeypatch, tmp_path):
 
 def test_a_whole_run(cuda, nvidia_smi, tiny, monkeypatch):
     """From the request to the record's use of an H200's peaks."""
-    monkeypatch.setattr(recorder, "Worker", Inside)
-    (record,) = recorder.measure(plan("attention=eager", device="auto", passes=("modules", "memory", "flops", "traffic")), [POINT])
+    monkeypatch.setattr(client, "Worker", Inside)
+    (record,) = recorder.measure(plan("attention=eager", device="auto", probes=("modules", "memory", "flops", "traffic")), [POINT])
     assert record["state"] == "done", record["failure"]
     ran, h200 = record["ran"], of.load_hardware("h200")
     assert (ran["device"], ran["device_name"], record["hardware"]["name"]) == ("cuda", "NVIDIA H200", "h200")
@@ -149,7 +151,7 @@ def test_a_stage_begins_when_the_device_is_idle(cuda, monkeypatch):
         return mark()
 
     monkeypatch.setattr(probes.CudaClock, "mark", staticmethod(marked))
-    assert results(Inside(plan("attention=eager", device="cuda", passes=(), runs=1, warmup=0).request([POINT])))
+    assert results(Inside(plan("attention=eager", device="cuda", probes=(), runs=1, warmup=0).request([POINT])))
     begun = cuda.calls[: cuda.calls.index("mark") + 1]
     assert "synchronize" in begun
     stages = [i for i, call in enumerate(cuda.calls) if call == "mark"][::2]
@@ -157,8 +159,8 @@ def test_a_stage_begins_when_the_device_is_idle(cuda, monkeypatch):
 
 
 def test_peaks_of_the_allocator(cuda):
-    (result,) = results(Inside(plan("attention=eager", device="cuda", passes=("memory",), runs=1, warmup=0).request([POINT])))
-    for stage, seen in result["stages"].items():
+    (result,) = results(Inside(plan("attention=eager", device="cuda", probes=("memory",), runs=1, warmup=0).request([POINT])))
+    for stage, seen in result.stages.items():
         memory = seen["memory"]
         assert set(memory) == {"idle_bytes", "held_bytes", "allocated_bytes", "reserved_bytes"}
         assert memory["idle_bytes"] < memory["held_bytes"] < memory["allocated_bytes"] < memory["reserved_bytes"]
@@ -177,10 +179,10 @@ def test_out_of_memory_ends_one_point_and_frees_it(cuda, monkeypatch):
         return run(request, session, point, begin)
 
     monkeypatch.setattr(timing, "_runs", full)
-    told = list(Inside(plan("attention=eager", device="cuda", passes=()).request([TILED, POINT])))
-    failed, done = [message for message in told if message["event"] in ("failed", "result")]
-    assert failed["message"] == "out of memory on the GPU: 2.00 GiB more did not fit" and "smaller grid" in failed["advice"]
-    assert done["event"] == "result" and cuda.calls.count("empty_cache") >= 2 and told[-1]["event"] == "done"
+    told = list(Inside(plan("attention=eager", device="cuda", probes=()).request([TILED, POINT])))
+    failed, done = [event for event in told if isinstance(event, Result | PointFailed)]
+    assert failed.message == "out of memory on the GPU: 2.00 GiB more did not fit" and "smaller grid" in failed.advice
+    assert isinstance(done, Result) and cuda.calls.count("empty_cache") >= 2 and told[-1] == Done()
 
 
 def test_an_error_that_stays_costs_one_point_and_a_worker(cuda, monkeypatch):
@@ -197,10 +199,10 @@ def test_an_error_that_stays_costs_one_point_and_a_worker(cuda, monkeypatch):
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
         return run(request, session, point, begin)
 
-    monkeypatch.setattr(recorder, "Worker", Counted)
+    monkeypatch.setattr(client, "Worker", Counted)
     monkeypatch.setattr(timing, "_runs", broken)
     monkeypatch.setattr(timing, "_usable", lambda device: False)
-    made = list(recorder.measure(plan("attention=eager", device="cuda", passes=()), [POINT, TILED, POINT]))
+    made = list(recorder.measure(plan("attention=eager", device="cuda", probes=()), [POINT, TILED, POINT]))
     assert [record["state"] for record in made] == ["done", "failed", "done"] and len(started) == 2
     assert "illegal memory access" in made[1]["failure"]["message"]
 
@@ -217,7 +219,7 @@ def test_what_stays_usable(cuda, monkeypatch):
 
 def test_flash_wants_its_kernel(cuda):
     (*_, last) = Inside(plan("attention=flash", "attention.sam=sdpa", device="cuda").request([POINT]))
-    assert last["message"].startswith("kernel missing: attention.clip: 'flash' cannot be run without the package flash-attn")
+    assert last.message.startswith("kernel missing: attention.clip: 'flash' cannot be run without the package flash-attn")
 
 
 def test_clocks_as_nvidia_smi_tells_them():
@@ -281,22 +283,3 @@ def test_a_run_that_can_hold_nothing_goes_ahead(cuda, monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
     with gpu_lock.turn("cuda", None):
         assert cuda.device == 0
-
-
-def test_the_time_out_does_not_run_while_waiting(monkeypatch):
-    """Told as the worker tells it, by a process that waits longer than a point may take."""
-    told = []
-    code = (
-        "import json, sys, time; sys.stdin.readline(); say = lambda **m: print(json.dumps(m), flush=True)\n"
-        "for _ in range(6): say(event='waiting', text='another run'); time.sleep(0.4)\n"
-        "say(event='failed', message='m', advice='a', ran={'device_name': 'x'}); say(event='done')"
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        script, python = Path(folder) / "worker.py", Path(folder) / "python"
-        script.write_text(code)
-        python.write_text(f"#!/bin/sh\nexec {os.sys.executable} -S {script}\n")
-        python.chmod(0o755)
-        made = recorder.measure(plan(), [POINT], python=str(python), timeout_seconds=2, progress=lambda *step: told.append(step[2]))
-        assert [record["failure"]["message"] for record in made] == ["m"] and told == ["another run"] * 6
-
-

@@ -6,33 +6,26 @@ import polars as pl
 import pytest
 
 import ocr_flops as of
+from ocr_flops.measure import client
 from ocr_flops.reports.sweep_writers import write_sweep
 from ocr_flops.studies import sweeps
 from ocr_flops.studies.sweeps import real_model
+from tests.support.timed import Inside
 
 SWEEP = ["sweep=vendor", "sweep.max_tiles=2", "model=tiny_test", "attention=[eager,flash,sdpa]", "measure=meta", "measured_steps=2"]
 
 
 @pytest.fixture
-def served(monkeypatch, serve):
+def served(monkeypatch):
     """Requests are answered in this process; counts the points that ran."""
     ran = []
 
-    class Worker:
-        def __init__(self, request):
-            self.request = request
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *exception):
-            pass
-
+    class Counted(Inside):
         def __iter__(self):
             ran.extend(self.request.workloads)
-            yield from serve(self.request)
+            yield from super().__iter__()
 
-    monkeypatch.setattr(real_model, "Worker", Worker)
+    monkeypatch.setattr(client, "Worker", Counted)
     return ran
 
 

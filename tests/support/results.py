@@ -1,6 +1,9 @@
 """Results as the worker would send them, made without running it."""
 
+from dataclasses import asdict
+
 import ocr_flops as of
+from ocr_flops.measure.events import Result
 from ocr_flops.measure.plan import build_request
 from ocr_flops.spec.workload import Workload
 
@@ -20,11 +23,11 @@ def result(scenario, steps=3, off=0, missed=(), **ran):
         "kind": "count",
         "label": "transformers, UnlimitedOcr class, random weights, eager, meta",
     } | ran
-    numbers = of.estimate(MODEL, Workload(**wanted.workloads[0]), "eager", prefill_logits=ran["prefill_logits"]).module_numbers
+    numbers = of.estimate(MODEL, Workload(**asdict(wanted.workloads[0])), "eager", prefill_logits=ran["prefill_logits"]).module_numbers
     stages = {}
     for (stage, module), row in numbers.items():
         modules = stages.setdefault(stage, {"modules": {}, "missed": list(missed)})["modules"]
         modules[module] = row["torch_flops"] + off
     for seen in stages.values():
         seen["flops"] = sum(seen["modules"].values())
-    return {"event": "result", "point": 0, "workload": wanted.workloads[0], "ran": ran, "stages": stages}
+    return Result(0, wanted.workloads[0], ran, stages)

@@ -6,8 +6,9 @@ import ocr_flops
 from ocr_flops.evidence import records
 from ocr_flops.evidence.records import recorder
 from ocr_flops.measure import failures
+from ocr_flops.measure.events import Done, Progress, Ran, Result
 from ocr_flops.measure.plan import Plan
-from ocr_flops.measure.protocol import PASSES, Step, steps
+from ocr_flops.measure.protocol import PROBES, ProgressStep, progress_steps
 from ocr_flops.spec.run_spec import load_run
 from ocr_flops.spec.workload import Workload
 
@@ -30,7 +31,7 @@ def plan(*overrides, **rest):
 
 
 class Inside:
-    """Stands in for `Worker`: serves in this process, then ends as `main` does."""
+    """Stands in for `client.Worker`: serves in this process, then ends as `main` does."""
 
     def __init__(self, request, python=None):
         self.request, self.is_cancelled = request, False
@@ -47,35 +48,34 @@ class Inside:
     def __iter__(self):
         import torch
 
-        from ocr_flops.measure.__main__ import _serve
+        from ocr_flops.measure.__main__ import serve
 
-        messages, threads = [], torch.get_num_threads()
+        events, threads = [], torch.get_num_threads()
         torch.set_num_threads(1)  # on a busy machine several wait for one another
         try:
-            _serve(self.request, lambda **message: messages.append(message))
-            messages.append({"event": "done"})
+            serve(self.request, events.append)
+            events.append(Done())
         except Exception as problem:
-            messages.append(failures.of_exception(problem).as_message())
+            events.append(failures.of_exception(problem))
         finally:
             torch.set_num_threads(threads)
-        yield from messages
+        yield from events
 
 
 class AtOnce(Inside):
-    """Stands in for `Worker` where what matters is what becomes of its messages: every stage took half a second."""
+    """Stands in for `Worker` where what matters is what becomes of its events: every stage took half a second."""
 
     def __iter__(self):
         request = self.request
-        yield {"event": "ran", "ran": RAN | {"dtype": request.dtype}}
-        for number, workload in enumerate(request.workloads):
-            done = steps(request).index(Step("timed", number))
-            yield {"event": "progress", "done": done, "total": len(steps(request)), "text": "timed run", "stage": "timed", "point": number}
-            stages = {stage: self.stage(stage, workload) for stage in request.stages}
-            yield {"event": "result", "point": number, "workload": workload, "ran": RAN | {"dtype": request.dtype}, "stages": stages}
-        yield {"event": "done"}
+        steps, ran = progress_steps(request), RAN | {"dtype": request.dtype}
+        yield Ran(ran)
+        for number, point in enumerate(request.workloads):
+            yield Progress(steps.index(ProgressStep("timed", number)), len(steps), "timed run", "timed", number)
+            yield Result(number, point, ran, {stage: self.stage(stage, point) for stage in request.stages})
+        yield Done()
 
-    def stage(self, stage, workload):
-        passes = workload["output_tokens"] if stage == "decode" else 1
+    def stage(self, stage, point):
+        passes = point.output_tokens if stage == "decode" else 1
         nothing = dict.fromkeys(("module_seconds", "hooked_seconds", "memory", "flops", "modules", "operators", "not_counted", "traced"))
         runs = self.request.runs
         return {
@@ -89,15 +89,15 @@ class AtOnce(Inside):
 @functools.cache
 def served():
     """A plan with every pass, and what the worker says when it times POINT and TILED by it; not to be changed."""
-    chosen = plan("attention=sdpa", passes=PASSES)
+    chosen = plan("attention=sdpa", probes=PROBES)
     return chosen, tuple(Inside(chosen.request([POINT, TILED])))
 
 
-def results(messages):
-    return [message for message in messages if message["event"] == "result"]
+def results(events):
+    return [event for event in events if isinstance(event, Result)]
 
 
 def recorded(where, *points, chosen=None):
-    """Records of points in a folder, timed in this process; `measuring.Worker` must be `Inside`."""
-    found = list(recorder.measure(chosen or plan(passes=()), points or (POINT,)))
+    """Records of points in a folder, timed in this process; `client.Worker` must be `Inside`."""
+    found = list(recorder.measure(chosen or plan(probes=()), points or (POINT,)))
     return [(record, records.write(record, where)) for record in found]

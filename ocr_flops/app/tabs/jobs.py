@@ -11,7 +11,7 @@ import marimo as mo
 
 from ocr_flops.app.session import Session, Start
 from ocr_flops.app.tabs.elements import button, problem, row
-from ocr_flops.measure.job import CANCELLED, WAITING, Job
+from ocr_flops.measure.job_queue import CANCELLED, WAITING, Job
 
 
 def run_button(

@@ -13,7 +13,7 @@ from ocr_flops.app.tabs.elements import plain_table, problem, row
 from ocr_flops.app.views import Results
 from ocr_flops.charts.counter_audit import hidden_flops
 from ocr_flops.evidence.verify import counter_audit
-from ocr_flops.measure.job import Job
+from ocr_flops.measure.job_queue import Job
 from ocr_flops.reports import tables
 from ocr_flops.spec.catalog import notebook_dir
 

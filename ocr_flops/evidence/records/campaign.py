@@ -107,7 +107,8 @@ def read_plan(config: dict[str, Any]) -> Plan:
     timeout = read_value("timeout_seconds", config["timeout_seconds"], float | None)
     if timeout is not None and not timeout > 0:
         raise SpecError(f"timeout_seconds: {timeout!r} is not a number of seconds above 0, or null")
-    return Plan(run, ModelSource(run.engine.name, trust_remote_code=trusted, **folders), **chosen)
+    probes = chosen.pop("passes")
+    return Plan(run, ModelSource(run.engine.name, trust_remote_code=trusted, **folders), probes=probes, **chosen)
 
 
 def points(config: dict[str, Any]) -> list[Workload]:

@@ -11,6 +11,7 @@ from ocr_flops.spec.specs import DTYPE_BYTES, HardwareSpec
 from ocr_flops.timing.estimate import estimate_run
 
 if TYPE_CHECKING:
+    from ocr_flops.measure.events import Result
     from ocr_flops.measure.plan import Plan
     from ocr_flops.spec.workload import Workload
 
@@ -19,7 +20,7 @@ EXPERTS = "decoder.routed_experts"
 Figures = dict[str, Any]
 
 
-def derived(plan: Plan, workload: Workload, message: Mapping[str, Any], device: HardwareSpec | None) -> dict[str, Figures]:
+def derived(plan: Plan, workload: Workload, result: Result, device: HardwareSpec | None) -> dict[str, Figures]:
     """Figures of each stage of a result, and of its modules.
 
     runs, median_seconds, spread_seconds (interquartile range), min_seconds; torch_flops_counted and, beside it, analytic_torch_flops (of
@@ -29,7 +30,7 @@ def derived(plan: Plan, workload: Workload, message: Mapping[str, Any], device: 
     """
     numbers = estimate_run(plan.run, workload)
     found = {}
-    for stage, seen in message["stages"].items():
+    for stage, seen in result.stages.items():
         is_traced = "trace" in (seen["traced"] or {})  # decode of no steps ran nothing
         moved, source = (_traced_bytes(plan, seen["traced"]), "traced") if is_traced else ({}, "analytic")
         counted = seen["flops"]
@@ -43,7 +44,7 @@ def derived(plan: Plan, workload: Workload, message: Mapping[str, Any], device: 
             size = moved.get(module, 0) if moved else ours.get("io_bytes", 0)
             modules[module] = _figures(seconds, flops, size, plan.run.dtype, device)
             modules[module] |= {"io_bytes_source": source, "analytic_torch_flops": ours.get("torch_flops", 0)}
-        found[stage] = figures | _peaks(seen, message["ran"]) | {"modules": modules}
+        found[stage] = figures | _peaks(seen, result.ran) | {"modules": modules}
     return found
 
 

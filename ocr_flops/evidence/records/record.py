@@ -28,11 +28,12 @@ from typing import TYPE_CHECKING, Any
 from ocr_flops import __version__
 from ocr_flops.cost.frames import WORKLOAD_COLUMNS
 from ocr_flops.evidence.records.figures import derived
+from ocr_flops.measure.events import PointFailed, Result
+from ocr_flops.measure.protocol import WIRE_NAMES
 from ocr_flops.spec.catalog import hardware_of_device
 from ocr_flops.spec.specs import HardwareSpec
 
 if TYPE_CHECKING:
-    from ocr_flops.measure.failures import Failure
     from ocr_flops.measure.plan import Plan
     from ocr_flops.spec.workload import Workload
 
@@ -42,33 +43,22 @@ VERSIONS = ("torch", "transformers", "ocr_flops")
 Record = dict[str, Any]
 
 
-def make(
-    plan: Plan,
-    workload: Workload,
-    *,
-    message: Mapping[str, Any] | None = None,
-    failure: Failure | None = None,
-    ran: Mapping[str, Any] | None = None,
-) -> Record:
+def make(plan: Plan, workload: Workload, event: Result | PointFailed) -> Record:
     """The record of a point.
 
     Args:
         plan: how it was run.
         workload: the point.
-        message: the worker's "result" or "failed" message.
-        failure: why there is none.
-        ran: what the worker said before it failed.
+        event: how it ended.
     """
-    now = datetime.now(UTC)
-    message = {"event": FAILED, "ran": ran, **asdict(failure)} if failure is not None else dict(message)
-    ran = dict(message.get("ran") or {})
-    failed = message["event"] == FAILED
+    now, failed, ran = datetime.now(UTC), isinstance(event, PointFailed), dict(event.ran or {})
+    stages = {} if failed else event.stages
     device = hardware_of_device(ran.get("device_name"))
     return {
         "schema": SCHEMA,
         "record_id": new_id(now),
         "state": FAILED if failed else DONE,
-        "failure": {name: message.get(name, "") for name in ("message", "advice", "detail")} if failed else None,
+        "failure": asdict(event.failure) if failed else None,
         "key": point_key(plan, workload, ran) if ran else None,
         "started": ran.get("started"),
         "finished": ran.get("finished") or now.isoformat(timespec="milliseconds"),
@@ -78,17 +68,17 @@ def make(
         "workload": _workload(workload),
         "ran": {name: value for name, value in ran.items() if name != "layer_parameters"} or None,
         "hardware": None if device is None else _figures_of(device),
-        "stages": {stage: {name: value for name, value in seen.items() if name != "traced"} for stage, seen in _stages(message).items()},
-        "derived": {} if failed else derived(plan, workload, message, device),
+        "stages": {stage: {name: value for name, value in seen.items() if name != "traced"} for stage, seen in stages.items()},
+        "derived": {} if failed else derived(plan, workload, event, device),
     }
 
 
 def asked(plan: Plan) -> dict[str, Any]:
     """What a plan asks for, but for its model and its points."""
     request = plan.request([])
-    names = ("engine", "attention", "experts", "dtype", "device", "prefill_logits", "stages", "runs", "warmup", "passes")
+    names = ("engine", "attention", "experts", "dtype", "device", "prefill_logits", "stages", "runs", "warmup", "probes")
     folders = {name: getattr(request, name) and Path(getattr(request, name)).name for name in ("snapshot", "checkpoint")}
-    found = {name: getattr(request, name) for name in names} | folders | {"cache": plan.run.cache}
+    found = {WIRE_NAMES.get(name, name): getattr(request, name) for name in names} | folders | {"cache": plan.run.cache}
     return json.loads(json.dumps(found))
 
 
@@ -103,7 +93,7 @@ def point_key(plan: Plan, workload: Workload, ran: Mapping[str, Any]) -> str:
     request = plan.request([workload])
     settings = {name: value for name, value in asked(plan).items() if name != "device"}
     where = {name: ran.get(name) for name in ("device_name", *VERSIONS)} | {"recorded_by": __version__}
-    whole = {"towers": request.towers, "point": request.workloads[0], "asked": settings, "where": where}
+    whole = {"towers": request.towers, "point": asdict(request.workloads[0]), "asked": settings, "where": where}
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
@@ -134,7 +124,3 @@ def _workload(workload: Workload) -> dict[str, Any]:
 def _figures_of(device: HardwareSpec) -> dict[str, Any]:
     figures = {name: value for name, value in asdict(device).items() if name != "sources"}
     return figures | {"matrix_flops_per_second": dict(device.matrix_flops_per_second)}
-
-
-def _stages(message: Mapping[str, Any]) -> dict[str, Any]:
-    return message.get("stages") or {}

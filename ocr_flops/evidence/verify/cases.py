@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ocr_flops.errors import SpecError
-from ocr_flops.evidence.verify.results import Message
-from ocr_flops.measure.client import Worker
+from ocr_flops.measure.client import ask
+from ocr_flops.measure.events import Result
 from ocr_flops.measure.plan import TOWERS, TRANSFORMERS, ModelSource, build_request
 from ocr_flops.measure.protocol import REMOTE_ATTENTION, Request
 from ocr_flops.spec.specs import STAGES, AttentionSpec, ModelSpec
@@ -129,14 +129,14 @@ def run(
     python: str | None = None,
     source: ModelSource = TRANSFORMERS,
     progress: Callable[[str], None] = lambda text: None,
-) -> Iterator[tuple[Case, Message]]:
+) -> Iterator[tuple[Case, Result]]:
     """Runs cases on the real model and yields every result. A trace with data runs one decode step: each hits experts of its own.
 
     Args:
         model: dimensions.
         cases: from `suite`, or others.
         device, stages: as in `build_request`.
-        python: the interpreter that has torch and transformers, as for `Worker`.
+        python: the interpreter that has torch and transformers, as for `converse`.
         source: the code and weights that run.
         progress: called with a line of text before each stage.
 
@@ -145,13 +145,7 @@ def run(
     """
     for case in cases:
         name = case.attention if isinstance(case.attention, str) else case.attention.name
-        wanted = asked(model, case, device, stages, source)
-        with Worker(wanted, python) as worker:
-            for message in worker:
-                if message["event"] == "progress":
-                    setting = f"{case.kind} {name} {case.prefill_logits} logits, batch {case.workloads[0].batch_size}"
-                    progress(f"{setting}: {message['text']}")
-                elif message["event"] == "error":
-                    raise SpecError(f"{message['message']} ({message['advice']})")
-                elif message["event"] == "result":
-                    yield case, message
+        setting = f"{case.kind} {name} {case.prefill_logits} logits, batch {case.workloads[0].batch_size}"
+        request = asked(model, case, device, stages, source)
+        for result in ask(request, python, progress=lambda step, setting=setting: progress(f"{setting}: {step.text}")):
+            yield case, result

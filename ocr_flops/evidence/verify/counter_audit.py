@@ -1,7 +1,7 @@
 """Which operators torch's FLOP counter sees here, and the share of the model's FLOPs in those that it does not see.
 
-The worker runs small operators under the counter (`measure/audit.py`); the shares are those of the analytic model at a workload, every
-operator in one family by what it is (`families.py`).
+The worker runs small operators under the counter (`measure/worker/counter_audit.py`); the shares are those of the analytic model at a
+workload, every operator in one family by what it is (`op_kinds.py`).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from ocr_flops import __version__
 from ocr_flops.errors import SpecError
 from ocr_flops.evidence.verify.op_kinds import TENSOR, VECTOR, WHOLE, shares
-from ocr_flops.measure.client import Worker
+from ocr_flops.measure.client import ask
+from ocr_flops.measure.events import Audit
 from ocr_flops.measure.protocol import Request
 from ocr_flops.spec.specs import STAGES, ModelSpec
 from ocr_flops.spec.workload import Workload
@@ -25,7 +27,7 @@ from ocr_flops.timing.estimate import Estimate, estimate
 if TYPE_CHECKING:
     import polars as pl
 
-    from ocr_flops.measure.job import Job
+    from ocr_flops.measure.job_queue import Job
 
 RECORD = Path(__file__).parent / "data" / "counter_audit.json"
 Message = dict[str, Any]
@@ -64,27 +66,23 @@ def run(python: str | None = None) -> Message:
         python: the interpreter that has torch; None for the one of `client.interpreter`.
 
     Returns:
-        {"ran": versions, "cases": [...], "date"}, the cases as in `measure/audit.py`.
+        {"ran": versions, "cases": [...], "date"}, the cases as in `measure/worker/counter_audit.py`.
 
     Raises:
         SpecError: the worker failed; the message says why and what to do.
     """
-    found: Message = {}
-    with Worker(Request({}, [], kind="audit"), python) as worker:
-        for message in worker:
-            if message["event"] == "error":
-                raise SpecError(f"{message['message']} ({message['advice']})")
-            if message["event"] == "audit":
-                found = {"ran": message["ran"], "cases": message["cases"]}
-    return found | {"date": date.today().isoformat()}
+    (audit,) = ask(Request({}, [], kind="audit"), python)
+    return _dated(audit)
 
 
 def latest(job: Job | None) -> Message | None:
     """The audit that a job of the queue brought, as `run` returns it; None where it brought none."""
-    for message in reversed(job.results if job else ()):
-        if message["event"] == "audit":
-            return {"ran": message["ran"], "cases": message["cases"], "date": date.today().isoformat()}
-    return None
+    audits = [event for event in job.results if isinstance(event, Audit)] if job else []
+    return _dated(audits[-1]) if audits else None
+
+
+def _dated(audit: Audit) -> Message:
+    return asdict(audit) | {"date": date.today().isoformat()}
 
 
 def modelled(model: ModelSpec, workload: Workload, stages: Iterable[str] = STAGES, **options: str) -> Estimate:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ocr_flops.cost.program import evaluate
 from ocr_flops.cost.stage_groups import KV_MODULE
-from ocr_flops.evidence.verify.results import ALL, Message, analytic
+from ocr_flops.evidence.verify.results import ALL, analytic
+from ocr_flops.measure.events import Result
 from ocr_flops.spec.specs import ModelSpec
 from ocr_flops.timing.estimate import Estimate
 
@@ -37,9 +38,10 @@ EXPERTS = "decoder.routed_experts"
 
 Key = tuple[str, str, int | None]  # stage, module, layer (None outside layers, and above that level)
 Numbers = dict[Key, dict[str, int]]
+Stage = dict[str, Any]  # of a result
 
 
-def differences(model: ModelSpec, message: Message, levels: Iterable[str] = LEVELS, what: Iterable[str] = tuple(WHAT)) -> pl.DataFrame:
+def differences(model: ModelSpec, result: Result, levels: Iterable[str] = LEVELS, what: Iterable[str] = tuple(WHAT)) -> pl.DataFrame:
     """Everything one result can be held against.
 
     A layer is that of the nn.Module which runs an operator; a residual addition of the vision towers belongs to the layer it feeds.
@@ -50,7 +52,7 @@ def differences(model: ModelSpec, message: Message, levels: Iterable[str] = LEVE
 
     Args:
         model: the dimensions that were sent.
-        message: a "result" message of the worker.
+        result: from the worker.
         levels: those of `LEVELS` wanted.
         what: those of `WHAT` wanted; a count has no traffic, and torch's own FLOPs are in a count only.
 
@@ -59,10 +61,10 @@ def differences(model: ModelSpec, message: Message, levels: Iterable[str] = LEVE
     """
     import polars as pl
 
-    numbers, columns = analytic(model, message), {column for name in what for column in WHAT[name]}
+    numbers, columns = analytic(model, result), {column for name in what for column in WHAT[name]}
     rows = []
     for level in levels:
-        measured, expected = _measured(level, message, numbers), _expected(level, message, numbers)
+        measured, expected = _measured(level, result, numbers), _expected(level, result, numbers)
         for key in dict.fromkeys([*expected, *measured]):
             ours, theirs = expected.get(key, {}), measured.get(key, {})
             for column in dict.fromkeys([*ours, *theirs]):
@@ -79,13 +81,13 @@ def differences(model: ModelSpec, message: Message, levels: Iterable[str] = LEVE
     return pl.DataFrame(rows, schema, orient="row")
 
 
-def _columns(message: Message) -> tuple[str, ...]:
-    return TRACED if message["ran"]["kind"] == "trace" else COUNTED
+def _columns(result: Result) -> tuple[str, ...]:
+    return TRACED if result.ran["kind"] == "trace" else COUNTED
 
 
-def _expected(level: str, message: Message, numbers: Estimate) -> Numbers:
+def _expected(level: str, result: Result, numbers: Estimate) -> Numbers:
     """Analytic values of the columns that this kind of run measures."""
-    columns, config = _columns(message), numbers.config
+    columns, config = _columns(result), numbers.config
     if level == "layer":
         found = _by_layer(numbers, columns)
         layers = config.model.tower("decoder").layers
@@ -99,7 +101,7 @@ def _expected(level: str, message: Message, numbers: Estimate) -> Numbers:
         rows = {(stage, module, None): row for (stage, module), row in numbers.module_numbers.items()}
         found = {key: _picked(row, (*columns, *([KV] if key[1] == KV_MODULE else ()))) for key, row in rows.items()}
         return found | {(MODEL, module, None): {PARAMETERS: count} for module, count in config.parameters.items()}
-    seen = (WEIGHTS,) if message["ran"]["kind"] == "trace" else ()
+    seen = (WEIGHTS,) if result.ran["kind"] == "trace" else ()
     stages = {stage: _picked(row, (*columns, *seen, *([KV] if stage != "vision" else ()))) for stage, row in numbers.stage_numbers.items()}
     if seen and "vision" in stages:
         stages["vision"][WEIGHTS] -= _never_read(config)
@@ -132,11 +134,11 @@ def _by_layer(numbers: Estimate, columns: Sequence[str]) -> Numbers:
     return {key: {name: int(number) for name, number in row.items()} for key, row in found.items()}
 
 
-def _measured(level: str, message: Message, numbers: Estimate) -> Numbers:
+def _measured(level: str, result: Result, numbers: Estimate) -> Numbers:
     """What ran, in the same keys and columns."""
-    ran, found = message["ran"], {}
+    ran, found = result.ran, {}
     whole = {"layer": _places, "module": _modules}.get(level)
-    for stage, seen in message["stages"].items():
+    for stage, seen in result.stages.items():
         rows = whole(seen, ran["kind"]) if whole else {(ALL, None): _stage(seen, ran["kind"])}
         if ran["kind"] == "trace":
             _charge_hits(rows, stage, seen, numbers)
@@ -148,12 +150,12 @@ def _measured(level: str, message: Message, numbers: Estimate) -> Numbers:
             row = found.setdefault((MODEL, module, layer if level == "layer" else None), {PARAMETERS: 0})
             row[PARAMETERS] += count
     if level == "total":
-        total = _total(found.values(), _columns(message))
+        total = _total(found.values(), _columns(result))
         return {(ALL, ALL, None): total | {PARAMETERS: ran["parameters"]}}
     return found
 
 
-def _places(seen: Message, kind: str) -> dict[tuple[str, int | None], dict[str, int]]:
+def _places(seen: Stage, kind: str) -> dict[tuple[str, int | None], dict[str, int]]:
     table = seen["layer_trace"] if kind == "trace" else {place: {COUNTED[0]: flops} for place, flops in seen["layers"].items()}
     rows = {_place(place): _picked(row, row) for place, row in table.items()}
     for layer, held in enumerate(seen.get(KV, ())):
@@ -161,7 +163,7 @@ def _places(seen: Message, kind: str) -> dict[tuple[str, int | None], dict[str, 
     return rows
 
 
-def _modules(seen: Message, kind: str) -> dict[tuple[str, int | None], dict[str, int]]:
+def _modules(seen: Stage, kind: str) -> dict[tuple[str, int | None], dict[str, int]]:
     table = seen["trace"] if kind == "trace" else {module: {COUNTED[0]: flops} for module, flops in seen["modules"].items()}
     rows = {(module, None): _picked(row, row) for module, row in table.items()}
     if KV in seen:
@@ -169,7 +171,7 @@ def _modules(seen: Message, kind: str) -> dict[tuple[str, int | None], dict[str,
     return rows
 
 
-def _stage(seen: Message, kind: str) -> dict[str, int]:
+def _stage(seen: Stage, kind: str) -> dict[str, int]:
     row = {KV: sum(seen[KV])} if KV in seen else {}
     if kind == "count":
         return {COUNTED[0]: seen["flops"], **row}
@@ -177,7 +179,7 @@ def _stage(seen: Message, kind: str) -> dict[str, int]:
     return {**sums, PEAK: seen["peak"]["bytes"], WEIGHTS: seen[WEIGHTS], **row}
 
 
-def _charge_hits(rows: dict[tuple[str, int | None], dict[str, int]], stage: str, seen: Message, numbers: Estimate) -> None:
+def _charge_hits(rows: dict[tuple[str, int | None], dict[str, int]], stage: str, seen: Stage, numbers: Estimate) -> None:
     """Replaces the weights of the experts that were read by those of the experts hit.
 
     A grouped kernel is handed all experts. A loop reads those hit: by data, or, without any, a whole number of them that the worker

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
+from ocr_flops.measure.events import Result
 from ocr_flops.spec.specs import STAGES, AttentionSpec, ModelSpec
 from ocr_flops.spec.workload import Workload
 from ocr_flops.timing.estimate import Estimate, estimate
@@ -12,23 +14,22 @@ if TYPE_CHECKING:
     import polars as pl
 
 ALL = "total"
-Message = dict[str, Any]
 
 
-def analytic(model: ModelSpec, message: Message) -> Estimate:
+def analytic(model: ModelSpec, result: Result) -> Estimate:
     """The estimate of exactly what ran.
 
     Args:
         model: the dimensions that were sent.
-        message: a "result" message of the worker.
+        result: from the worker.
     """
-    ran, stages = message["ran"], tuple(stage for stage in STAGES if stage in message["stages"])
+    ran, stages = result.ran, tuple(stage for stage in STAGES if stage in result.stages)
     kernels = ran["attention"]
     name = kernels["sam"] if len(set(kernels.values())) == 1 else "mixed"
-    hits = {stage: message["stages"][stage].get("experts", {}).get("hit", 0) for stage in stages}
+    hits = {stage: result.stages[stage].get("experts", {}).get("hit", 0) for stage in stages}
     return estimate(
         model,
-        Workload(**message["workload"]),
+        Workload(**asdict(result.workload)),
         AttentionSpec(name, kernels),
         engine=ran["engine"],
         dtype=ran["dtype"],
@@ -38,16 +39,16 @@ def analytic(model: ModelSpec, message: Message) -> Estimate:
     )
 
 
-def compare(model: ModelSpec, message: Message) -> pl.DataFrame:
+def compare(model: ModelSpec, result: Result) -> pl.DataFrame:
     """Counted against analytic FLOPs of one result, per stage and module, with a row "total" per stage.
 
     Columns: stage, module, counted_flops, analytic_flops, difference (integers), note. For a trace the counted FLOPs are the tracer's.
     """
     import polars as pl
 
-    numbers = analytic(model, message)
+    numbers = analytic(model, result)
     rows = []
-    for stage, seen in message["stages"].items():
+    for stage, seen in result.stages.items():
         missed = ", ".join(seen["missed"])
         expected = {module: row["torch_flops"] for (of, module), row in numbers.module_numbers.items() if of == stage}
         for module in [*dict.fromkeys([*expected, *seen["modules"]]), ALL]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ocr_flops import __version__
 from ocr_flops.files import write_whole
+from ocr_flops.measure.events import Result
 from ocr_flops.measure.plan import POINT_FIELDS
 
 if TYPE_CHECKING:
@@ -19,12 +21,12 @@ EVERY_LAYER = "every layer"
 RECORD = Path(__file__).parent / "data" / "verification.json"
 
 
-def conditions(message: dict[str, Any]) -> dict[str, str | int]:
+def conditions(result: Result) -> dict[str, str | int]:
     """What a result's rows have in common: how it was run, and the point."""
-    ran = message["ran"]
+    ran = result.ran
     modes = set(ran["attention"].values())
     run = {name: ran[name] for name in ("kind", "prefill_logits", "dtype")} | {"attention": modes.pop() if len(modes) == 1 else "mixed"}
-    return {name: (run | message["workload"])[name] for name in POINT}
+    return {name: (run | asdict(result.workload))[name] for name in POINT}
 
 
 def summary(frame: pl.DataFrame) -> pl.DataFrame:

@@ -1,35 +1,12 @@
-"""Inputs of the right shapes: views of a real image cut as the vendor cuts them, or random pixels; token ids; image features."""
+"""Inputs of the right shapes: views of a real image cut as the published code cuts them, or random pixels; token ids; image features."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-
-@dataclass(frozen=True)
-class Point:
-    """A workload as the request gives it: sides in pixels, grid, tokens and batch size."""
-
-    global_px: int
-    tile_px: int
-    columns: int
-    rows: int
-    prompt_tokens: int
-    output_tokens: int
-    batch_size: int
-
-    @property
-    def tiles(self) -> int:
-        """Tiles of a page; 0 for a grid of 1 x 1."""
-        return self.columns * self.rows if self.columns * self.rows > 1 else 0
-
-    @property
-    def image_tokens(self) -> int:
-        """Tokens of a page's views, counted as the vendor lays them out: a newline after each row of queries, one separator."""
-        side, tile_side = -(-self.global_px // 64), -(-self.tile_px // 64)
-        return side * (side + 1) + 1 + (tile_side * self.rows * (tile_side * self.columns + 1) if self.tiles else 0)
+from ocr_flops.measure.protocol import Point
 
 
 def views(point: Point, channels: int, dtype: torch.dtype, device: str, image: str | None) -> dict[str, Any]:
@@ -39,7 +16,7 @@ def views(point: Point, channels: int, dtype: torch.dtype, device: str, image: s
         point: the workload.
         channels: colour channels.
         dtype, device: of the pixels.
-        image: path of a page; random pixels where it is None (never zeros: the vendor's code skips an empty page).
+        image: path of a page; random pixels where it is None (never zeros: the published code skips an empty page).
     """
     batch, tiles = point.batch_size, point.tiles
     if image is None or device == "meta":
@@ -61,7 +38,7 @@ def views(point: Point, channels: int, dtype: torch.dtype, device: str, image: s
 
 
 def cut_views(point: Point, path: str) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Global view [1, 3, px, px] and tiles [tiles, 3, px, px] of an image, resized, padded and cut as the vendor's `infer` does.
+    """Global view [1, 3, px, px] and tiles [tiles, 3, px, px] of an image, resized, padded and cut as the published code's `infer` does.
 
     Without tiles a view of up to 640 px is the stretched page; a larger one, and every page with tiles, is padded with mid-grey.
     """

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
+from ocr_flops.measure.protocol import Point
 from ocr_flops.measure.worker import inputs
-from ocr_flops.measure.worker.inputs import Point
 from ocr_flops.measure.worker.labels import RemoteLabels
 from ocr_flops.measure.worker.remote_shims import Shims
 

@@ -12,11 +12,11 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from ocr_flops.measure.protocol import Point
 from ocr_flops.measure.worker import inputs
 from ocr_flops.measure.worker.cuda_attention import CudaAttention
 from ocr_flops.measure.worker.device import DTYPES
 from ocr_flops.measure.worker.device import bytes_of_all as _bytes
-from ocr_flops.measure.worker.inputs import Point
 from ocr_flops.measure.worker.tracer import Tracer, module_paths
 
 Stage = dict[str, Any]

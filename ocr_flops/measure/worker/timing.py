@@ -21,8 +21,8 @@ from typing import Any
 import torch
 
 from ocr_flops.measure import failures
-from ocr_flops.measure.protocol import PASSES, Request
-from ocr_flops.measure.worker.inputs import Point
+from ocr_flops.measure.events import Event, PointFailed, Ran, Result
+from ocr_flops.measure.protocol import PROBES, Point, Request
 from ocr_flops.measure.worker.kernels import countable, exchanged
 from ocr_flops.measure.worker.machine import clocks, machine, now
 from ocr_flops.measure.worker.probes import Memory, Modules, Stages, clock_of, observing
@@ -31,7 +31,7 @@ from ocr_flops.measure.worker.session import Session
 Found = dict[str, dict[str, Any]]  # by stage
 
 
-def time_points(request: Request, session: Session, ran: dict[str, Any], progress: Any, send: Callable[..., None]) -> None:
+def time_points(request: Request, session: Session, ran: dict[str, Any], progress: Any, send: Callable[[Event], None]) -> None:
     """Times every point and sends its result; a point that cannot be run is told, and those after it are still run.
 
     Args:
@@ -39,19 +39,18 @@ def time_points(request: Request, session: Session, ran: dict[str, Any], progres
         session: with the model.
         ran: what a result says of what ran.
         progress: announces the steps.
-        send: takes a message as keywords.
+        send: takes an event.
 
     Raises:
         Exception: a point's, after which the device can no longer be used by this process.
     """
-    ran = ran | machine(session.device) | {"runs": request.runs, "warmup": request.warmup, "passes": list(request.passes)}
-    send(event="ran", ran=ran)
-    for number, workload in enumerate(request.workloads):
-        told = {"point": number, "workload": workload}
+    ran = ran | machine(session.device) | {"runs": request.runs, "warmup": request.warmup, "passes": list(request.probes)}
+    send(Ran(ran))
+    for number, point in enumerate(request.workloads):
         noted: dict[str, Any] = {"started": now(), "clocks_before": clocks(session.device)}
         stages, failure = {}, None
         try:
-            stages = _timed(request, session, Point(**workload), ran, noted, progress.begin)
+            stages = _timed(request, session, point, ran, noted, progress.begin)
         except Exception as problem:
             failure = failures.of_exception(problem)
             if not _usable(session.device):
@@ -59,9 +58,9 @@ def time_points(request: Request, session: Session, ran: dict[str, Any], progres
         progress.leave(number)
         here = ran | noted | {"finished": now(), "seconds": progress.seconds(number)}
         if failure is None:
-            send(event="result", **told, ran=here, stages=stages)
+            send(Result(number, point, here, stages))
         else:
-            send(**failure.as_message() | {"event": "failed"}, **told, ran=here)
+            send(PointFailed(number, point, here, failure.message, failure.advice))
         _forget(session.device)
 
 
@@ -71,8 +70,8 @@ def _timed(
     """The timed runs of a point, then the passes; one that fails leaves its figures null and says why in `noted`."""
     results = _runs(request, session, point, begin)
     noted |= {"clocks_after": clocks(session.device), "not_observed": {}}  # before they fall again
-    for name in PASSES:
-        if name not in request.passes:
+    for name in PROBES:
+        if name not in request.probes:
             continue
         begin(f"{name}, apart")
         try:
@@ -152,7 +151,7 @@ def _traffic(request: Request, session: Session, point: Point, ran: dict[str, An
     return {stage: {"traced": seen} for stage, seen in _of_kind(request, session, "trace").run(point).items()}
 
 
-OBSERVED = dict(zip(PASSES, (_by_module, _memory, _flops, _traffic), strict=True))
+OBSERVED = dict(zip(PROBES, (_by_module, _memory, _flops, _traffic), strict=True))
 
 
 def _of_kind(request: Request, session: Session, kind: str) -> Session:

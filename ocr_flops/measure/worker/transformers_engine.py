@@ -11,10 +11,10 @@ from transformers import DynamicCache, GenerationConfig, UnlimitedOcrConfig, Unl
 from transformers.integrations import moe
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from ocr_flops.measure.protocol import Point
 from ocr_flops.measure.worker import checkpoint as checkpoints
 from ocr_flops.measure.worker import inputs
 from ocr_flops.measure.worker.device import DTYPES, parameter_count, resolved_device
-from ocr_flops.measure.worker.inputs import Point
 from ocr_flops.measure.worker.labels import Labels
 
 __all__ = ["DTYPES", "Transformers", "build", "config", "meta_shims", "parameter_count", "resolved_device"]

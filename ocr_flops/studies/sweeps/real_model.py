@@ -6,7 +6,6 @@ A sweep's decode may be longer than the steps that are run. Then those steps are
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,8 @@ from ocr_flops.cost.program import COSTS, SUMS
 from ocr_flops.errors import SpecError
 from ocr_flops.evidence import verify
 from ocr_flops.files import write_whole
-from ocr_flops.measure.client import Worker
+from ocr_flops.measure.client import ask
+from ocr_flops.measure.events import read_event, write_event
 from ocr_flops.measure.plan import build_request
 from ocr_flops.measure.protocol import Request
 from ocr_flops.studies.sweeps.plan import Case, Sweep
@@ -62,16 +62,16 @@ def compare_points(sweep: Sweep, folder: Path, progress: Progress = ignore_progr
     _run_missing(sweep, [request for _, _, request in runs], folder, progress)
     frames = []
     for case, point, request in runs:
-        message = json.loads(_result_path(folder, request).read_text(encoding="utf-8"))
-        steps = {stage: seen["steps"] for stage, seen in message["stages"].items()}
-        what = COUNTED if message["ran"]["kind"] == "count" else tuple(verify.WHAT)
-        compared = verify.differences(case.run.model, message, LEVELS, what).filter(pl.col("stage").is_in(list(steps)))
+        result = read_event(_result_path(folder, request).read_text(encoding="utf-8"))
+        steps = {stage: seen["steps"] for stage, seen in result.stages.items()}
+        what = COUNTED if result.ran["kind"] == "count" else tuple(verify.WHAT)
+        compared = verify.differences(case.run.model, result, LEVELS, what).filter(pl.col("stage").is_in(list(steps)))
         frames.append(
             compared.select(
                 pl.lit(point).cast(pl.Int64).alias("point"),
                 *("stage", "module", "column", "measured", "analytic", "difference"),
                 pl.col("stage").replace_strict(steps, return_dtype=pl.Int64).alias("steps"),
-                pl.lit(message["ran"]["label"]).alias("ran"),
+                pl.lit(result.ran["label"]).alias("ran"),
             )
         )
     return pl.concat(frames).sort("point", maintain_order=True)
@@ -150,11 +150,10 @@ def _run_missing(sweep: Sweep, requests: list[Request], folder: Path, progress: 
     done = len(wanted) - len(missing)
     for batch in batches.values():
         together = replace(batch[0][1], workloads=[request.workloads[0] for _, request in batch])
-        with Worker(together) as worker:
-            for message in worker:
-                if message["event"] == "error":
-                    raise SpecError(f"measure={sweep.measure}: {message['message']} ({message['advice']})")
-                if message["event"] == "result":
-                    write_whole(batch[message["point"]][0], json.dumps(message))
-                    done += 1
-                    progress("real model", done, len(wanted))
+        try:
+            for result in ask(together):
+                write_whole(batch[result.point][0], write_event(result))
+                done += 1
+                progress("real model", done, len(wanted))
+        except SpecError as problem:
+            raise SpecError(f"measure={sweep.measure}: {problem}") from None
