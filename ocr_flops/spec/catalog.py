@@ -14,15 +14,15 @@ from typing import Any
 import yaml
 
 from ocr_flops.errors import SpecError, one_of
-from ocr_flops.spec import overrides as hydra
+from ocr_flops.spec.overrides import RUN, Root, compose_folder, names_in
 from ocr_flops.spec.reading import read_attention, read_engine, read_hardware, read_model, read_spec
 from ocr_flops.spec.specs import AttentionSpec, EngineSpec, HardwareSpec, Mode, ModelSpec
 
 PACKAGE = Path(__file__).resolve().parent.parent
-MAKER = "NVIDIA "  # which its drivers before 470 left out of a device's name
+DRIVER_PREFIX = "NVIDIA "  # which drivers before 470 left out of a device's name
 
 
-class _Loader(yaml.CSafeLoader):
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # the former is ten times faster; some builds of PyYAML lack it
     """YAML with the numbers of OmegaConf: 3e12 and 1.5e9 are some, which YAML 1.1 takes for text."""
 
 
@@ -45,7 +45,7 @@ def _beside_or_above(folder: str) -> Path:
 
 def names(group: str) -> tuple[str, ...]:
     """The configs that a group ("model", "engine", "workload", "attention", "hardware") offers."""
-    return hydra.names(config_dir(), group)
+    return names_in(config_dir(), group)
 
 
 def kernels() -> tuple[str, ...]:
@@ -53,7 +53,7 @@ def kernels() -> tuple[str, ...]:
     return tuple(name for name in names("attention") if name != "vendor")
 
 
-def compose(overrides: Sequence[str], root: hydra.Root = hydra.RUN) -> dict[str, Any]:
+def compose(overrides: Sequence[str], root: Root = RUN) -> dict[str, Any]:
     """What a command line of overrides chooses, as plain mappings and lists, composed by Hydra.
 
     Args:
@@ -63,7 +63,7 @@ def compose(overrides: Sequence[str], root: hydra.Root = hydra.RUN) -> dict[str,
     Raises:
         SpecError: an override or a config file with an unknown key, an unknown choice, or bad syntax.
     """
-    return hydra.compose(config_dir(), overrides, root)
+    return compose_folder(config_dir(), overrides, root)
 
 
 def group_config(group: str, name: str, overrides: Sequence[str] = ()) -> Any:
@@ -130,13 +130,13 @@ def _load(group: str, name: str, overrides: tuple[str, ...]) -> Any:
 
 def hardware_of_device(device_name: str | None) -> HardwareSpec | None:
     """The figures of a device by the name that its driver gives it, as `torch.cuda.get_device_name` has it; None where no config has it."""
-    name = _hardware_by_device().get((device_name or "").removeprefix(MAKER))
+    name = _hardware_by_device().get((device_name or "").removeprefix(DRIVER_PREFIX))
     return None if name is None else load_hardware(name)
 
 
 @cache
 def _hardware_by_device() -> dict[str, str]:
-    return {device.removeprefix(MAKER): name for name in names("hardware") for device in load_hardware(name).device_names}
+    return {device.removeprefix(DRIVER_PREFIX): name for name in names("hardware") for device in load_hardware(name).device_names}
 
 
 @cache

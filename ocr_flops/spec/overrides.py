@@ -36,12 +36,12 @@ class Override(NamedTuple):
     value: Any
 
 
-def names(folder: Path, group: str) -> tuple[str, ...]:
+def names_in(folder: Path, group: str) -> tuple[str, ...]:
     """The configs that a group has in a folder of configs."""
     return tuple(sorted(path.stem for path in (folder / group).glob("*.yaml")))
 
 
-def compose(folder: Path, overrides: Sequence[str], root: Root = RUN) -> dict[str, Any]:
+def compose_folder(folder: Path, overrides: Sequence[str], root: Root = RUN) -> dict[str, Any]:
     """The config that Hydra composes from a folder of configs, with every key of its root.
 
     Raises:
@@ -104,7 +104,7 @@ def _parse(text: str, folder: Path, root: Root) -> Override:
     if key.partition(".")[0] not in root.keys:
         raise unknown_key(key, "", root.keys)
     if key in root.groups and (key, override.value()) != NO_HARDWARE:
-        one_of(key, override.value(), names(folder, key))
+        one_of(key, override.value(), names_in(folder, key))
     return Override(text, key, override.value())
 
 
