@@ -165,7 +165,7 @@ def test_a_disk_that_fills_up_ends_the_job_and_loses_nothing(chosen, workers, mo
     assert records.frame(tmp_path / "records", shipped=tmp_path / "none")[0]["batch_size"].unique().to_list() == [1]
     assert campaigns.run_job(chosen()) == (1, 1, 0)
     assert isinstance(problem.value, records.Unwritten)
-    again = pickle.loads(pickle.dumps(of.SpecError(str(problem.value))))  # what `measure.campaign` makes of it
+    again = pickle.loads(pickle.dumps(of.SpecError(str(problem.value))))  # what `campaign.main` makes of it
     assert str(again) == str(problem.value)
 
 
@@ -222,14 +222,14 @@ TRIAL = ["model=tiny_test", "campaign=trial", "workload=tiny", "workload.global_
 TRIAL += ["runs=1", "warmup=0", "passes=[]"]
 
 
-def launched(folder, launcher, *overrides):
+def launched(folder, launcher, *overrides, module="ocr_flops.evidence.records.campaign"):
     """Runs the campaign as a user does; returns what its jobs logged."""
     jobs = folder / launcher
     done = subprocess.run(
         [
             sys.executable,
             "-m",
-            "ocr_flops.measure.campaign",
+            module,
             "--multirun",
             *TRIAL,
             f"hydra/launcher={launcher}",
@@ -253,7 +253,7 @@ def test_hydra_launchers_spread_jobs(tmp_path):
             pytest.skip(f"the launcher {plugin} is not installed")
     first = launched(tmp_path, "joblib", "dtype=bf16,fp32", "hydra.launcher.n_jobs=2")
     assert first.count("measured 1, recorded before 0, failed 0") == 2
-    second = launched(tmp_path, "submitit_local", "dtype=fp32,fp16")
+    second = launched(tmp_path, "submitit_local", "dtype=fp32,fp16", module="ocr_flops.measure.campaign")  # its older name
     assert second.count("measured 1, recorded before 0, failed 0") == 1 and second.count("measured 0, recorded before 1, failed 0") == 1
     frame, problems = records.frame(tmp_path / "records", shipped=tmp_path / "none")
     assert problems == [] and set(frame["state"]) == {"done"} and frame.height == 9

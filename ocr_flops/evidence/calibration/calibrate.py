@@ -28,7 +28,7 @@ from ocr_flops.spec.catalog import load_engine, load_hardware, names
 from ocr_flops.spec.specs import STAGES, EngineSpec, HardwareSpec, ModelSpec
 
 LEAST_SIZES = 4  # different sizes of a stage: as many as it has unknowns
-HOW_TO_MEASURE = "`ocr-flops measure` makes records, and `python -m ocr_flops.measure.campaign` many of them"
+HOW_TO_MEASURE = "`ocr-flops measure` makes records, and `python -m ocr_flops.evidence.records.campaign` many of them"
 SIZES = {"vision": "views and batch", "prefill": "context and batch", "decode": "context, output tokens and batch"}
 
 

@@ -1,4 +1,7 @@
-"""A job of a campaign: points measured by one worker, each recorded as soon as it is there, and not run again once it is recorded."""
+"""Campaigns: `python -m ocr_flops.evidence.records.campaign --multirun` measures all that is not recorded yet, as a Hydra app.
+
+A job's points are measured by one worker, each is recorded as soon as it is there, and not run again once it is recorded.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
 from ocr_flops.errors import SpecError
 from ocr_flops.evidence import records
 from ocr_flops.evidence.records.recorder import device_facts, measure
 from ocr_flops.measure.client import interpreter
 from ocr_flops.measure.plan import ModelSource, Plan
+from ocr_flops.spec.catalog import config_dir
 from ocr_flops.spec.reading import read_value
 from ocr_flops.spec.run_spec import read_run, read_workload
 from ocr_flops.spec.workload import Workload
@@ -20,6 +28,19 @@ from ocr_flops.spec.workload import Workload
 LOG = logging.getLogger(__name__)
 OF_THE_CAMPAIGN = ("columns", "rows", "image_width_px", "image_height_px", "prompt_tokens", "output_tokens", "batch_size")
 RUN_KEYS = ("model", "engine", "workload", "attention", "hardware", "dtype", "cache", "prefill_logits", "stages")
+
+
+@hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="campaign")
+def main(config: DictConfig) -> dict[str, int]:
+    """Runs one job; returns how many points it measured, skipped and saw fail."""
+    from ocr_flops.evidence.records import campaign  # by its name, which a launcher's process can import: this one may be __main__
+
+    try:
+        outcome = campaign.run_job(OmegaConf.to_container(config, resolve=True), HydraConfig.get().overrides.task)
+    except SpecError as problem:
+        raise SpecError(str(problem)) from None  # without where it was raised, and fit to be sent from a launcher's process to another
+    campaign.LOG.info("measured %d, recorded before %d, failed %d", *outcome)
+    return outcome._asdict()
 
 
 class Outcome(NamedTuple):
@@ -136,3 +157,7 @@ def _pairs(key: str, value: Any, what: str) -> list[tuple[int, int]]:
         if not isinstance(pair, list) or len(pair) != 2 or any(type(side) is not int for side in pair):
             raise SpecError(f"{key}[{number}]: {pair!r} is not {what}")
     return [tuple(pair) for pair in value]
+
+
+if __name__ == "__main__":
+    main()
