@@ -23,15 +23,16 @@ def write_report(
     ] = Path(),
 ) -> int:
     """One self-contained HTML file, or Markdown: findings, charts (in HTML with controls), tables, evidence."""
-    from ocr_flops import reports
     from ocr_flops.cli.console import show_progress
+    from ocr_flops.reports import estimate_report
+    from ocr_flops.reports.estimate_subject import Subject
     from ocr_flops.spec.run_spec import load_run
     from ocr_flops.timing.estimate import estimate_run
 
     run = load_run(overrides or ())
-    subject = reports.Subject(estimate_run(run), run.hardware)
+    subject = Subject(estimate_run(run), run.hardware)
     path = out if out.suffix == f".{form}" else out / f"{NAME}.{form}"
     with show_progress("drawing charts"):
-        for file in reports.write_report(path, subject, charts=charts or "", in_child=False):
+        for file in estimate_report.write_report(path, subject, charts=charts or "", in_child=False):
             print(file)
     return 0

@@ -12,6 +12,7 @@ from ocr_flops.charts.interactive.modes import modes_by_stage
 from ocr_flops.charts.savings_by_tiles import by_tiles
 from ocr_flops.charts.times import halves
 from ocr_flops.reports.estimate_subject import Subject
+from ocr_flops.spec.neighbours import growing_outputs, neighbours
 
 
 def page_charts(subject: Subject) -> dict[str, Chart]:
@@ -23,7 +24,8 @@ def page_charts(subject: Subject) -> dict[str, Chart]:
     estimate, device = subject.estimate, subject.hardware.label if subject.hardware else ""
     if not subject.busy_stages:
         return {}
-    stages, modules = subject.sweep(subject.neighbours), subject.sweep(subject.neighbours, "module")
+    around = neighbours(estimate.workload, itself=True)
+    stages, modules = subject.sweep(around), subject.sweep(around, "module")
     grid = grid_name(estimate.stages.row(0, named=True))
     found: dict[str, Chart] = {
         "explorer": explorer(stages, modules, grid, subject.mode, device),
@@ -47,13 +49,15 @@ def all_charts(subject: Subject) -> dict[str, Chart]:
     found = {"tiling": charts.tiling_picture(estimate.workload)}
     if not subject.busy_stages:
         return found
-    around = subject.sweep(subject.neighbours)
+    around = subject.sweep(neighbours(estimate.workload, itself=True))
     found["flops_by_module"] = charts.flops_by_module(estimate.modules)
     found["vector_flops_by_module"] = charts.flops_by_module(estimate.modules, work="vector_flops")
     found["flops_by_tokens"] = charts.flops_by_tokens(around.filter(attention=subject.mode), estimate.stages)
     found["memory"] = charts.memory(subject.by_mode, subject.hardware)
     if "decode" in estimate.chosen_stages:
-        found["growth"] = charts.growth(subject.sweep(subject.lengths).filter(attention=subject.mode), estimate.workload.output_tokens)
+        found["growth"] = charts.growth(
+            subject.sweep(growing_outputs(estimate.workload)).filter(attention=subject.mode), estimate.workload.output_tokens
+        )
     found["savings"] = charts.savings(subject.by_mode, subject.timings if timing and timing.ttft_seconds is not None else None)
     if "vision" in subject.busy_stages:
         found |= by_tiles(_distinct_in_vision(subject, around), estimate.workload.tiles)

@@ -15,18 +15,17 @@ from ocr_flops.evidence.verify import summary
 from ocr_flops.files import write_whole
 from ocr_flops.reports import tables
 from ocr_flops.reports.estimate_charts import all_charts, page_charts
-from ocr_flops.reports.estimate_findings import find_all
-from ocr_flops.reports.estimate_settings import find_command, list_settings, name_sources
+from ocr_flops.reports.estimate_findings import write_findings
+from ocr_flops.reports.estimate_settings import LOGITS, find_command, list_figures, name_sources
 from ocr_flops.reports.estimate_subject import Subject
 from ocr_flops.reports.estimate_tables import evidence_table, modes_table, modules_table, stages_table
 from ocr_flops.reports.export import describe_estimate
-from ocr_flops.reports.headline import headline_cards
+from ocr_flops.reports.headline import Card, headline_cards
 from ocr_flops.reports.html import cards_html, html_page
 from ocr_flops.reports.images import chart_images
 from ocr_flops.reports.markdown import escape_markdown, render_markdown, table_markdown
 from ocr_flops.spec.specs import STAGES
 from ocr_flops.studies.sweeps.folder import list_versions
-from ocr_flops.units import workload_words
 
 FORMATS = ("html", "md")
 SECTIONS = {  # heading: the charts below it, those of `page_charts` and of `all_charts`
@@ -55,8 +54,8 @@ def report_html(subject: Subject, *, made: date | None = None, in_child: bool = 
         DrawingError: the child failed.
     """
     charts = page_charts(subject)
-    places = {name: f'![{_alternative(chart)}](#{name} "{CAPTIONS.get(name, "")}")'.replace(' ""', "") for name, chart in charts.items()}
-    text = _fill_template(subject, Markup(cards_html(_cards(subject))), places, made)
+    places = {name: f'![{_describe_chart(chart)}](#{name} "{CAPTIONS.get(name, "")}")'.replace(' ""', "") for name, chart in charts.items()}
+    text = _render(subject, Markup(cards_html(_cards(subject))), places, made)
     data = {"estimate": describe_estimate(subject.estimate, subject.timing)}
     return html_page(_title(subject), text, charts, data, in_child=in_child)
 
@@ -73,9 +72,9 @@ def report_markdown(subject: Subject, images: Mapping[str, str] | None = None, *
         SpecError: a number is beyond 2^62.
     """
     charts = all_charts(subject) if images else {}
-    pictures = {name: f"![{_alternative(charts[name])}]({file})" for name, file in (images or {}).items()}
+    pictures = {name: f"![{_describe_chart(charts[name])}]({file})" for name, file in (images or {}).items()}
     rows = [(card.label, card.value, card.caption) for card in _cards(subject)]
-    return _fill_template(subject, table_markdown(pl.DataFrame(rows, schema=["figure", "value", "note"], orient="row")), pictures, made)
+    return _render(subject, table_markdown(pl.DataFrame(rows, schema=["figure", "value", "note"], orient="row")), pictures, made)
 
 
 def write_report(path: Path, subject: Subject, *, charts: str = "", made: date | None = None, in_child: bool = True) -> list[Path]:
@@ -101,55 +100,44 @@ def write_report(path: Path, subject: Subject, *, charts: str = "", made: date |
     return [write_whole(path, text), *(write_whole(files[name], image) for name, image in images.items())]
 
 
+def _cards(subject: Subject) -> list[Card]:
+    return headline_cards(subject.estimate, subject.timing if subject.estimate.chosen_stages == STAGES else None)
+
+
 def _title(subject: Subject) -> str:
     where = f" on {subject.hardware.label}" if subject.hardware else ""
     return f"What a page costs: {subject.estimate.config.model.label}{where}"
 
 
-def _cards(subject: Subject) -> list:
-    return headline_cards(subject.estimate, subject.timing if subject.estimate.chosen_stages == STAGES else None)
-
-
-def _alternative(chart: Chart) -> Markup:
-    """A chart's title for those who do not see it."""
+def _describe_chart(chart: Chart) -> Markup:
+    """A chart's title for those who do not see the chart."""
     return escape_markdown(" ".join(chart.title.text))
 
 
-def _fill_template(subject: Subject, cards: Markup, pictures: Mapping[str, str], made: date | None) -> str:
+def _render(subject: Subject, cards: Markup, pictures: Mapping[str, str], made: date | None) -> str:
     sections = {heading: "\n\n".join(pictures[name] for name in names if name in pictures) for heading, names in SECTIONS.items()}
     sections[MODES] = f"{sections[MODES]}\n\n{modes_table(subject)}".strip()
+    modelled = [mode for mode in subject.by_mode if subject.modelled_stages(mode)]
+    runnable = [mode for mode in subject.by_mode if mode not in modelled]
+    kinds = ", ".join(f"{' and '.join(modes)} {kind}" for kind, modes in (("runnable", runnable), ("modelled", modelled)) if modes)
     return render_markdown(
         "estimate.md.j2",
+        subject=subject,
         title=_title(subject),
-        conditions=_conditions(subject),
+        row=subject.estimate.stages.row(0, named=True),
         cards=cards,
-        findings=find_all(subject),
+        findings=write_findings(subject),
         sections={heading: Markup(content) for heading, content in sections.items() if content},
         stages=stages_table(subject),
         modules=modules_table(subject),
-        facts=list_settings(subject),
+        logits=LOGITS,
+        device=list_figures(subject.hardware) if subject.hardware else {},
         sources=name_sources(subject.hardware) if subject.hardware else "",
         command=find_command(subject),
         verification=tables.verification_words(summary.recorded()),
-        evidence=_evidence(subject),
+        evidence=f"**In this report** ({subject.estimate.config.engine.label}): {kinds}.",
         has_times=subject.timing is not None,
         compared=evidence_table(),
         made=(made or date.today()).isoformat(),
         versions=list_versions(),
     )
-
-
-def _conditions(subject: Subject) -> str:
-    row, attention = subject.estimate.stages.row(0, named=True), subject.estimate.config.attention.name
-    mode = row["mode"].replace("_", "-").title()
-    same = f" (here {subject.mode})" if attention != subject.mode else ""
-    return f"{mode}: {workload_words(row)}; {row['engine']}, attention {attention}{same}, {row['dtype']}, {row['cache']} cache"
-
-
-def _evidence(subject: Subject) -> str:
-    """Which attention modes can be run and counted on the real model in all stages, and which are modelled in some."""
-    kinds: dict[str, list[str]] = {"runnable": [], "modelled": []}
-    for mode in subject.by_mode:
-        kinds["modelled" if subject.modelled_stages(mode) else "runnable"].append(mode)
-    words = ", ".join(f"{' and '.join(modes)} {kind}" for kind, modes in kinds.items() if modes)
-    return f"**In this report** ({subject.estimate.config.engine.label}): {words}."

@@ -1,4 +1,4 @@
-"""The resolved settings of an estimate: as names and values for people, and as the overrides that repeat it."""
+"""The settings of an estimate: the figures of its device and their sources, and the overrides that repeat it."""
 
 from __future__ import annotations
 
@@ -11,39 +11,6 @@ from ocr_flops.units import si
 
 LOGITS = {"all": "all positions", "last": "the last position"}
 FIGURES = ("vector_fp32_flops_per_second", "memory_bandwidth_bytes_per_second", "memory_bytes")
-
-
-def list_settings(subject: Subject) -> dict[str, dict[str, str]]:
-    """Every choice behind the numbers, in groups of names and values."""
-    config, workload = subject.estimate.config, subject.estimate.workload
-    attention, tiled = config.attention, workload.tiles > 0
-    page = {
-        "resolution mode": workload.mode or "none",
-        "page": f"{workload.image_width_px:,} × {workload.image_height_px:,} px" if workload.image_width_px else "size not given",
-        "grid": f"{workload.columns} × {workload.rows} (columns × rows)" if tiled else "no tiles",
-        "global view": f"{workload.global_px:,} px",
-        "tiles": f"{workload.tiles:,} of {workload.tile_px:,} px" if tiled else "none",
-    }
-    tokens = {
-        "image": f"{workload.image_tokens:,}",
-        "prompt": f"{workload.prompt_tokens:,}",
-        "context": f"{workload.context_tokens:,} (image and prompt)",
-        "output": f"{workload.output_tokens:,}, a decode step each",
-        "batch": f"{workload.batch_size:,} equal pages" if workload.batch_size > 1 else "1 page",
-    }
-    software = {
-        "model": config.model.label,
-        "parameters": f"{sum(config.parameters.values()):,}",
-        "engine": config.engine.label,
-        "attention": attention.name,
-        **{f"in {spec.label}": attention.kernel(spec.tower) for spec in config.model.attention_towers},
-        "precision": config.dtype,
-        "KV cache": config.cache,
-        "logits in prefill": LOGITS[config.prefill_logits],
-        "stages": ", ".join(subject.estimate.chosen_stages),
-    }
-    device = list_figures(subject.hardware) if subject.hardware else {}
-    return {"Page": page, "Tokens of a page": tokens, "Software": software, "Device": device}
 
 
 def list_figures(hardware: HardwareSpec) -> dict[str, str]:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from ocr_flops.cost.blocks.attention import attention_modes
 from ocr_flops.errors import SpecError
 from ocr_flops.spec.catalog import load_attention
-from ocr_flops.spec.neighbours import growing_outputs, neighbours
 from ocr_flops.spec.specs import HardwareSpec
 from ocr_flops.spec.workload import Workload
 from ocr_flops.timing.estimate import Estimate, sweep
@@ -104,13 +103,3 @@ class Subject:
             prefill_logits=config.prefill_logits,
             stages=self.estimate.chosen_stages,
         )
-
-    @cached_property
-    def neighbours(self) -> Workload:
-        """Other grids as columns of points, the estimate's own included."""
-        return neighbours(self.estimate.workload, itself=True)
-
-    @cached_property
-    def lengths(self) -> Workload:
-        """The estimate's page at growing output lengths, past its own, as columns of points."""
-        return growing_outputs(self.estimate.workload)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import polars as pl
@@ -13,7 +14,7 @@ from ocr_flops.evidence.verify import summary
 from ocr_flops.reports.estimate_subject import Subject
 from ocr_flops.reports.headline import BOUND
 from ocr_flops.reports.markdown import table_markdown
-from ocr_flops.reports.tables import AGAINST, HEADINGS
+from ocr_flops.reports.tables import HEADINGS, verification_table
 from ocr_flops.units import seconds, si
 
 TITLES = {name: heading.format("") for name, heading in HEADINGS.items()} | {
@@ -36,11 +37,6 @@ def print_integer(value: int, unit: str = "") -> Markup:
     return Markup(f"{si(value, unit)} <small>{value:,}</small>" if abs(value) >= 1000 else f"{value:,}")
 
 
-def print_bytes(value: int) -> Markup:
-    """Bytes as `print_integer`."""
-    return print_integer(value, "B")
-
-
 FORMATS: Formats = {
     "stage": lambda stage: Markup(stage) if stage == TOGETHER else stage,
     "module": module_name,
@@ -49,7 +45,7 @@ FORMATS: Formats = {
     **dict.fromkeys(("roofline_seconds", "bound_seconds", "ttft_seconds", "tpot_seconds"), seconds),
 }
 READABLE: Formats = FORMATS | dict.fromkeys(("total_flops", "tensor_flops", "vector_flops"), print_integer)
-READABLE |= dict.fromkeys(("io_bytes", "peak_activation_bytes", "total_bytes"), print_bytes)
+READABLE |= dict.fromkeys(("io_bytes", "peak_activation_bytes", "total_bytes"), partial(print_integer, unit="B"))
 
 
 def stages_table(subject: Subject) -> Markup:
@@ -93,20 +89,9 @@ def modes_table(subject: Subject) -> Markup:
 
 
 def evidence_table() -> Markup:
-    """What this version was compared with before its release: a row per kind of comparison and column."""
-    columns = (
-        pl.col("column").alias("number"),
-        pl.col("kind").replace(AGAINST).alias("against"),
-        pl.col("attention"),
-        pl.col("points").alias("compared"),
-        pl.col("largest_difference").alias("largest difference"),
-    )
-    rows = (
-        pl.DataFrame(summary.recorded()["rows"])
-        .group_by("kind", "column", maintain_order=True)
-        .agg(pl.col("attention").unique(maintain_order=True).str.join(", "), pl.col("points").sum(), pl.col("largest_difference").max())
-    )
-    return table_markdown(rows.select(columns))
+    """What this version was compared with before its release, without stages and modules."""
+    rows = verification_table(summary.recorded()).group_by("number", "against", maintain_order=True)
+    return table_markdown(rows.agg(pl.col("compared").sum(), pl.col("largest difference").max()))
 
 
 def _times(subject: Subject, *names: str) -> tuple[str, ...]:

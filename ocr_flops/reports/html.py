@@ -24,14 +24,6 @@ from ocr_flops.reports.markdown import TEMPLATES, table_markdown
 from ocr_flops.units import seconds, si
 
 UNIT = re.compile(r"(\d) (?=%|[kMGTPEmµ]?(?:B|s|FLOPs?)\b)")  # the space between a number and its unit
-INHERITED = "currentColor"  # text and axes of a chart take the page's colour, light or dark
-CONFIG = {
-    "axis": {"labelColor": INHERITED, "titleColor": INHERITED},
-    "legend": {"labelColor": INHERITED, "titleColor": INHERITED},
-    "title": {"color": INHERITED},
-    "text": {"color": INHERITED},
-    "font": "system-ui, sans-serif",
-}
 
 
 def html_page(
@@ -49,7 +41,7 @@ def html_page(
     Raises:
         DrawingError: the child failed.
     """
-    specs = {name: _themed(chart.to_dict()) for name, chart in charts.items()}
+    specs = {name: _inherit_colour(chart.to_dict()) for name, chart in charts.items()}
     style, script = (Markup((TEMPLATES / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js"))
     return (
         _templates()
@@ -124,11 +116,9 @@ def _templates() -> Environment:
     return found
 
 
-def _themed(spec: dict[str, Any]) -> dict[str, Any]:
-    """A chart whose text follows the page's colour scheme."""
-    config = spec.get("config", {})
-    merged = {key: {**config.get(key, {}), **value} if isinstance(value, dict) else value for key, value in CONFIG.items()}
-    return json.loads(json.dumps({**spec, "config": {**config, **merged}}).replace(f'"{INK}"', f'"{INHERITED}"'))
+def _inherit_colour(spec: dict[str, Any]) -> dict[str, Any]:
+    """A chart whose text takes the page's colour, light or dark."""
+    return json.loads(json.dumps(spec).replace(f'"{INK}"', '"currentColor"'))
 
 
 def _script(code: str) -> Markup:

@@ -14,6 +14,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ocr_flops.reports import tables
+from ocr_flops.reports.headline import BOUND
+from ocr_flops.units import seconds, share, si, workload_words
 
 TEMPLATES = Path(__file__).parent / "templates"
 SPECIAL = re.compile(r"[\\`*\[\]|]|(?<!\w)_|_(?!\w)|^[#+-](?= )")  # what Markdown reads as markup within a line, beside HTML
@@ -62,7 +64,8 @@ def render_markdown(template: str, **values: object) -> str:
     """A template of `templates/` with its values filled in.
 
     Args:
-        template: a file's name; the filter `sentence` and the function `table` are `sentence` and `table_markdown`.
+        template: a file's name. Its filters `sentence`, `si`, `seconds`, `share` and its function `table` are those of Python; `count` sets
+            thousands apart, and `bound` names a binding ceiling.
         values: what it names.
     """
     return _templates().get_template(template).render(values)
@@ -78,6 +81,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    found.filters["sentence"] = sentence
+    found.filters |= {"sentence": sentence, "si": si, "seconds": seconds, "share": share, "count": "{:,}".format, "bound": BOUND.get}
+    found.filters["workload_words"] = workload_words
     found.globals["table"] = table_markdown
     return found

@@ -29,7 +29,6 @@ HEADINGS = {  # column: heading, in which {} is an SI prefix; what matters most 
 PREFIXES = {"G": {"G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}, "M": {"M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}}
 DIGITS = 4  # of numbers that are not whole, before and after the point
 NONE = "–"
-AGAINST = {"count": "torch's counter", "trace": "operator trace"}  # kinds of comparison with the real model
 
 
 def modules_table(modules: pl.DataFrame) -> pl.DataFrame:
@@ -119,7 +118,8 @@ def plan_words(estimate: Estimate, required: list[Required], hardware: HardwareS
 
 def verification_table(record: dict[str, Any]) -> pl.DataFrame:
     """What this version was compared with before its release: a row per level, stage, module and column."""
-    kind = pl.col("kind").replace_strict(AGAINST, return_dtype=pl.String)
+    against = {"count": "torch's counter", "trace": "operator trace"}
+    kind = pl.col("kind").replace_strict(against, return_dtype=pl.String)
     return pl.DataFrame(record["rows"]).select(
         "stage",
         "module",

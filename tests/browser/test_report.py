@@ -5,7 +5,7 @@ from playwright.sync_api import expect
 
 import ocr_flops as of
 from ocr_flops.app.setting import Setting
-from ocr_flops.reports import write_report
+from ocr_flops.reports.estimate_report import write_report
 from ocr_flops.units import seconds, si
 
 pytestmark = pytest.mark.browser

@@ -11,12 +11,14 @@ import altair as alt
 import pytest
 
 import ocr_flops as of
-from ocr_flops import cli, reports
+from ocr_flops import cli
 from ocr_flops.app.setting import Setting
-from ocr_flops.reports import Subject, images
+from ocr_flops.reports import images
 from ocr_flops.reports.estimate_charts import all_charts
-from ocr_flops.reports.estimate_findings import find_all
+from ocr_flops.reports.estimate_findings import write_findings
+from ocr_flops.reports.estimate_report import report_html, report_markdown
 from ocr_flops.reports.estimate_settings import find_overrides
+from ocr_flops.reports.estimate_subject import Subject
 from ocr_flops.reports.export import describe_estimate
 from ocr_flops.spec.run_spec import load_run
 from ocr_flops.timing.estimate import estimate_run
@@ -76,7 +78,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def pages():
-    return {name: reports.report_html(subject, made=date(2026, 1, 2), in_child=False) for name, subject in SUBJECTS.items()}
+    return {name: report_html(subject, made=date(2026, 1, 2), in_child=False) for name, subject in SUBJECTS.items()}
 
 
 @pytest.mark.parametrize("name", SUBJECTS)
@@ -113,7 +115,7 @@ def test_numbers_are_the_estimates_integers(pages):
 
 @pytest.mark.parametrize("name", SUBJECTS)
 def test_markdown_has_the_headings_and_exact_numbers_of_the_page(pages, name):
-    text, words = reports.report_markdown(SUBJECTS[name], made=date(2026, 1, 2)), Page(pages[name]).words
+    text, words = report_markdown(SUBJECTS[name], made=date(2026, 1, 2)), Page(pages[name]).words
     headings = re.findall(r"^#+ (.*)$", text, re.M)
     assert len(headings) >= 6 and all(heading in words for heading in headings)
     exact = r"\d{1,3}(?:,\d{3}){2,}"
@@ -122,21 +124,21 @@ def test_markdown_has_the_headings_and_exact_numbers_of_the_page(pages, name):
 
 def test_findings_are_true():
     subject = SUBJECTS["page"]
-    words = " ".join(find_all(subject))
+    words = write_findings(subject)
     eager, flash = (subject.by_mode[mode].stage_numbers for mode in ("eager", "flash"))
     moved = [sum(numbers[stage]["io_bytes"] for stage in ("vision", "prefill")) for numbers in (eager, flash)]
     assert f"{si(moved[0] - moved[1], 'B')} less in vision and prefill** ({100 - 100 * moved[1] / moved[0]:.0f} %)" in words
     assert seconds(subject.timing.ttft_seconds) in words and "in bf16" in words and "flash" in words and "modelled" in words
     assert "runs by itself: sdpa." in words and "to spare" in words
-    assert "by itself: sdpa in SAM, sdpa in CLIP, eager in the decoder." in " ".join(find_all(SUBJECTS["published code"]))
-    assert "about eager in SAM, sdpa in CLIP, flash in the decoder." in " ".join(find_all(SUBJECTS["mixed"]))
-    assert "flash" not in " ".join(find_all(SUBJECTS["fp32"]))  # no flash kernel takes fp32
-    assert "does not fit" in " ".join(find_all(SUBJECTS["too large"]))
+    assert "by itself: sdpa in SAM, sdpa in CLIP, eager in the decoder." in write_findings(SUBJECTS["published code"])
+    assert "about eager in SAM, sdpa in CLIP, flash in the decoder." in write_findings(SUBJECTS["mixed"])
+    assert "flash" not in write_findings(SUBJECTS["fp32"])  # no flash kernel takes fp32
+    assert "does not fit" in write_findings(SUBJECTS["too large"])
 
 
 def test_text_of_unknown_origin_stays_text():
     subject = Subject(of.estimate(replace(MODEL, label=HOSTILE), of.Workload.from_grid(2, 1)), replace(L4, label=HOSTILE, name=HOSTILE))
-    html = reports.report_html(subject, in_child=False)
+    html = report_html(subject, in_child=False)
     page = Page(html)
     assert not re.search("<script>alert|<img|<a ", html.replace(images.vega_javascript(False), ""))
     assert page.addresses == ["data:,"] and HOSTILE in page.words
@@ -186,7 +188,7 @@ def test_the_apps_setting_gives_the_same_page_as_the_command_line(tmp_path, caps
     path = tmp_path / "x.html"
     assert cli.main(["report", "workload.columns=3", "workload.rows=1", "hardware=l4", "attention=eager", "--out", str(path)]) == 0
     assert capsys.readouterr().out == f"{path}\n" and list(tmp_path.iterdir()) == [path]
-    assert path.read_text(encoding="utf-8") == reports.report_html(setting.subject(MODEL, setting.device), in_child=False)
+    assert path.read_text(encoding="utf-8") == report_html(setting.subject(MODEL, setting.device), in_child=False)
 
 
 def test_markdown_shows_the_charts_that_are_written_beside_it(tmp_path, capsys, monkeypatch):

@@ -7,8 +7,7 @@ import polars as pl
 import pytest
 
 import ocr_flops as of
-from ocr_flops import reports
-from ocr_flops.reports.export import describe_estimate
+from ocr_flops.reports.export import describe_estimate, table_bytes
 
 READERS = {
     "csv": pl.read_csv,
@@ -25,14 +24,14 @@ def timing(model):
 @pytest.mark.parametrize("format", READERS)
 def test_tables_come_back_as_they_were(timing, format):
     frame = timing.modules.with_columns(big=pl.lit(2**62 - 1), kind=pl.lit("a").cast(pl.Enum(["a"])))
-    again = READERS[format](BytesIO(reports.table_bytes(frame, format)))
+    again = READERS[format](BytesIO(table_bytes(frame, format)))
     assert again.columns == frame.columns and again.rows() == frame.rows()
     assert again["stage"].dtype == again["kind"].dtype == pl.String and again["big"].dtype.is_integer()
 
 
 def test_another_format_is_refused():
     with pytest.raises(of.SpecError, match="format: 'xlsx' is not one of csv, parquet, json"):
-        reports.table_bytes(pl.DataFrame(), "xlsx")
+        table_bytes(pl.DataFrame(), "xlsx")
 
 
 def test_an_estimate_is_one_object_of_plain_data(timing):

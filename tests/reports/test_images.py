@@ -7,9 +7,10 @@ import sys
 import pytest
 
 import ocr_flops as of
-from ocr_flops import reports
 from ocr_flops.reports import images
 from ocr_flops.reports.estimate_charts import all_charts
+from ocr_flops.reports.estimate_subject import Subject
+from ocr_flops.reports.images import chart_images
 
 SUBJECTS = {
     "page": {},
@@ -21,13 +22,13 @@ SUBJECTS = {
 
 def subject(model, mode="gundam", output_tokens=256, **options):
     page = of.Workload.from_image(1654, 2339, mode, output_tokens=output_tokens)
-    return reports.Subject(of.estimate(model, page, **options), of.load_hardware("l4"))
+    return Subject(of.estimate(model, page, **options), of.load_hardware("l4"))
 
 
 @pytest.mark.parametrize("name", SUBJECTS)
 def test_every_chart_is_drawn_under_a_name_that_serves_as_a_file_name(model, name):
     charts = all_charts(subject(model, **SUBJECTS[name]))
-    drawn = reports.chart_images(charts, "svg", in_child=False)
+    drawn = chart_images(charts, "svg", in_child=False)
     assert list(drawn) == list(charts) and all(re.fullmatch(r"[a-z_]+", name) for name in charts)
     assert all(b"<svg" in image and b'fill="white"' in image and b"NaN" not in image for image in drawn.values())
 
@@ -35,15 +36,17 @@ def test_every_chart_is_drawn_under_a_name_that_serves_as_a_file_name(model, nam
 def test_a_chart_is_drawn_alike_in_a_child_and_here(model):
     chart = {"memory": all_charts(subject(model))["memory"]}
     for format, start in (("svg", b"<svg"), ("png", b"\x89PNG")):
-        child, here = (reports.chart_images(chart, format, width_px=600, scale=1, in_child=where)["memory"] for where in (True, False))
+        child, here = (chart_images(chart, format, width_px=600, scale=1, in_child=where)["memory"] for where in (True, False))
         assert child == here and here.startswith(start)
 
 
 def test_the_app_never_loads_the_drawing_engine():
     code = """
 import sys, ocr_flops as of
-from ocr_flops.reports import Subject, chart_images, report_html
 from ocr_flops.reports.estimate_charts import all_charts
+from ocr_flops.reports.estimate_report import report_html
+from ocr_flops.reports.estimate_subject import Subject
+from ocr_flops.reports.images import chart_images
 subject = Subject(of.estimate(of.load_model(), of.Workload.from_image(1654, 2339)))
 assert len(report_html(subject)) > 1e6 and chart_images({"tiling": all_charts(subject)["tiling"]})["tiling"].startswith(b"<svg")
 assert not {"vl_convert", "torch", "marimo"} & set(sys.modules)
@@ -62,4 +65,4 @@ def test_a_child_that_fails_says_how(spec, message):
 
 def test_another_format_is_refused():
     with pytest.raises(of.SpecError, match="format: 'pdf' is not one of svg, png"):
-        reports.chart_images({}, "pdf")
+        chart_images({}, "pdf")

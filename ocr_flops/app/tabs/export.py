@@ -8,7 +8,7 @@ from html import escape
 import marimo as mo
 import polars as pl
 
-from ocr_flops import charts, reports
+from ocr_flops import charts
 from ocr_flops.app import comparison, views
 from ocr_flops.app.links import Pins
 from ocr_flops.app.spot_checks import STORE
@@ -16,6 +16,9 @@ from ocr_flops.app.tabs.compare import NOW
 from ocr_flops.app.tabs.elements import labelled, row
 from ocr_flops.app.views import Results
 from ocr_flops.charts import Chart
+from ocr_flops.reports.estimate_report import report_html
+from ocr_flops.reports.export import table_bytes
+from ocr_flops.reports.images import chart_images
 
 COMPARE = "Compare"
 ROWS: dict[str, Callable[[Results, Pins], pl.DataFrame]] = {
@@ -52,10 +55,10 @@ def export(results: Results, pins: Pins, inputs: mo.ui.dictionary, make_report: 
     drawn = views.VIEWS[of](results) if of in views.VIEWS else [charts.comparison(_compared(results, pins))]
     report = make_report
     if make_report.value:
-        page = reports.report_html(results.setting.subject(results.model, results.device)).encode()
+        page = report_html(results.setting.subject(results.model, results.device)).encode()
         report = mo.download(page, _name("report", "html"), mimetype="text/html", label="Download the HTML report")
     tables = (
-        mo.download(reports.table_bytes(frame, kind), _name(rows.replace(" ", "_"), kind), label=kind.upper())
+        mo.download(table_bytes(frame, kind), _name(rows.replace(" ", "_"), kind), label=kind.upper())
         for kind in ("csv", "parquet", "json")
     )
     return mo.vstack(
@@ -78,7 +81,7 @@ def _compared(results: Results, pins: Pins) -> list[comparison.Compared]:
 
 def _images(chart: Chart, name: str) -> mo.Html:
     def image(kind: str) -> Callable[[], bytes]:  # drawn when it is asked for, by a child process
-        return lambda: reports.chart_images({"": chart}, kind)[""]
+        return lambda: chart_images({"": chart}, kind)[""]
 
     downloads = (mo.download(image(kind), _name(name, kind), label=kind.upper()) for kind in ("svg", "png"))
     return row(*downloads, mo.Html(f"<span>{escape(' '.join(chart.title.text))}</span>"))

@@ -1,7 +1,9 @@
 // Draws the charts of the page, keeps inputs of the same name alike, and opens what is folded before printing.
 (() => {
   const specs = JSON.parse(document.getElementById("charts").textContent);
+  const inherited = { labelColor: "currentColor", titleColor: "currentColor" }; // the page's, light or dark
   const options = {
+    config: { axis: inherited, legend: inherited, title: { color: "currentColor" }, text: { color: "currentColor" }, font: "system-ui, sans-serif" },
     renderer: "svg",
     actions: { export: { svg: true, png: true }, source: false, compiled: false, editor: false },
     tooltip: { theme: "custom" },
