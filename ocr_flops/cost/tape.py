@@ -165,12 +165,17 @@ class Tape:
             if tensor.storage.role != "weight":
                 self.live = self.live - tensor.storage.size_bytes
 
+    def free_copy(self, copy: Tensor, original: Tensor) -> None:
+        """Ends the life of a copy, unless it is the original itself or a view of it, which stays alive."""
+        if copy.storage is not original.storage:
+            self.free(copy)
+
     def cast(self, x: Tensor, itemsize: int) -> Tensor:
         """x in another precision: x itself where it already has it."""
         return x if x.itemsize == itemsize else self(copy("_to_copy", x, itemsize=itemsize))
 
-    def then_free(self, operator: Operator, *tensors: Tensor) -> Tensor:
+    def then_free(self, operator: Operator, *tensors: Tensor, feeds: dict[str, Sequence[int]] | None = None) -> Tensor:
         """Records an operator and ends the life of tensors that nothing needs after it."""
-        out = self(operator)
+        out = self(operator, feeds=feeds)
         self.free(*tensors)
         return out

@@ -32,11 +32,13 @@ class ModelSpec:
         name: the config's name, "deepseek_ocr".
         label: the name shown to people.
         towers: the `Spec` of each tower, in the order they run; the last one is the language model.
+        pipeline: the class that runs them, by its name in `cost.models`.
     """
 
     name: str
     label: str
     towers: tuple[Any, ...]
+    pipeline: str
 
     def __post_init__(self) -> None:
         if not self.towers:
@@ -52,6 +54,11 @@ class ModelSpec:
             if spec.tower == name:
                 return spec
         raise SpecError(f"model.towers: no tower {name!r}, only {', '.join(spec.tower for spec in self.towers)}")
+
+    @property
+    def language_model(self) -> Any:
+        """The `Spec` of the last tower."""
+        return self.towers[-1]
 
     @property
     def attention_towers(self) -> tuple[Any, ...]:
@@ -70,22 +77,6 @@ class EngineSpec:
         chooses_logits: also computes, when asked, logits for other positions than those.
         kernels: the attention kernel each tower uses by itself (the mode "vendor"), as in `AttentionSpec`.
         runnable_attention: attention kernels that every tower has in this engine besides its own, so that they can be counted and traced.
-        images_one_by_one: encodes a batch's pages one after the other, each page's tiles before its global view, and asks first whether
-            there are any pixels; otherwise all global views are one pass and all tiles another.
-        published_lifetimes: intermediates live as long as the names in the code published with the weights hold them, otherwise as long as
-            those of transformers' code do; this decides peaks, not work.
-        fused_clip_qkv: CLIP projects query, key and value in one matrix product.
-        looks_up_positions: CLIP's position table is gathered as an embedding, and made contiguous before it is resized.
-        always_resizes_positions: runs the interpolation of SAM's relative positions even where the size does not change.
-        copies_bias: SAM's relative-position bias is copied once more to become contiguous.
-        elementwise_neck_norm: SAM's neck norms are built from elementwise operators, not `layer_norm`.
-        takes_masks: the language model is handed position ids, a padding mask and, in prefill, a mask of the image's tokens.
-        rope_matmul: every decoder layer computes the rotary angles with a matrix product.
-        builds_window_mask: also builds the sliding-window mask of its relative Unlimited-OCR.
-        upcasts_logits: logits are cast to fp32.
-        copies_cache: prefill copies the fresh keys and values into the cache.
-        grouped_experts: routed experts run as grouped matrix products, not in a loop over those hit.
-        unused_clip_patch: carries CLIP's own patch convolution, which is never run, among its parameters.
     """
 
     name: str
@@ -94,20 +85,6 @@ class EngineSpec:
     chooses_logits: bool
     kernels: Kernels
     runnable_attention: tuple[str, ...]
-    images_one_by_one: bool
-    published_lifetimes: bool
-    fused_clip_qkv: bool
-    looks_up_positions: bool
-    always_resizes_positions: bool
-    copies_bias: bool
-    elementwise_neck_norm: bool
-    takes_masks: bool
-    rope_matmul: bool
-    builds_window_mask: bool
-    upcasts_logits: bool
-    copies_cache: bool
-    grouped_experts: bool
-    unused_clip_patch: bool
 
     def __post_init__(self) -> None:
         one_of("engine.prefill_logits", self.prefill_logits, PREFILL_LOGITS)

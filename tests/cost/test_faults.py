@@ -8,7 +8,7 @@ import pytest
 
 import ocr_flops as of
 from ocr_flops.cost import ops
-from ocr_flops.cost.run_config import decode_program, vision_program
+from ocr_flops.cost.run_config import stage_program
 from ocr_flops.evidence import verify
 from ocr_flops.measure.plan import build_request
 from ocr_flops.spec.catalog import names
@@ -70,7 +70,7 @@ def test_fault_04_weights_count_once_and_all_experts_are_resident(model, engine,
         assert result.stage_numbers["vision"]["weight_bytes"] + result.stage_numbers["prefill"]["weight_bytes"] == weight_bytes
     assert weight_bytes > 6.2 * 2**30
     config = of.estimate(model, of.Workload.from_grid(), engine=engine).config
-    assert vision_program(config, 1024, 640, True).parameters == vision_program(config, 1024, 0, True).parameters
+    assert stage_program(config, "vision", True, (1024, 640)).parameters == stage_program(config, "vision", True, (1024, 0)).parameters
 
 
 def test_fault_05_flash_costs_no_more_than_eager(model):
@@ -137,7 +137,7 @@ def test_fault_10_softmax_is_vector_work(model, attention):
     config = of.estimate(model, of.Workload.from_grid(), attention).config
     core = ("_softmax", "_scaled_dot_product_flash_attention", "_scaled_dot_product_efficient_attention")
     found = Counter()
-    for operation in vision_program(config, 1024, 0, True).operations:
+    for operation in stage_program(config, "vision", True, (1024, 0)).operations:
         if operation.name in core:
             found[operation.module] += operation.costs["vector_flops"]["batch",]
     scores = {"sam.attention_global": 4 * 12 * 4096**2, "sam.attention_windowed": 8 * 25 * 12 * 196**2, "clip.attention": 24 * 16 * 257**2}
@@ -146,7 +146,7 @@ def test_fault_10_softmax_is_vector_work(model, attention):
     assert found == {module: per_score[module] * count for module, count in scores.items()}
     step = sum(
         operation.costs["vector_flops"].get(("batch", "context"), 0)
-        for operation in decode_program(config, True).operations
+        for operation in stage_program(config, "decode", True).operations
         if operation.module == "decoder.attention"
     )
     assert step >= 12 * 10 * (5 + 1)
@@ -226,21 +226,14 @@ def test_fault_15_a_broken_formula_is_reported(tiny, serve, monkeypatch, kind):
         return operator
 
     monkeypatch.setattr(ops, "linear", halved)
-    clear_programs()
+    stage_program.cache_clear()
     try:
         wrong = verify.differences(tiny, message).filter(pl.col("difference") != 0)
     finally:
         monkeypatch.undo()
-        clear_programs()
+        stage_program.cache_clear()
     assert {"sam.mlp", "clip.mlp", "projector", "decoder.dense_mlp", "lm_head"} <= set(wrong["module"])
     assert (wrong["difference"] > 0).all()
-
-
-def clear_programs():
-    from ocr_flops.cost import run_config
-
-    for program in (run_config.vision_program, run_config.prefill_program, run_config.decode_program):
-        program.cache_clear()
 
 
 @pytest.mark.parametrize(

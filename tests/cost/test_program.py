@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import ocr_flops as of
-from ocr_flops.cost.models import stages
 from ocr_flops.cost.polynomial import product
 from ocr_flops.cost.program import COSTS, RECORDED, Program, dominates, evaluate, greatest, total, undominated
 from ocr_flops.cost.run_config import RunConfig
+from ocr_flops.cost.tape import Tape
 
 ATTENTION = ("eager", "sdpa", "flash")
 SIZES = {
@@ -20,19 +20,16 @@ SIZES = {
     "image_tokens": 29,
     "tile_queries": 600,
     "tile_rows": 30,
-    "moved_tile_queries": 600,
-    "moves": 1,
+    "gathered_queries": 600,
+    "gathers": 1,
     "expert_rows": 5,
 }
 
 
 def tape_of(stage, config, is_one):
-    shared = (config.model, config.engine, config.attention, config.itemsize)
-    if stage == "vision":
-        return stages.vision(*shared, 256, 208, is_one)
-    if stage == "prefill":
-        return stages.prefill(*shared, is_one, config.cache, "all")
-    return stages.decode(*shared, is_one, config.cache)
+    tape = Tape(config.itemsize)
+    config.pipeline.record(tape, config, stage, is_one, (256, 208) if stage == "vision" else ())
+    return tape
 
 
 @pytest.mark.parametrize("engine", ["transformers", "remote_code"])
@@ -40,9 +37,9 @@ def tape_of(stage, config, is_one):
 @pytest.mark.parametrize("cache", ["dynamic", "static"])
 @pytest.mark.parametrize("stage", ["vision", "prefill", "decode"])
 def test_polynomials_equal_the_tape_run_on_ints(tiny, monkeypatch, stage, cache, attention, engine):
-    config = RunConfig.resolve(tiny, attention, engine, "bf16", cache, None)
+    config = RunConfig.resolve(tiny, attention, engine, "bf16", cache, "all")
     sizes = tape_of(stage, config, False)
-    for module in ("models.stages", "models.vision", "blocks.experts"):
+    for module in ("models.deepseek_ocr", "blocks.experts", "engines.remote_code"):
         for name in vars(import_module(f"ocr_flops.cost.{module}")).keys() & {name.upper() for name in SIZES}:
             monkeypatch.setattr(f"ocr_flops.cost.{module}.{name}", SIZES[name.lower()])
         monkeypatch.setattr(f"ocr_flops.cost.{module}.Dimension", SIZES.__getitem__)
@@ -82,7 +79,7 @@ def test_peak_is_the_largest_live_sum_of_all_operators(tiny, stage, attention):
     program = Program(tape_of(stage, RunConfig.resolve(tiny, attention, "transformers", "bf16", "dynamic", None), False))
     generator = np.random.default_rng(1)
     for _ in range(50):
-        values = {name: int(generator.integers(1, 5000)) for name in SIZES} | {"moves": 1}
+        values = {name: int(generator.integers(1, 5000)) for name in SIZES} | {"gathers": 1}
 
         def monomial(names, values=values):
             return product(values[name] for name in names)

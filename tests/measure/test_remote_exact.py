@@ -6,6 +6,8 @@ import pytest
 import torch
 
 import ocr_flops as of
+from ocr_flops.cost.engines.remote_code import RemoteCode
+from ocr_flops.cost.engines.transformers import Transformers
 from ocr_flops.evidence import verify
 from ocr_flops.measure.plan import build_request
 from ocr_flops.measure.worker.remote_shims import Shims
@@ -64,8 +66,11 @@ def test_the_published_dimensions(model, traced):
 
 
 def test_lifetimes_decide_peaks_and_nothing_else(model):
+    class Otherwise(RemoteCode, name="otherwise"):
+        named = Transformers.named
+
     engine, page = of.load_engine("remote_code"), of.Workload.from_grid(2, 1)
-    published, other = (of.estimate(model, page, engine=one) for one in (engine, replace(engine, published_lifetimes=False)))
+    published, other = (of.estimate(model, page, engine=one) for one in (engine, replace(engine, name="otherwise")))
     rows = [(row, other.module_numbers[key]) for key, row in published.module_numbers.items()]
     assert {name for ours, theirs in rows for name in ours if ours[name] != theirs[name]} == {"peak_activation_bytes"}
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 from ocr_flops.cost import ops
 from ocr_flops.cost.ops import Operator, Tensor
 from ocr_flops.cost.polynomial import Dimension
 from ocr_flops.cost.tape import Tape
+from ocr_flops.spec.towers import DecoderSpec
+from ocr_flops.spec.workload import Column
 
 EXPERT_ROWS = Dimension("expert_rows")
 
@@ -18,6 +22,33 @@ class Experts(NamedTuple):
     count: int
     per_token: int
     width: int
+
+
+def expected_hits(spec: DecoderSpec, tokens: Column, itemsize: int, given: int | None) -> tuple[Column, Column]:
+    """Experts hit in one pass over all layers, and the bytes of their down projections (a third of an expert).
+
+    Expected when each token picks experts_per_token of them uniformly: experts · (1 − (1 − k / experts)^tokens) a layer, times the bytes
+    of an expert, rounded once a layer.
+
+    Args:
+        spec: dimensions.
+        tokens: of the pass, all sequences together.
+        itemsize: bytes per element of weights.
+        given: experts hit over all layers, where they are known.
+    """
+    layers = spec.layers - spec.dense_layers
+    third = spec.width * spec.expert_width * itemsize
+    if given is not None:
+        return given, given * third
+    missed = 1 - spec.experts_per_token / spec.experts
+    expected = spec.experts * (1 - np.power(missed, np.atleast_1d(np.asarray(tokens, dtype=np.float64))))
+    hit, hit_bytes = (np.rint(expected).astype(np.int64) * layers, np.rint(expected * third).astype(np.int64) * layers)
+    return (hit, hit_bytes) if isinstance(tokens, np.ndarray) else (int(hit[0]), int(hit_bytes[0]))
+
+
+def rows_of_an_expert(spec: DecoderSpec, tokens: Column, hit: Column) -> Column:
+    """Rows of an expert in a pass of so many tokens, where all that are hit share them evenly."""
+    return tokens * spec.experts_per_token * (spec.layers - spec.dense_layers) // (hit + (hit == 0))
 
 
 def route(tape: Tape, sizes: Experts, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

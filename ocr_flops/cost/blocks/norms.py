@@ -15,23 +15,6 @@ def layer_norm_2d(tape: Tape, x: Tensor, width: int) -> Tensor:
     return out.view(*x.shape)
 
 
-def layer_norm_2d_elementwise(tape: Tape, x: Tensor, width: int) -> Tensor:
-    """The same norm as the vendor's code spells it out (LayerNorm2d); frees x."""
-    images, _, side, _ = x.shape
-    per_pixel = (images, 1, side, side)
-    weight, bias = tape.weight(width), tape.weight(width)
-    mean = tape(ops.reduction("mean", x, per_pixel))
-    squares = tape(ops.elementwise("sub", x, mean))
-    squares = tape.then_free(ops.elementwise("pow", squares), squares)
-    variance = tape.then_free(ops.reduction("mean", squares, per_pixel), squares)
-    centred = tape(ops.elementwise("sub", x, mean))
-    shifted = tape(ops.elementwise("add", variance))
-    deviation = tape.then_free(ops.elementwise("sqrt", shifted), shifted)
-    normed = tape.then_free(ops.elementwise("div", centred, deviation), centred, deviation)
-    scaled = tape(ops.elementwise("mul", weight, normed, shape=x.shape))
-    return tape.then_free(ops.elementwise("add", scaled, bias), scaled, normed, mean, variance, x)
-
-
 def rms_norm(tape: Tape, x: Tensor) -> Tensor:
     """RMSNorm in fp32: square, mean, epsilon, rsqrt, product, and the weight in the model's dtype. x stays alive."""
     weight = tape.weight(x.shape[-1])

@@ -3,174 +3,134 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from ocr_flops.cost import ops
-from ocr_flops.cost.blocks import attention, experts, rotary
-from ocr_flops.cost.blocks.experts import Experts, gated_mlp
-from ocr_flops.cost.blocks.forward_pass import ForwardPass
-from ocr_flops.cost.blocks.masks import masks
+from ocr_flops.cost.blocks import cache, rotary
+from ocr_flops.cost.blocks.experts import Experts, gated_mlp, route
 from ocr_flops.cost.blocks.norms import rms_norm
+from ocr_flops.cost.blocks.passes import ForwardPass
+from ocr_flops.cost.engines.base import Engine
+from ocr_flops.cost.kernels.base import Kernel, Layout
 from ocr_flops.cost.ops import Tensor
 from ocr_flops.cost.tape import Tape
-from ocr_flops.spec.specs import EngineSpec
 from ocr_flops.spec.towers import DecoderSpec
 
 
-def run(
-    tape: Tape, spec: DecoderSpec, engine: EngineSpec, mode: str, step: ForwardPass, embedded: Tensor, held: tuple[Tensor, ...]
-) -> Tensor:
-    """Records what the language model executes in one pass, from token embeddings to logits.
+@dataclass(frozen=True)
+class Decoder:
+    """What the language model executes in one forward pass.
 
     Args:
         tape: takes the operators.
-        spec, engine: dimensions and habits.
-        mode: attention mode.
-        step: the pass.
-        embedded: [batch, tokens, width].
-        held: what the engine's code keeps alive until the logits: the embeddings and what they were made of.
-
-    Returns:
-        logits [batch, logit_rows, vocabulary].
+        spec: dimensions.
+        engine, kernel: what runs it.
+        forward: the pass.
     """
-    with tape.module("decoder.attention"):
-        mask, built = masks(tape, engine, mode, step)
-        angles = () if engine.rope_matmul else rotary.angles(tape, spec.head_dim, step)
-    x = embedded
-    dense, sparse = range(spec.dense_layers), range(spec.dense_layers, spec.layers)
-    for layers, mlp in ((dense[:1], _dense_mlp), (dense[1:], _dense_mlp), (sparse, _experts_mlp)):
-        if layers:
-            x = _layers(tape, spec, engine, mode, step, x, mask, angles, layers, mlp, keeps_input=x is embedded)
-    with tape.module("decoder.norm_residual"):
-        normed = rms_norm(tape, x)
-        tape.free(x, *angles, *built, *held)
-    with tape.module("lm_head"):
-        rows = normed.view(step.batch, step.logit_rows, spec.width)
-        logits = tape(ops.linear(rows, tape.weight(spec.vocabulary, spec.width)))
-        if engine.upcasts_logits:
-            logits = tape.cast(logits, 4)
-    return logits
 
+    tape: Tape
+    spec: DecoderSpec
+    engine: Engine
+    kernel: Kernel
+    forward: ForwardPass
 
-def embed(tape: Tape, spec: DecoderSpec, step: ForwardPass) -> Tensor:
-    """Records the token embedding: the rows gathered, not the table. Returns [batch, tokens, width]."""
-    with tape.module("decoder.embed"):
-        index = tape.input(step.batch, step.tokens, itemsize=ops.INDEX_BYTES)
-        table = tape.weight(spec.vocabulary, spec.width)
-        return tape(ops.gather("embedding", table, index, (step.batch, step.tokens, spec.width)))
+    def embed(self) -> Tensor:
+        """Records the token embedding: the rows gathered, not the table. Returns [batch, tokens, width]."""
+        tape, spec, forward = self.tape, self.spec, self.forward
+        with tape.module("decoder.embed"):
+            index = tape.input(forward.batch, forward.tokens, itemsize=ops.INDEX_BYTES)
+            table = tape.weight(spec.vocabulary, spec.width)
+            return tape(ops.gather("embedding", table, index, (forward.batch, forward.tokens, spec.width)))
 
+    def record(self, embedded: Tensor, *made_of: Tensor) -> Tensor:
+        """Records everything from token embeddings to logits.
 
-def _layers(
-    tape: Tape,
-    spec: DecoderSpec,
-    engine: EngineSpec,
-    mode: str,
-    step: ForwardPass,
-    x: Tensor,
-    mask: Tensor | None,
-    angles: tuple[Tensor, ...],
-    layers: range,
-    mlp: Callable,
-    keeps_input: bool,
-) -> Tensor:
-    """Layers of one kind: norm, attention, residual, norm, MLP, residual. The engines keep the embeddings alive to the end."""
-    with tape.module("decoder.norm_residual", layers):
-        normed = rms_norm(tape, x)
-    with tape.module("decoder.attention", layers):
-        attended, kept = _attention(tape, spec, engine, mode, step, normed, mask, angles)
+        Args:
+            embedded: [batch, tokens, width].
+            made_of: what the engine's code keeps alive until the logits, beside the embeddings.
+
+        Returns:
+            logits [batch, logit_rows, vocabulary].
+        """
+        tape, spec, engine, forward = self.tape, self.spec, self.engine, self.forward
+        with tape.module("decoder.attention"):
+            mask, built = engine.build_masks(tape, self.kernel, forward)
+            angles = engine.angles_of_pass(tape, spec.head_dim, forward)
+        x = embedded
+        first, dense, sparse = range(min(1, spec.dense_layers)), range(1, spec.dense_layers), range(spec.dense_layers, spec.layers)
+        for layers, record_mlp in ((first, self._record_mlp), (dense, self._record_mlp), (sparse, self._record_experts)):
+            if layers:  # the engines keep the embeddings alive to the end
+                x = self._record_layers(x, layers, record_mlp, mask, angles, () if x is embedded else (x,))
+        with tape.module("decoder.norm_residual"):
+            normed = rms_norm(tape, x)
+            tape.free(x, *angles, *built, embedded, *made_of)
+        with tape.module("lm_head"):
+            rows = normed.view(forward.batch, forward.logit_rows, spec.width)
+            return engine.finish_logits(tape, tape(ops.linear(rows, tape.weight(spec.vocabulary, spec.width))))
+
+    def _record_layers(
+        self, x: Tensor, layers: range, record_mlp: Callable, mask: Tensor | None, angles: tuple[Tensor, ...], replaced: tuple[Tensor, ...]
+    ) -> Tensor:
+        """Layers of one kind: norm, attention, residual, norm, MLP, residual; the result takes the place of `replaced`."""
+        tape = self.tape
+        with tape.module("decoder.norm_residual", layers):
+            normed = rms_norm(tape, x)
+        with tape.module("decoder.attention", layers):
+            attended, kept = self._attend(normed, mask, angles)
+            tape.free(normed)
+        with tape.module("decoder.norm_residual", layers):
+            residual = tape.then_free(ops.elementwise("add", x, attended), attended)
+            normed = rms_norm(tape, residual)
+        branch = record_mlp(normed, layers)
         tape.free(normed)
-    with tape.module("decoder.norm_residual", layers):
-        residual = tape.then_free(ops.elementwise("add", x, attended), attended)
-        normed = rms_norm(tape, residual)
-    branch = mlp(tape, spec, engine, step, normed, layers)
-    tape.free(normed)
-    with tape.module("decoder.norm_residual", layers):
-        out = tape.then_free(ops.elementwise("add", residual, branch), residual, branch, *kept, *([] if keeps_input else [x]))
-    return out
+        with tape.module("decoder.norm_residual", layers):
+            return tape.then_free(ops.elementwise("add", residual, branch), residual, branch, *kept, *replaced)
 
+    def _attend(self, x: Tensor, mask: Tensor | None, angles: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Multi-head attention over the cache; also returns what stays alive until the layer ends."""
+        tape, spec, engine, forward = self.tape, self.spec, self.engine, self.forward
+        heads = (forward.batch, spec.heads, forward.tokens, spec.head_dim)
+        query, key, value = (tape(ops.linear(x, tape.weight(spec.width, spec.width))).view(*heads) for _ in range(3))
+        own_angles = engine.angles_of_layer(tape, spec.head_dim, forward)
+        rotated_query, rotated_key = (rotary.rotate(tape, one, own_angles or angles) for one in (query, key))
+        tape.free(query, key)
+        cached_key, cached_value = self._update_cache(rotated_key, value)
+        copies = forward.is_prefill and not forward.is_one
+        copies_cached = copies and not engine.prefill_cache_is_contiguous
+        layout = Layout((copies, copies_cached, copies_cached), transposes_output=forward.is_prefill, scale_name=engine.scale_name)
+        out, local, kept = self.kernel.attend(tape, rotated_query, cached_key, cached_value, layout, mask)
+        attended = tape.then_free(ops.linear(out.view(*x.shape), tape.weight(spec.width, spec.width)), out)
+        tape.free(rotated_query, *own_angles, *local)
+        return attended, engine.release(tape, "attention probabilities", *kept)
 
-def _attention(
-    tape: Tape,
-    spec: DecoderSpec,
-    engine: EngineSpec,
-    mode: str,
-    step: ForwardPass,
-    x: Tensor,
-    mask: Tensor | None,
-    angles: tuple[Tensor, ...],
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Multi-head attention over the cache; also returns what stays alive until the layer ends."""
-    heads = (step.batch, spec.heads, step.tokens, spec.head_dim)
-    query, key, value = (tape(ops.linear(x, tape.weight(spec.width, spec.width))).view(*heads) for _ in range(3))
-    layer_angles = rotary.angles_by_matmul(tape, spec.head_dim, step) if engine.rope_matmul else angles
-    rotated_query = rotary.rotate(tape, query, layer_angles)
-    rotated_key = rotary.rotate(tape, key, layer_angles)
-    tape.free(query, key)
-    cached_key, cached_value = _update_cache(tape, engine, step, rotated_key, value)
-    fresh = step.is_prefill and not step.is_one
-    out, probabilities = attention.run(
-        mode,
-        tape,
-        rotated_query,
-        cached_key,
-        cached_value,
-        mask=mask,
-        scale_name="div" if engine.rope_matmul else "mul",
-        copies=(fresh, fresh and not engine.copies_cache, fresh and not engine.copies_cache),
-        transposes_output=step.is_prefill,
-    )
-    attended = tape.then_free(ops.linear(out.view(*x.shape), tape.weight(spec.width, spec.width)), out)
-    tape.free(rotated_query, *(layer_angles if engine.rope_matmul else ()))
-    kept = (probabilities,) if probabilities is not None else ()
-    if engine.published_lifetimes:
-        tape.free(*kept)
-        return attended, ()
-    return attended, kept
+    def _update_cache(self, key: Tensor, value: Tensor) -> list[Tensor]:
+        """Hands new keys and values [batch, heads, tokens, head_dim] to the cache and returns what attention reads; frees them."""
+        tape, forward = self.tape, self.forward
+        cached = []
+        for fresh in (key, value):
+            if forward.cache == "static":
+                cached.append(cache.write_in_place(tape, fresh, forward.context))
+            elif forward.is_prefill:
+                cached.append(self.engine.fill_cache(tape, fresh))
+            else:
+                cached.append(cache.concatenate(tape, fresh, forward.context, forward.context - 1))
+        tape.free(key, value)
+        return cached
 
+    def _record_mlp(self, x: Tensor, layers: range) -> Tensor:
+        """The MLP of the first layers."""
+        with self.tape.module("decoder.dense_mlp", layers):
+            return gated_mlp(self.tape, x, self.spec.width, self.spec.dense_width)
 
-def _update_cache(tape: Tape, engine: EngineSpec, step: ForwardPass, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-    """Hands new keys and values [batch, heads, tokens, head_dim] to the cache and returns what attention reads; frees them.
-
-    A dynamic cache concatenates: it reads what it has, writes all of it and the new token again. A static one is written in place.
-    """
-    cached = []
-    for fresh in (key, value):
-        *batch, tokens, width = fresh.shape
-        full = (*batch, step.context, width)
-        if step.cache == "static":
-            stored = ops.new(full, fresh.itemsize, "cache")
-            tape(ops.in_place("index_copy_", stored.view(*fresh.shape), fresh))
-        elif step.is_prefill and not engine.copies_cache:
-            stored = ops.new(full, fresh.itemsize, "cache")  # the cache takes the tensors themselves
-            tape.free(fresh)
-            fresh = stored
-        else:
-            old = [] if step.is_prefill else [ops.new((*batch, step.context - 1, width), fresh.itemsize, "cache")]
-            stored = tape(ops.copy("cat", *old, fresh, shape=full, itemsize=fresh.itemsize, role="cache"))
-            tape.live = tape.live - stored.storage.size_bytes  # transient until the cache has taken it
-        cached.append((stored, fresh))
-    tape.free(*(fresh for stored, fresh in cached if fresh is not stored))
-    return cached[0][0], cached[1][0]
-
-
-def _dense_mlp(tape: Tape, spec: DecoderSpec, engine: EngineSpec, step: ForwardPass, x: Tensor, layers: range) -> Tensor:
-    """The MLP of the first layers."""
-    with tape.module("decoder.dense_mlp", layers):
-        return gated_mlp(tape, x, spec.width, spec.dense_width)
-
-
-def _experts_mlp(tape: Tape, spec: DecoderSpec, engine: EngineSpec, step: ForwardPass, x: Tensor, layers: range) -> Tensor:
-    """Router, routed experts and shared experts."""
-    tokens = step.batch * step.tokens
-    rows, sizes = x.view(tokens, spec.width), Experts(spec.experts, spec.experts_per_token, spec.expert_width)
-    with tape.module("decoder.router", layers):
-        logits, weights, index = experts.route(tape, sizes, rows)
-    named = (logits, weights, index)
-    if engine.published_lifetimes:  # the logits do not leave the router
-        tape.free(logits)
-        named = (weights, index)
-    with tape.module("decoder.routed_experts", layers):
-        run_experts = experts.grouped if engine.grouped_experts else experts.looped
-        routed = run_experts(tape, sizes, rows, weights, index)
-    with tape.module("decoder.shared_experts", layers):
-        shared = gated_mlp(tape, x, spec.width, spec.shared_experts * spec.expert_width)
-        return tape.then_free(ops.elementwise("add", x.view(*x.shape), shared), routed, shared, *named)
+    def _record_experts(self, x: Tensor, layers: range) -> Tensor:
+        """Router, routed experts and shared experts."""
+        tape, spec, tokens = self.tape, self.spec, self.forward.batch * self.forward.tokens
+        rows, sizes = x.view(tokens, spec.width), Experts(spec.experts, spec.experts_per_token, spec.expert_width)
+        with tape.module("decoder.router", layers):
+            logits, weights, index = route(tape, sizes, rows)
+        held = self.engine.release(tape, "router logits", logits)
+        with tape.module("decoder.routed_experts", layers):
+            routed = self.engine.run_experts(tape, sizes, rows, weights, index)
+        with tape.module("decoder.shared_experts", layers):
+            shared = gated_mlp(tape, x, spec.width, spec.shared_experts * spec.expert_width)
+            return tape.then_free(ops.elementwise("add", x.view(*x.shape), shared), routed, shared, weights, index, *held)

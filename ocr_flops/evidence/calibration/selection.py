@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from ocr_flops.cost.engines.base import ENGINES
 from ocr_flops.evidence.records.frame import attention_words
 from ocr_flops.measure.plan import TOWERS
 from ocr_flops.spec.catalog import load_model, names
@@ -81,7 +82,7 @@ def most_recorded_device(frame: pl.DataFrame) -> str | None:
 
 def experts_name(engine: EngineSpec) -> str:
     """Return the experts implementation that an engine's estimate is about, as records name it."""
-    return "grouped_mm" if engine.grouped_experts else "loop"
+    return ENGINES.find(engine.name).experts
 
 
 def is_unedited(model: ModelSpec) -> bool:

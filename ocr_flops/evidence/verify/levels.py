@@ -112,8 +112,7 @@ def _expected(level: str, result: Result, numbers: Estimate) -> Numbers:
 
 def _never_read(config: RunConfig) -> int:
     """Bytes of parameters of the vision stage that no operator reads: CLIP's own patch convolution."""
-    clip = config.model.tower("clip")
-    return clip.width * clip.channels * clip.patch_px**2 * config.itemsize if config.engine.unused_clip_patch else 0
+    return config.engine_code.unused_parameters(config.model.tower("clip")) * config.itemsize
 
 
 def _by_layer(numbers: Estimate, columns: Sequence[str]) -> Numbers:
@@ -192,7 +191,7 @@ def _charge_hits(rows: dict[tuple[str, int | None], dict[str, int]], stage: str,
     decoder = config.model.tower("decoder")
     layers = decoder.layers - decoder.dense_layers
     all_bytes = config.parameters[EXPERTS] * config.itemsize
-    if config.engine.grouped_experts:
+    if config.engine_code.experts == "grouped_mm":
         read = all_bytes * seen["steps"]
     else:
         hits = seen["experts"]

@@ -1,10 +1,32 @@
-"""One forward pass of a language model."""
+"""What one pass through a tower runs over."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from ocr_flops.cost.polynomial import Dim
+
+
+class View(NamedTuple):
+    """One pass of the vision towers over square views.
+
+    Args:
+        px: side in pixels.
+        images: views in the pass.
+        is_one: whether that is a single view, which spares some copies.
+    """
+
+    px: int
+    images: Dim
+    is_one: bool
+
+
+class Grid(NamedTuple):
+    """What vision attention runs on: `batch` squares of `side` x `side` patches, and whether batch is one."""
+
+    batch: Dim
+    side: int
+    is_one: bool
 
 
 class ForwardPass(NamedTuple):

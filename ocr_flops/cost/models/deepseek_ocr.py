@@ -1,0 +1,227 @@
+"""DeepSeek-OCR, of any dimensions: SAM and CLIP over a page's global view and its tiles, a projector, and a decoder with experts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ocr_flops.cost import ops
+from ocr_flops.cost.blocks.experts import expected_hits, rows_of_an_expert
+from ocr_flops.cost.blocks.passes import ForwardPass, View
+from ocr_flops.cost.models.base import Pipeline
+from ocr_flops.cost.ops import Tensor
+from ocr_flops.cost.polynomial import Dim, Dimension
+from ocr_flops.cost.tape import Tape
+from ocr_flops.cost.towers.clip import Clip
+from ocr_flops.cost.towers.decoder import Decoder
+from ocr_flops.cost.towers.projector import record_projector
+from ocr_flops.cost.towers.sam import Sam
+from ocr_flops.spec.specs import ModelSpec
+from ocr_flops.spec.tiling import queries
+from ocr_flops.spec.workload import Column, Workload
+
+if TYPE_CHECKING:
+    from ocr_flops.cost.run_config import RunConfig
+
+Tensors = tuple[Tensor, ...]
+
+BATCH, TOKENS, CONTEXT, IMAGE_TOKENS = (Dimension(name) for name in ("batch", "tokens", "context", "image_tokens"))
+TILES = Dimension("tiles")  # of a page
+TILE_QUERIES, TILE_ROWS = Dimension("tile_queries"), Dimension("tile_rows")  # queries of a page's tiles, and rows of queries
+# The same as TILE_QUERIES, and 1, where rows of queries must be gathered from several tiles, as there are several columns of tiles of
+# several queries a side; else 0.
+GATHERED_QUERIES, GATHERS = Dimension("gathered_queries"), Dimension("gathers")
+
+
+class DeepSeekOcr(Pipeline, name="deepseek_ocr"):
+    """The pipeline of DeepSeek-OCR."""
+
+    def view_sizes(self, workload: Workload) -> tuple[Column, ...]:
+        """Sides of the global view and of the tiles in pixels, 0 where there are none."""
+        return workload.global_px, workload.tile_px * (workload.tiles > 0)
+
+    def trained_sizes(self, model: ModelSpec) -> tuple[int, ...]:
+        """The view that SAM was trained for, without tiles."""
+        return model.tower("sam").image_px, 0
+
+    def record(self, tape: Tape, config: RunConfig, stage: str, is_one: bool, sizes: tuple[int, ...]) -> None:
+        if stage == "vision":
+            config.engine_code.encode_pages(Vision(tape, config, is_one, *sizes))
+        elif stage == "prefill":
+            logit_rows = TOKENS if config.prefill_logits == "all" else 1
+            _record_language_model(tape, config, ForwardPass(BATCH, TOKENS, TOKENS, logit_rows, is_one, True, config.cache))
+        else:
+            _record_language_model(tape, config, ForwardPass(BATCH, 1, CONTEXT, 1, is_one, False, config.cache))
+
+    def dimensions(
+        self, config: RunConfig, stage: str, sizes: tuple[int, ...], workload: Workload, experts_hit: int | None
+    ) -> dict[str, Column]:
+        batch, tiles = workload.batch_size, workload.tiles
+        if stage == "vision":
+            side = queries(sizes[1])
+            several = (workload.columns > 1) & (side > 1)  # single queries are in order already
+            return {
+                "batch": batch,
+                "tiles": tiles,
+                "tile_queries": side * side * tiles,
+                "tile_rows": side * workload.rows,
+                "gathered_queries": side * side * tiles * several,
+                "gathers": several * 1,
+            }
+        context, spec = workload.context_tokens, config.model.tower("decoder")
+        tokens = batch * context if stage == "prefill" else batch
+        hit, hit_bytes = expected_hits(spec, tokens, config.itemsize, experts_hit)
+        found = {"batch": batch, "expert_bytes": hit_bytes, "experts_hit": hit, "expert_rows": rows_of_an_expert(spec, tokens, hit)}
+        if stage == "prefill":
+            return found | {"tokens": context, "image_tokens": workload.image_tokens}
+        return found | {"context": context + workload.output_tokens}
+
+
+def _record_language_model(tape: Tape, config: RunConfig, forward: ForwardPass) -> None:
+    """The language model over a context, image tokens included, or over the last token of it."""
+    engine, spec = config.engine_code, config.model.tower("decoder")
+    features = tape.input(BATCH * IMAGE_TOKENS, spec.width) if forward.is_prefill else None
+    engine.hold_inputs(tape, forward)
+    decoder = Decoder(tape, spec, engine, config.kernel("decoder"), forward)
+    embedded: Tensors = (decoder.embed(),)
+    if features is not None:
+        with tape.module("merge"):
+            embedded = engine.insert_features(tape, forward, embedded[0], features)
+    decoder.record(*embedded)
+
+
+@dataclass(frozen=True)
+class Vision:
+    """Everything between pixels and image tokens: a batch's views encoded in passes, and the tokens of each page assembled from them.
+
+    Args:
+        tape: takes the operators.
+        config: what runs.
+        is_one: whether the batch is a single page.
+        global_px, tile_px: sides of the views in pixels; tile_px 0 where there are no tiles.
+    """
+
+    tape: Tape
+    config: RunConfig
+    is_one: bool
+    global_px: int
+    tile_px: int
+
+    @property
+    def width(self) -> int:
+        """Width of an image token."""
+        return self.config.model.tower("projector").output_width
+
+    @property
+    def global_tokens(self) -> int:
+        """Tokens of the global view, a newline after each of its rows of queries included."""
+        side = queries(self.global_px)
+        return side * (side + 1)
+
+    @property
+    def tile_tokens(self) -> Dim:
+        """Tokens of a page's tiles, newlines included; 0 where there are none."""
+        return TILE_QUERIES + TILE_ROWS if self.tile_px else 0
+
+    @property
+    def page_tokens(self) -> Dim:
+        """Tokens of a page, the separator included."""
+        return self.tile_tokens + self.global_tokens + 1
+
+    def encode_batch(self) -> None:
+        """All global views in one pass, all tiles in another, then the tokens of every page: rows of queries with a newline after each,
+        tiles first, then the global view and a separator."""
+        tape, width = self.tape, self.width
+        pages, tiles = self._hold_pixels()
+        features = self._encode(View(self.global_px, BATCH, self.is_one), pages)
+        tiled = None if tiles is None else self._encode(View(self.tile_px, BATCH * TILES, False), tiles)
+        with tape.module("merge"):
+            newline, separator = tape.weight(width), tape.weight(width)
+            self._hold((BATCH - 1) * self.page_tokens, width)  # the pages before the last one
+            with tape.times(BATCH):
+                page = features.view(queries(self.global_px) ** 2, width)
+                lines = [tape(ops.copy("cat", page, newline, shape=(self.global_tokens, width)))]
+                if tiled is not None:
+                    previous = [] if self.is_one else [self._hold(self.tile_tokens, width)]  # the page before, until it is replaced
+                    gathered = self._gather_rows()
+                    flat = ops.copy("cat", tiled.view(TILE_QUERIES, width), newline, shape=(self.tile_tokens, width))
+                    lines.insert(0, tape.then_free(flat, gathered, *previous))
+                tape(ops.copy("cat", *lines, separator, shape=(self.page_tokens, width)))
+
+    def encode_page_by_page(self) -> None:
+        """The published code's loop over pages, which sums pixels to tell whether there are any, and names what it makes: all of it lives
+        until the next page's takes its place, or to the end."""
+        tape, width = self.tape, self.width
+        pages, tiles = self._hold_pixels()
+        page = pages.view(1, *pages.shape[1:])
+        cuts = page.view(0) if tiles is None else tiles.view(TILES, *tiles.shape[1:])
+        with tape.module("merge"):
+            self._sum_pixels(page)
+        held_tokens, held = (), {}
+        if not self.is_one:
+            self._hold((BATCH - 1) * self.page_tokens, width)
+            held_tokens, held = (self._hold(self.page_tokens, width),), self._hold_page_before()
+        with tape.times(BATCH):
+            with tape.module("merge"):
+                self._sum_pixels(cuts)
+            tiled = None if tiles is None else self._encode(View(self.tile_px, TILES, False), cuts, held.get("tiles"))
+            features = self._encode(View(self.global_px, 1, True), page, held.get("global"))
+            with tape.module("merge"):
+                newline, separator = tape.weight(width), tape.weight(width)
+                lines = [tape.then_free(ops.copy("cat", features, newline, shape=(self.global_tokens, width)), features)]
+                if tiled is not None:
+                    tape.free(self._gather_rows())  # or, where it is not gathered but viewed otherwise, the features themselves
+                    flat = ops.copy("cat", tiled.view(TILE_QUERIES, width), newline, shape=(self.tile_tokens, width))
+                    lines.insert(0, tape.then_free(flat, tiled))
+                together = tape.then_free(ops.copy("cat", *lines, separator, shape=(self.page_tokens, width)), *held_tokens)
+                tape(ops.copy("cat", together))
+
+    def _hold_pixels(self) -> tuple[Tensor, Tensor | None]:
+        """The pixels of a batch's global views and, where there are any, of its tiles: [images, channels, px, px]."""
+        channels = self.config.model.tower("sam").channels
+        pages = self.tape.input(BATCH, channels, self.global_px, self.global_px)
+        return pages, self.tape.input(BATCH * TILES, channels, self.tile_px, self.tile_px) if self.tile_px else None
+
+    def _hold(self, *shape: Dim) -> Tensor:
+        return self.tape.hold(ops.new(shape, self.tape.itemsize))
+
+    def _encode(self, view: View, pixels: Tensor, replaced: tuple[Tensor, Tensor, Tensor] | None = None) -> Tensor:
+        """One pass through both encoders and the projector: [images, q², width].
+
+        Args:
+            view: the pass, over pixels [images, channels, px, px].
+            pixels: those of the views.
+            replaced: what SAM's map, CLIP's states and the projector's features take the place of, and so end.
+        """
+        tape, config, engine = self.tape, self.config, self.config.engine_code
+        old_map, old_states, old_features = ((tensor,) for tensor in replaced) if replaced else ((), (), ())
+        known = dict(tape.parameters)
+        feature_map = Sam(tape, config.model.tower("sam"), engine, config.kernel("sam"), view).record(pixels)
+        tape.free(*old_map)
+        states = Clip(tape, config.model.tower("clip"), engine, config.kernel("clip"), view).record(feature_map)
+        tape.free(*old_states)
+        features = record_projector(tape, config.model.tower("projector"), engine, states, feature_map, old_features)
+        if known:
+            tape.parameters = known  # every pass uses the same weights
+        return features
+
+    def _hold_page_before(self) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
+        """What the page before the last one left alive under names, by view: SAM's map, CLIP's states, image tokens."""
+        map_width, states_width = self.config.model.tower("sam").output_width, self.config.model.tower("clip").width
+        held = {}
+        views = (("global", self.global_px, 1, self.global_tokens), ("tiles", self.tile_px, TILES, self.tile_tokens))
+        for name, px, images, tokens in views:
+            if px:
+                count = queries(px) ** 2
+                shapes = ((images, map_width, count), (images, count + 1, states_width), (tokens, self.width))
+                held[name] = tuple(self._hold(*shape) for shape in shapes)
+        return held
+
+    def _gather_rows(self) -> Tensor:
+        """A page's rows of queries, gathered from several tiles where there are such."""
+        with self.tape.times(1, launches=GATHERS):
+            return self.tape(ops.copy("clone", ops.new((GATHERED_QUERIES, self.width), self.tape.itemsize)))
+
+    def _sum_pixels(self, pixels: Tensor) -> None:
+        """The sum of pixels, read on the host."""
+        self.tape.free(self.tape(ops.reduction("sum", pixels, ())))
