@@ -25,8 +25,8 @@ with app.setup(hide_code=True):
     from ocr_flops import charts
     from ocr_flops.app import talk
     from ocr_flops.app.setting import Setting
-    from ocr_flops.charts.slides import bars as bars
-    from ocr_flops.charts.slides import base as large
+    from ocr_flops.charts.slides import bars, lines
+    from ocr_flops.charts.slides.base import enlarged
     from ocr_flops.charts.tiling import PAD, PAGE, TILE, VIEW
     from ocr_flops.evidence import verify
     from ocr_flops.evidence.verify import summary
@@ -95,7 +95,7 @@ def a_page(columns, inputs, rows):
     )
     slide(
         talk.page(_workload),
-        large.enlarged(charts.tiling_picture(_workload), {PAGE: PAD, VIEW: TILE}, factor=1.45),
+        enlarged(charts.tiling_picture(_workload), {PAGE: PAD, VIEW: TILE}, factor=1.45),
         f'<ol class="steps">{_steps}</ol>',
         inputs=inputs["page"],
         below="Arrow keys turn the slides. On a slider they move it; Esc leaves it.",
@@ -108,7 +108,7 @@ def where_flops_go(attention, inputs, timings):
     _timing = timings.get(attention.value, timings["sdpa"])
     slide(
         talk.work(_timing, attention.value),
-        large.enlarged(charts.shares(_timing.estimate, _timing, wide=True)),
+        enlarged(charts.shares(_timing.estimate, _timing, wide=True)),
         inputs=inputs["mode"],
     )
     return
@@ -118,8 +118,8 @@ def where_flops_go(attention, inputs, timings):
 def why_quadratic(inputs, page):
     _sweep = of.sweep(model, growing_contexts(page.workload), page.attention_modes, dtype=page.dtype, level="module", stages=["prefill"])
     slide(
-        talk.quadratic(large.doubling(_sweep), model.tower("decoder").heads, page.workload, page.dtype),
-        large.attention_traffic(_sweep, page.workload.context_tokens),
+        talk.quadratic(lines.doubling(_sweep), model.tower("decoder").heads, page.workload, page.dtype),
+        lines.attention_traffic(_sweep, page.workload.context_tokens),
         inputs=inputs["pages"],
     )
     return
@@ -136,7 +136,7 @@ def what_modes_move(inputs, page):
 def against_tiles(inputs, page):
     _sweep = of.sweep(model, neighbours(page.workload, itself=True), page.attention_modes, dtype=page.dtype, stages=["vision"])
     _chart = charts.savings_by_tiles(_sweep, "io_bytes", page.workload.tiles)
-    slide(talk.tiles(" ".join(_chart.title.text), page.workload), large.savings_by_tiles(_chart), inputs=inputs["pages"])
+    slide(talk.tiles(" ".join(_chart.title.text), page.workload), lines.savings_by_tiles(_chart), inputs=inputs["pages"])
     return
 
 

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import altair as alt
 
-from ocr_flops.charts.chart import Row, data
-from ocr_flops.charts.theme import INK, WORDS, x_of
+from ocr_flops.charts.chart import Row, Template, compiled, data
+from ocr_flops.charts.theme import INK, WORDS, listed, painted, tips, x_of
 
 AFTER = {"align": "left", "baseline": "middle", "dx": 5, "fontSize": 11, "color": INK}
 INSIDE = {"baseline": "middle", "fontSize": 11, "fontWeight": "bold", "color": "white"}
@@ -161,3 +161,25 @@ def panel_rows(panels: Sequence[Panel], width: float) -> tuple[dict[str, list[Ro
                 rows["bars"].append({"row": row, "kind": kind, **place, **about})
             whole.append(Bar(panel, row, sums[row], position + scale * sums[row]))
     return rows, whole
+
+
+def panel_template(rows: alt.Y, colours: Mapping[str, str], height: int) -> Template:
+    """Panels with two lines of words after each bar, its value ("ends") and how it differs ("differences"), and lines of limits.
+
+    Args:
+        rows: the axis of rows.
+        colours: of all parts; the parameter "kinds" has those that the legend lists.
+        height: in px.
+    """
+    bars = StageBars(rows)
+    about = tips(row="setting", what="figure", kind="part", value="value", all="in all")
+    return compiled(
+        bars.panel_heads(y=-6),
+        bars.segments(
+            "bars", painted("kind", colours, listed("kinds", orient="bottom", columnPadding=14)), about, start="start", band=0.62
+        ),
+        alt.Chart(data("limits")).mark_rule(strokeDash=[4, 3], strokeWidth=1.7, color=INK).encode(bars.x("start")),
+        bars.words("ends", dy=-7, fontSize=13, fontWeight="bold"),
+        bars.words("differences", dy=8, fontSize=12),
+        height=height,
+    )

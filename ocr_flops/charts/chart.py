@@ -39,6 +39,9 @@ class Title:
         return {"text": self.text, "subtitle": self.subtitle, **look, **below}
 
 
+NO_TITLE = Title([], [])
+
+
 @dataclass(frozen=True, eq=False)
 class Template:
     """A Vega-Lite specification without rows, title and values of its parameters, which Altair compiled and checked once.

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
-from ocr_flops.charts.bars import Bar, Panel, StageBars, panel_rows, row_axis
-from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, title
-from ocr_flops.charts.theme import MEMORY_COLOURS, STAGE_COLOURS, in_bytes, listed, painted, tips
+from ocr_flops.charts.bars import Bar, Panel, panel_rows, panel_template, row_axis
+from ocr_flops.charts.chart import Chart, Row, Template, Title, title
+from ocr_flops.charts.theme import MEMORY_COLOURS, STAGE_COLOURS, in_bytes
 from ocr_flops.units import seconds, share, si
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def comparison(settings: Sequence[Compared]) -> Chart:
     return Chart(
         _template(len(settings)),
         _title(settings),
-        {"bars": rows["bars"], "panels": rows["panels"], "ends": values, "differences": differences},
+        {**rows, "ends": values, "differences": differences},
         {
             "rows": [one.label for one in settings],
             "panels": len(rows["panels"]) - 0.02,
@@ -85,15 +85,7 @@ def _difference(value: float, base: float) -> str:
 
 @cache
 def _template(settings: int) -> Template:
-    bars = StageBars(row_axis(labelPadding=8, labelFontSize=13, labelFontWeight="bold"))
-    about = tips(row="setting", what="figure", kind="part", value="value", all="in all")
-    return compiled(
-        bars.panel_heads(y=-6),
-        bars.segments("bars", painted("kind", COLOURS, listed("kinds", orient="bottom")), about, start="start", band=0.62),
-        bars.words("ends", dy=-7, fontSize=13),
-        bars.words("differences", dy=8, fontSize=12, fontWeight="bold"),
-        height=max(90, 46 * settings),
-    )
+    return panel_template(row_axis(labelPadding=8, labelFontSize=13, labelFontWeight="bold"), COLOURS, max(90, 46 * settings))
 
 
 def _figures(one: Compared) -> Row:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import altair as alt
@@ -17,12 +18,11 @@ if TYPE_CHECKING:
     from ocr_flops.timing.estimate import Estimate
     from ocr_flops.timing.timing import Timing
 
-PANELS = {"io_bytes": "bytes moved", "peak_activation_bytes": "peak of live activations", "roofline_seconds": "roofline time"}
+MEASURES = {"io_bytes": "bytes moved", "peak_activation_bytes": "peak of live activations", "roofline_seconds": "roofline time"}
 LETTER_PX = 5.6  # of the words beside bars
 BAR = 0.42  # of a panel's width; the rest is for the words
 WHOLE = "all stages"
-FIXED = {"color": "#333333", "opacity": 0.75, "band": 0.26}  # the inner bar
-Table = dict[str, dict[str, Row]]  # what is compared, by attention mode and stage
+Table = dict[str, dict[str, Row]]  # {stage: {attention mode: its numbers}}, the mode to compare with first
 
 
 def savings(estimates: Mapping[str, Estimate], timings: Mapping[str, Timing] | None = None) -> Chart:
@@ -34,34 +34,83 @@ def savings(estimates: Mapping[str, Estimate], timings: Mapping[str, Timing] | N
         estimates: of one point by attention mode, the one to compare with first: {"eager": ..., "sdpa": ..., "flash": ...}.
         timings: of the same modes on one device.
     """
-    modes = list(estimates)
-    table = {mode: _by_stage(estimates[mode], timings and timings[mode]) for mode in modes}
-    stages = [stage for stage, row in table[modes[0]].items() if any(row.values())]
+    table: Table = {}
+    for mode, estimate in estimates.items():
+        for stage, row in _by_stage(estimate, timings and timings[mode]).items():
+            table.setdefault(stage, {})[mode] = row
+    busy = {stage: rows for stage, rows in table.items() if any(next(iter(rows.values())).values())}
+    measures = [name for name in MEASURES if timings or name != "roofline_seconds"]
+    datasets = mode_bars(busy, measures)
+    return Chart(mode_template(next(iter(estimates))), _title(estimates, timings, table), datasets, mode_params(datasets, busy))
+
+
+def mode_bars(table: Table, measures: Sequence[str]) -> dict[str, list[Row]]:
+    """Bars of attention modes under the headings of stages, a panel a measure.
+
+    Args:
+        table: what is compared, with `fixed`: bytes of weights and KV cache, which are part of `io_bytes`.
+        measures: keys of `MEASURES`, "io_bytes" first.
+    """
+    base, *others = next(iter(table.values()))
     panels = [
         Panel(
-            name,
-            {f"{stage}|{mode}": {mode: table[mode][stage][measure]} for stage in stages for mode in modes},
+            MEASURES[measure],
+            {f"{stage}|{mode}": {mode: row[measure]} for stage, rows in table.items() for mode, row in rows.items()},
             seconds if measure == "roofline_seconds" else in_bytes,
         )
-        for measure, name in PANELS.items()
-        if timings or measure != "roofline_seconds"
+        for measure in measures
     ]
     rows, whole = panel_rows(panels, BAR)
+    ends, fixed = [], []
     for bar, drawn in zip(whole, rows["bars"], strict=True):
         stage, mode = bar.row.split("|")
-        base = bar.panel.bars[f"{stage}|{modes[0]}"][modes[0]]
-        difference = saved(bar.total, base, bar.panel.words) or "–"
-        drawn |= {"stage": stage, "colour": attention_colour(mode), "saved": difference, "kept": share(bar.total, base)}
-    ends = [{"row": bar.row, "end": bar.end, **_words(bar.panel, bar.row, modes)} for bar in whole]
-    traffic = panels[0]
-    scale = BAR / (max(sum(parts.values()) for parts in traffic.bars.values()) or 1)
-    fixed = [{"row": f"{stage}|{mode}", "start": 0, "end": scale * table[mode][stage]["fixed"]} for stage in stages for mode in modes]
-    least = max(len(end["text"]) for end in ends) * LETTER_PX / (1 - BAR) * len(panels)
-    return Chart(
-        _template(modes[0]),
-        _title(estimates, timings, table),
-        {"bars": rows["bars"], "panels": rows["panels"], "fixed": fixed, "ends": ends},
-        {"rows": headed_rows(dict.fromkeys(stages, modes)), "panels": len(panels) - 0.02, "least": round(least)},
+        first = bar.panel.bars[f"{stage}|{base}"][base]
+        before = {later: mode for mode, later in pairwise(others)}.get(mode)
+        difference = saved(bar.total, first, bar.panel.words)
+        drawn |= {"stage": stage, "colour": attention_colour(mode), "saved": difference or "–", "kept": share(bar.total, first)}
+        if mode == base:
+            difference = ""
+        elif before and bar.total == bar.panel.bars[f"{stage}|{before}"][before]:
+            difference = f"as {before}"
+        texts = {"text": difference, "brief": difference.rpartition(", ")[2]}
+        ends.append(
+            {
+                "row": bar.row,
+                "end": bar.end,
+                **{name: f"{drawn['value']} ({text})" if text else drawn["value"] for name, text in texts.items()},
+            }
+        )
+        if bar.panel is panels[0]:
+            part = table[stage][mode]["fixed"] / bar.total if bar.total else 0
+            fixed.append({"row": bar.row, "start": 0, "end": part * bar.end})
+    return {"bars": rows["bars"], "panels": rows["panels"], "fixed": fixed, "ends": ends}
+
+
+def mode_params(datasets: Mapping[str, Sequence[Row]], table: Table) -> Row:
+    """The parameters of `mode_template`; "least" is the width in px from which words are written in full."""
+    panels = len(datasets["panels"])
+    least = max(len(end["text"]) for end in datasets["ends"]) * LETTER_PX / (1 - BAR) * panels
+    return {"rows": headed_rows(table), "panels": panels - 0.02, "least": round(least)}
+
+
+@cache
+def mode_template(base: str, chosen: str = "true") -> Template:
+    """Panels of bars, the words after them in brief where a panel is narrow.
+
+    Args:
+        base: the attention mode compared with.
+        chosen: an expression of the rows that are drawn.
+    """
+    bars = StageBars()
+    about = tips(stage="stage", kind="attention", what="what", value="value", saved=f"against {base}", kept=f"of {base}'s")
+    segments, fixed, ends = (alt.Chart(data(name)).transform_filter(chosen) for name in ("bars", "fixed", "ends"))
+    inner = fixed.mark_bar(height={"band": 0.26}, color="#333333", opacity=0.75, tooltip=None)
+    return compiled(
+        bars.panel_heads(),
+        bars.segments(segments, OWN_COLOUR, about, start="start", band=0.82),
+        inner.encode(bars.rows, bars.x("start"), alt.X2("end")),
+        bars.words(ends.transform_calculate(text="width < least ? datum.brief : datum.text")),
+        height=alt.Step(19),
     )
 
 
@@ -78,20 +127,6 @@ def _by_stage(estimate: Estimate, timing: Timing | None) -> dict[str, Row]:
     return table
 
 
-def _words(panel: Panel, row: str, modes: list[str]) -> Row:
-    """What stands after a bar: its value and what it saves of the first mode's, and in brief without the difference in bytes or seconds."""
-    stage, mode = row.split("|")
-    values = [panel.bars[f"{stage}|{one}"][one] for one in modes]
-    number = modes.index(mode)
-    value = panel.words(values[number])
-    difference = saved(values[number], values[0], panel.words) if number else ""
-    if number > 1 and values[number] == values[number - 1]:
-        difference = f"as {modes[number - 1]}"
-    if not difference:
-        return {"text": value, "brief": value}
-    return {"text": f"{value} ({difference})", "brief": f"{value} ({difference.rpartition(', ')[2]})"}
-
-
 def saved(value: float, base: float, words: Callable[[float], str] = in_bytes) -> str:
     """A saving in absolute and relative terms: −36.5 GB, −65 %; empty where there is nothing to save."""
     if not base:
@@ -102,29 +137,10 @@ def saved(value: float, base: float, words: Callable[[float], str] = in_bytes) -
     return f"{sign}{words(abs(base - value))}, {sign}{share(abs(base - value), base)}"
 
 
-@cache
-def _template(base: str) -> Template:
-    """Panels of bars, the words after them in brief where a panel is narrow.
-
-    Args:
-        base: the attention mode compared with.
-    """
-    bars = StageBars()
-    about = tips(stage="stage", kind="attention", what="what", value="value", saved=f"against {base}", kept=f"of {base}'s")
-    ends = alt.Chart(data("ends")).transform_calculate(text="width < least ? datum.brief : datum.text")
-    return compiled(
-        bars.panel_heads(),
-        bars.segments("bars", OWN_COLOUR, about, start="start", band=0.82),
-        bars.segments("fixed", start="start", tooltip=None, **FIXED),
-        bars.words(ends),
-        height=alt.Step(19),
-    )
-
-
 def _title(estimates: Mapping[str, Estimate], timings: Mapping[str, Timing] | None, table: Table) -> Title:
     """What the last mode saves of the first one, where, and where it saves nothing."""
-    modes = list(table)
-    base, best = table[modes[0]], table[modes[-1]]
+    modes = list(estimates)
+    base, best = ({stage: rows[mode] for stage, rows in table.items()} for mode in (modes[0], modes[-1]))
     where = max((stage for stage in base if stage != WHOLE), key=lambda stage: base[stage]["io_bytes"] - best[stage]["io_bytes"])
     less = base[where]["io_bytes"] - best[where]["io_bytes"]
     finding = f"{modes[-1]} moves {si(less, 'B')} ({share(less, base[where]['io_bytes'])}) less than {modes[0]} in {where}"

@@ -18,8 +18,7 @@ from ocr_flops import units
 from ocr_flops.app import talk
 from ocr_flops.app.setting import Setting
 from ocr_flops.charts import savings_by_tiles, shares, theme, tiling_picture
-from ocr_flops.charts.slides import bars
-from ocr_flops.charts.slides import base as charts
+from ocr_flops.charts.slides import bars, base, lines
 from ocr_flops.charts.theme import ATTENTION_COLOURS as COLOURS
 from ocr_flops.charts.theme import MEMORY_COLOURS as KINDS
 from ocr_flops.evidence.verify import summary
@@ -97,7 +96,7 @@ def test_precision_is_one_the_device_has(gpu, bits, dtype):
 
 def test_twice_the_tokens_is_twice_the_tokens():
     frame = of.sweep(MODEL, growing_contexts(SETTING.workload), MODES, level="module", stages=["prefill"])
-    times = charts.doubling(frame)
+    times = lines.doubling(frame)
     tokens = frame["context_tokens"].unique().sort().to_list()
     assert tokens == [1024 * number for number in range(1, 9)] and 3.5 < times["eager"] < 4 and 1.9 < times["flash"] < 2.1
     workload = replace(SETTING.workload, prompt_tokens=np.array([4096, 8192]) - 903)
@@ -106,7 +105,7 @@ def test_twice_the_tokens_is_twice_the_tokens():
     title, line = talk.quadratic(times, 10, SETTING.workload, "bf16")
     assert title == f"Twice the tokens: {times['eager']:.1f} times the bytes in eager, {times['flash']:.1f} in sdpa and flash"
     assert f"10 heads × 913² = {si(10 * 913**2 * 2, 'B')} a layer" in line
-    ends = charts.attention_traffic(frame, 913).datasets["ends"]
+    ends = lines.attention_traffic(frame, 913).datasets["ends"]
     assert len(ends) == 2 and ends[1]["text"].startswith("sdpa, flash: ")
 
 
@@ -122,8 +121,8 @@ def test_tiles_beyond_the_vendors_are_on_the_chart():
     page = replace(SETTING, columns=12, rows=12).workload
     frame = of.sweep(MODEL, neighbours(page, itself=True), MODES, stages=["vision"])
     found = savings_by_tiles(frame, "io_bytes", page.tiles)
-    large = charts.savings_by_tiles(found)
-    assert max(point["tiles"] for point in large.datasets["points"]) == 144 == large.datasets["mark"][0]["tiles"]
+    large = lines.savings_by_tiles(found)
+    assert max(point["x"] for point in large.datasets["points"]) == 144 == large.datasets["mark"][0]["x"]
     assert [end["text"].count(",") for end in large.datasets["ends"]] == [0, 1, 1], "in brief: the saving in percent"
     assert large.params["highest"] > found.params["highest"], "the app's chart is as it was"
 
@@ -171,16 +170,16 @@ def test_evidence_is_the_record():
 
 def test_an_enlarged_chart_fills_its_place_in_units_of_the_screen_with_the_same_rows():
     chart = shares(BY_MODE["sdpa"], TIMINGS["sdpa"])
-    large = charts.enlarged(chart)
+    large = base.enlarged(chart)
     spec = large.to_dict()
     assert large.datasets is chart.datasets and (spec["height"], spec["width"]) == ("container", "container")
     small = chart.template.spec["config"]["axis"]["labelFontSize"]
-    assert spec["config"]["axis"]["labelFontSize"] == {"expr": f"{round(charts.FACTOR * small, 2)} * unit"}
-    assert charts.SCREEN in spec["params"] and theme.INK not in json.dumps(spec)
+    assert spec["config"]["axis"]["labelFontSize"] == {"expr": f"{round(base.FACTOR * small, 2)} * unit"}
+    assert base.SCREEN in spec["params"] and theme.INK not in json.dumps(spec)
 
 
 def test_no_colour_of_the_tiling_means_a_stage_it_is_not():
-    swapped = charts.enlarged(tiling_picture(SETTING.workload), {"#EE7733": "#999999", "#009988": "#0077BB"})
+    swapped = base.enlarged(tiling_picture(SETTING.workload), {"#EE7733": "#999999", "#009988": "#0077BB"})
     assert {box["colour"] for box in swapped.datasets["boxes"]} == {"#999999", "#0077BB"}
 
 

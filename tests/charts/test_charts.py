@@ -194,7 +194,7 @@ def test_beyond_the_vendors_grids_the_curve_has_grids_in_between():
     shown = Setting(source="grid", columns=5, rows=8)
     sweep = of.sweep(MODEL, shown.neighbours, ["eager", "flash"])
     by_tiles = charts.savings_by_tiles(sweep, "io_bytes", 40)
-    assert max(row["tiles"] for row in by_tiles.datasets["points"]) == 40 == by_tiles.datasets["ends"][0]["tiles"]
+    assert max(row["x"] for row in by_tiles.datasets["points"]) == 40 == by_tiles.datasets["ends"][0]["x"]
     assert "up to 5 × 8" in texts(by_tiles)
 
 

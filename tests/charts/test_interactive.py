@@ -12,6 +12,7 @@ from ocr_flops.app.setting import Setting
 from ocr_flops.charts.interactive.base import grid_name
 from ocr_flops.charts.interactive.explorer import explorer
 from ocr_flops.charts.interactive.modes import FIRST, modes_by_stage
+from ocr_flops.charts.savings import saved
 from ocr_flops.charts.theme import MODULES
 from ocr_flops.units import seconds, si
 
@@ -104,17 +105,18 @@ def test_decode_is_shown_for_a_token(charts):
 
 def test_modes_are_compared_with_the_first_one(charts):
     _, chart = charts["on a device"]
-    first = {row["mode"]: row for row in chart.datasets["bars"] if row["row"].startswith(FIRST) and row["grid"] == "2 × 3"}
     table = {mode: one.stage_numbers for mode, one in SUBJECTS["on a device"].by_mode.items()}
-    for mode, row in first.items():
-        assert row["io_bytes"] == sum(table[mode][stage]["io_bytes"] for stage in ("vision", "prefill"))
-        assert row["peak_activation_bytes"] == max(table[mode][stage]["peak_activation_bytes"] for stage in ("vision", "prefill"))
-        assert row["io_bytes_base"] == first["eager"]["io_bytes"]
-    less = 100 - 100 * first["flash"]["io_bytes"] / first["eager"]["io_bytes"]
-    assert f"(−{less:.0f} %)" in texts(chart)
+    moved = {mode: sum(row[stage]["io_bytes"] for stage in ("vision", "prefill")) for mode, row in table.items()}
+    bars = {row["kind"]: row for row in chart.datasets["bars"] if (row["stage"], row["what"], row["grid"]) == (FIRST, "bytes moved", "2 × 3")}
+    for mode, bar in bars.items():
+        assert bar["value"] == si(moved[mode], "B")
+        assert bar["end"] / bars["eager"]["end"] == pytest.approx(moved[mode] / moved["eager"])
+    assert bars["flash"]["saved"] == saved(moved["flash"], moved["eager"]) and bars["flash"]["saved"] in texts(chart)
+    peaks = {row["kind"]: row for row in chart.datasets["bars"] if (row["stage"], row["grid"]) == (FIRST, "2 × 3") and "peak" in row["what"]}
+    assert peaks["sdpa"]["value"] == si(max(table["sdpa"][stage]["peak_activation_bytes"] for stage in ("vision", "prefill")), "B")
     same = modes_by_stage(Setting(engine="remote_code").subject(MODEL, L4).sweep(Setting().workload), "2 × 3", L4.label)
-    # prefill and decode of the vendor's mix are eager, and the peak of every mode's prefill is that of its logits
-    assert texts(same).count("(same)") == 8 and "(+" not in texts(same)
+    # prefill and decode of the published mix are eager, and the peak of every mode's prefill is that of its logits
+    assert sum(row["saved"] == "no change" for row in same.datasets["bars"] if row["kind"] == "vendor") == 6 and "(+" not in texts(same)
 
 
 def test_without_output_tokens_there_is_no_decode(charts):

@@ -174,7 +174,7 @@ def test_savings_are_the_differences_of_the_frames(l4):
 
 
 def test_savings_by_tiles_compares_the_vision_stage(charts, model):
-    points = {(point["mode"], point["tiles"]): point for point in charts["tiles"].datasets["points"]}
+    points = {(point["mode"], point["x"]): point for point in charts["tiles"].datasets["points"]}
     assert {tiles for _, tiles in points} == {0, 2, 6}
     for mode in MODES:
         assert points[mode, 6]["value"] == of.estimate(model, of.Workload.from_grid(3, 2), mode).stage_numbers["vision"]["io_bytes"]

@@ -8,31 +8,25 @@ from typing import TYPE_CHECKING
 import altair as alt
 
 from ocr_flops.charts.bars import StageBars, headed_rows
-from ocr_flops.charts.chart import Row, Template, compiled
-from ocr_flops.charts.interactive.base import (
-    LARGEST,
-    NOTE,
-    NOTE_OF_DECODE,
-    PANELS,
-    ROW_PX,
-    Controlled,
-    Names,
-    evidence_words,
-    folded,
-    following,
-    grid_control,
-    grid_name,
-    numbers,
-    panel_names,
-    scaled,
-    title_lines,
-)
-from ocr_flops.charts.theme import CEILING_NAMES, OWN_COLOUR, module_colour, module_name, tips
+from ocr_flops.charts.chart import Row, Template, compiled, data
+from ocr_flops.charts.interactive.base import NOTE, NOTE_OF_DECODE, Controlled, following, grid_control, grid_name, title_lines
+from ocr_flops.charts.theme import CEILING_NAMES, OWN_COLOUR, module_colour, module_name, spaced, tips
 from ocr_flops.units import seconds, share, si, workload_words
 
 if TYPE_CHECKING:
     import polars as pl
 
+Names = tuple[str, ...]
+PANELS = {  # column: what its panel is called, and the unit of its numbers
+    "total_flops": ("FLOPs", ""),
+    "io_bytes": ("bytes moved", "B"),
+    "peak_activation_bytes": ("peak of live activations", "B"),
+    "roofline_seconds": ("roofline time", "s"),
+}
+LARGEST = "peak_activation_bytes"  # a maximum; all else adds up
+ROW_PX = 18
+PER_STEP = f"(datum.decode && datum.key != '{LARGEST}' ? steps : 1)"  # divides what decode sums over its steps
+NUMBER = f"(datum.value ? {spaced('.3s')} : '0 ') + datum.unit"
 BAR = {3: 0.62, 4: 0.56}  # of a panel's width, by the number of panels; the rest is for the numbers
 
 
@@ -54,21 +48,28 @@ def explorer(stages: pl.DataFrame, modules: pl.DataFrame, grid: str, attention: 
     for row in parts:
         ceiling = {"ceiling": CEILING_NAMES[row["binding_ceiling"]]} if "binding_ceiling" in row else {}
         about = {"colour": module_colour(row["module"]), "evidence": row["evidence"], **ceiling}
-        bars.append({**numbers(row, f"{row['stage']}|{module_name(row['module'])}", panels), **about})
+        bars.append({**_numbers(row, f"{row['stage']}|{module_name(row['module'])}", panels), **about})
     inside = _by_point(parts)
     findings: dict[str, dict[str, Row]] = {}
     for (name, mode), of_point in _by_point(wholes).items():
         findings.setdefault(name, {})[mode] = _finding(of_point, inside[name, mode], device)
     modes = list(dict.fromkeys(row["attention"] for row in wholes))
+    names = [{"start": number, "text": PANELS[panel][0]} for number, panel in enumerate(panels)]
     chosen = {"grid": grid, "attention": attention, "steps": max(1, wholes[0]["output_tokens"])}
     return Controlled(
         _template(panels),
         following("findings[grid][attention]"),
-        {"bars": bars, "heads": [numbers(row, f"{row['stage']}|", panels) for row in wholes], "panels": panel_names(panels)},
+        {"bars": bars, "heads": [_numbers(row, f"{row['stage']}|", panels) for row in wholes], "panels": names},
         {"rows": headed_rows(groups), "panels": len(panels) - 0.02, **chosen},
         {"grid": grid_control(wholes), "attention": {"input": "radio", "options": modes, "name": "attention"}},
         findings,
     )
+
+
+def _numbers(row: Row, at: str, panels: Names) -> Row:
+    """A row of a sweep as the chart reads it: where it is drawn, and exact totals; seconds with six digits, which keeps a page small."""
+    totals = {panel: float(f"{row[panel]:.6g}") if isinstance(row[panel], float) else row[panel] for panel in panels}
+    return {"grid": grid_name(row), "mode": row["attention"], "row": at, **totals}
 
 
 def _by_point(rows: list[Row]) -> dict[tuple[str, str], list[Row]]:
@@ -89,10 +90,12 @@ def _finding(wholes: list[Row], parts: list[Row], device: str) -> Row:
     widest = max(rows, key=lambda one: one[measure])
     spent = seconds(total) if device else f"{si(total, 'B')} moved"
     where = f"{row['attention']} on {device}" if device else row["attention"]
+    evidence = {one["evidence"] for one in wholes}
+    how = evidence.pop() if len(evidence) == 1 else "partly modelled"
     part = f"{share(widest[measure], total)} of it by {module_name(widest['module'])} ({widest['stage']})"
     return title_lines(
         f"{where}: {spent}{' to the first token' if first else ''}, {part}",
-        f"{workload_words(row)}; {row['engine']}, {row['dtype']} ({evidence_words(wholes)})",
+        f"{workload_words(row)}; {row['engine']}, {row['dtype']} ({how})",
         NOTE_OF_DECODE if "decode" in stages else NOTE,
     )
 
@@ -101,13 +104,13 @@ def _finding(wholes: list[Row], parts: list[Row], device: str) -> Row:
 def _template(panels: Names) -> Template:
     chosen, a_token = "datum.grid == grid && datum.mode == attention", f"datum.decode && datum.key != '{LARGEST}'"
     bars = StageBars()
-    modules = scaled(folded("bars", panels, chosen), BAR[len(panels)]).transform_calculate(
+    modules = _scaled(_folded("bars", panels, chosen), BAR[len(panels)]).transform_calculate(
         text="datum.number",
         what=f"datum.what + ({a_token} ? ', a token' : '')",
         exact="datum.key == 'roofline_seconds' ? datum.number : format(datum.total, ',d')",
         name="split(datum.row, '|')[1]",
     )
-    wholes = folded("heads", panels, chosen).transform_calculate(text=f"datum.number + ({a_token} ? ' a token' : '')")
+    wholes = _folded("heads", panels, chosen).transform_calculate(text=f"datum.number + ({a_token} ? ' a token' : '')")
     ceiling = {"ceiling": "bound by"} if "roofline_seconds" in panels else {}
     about = tips(stage="stage", name="module", mode="attention", what="what", text="value", exact="in all", **ceiling, evidence="evidence")
     return compiled(
@@ -117,3 +120,33 @@ def _template(panels: Names) -> Template:
         bars.panel_heads(),
         height=alt.Step(ROW_PX),
     )
+
+
+def _folded(name: str, panels: Names, chosen: str) -> alt.Chart:
+    """A dataset's chosen rows, one for each panel: `value`, its `number` in words, and `start`, where the panel begins.
+
+    Args:
+        name: of the dataset.
+        panels: columns.
+        chosen: an expression of a row.
+    """
+    found = alt.Chart(data(name)).transform_filter(chosen).transform_fold(list(panels), as_=["key", "total"])
+    found = found.transform_calculate(
+        stage="split(datum.row, '|')[0]",
+        decode="split(datum.row, '|')[0] == 'decode'",
+        start=f"indexof({list(panels)}, datum.key)",
+        unit=f"({ {panel: PANELS[panel][1] for panel in panels} })[datum.key]",
+        what=f"({ {panel: PANELS[panel][0] for panel in panels} })[datum.key]",
+    )
+    return found.transform_calculate(value=f"datum.total / {PER_STEP}").transform_calculate(number=NUMBER)
+
+
+def _scaled(chart: alt.Chart, bar: float) -> alt.Chart:
+    """With `end`, where the bar of a row ends in its panel.
+
+    Args:
+        chart: from `_folded`.
+        bar: length of the longest, as a part of a panel's width.
+    """
+    length = f"{bar} * (datum.most ? datum.value / datum.most : 0)"
+    return chart.transform_joinaggregate(most="max(value)", groupby=["key"]).transform_calculate(end=f"datum.start + {length}")

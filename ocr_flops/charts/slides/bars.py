@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
-import altair as alt
-
-from ocr_flops.charts.bars import Panel, StageBars, panel_rows, row_axis
-from ocr_flops.charts.chart import Chart, Template, compiled, data
+from ocr_flops.charts.bars import Panel, panel_rows, panel_template, row_axis
+from ocr_flops.charts.chart import NO_TITLE, Chart, Template
 from ocr_flops.charts.growth import TRAFFIC
 from ocr_flops.charts.savings import saved
-from ocr_flops.charts.slides.base import NO_TITLE, TYPE, large
-from ocr_flops.charts.theme import ATTENTION_COLOURS, FAMILIES, INK, MEMORY_COLOURS, STAGE_COLOURS, in_bytes, listed, painted, tips
+from ocr_flops.charts.slides.base import enlarged
+from ocr_flops.charts.theme import ATTENTION_COLOURS, FAMILIES, INK, MEMORY_COLOURS, STAGE_COLOURS, in_bytes
 from ocr_flops.units import seconds
 
 if TYPE_CHECKING:
@@ -25,6 +23,7 @@ EXPERTS, OTHERS = "expert weights", "other weights"
 PARTS = {EXPERTS: FAMILIES["routed experts"], OTHERS: MEMORY_COLOURS["weights"]}
 PARTS |= {kind: colour for kind, (_, colour) in TRAFFIC.items()} | MEMORY_COLOURS | STAGE_COLOURS
 BAR = 0.56  # of a panel's width; the rest is for the words
+FACTOR = 1.8
 
 
 def moved_and_held(estimates: Mapping[str, Estimate]) -> Chart:
@@ -89,22 +88,11 @@ def compared(panels: Sequence[Panel]) -> Chart:
         ends.append({**place, "text": bar.panel.words(bar.total)})
         differences.append({**place, "text": "does not fit" if limit and bar.total > limit else words})
     params = {"rows": modes, "panels": len(panels) - 0.01, "kinds": list(dict.fromkeys(bar["kind"] for bar in rows["bars"]))}
-    return Chart(_template(), NO_TITLE, {**rows, "ends": ends, "differences": differences}, params)
+    return enlarged(Chart(_template(), NO_TITLE, {**rows, "ends": ends, "differences": differences}, params), factor=FACTOR)
 
 
 @cache
 def _template() -> Template:
     named = [{"test": f"datum.value == '{mode}'", "value": colour} for mode, colour in ATTENTION_COLOURS.items()]
-    look = {"labelFontSize": TYPE + 5, "labelFontWeight": "bold", "labelColor": {"condition": named, "value": INK}}
-    bars = StageBars(row_axis(labelPadding=12, **look))
-    legend = listed("kinds", orient="bottom", labelFontSize=TYPE, symbolType="square", columnPadding=24)
-    about = tips(row="attention", what="what", kind="part", value="value")
-    template = compiled(
-        bars.panel_heads(y=-6, fontSize=TYPE + 1),
-        bars.segments("bars", painted("kind", PARTS, legend), about, start="start", band=0.62),
-        alt.Chart(data("limits")).mark_rule(strokeDash=[7, 5], strokeWidth=3, color=INK).encode(bars.x("start")),
-        bars.words("ends", dx=10, dy=-13, fontSize=TYPE + 4, fontWeight="bold"),
-        bars.words("differences", dx=10, dy=16, fontSize=TYPE),
-        height=300,
-    )
-    return large(template)
+    labels = row_axis(labelPadding=8, labelFontSize=15, labelFontWeight="bold", labelColor={"condition": named, "value": INK})
+    return panel_template(labels, PARTS, height=300)
