@@ -112,7 +112,7 @@ class SweepReport:
             evidence=describe_evidence(self.results.sweep),
             has_times=any(case.run.hardware for case in self.results.sweep.cases),
             facts=list_settings(self.results),
-            sources=list_sources(self.results.sweep),
+            sources=" ".join(list_sources(self.results.sweep)),
             made=self.made.isoformat(),
         )
 
