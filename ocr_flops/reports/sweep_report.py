@@ -137,7 +137,7 @@ def points_table(results: Results, summary: SweepSummary, points: pl.DataFrame) 
     if "image" in points.columns:
         columns["file"] = [f"{Path(row['image']).name}, page {row['page']}" for row in rows]
     columns["views"] = [name_views(row) + ("" if row["vendor_supported"] else " *") for row in rows]
-    if summary.modes:
+    if summary.resolutions:
         columns["resolution"] = [name_place(summary, row) for row in rows]
     if any(series := [name_row_series(summary, row) for row in rows]):
         columns["series"] = series

@@ -42,11 +42,11 @@ def test_numbers_that_vary_besides_are_held():
 
 def test_resolutions_are_named_places():
     found = summary_named("modes")
-    assert list(found.modes.values()) == ["tiny", "small", "base", "large", "gundam", "gundam_m"] and name_axis(found) == "resolution"
+    assert list(found.resolutions.values()) == ["tiny", "small", "base", "large", "gundam", "gundam_m"] and name_axis(found) == "resolution"
     points = charts_named("modes")["kv_cache"].datasets["points"]
     sizes = results_named("modes").tables[STAGES].frame().group_by("mode").agg(pl.col("kv_cache_bytes").max())
     assert {point["where"]: point["value"] for point in points} == {str(mode): size for mode, size in sizes.rows()}
-    assert [point["where"] for point in points] == list(found.modes.values())
+    assert [point["where"] for point in points] == list(found.resolutions.values())
 
 
 def test_what_is_the_same_everywhere_is_bars_and_lines_alike_are_one():

@@ -209,6 +209,17 @@ def test_further_formats_of_a_finished_sweep(tmp_path, monkeypatch, small, part_
     assert entries(tmp_path) == ["run", "text", "whole"]
 
 
+def test_a_further_format_whose_process_died_loses_none(tmp_path, monkeypatch, small):
+    out = tmp_path / "run"
+    write_sweep(small, out, ["csv"])
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(WorkFolder, "publish", lambda work: (_ for _ in ()).throw(KeyboardInterrupt))
+        write_sweep(small, out, ["json"])
+    assert entries(out) == [".partial", "manifest.json", "stages.csv"]
+    write_sweep(small, out, ["parquet"])
+    assert entries(out) == ["manifest.json", "stages.csv", "stages.json", "stages.parquet"]
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path, small):
     (tmp_path / "thesis.txt").write_text("mine")
     for overwrite in (False, True):

@@ -35,7 +35,7 @@ class SweepSummary:
     Args:
         axis: the column that runs along charts; None where no number varies.
         places: values of the axis.
-        modes: resolutions by their place on the axis, where each place is one; empty otherwise.
+        resolutions: names by their place on the axis, where each place is a resolution; empty otherwise.
         columns: those whose values separate series.
         series: the values of those columns that are shown.
         held: numbers that vary besides, and the one value that is shown.
@@ -52,7 +52,7 @@ class SweepSummary:
 
     axis: str | None
     places: tuple[float, ...]
-    modes: dict[float, str]
+    resolutions: dict[float, str]
     columns: Names
     series: tuple[Names, ...]
     held: dict[str, Any]
@@ -108,7 +108,7 @@ class _Layout:
 
     axis: str | None
     places: tuple[float, ...]
-    modes: dict[float, str]
+    resolutions: dict[float, str]
     columns: Names
     held: dict[str, Any]
 
@@ -117,8 +117,8 @@ class _Layout:
         """Where a point is on the axis: its number, or the middle of its neighbourhood."""
         if self.axis is None:
             return pl.lit(0.0)
-        if self.modes:
-            return pl.col(self.axis).replace_strict(self.places, list(self.modes), return_dtype=pl.Float64)
+        if self.resolutions:
+            return pl.col(self.axis).replace_strict(self.places, list(self.resolutions), return_dtype=pl.Float64)
         number = pl.col(self.axis).cast(pl.Float64)
         if len(self.places) <= MAX_PLACES:
             return number
@@ -160,7 +160,7 @@ def summarize_sweep(results: Results) -> SweepSummary:
     return SweepSummary(
         layout.axis,
         layout.places,
-        layout.modes,
+        layout.resolutions,
         layout.columns,
         tuple(shown.rows()) if keys else ((),),
         layout.held,
@@ -204,7 +204,8 @@ def _lay_out(results: Results) -> _Layout:
         elif results.sweep.points <= EXACT or name == "batch_size":
             positive = [value for value in known if value > 0] or known
             held[name] = positive[(len(positive) - 1) // 2]
-    return _Layout(axis, places, {float(place): mode for place, mode in enumerate(modes["mode"])} if named else {}, tuple(columns), held)
+    resolutions = {float(place): mode for place, mode in enumerate(modes["mode"])} if named else {}
+    return _Layout(axis, places, resolutions, tuple(columns), held)
 
 
 def _list_series(results: Results, columns: Names, held: list[pl.Expr]) -> pl.DataFrame:

@@ -42,7 +42,7 @@ def format_part(value: float, whole: float, name: str) -> str:
 
 def name_axis(summary: SweepSummary) -> str:
     """What runs along charts; "" where nothing does."""
-    if summary.modes:
+    if summary.resolutions:
         return "resolution"
     axis = summary.axis or ""
     return AXES.get(axis, axis.removeprefix("workload.").replace("_", " "))
@@ -52,7 +52,7 @@ def name_place(summary: SweepSummary, row: Row) -> str:
     """Where a point is on the axis: "493 image tokens", "gundam"; "" where nothing runs along it."""
     if not summary.axis:
         return ""
-    return summary.modes.get(row["x"]) or f"{row[summary.axis]:,} {name_axis(summary)}"
+    return summary.resolutions.get(row["x"]) or f"{row[summary.axis]:,} {name_axis(summary)}"
 
 
 def name_series(summary: SweepSummary, series: Iterable[Names], without: str = "") -> str:

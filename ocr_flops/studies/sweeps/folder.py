@@ -67,6 +67,11 @@ class WorkFolder:
         return self.path / "files"
 
     @property
+    def is_whole(self) -> bool:
+        """Whether everything is written and only has to be published."""
+        return (self.files / MANIFEST).exists()
+
+    @property
     def has_results(self) -> bool:
         """Whether anything was computed."""
         return any(folder.is_dir() and any(folder.iterdir()) for folder in (self.parts, self.real_model))
@@ -112,15 +117,14 @@ class WorkFolder:
                 raise SpecError(
                     f"--out: an interrupted sweep is in {self.path} ({different}); run that one again, or discard it with --overwrite"
                 )
-            for folder in (self.parts, self.real_model, self.files):
+            for folder in (self.parts, self.real_model):
                 shutil.rmtree(folder, ignore_errors=True)
             note = {"identity": identity, "started": utc_now()}
             write_whole(self.path / "run.json", json.dumps(note))
+        shutil.rmtree(self.files, ignore_errors=True)
+        for folder in (self.parts, self.real_model, self.files):
+            folder.mkdir(exist_ok=True)
         return note["started"]
-
-    def is_whole(self, formats: Iterable[str]) -> bool:
-        """Whether everything is written, these formats among it, and only has to be published."""
-        return (self.files / MANIFEST).is_file() and set(formats) <= set(read_manifest(self.files)["formats"])
 
     def publish(self) -> None:
         """Moves the files to their place: as one folder where there is none, else one by one, the manifest last.
@@ -129,18 +133,19 @@ class WorkFolder:
         """
         if not self.out.exists():
             self.files.rename(self.out)
-            return
-        paths = [self.out / one["path"] for one in read_manifest(self.files)["files"]]
-        for path in _listed_files(self.out) - set(paths):
-            path.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # the folder holds something else, or is gone already
-                path.parent.rmdir()
-        (self.out / MANIFEST).unlink(missing_ok=True)
-        for path in (*paths, self.out / MANIFEST):
-            new = self.files / path.relative_to(self.out)
-            if new.exists():
-                path.parent.mkdir(exist_ok=True)
-                new.replace(path)
+        else:
+            paths = [self.out / one["path"] for one in read_manifest(self.files)["files"]]
+            for path in _listed_files(self.out) - set(paths):
+                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # the folder holds something else, or is gone already
+                    path.parent.rmdir()
+            (self.out / MANIFEST).unlink(missing_ok=True)
+            for path in (*paths, self.out / MANIFEST):
+                new = self.files / path.relative_to(self.out)
+                if new.exists():
+                    path.parent.mkdir(exist_ok=True)
+                    new.replace(path)
+        self.discard()
 
     def discard(self) -> None:
         """Removes the work folder."""
@@ -154,8 +159,6 @@ def find_finished(out: Path, identity: Tree, overwrite: bool) -> Tree | None:
         SpecError: the folder holds what is no sweep; or, without `overwrite`, another sweep, or one whose files are missing or changed.
     """
     if not out.exists() or (out.is_dir() and all(path.name == PARTIAL for path in out.iterdir())):
-        return None
-    if (WorkFolder.of(out).files / MANIFEST).exists():  # whole, and perhaps published in part
         return None
     try:
         found = read_manifest(out)

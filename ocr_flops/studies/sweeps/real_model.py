@@ -141,7 +141,6 @@ def _result_path(folder: Path, request: Request) -> Path:
 
 def _run_missing(sweep: Sweep, requests: list[Request], folder: Path, progress: Progress) -> None:
     """Runs the requests that have no result, those that differ only in their points in one worker."""
-    folder.mkdir(exist_ok=True)
     wanted = {_result_path(folder, request): request for request in requests}
     missing = {path: request for path, request in wanted.items() if not path.exists()}
     batches: dict[str, list[tuple[Path, Request]]] = {}

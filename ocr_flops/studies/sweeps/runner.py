@@ -74,42 +74,41 @@ def run_sweep(
     out = Path(out).resolve()
     identity = folder.sweep_identity(sweep, PART_POINTS)
     with explain_os_errors(out):
-        finished = folder.find_finished(out, identity, overwrite)
+        if (whole := WorkFolder.of(out)).is_whole:  # its process died before it was published
+            with whole.locked():
+                whole.publish()
+        finished, work = folder.find_finished(out, identity, overwrite), WorkFolder.of(out)
         known = finished or {"formats": [], "files": []}
         missing = [name for name in formats if name not in known["formats"]]
-        work = WorkFolder.of(out)
         if finished and not missing:
             tell(f"{out}: finished already, with these settings; --overwrite computes it again")
-            work.discard()
+            if work.path.exists():  # a process died after it was published
+                with work.locked():
+                    work.discard()
             return finished
         with work.locked():
             started, begun = work.begin(identity, overwrite), time.monotonic()
-            if not work.is_whole(formats):
-                tables, kept = _compute_tables(sweep, work, out if finished else None, missing, tell, progress)
-                results = Results(work.files, sweep, tables, (*known["formats"], *missing), targets)
-                shutil.rmtree(work.files, ignore_errors=True)
-                work.files.mkdir()
-                write(results, missing)
-                record = {
-                    "sweep": sweep.name,
-                    "label": sweep.label,
-                    "command": list(command),
-                    "started": started,
-                    "finished": folder.utc_now(),
-                    "seconds": round(time.monotonic() - begun, 3),
-                    "points": sweep.points,
-                    "rows": sweep.rows,
-                    "parts": _part_count(sweep),
-                    "parts_kept": kept,
-                    "stages": list(sweep.stages),
-                    "formats": list(results.formats),
-                    "skipped": [{"path": path, "reason": reason} for path, reason in sweep.skipped],
-                    "identity": identity,
-                }
-                folder.write_manifest(work.files, record, known["files"])
-            manifest = folder.read_manifest(work.files)
+            tables, kept = _compute_tables(sweep, work, out if finished else None, missing, tell, progress)
+            results = Results(work.files, sweep, tables, (*known["formats"], *missing), targets)
+            write(results, missing)
+            record = {
+                "sweep": sweep.name,
+                "label": sweep.label,
+                "command": list(command),
+                "started": started,
+                "finished": folder.utc_now(),
+                "seconds": round(time.monotonic() - begun, 3),
+                "points": sweep.points,
+                "rows": sweep.rows,
+                "parts": _part_count(sweep),
+                "parts_kept": kept,
+                "stages": list(sweep.stages),
+                "formats": list(results.formats),
+                "skipped": [{"path": path, "reason": reason} for path, reason in sweep.skipped],
+                "identity": identity,
+            }
+            manifest = folder.write_manifest(work.files, record, known["files"])
             work.publish()
-            work.discard()
     return manifest
 
 
@@ -129,7 +128,6 @@ def _compute_tables(
         formats: that will be written, for the disk they take.
         tell, progress: as in `run_sweep`.
     """
-    work.parts.mkdir(exist_ok=True)
     parts = [work.parts / f"part-{number:06d}.parquet" for number in range(_part_count(sweep))]
     for known, part in zip(find_files(published, STAGES), parts, strict=False):
         if not part.exists():
