@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sqlite3
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -49,7 +49,7 @@ def run_sweep(
         if not 0 < value < float("inf"):
             raise SpecError(f"--{name}: {value!r} is not a number of seconds above 0")
     formats = tuple(WRITERS) if form == "all" else form.split(",") if form else ()
-    command = _command(overrides or (), out, form, overwrite)
+    command = _command(overrides or (), out, form, targets, overwrite)
     try:
         with ProgressBars() as bars:
             write_sweep(chosen, out, formats, overwrite=overwrite, targets=targets, command=command, tell=_tell, progress=bars)
@@ -89,10 +89,14 @@ def list_shapes(
     return 0
 
 
-def _command(overrides: Sequence[str], out: Path, form: str | None, overwrite: bool) -> list[str]:
+def _command(overrides: Sequence[str], out: Path, form: str | None, targets: Mapping[str, float], overwrite: bool) -> list[str]:
     """The command line, for the manifest."""
-    formats = ["--format", form] if form else []
-    return ["ocr-flops", "sweep", *overrides, "--out", str(out), *formats, *(["--overwrite"] if overwrite else [])]
+    from ocr_flops.studies.sweeps.results import TARGETS
+
+    options = ["--format", form] if form else []
+    for name, value in targets.items():
+        options += [] if value == TARGETS[name] else [f"--{name}", f"{value:g}"]
+    return ["ocr-flops", "sweep", *overrides, "--out", str(out), *options, *(["--overwrite"] if overwrite else [])]
 
 
 def _tell(text: str) -> None:

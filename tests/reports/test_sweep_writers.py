@@ -46,7 +46,9 @@ def test_the_command_writes_all_of_it_and_lists_it(tmp_path, capsys):
     command = ["sweep", "workload.columns=2", "workload.rows=[1,2]", "--out", str(out), "--ttft", "0.1"]
     assert main([*command, "--format", "all"]) == 0
     assert "2 points x 3 stages = 6 rows" in capsys.readouterr().err
-    listed = {one["path"] for one in json.loads((out / "manifest.json").read_text())["files"]}
+    manifest = sweeps.read_manifest(out)
+    assert manifest["command"] == ["ocr-flops", *command[:5], "--format", "all", "--ttft", "0.1"]
+    listed = {one["path"] for one in manifest["files"]}
     assert {"report.md", "report.html", "charts/flops.svg", "charts/flops.png", "stages.parquet", "stages.csv"} <= listed
     text = (out / "report.md").read_text(encoding="utf-8")
     assert "TTFT 100 ms" in text and all((out / path).is_file() for path in re.findall(r"\]\((charts/[^)]*)\)", text))
