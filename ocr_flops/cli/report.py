@@ -33,6 +33,6 @@ def write_report(
     subject = Subject(estimate_run(run), run.hardware)
     path = out if out.suffix == f".{form}" else out / f"{NAME}.{form}"
     with show_progress("drawing charts"):
-        for file in estimate_report.write_report(path, subject, charts=charts or "", in_child=False):
+        for file in estimate_report.write_report(path, subject, images=charts or "", in_child=False):
             print(file)
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
+from urllib.parse import quote
 
 import polars as pl
 from markupsafe import Markup
@@ -28,13 +29,6 @@ from ocr_flops.spec.specs import STAGES
 from ocr_flops.studies.sweeps.folder import list_versions
 
 FORMATS = ("html", "md")
-SECTIONS = {  # heading: the charts below it, those of `page_charts` and of `all_charts`
-    "By stage and module": ("explorer", "flops_by_module", "vector_flops_by_module", "flops_by_tokens"),
-    "Attention modes compared": ("modes", "savings", "traffic_by_tiles", "peak_by_tiles"),
-    "Memory and tiles": ("memory", "growth", "tiles", "tiling"),
-    "Roofline": ("roofline", "time_to_first_token", "time_of_decode"),
-}
-MODES = "Attention modes compared"
 CAPTIONS = {
     "explorer": "Choose a grid and an attention mode above the bars; rest on a bar for its exact number. The menu saves the chart.",
     "modes": "Follows the grid chosen above.",
@@ -54,36 +48,38 @@ def report_html(subject: Subject, *, made: date | None = None, in_child: bool = 
         DrawingError: the child failed.
     """
     charts = page_charts(subject)
-    places = {name: f'![{_describe_chart(chart)}](#{name} "{CAPTIONS.get(name, "")}")'.replace(' ""', "") for name, chart in charts.items()}
-    text = _render(subject, Markup(cards_html(_cards(subject))), places, made)
+    places = {name: f'#{name} "{CAPTIONS[name]}"' if name in CAPTIONS else f"#{name}" for name in charts}
+    text = _render(subject, Markup(cards_html(_cards(subject))), charts, places, made)
     data = {"estimate": describe_estimate(subject.estimate, subject.timing)}
     return html_page(_title(subject), text, charts, data, in_child=in_child)
 
 
-def report_markdown(subject: Subject, images: Mapping[str, str] | None = None, *, made: date | None = None) -> str:
+def report_markdown(
+    subject: Subject, charts: Mapping[str, Chart] | None = None, files: Mapping[str, str] | None = None, *, made: date | None = None
+) -> str:
     """The report as Markdown.
 
     Args:
         subject: what it is about.
-        images: the file of each chart that is shown, relative to the report, by the chart's name in `all_charts`.
+        charts: those of `all_charts` that it shows as images, by name; none by default.
+        files: the image of each, relative to the report.
         made: the date it bears; today by default.
 
     Raises:
         SpecError: a number is beyond 2^62.
     """
-    charts = all_charts(subject) if images else {}
-    pictures = {name: f"![{_describe_chart(charts[name])}]({file})" for name, file in (images or {}).items()}
     rows = [(card.label, card.value, card.caption) for card in _cards(subject)]
-    return _render(subject, table_markdown(pl.DataFrame(rows, schema=["figure", "value", "note"], orient="row")), pictures, made)
+    cards = table_markdown(pl.DataFrame(rows, schema=["figure", "value", "note"], orient="row"))
+    return _render(subject, cards, charts or {}, {name: quote(file) for name, file in (files or {}).items()}, made)
 
 
-def write_report(path: Path, subject: Subject, *, charts: str = "", made: date | None = None, in_child: bool = True) -> list[Path]:
+def write_report(path: Path, subject: Subject, *, images: str = "", made: date | None = None, in_child: bool = True) -> list[Path]:
     """Writes the report, and images of all charts beside it; each file whole or not at all.
 
     Args:
         path: of a file that ends in .html or .md.
         subject: what it is about.
-        charts: "svg" or "png" for images of every chart of the app, which a report in Markdown shows; "" for none.
+        images: "svg" or "png" for an image of every chart of the app, which a report in Markdown shows; "" for none.
         made, in_child: as in `report_html`.
 
     Raises:
@@ -91,13 +87,12 @@ def write_report(path: Path, subject: Subject, *, charts: str = "", made: date |
         DrawingError: the child failed.
     """
     one_of("format", path.suffix.removeprefix("."), FORMATS)
-    images = chart_images(all_charts(subject), charts, in_child=in_child) if charts else {}
-    files = {name: path.with_name(f"{path.stem}_{name}.{charts}") for name in images}
-    if path.suffix == ".md":
-        text = report_markdown(subject, {name: file.name for name, file in files.items()}, made=made)
-    else:
-        text = report_html(subject, made=made, in_child=in_child)
-    return [write_whole(path, text), *(write_whole(files[name], image) for name, image in images.items())]
+    charts = all_charts(subject) if images else {}
+    files = {name: f"{path.stem}_{name}.{images}" for name in charts}
+    markdown = path.suffix == ".md"
+    text = report_markdown(subject, charts, files, made=made) if markdown else report_html(subject, made=made, in_child=in_child)
+    drawn = chart_images(charts, images, in_child=in_child) if images else {}
+    return [write_whole(path, text), *(write_whole(path.with_name(files[name]), image) for name, image in drawn.items())]
 
 
 def _cards(subject: Subject) -> list[Card]:
@@ -109,14 +104,8 @@ def _title(subject: Subject) -> str:
     return f"What a page costs: {subject.estimate.config.model.label}{where}"
 
 
-def _describe_chart(chart: Chart) -> Markup:
-    """A chart's title for those who do not see the chart."""
-    return escape_markdown(" ".join(chart.title.text))
-
-
-def _render(subject: Subject, cards: Markup, pictures: Mapping[str, str], made: date | None) -> str:
-    sections = {heading: "\n\n".join(pictures[name] for name in names if name in pictures) for heading, names in SECTIONS.items()}
-    sections[MODES] = f"{sections[MODES]}\n\n{modes_table(subject)}".strip()
+def _render(subject: Subject, cards: Markup, charts: Mapping[str, Chart], places: Mapping[str, str], made: date | None) -> str:
+    """The template filled in; a chart's title describes its image, whose file or place in the page is in `places`."""
     modelled = [mode for mode in subject.by_mode if subject.modelled_stages(mode)]
     runnable = [mode for mode in subject.by_mode if mode not in modelled]
     kinds = ", ".join(f"{' and '.join(modes)} {kind}" for kind, modes in (("runnable", runnable), ("modelled", modelled)) if modes)
@@ -127,7 +116,8 @@ def _render(subject: Subject, cards: Markup, pictures: Mapping[str, str], made: 
         row=subject.estimate.stages.row(0, named=True),
         cards=cards,
         findings=write_findings(subject),
-        sections={heading: Markup(content) for heading, content in sections.items() if content},
+        pictures={name: Markup(f"![{escape_markdown(' '.join(chart.title.text))}]({places[name]})") for name, chart in charts.items()},
+        modes=modes_table(subject),
         stages=stages_table(subject),
         modules=modules_table(subject),
         logits=LOGITS,
