@@ -1,4 +1,4 @@
-"""Cases of a sweep: every combination of model, engine, attention, precision, device, mode and their fields that was chosen."""
+"""Cases of a sweep: every combination of model, engine, attention, precision, device, resolution and their fields."""
 
 from __future__ import annotations
 

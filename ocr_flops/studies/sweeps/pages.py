@@ -38,7 +38,8 @@ def grid_pages(rule: str, min_tiles: int, max_tiles: int) -> Pages:
     """Tile grids.
 
     Args:
-        rule: "vendor" (every grid), "wide" (those of them with rows <= columns) or "square" (the most square one of every number of tiles).
+        rule: "vendor" (every grid of the tile rule), "wide" (grids with rows <= columns) or "square" (the most square one of every number
+            of tiles).
         min_tiles, max_tiles: numbers of tiles, both included.
 
     Raises:
@@ -52,7 +53,7 @@ def grid_pages(rule: str, min_tiles: int, max_tiles: int) -> Pages:
         found = square_grids(max_tiles)[min_tiles - 2 :]
     else:
         if rule == "vendor" and max_tiles > tiling.MAX_TILES:
-            raise SpecError(f"sweep.max_tiles: {max_tiles} is more than the {tiling.MAX_TILES} tiles of the vendor's largest grid")
+            raise SpecError(f"sweep.max_tiles: {max_tiles} is more than the {tiling.MAX_TILES} tiles of the tile rule's largest grid")
         found = [grid for grid in tiling.rule_grids(min_tiles, max_tiles) if rule == "vendor" or grid[1] <= grid[0]]
     columns, rows = np.array(found, np.int64).T
     return Pages({"columns": columns, "rows": rows})

@@ -1,4 +1,4 @@
-"""What a sweep computes: cases (model, engine, attention, precision, device, mode) times pages times values of the workload.
+"""What a sweep computes: cases (model, engine, attention, precision, device, resolution) times pages times values of the workload.
 
 Points are numbered: the case changes slowest, then the page, then the workload's values in the order given, the last one fastest. Any slice
 of points can be computed alone, so a sweep of any length takes the memory of one slice.
@@ -145,8 +145,8 @@ class Sweep:
         """The same sweep without combinations that cannot be, such as flash in fp32, so that no part of it fails later.
 
         Raises:
-            SpecError: a value that can be in no combination: one out of range, a grid on a mode without tiles, a device without a figure
-                for the precision, or a result beyond 2^62, naming the field.
+            SpecError: a value that can be in no combination: one out of range, a grid on a resolution without tiles, a device without a
+                figure for the precision, or a result beyond 2^62, naming the field.
         """
         possible, problems = [], []
         for case in self.cases:

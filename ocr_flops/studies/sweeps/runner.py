@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 PART_POINTS = 65_536  # one part takes about 150 MB while it is computed
-SPARE = 1.05  # disk asked for, over what is expected
+SPARE = 1.05  # disk required, over what is expected
 SAMPLE = 2_000  # rows
 DATABASE_SHARE = 1.6  # of a CSV's bytes: keys and indexes besides
 Write = Callable[[Results, Sequence[str]], None]
