@@ -13,14 +13,15 @@ from ocr_flops.cost.run_config import RunConfig
 from ocr_flops.errors import SpecError
 from ocr_flops.evidence import verify
 from ocr_flops.evidence.calibration import CalibratedEstimate, Calibration, Uncalibrated, calibrate
-from ocr_flops.evidence.calibration.selection import attention_name, experts_name, is_unedited, parse_workloads
+from ocr_flops.evidence.calibration.selection import attention_name, experts_name, parse_workloads
+from ocr_flops.evidence.records.record import is_unedited
 from ocr_flops.measure.plan import POINT_FIELDS
 from ocr_flops.spec.catalog import load_engine
 from ocr_flops.units import workload_label
 
 if TYPE_CHECKING:
     from ocr_flops.app.setting import Setting
-    from ocr_flops.evidence.records.cache import Shelf
+    from ocr_flops.evidence.records.cache import Snapshot
     from ocr_flops.spec.specs import ModelSpec
     from ocr_flops.timing.estimate import Estimate
 
@@ -32,19 +33,19 @@ class OnRecord:
     """What records say of a setting; everything is computed when it is first read.
 
     Args:
-        shelf: all records.
+        snapshot: all records.
         model: the setting's.
         setting: what the controls say.
     """
 
-    shelf: Shelf
+    snapshot: Snapshot
     model: ModelSpec
     setting: Setting
 
     @cached_property
     def rows(self) -> pl.DataFrame:
         """A row a stage of every record that ran what the setting shows, on its device, at any workload; see `calibration.overlay`."""
-        return overlay(self.shelf.stages, self.setting, self.model)
+        return overlay(self.snapshot.stages, self.setting, self.model)
 
     @cached_property
     def here(self) -> pl.DataFrame:
@@ -55,7 +56,7 @@ class OnRecord:
     def modules(self) -> pl.DataFrame:
         """A row a module of the records in `here`."""
         mine = self.here.select("record_id", "stage", "origin")
-        return self.shelf.modules.join(mine, on=["record_id", "stage"], how="inner", maintain_order="left")
+        return self.snapshot.modules.join(mine, on=["record_id", "stage"], how="inner", maintain_order="left")
 
     def timed(self, config: RunConfig) -> list[dict[str, Any]]:
         """Rows to lay over times: `stage`, `module` (None: the whole stage), `seconds` (median), `spread_seconds` and `origin`.
@@ -80,7 +81,7 @@ class OnRecord:
     @cached_property
     def counted(self) -> list[pl.DataFrame]:
         """FLOPs counted in the latest records of the setting's engine and batch, on any device, as `spot_check.frame` has them."""
-        return list(_counted(self.shelf, self.model, self.setting))
+        return list(_counted(self.snapshot, self.model, self.setting))
 
     @cached_property
     def calibration(self) -> Calibration | Uncalibrated:
@@ -89,19 +90,19 @@ class OnRecord:
             device = self.setting.device
         except SpecError as problem:
             return Uncalibrated(str(problem), {})
-        return calibrate(self.shelf.stages, self.model, hardware=device, dtype=self.setting.dtype, engine=self.setting.engine)
+        return calibrate(self.snapshot.stages, self.model, hardware=device, dtype=self.setting.dtype, engine=self.setting.engine)
 
     def calibrated(self, estimate: Estimate) -> CalibratedEstimate | None:
         """An estimate's calibrated figures; None where there is no calibration."""
         return self.calibration.predict(estimate) if isinstance(self.calibration, Calibration) else None
 
 
-def _counted(shelf: Shelf, model: ModelSpec, setting: Setting) -> Iterator[pl.DataFrame]:
+def _counted(snapshot: Snapshot, model: ModelSpec, setting: Setting) -> Iterator[pl.DataFrame]:
     """One frame a record, oldest first."""
     kind = (pl.col("state") == "done") & (pl.col("model") == model.name) & pl.col("torch_flops_counted").is_not_null()
     kind &= (pl.col("engine") == setting.engine) & (pl.col("batch_size") == setting.workload.batch_size)
-    stages = shelf.stages.filter(kind).with_columns(pl.lit(verify.ALL).alias("module"))
-    modules = shelf.modules.filter(kind)
+    stages = snapshot.stages.filter(kind).with_columns(pl.lit(verify.ALL).alias("module"))
+    modules = snapshot.modules.filter(kind)
     both = pl.concat([modules, stages.select(modules.columns)])
     rows = both.with_columns(
         pl.col("torch_flops_counted").alias("counted_flops"),
@@ -127,7 +128,7 @@ def overlay(frame: pl.DataFrame, setting: Setting, model: ModelSpec) -> pl.DataF
     (whether it is the setting's own point) and origin (where the row comes from, in words).
 
     Args:
-        frame: of `records.frame`.
+        frame: of `records.records_frame`.
         setting: what the controls say.
         model: the setting's.
     """

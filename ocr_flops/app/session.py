@@ -10,7 +10,7 @@ from ocr_flops.app import spot_checks
 from ocr_flops.cost.run_config import RunConfig
 from ocr_flops.errors import SpecError
 from ocr_flops.evidence import records
-from ocr_flops.evidence.records.cache import LIBRARY
+from ocr_flops.evidence.records.cache import RECORDS
 from ocr_flops.measure.job_queue import QUEUE
 from ocr_flops.measure.plan import Plan, build_request
 from ocr_flops.measure.protocol import Request
@@ -94,7 +94,7 @@ class Session:
     def arrived(self) -> tuple[Any, ...]:
         """What there is to show of runs; another value means that something has come, from this page's run or from others."""
         job = self.job
-        return (job and (job.id, len(job.results)), spot_checks.STORE.changes, LIBRARY.shelf().number)
+        return (job and (job.id, len(job.results)), spot_checks.STORE.changes, RECORDS.snapshot().number)
 
     def cancel(self) -> None:
         """Ends the latest job, whether it waits or runs."""
@@ -138,13 +138,13 @@ def time_model(results: Results, owner: str, *, device: str) -> None:
     engine, workload = load_engine(TIMED_ENGINE), setting.workload
     config = RunConfig.resolve(results.model, setting.attention_modes[0], engine, setting.dtype, setting.cache, None)
     run = RunSpec(results.model, engine, config.attention, workload, config.dtype, config.cache, config.prefill_logits, STAGES, None)
-    plan, where = Plan(run, device=device), records.check(records.folder())
+    plan, where = Plan(run, device=device), records.check_folder(records.records_folder())
     label = f"{workload_label(workload)}, {workload.output_tokens} output tokens, timed"
     QUEUE.submit(
         plan.request([workload]),
         label=label,
         owner=owner,
-        on_result=lambda event: records.write(records.make(plan, workload, event), where),
+        on_result=lambda event: records.write_record(records.make_record(plan, workload, event), where),
     )
 
 

@@ -16,7 +16,7 @@ from ocr_flops.charts import Chart
 from ocr_flops.charts.savings_by_tiles import by_tiles
 from ocr_flops.charts.times import halves
 from ocr_flops.errors import SpecError
-from ocr_flops.evidence.records.cache import LIBRARY
+from ocr_flops.evidence.records.cache import RECORDS
 from ocr_flops.spec.specs import HardwareSpec, ModelSpec
 from ocr_flops.timing.estimate import Estimate, sweep
 from ocr_flops.timing.timing import Timing
@@ -114,7 +114,7 @@ def evaluate(model: ModelSpec, setting: Setting) -> Results:
     Raises:
         SpecError: the setting has no result; the error names the field, the value and what is allowed.
     """
-    results = Results(model, setting, STORE.frames(), OnRecord(LIBRARY.shelf(), model, setting))
+    results = Results(model, setting, STORE.frames(), OnRecord(RECORDS.snapshot(), model, setting))
     results.estimates  # noqa: B018  raises here what would be raised where it is read first
     return results
 

@@ -37,7 +37,7 @@ def calibrate_device(
     from ocr_flops.spec.run_spec import load_run
 
     run = load_run(overrides or ())
-    frame, problems = records.frame(records.folder(records_folder))
+    frame, problems = records.records_frame(records.records_folder(records_folder))
     for problem in problems:
         complain("calibrate", f"{problem.path}: {problem.reason}")
     found = calibrate(frame, run.model, hardware=run.hardware, device=device, dtype=run.dtype, engine=run.engine)

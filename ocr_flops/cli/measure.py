@@ -53,7 +53,7 @@ def measure_model(
     engine=remote_code snapshot=DIR trust_remote_code=true times the published code, checkpoint=DIR local weights.
     """
     from ocr_flops.evidence import records
-    from ocr_flops.evidence.records.recorder import measure
+    from ocr_flops.evidence.records.recorder import measure_points
     from ocr_flops.measure.client import interpreter
     from ocr_flops.measure.plan import ModelSource, Plan
     from ocr_flops.spec.run_spec import load_run
@@ -65,9 +65,9 @@ def measure_model(
     observed = () if passes == "none" else known_names("--passes", passes, PROBES)
     plan = Plan(run, ModelSource(run.engine.name, **source), device, runs, warmup, experts, observed)
     python = interpreter(python)
-    where = records.check(records.folder(records_folder))
+    where = records.check_folder(records.records_folder(records_folder))
     with show_progress() as progress:
-        (record,) = measure(
+        (record,) = measure_points(
             plan,
             python=python,
             timeout_seconds=timeout,
@@ -75,7 +75,7 @@ def measure_model(
         )
     problem = None
     try:
-        path = records.write(record, where)
+        path = records.write_record(record, where)
     except records.Unwritten as unwritten:
         path, problem = unwritten.rescued, unwritten
     failed = record["state"] == records.FAILED
@@ -95,14 +95,14 @@ def measure_model(
 
 def _text(record: dict[str, Any], path: Path, form: str, out: Path | None) -> str:
     """A record as it is shown."""
-    from ocr_flops.evidence.records import rows_of
+    from ocr_flops.evidence.records import record_frame
 
     if form == "json":
         return json.dumps(record | {"path": str(path)}, indent=1)
-    stages = rows_of(record, path)
+    stages = record_frame(record, path)
     if form == "csv":
         return stages.write_csv()
-    shown = (_shown(stages, STAGE_COLUMNS, out), _shown(rows_of(record, path, "module"), MODULE_COLUMNS, out))
+    shown = (_shown(stages, STAGE_COLUMNS, out), _shown(record_frame(record, path, "module"), MODULE_COLUMNS, out))
     return "\n".join([*_head(record), *filter(None, shown), str(path)])
 
 

@@ -1,6 +1,5 @@
-"""What records say of a setting: laid over its charts, counted, calibrated; and the library that reads them."""
+"""What records say of a setting: laid over its charts, counted, and what is calibrated by them."""
 
-import json
 
 import polars as pl
 import pytest
@@ -11,10 +10,9 @@ from ocr_flops.app import views
 from ocr_flops.app.records_overlay import COUNTED, OnRecord
 from ocr_flops.app.setting import Setting
 from ocr_flops.charts import times
-from ocr_flops.evidence import records
 from ocr_flops.evidence.calibration import Calibration, Uncalibrated
-from ocr_flops.evidence.records.cache import Library, Shelf
-from ocr_flops.evidence.records.frame import frame
+from ocr_flops.evidence.records import records_frame
+from ocr_flops.evidence.records.cache import Snapshot
 from ocr_flops.measure.plan import POINT_FIELDS
 from tests.support import synthetic
 
@@ -24,13 +22,13 @@ PAGES = [("tiny", (1, 1)), ("base", (1, 1)), ("gundam", (1, 2)), ("gundam", (2, 
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory):
+def snapshot(tmp_path_factory):
     """Records of an L4, with modules of the setting's point."""
     points = synthetic.workloads(pages=PAGES, batches=(1, 2))
     stages = synthetic.frame(points, MODEL, hardware="l4", attention=("sdpa", "eager")).with_columns(
         pl.lit("2.13.0").alias("torch"), pl.lit("5.23.0").alias("transformers")
     )
-    empty = frame(tmp_path_factory.mktemp("none"), level="module", shipped=tmp_path_factory.mktemp("no"))[0]
+    empty = records_frame(tmp_path_factory.mktemp("none"), level="module", shipped=tmp_path_factory.mktemp("no"))[0]
     same = [pl.col(name) == getattr(SETTING.workload, name) for name in POINT_FIELDS]
     rows = []
     estimate = of.estimate(MODEL, SETTING.workload, "sdpa")
@@ -44,11 +42,11 @@ def shelf(tmp_path_factory):
         pl.when(pl.all_horizontal(*same)).then(pl.col("stage").replace_strict(counted, return_dtype=pl.Int64)).alias(name)
         for name in ("torch_flops_counted", "analytic_torch_flops")
     )
-    return Shelf(1, stages, pl.DataFrame(rows, empty.schema, orient="row"), ())
+    return Snapshot(1, stages, pl.DataFrame(rows, empty.schema, orient="row"), ())
 
 
-def shown(shelf, setting=SETTING):
-    on_record = OnRecord(shelf, MODEL, setting)
+def shown(snapshot, setting=SETTING):
+    on_record = OnRecord(snapshot, MODEL, setting)
     return on_record, views.Results(MODEL, setting, (), on_record)
 
 
@@ -56,12 +54,12 @@ def datasets(chart):
     return chart.to_dict()["datasets"]
 
 
-def test_times_lie_over_the_bars_of_the_same_point_and_attention(shelf):
-    on_record, found = shown(shelf)
+def test_times_lie_over_the_bars_of_the_same_point_and_attention(snapshot):
+    on_record, found = shown(snapshot)
     rows = found.timed
     wholes = {row["stage"]: row["seconds"] for row in rows if row["module"] is None}
     mine = {name: getattr(SETTING.workload, name) for name in POINT_FIELDS}
-    exact = shelf.stages.filter(*(pl.col(name) == value for name, value in mine.items()), attention="sdpa")
+    exact = snapshot.stages.filter(*(pl.col(name) == value for name, value in mine.items()), attention="sdpa")
     assert wholes == dict(exact.select("stage", "median_seconds").iter_rows()) and len(wholes) == 3
     first, after = list(times.halves(found.timings[0], rows).values())
     points = {point["row"]: point["seconds"] for point in datasets(first)["measured"]}
@@ -78,20 +76,20 @@ def test_times_lie_over_the_bars_of_the_same_point_and_attention(shelf):
 @pytest.mark.parametrize(
     "other", [{"gpu": "t4", "dtype": "fp16"}, {"dtype": "fp16"}, {"batch_size": 3}, {"attention": "flash"}, {"cache": "static"}]
 )
-def test_records_of_something_else_are_not_laid_over_its_times(shelf, other):
-    _, found = shown(shelf, Setting(**{"gpu": "l4", "output_tokens": 16} | other))
+def test_records_of_something_else_are_not_laid_over_its_times(snapshot, other):
+    _, found = shown(snapshot, Setting(**{"gpu": "l4", "output_tokens": 16} | other))
     assert found.timed == [] and found.allocated == {}
     for chart in (charts.time_by_module(found.timings[0], measured=found.timed), charts.roofline(found.timings[0], found.timed)):
         assert datasets(chart).get("measured", []) == [] and not any("◇" in line for line in chart.title.subtitle)
 
 
-def test_experts_that_run_otherwise_than_estimated_are_not_laid_over_times(shelf):
-    _, found = shown(shelf._replace(stages=shelf.stages.with_columns(pl.lit("eager").alias("experts"))))
+def test_experts_that_run_otherwise_than_estimated_are_not_laid_over_times(snapshot):
+    _, found = shown(snapshot._replace(stages=snapshot.stages.with_columns(pl.lit("eager").alias("experts"))))
     assert found.timed == [] and found.allocated == {}
 
 
-def test_the_roofline_shows_what_was_attained(shelf):
-    _, found = shown(shelf)
+def test_the_roofline_shows_what_was_attained(snapshot):
+    _, found = shown(snapshot)
     points = {(point["stage"], point["name"]): point for point in datasets(charts.roofline(found.timings[0], found.timed))["measured"]}
     row = found.timings[0].modules.filter(stage="vision", module="sam.mlp").row(0, named=True)
     assert points["vision", "SAM MLP"]["attained"] == pytest.approx(row["total_flops"] / row["roofline_seconds"] / 2)
@@ -99,50 +97,36 @@ def test_the_roofline_shows_what_was_attained(shelf):
     assert ("vision", "CLIP embedding") not in points  # too small a part of the time
 
 
-def test_memory_shows_what_was_allocated(shelf):
-    _, found = shown(shelf)
+def test_memory_shows_what_was_allocated(snapshot):
+    _, found = shown(snapshot)
     chart = charts.memory(found.estimates, SETTING.device, allocated=found.allocated)
     (point,) = datasets(chart)["measured"]
     assert (
         point["row"] == "vendor"
         and point["end"]
-        == shelf.stages.filter(*(pl.col(name) == getattr(SETTING.workload, name) for name in POINT_FIELDS), attention="sdpa")[
+        == snapshot.stages.filter(*(pl.col(name) == getattr(SETTING.workload, name) for name in POINT_FIELDS), attention="sdpa")[
             "peak_allocated_bytes"
         ].max()
     )
 
 
-def test_counts_lie_over_the_flops_whatever_the_device(shelf):
+def test_counts_lie_over_the_flops_whatever_the_device(snapshot):
     for setting in (SETTING, Setting(gpu="h200", output_tokens=16, attention="flash")):
-        on_record, found = shown(shelf, setting)
+        on_record, found = shown(snapshot, setting)
         assert 0 < len(on_record.counted) <= COUNTED
         points = {point["row"]: point for point in datasets(charts.flops_by_module(found.modules, found.beside))["points"]}
         assert points["vision|SAM MLP"]["difference"] == 0 and "NVIDIA L4" in points["vision|SAM MLP"]["measured"]
         assert len(points) > 15 and {row.split("|")[0] for row in points} == {"vision", "prefill", "decode"}
 
 
-def test_figures_are_calibrated_by_the_device_shown(shelf):
-    on_record, found = shown(shelf)
+def test_figures_are_calibrated_by_the_device_shown(snapshot):
+    on_record, found = shown(snapshot)
     said = on_record.calibrated(found.estimates[0])
     assert isinstance(on_record.calibration, Calibration)
     measured = {row["stage"]: row["seconds"] for row in found.timed if row["module"] is None}
     assert said.ttft_seconds.value == pytest.approx(measured["vision"] + measured["prefill"], rel=0.05)
     assert said.ttft_seconds.low <= said.ttft_seconds.value <= said.ttft_seconds.high
-    other, _ = shown(shelf, Setting(gpu="h200"))
+    other, _ = shown(snapshot, Setting(gpu="h200"))
     assert isinstance(other.calibration, Uncalibrated) and other.calibrated(found.estimates[0]) is None
-    unknown, _ = shown(shelf, Setting(gpu="t4"))  # without a bf16 peak
+    unknown, _ = shown(snapshot, Setting(gpu="t4"))  # without a bf16 peak
     assert isinstance(unknown.calibration, Uncalibrated) and unknown.calibration.reason
-
-
-def test_a_library_reads_again_when_a_file_has_come(tmp_path):
-    shipped = tmp_path / "shipped"
-    library = Library(tmp_path / "mine", shipped)
-    first = library.shelf()
-    assert first.stages.is_empty() and first.problems == () and library.shelf() is first
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "bad.json").write_text("{", encoding="utf-8")
-    second = library.shelf()
-    assert second.number > first.number and [problem.path.name for problem in second.problems] == ["bad.json"]
-    assert library.shelf() is second
-    (tmp_path / "mine" / "bad.json").write_text(json.dumps({"schema": records.SCHEMA + 1}), encoding="utf-8")
-    assert "newer" in library.shelf().problems[0].reason

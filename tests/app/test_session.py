@@ -89,8 +89,8 @@ def test_a_setting_without_result_is_not_run_and_a_refusal_is_kept_until_a_run_s
 def test_a_timed_run_is_recorded(model, queue, monkeypatch, tmp_path):
     monkeypatch.setenv("OCR_FLOPS_RECORDS", str(tmp_path))
     kept = []
-    monkeypatch.setattr(records, "make", lambda plan, workload, event: (plan.run.attention.name, workload.image_tokens))
-    monkeypatch.setattr(records, "write", lambda record, where: kept.append((record, where)))
+    monkeypatch.setattr(records, "make_record", lambda plan, workload, event: (plan.run.attention.name, workload.image_tokens))
+    monkeypatch.setattr(records, "write_record", lambda record, where: kept.append((record, where)))
     session.time_model(shown(model, attention="eager"), "me", device="auto")
     request, label, _ = queue.asked[0]
     assert request["kind"] == "time" and set(request["attention"].values()) == {"eager"} and "timed" in label

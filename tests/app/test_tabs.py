@@ -16,7 +16,7 @@ from ocr_flops.app.tabs import compare, controls, export, headline, jobs, measur
 from ocr_flops.app.tabs.elements import button, plain_table
 from ocr_flops.app.views import VIEWS, Results
 from ocr_flops.evidence import records
-from ocr_flops.evidence.records.cache import LIBRARY, Shelf
+from ocr_flops.evidence.records.cache import RECORDS, Snapshot
 from ocr_flops.evidence.verify import counter_audit, summary
 from ocr_flops.measure.events import Audit
 from ocr_flops.measure.failures import Failure
@@ -238,15 +238,15 @@ def test_every_table_can_be_taken_away(model, store, rows):
 
 
 @pytest.fixture
-def shelf(monkeypatch):
+def snapshot(monkeypatch):
     """Records of an L4 at the default page and three others, and one file that is none."""
     points = synthetic.workloads(
         pages=[("tiny", (1, 1)), ("base", (1, 1)), ("gundam", (1, 2)), ("gundam", (2, 3))], lengths=((10, 256), (500, 32))
     )
     frame = synthetic.frame(points, of.load_model(), hardware="l4", attention=("sdpa", "eager"))
-    modules = records.frame(Path("/nonexistent"), level="module", shipped=Path("/nonexistent"))[0]
-    found = Shelf(1, frame, modules, (records.Problem(Path("/there/<b>bad</b>.json"), "damaged: not JSON"),))
-    monkeypatch.setattr(LIBRARY, "shelf", lambda: found)
+    modules = records.records_frame(Path("/nonexistent"), level="module", shipped=Path("/nonexistent"))[0]
+    found = Snapshot(1, frame, modules, (records.Problem(Path("/there/<b>bad</b>.json"), "damaged: not JSON"),))
+    monkeypatch.setattr(RECORDS, "snapshot", lambda: found)
     return found
 
 
@@ -261,7 +261,7 @@ def test_without_records_the_page_says_why_nothing_is_calibrated(model):
     assert "No calibrated figures." in shown and "There are no records yet" in shown and "calibrated TTFT" not in shown
 
 
-def test_records_are_shown_with_calibrated_figures_beside_the_bound(model, shelf):
+def test_records_are_shown_with_calibrated_figures_beside_the_bound(model, snapshot):
     results, shown = recorded(model)
     said = results.on_record.calibrated(results.estimates[0])
     assert f"calibrated by {results.on_record.calibration.records} records" in shown and "calibrated TTFT" in shown

@@ -26,8 +26,8 @@ def frame(model):
 
 @pytest.fixture
 def run(capsys, monkeypatch, frame):
-    def ran(*arguments, shelf=frame, problems=()):
-        monkeypatch.setattr(records, "frame", lambda where: (shelf, list(problems)))
+    def ran(*arguments, recorded=frame, problems=()):
+        monkeypatch.setattr(records, "records_frame", lambda where: (recorded, list(problems)))
         code = cli.main(["calibrate", "workload.columns=2", "workload.rows=2", "workload.output_tokens=16", *arguments])
         captured = capsys.readouterr()
         return code, captured.out, captured.err

@@ -32,7 +32,7 @@ def run(capsys, tmp_path, monkeypatch):
 
 
 def kept(tmp_path):
-    return records.frame(tmp_path / "records", shipped=tmp_path / "none")[0]
+    return records.records_frame(tmp_path / "records", shipped=tmp_path / "none")[0]
 
 
 def test_json_is_the_record(run, tmp_path):
@@ -116,7 +116,7 @@ def test_a_folder_that_cannot_be_written_is_found_before_measuring(run, tmp_path
 def test_a_disk_that_fills_up_meanwhile_loses_nothing(run, tmp_path, monkeypatch):
     """The record that fits nowhere is printed whole."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
-    monkeypatch.setattr(records, "check", lambda where: where)
+    monkeypatch.setattr(records, "check_folder", lambda where: where)
 
     def full(descriptor):
         raise OSError(28, os.strerror(28))

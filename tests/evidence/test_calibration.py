@@ -338,7 +338,7 @@ def test_measured_to_calibrated_on_cpu(tmp_path, monkeypatch, tiny):
     monkeypatch.setattr(client, "Worker", Inside)
     points = [Workload(px, prompt_tokens=prompt, output_tokens=1) for px, prompt in ((32, 3), (64, 9), (96, 20), (128, 40))]
     recorded(tmp_path, *points, chosen=plan("dtype=fp32", "attention=sdpa", probes=(), runs=2, warmup=0))
-    frame, problems = records.frame(tmp_path, shipped=tmp_path / "none")
+    frame, problems = records.records_frame(tmp_path, shipped=tmp_path / "none")
     found = calibrate(frame, tiny, dtype="fp32")
     assert not problems and isinstance(found, Calibration) and found.records == found.workloads == 4
     assert found.hardware is None and found.device == frame["device"][0]

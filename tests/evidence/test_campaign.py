@@ -85,11 +85,11 @@ def test_the_campaign_covers_what_it_promises():
 
 def test_points_are_grids_times_batches_times_lengths(chosen):
     many = SMALL | {"grids": [[2, 1], [1, 3]], "lengths": [[3, 1], [5, 2]]}
-    points = campaigns.points(chosen("workload=gundam", campaign=many))
+    points = campaigns.campaign_points(chosen("workload=gundam", campaign=many))
     assert [(p.columns, p.rows, p.batch_size, p.prompt_tokens, p.output_tokens) for p in points] == [
         (*grid, batch, *length) for grid in ((2, 1), (1, 3)) for batch in (1, 2) for length in ((3, 1), (5, 2))
     ]
-    untiled = campaigns.points(chosen("workload=tiny", "workload.tile_px=0", campaign=many))
+    untiled = campaigns.campaign_points(chosen("workload=tiny", "workload.tile_px=0", campaign=many))
     assert len(untiled) == 4 and {point.tiles for point in untiled} == {0}
 
 
@@ -100,7 +100,7 @@ def test_what_is_recorded_is_not_run_again(chosen, workers, tmp_path):
     assert [len(request.workloads) for request in workers[2:]] == [0]
     assert campaigns.run_job(chosen(campaign=SMALL | {"batch_sizes": [2, 3]})) == (1, 1, 0)
     assert campaigns.run_job(chosen("dtype=fp16")) == (2, 0, 0)
-    frame, problems = records.frame(tmp_path / "records", shipped=tmp_path / "none")
+    frame, problems = records.records_frame(tmp_path / "records", shipped=tmp_path / "none")
     assert problems == [] and frame["record_id"].n_unique() == 5
 
 
@@ -162,7 +162,7 @@ def test_a_disk_that_fills_up_ends_the_job_and_loses_nothing(chosen, workers, mo
         campaigns.run_job(chosen())
     (lost,) = [json.loads(record.message) for record in caplog.records if record.levelname == "ERROR"]
     assert lost["state"] == "done" and lost["workload"]["batch_size"] == 2
-    assert records.frame(tmp_path / "records", shipped=tmp_path / "none")[0]["batch_size"].unique().to_list() == [1]
+    assert records.records_frame(tmp_path / "records", shipped=tmp_path / "none")[0]["batch_size"].unique().to_list() == [1]
     assert campaigns.run_job(chosen()) == (1, 1, 0)
     assert isinstance(problem.value, records.Unwritten)
     again = pickle.loads(pickle.dumps(of.SpecError(str(problem.value))))  # what `campaign.main` makes of it
@@ -178,7 +178,7 @@ def test_a_damaged_record_is_told_and_measured_anew(chosen, workers, tmp_path, c
 
 
 def test_an_interrupted_job_keeps_what_it_has(chosen, workers, monkeypatch):
-    write, written = records.write, []
+    write, written = records.write_record, []
 
     def once(*arguments):
         if written:
@@ -187,7 +187,7 @@ def test_an_interrupted_job_keeps_what_it_has(chosen, workers, monkeypatch):
         return written[0]
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(records, "write", once)
+        patch.setattr(records, "write_record", once)
         campaigns.run_job(chosen())
     assert campaigns.run_job(chosen()) == (1, 1, 0)
 
@@ -255,6 +255,6 @@ def test_hydra_launchers_spread_jobs(tmp_path):
     assert first.count("measured 1, recorded before 0, failed 0") == 2
     second = launched(tmp_path, "submitit_local", "dtype=fp32,fp16", module="ocr_flops.measure.campaign")  # its older name
     assert second.count("measured 1, recorded before 0, failed 0") == 1 and second.count("measured 0, recorded before 1, failed 0") == 1
-    frame, problems = records.frame(tmp_path / "records", shipped=tmp_path / "none")
+    frame, problems = records.records_frame(tmp_path / "records", shipped=tmp_path / "none")
     assert problems == [] and set(frame["state"]) == {"done"} and frame.height == 9
     assert sorted(set(frame["dtype"])) == ["bf16", "fp16", "fp32"] and frame["record_id"].n_unique() == 3

@@ -117,7 +117,9 @@ def test_families_agree_with_closed_forms(model):
     """Prefill of 493 tokens: experts are 39 % of its matrix FLOPs, norms and rotation cost what the demonstrations' formulas say."""
     flops = {
         row["family"]: row
-        for row in counter_audit.shares(counter_audit.modelled(model, of.Workload.from_grid(2, 1), prefill_logits="all")).iter_rows(named=True)
+        for row in counter_audit.shares(counter_audit.modelled(model, of.Workload.from_grid(2, 1), prefill_logits="all")).iter_rows(
+            named=True
+        )
         if row["stage"] == "prefill"
     }
     tokens, width, layers = 493, 1280, 12
@@ -225,7 +227,11 @@ def test_a_record_is_read_back_and_keeps_no_failure(ran, tmp_path):
 
 
 def test_the_verdicts_told_add_up(ran, estimated):
-    for message in (ran, counter_audit.recorded(), {**ran, "cases": [{**ran["cases"][0], "verdict": "could not run: x"}, *ran["cases"][1:]]}):
+    for message in (
+        ran,
+        counter_audit.recorded(),
+        {**ran, "cases": [{**ran["cases"][0], "verdict": "could not run: x"}, *ran["cases"][1:]]},
+    ):
         (line,) = [line for line in counter_audit.words(message, estimated).splitlines() if " demonstrations on " in line]
         told = [int(number) for number in re.findall(r"(\d+) (?:counted|partly|missed|nothing to count|not here|failed)", line)]
         assert sum(told) == len(message["cases"]) == 25

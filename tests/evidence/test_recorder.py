@@ -38,7 +38,7 @@ def test_a_worker_that_dies_costs_one_point(monkeypatch):
     monkeypatch.setattr(Dying, "started", 0)
     points = [POINT, TILED, POINT]
     told = []
-    made = list(recorder.measure(plan(probes=()), points, progress=lambda *step: told.append(step)))
+    made = list(recorder.measure_points(plan(probes=()), points, progress=lambda *step: told.append(step)))
     assert [record["state"] for record in made] == ["done", "failed", "done"]
     assert [record["workload"]["global_px"] for record in made] == [64, 128, 64]
     assert Dying.started == 2
@@ -50,7 +50,7 @@ def test_a_worker_that_dies_costs_one_point(monkeypatch):
 def test_a_process_killed_in_the_middle_of_a_run(tmp_path):
     """As by the system's out-of-memory killer; the next point gets a worker of its own."""
     python = script(tmp_path, f"echo x >> {tmp_path}/starts", RAN, "kill -KILL $$")
-    made = list(recorder.measure(plan(), [POINT, TILED], python=python))
+    made = list(recorder.measure_points(plan(), [POINT, TILED], python=python))
     assert [record["failure"]["message"] for record in made] == ["the worker ended early (killed by signal 9)"] * 2
     assert all("ran out of memory" in record["failure"]["advice"] and record["ran"]["device_name"] == "x" for record in made)
     assert (tmp_path / "starts").read_text() == "x\n" * 2
@@ -65,7 +65,7 @@ def test_a_real_worker_killed(monkeypatch):
                 yield event
 
     monkeypatch.setattr(client, "Worker", Killed)
-    (record,) = recorder.measure(plan(), [POINT])
+    (record,) = recorder.measure_points(plan(), [POINT])
     assert record["state"] == "failed" and record["failure"]["message"].startswith("the worker ended early (killed by signal 9)")
 
 
@@ -74,7 +74,7 @@ def test_an_interpreter_without_torch(tmp_path):
     bare = tmp_path / "python"
     bare.write_text(f'#!/bin/sh\nPYTHONPATH={Path(of.__file__).parent.parent} exec {sys.executable} -S "$@"\n')
     bare.chmod(0o755)
-    made = list(recorder.measure(plan(), [POINT, TILED], python=str(bare)))
+    made = list(recorder.measure_points(plan(), [POINT, TILED], python=str(bare)))
     assert [record["failure"]["message"] for record in made] == ["torch is not installed"] * 2
     assert "Install torch >= 2.6 and transformers" in made[0]["failure"]["advice"]
 
@@ -82,13 +82,13 @@ def test_an_interpreter_without_torch(tmp_path):
 def test_a_worker_of_another_version_that_says_nothing(tmp_path):
     """Must not be started over and over."""
     python = script(tmp_path, DONE)
-    made = list(recorder.measure(plan(), [POINT, TILED], python=python))
+    made = list(recorder.measure_points(plan(), [POINT, TILED], python=python))
     assert ["without a word" in record["failure"]["message"] for record in made] == [True, True]
 
 
 def test_what_keeps_the_worker_from_beginning_fails_all_points_at_once(tmp_path):
     python = script(tmp_path, f"""echo x >> {tmp_path}/starts; echo "No module named 'torch'" >&2; exit 1""")
-    made = list(recorder.measure(plan(), [POINT, TILED], python=python))
+    made = list(recorder.measure_points(plan(), [POINT, TILED], python=python))
     assert [record["state"] for record in made] == ["failed", "failed"] and made[0]["ran"] is None
     assert all("Install torch" in record["failure"]["advice"] for record in made)
     assert (tmp_path / "starts").read_text() == "x\n"
@@ -97,7 +97,7 @@ def test_what_keeps_the_worker_from_beginning_fails_all_points_at_once(tmp_path)
 def test_the_time_out_is_of_each_point_and_not_of_waiting(tmp_path):
     told = []
     python = script(tmp_path, WAITING, "sleep 0.6", WAITING, "sleep 0.6", RAN, FAILED, "sleep 0.6", FAILED, LONG)
-    running = recorder.measure(
+    running = recorder.measure_points(
         plan(), [POINT] * 3, python=python, timeout_seconds=0.9, progress=lambda done, total, text: told.append(text)
     )
     assert [next(running)["failure"]["message"] for _ in range(3)] == ["m", "m", "ended after 0.9 s, the time-out"]
@@ -113,7 +113,7 @@ def test_leaving_early_ends_the_worker(monkeypatch):
             workers.append(self)
 
     monkeypatch.setattr(client, "Worker", Kept)
-    running = recorder.measure(plan(probes=()), [POINT, TILED])
+    running = recorder.measure_points(plan(probes=()), [POINT, TILED])
     next(running)
     running.close()
     assert workers[0].is_cancelled
@@ -144,5 +144,5 @@ def test_device_facts_of_a_worker_that_cannot(tmp_path):
 
 def test_no_output_tokens_cost_no_record(monkeypatch):
     monkeypatch.setattr(client, "Worker", Inside)
-    (record,) = recorder.measure(plan(probes=("memory", "traffic")), [of.Workload(64, output_tokens=0)])
+    (record,) = recorder.measure_points(plan(probes=("memory", "traffic")), [of.Workload(64, output_tokens=0)])
     assert record["state"] == "done" and record["derived"]["vision"]["io_bytes_source"] == "traced"

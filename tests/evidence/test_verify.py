@@ -69,7 +69,12 @@ def message(tiny, serve):
 
 def test_a_result_is_compared_with_what_ran(tiny, message):
     config = verify.analytic(tiny, message).config
-    assert (config.attention.kernel("sam"), config.attention.name, config.prefill_logits, config.engine.name) == ("sdpa", "sdpa", "all", "transformers")
+    assert (config.attention.kernel("sam"), config.attention.name, config.prefill_logits, config.engine.name) == (
+        "sdpa",
+        "sdpa",
+        "all",
+        "transformers",
+    )
     assert verify.analytic(tiny, message).workload.output_tokens == 3
 
 

@@ -114,7 +114,7 @@ def nvidia_smi(monkeypatch, tmp_path):
 def test_a_whole_run(cuda, nvidia_smi, tiny, monkeypatch):
     """From the request to the record's use of an H200's peaks."""
     monkeypatch.setattr(client, "Worker", Inside)
-    (record,) = recorder.measure(plan("attention=eager", device="auto", probes=("modules", "memory", "flops", "traffic")), [POINT])
+    (record,) = recorder.measure_points(plan("attention=eager", device="auto", probes=("modules", "memory", "flops", "traffic")), [POINT])
     assert record["state"] == "done", record["failure"]
     ran, h200 = record["ran"], of.load_hardware("h200")
     assert (ran["device"], ran["device_name"], record["hardware"]["name"]) == ("cuda", "NVIDIA H200", "h200")
@@ -202,7 +202,7 @@ def test_an_error_that_stays_costs_one_point_and_a_worker(cuda, monkeypatch):
     monkeypatch.setattr(client, "Worker", Counted)
     monkeypatch.setattr(timing, "_runs", broken)
     monkeypatch.setattr(timing, "_usable", lambda device: False)
-    made = list(recorder.measure(plan("attention=eager", device="cuda", probes=()), [POINT, TILED, POINT]))
+    made = list(recorder.measure_points(plan("attention=eager", device="cuda", probes=()), [POINT, TILED, POINT]))
     assert [record["state"] for record in made] == ["done", "failed", "done"] and len(started) == 2
     assert "illegal memory access" in made[1]["failure"]["message"]
 

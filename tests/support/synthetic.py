@@ -9,8 +9,8 @@ import polars as pl
 
 import ocr_flops as of
 from ocr_flops.cost.frames import WORKLOAD_COLUMNS
-from ocr_flops.evidence.records import SCHEMA
-from ocr_flops.evidence.records.frame import COLUMNS, FIGURES
+from ocr_flops.evidence.records import COLUMNS, SCHEMA
+from ocr_flops.evidence.records.frame import FIGURES
 from ocr_flops.spec.specs import STAGES
 
 PAGES = [("tiny", (1, 1)), ("small", (1, 1)), ("base", (1, 1)), ("large", (1, 1))]
@@ -91,9 +91,7 @@ def frame(
 
 
 def framed(rows):
-    kinds = {**dict.fromkeys(COLUMNS, pl.String), **dict.fromkeys(WORKLOAD_COLUMNS, pl.Int64)}
-    kinds |= {name: {int: pl.Int64, float: pl.Float64, str: pl.String}[kind] for name, kind in FIGURES.items()}
-    return pl.DataFrame(rows, kinds, orient="row")
+    return pl.DataFrame(rows, COLUMNS, orient="row")
 
 
 def written(rows, folder):

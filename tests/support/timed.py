@@ -99,5 +99,5 @@ def results(events):
 
 def recorded(where, *points, chosen=None):
     """Records of points in a folder, timed in this process; `client.Worker` must be `Inside`."""
-    found = list(recorder.measure(chosen or plan(probes=()), points or (POINT,)))
-    return [(record, records.write(record, where)) for record in found]
+    found = list(recorder.measure_points(chosen or plan(probes=()), points or (POINT,)))
+    return [(record, records.write_record(record, where)) for record in found]

@@ -15,7 +15,7 @@ from ocr_flops.charts import calibration as charts
 from ocr_flops.evidence import records
 from ocr_flops.evidence.calibration import Calibration, Interval
 from ocr_flops.evidence.calibration.selection import attention_name
-from ocr_flops.evidence.records.cache import Shelf
+from ocr_flops.evidence.records.cache import Snapshot
 from ocr_flops.evidence.records.store import SHIPPED, USER
 from ocr_flops.spec.specs import STAGES
 from ocr_flops.units import seconds, si
@@ -35,10 +35,11 @@ def measured(results: Results, inputs: mo.ui.dictionary, run: mo.ui.button) -> m
         run: the button that times the model here.
     """
     on_record = results.on_record
-    shelf, calibration = on_record.shelf, on_record.calibration
-    parts: list[Any] = [mo.md(ABOUT.format(folder=records.folder())), row(*inputs.elements.values(), run, gap=2)]
-    if shelf.problems:
-        parts.append(problem("Not every file could be read.", *(f"{one.path}: {one.reason}" for one in shelf.problems[:10]), kind="warn"))
+    snapshot, calibration = on_record.snapshot, on_record.calibration
+    parts: list[Any] = [mo.md(ABOUT.format(folder=records.records_folder())), row(*inputs.elements.values(), run, gap=2)]
+    if snapshot.problems:
+        unread = [f"{path}: {reason}" for path, reason in snapshot.problems[:10]]
+        parts.append(problem("Not every file could be read.", *unread, kind="warn"))
     if isinstance(calibration, Calibration):
         said = on_record.calibrated(results.estimates[0])
         parts.append(mo.md(f"**This point on {calibration.device}**, calibrated by {calibration.records} records: {calibration.launches}."))
@@ -48,9 +49,9 @@ def measured(results: Results, inputs: mo.ui.dictionary, run: mo.ui.button) -> m
     else:
         parts.append(problem("No calibrated figures.", f"{calibration.reason}.", kind="neutral"))
         parts += _at_the_point(results) if len(on_record.here) else []
-    if shelf.stages.height:
-        parts.append(mo.md(f"**All records**, {shelf.stages['record_id'].n_unique():,}; the latest first"))
-        parts.append(plain_table(records_table(shelf), page_size=20))
+    if snapshot.stages.height:
+        parts.append(mo.md(f"**All records**, {snapshot.stages['record_id'].n_unique():,}; the latest first"))
+        parts.append(plain_table(records_table(snapshot), page_size=20))
     return mo.vstack(parts)
 
 
@@ -110,12 +111,12 @@ def _sum(found: dict[str, Any], stages: tuple[str, ...], column: str, divisor: i
     return seconds(sum(found[stage][column] for stage in stages) / divisor) if found and divisor else "–"
 
 
-def records_table(shelf: Shelf) -> pl.DataFrame:
+def records_table(snapshot: Snapshot) -> pl.DataFrame:
     """All records, a row a stage, the latest first."""
     grid = pl.format("{} × {}", "columns", "rows")
     views = pl.when(pl.col("tiles") > 0).then(grid).otherwise(pl.format("{} px view", "global_px"))
     whose = {USER: "recorded here", SHIPPED: "with the package"}
-    return shelf.stages.sort("measured_at", descending=True, maintain_order=True).select(
+    return snapshot.stages.sort("measured_at", descending=True, maintain_order=True).select(
         pl.format("{}, {} tokens, batch {}", views, "context_tokens", "batch_size").alias("point"),
         "attention",
         pl.when(pl.col("stage") == "decode").then(pl.format("decode, {} steps", "output_tokens")).otherwise("stage").alias("stage"),

@@ -57,7 +57,7 @@ def calibrate(
     """Calibrate estimates by a device's records; a second call with the same frame object answers at once.
 
     Args:
-        frame: of `records.frame`.
+        frame: of `records.records_frame`.
         model: whose records.
         hardware: the device by its figures, as its config has them; None: those of the records' device, where it has some.
         device: the device by its name in the frame; None: of those that are `hardware`, the one with most records.

@@ -10,8 +10,8 @@ import polars as pl
 
 from ocr_flops.cost.engines.base import ENGINES
 from ocr_flops.evidence.records.frame import attention_words
+from ocr_flops.evidence.records.record import is_unedited
 from ocr_flops.measure.plan import TOWERS
-from ocr_flops.spec.catalog import load_model, names
 from ocr_flops.spec.specs import OTHERS, AttentionSpec, EngineSpec, ModelSpec
 from ocr_flops.spec.workload import Workload
 
@@ -39,7 +39,7 @@ def select_rows(
     out and counted. Attention modes, hosts and versions of torch are pooled: their costs, where they differ, are in the estimate.
 
     Args:
-        frame: of `records.frame`.
+        frame: of `records.records_frame`.
         model: whose records.
         hardware: a config of the group `hardware`, or None.
         device: a device's name as in the frame; None: of those that are `hardware`, the one with most records.
@@ -83,11 +83,6 @@ def most_recorded_device(frame: pl.DataFrame) -> str | None:
 def experts_name(engine: EngineSpec) -> str:
     """Return the experts implementation that an engine's estimate is about, as records name it."""
     return ENGINES.find(engine.name).experts
-
-
-def is_unedited(model: ModelSpec) -> bool:
-    """Whether a model is that of its config: the frame of records does not hold the dimensions of an edited one."""
-    return model.name in names("model") and load_model(model.name) == model
 
 
 def attention_name(attention: AttentionSpec) -> str:

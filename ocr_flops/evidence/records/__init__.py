@@ -1,8 +1,21 @@
 """Records of measured runs: one self-describing JSON file a run, written whole, never changed, and read as one frame."""
 
-from ocr_flops.evidence.records.frame import COLUMNS, frame, rows_of
-from ocr_flops.evidence.records.record import DONE, FAILED, SCHEMA, make, point_key
-from ocr_flops.evidence.records.store import SHIPPED, USER, Problem, Unwritten, check, folder, read, read_all, shipped_folder, write
+from ocr_flops.evidence.records.frame import COLUMNS, record_frame, records_frame
+from ocr_flops.evidence.records.record import make_record, point_key
+from ocr_flops.evidence.records.schema import DONE, FAILED, SCHEMA, Record
+from ocr_flops.evidence.records.store import (
+    SHIPPED,
+    USER,
+    Problem,
+    Stored,
+    Unwritten,
+    check_folder,
+    read_record,
+    read_records,
+    records_folder,
+    shipped_folder,
+    write_record,
+)
 
 __all__ = [
     "COLUMNS",
@@ -12,15 +25,17 @@ __all__ = [
     "SHIPPED",
     "USER",
     "Problem",
+    "Record",
+    "Stored",
     "Unwritten",
-    "check",
-    "folder",
-    "frame",
-    "make",
+    "check_folder",
+    "make_record",
     "point_key",
-    "read",
-    "read_all",
-    "rows_of",
+    "read_record",
+    "read_records",
+    "record_frame",
+    "records_folder",
+    "records_frame",
     "shipped_folder",
-    "write",
+    "write_record",
 ]

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ocr_flops.errors import SpecError
 from ocr_flops.evidence import records
-from ocr_flops.evidence.records.recorder import device_facts, measure
+from ocr_flops.evidence.records.recorder import device_facts, measure_points
 from ocr_flops.measure.client import interpreter
 from ocr_flops.measure.plan import ModelSource, Plan
 from ocr_flops.spec.catalog import config_dir
@@ -26,21 +26,8 @@ from ocr_flops.spec.run_spec import read_run, read_workload
 from ocr_flops.spec.workload import Workload
 
 LOG = logging.getLogger(__name__)
-OF_THE_CAMPAIGN = ("columns", "rows", "image_width_px", "image_height_px", "prompt_tokens", "output_tokens", "batch_size")
+SET_BY_CAMPAIGN = ("columns", "rows", "image_width_px", "image_height_px", "prompt_tokens", "output_tokens", "batch_size")
 RUN_KEYS = ("model", "engine", "workload", "attention", "hardware", "dtype", "cache", "prefill_logits", "stages")
-
-
-@hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="campaign")
-def main(config: DictConfig) -> dict[str, int]:
-    """Runs one job; returns how many points it measured, skipped and saw fail."""
-    from ocr_flops.evidence.records import campaign  # by its name, which a launcher's process can import: this one may be __main__
-
-    try:
-        outcome = campaign.run_job(OmegaConf.to_container(config, resolve=True), HydraConfig.get().overrides.task)
-    except SpecError as problem:
-        raise SpecError(str(problem)) from None  # without where it was raised, and fit to be sent from a launcher's process to another
-    campaign.LOG.info("measured %d, recorded before %d, failed %d", *outcome)
-    return outcome._asdict()
 
 
 class Outcome(NamedTuple):
@@ -52,8 +39,9 @@ class Outcome(NamedTuple):
 
 
 def run_job(config: dict[str, Any], overrides: Iterable[str] = ()) -> Outcome:
-    """Measures the points of a job that have no record of the same model, settings, versions and device; those that failed again, if
-    `retry_failed` says so.
+    """Measure the points of a job that have no record of the same model, settings, versions and device.
+
+    Points recorded as failed are measured again if `retry_failed` says so.
 
     Args:
         config: `configs/campaign.yaml`, composed, as plain dicts and lists.
@@ -64,21 +52,21 @@ def run_job(config: dict[str, Any], overrides: Iterable[str] = ()) -> Outcome:
     """
     for text in overrides:
         name = text.lstrip("+~").partition("=")[0]
-        if name.startswith("workload.") and name.removeprefix("workload.") in OF_THE_CAMPAIGN:
+        if name.startswith("workload.") and name.removeprefix("workload.") in SET_BY_CAMPAIGN:
             raise SpecError(
                 f"{text}: has no effect, since a campaign sets it; choose campaign.grids, campaign.batch_sizes or campaign.lengths"
             )
-    plan, where, python = read_plan(config), records.folder(config["records"]), interpreter(config["python"])
+    plan, where, python = read_plan(config), records.records_folder(config["records"]), interpreter(config["python"])
     retries = read_value("retry_failed", config["retry_failed"], bool)
-    records.check(where)
-    wanted = points(config)
+    records.check_folder(where)
+    wanted = campaign_points(config)
     ran = device_facts(plan, python, config["timeout_seconds"])
-    found, problems = records.read_all(where)
+    found, problems = records.read_records(where)
     for problem in problems:
         LOG.warning("%s: %s", problem.path, problem.reason)
     settled = (records.DONE,) if retries else (records.DONE, records.FAILED)
-    behind = {record.get("key") for source, _, record in found if record["state"] in settled and source == records.USER}
-    left = [point for point in wanted if records.point_key(plan, point, ran) not in behind]
+    measured = {one.record.key for one in found if one.record.state in settled and one.source == records.USER}
+    left = [point for point in wanted if records.point_key(plan, point, ran) not in measured]
     LOG.info(
         "%s: %d points on %s, %d of them recorded before",
         config["campaign"]["name"],
@@ -87,15 +75,15 @@ def run_job(config: dict[str, Any], overrides: Iterable[str] = ()) -> Outcome:
         len(wanted) - len(left),
     )
     failed = 0
-    for record in measure(plan, left, python=python, timeout_seconds=config["timeout_seconds"]) if left else ():
+    for record in measure_points(plan, left, python=python, timeout_seconds=config["timeout_seconds"]) if left else ():
         failed += _keep(record, where)
     return Outcome(len(left) - failed, len(wanted) - len(left), failed)
 
 
 def _keep(record: dict[str, Any], where: Path) -> bool:
-    """Writes a record and says what it is; returns whether it is of a failure."""
+    """Write a record and say what it is; returns whether it is of a failure."""
     try:
-        path = records.write(record, where)
+        path = records.write_record(record, where)
     except records.Unwritten as problem:
         if problem.rescued is None:
             LOG.error("%s", json.dumps(record))  # its only copy
@@ -114,34 +102,33 @@ def _keep(record: dict[str, Any], where: Path) -> bool:
 
 
 def read_plan(config: dict[str, Any]) -> Plan:
-    """How a campaign's points are run.
+    """Read how the points of a campaign are run.
 
     Raises:
         SpecError: naming the key, its value and what is allowed.
     """
     run = read_run({"hardware": None, **{name: config[name] for name in RUN_KEYS if name in config}})
     kinds = {"device": str, "runs": int, "warmup": int, "experts": str | None, "passes": tuple[str, ...]}
-    chosen = {name: read_value(name, config[name], kind) for name, kind in kinds.items()}
+    values = {name: read_value(name, config[name], kind) for name, kind in kinds.items()}
     source = {name: read_value(name, config[name], str | None) for name in ("snapshot", "checkpoint")}
     folders = {name: str(Path(path).expanduser().absolute()) if path else None for name, path in source.items()}
     trusted = read_value("trust_remote_code", config["trust_remote_code"], bool)
     timeout = read_value("timeout_seconds", config["timeout_seconds"], float | None)
     if timeout is not None and not timeout > 0:
         raise SpecError(f"timeout_seconds: {timeout!r} is not a number of seconds above 0, or null")
-    probes = chosen.pop("passes")
-    return Plan(run, ModelSource(run.engine.name, trust_remote_code=trusted, **folders), probes=probes, **chosen)
+    return Plan(run, ModelSource(run.engine.name, trust_remote_code=trusted, **folders), probes=values.pop("passes"), **values)
 
 
-def points(config: dict[str, Any]) -> list[Workload]:
-    """The points of a job: grids (where the mode has tiles) x batch sizes x lengths.
+def campaign_points(config: dict[str, Any]) -> list[Workload]:
+    """Return the points of a job: grids (where the mode has tiles) x batch sizes x lengths.
 
     Raises:
         SpecError: naming the key, its value and what is allowed.
     """
-    keys, chosen = read_workload(config["workload"]), config["campaign"]
-    grids = _pairs("campaign.grids", chosen["grids"], "[columns, rows]") if keys.tile_px else [(1, 1)]
-    lengths = _pairs("campaign.lengths", chosen["lengths"], "[prompt tokens, output tokens]")
-    batches = read_value("campaign.batch_sizes", chosen["batch_sizes"], tuple[int, ...])
+    keys, campaign = read_workload(config["workload"]), config["campaign"]
+    grids = _pairs("campaign.grids", campaign["grids"], "[columns, rows]") if keys.tile_px else [(1, 1)]
+    lengths = _pairs("campaign.lengths", campaign["lengths"], "[prompt tokens, output tokens]")
+    batches = read_value("campaign.batch_sizes", campaign["batch_sizes"], tuple[int, ...])
     return [
         keys._replace(columns=columns, rows=rows, prompt_tokens=prompt, output_tokens=output, batch_size=batch).workload()
         for columns, rows in grids
@@ -157,6 +144,19 @@ def _pairs(key: str, value: Any, what: str) -> list[tuple[int, int]]:
         if not isinstance(pair, list) or len(pair) != 2 or any(type(side) is not int for side in pair):
             raise SpecError(f"{key}[{number}]: {pair!r} is not {what}")
     return [tuple(pair) for pair in value]
+
+
+@hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="campaign")
+def main(config: DictConfig) -> dict[str, int]:
+    """Run one job; returns how many points it measured, skipped and recorded as failed."""
+    from ocr_flops.evidence.records import campaign  # by its name, which a launcher's process can import: this one may be __main__
+
+    try:
+        outcome = campaign.run_job(OmegaConf.to_container(config, resolve=True), HydraConfig.get().overrides.task)
+    except SpecError as problem:
+        raise SpecError(str(problem)) from None  # without where it was raised, and fit to be sent from a launcher's process to another
+    campaign.LOG.info("measured %d, recorded before %d, failed %d", *outcome)
+    return outcome._asdict()
 
 
 if __name__ == "__main__":

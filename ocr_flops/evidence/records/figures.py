@@ -20,13 +20,13 @@ EXPERTS = "decoder.routed_experts"
 Figures = dict[str, Any]
 
 
-def derived(plan: Plan, workload: Workload, result: Result, device: HardwareSpec | None) -> dict[str, Figures]:
-    """Figures of each stage of a result, and of its modules.
+def derive_figures(plan: Plan, workload: Workload, result: Result, device: HardwareSpec | None) -> dict[str, Figures]:
+    """Derive the figures of each stage of a result, and of its modules.
 
-    runs, median_seconds, spread_seconds (interquartile range), min_seconds; torch_flops_counted and, beside it, analytic_torch_flops (of
-    what was counted); io_bytes and its source ("traced" or "analytic"); mfu: FLOPs counted / (median seconds x matrix peak of the dtype);
-    bandwidth_use: bytes / (median seconds x bandwidth). Peaks, of stages: all that was allocated, weights and cache included, and
-    reserved; peak_source "allocator", or "traced": weights, cache at the stage's end and the largest live sum.
+    They are runs, median_seconds, spread_seconds (interquartile range), min_seconds; torch_flops_counted and, beside it,
+    analytic_torch_flops (of what was counted); io_bytes and its source ("traced" or "analytic"); mfu: FLOPs counted / (median seconds x
+    matrix peak of the dtype); bandwidth_use: bytes / (median seconds x bandwidth). Peaks, of stages: all that was allocated, weights and
+    cache included, and reserved; peak_source "allocator", or "traced": weights, cache at the stage's end and the largest live sum.
     """
     numbers = estimate_run(plan.run, workload)
     found = {}

@@ -14,12 +14,11 @@ from ocr_flops.measure.protocol import Request, progress_steps
 if TYPE_CHECKING:
     from ocr_flops.spec.workload import Workload
 
-Record = dict[str, Any]
 OnProgress = Callable[[int, int, str], None]
 
 
 def device_facts(plan: Plan, python: str | None = None, timeout_seconds: float | None = None) -> dict[str, Any]:
-    """What a plan would run on, without running it: "device", "device_name" and versions.
+    """Return what a plan would run on, without running it: "device", "device_name" and versions.
 
     Args:
         plan: its device is looked up.
@@ -33,15 +32,15 @@ def device_facts(plan: Plan, python: str | None = None, timeout_seconds: float |
     return next((event.ran for event in answers if isinstance(event, Ran)), {})
 
 
-def measure(
+def measure_points(
     plan: Plan,
     workloads: Iterable[Workload] | None = None,
     *,
     python: str | None = None,
     timeout_seconds: float | None = None,
     progress: OnProgress = lambda done, total, text: None,
-) -> Iterator[Record]:
-    """Times points and yields the record of each as soon as it is there; `records.write` keeps it.
+) -> Iterator[dict[str, Any]]:
+    """Time points and yield the record of each as soon as it is there; `records.write_record` keeps it.
 
     A point that fails (out of memory, its worker killed, too slow) ends in a record with state "failed", and those after it are run, in a
     new worker where the old one is gone. What keeps the worker from beginning (no torch, a missing kernel) fails all of them.
@@ -68,6 +67,6 @@ def measure(
                 if isinstance(event, Progress | Waiting):
                     progress(done, total, event.text)
                 elif isinstance(event, Result | PointFailed):
-                    yield records.make(plan, left[ended], event)
+                    yield records.make_record(plan, left[ended], event)
                     ended += 1
         left = left[ended:]

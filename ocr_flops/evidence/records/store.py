@@ -6,30 +6,30 @@ import contextlib
 import json
 import os
 import secrets
+import stat
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import msgspec
 
 from ocr_flops.errors import SpecError
-from ocr_flops.evidence.records.record import DONE, FAILED, SCHEMA, Record
+from ocr_flops.evidence.records.schema import SCHEMA, Record
 from ocr_flops.files import user_data_dir, write_whole
 
 VARIABLE = "OCR_FLOPS_RECORDS"
 OPTION = "--records"
 RESTORE = "restore it from a copy, or move it away"
 SOURCES = USER, SHIPPED = ("user", "shipped")
-FIELDS = {  # that every record has, with their kinds
-    "record_id": str,
-    "state": str,
-    "finished": str,
-    "host": str,
-    "asked": dict,
-    "model": dict,
-    "workload": dict,
-    "stages": dict,
-    "derived": dict,
-}
+PACKAGE = Path(__file__).resolve().parents[2]
+
+
+class Stored(NamedTuple):
+    """A record that was read: "user" or "shipped", its file, and what it says."""
+
+    source: str
+    path: Path
+    record: Record
 
 
 class Problem(NamedTuple):
@@ -47,29 +47,48 @@ class Unwritten(SpecError):
         rescued: the file it was written to instead; None where there was no room anywhere.
     """
 
-    def __init__(self, message: str, record: Record, rescued: Path | None):
+    def __init__(self, message: str, record: dict[str, Any], rescued: Path | None):
         super().__init__(message)
         self.record, self.rescued = record, rescued
 
 
-def folder(given: str | os.PathLike[str] | None = None) -> Path:
-    """The user's records: the folder given, else that of OCR_FLOPS_RECORDS, else `records` in the folder of the user's data."""
+class _Version(msgspec.Struct):
+    schema: int
+
+
+def records_folder(given: str | os.PathLike[str] | None = None) -> Path:
+    """Return the user's folder of records: the one given, else that of OCR_FLOPS_RECORDS, else `records` in the user's data."""
     if named := given or os.environ.get(VARIABLE):
         return Path(named).expanduser().absolute()
     return user_data_dir() / "records"
 
 
 def shipped_folder() -> Path:
-    """The records that come with the package, which are only read; the folder need not be there."""
+    """Return the folder of the records that come with the package, which are only read; it need not be there."""
     return Path(__file__).resolve().parent / "shipped"
 
 
-def check(where: Path) -> Path:
-    """Makes sure that records can be written to a folder, before anything is measured.
+def check_not_installed(path: Path, option: str) -> None:
+    """Make sure that a file or folder is not inside an installed package, where the next update would delete it.
+
+    Args:
+        path: what is to be written.
+        option: what it was given as, for the message.
+
+    Raises:
+        SpecError: it is.
+    """
+    if path.resolve().is_relative_to(PACKAGE) and not (PACKAGE.parent / "pyproject.toml").is_file():
+        raise SpecError(f"{option}: {path} is in an installed package, which keeps nothing; work in a checkout of ocr-flops")
+
+
+def check_folder(where: Path) -> Path:
+    """Make sure that records can be written to a folder, before anything is measured; returns it.
 
     Raises:
         SpecError: they cannot; the message says why and what to do.
     """
+    check_not_installed(where, OPTION)
     if where.exists() and not where.is_dir():
         raise SpecError(f"{OPTION}: {str(where)!r} is not a folder; name one, or move that file away")
     trial = where / f".{os.getpid()}.{secrets.token_hex(4)}.trial"
@@ -81,12 +100,12 @@ def check(where: Path) -> Path:
     return where
 
 
-def write(record: Record, where: Path | None = None) -> Path:
-    """Writes a record under its id; an older file is never touched.
+def write_record(record: dict[str, Any], where: Path | None = None) -> Path:
+    """Write a record under its id; an older file is never touched.
 
     Args:
-        record: from `make`.
-        where: the folder, made where it is missing; `folder()` where None.
+        record: of `make_record`.
+        where: the folder, made where it is missing; `records_folder()` where None.
 
     Returns:
         its path.
@@ -95,80 +114,79 @@ def write(record: Record, where: Path | None = None) -> Path:
         Unwritten: it could not be written there; it may have been rescued into the folder for temporary files.
         SpecError: a record of that id is there already.
     """
-    where = folder() if where is None else where
+    where = records_folder() if where is None else where
+    check_not_installed(where, OPTION)
     try:
-        return _written(record, where)
+        return _write(record, where)
     except SpecError as problem:
         if (where / f"{record['record_id']}.json").exists():
             raise
         rescue, why = Path(tempfile.gettempdir()) / "ocr_flops_records", str(problem)
     try:
-        rescued = _written(record, rescue)
+        rescued = _write(record, rescue)
     except SpecError:
         raise Unwritten(f"{why}. The record could not be kept anywhere; take it from what is printed", record, None) from None
     raise Unwritten(f"{why}. The record is in {rescued}: move it into {where} when there is room", record, rescued)
 
 
-def _written(record: Record, where: Path) -> Path:
+def _write(record: dict[str, Any], where: Path) -> Path:
     path = where / f"{record['record_id']}.json"
     if path.exists():
         raise SpecError(f"{OPTION}: {path} is there already; records are never changed")
     return write_whole(path, json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n", OPTION)
 
 
-def read(path: Path) -> Record:
-    """Reads a record.
+def read_record(path: Path) -> Record:
+    """Read a record.
 
     Raises:
         SpecError: it is damaged, or of a newer schema; the message says what to do.
     """
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe would wait for a writer
+            raise SpecError("cannot be read (not a file); move it away")
+        content = path.read_bytes()
     except OSError as problem:
         raise SpecError(_unreadable(problem)) from None
-    except (ValueError, RecursionError) as problem:
+    try:
+        version = msgspec.json.decode(content, type=_Version).schema
+    except msgspec.ValidationError:
+        raise SpecError("damaged: no record, it has no schema; move it away") from None
+    except (msgspec.DecodeError, RecursionError) as problem:
         raise SpecError(f"damaged: not JSON ({problem}); {RESTORE}") from None
-    if not isinstance(record, dict) or type(schema := record.get("schema")) is not int:
-        raise SpecError("damaged: no record, it has no schema; move it away")
-    if schema > SCHEMA:
-        raise SpecError(f"schema {schema} is newer than this version reads (up to {SCHEMA}); update ocr-flops")
-    for name, kind in FIELDS.items():
-        if not isinstance(record.get(name), kind):
-            raise SpecError(f"damaged: {name} is missing or not {kind.__name__}; {RESTORE}")
-    if record["state"] not in (DONE, FAILED):
-        raise SpecError(f"damaged: state {record['state']!r} is not one of {DONE}, {FAILED}; {RESTORE}")
-    return record
+    if version > SCHEMA:
+        raise SpecError(f"schema {version} is newer than this version reads (up to {SCHEMA}); update ocr-flops")
+    try:
+        return msgspec.json.decode(content, type=Record)
+    except (ValueError, RecursionError) as problem:
+        raise SpecError(f"damaged: {problem}; {RESTORE}") from None
 
 
-def read_all(where: Path | None = None, shipped: Path | None = None) -> tuple[list[tuple[str, Path, Record]], list[Problem]]:
-    """All records, those of the package first, each folder's by time.
+def read_records(where: Path | None = None, shipped: Path | None = None) -> tuple[list[Stored], list[Problem]]:
+    """Read all records, those of the package first, each folder's by time, with which their names begin.
 
     Args:
-        where: the user's folder; `folder()` where None. It need not be there.
+        where: the user's folder; `records_folder()` where None. It need not be there.
         shipped: the package's; `shipped_folder()` where None.
 
     Returns:
-        (source, path, record) of those that can be read, source one of `SOURCES`, and the files that cannot.
+        those that can be read, and the files that cannot.
     """
     found, problems = [], []
-    for source, place in ((SHIPPED, shipped or shipped_folder()), (USER, folder() if where is None else where)):
+    for source, place in ((SHIPPED, shipped or shipped_folder()), (USER, records_folder() if where is None else where)):
         try:
-            paths = list(_files(place))
+            paths = sorted(path for path in place.iterdir() if path.suffix == ".json" and not path.name.startswith("."))
+        except FileNotFoundError:
+            continue
         except OSError as problem:
             problems.append(Problem(place, _unreadable(problem)))
             continue
         for path in paths:
             try:
-                found.append((source, path, read(path)))
+                found.append(Stored(source, path, read_record(path)))
             except SpecError as problem:
                 problems.append(Problem(path, str(problem)))
     return found, problems
-
-
-def _files(place: Path) -> Iterator[Path]:
-    """The records of a folder, by name, which begins with the time; none where there is no such folder."""
-    with contextlib.suppress(FileNotFoundError):
-        yield from sorted(path for path in place.iterdir() if path.suffix == ".json" and not path.name.startswith("."))
 
 
 def _unreadable(problem: OSError) -> str:

@@ -17,7 +17,7 @@ from ocr_flops.measure.protocol import Point
 from tests.support.timed import POINT, TILED, AtOnce, plan, recorded, results, served
 
 NOTHING = Path("/nonexistent")
-PROMISED = [  # columns that calibration and charts read
+PROMISED = [
     "record_id",
     "measured_at",
     "state",
@@ -58,14 +58,14 @@ PROMISED = [  # columns that calibration and charts read
     "peak_reserved_bytes",
     "mfu",
     "bandwidth_use",
-]
+]  # columns that calibration and charts read
 
 
 @pytest.fixture(scope="module")
 def made():
     """A record with everything, and one of another point."""
     chosen, told = served()
-    return [records.make(chosen, point, result) for point, result in zip((POINT, TILED), results(told), strict=True)]
+    return [records.make_record(chosen, point, result) for point, result in zip((POINT, TILED), results(told), strict=True)]
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def at_once(monkeypatch):
 
 
 def frame(where, **rest):
-    return records.frame(where, shipped=NOTHING, **rest)
+    return records.records_frame(where, shipped=NOTHING, **rest)
 
 
 def test_a_record_says_everything(made):
@@ -99,7 +99,7 @@ def test_a_record_says_everything(made):
 
 
 def test_figures_of_a_known_device(result):
-    record = records.make(plan("stages=[prefill]"), POINT, result)
+    record = records.make_record(plan("stages=[prefill]"), POINT, result)
     figures, h200 = record["derived"]["prefill"], of.load_hardware("h200")
     assert record["hardware"]["name"] == "h200" and record["hardware"]["matrix_flops_per_second"]["bf16"] == 989e12
     assert (figures["median_seconds"], figures["min_seconds"], figures["spread_seconds"], figures["runs"]) == (2.0, 1.0, 1.5, 3)
@@ -114,7 +114,7 @@ def test_figures_of_a_known_device(result):
 def test_a_figure_that_is_not_known_is_null(result, device, dtype):
     """A device without a config, and one whose config has no such peak, are recorded all the same."""
     result = replace(result, ran=result.ran | {"device_name": device})
-    figures = records.make(plan("stages=[prefill]", f"dtype={dtype}"), POINT, result)["derived"]["prefill"]
+    figures = records.make_record(plan("stages=[prefill]", f"dtype={dtype}"), POINT, result)["derived"]["prefill"]
     assert figures["mfu"] is None and figures["median_seconds"] == 2.0
     assert (figures["bandwidth_use"] is None) == (device == "Abacus 9000")
 
@@ -136,7 +136,7 @@ def test_traced_bytes_are_the_analytic_ones_but_for_the_experts_hit(made, tiny):
 
 def test_the_frame_has_the_promised_columns(made, tmp_path):
     for record in made:
-        records.write(record, tmp_path)
+        records.write_record(record, tmp_path)
     stages, problems = frame(tmp_path)
     assert problems == [] and stages.columns[: len(PROMISED)] == PROMISED
     assert stages.select("stage").to_series().to_list() == ["vision", "prefill", "decode"] * 2
@@ -154,11 +154,11 @@ def test_the_frame_has_the_promised_columns(made, tmp_path):
     assert [name for name in modules.columns if name != "module"] == stages.columns
     assert modules.filter(pl.col("module") == "sam.mlp").height == 2
     with pytest.raises(of.SpecError, match="^level: 'layer' is not one of stage, module"):
-        records.frame(tmp_path, level="layer")
+        records.records_frame(tmp_path, level="layer")
 
 
 def test_an_empty_frame_has_the_same_columns_and_types(made, tmp_path):
-    records.write(made[0], tmp_path / "full")
+    records.write_record(made[0], tmp_path / "full")
     for level in ("stage", "module"):
         assert frame(tmp_path / "none", level=level)[0].schema == frame(tmp_path / "full", level=level)[0].schema
     assert frame(tmp_path / "none")[0].is_empty()
@@ -175,8 +175,8 @@ def test_an_edited_model_is_not_taken_for_the_config(at_once, tmp_path):
 
 
 def test_a_failure_is_a_record_too(tmp_path):
-    failed = records.make(plan(), POINT, PointFailed(0, Point(64, 0, 1, 1, 10, 2, 1), None, "out of memory", "Choose less.", "log"))
-    records.write(failed, tmp_path)
+    failed = records.make_record(plan(), POINT, PointFailed(0, Point(64, 0, 1, 1, 10, 2, 1), None, "out of memory", "Choose less.", "log"))
+    records.write_record(failed, tmp_path)
     stages, problems = frame(tmp_path)
     assert problems == [] and stages["state"].to_list() == ["failed"] * 3 and stages["median_seconds"].null_count() == 3
     assert stages["failure"][0] == "out of memory (Choose less.)" and stages["device"][0] == "cpu"
@@ -184,26 +184,14 @@ def test_a_failure_is_a_record_too(tmp_path):
 
 
 def test_shipped_records_are_told_apart(made, tmp_path):
-    records.write(made[0], tmp_path / "shipped")
-    records.write(made[1], tmp_path / "user")
-    stages, _ = records.frame(tmp_path / "user", shipped=tmp_path / "shipped")
+    records.write_record(made[0], tmp_path / "shipped")
+    records.write_record(made[1], tmp_path / "user")
+    stages, _ = records.records_frame(tmp_path / "user", shipped=tmp_path / "shipped")
     assert stages["source"].to_list() == ["shipped"] * 3 + ["user"] * 3
 
 
 def test_what_comes_with_the_package_can_be_read():
-    assert records.frame(NOTHING)[1] == []
-
-
-def test_where_records_lie(monkeypatch, tmp_path):
-    monkeypatch.delenv("OCR_FLOPS_RECORDS", raising=False)
-    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert records.folder() == tmp_path / ".local/share/ocr_flops/records"
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    assert records.folder() == tmp_path / "data/ocr_flops/records"
-    monkeypatch.setenv("OCR_FLOPS_RECORDS", str(tmp_path / "mine"))
-    assert records.folder() == tmp_path / "mine"
-    assert records.folder("~/given") == tmp_path / "given"
+    assert records.records_frame(NOTHING)[1] == []
 
 
 def test_ids_are_names_of_files_and_differ(monkeypatch):

@@ -1,0 +1,135 @@
+"""The schema of a record, one JSON object a run: what a reader relies on, checked by msgspec.
+
+What is in the file beside these fields is kept there for whoever reads it alone, years later:
+- "schema", "key" (see `record.point_key`), "started" (ISO 8601, UTC)
+- "asked": also runs, warmup, passes, snapshot and checkpoint (names of the folders), image (whether one was given)
+- "model": also "towers" {tower: dimensions}
+- "ran": also driver, clocks and everything else that the worker said of itself (see `measure/protocol.py`)
+- "hardware": the dense peaks that the figures are held against
+- "stages": the worker's stages as they came: raw seconds of every run, FLOPs, memory
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+SCHEMA = 1
+DONE, FAILED = "done", "failed"
+VERSIONS = ("torch", "transformers", "ocr_flops")
+
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Size = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+Quantity = Annotated[float, Meta(ge=0)]
+Stage = Literal["vision", "prefill", "decode"]
+
+
+class Failure(Struct):
+    """Why a run has no figures, and what to do."""
+
+    message: str
+    advice: str
+
+
+class Asked(Struct):
+    """How the run was asked for."""
+
+    engine: str
+    attention: Annotated[dict[str, str], Meta(min_length=1)]  # by tower: sam, clip, decoder
+    experts: str | None
+    dtype: str
+    device: str
+    prefill_logits: str
+    cache: str
+    stages: tuple[Stage, ...]
+
+
+class Named(Struct):
+    """A model or a device by the name of its config."""
+
+    name: str | None
+
+
+class Point(Struct):
+    """The workload; `mode` is null where the grid is of no mode's."""
+
+    mode: str | None
+    image_width_px: Count
+    image_height_px: Count
+    global_px: Size
+    tile_px: Count
+    columns: Size
+    rows: Size
+    tiles: Count
+    image_tokens: Count
+    prompt_tokens: Count
+    context_tokens: Count
+    output_tokens: Count
+    batch_size: Size
+
+
+class Ran(Struct):
+    """What the worker said of itself."""
+
+    device_name: str | None = None
+    experts: str | None = None
+    weights: str | None = None
+    torch: str | None = None
+    transformers: str | None = None
+    ocr_flops: str | None = None
+
+
+class Figures(Struct):
+    """Figures of a stage, or of a module in it; null where they are not known. See `figures.derive_figures`."""
+
+    runs: Count | None = None
+    median_seconds: Quantity | None = None
+    spread_seconds: Quantity | None = None
+    min_seconds: Quantity | None = None
+    torch_flops_counted: Count | None = None
+    peak_allocated_bytes: Count | None = None
+    peak_reserved_bytes: Count | None = None
+    mfu: Quantity | None = None
+    bandwidth_use: Quantity | None = None
+    io_bytes: Count | None = None
+    io_bytes_source: str | None = None
+    analytic_torch_flops: Count | None = None
+    peak_source: str | None = None
+
+
+class StageFigures(Figures, kw_only=True):
+    """Figures of a stage, and of each of its modules."""
+
+    modules: dict[str, Figures]
+
+
+class Record(Struct):
+    """A record as it is read.
+
+    Args:
+        record_id: also the name of its file.
+        state: "done" or "failed".
+        finished: ISO 8601, UTC.
+        host: the machine.
+        asked, model, workload, ran: what was asked for and what ran; `ran` is null where the worker did not get so far.
+        hardware: the config of the device's figures; null where there is none.
+        stages: see above.
+        derived: figures by stage.
+        failure: null where the state is "done".
+        key: equal in records of the same measurement.
+    """
+
+    record_id: str
+    state: Literal["done", "failed"]
+    finished: str
+    host: str
+    asked: Asked
+    model: Named
+    workload: Point
+    stages: dict[str, Any]
+    derived: dict[Stage, StageFigures]
+    ran: Ran | None = None
+    hardware: Named | None = None
+    failure: Failure | None = None
+    key: str | None = None
