@@ -52,7 +52,8 @@ def stages_table(subject: Subject) -> Markup:
     """Every stage and their sum: readable numbers with the exact ones below."""
     frame = (subject.timing or subject.estimate).stages
     work = ["total_flops", "tensor_flops", "vector_flops", "io_bytes", "peak_activation_bytes", "operators", "arithmetic_intensity"]
-    frame = frame.select(pl.col("stage").cast(pl.String), *work, *_times(subject)).with_columns(pl.col("^binding_.*$").cast(pl.String))
+    frame = frame.select("stage", *work, *_times(subject))
+    frame = frame.with_columns(pl.col(pl.Categorical, pl.Enum).cast(pl.String), pl.col(pl.Int64).cast(pl.Int128))  # sums may exceed 2^63
     sums = frame.select(
         pl.lit(TOGETHER).alias("stage"),
         *(pl.col(name).sum() for name in SUMS if name in frame.columns),
