@@ -52,7 +52,7 @@ def _scale(column: pl.Series, heading: str) -> pl.Series:
 def number_formats(table: pl.DataFrame) -> dict[str, Callable[[float | None], str]]:
     """How to print each numeric column: whole numbers exactly, others with four digits, with thousands separators; a dash for null."""
     numeric = [name for name, kind in table.schema.items() if kind.is_numeric()]
-    whole = {name for name in numeric if (table[name].drop_nulls() % 1 == 0).all()}
+    whole = {name for name in numeric if table[name].dtype.is_integer() or (table[name].drop_nulls() % 1 == 0).all()}
     return {name: _count if name in whole else _number for name in numeric}
 
 

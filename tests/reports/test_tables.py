@@ -18,6 +18,8 @@ def test_whole_numbers_are_exact_and_others_have_four_digits():
     assert [print_value(value) for value in values] == ["682,674", "1,130", "77.80", "7.200", "0.3515", "0.0175", "<0.0001", "0", "–"]
     assert tables.number_formats(pl.DataFrame({"x": [288.0, None, 16.0]}))["x"](16.0) == "16"
     assert tables.number_formats(pl.DataFrame({"x": [2**62 - 1]}))["x"](2**62 - 1) == f"{2**62 - 1:,}"
+    sums = pl.DataFrame({"x": [2**62]}).cast(pl.Int128) * 3
+    assert tables.number_formats(sums)["x"](sums["x"].item()) == f"{3 * 2**62:,}"
 
 
 @pytest.mark.parametrize(("values", "heads"), [
