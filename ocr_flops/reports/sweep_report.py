@@ -21,7 +21,7 @@ from ocr_flops.reports import tables
 from ocr_flops.reports.html import html_page
 from ocr_flops.reports.markdown import render_markdown
 from ocr_flops.reports.sweep_findings import describe_evidence, list_findings
-from ocr_flops.reports.sweep_settings import describe_conditions, list_settings, list_sources, title_sweep
+from ocr_flops.reports.sweep_settings import describe_conditions, describe_settings, title_sweep
 from ocr_flops.studies.sweeps.results import Results
 from ocr_flops.units import seconds, si
 
@@ -111,9 +111,8 @@ class SweepReport:
             verification=tables.verification_words(verification.recorded()),
             evidence=describe_evidence(self.results.sweep),
             has_times=any(case.run.hardware for case in self.results.sweep.cases),
-            facts=list_settings(self.results),
-            sources=" ".join(list_sources(self.results.sweep)),
             made=self.made.isoformat(),
+            **describe_settings(self.results),
         )
 
 
@@ -137,11 +136,11 @@ def points_table(results: Results, summary: SweepSummary, points: pl.DataFrame) 
     if "image" in points.columns:
         columns["file"] = [f"{Path(row['image']).name}, page {row['page']}" for row in rows]
     columns["views"] = [name_views(row) + ("" if row["vendor_supported"] else " *") for row in rows]
-    if summary.resolutions:
+    if summary.layout.resolutions:
         columns["resolution"] = [name_place(summary, row) for row in rows]
     if any(series := [name_row_series(summary, row) for row in rows]):
         columns["series"] = series
-    columns |= {words: points[name] for name, words in AXES.items() if points[name].n_unique() > 1 and name not in summary.columns}
+    columns |= {words: points[name] for name, words in AXES.items() if points[name].n_unique() > 1 and name not in summary.layout.columns}
     formats: dict[str, Callable[[Any], str]] = {}
     for measure, (heading, unit) in COSTS.items():
         if summary.has(measure):

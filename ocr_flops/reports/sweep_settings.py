@@ -1,8 +1,9 @@
-"""The settings of a sweep: in a line, and as names and values in groups."""
+"""The settings of a sweep: its title, in a line, and as values of the template `sweep_settings.md.j2`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from ocr_flops.reports.estimate_settings import LOGITS, list_figures, name_sources
 from ocr_flops.spec.run_spec import RunSpec
@@ -10,11 +11,10 @@ from ocr_flops.spec.specs import HardwareSpec
 from ocr_flops.studies.sweeps.folder import list_versions
 from ocr_flops.studies.sweeps.plan import Sweep
 from ocr_flops.studies.sweeps.results import Results
-from ocr_flops.units import seconds, si
+from ocr_flops.units import si
 
 MOST = 6  # values that are listed; of more, the ends and how many
 LONG = 1e6  # numbers are short from here on
-TARGETS = {"ttft": "to the first token (TTFT)", "tpot": "per output token (TPOT)"}
 AXES = {  # what has another name on a command line
     "attention": "attention",
     "cache": "KV caches",
@@ -26,57 +26,66 @@ AXES = {  # what has another name on a command line
     "workload.batch_size": "pages in a batch",
 }
 TEXT = {"prompt tokens": "prompt_tokens", "output tokens": "output_tokens", "pages in a batch": "batch_size"}
-Facts = dict[str, dict[str, str]]
 
 
 def title_sweep(sweep: Sweep) -> str:
     """What it is a sweep over."""
     begin = f"{list_values(case.run.model.label for case in sweep.cases)}, a sweep"
     if sweep.name != "product":
-        return f"{begin}: {sweep.label.replace('<=', '≤')}"
+        return f"{begin}: {_label(sweep)}"
     varied = [AXES.get(key, key.removeprefix("workload.").replace("_", " ")) for key in sweep.config["sweep"]["axes"]]
     return f"{begin} over {', '.join(varied)}" if sweep.points > 1 else f"{begin} of one point"
 
 
 def describe_conditions(sweep: Sweep) -> str:
     """The sweep in a line."""
-    software, devices = _list_software(sweep), _list_devices(sweep)
-    points = f"{sweep.points:,} point{'s' if sweep.points > 1 else ''}"
-    attention, cache = f"attention {software['attention']}", f"{software['KV cache']} cache"
-    where = f"on {list_values(device.label for device in devices)}" if devices else "no device, hence no times"
-    return "; ".join([points, software["engine"], attention, software["precision"], cache, where])
+    runs = [case.run for case in sweep.cases]
+    devices = list_values(device.label for device in list_devices(sweep))
+    parts = [
+        f"{sweep.points:,} point{'s' if sweep.points > 1 else ''}",
+        list_values(run.engine.label for run in runs),
+        f"attention {list_values(map(_describe_attention, runs))}",
+        list_values(run.dtype for run in runs),
+        f"{list_values(run.cache for run in runs)} cache",
+        f"on {devices}" if devices else "no device, hence no times",
+    ]
+    return "; ".join(parts)
 
 
-def list_settings(results: Results) -> Facts:
-    """Every choice behind a sweep, and what computed it, in groups."""
-    sweep, targets = results.sweep, {TARGETS[phase]: seconds(target) for phase, target in results.targets.items()}
-    found = {"Sweep": _list_choices(sweep), "Page and text": _list_page(sweep), "Software": _list_software(sweep), "Targets": targets}
-    by_label: dict[str, list[HardwareSpec]] = {}
-    for device in _list_devices(sweep):
-        by_label.setdefault(device.label, []).append(device)
-    for label, alike in list(by_label.items())[:MOST]:
-        known = [list_figures(device) for device in alike]
-        found[label] = {name: list_values(one[name] for one in known) for name in known[0] if name != "device"}
-    return {**found, "Versions": list_versions()}
-
-
-def list_sources(sweep: Sweep) -> list[str]:
-    """Where the devices' figures come from, a sentence each."""
-    return list(dict.fromkeys(name_sources(device) for device in _list_devices(sweep)))
+def describe_settings(results: Results) -> dict[str, Any]:
+    """Every choice behind a sweep, and what computed it, as values of the template."""
+    sweep, runs = results.sweep, [case.run for case in results.sweep.cases]
+    left_out = [f"{what}: {reason}" for what, reason in sweep.skipped]
+    by_label: dict[str, list[dict[str, str]]] = {}
+    for device in list_devices(sweep):
+        by_label.setdefault(device.label, []).append(list_figures(device))
+    return {
+        "sweep": sweep,
+        "runs": runs,
+        "label": _label(sweep),
+        "labels": {key: [dict(case.labels)[key] for case in sweep.cases] for key, _ in sweep.cases[0].labels},
+        "left_out": left_out[:MOST] + ([f"{len(left_out) - MOST:,} more"] if len(left_out) > MOST else []),
+        "page": _list_page(sweep),
+        "attention": list_values(map(_describe_attention, runs)),
+        "logits_words": LOGITS,
+        "targets": results.targets,
+        "devices": {
+            label: {name: list_values(one[name] for one in figures) for name in figures[0] if name != "device"}
+            for label, figures in list(by_label.items())[:MOST]
+        },
+        "sources": " ".join(dict.fromkeys(map(name_sources, list_devices(sweep)))),
+        "versions": list_versions(),
+        "list_values": list_values,
+    }
 
 
 def list_values(values: Iterable[object]) -> str:
     """Values, each once: all of a few, else the ends of numbers, or the first and the last, and how many."""
     found = list(dict.fromkeys(values))
-    words = [_format_value(value) for value in found]
     if len(found) <= MOST:
-        return ", ".join(words)
-    ends = (
-        (_format_value(min(found)), _format_value(max(found)))
-        if all(not isinstance(value, str) for value in found)
-        else (words[0], words[-1])
-    )
-    return f"{ends[0]} to {ends[1]}, {len(found):,} values"
+        return ", ".join(map(_format_value, found))
+    ends = (found[0], found[-1]) if any(isinstance(value, str) for value in found) else (min(found), max(found))
+    return f"{' to '.join(map(_format_value, ends))}, {len(found):,} values"
 
 
 def _format_value(value: object) -> str:
@@ -85,25 +94,17 @@ def _format_value(value: object) -> str:
     return si(value) if abs(value) >= LONG else f"{value:,.6g}"
 
 
-def _list_devices(sweep: Sweep) -> list[HardwareSpec]:
+def _label(sweep: Sweep) -> str:
+    return sweep.label.replace("<=", "≤")
+
+
+def list_devices(sweep: Sweep) -> list[HardwareSpec]:
+    """The devices of a sweep, each once."""
     return list(dict.fromkeys(case.run.hardware for case in sweep.cases if case.run.hardware))
 
 
-def _list_choices(sweep: Sweep) -> dict[str, str]:
-    labels = {key: list_values(dict(case.labels)[key] for case in sweep.cases) for key, _ in sweep.cases[0].labels}
-    left_out = [f"{what}: {reason}" for what, reason in sweep.skipped]
-    more = [f"{len(left_out) - MOST:,} more"] if len(left_out) > MOST else []
-    return {
-        "pages and values": sweep.label.replace("<=", "≤"),
-        "points": f"{sweep.points:,}",
-        "stages": ", ".join(sweep.stages),
-        **labels,
-        "real model": f"ran beside it, on {sweep.measure}" if sweep.measure else "did not run beside it",
-        **({"left out": "; ".join([*left_out[:MOST], *more])} if left_out else {}),
-    }
-
-
 def _list_page(sweep: Sweep) -> dict[str, str]:
+    """Resolutions, pages and text by name."""
     keys, axes = [case.keys for case in sweep.cases], dict(sweep.axes)
 
     def values(name: str) -> str:
@@ -118,26 +119,14 @@ def _list_page(sweep: Sweep) -> dict[str, str]:
     elif "columns" in axes or "rows" in axes or keys[0].columns is not None:
         found |= {name: values(name) for name in ("columns", "rows")}
     else:
-        found |= {name: values(column) for name, column in {"width, px": "image_width_px", "height, px": "image_height_px"}.items()}
+        found |= {"width, px": values("image_width_px"), "height, px": values("image_height_px")}
     return found | {name: values(column) for name, column in TEXT.items()}
-
-
-def _list_software(sweep: Sweep) -> dict[str, str]:
-    runs = [case.run for case in sweep.cases]
-    return {
-        "model": list_values(run.model.label for run in runs),
-        "engine": list_values(run.engine.label for run in runs),
-        "attention": list_values(_describe_attention(run) for run in runs),
-        "precision": list_values(run.dtype for run in runs),
-        "KV cache": list_values(run.cache for run in runs),
-        "logits in prefill": list_values(LOGITS[run.prefill_logits] for run in runs),
-    }
 
 
 def _describe_attention(run: RunSpec) -> str:
     resolved = run.attention.resolved(run.model, run.engine)
     kernels = {spec.label: resolved.kernel(spec.tower) for spec in run.model.attention_towers}
-    if len(set(kernels.values())) == 1:
-        (kernel,) = set(kernels.values())
-        return resolved.name if resolved.name == kernel else f"{resolved.name} ({kernel})"
-    return f"{resolved.name} ({', '.join(f'{kernel} in {tower}' for tower, kernel in kernels.items())})"
+    if len(set(kernels.values())) > 1:
+        return f"{resolved.name} ({', '.join(f'{kernel} in {tower}' for tower, kernel in kernels.items())})"
+    (kernel,) = set(kernels.values())
+    return resolved.name if resolved.name == kernel else f"{resolved.name} ({kernel})"

@@ -36,17 +36,20 @@ def test_required_rates_are_work_over_the_target():
 
 def test_numbers_that_vary_besides_are_held():
     found = summary_named("two GPUs, batches")
-    assert found.axis == "image_tokens" and found.held == {"batch_size": 1} and set(found.points["batch_size"]) == {1}
-    assert set(found.columns) == {"attention", "hardware"} and found.left_out == 0 and found.count == 22 * 6
+    assert found.layout.axis == "image_tokens" and found.layout.held == {"batch_size": 1} and set(found.points["batch_size"]) == {1}
+    assert set(found.layout.columns) == {"attention", "hardware"} and found.left_out == 0 and found.count == 22 * 6
 
 
 def test_resolutions_are_named_places():
     found = summary_named("modes")
-    assert list(found.resolutions.values()) == ["tiny", "small", "base", "large", "gundam", "gundam_m"] and name_axis(found) == "resolution"
+    assert (
+        list(found.layout.resolutions.values()) == ["tiny", "small", "base", "large", "gundam", "gundam_m"]
+        and name_axis(found) == "resolution"
+    )
     points = charts_named("modes")["kv_cache"].datasets["points"]
     sizes = results_named("modes").tables[STAGES].frame().group_by("mode").agg(pl.col("kv_cache_bytes").max())
     assert {point["where"]: point["value"] for point in points} == {str(mode): size for mode, size in sizes.rows()}
-    assert [point["where"] for point in points] == list(found.resolutions.values())
+    assert [point["where"] for point in points] == list(found.layout.resolutions.values())
 
 
 def test_what_is_the_same_everywhere_is_bars_and_lines_alike_are_one():
@@ -84,7 +87,7 @@ def test_series_beyond_the_first_are_left_out():
 def test_a_sweep_in_parts_is_summarized_as_in_one(tmp_path):
     sweep = load_sweep(["sweep=vendor", "workload.output_tokens=1:300", "attention=[eager,flash]", "hardware=h200"])
     one, several = summarize_sweep(results_of(sweep)), summarize_sweep(results_in_parts(sweep, tmp_path, 5_000))
-    assert one.lines.equals(several.lines) and one.held == {} and one.has_ranges
+    assert one.lines.equals(several.lines) and one.layout.held == {} and one.has_ranges
     assert one.extremes.select("point").equals(several.extremes.select("point"))
     rows = pl.col("stage") == "decode", pl.col("attention").cast(pl.String) == "eager", pl.col("image_tokens") == 483
     numbers = sweep.stages_frame().filter(*rows)["io_bytes"]

@@ -7,7 +7,7 @@ import pytest
 
 from ocr_flops.reports import images
 from ocr_flops.reports.html import html_page, markdown_html
-from ocr_flops.reports.markdown import escape_markdown, render_markdown, sentence, table_markdown
+from ocr_flops.reports.markdown import escape_markdown, sentence, table_markdown
 
 HOSTILE = "</script><img src=x onerror=a()> [b](javascript:c()) ![d](e) `f` **g** _h_ <http://i.j> | &lt;k&gt;\n\n# l\n- m\\"
 
@@ -42,8 +42,3 @@ def test_a_page_needs_no_network_and_carries_its_data_safely():
     page = html_page(HOSTILE, "# a", {}, {"carried": {"text": HOSTILE}}, in_child=False).replace(images.vega_javascript(False), "")
     assert "default-src 'none'" in page and not re.search(r"<img|@import|url\(", page)
     assert page.count("<script") == page.count("</script>") == 4
-
-
-def test_facts_are_groups_side_by_side():
-    html = markdown_html(render_markdown("facts.md.j2", facts={"Page": {"width": "3 px", "of": HOSTILE}, "Empty": {}, "Text": {"a": "b"}}))
-    assert html.count("<table>") == 2 and '<th scope="row">width</th>' in html and "<img" not in html

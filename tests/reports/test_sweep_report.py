@@ -62,10 +62,11 @@ def test_numbers_that_vary_besides_are_held_and_named():
 
 
 def test_what_is_left_out_is_named(tmp_path):
-    Image.new("L", (800, 600)).save(tmp_path / "a.png")
+    Image.new("L", (800, 600)).save(tmp_path / "a<img src=x>.png")
     (tmp_path / "b.png").write_bytes(b"no image")
-    text = SweepReport(results_of(load_sweep(["sweep=images", f"sweep.images={tmp_path}"]))).markdown()
-    assert "**1 is left out**" in text and re.search(r"\| left out \| .*b\.png: neither an image", text) and "| a.png, page 1 |" in text
+    found = SweepReport(results_of(load_sweep(["sweep=images", f"sweep.images={tmp_path}"])))
+    assert "**1 is left out**" in found.markdown() and re.search(r"\| left out \| .*b\.png: neither an image", found.markdown())
+    assert "a&lt;img src=x&gt;.png, page 1" in found.html() and "<img src=x" not in found.html()
 
 
 def test_the_page_loads_nothing_from_anywhere():

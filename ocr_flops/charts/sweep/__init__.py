@@ -28,7 +28,7 @@ def sweep_charts(summary: SweepSummary, targets: Mapping[str, float]) -> dict[st
     """
     stages = {name: STAGE_COLOURS[name] for name in summary.stages}
     ridges = find_ridge_points(summary)
-    log_times = summary.axis is not None and len(ridges) > 1  # devices, whose times differ by orders of magnitude
+    log_times = summary.layout.axis is not None and len(ridges) > 1  # devices, whose times differ by orders of magnitude
 
     def by_stage(cost: str, name: str, unit: str, log: bool = False) -> Measure:
         return Measure({stage: f"{stage}.{cost}" for stage in stages}, name, unit, stages, log)

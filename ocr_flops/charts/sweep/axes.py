@@ -52,9 +52,9 @@ def place_axis(summary: SweepSummary, places: Sequence[float], room: float) -> a
     low, high = min(places), max(places)
     width = (high - low) or 1
     scale = alt.Scale(domain=[low - 0.02 * width, low + width / (1 - room)], nice=False, zero=False)
-    if summary.resolutions:
-        names = json.dumps(list(summary.resolutions.values()))
-        ticks = {"values": list(summary.resolutions), "labelExpr": f"{names}[datum.value]", "labelOverlap": False}
+    if summary.layout.resolutions:
+        names = json.dumps(list(summary.layout.resolutions.values()))
+        ticks = {"values": list(summary.layout.resolutions), "labelExpr": f"{names}[datum.value]", "labelOverlap": False}
     else:
         ticks = {"values": _round_numbers(low, high) if high > low else [low], "format": ",~r" if high < LONG else SI}
     return alt.X("x", type="quantitative", title=name_axis(summary), scale=scale, axis=alt.Axis(titleAnchor="start", **ticks))

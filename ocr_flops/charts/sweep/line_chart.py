@@ -61,7 +61,7 @@ def _point(summary: SweepSummary, measure: Measure, place: Place) -> dict[str, A
     one = place.low == place.high
     words = measure.format(place.value) if one else f"{measure.format(place.low)} to {measure.format(place.high)}"
     band = {} if one else {"low": place.low, "high": place.high}
-    where = summary.resolutions.get(place.x) or f"{place.x:,.6g}"
+    where = summary.layout.resolutions.get(place.x) or f"{place.x:,.6g}"
     published = "yes" if place.published else "no"
     return {"x": place.x, "where": where, "value": place.value, **band, "words": words, "published": published, "n": place.n}
 

@@ -99,7 +99,7 @@ def list_lines(summary: SweepSummary, measure: Measure) -> list[Line]:
     """A line for every kind and series, unknown values left out, and zeros too where the axis is logarithmic."""
     found: dict[tuple[str, Names], list[Place]] = {(kind, series): [] for kind in measure.columns for series in summary.series}
     for row in summary.lines.to_dicts():
-        series = tuple(row[f"series {name}"] for name in summary.columns)
+        series = tuple(row[f"series {name}"] for name in summary.layout.columns)
         for kind, column in measure.columns.items():
             value, low, high = (row[name] for name in (column, f"{column}<", f"{column}>"))
             if value is not None and (low > 0 or not measure.log):

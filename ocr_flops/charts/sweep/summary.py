@@ -28,19 +28,52 @@ KEPT = 20_000  # points kept one by one; of more, medians and tables are of some
 SPREAD, RANGE = 2_654_435_761, 2**32  # point * SPREAD % RANGE is even over any regular selection of points: Knuth's multiplicative hash
 
 
-@dataclass(frozen=True, eq=False)
-class SweepSummary:
-    """What is shown of a sweep.
+@dataclass(frozen=True)
+class Layout:
+    """What runs along charts, what separates their lines, and what is held.
 
     Args:
         axis: the column that runs along charts; None where no number varies.
         places: values of the axis.
         resolutions: names by their place on the axis, where each place is a resolution; empty otherwise.
         columns: those whose values separate series.
-        series: the values of those columns that are shown.
         held: numbers that vary besides, and the one value that is shown.
-        total: points of the whole sweep.
+    """
+
+    axis: str | None
+    places: tuple[float, ...]
+    resolutions: dict[float, str]
+    columns: Names
+    held: dict[str, Any]
+
+    @property
+    def binned(self) -> bool:
+        """Whether neighbours on the axis are put together."""
+        return len(self.places) > MAX_PLACES
+
+    @property
+    def x(self) -> pl.Expr:
+        """Where a point is on the axis: its number, or the middle of its neighbourhood."""
+        if self.axis is None:
+            return pl.lit(0.0)
+        if self.resolutions:
+            return pl.col(self.axis).replace_strict(self.places, list(self.resolutions), return_dtype=pl.Float64)
+        number = pl.col(self.axis).cast(pl.Float64)
+        if not self.binned:
+            return number
+        first, width = self.places[0], (self.places[-1] - self.places[0]) / MAX_PLACES
+        return first + (((number - first) / width).floor().clip(0, MAX_PLACES - 1) + 0.5) * width
+
+
+@dataclass(frozen=True, eq=False)
+class SweepSummary:
+    """What is shown of a sweep.
+
+    Args:
+        layout: what is where.
         stages: of the sweep.
+        total: points of the whole sweep.
+        series: the values of the layout's columns that are shown.
         left_out: how many series are not shown.
         every: medians and `points` are of one point in so many; smallest and largest are always of all.
         points: a row per point.
@@ -50,14 +83,10 @@ class SweepSummary:
         extremes: rows of points, those with the smallest and largest of each measure.
     """
 
-    axis: str | None
-    places: tuple[float, ...]
-    resolutions: dict[float, str]
-    columns: Names
-    series: tuple[Names, ...]
-    held: dict[str, Any]
-    total: int
+    layout: Layout
     stages: Names
+    total: int
+    series: tuple[Names, ...]
     left_out: int
     every: int
     points: pl.DataFrame
@@ -79,15 +108,10 @@ class SweepSummary:
         """Points shown that do not fit their device."""
         return int(self.lines["too_large"].sum())
 
-    @property
-    def binned(self) -> bool:
-        """Whether neighbours on the axis are put together."""
-        return len(self.places) > MAX_PLACES
-
     @cached_property
     def has_ranges(self) -> bool:
         """Whether a place on a line stands for several points that differ."""
-        return self.binned or bool((self.lines["total_flops>"] > self.lines["total_flops<"]).any())
+        return self.layout.binned or bool((self.lines["total_flops>"] > self.lines["total_flops<"]).any())
 
     def has(self, measure: str) -> bool:
         """Whether any point shown has a measure."""
@@ -100,30 +124,6 @@ class SweepSummary:
     def most(self, measure: str) -> Row:
         """The first point with the largest of a measure."""
         return self.extremes.sort(measure, "point", descending=[True, False], nulls_last=True).row(0, named=True)
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """What runs where (fields as of `SweepSummary`)."""
-
-    axis: str | None
-    places: tuple[float, ...]
-    resolutions: dict[float, str]
-    columns: Names
-    held: dict[str, Any]
-
-    @property
-    def x(self) -> pl.Expr:
-        """Where a point is on the axis: its number, or the middle of its neighbourhood."""
-        if self.axis is None:
-            return pl.lit(0.0)
-        if self.resolutions:
-            return pl.col(self.axis).replace_strict(self.places, list(self.resolutions), return_dtype=pl.Float64)
-        number = pl.col(self.axis).cast(pl.Float64)
-        if len(self.places) <= MAX_PLACES:
-            return number
-        first, width = self.places[0], (self.places[-1] - self.places[0]) / MAX_PLACES
-        return first + (((number - first) / width).floor().clip(0, MAX_PLACES - 1) + 0.5) * width
 
 
 def summarize_sweep(results: Results) -> SweepSummary:
@@ -157,24 +157,13 @@ def summarize_sweep(results: Results) -> SweepSummary:
     lines = lines.join(medians, on=[*keys, "x"], how="left", nulls_equal=True).sort("x", *keys)
     if every > 1:  # a place of which no point was kept
         lines = lines.with_columns(pl.col(name).fill_null((pl.col(f"{name}<") + pl.col(f"{name}>")) / 2) for name in measures)
-    return SweepSummary(
-        layout.axis,
-        layout.places,
-        layout.resolutions,
-        layout.columns,
-        tuple(shown.rows()) if keys else ((),),
-        layout.held,
-        sweep.points,
-        sweep.stages,
-        len(kinds) - len(shown),
-        every,
-        points.sort("point"),
-        lines,
-        _find_extremes(found, lines, measures),
-    )
+    extremes = _find_extremes(found, lines, measures)
+    series = tuple(shown.rows()) if keys else ((),)
+    left_out = len(kinds) - len(shown)
+    return SweepSummary(layout, sweep.stages, sweep.points, series, left_out, every, points.sort("point"), lines, extremes)
 
 
-def _lay_out(results: Results) -> _Layout:
+def _lay_out(results: Results) -> Layout:
     """Finds what varies, and what of it runs along the axis, separates series, or is held at one value."""
     rows = results.tables[STAGES].lazy().filter(pl.col("stage") == results.sweep.stages[0])
     schema = rows.collect_schema()
@@ -205,7 +194,7 @@ def _lay_out(results: Results) -> _Layout:
             positive = [value for value in known if value > 0] or known
             held[name] = positive[(len(positive) - 1) // 2]
     resolutions = {float(place): mode for place, mode in enumerate(modes["mode"])} if named else {}
-    return _Layout(axis, places, resolutions, tuple(columns), held)
+    return Layout(axis, places, resolutions, tuple(columns), held)
 
 
 def _list_series(results: Results, columns: Names, held: list[pl.Expr]) -> pl.DataFrame:

@@ -42,17 +42,17 @@ def format_part(value: float, whole: float, name: str) -> str:
 
 def name_axis(summary: SweepSummary) -> str:
     """What runs along charts; "" where nothing does."""
-    if summary.resolutions:
+    if summary.layout.resolutions:
         return "resolution"
-    axis = summary.axis or ""
+    axis = summary.layout.axis or ""
     return AXES.get(axis, axis.removeprefix("workload.").replace("_", " "))
 
 
 def name_place(summary: SweepSummary, row: Row) -> str:
     """Where a point is on the axis: "493 image tokens", "gundam"; "" where nothing runs along it."""
-    if not summary.axis:
+    if not summary.layout.axis:
         return ""
-    return summary.resolutions.get(row["x"]) or f"{row[summary.axis]:,} {name_axis(summary)}"
+    return summary.layout.resolutions.get(row["x"]) or f"{row[summary.layout.axis]:,} {name_axis(summary)}"
 
 
 def name_series(summary: SweepSummary, series: Iterable[Names], without: str = "") -> str:
@@ -63,8 +63,8 @@ def name_series(summary: SweepSummary, series: Iterable[Names], without: str = "
         series: some of those shown.
         without: a column whose values are not said.
     """
-    where = [number for number, name in enumerate(summary.columns) if name != without]
-    columns = [summary.columns[number] for number in where]
+    where = [number for number, name in enumerate(summary.layout.columns) if name != without]
+    columns = [summary.layout.columns[number] for number in where]
     all_series, some = (list(dict.fromkeys(tuple(one[number] for number in where) for one in kind)) for kind in (summary.series, series))
     if set(some) == set(all_series):
         return ""
@@ -78,7 +78,7 @@ def name_series(summary: SweepSummary, series: Iterable[Names], without: str = "
 
 def name_row_series(summary: SweepSummary, row: Row) -> str:
     """What separates the series of a point from the others shown."""
-    return name_series(summary, [tuple(row[f"series {name}"] for name in summary.columns)])
+    return name_series(summary, [tuple(row[f"series {name}"] for name in summary.layout.columns)])
 
 
 def _name_value(column: str, value: str) -> str:
@@ -110,7 +110,7 @@ def name_point(summary: SweepSummary, row: Row, measure: str, without: str = "")
         without: a column of the series that is not said.
     """
     alike = [
-        tuple(line[f"series {name}"] for name in summary.columns)
+        tuple(line[f"series {name}"] for name in summary.layout.columns)
         for line in summary.lines.filter(pl.col("x") == row["x"]).to_dicts()
         if row[measure] in (line[f"{measure}<"], line[f"{measure}>"])
     ]
@@ -122,7 +122,7 @@ def name_point(summary: SweepSummary, row: Row, measure: str, without: str = "")
 def at_point(summary: SweepSummary, row: Row, measure: str, without: str = "") -> str:
     """`name_point` behind a number; "" where there is one point."""
     name = name_point(summary, row, measure, without)
-    return f" at {name}" if summary.axis else f" with {name}" if name else ""
+    return f" at {name}" if summary.layout.axis else f" with {name}" if name else ""
 
 
 def name_views_and_point(summary: SweepSummary, row: Row, measure: str) -> str:
@@ -138,7 +138,7 @@ def name_memory(row: Row) -> str:
 
 def list_omissions(summary: SweepSummary) -> list[str]:
     """What is held at one value or left out, in sentences."""
-    held = ", ".join(f"{_name_column(name)} {value:,}" for name, value in summary.held.items())
+    held = ", ".join(f"{_name_column(name)} {value:,}" for name, value in summary.layout.held.items())
     return [
         *([f"Held at {held}, one of the values of the sweep"] if held else []),
         *([f"{summary.left_out:,} more series are in the data files"] if summary.left_out else []),
@@ -147,7 +147,7 @@ def list_omissions(summary: SweepSummary) -> list[str]:
 
 def explain_lines(summary: SweepSummary) -> list[str]:
     """What a place on a line stands for, in sentences; none where it is one point."""
-    where = "Neighbours on the axis put together; line" if summary.binned else "Line"
+    where = "Neighbours on the axis put together; line" if summary.layout.binned else "Line"
     return [
         *([f"{where}: median of the points at a place, band: smallest to largest"] if summary.has_ranges else []),
         *([f"Medians are of about one point in {summary.every:,}"] if summary.every > 1 else []),
