@@ -5,6 +5,7 @@ Hydra is imported only where a name comes with overrides, or where a config file
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -14,11 +15,12 @@ from typing import Any
 import yaml
 
 from ocr_flops.errors import SpecError, one_of
-from ocr_flops.spec.overrides import RUN, Root, compose_folder, names_in
+from ocr_flops.spec.overrides import RUN, Root, compose_folders, names_in
 from ocr_flops.spec.reading import read_attention, read_engine, read_hardware, read_model, read_spec
-from ocr_flops.spec.specs import AttentionSpec, EngineSpec, HardwareSpec, Mode, ModelSpec
+from ocr_flops.spec.specs import OTHERS, AttentionSpec, EngineSpec, HardwareSpec, Mode, ModelSpec
 
 PACKAGE = Path(__file__).resolve().parent.parent
+OWN_CONFIGS = "OCR_FLOPS_CONFIGS"
 DRIVER_PREFIX = "NVIDIA "  # which drivers before 470 left out of a device's name
 
 
@@ -34,6 +36,12 @@ def config_dir() -> Path:
     return _beside_or_above("configs")
 
 
+def config_dirs() -> tuple[Path, ...]:
+    """The folders of configs: the package's own, then those that the environment variable OCR_FLOPS_CONFIGS names, separated as in PATH,
+    with further configs in the same groups: a device, an engine, an attention mode or a model of one's own."""
+    return config_dir(), *(Path(folder).resolve() for folder in os.environ.get(OWN_CONFIGS, "").split(os.pathsep) if folder)
+
+
 def notebook_dir() -> Path:
     """The folder of notebooks: inside the installed package, or at the top of a checkout."""
     return _beside_or_above("notebooks")
@@ -45,12 +53,12 @@ def _beside_or_above(folder: str) -> Path:
 
 def names(group: str) -> tuple[str, ...]:
     """The configs that a group ("model", "engine", "workload", "attention", "hardware") offers."""
-    return names_in(config_dir(), group)
+    return names_in(config_dirs(), group)
 
 
 def kernels() -> tuple[str, ...]:
-    """The attention kernels there are: every config of the group `attention` is named for one, but "vendor", the engine's own choice."""
-    return tuple(name for name in names("attention") if name != "vendor")
+    """The attention kernels there are: those that a config of the group `attention` is named for, and gives to all towers."""
+    return tuple(name for name in names("attention") if group_config("attention", name).get(OTHERS) == name)
 
 
 def compose(overrides: Sequence[str], root: Root = RUN) -> dict[str, Any]:
@@ -63,7 +71,7 @@ def compose(overrides: Sequence[str], root: Root = RUN) -> dict[str, Any]:
     Raises:
         SpecError: an override or a config file with an unknown key, an unknown choice, or bad syntax.
     """
-    return compose_folder(config_dir(), overrides, root)
+    return compose_folders(config_dirs(), overrides, root)
 
 
 def group_config(group: str, name: str, overrides: Sequence[str] = ()) -> Any:
@@ -73,7 +81,8 @@ def group_config(group: str, name: str, overrides: Sequence[str] = ()) -> Any:
         SpecError: an unknown name or key, or a file that is no YAML.
     """
     one_of(group, name, names(group))
-    text = (config_dir() / group / f"{name}.yaml").read_text(encoding="utf-8")
+    path = next(path for folder in config_dirs() if (path := folder / group / f"{name}.yaml").is_file())
+    text = path.read_text(encoding="utf-8")
     if overrides or any(mark in text for mark in ("defaults:", "${", "@package")):
         return compose([f"{group}={name}", *overrides])[group]
     shared, own = _shared_config(config_dir()).get(group), _parse(text, f"{group}/{name}.yaml")

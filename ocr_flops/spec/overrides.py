@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,13 +37,13 @@ class Override(NamedTuple):
     value: Any
 
 
-def names_in(folder: Path, group: str) -> tuple[str, ...]:
-    """The configs that a group has in a folder of configs."""
-    return tuple(sorted(path.stem for path in (folder / group).glob("*.yaml")))
+def names_in(folders: Sequence[Path], group: str) -> tuple[str, ...]:
+    """The configs that a group has in folders of configs."""
+    return tuple(sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")}))
 
 
-def compose_folder(folder: Path, overrides: Sequence[str], root: Root = RUN) -> dict[str, Any]:
-    """The config that Hydra composes from a folder of configs, with every key of its root.
+def compose_folders(folders: Sequence[Path], overrides: Sequence[str], root: Root = RUN) -> dict[str, Any]:
+    """The config that Hydra composes from folders of configs, with every key of its root, which is in the first of them.
 
     Raises:
         SpecError: an override or a config file with an unknown key, an unknown choice, or bad syntax.
@@ -52,16 +53,16 @@ def compose_folder(folder: Path, overrides: Sequence[str], root: Root = RUN) -> 
     from yaml import YAMLError
 
     errors = (HydraException, OmegaConfBaseException, YAMLError)
-    parsed = _without_unchosen_hardware([_parse(text, folder, root) for text in overrides])
+    parsed = _without_unchosen_hardware([_parse(text, folders, root) for text in overrides])
     try:
-        config = _composed(folder, [one.text for one in parsed], root)
+        config = _composed(folders, [one.text for one in parsed], root)
     except errors as error:
         reason = " ".join(str(error).split())
     else:
         check_keys("", config, root.keys)
         return config
     try:  # which of the two is wrong: a config file, or an override of a key?
-        plain = _composed(folder, [one.text for one in parsed if one.key in root.groups], root)
+        plain = _composed(folders, [one.text for one in parsed if one.key in root.groups], root)
     except errors:
         raise SpecError(f"configs: {reason}") from None
     for one in parsed:
@@ -69,7 +70,7 @@ def compose_folder(folder: Path, overrides: Sequence[str], root: Root = RUN) -> 
     raise SpecError(f"{' '.join(one.text for one in parsed)}: {reason}")
 
 
-def _composed(folder: Path, overrides: list[str], root: Root) -> dict[str, Any]:
+def _composed(folders: Sequence[Path], overrides: list[str], root: Root) -> dict[str, Any]:
     import hydra
     from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf
@@ -77,14 +78,15 @@ def _composed(folder: Path, overrides: list[str], root: Root) -> dict[str, Any]:
     with _HYDRA:
         outer, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None  # a caller may use Hydra itself
         try:
-            with hydra.initialize_config_dir(str(folder), version_base="1.3"):
-                config = OmegaConf.to_container(hydra.compose(root.name, overrides), resolve=True)
+            with hydra.initialize_config_dir(str(folders[0]), version_base="1.3"):
+                found = f"hydra.searchpath=[{','.join(json.dumps(folder.as_uri()) for folder in folders[1:])}]"
+                config = OmegaConf.to_container(hydra.compose(root.name, [*overrides, found]), resolve=True)
         finally:
             GlobalHydra.instance().hydra = outer
     return {"hardware": None, **config}  # Hydra leaves out a group that was not chosen
 
 
-def _parse(text: str, folder: Path, root: Root) -> Override:
+def _parse(text: str, folders: Sequence[Path], root: Root) -> Override:
     """An override, checked as far as it can be alone.
 
     Raises:
@@ -104,7 +106,7 @@ def _parse(text: str, folder: Path, root: Root) -> Override:
     if key.partition(".")[0] not in root.keys:
         raise unknown_key(key, "", root.keys)
     if key in root.groups and (key, override.value()) != NO_HARDWARE:
-        one_of(key, override.value(), names_in(folder, key))
+        one_of(key, override.value(), names_in(folders, key))
     return Override(text, key, override.value())
 
 
