@@ -57,6 +57,16 @@ class Program:
         self.modules = tuple(dict.fromkeys(operation.module for operation in self.operations))
 
     @cached_property
+    def monomials(self) -> tuple[Monomial, ...]:
+        """All that the costs are sums of."""
+        return tuple(dict.fromkeys(name for operation in self.operations for terms in operation.costs.values() for name in terms))
+
+    def coefficients(self, cost: str) -> np.ndarray:
+        """A cost of every operator as floats [operator, monomial]."""
+        rows = [[operation.costs[cost].get(monomial, 0) for monomial in self.monomials] for operation in self.operations]
+        return np.array(rows, np.float64)
+
+    @cached_property
     def _stage(self) -> dict[str, Polynomial]:
         return {cost: total(operation.costs[cost] for operation in self.operations) for cost in COSTS}
 

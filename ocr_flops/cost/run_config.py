@@ -48,6 +48,14 @@ class RunConfig:
                 taken = " or ".join(kernel.dtypes)
                 raise SpecError(f"attention: {kernel.name} kernels take {taken}, not dtype = {self.dtype}; use eager or sdpa")
 
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.model, self.engine, self.attention, self.dtype, self.cache, self.prefill_logits))
+
+    def __hash__(self) -> int:
+        """Computed once: programs are looked up by their configuration at every point."""
+        return self._hash
+
     @classmethod
     @functools.cache
     def resolve(

@@ -60,6 +60,21 @@ class StageGroup:
             self._last[monomial] = self.values[monomial[-1]] * self.last(monomial[:-1]) if monomial else 1
         return self._last[monomial]
 
+    def monomial_values(self, without: str | None = None) -> np.ndarray:
+        """All of the program's monomials, in decode summed over the steps: floats [monomial, point].
+
+        Args:
+            without: a dimension to leave out of them; they are then those of the last step.
+        """
+        if without is None:
+            columns = [self.summed(monomial) for monomial in self.program.monomials]
+        else:
+            columns = [self.last(tuple(name for name in monomial if name != without)) for monomial in self.program.monomials]
+        values = np.empty((len(columns), self.workload.points))
+        for row, column in zip(values, columns, strict=True):
+            row[:] = column
+        return values
+
     def row(self, config: RunConfig, module: str | None = None, columns: Iterable[str] = COLUMNS) -> dict[str, Column]:
         """Cost columns of the stage, or of one module in it.
 

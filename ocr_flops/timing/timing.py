@@ -1,4 +1,4 @@
-"""An estimate on a device: seconds per stage and module, time to first token, time per output token, and what binds."""
+"""An estimate on a device: seconds per stage and module, time to first token, time per output token, and which ceiling binds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ocr_flops.cost.estimate import Cost, Key
 from ocr_flops.cost.program import evaluate
 from ocr_flops.cost.stage_groups import COLUMNS
 from ocr_flops.spec.workload import Column
-from ocr_flops.timing.roofline import CEILINGS, operator_lines, time_columns
+from ocr_flops.timing.roofline import CEILINGS, TIME_COLUMNS, operator_seconds, time_columns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from ocr_flops.spec.specs import HardwareSpec
 
-TIMED = 4_096  # points timed together: every contested operator is looked at, so a chunk is smaller than for costs
+CHUNK = 4_096  # points timed together: operators are looked at one by one, so a chunk is smaller than for costs
+OPERATOR_COSTS = ("tensor_flops", "vector_flops", "io_bytes", "operators")
 Seconds = float | np.ndarray
 
 
@@ -42,12 +43,9 @@ class Timing:
     def table(self, keys: tuple[Key, ...]) -> dict[str, np.ndarray]:
         """Time columns at [point, key]; see `roofline.time_columns`."""
         points = self.estimate.workload.points
-        table = {
-            name: np.zeros((points, len(keys)), np.int64 if name == "ceiling" else np.float64)
-            for name in ("roofline_seconds", "bound_seconds", "ceiling", "ceiling_margin")
-        }
-        for start in range(0, points, TIMED):
-            chunk = slice(start, min(start + TIMED, points))
+        table = {name: np.zeros((points, len(keys)), kind) for name, kind in TIME_COLUMNS.items()}
+        for start in range(0, points, CHUNK):
+            chunk = slice(start, min(start + CHUNK, points))
             for group in self.estimate.stage_groups(chunk):
                 positions = [i for i, (stage, _) in enumerate(keys) if stage == group.stage]
                 columns = time_columns(group, self.estimate.config, self.hardware, self.launch_seconds, [keys[i][1] for i in positions])
@@ -137,25 +135,12 @@ class Timing:
 
         rows = []
         for group in self.estimate.stage_groups():
-            lines = operator_lines(group.program, self.hardware, self.estimate.config.dtype)
-            steps = 1 if group.steps is None else group.steps
-            for operation, ceilings in zip(group.program.operations, lines, strict=True):
-                seconds = [evaluate(line, group.summed) for line in ceilings] if steps else [0.0]
-                costs = {
-                    name: evaluate(operation.costs[name], group.summed)
-                    for name in ("tensor_flops", "vector_flops", "io_bytes", "operators")
-                }
-                spent = float(max(seconds)) + costs["operators"] * self.launch_seconds
-                rows.append(
-                    {
-                        "stage": group.stage,
-                        "module": operation.module,
-                        "operator": operation.name,
-                        **costs,
-                        "roofline_seconds": spent,
-                        "binding_ceiling": CEILINGS[int(np.argmax(seconds))],
-                    }
-                )
+            ceilings = operator_seconds(group.program, self.hardware, self.estimate.config.dtype) @ group.monomial_values()[:, 0]
+            for operation, seconds in zip(group.program.operations, ceilings, strict=True):
+                costs = {cost: evaluate(operation.costs[cost], group.summed) for cost in OPERATOR_COSTS}
+                spent = float(seconds.max()) + costs["operators"] * self.launch_seconds
+                row = {"stage": group.stage, "module": operation.module, "operator": operation.name, **costs}
+                rows.append(row | {"roofline_seconds": spent, "binding_ceiling": CEILINGS[seconds.argmax()]})
         total = pl.col("tensor_flops") + pl.col("vector_flops")
         grouped = pl.DataFrame(rows).group_by("stage", "module", "operator", "binding_ceiling", maintain_order=True).agg(pl.all().sum())
         return grouped.filter(pl.col("operators") > 0).with_columns(
@@ -180,15 +165,14 @@ class Timing:
             pl.lit(self.hardware.name, pl.Categorical).alias("hardware"),
             *(pl.Series(name, times[name].reshape(-1)) for name in ("roofline_seconds", "bound_seconds")),
             names.gather(times["ceiling"].reshape(-1)).alias("binding_ceiling"),
-            margin.set(margin.is_nan() | margin.is_infinite(), None),
+            margin.set(~margin.is_finite(), None),
         )
 
 
 def _ratio(top: Column | Seconds | None, bottom: Column | Seconds | None) -> Seconds | None:
-    """A quotient; None (NaN in columns) where there is nothing to divide, or nothing to divide by."""
+    """top / bottom; None, or NaN in columns, where either is missing or bottom is 0."""
     if top is None or bottom is None:
         return None
     if not isinstance(top, np.ndarray) and not isinstance(bottom, np.ndarray):
         return top / bottom if bottom else None
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(np.asarray(bottom) == 0, np.nan, np.divide(top, bottom))
+    return np.divide(top, bottom, out=np.full(np.broadcast(top, bottom).shape, np.nan), where=np.asarray(bottom) != 0)

@@ -1,10 +1,18 @@
 """Seconds: operator by operator, exact over decode steps, and never below the bound."""
 
+from dataclasses import replace
+
 import numpy as np
+import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
 
 import ocr_flops as of
 from ocr_flops.timing.roofline import CEILINGS, seconds_by_ceiling
+
+ENGINES = ("transformers", "remote_code")
 
 
 @pytest.fixture(scope="module")
@@ -66,16 +74,28 @@ def test_bound_is_below_roofline_everywhere(model, hardware):
     assert (frame["bound_seconds"] > 0).all()
 
 
-def test_columns_equal_points(model, h200):
-    grids = [(1, 1), (2, 3), (9, 1), (10, 10)]
-    workloads = [of.Workload.from_grid(columns, rows, batch_size=batch, output_tokens=33) for columns, rows in grids for batch in (1, 5)]
-    frame = of.sweep(model, workloads, "eager", hardware=h200)
-    for i, workload in enumerate(workloads):
-        single = of.estimate(model, workload, "eager").on(h200).stages
-        chosen = frame[3 * i : 3 * i + 3]
-        assert chosen["roofline_seconds"].to_list() == pytest.approx(single["roofline_seconds"].to_list(), rel=1e-9)
-        assert chosen["bound_seconds"].to_list() == pytest.approx(single["bound_seconds"].to_list(), rel=1e-9)
-        assert chosen["binding_ceiling"].to_list() == single["binding_ceiling"].to_list()
+SIDE = st.integers(1, 1500)
+PAGE = st.builds(
+    of.Workload.from_image,
+    SIDE,
+    SIDE,
+    st.sampled_from(["gundam", "tiny"]),
+    prompt_tokens=st.integers(0, 40),
+    output_tokens=st.integers(0, 300),
+    batch_size=st.sampled_from([1, 1, 5]),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(pages=st.lists(PAGE, min_size=2, max_size=5), level=st.sampled_from(["stage", "module"]), engine=st.sampled_from(ENGINES))
+def test_columns_equal_points(model, h200, pages, level, engine):
+    """Also where all points have the same operators, or cost the same: untiled pages of different sizes."""
+    pages = [replace(page, mode=pages[0].mode) for page in pages]
+    frame = of.sweep(model, pages, "eager", level=level, hardware=h200, engine=engine)
+    points = pl.concat([of.estimate(model, page, "eager", engine=engine).on(h200).frame(level) for page in pages])
+    times = ["roofline_seconds", "bound_seconds", "ceiling_margin"]
+    assert_frame_equal(frame.drop(times), points.drop(times), check_column_order=False, categorical_as_str=True)
+    assert_frame_equal(frame.select(times), points.select(times), rel_tol=1e-9)
 
 
 def test_modules_add_up_to_stages(model, h200):
@@ -115,16 +135,3 @@ def test_times_of_stages_that_were_not_asked_for_are_none(model, h200):
     assert decode.tpot_seconds == of.estimate(model, of.Workload.from_grid(1, 1)).on(h200).tpot_seconds
     vision = of.estimate(model, of.Workload.from_grid(1, 1), stages=["vision"]).on(h200)
     assert vision.ttft_seconds is None and vision.tpot_seconds is None and vision.last_tpot_seconds is None
-
-
-@pytest.mark.parametrize("level", ["stage", "module"])
-def test_columns_of_one_batch_size_and_many_contexts(model, h200, level):
-    """The operators' lines are then those of all points, and only the steps differ."""
-    columns = of.Workload.from_grid(columns=np.array([1, 2, 9]), rows=np.array([1, 3, 1]), output_tokens=np.array([0, 10, 300]))
-    frame = of.sweep(model, columns, ["eager"], level=level, hardware=h200, engine="remote_code")
-    singles = [
-        of.estimate(model, of.Workload.from_grid(c, r, output_tokens=o), "eager", engine="remote_code").on(h200).frame(level)
-        for c, r, o in ((1, 1, 0), (2, 3, 10), (9, 1, 300))
-    ]
-    expected = [seconds for single in singles for seconds in single["roofline_seconds"]]
-    assert frame["roofline_seconds"].to_list() == pytest.approx(expected, rel=1e-9)

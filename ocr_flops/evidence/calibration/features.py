@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from ocr_flops.cost.polynomial import Monomial
 from ocr_flops.cost.program import Program
 from ocr_flops.cost.stage_groups import StageGroup, group_stages
 from ocr_flops.errors import SpecError
@@ -16,7 +15,7 @@ from ocr_flops.evidence.calibration.fit import Features
 from ocr_flops.evidence.calibration.selection import SETTINGS, parse_attention, parse_workloads
 from ocr_flops.spec.specs import DTYPE_BYTES, EngineSpec, HardwareSpec, ModelSpec
 from ocr_flops.timing.estimate import Estimate, estimate
-from ocr_flops.timing.roofline import _matrix, bound_seconds, operator_lines
+from ocr_flops.timing.roofline import bound_seconds, operator_seconds
 
 # Rates that no device reaches, in the proportions of devices: ceilings for those whose own are not known.
 NOMINAL = HardwareSpec("nominal", "no peaks known", "", "", tuple((dtype, 1e16) for dtype in DTYPE_BYTES), 1e15, 1e14, 1.0)
@@ -108,28 +107,20 @@ def _join(found: list[StageCosts], positions: list[np.ndarray], points: int) -> 
 
 def _operators(group: StageGroup, hardware: HardwareSpec, dtype: str) -> tuple[np.ndarray, np.ndarray]:
     """Seconds at the peaks [ceiling, operator, point] and launches [point]; those of decode are its mean step's times the steps."""
-    monomials, coefficients, launched = _compile(group.program, hardware, dtype)
-    values = _matrix([group.summed(monomial) for monomial in monomials])
+    coefficients, launched = _compile(group.program, hardware, dtype)
+    values = group.monomial_values()
     return coefficients @ values, launched @ values
 
 
 @functools.cache
-def _compile(program: Program, hardware: HardwareSpec, dtype: str) -> tuple[tuple[Monomial, ...], np.ndarray, np.ndarray]:
-    """Return a program's monomials, its operators' seconds [ceiling, operator, monomial] and its launches [monomial].
+def _compile(program: Program, hardware: HardwareSpec, dtype: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return a program's operators' seconds [ceiling, operator, monomial] and its launches [monomial].
 
     Operators in the same proportions at all sizes are one: under any efficiencies they share their largest ceiling.
     """
-    lines = operator_lines(program, hardware, dtype)
-    launches = [operation.costs["operators"] for operation in program.operations]
-    monomials = tuple(dict.fromkeys(monomial for terms in (*launches, *(line for three in lines for line in three)) for monomial in terms))
-
-    def coefficients(terms: dict[Monomial, float]) -> list[float]:
-        return [terms.get(monomial, 0.0) for monomial in monomials]
-
     merged: dict[bytes, np.ndarray] = {}
-    for three in lines:
-        seconds = np.array([coefficients(line) for line in three])
+    for seconds in operator_seconds(program, hardware, dtype):
         if seconds.any():
             key = (seconds / seconds.max()).round(9).tobytes()
             merged[key] = merged.get(key, 0.0) + seconds
-    return monomials, np.stack(list(merged.values()), axis=1), np.array([coefficients(terms) for terms in launches]).sum(axis=0)
+    return np.stack(list(merged.values()), axis=1), program.coefficients("operators").sum(axis=0)
