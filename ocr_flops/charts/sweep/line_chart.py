@@ -1,4 +1,4 @@
-"""A chart of a sweep along what varies: lines named at their ends, bands where a place stands for several points."""
+"""A chart of a sweep: lines along what varies, named at their ends, with bands of several points; bars where each line has one value."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ from typing import Any
 
 import altair as alt
 
+from ocr_flops.charts.bars import StageBars, row_axis
 from ocr_flops.charts.chart import Chart, Template, compiled, data, title
 from ocr_flops.charts.sweep import axes
-from ocr_flops.charts.sweep.lines import Line, Measure, Place, bar_chart, list_lines, merge_lines
+from ocr_flops.charts.sweep.lines import COLOURS, Line, Measure, Place, list_lines, merge_lines
 from ocr_flops.charts.sweep.summary import SweepSummary
 from ocr_flops.charts.sweep.wording import explain_lines, list_omissions, name_axis
-from ocr_flops.charts.theme import INK
+from ocr_flops.charts.theme import INK, WORDS, tips, y_of
 
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 2, 2, 2], [1, 3], [10, 4])
 MARK = "#888888"
 LETTER_PX, WIDTH_PX = 7.2, 730  # of words at the ends of lines; of the narrowest plot, about
 MAX_ROOM = 0.45  # of the width, for those words
 MAX_DOTS = 60  # places on the axis with a dot each
+ROW_PX, LEAST_PX = 24, 60  # of bars, and of all of them
+ROOM = 1.15  # of the longest bar, for its number
+COLOUR = alt.Color("colour", type="nominal", scale=None)
 
 
 def measure_chart(summary: SweepSummary, measure: Measure, words: Sequence[str], marks: Sequence[tuple[float, str]] = ()) -> Chart:
@@ -32,8 +36,7 @@ def measure_chart(summary: SweepSummary, measure: Measure, words: Sequence[str],
     """
     lines = list_lines(summary, measure)
     if all(len({end for place in line.places for end in (place.low, place.high)}) == 1 for line in lines):
-        heading = title(*words, *list_omissions(summary), width=100)
-        return bar_chart(summary, measure, merge_lines(lines, measure.log, alike=0), heading)
+        return _bar_chart(summary, measure, words, merge_lines(lines, measure.log, alike=0))
     lines = merge_lines(lines, measure.log)
     places = sorted({place.x for line in lines for place in line.places})
     values = [end for line in lines for place in line.places for end in (place.low, place.high)]
@@ -50,11 +53,33 @@ def measure_chart(summary: SweepSummary, measure: Measure, words: Sequence[str],
     axes.separate_words(ends, bottom, top, measure.log)
     room = min(MAX_ROOM, max(len(end["text"]) for end in ends) * LETTER_PX / WIDTH_PX + 0.02)
     x = axes.place_axis(summary, places, room)
-    y = alt.Y("value", type="quantitative", **axes.value_axis(measure.name, measure.unit, measure.log, bottom, top))
+    y = y_of("value", **axes.value_axis(measure.name, measure.unit, measure.log, bottom, top))
     rules = [{"value": value, "x": places[0], "end": places[-1]} for value, _ in marks]
     datasets = {"points": points, "ends": ends, "marks": rules, "border": _border(lines)}
     heading = title(*words, *_notes(summary, lines), width=100)
     return Chart(_template(summary, measure, x, y, len(lines), len(places)), heading, datasets)
+
+
+def _bar_chart(summary: SweepSummary, measure: Measure, words: Sequence[str], lines: list[Line]) -> Chart:
+    """The chart of a measure that is the same all along: a bar per line."""
+    bottom, top = axes.find_domain([line.places[0].value for line in lines], measure.log)
+    rows = [
+        {
+            "row": line.name(summary) or ("this point" if summary.count == 1 else "all points"),
+            "value": line.places[0].value,
+            "start": bottom,
+            "text": measure.format(line.places[0].value),
+            "colour": line.colour(summary, measure) if measure.colours else COLOURS[0],
+        }
+        for line in lines
+    ]
+    bars = StageBars(row_axis(), axes.value_axis(measure.name, measure.unit, measure.log, bottom, ROOM * top))
+    layers = [
+        bars.segments("bars", COLOUR, tips(row="what", text=measure.name), start="start", end="value", band=0.46),
+        bars.words("bars", at="value", dx=6, fontSize=12),
+    ]
+    heading = title(*words, *list_omissions(summary), width=100)
+    return Chart(compiled(*layers, height=max(LEAST_PX, ROW_PX * len(rows))), heading, {"bars": rows}, {"rows": [row["row"] for row in rows]})
 
 
 def _point(summary: SweepSummary, measure: Measure, place: Place) -> dict[str, Any]:
@@ -93,29 +118,28 @@ def _template(summary: SweepSummary, measure: Measure, x: alt.X, y: alt.Y, lines
         x, y: axes.
         lines, places: how many there are.
     """
-    colour = alt.Color("colour", type="nominal", scale=None)
     numbers = list(range(len(summary.series)))
     dashes = alt.Scale(domain=numbers, range=[DASHES[number % len(DASHES)] for number in numbers])
     dash = alt.StrokeDash("dash", type="nominal", legend=None, scale=dashes)
-    tips = {"where": name_axis(summary), "what": "what", "words": measure.name, "published": "grid of the published code", "n": "points"}
+    about = {"where": name_axis(summary), "what": "what", "words": measure.name, "published": "grid of the published code", "n": "points"}
     left_out = {*(["what"] if lines == 1 else []), *([] if summary.has_ranges else ["n"])}
-    tooltip = [alt.Tooltip(name, type="nominal", title=words) for name, words in tips.items() if name not in left_out]
+    tooltip = tips(**{name: words for name, words in about.items() if name not in left_out})
     points, border, marks, ends = (alt.Chart(data(name)) for name in ("points", "border", "marks", "ends"))
-    one, word = alt.Detail("line", type="nominal"), alt.Text("text", type="nominal")
+    one = alt.Detail("line", type="nominal")
     band = points.transform_filter("isValid(datum.low)").mark_area(opacity=0.16)
     layers = [
         border.mark_rule(strokeDash=[3, 4], color=INK, opacity=0.7).encode(x),
-        border.mark_text(align="left", baseline="top", dx=5, fontSize=11, color=INK).encode(x, word, y=alt.value(3)),
+        border.mark_text(align="left", baseline="top", dx=5, fontSize=11, color=INK).encode(x, WORDS, y=alt.value(3)),
         marks.mark_rule(strokeDash=[2, 3], color=MARK).encode(x, y, alt.X2("end")),
-        *([band.encode(x, alt.Y("low", type="quantitative"), alt.Y2("high"), colour, one)] if summary.has_ranges else []),
-        points.mark_line(strokeWidth=2.2).encode(x, y, colour, dash, one),
+        *([band.encode(x, y_of("low"), alt.Y2("high"), COLOUR, one)] if summary.has_ranges else []),
+        points.mark_line(strokeWidth=2.2).encode(x, y, COLOUR, dash, one),
     ]
     if places <= MAX_DOTS:
         hollow = alt.FillOpacityValue(1, condition={"test": "datum.published == 'no'", "value": 0})
         fill = alt.Fill("colour", type="nominal", scale=None)
-        layers.append(points.mark_point(size=34, strokeWidth=1.5, opacity=1).encode(x, y, colour, fill, hollow, tooltip=tooltip))
+        layers.append(points.mark_point(size=34, strokeWidth=1.5, opacity=1).encode(x, y, COLOUR, fill, hollow, tooltip=tooltip))
     else:
         layers.append(points.mark_point(size=60, opacity=0).encode(x, y, tooltip=tooltip))
     text = ends.mark_text(align="left", baseline="middle", dx=9, fontSize=12, fontWeight="bold")
-    layers.append(text.encode(x, word, colour, y=alt.Y("y", type="quantitative", scale=None)))
+    layers.append(text.encode(x, WORDS, COLOUR, y_of("y", scale=None)))
     return compiled(*layers, height=axes.HEIGHT)

@@ -1,4 +1,4 @@
-"""The lines of a sweep's chart: one per series and kind, those that no eye could separate put together; bars where each has one value."""
+"""The lines of a sweep's chart: one per series and kind, those that no eye could separate put together."""
 
 from __future__ import annotations
 
@@ -6,21 +6,14 @@ import math
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-import altair as alt
-
-from ocr_flops.charts.chart import Chart, Title, compiled, data
-from ocr_flops.charts.sweep import axes
 from ocr_flops.charts.sweep.points import Names
 from ocr_flops.charts.sweep.summary import SweepSummary
 from ocr_flops.charts.sweep.wording import name_series
-from ocr_flops.charts.theme import INK
 from ocr_flops.units import seconds, si
 
 ALIKE = 0.004  # of a chart's height: about a line's width
 COLOURS = ("#AA4499", "#8F7300", "#3F7FC4", "#D1472F", "#2B9348", "#7A7A7A")  # of series: on white and on black alike
 KINDS = {"tensor": "matrix units", "vector": "vector units"}  # by what they are called on charts
-ROW_PX, LEAST_PX = 24, 60
-ROOM = 1.15  # of the longest bar, for its number
 
 
 @dataclass(frozen=True)
@@ -138,36 +131,3 @@ def merge_lines(lines: Iterable[Line], log: bool, alike: float = ALIKE) -> list[
         return merged
 
     return merge(merge(lines, lambda line: line.kinds, "series"), lambda line: line.series, "kinds")
-
-
-def bar_chart(summary: SweepSummary, measure: Measure, lines: list[Line], heading: Title) -> Chart:
-    """A chart of what is the same all along: a bar per line.
-
-    Args:
-        summary: of the sweep.
-        measure: what it shows.
-        lines: each has one value.
-        heading: its title.
-    """
-    bottom, top = axes.find_domain([line.places[0].value for line in lines], measure.log)
-    rows = [
-        {
-            "row": line.name(summary) or ("this point" if summary.count == 1 else "all points"),
-            "value": line.places[0].value,
-            "start": bottom,
-            "text": measure.format(line.places[0].value),
-            "colour": line.colour(summary, measure) if measure.colours else COLOURS[0],
-        }
-        for line in lines
-    ]
-    order = [row["row"] for row in rows]
-    axis = alt.Axis(title=None, ticks=False, domain=False, labelPadding=6)
-    y = alt.Y("row", type="nominal", sort=order, scale=alt.Scale(domain=order), axis=axis)
-    x = alt.X("value", type="quantitative", **axes.value_axis(measure.name, measure.unit, measure.log, bottom, ROOM * top))
-    over, colour = alt.Chart(data("bars")), alt.Color("colour", type="nominal", scale=None)
-    tooltip = [alt.Tooltip(name, type="nominal", title=words) for name, words in (("row", "what"), ("text", measure.name))]
-    layers = [
-        over.mark_rule(strokeWidth=11).encode(y, x, alt.X2("start"), colour, tooltip=tooltip),
-        over.mark_text(align="left", baseline="middle", dx=6, fontSize=12, color=INK).encode(y, x, alt.Text("text", type="nominal")),
-    ]
-    return Chart(compiled(*layers, height=max(LEAST_PX, ROW_PX * len(rows))), heading, {"bars": rows})
