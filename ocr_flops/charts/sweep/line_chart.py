@@ -79,7 +79,9 @@ def _bar_chart(summary: SweepSummary, measure: Measure, words: Sequence[str], li
         bars.words("bars", at="value", dx=6, fontSize=12),
     ]
     heading = title(*words, *list_omissions(summary), width=100)
-    return Chart(compiled(*layers, height=max(LEAST_PX, ROW_PX * len(rows))), heading, {"bars": rows}, {"rows": [row["row"] for row in rows]})
+    return Chart(
+        compiled(*layers, height=max(LEAST_PX, ROW_PX * len(rows))), heading, {"bars": rows}, {"rows": [row["row"] for row in rows]}
+    )
 
 
 def _point(summary: SweepSummary, measure: Measure, place: Place) -> dict[str, Any]:
