@@ -1,11 +1,11 @@
-"""Names -> specs, once, at the edge: where the configs lie, which there are, and what each of them says, read as plain YAML.
+"""Names -> specs, once, at the edge, read as plain YAML.
 
-Hydra is imported only where a name comes with overrides, or where a config file leans on others (`defaults:`, `${...}`).
+Hydra is imported only where a name comes with overrides, or where a config file leans on others (`defaults:`, `${...}`). What is unknown
+or wrong raises a SpecError of one line, naming the key, its value and what is allowed.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -15,12 +15,20 @@ from typing import Any
 import yaml
 
 from ocr_flops.errors import SpecError, one_of
-from ocr_flops.spec.overrides import RUN, Root, compose_folders, names_in
-from ocr_flops.spec.reading import read_attention, read_engine, read_hardware, read_model, read_spec
+from ocr_flops.spec.overrides import compose
+from ocr_flops.spec.reading import (
+    config_dir,
+    config_dirs,
+    names,
+    read_attention,
+    read_engine,
+    read_hardware,
+    read_model,
+    read_spec,
+    shipped_dir,
+)
 from ocr_flops.spec.specs import OTHERS, AttentionSpec, EngineSpec, HardwareSpec, Mode, ModelSpec
 
-PACKAGE = Path(__file__).resolve().parent.parent
-OWN_CONFIGS = "OCR_FLOPS_CONFIGS"
 DRIVER_PREFIX = "NVIDIA "  # which drivers before 470 left out of a device's name
 
 
@@ -31,29 +39,9 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # the former is t
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
 
 
-def config_dir() -> Path:
-    """The folder of configs: inside the installed package, or at the top of a checkout."""
-    return _beside_or_above("configs")
-
-
-def config_dirs() -> tuple[Path, ...]:
-    """The folders of configs: the package's own, then those that the environment variable OCR_FLOPS_CONFIGS names, separated as in PATH,
-    with further configs in the same groups: a device, an engine, an attention mode or a model of one's own."""
-    return config_dir(), *(Path(folder).resolve() for folder in os.environ.get(OWN_CONFIGS, "").split(os.pathsep) if folder)
-
-
 def notebook_dir() -> Path:
-    """The folder of notebooks: inside the installed package, or at the top of a checkout."""
-    return _beside_or_above("notebooks")
-
-
-def _beside_or_above(folder: str) -> Path:
-    return PACKAGE / folder if (PACKAGE / folder).is_dir() else PACKAGE.parent / folder
-
-
-def names(group: str) -> tuple[str, ...]:
-    """The configs that a group ("model", "engine", "workload", "attention", "hardware") offers."""
-    return names_in(config_dirs(), group)
+    """The folder of notebooks."""
+    return shipped_dir("notebooks")
 
 
 def kernels() -> tuple[str, ...]:
@@ -61,25 +49,8 @@ def kernels() -> tuple[str, ...]:
     return tuple(name for name in names("attention") if group_config("attention", name).get(OTHERS) == name)
 
 
-def compose(overrides: Sequence[str], root: Root = RUN) -> dict[str, Any]:
-    """What a command line of overrides chooses, as plain mappings and lists, composed by Hydra.
-
-    Args:
-        overrides: such as ["workload=gundam", "workload.columns=2"].
-        root: the config at the top: that of a run, or of a sweep.
-
-    Raises:
-        SpecError: an override or a config file with an unknown key, an unknown choice, or bad syntax.
-    """
-    return compose_folders(config_dirs(), overrides, root)
-
-
 def group_config(group: str, name: str, overrides: Sequence[str] = ()) -> Any:
-    """A config of a group as plain mappings and lists: what config.yaml says of the group, then its own file, then overrides.
-
-    Raises:
-        SpecError: an unknown name or key, or a file that is no YAML.
-    """
+    """A config of a group as plain mappings and lists: what config.yaml says of the group, then its own file, then overrides."""
     one_of(group, name, names(group))
     path = next(path for folder in config_dirs() if (path := folder / group / f"{name}.yaml").is_file())
     text = path.read_text(encoding="utf-8")
@@ -103,15 +74,7 @@ def _parse(text: str, file: str) -> Any:
 
 
 def load_model(name: str = "deepseek_ocr", overrides: Iterable[str] = ()) -> ModelSpec:
-    """The model's dimensions.
-
-    Args:
-        name: a config of the group `model`.
-        overrides: Hydra overrides of its keys, as in "model.towers.sam.width=96".
-
-    Raises:
-        SpecError: naming the key, its value and what is allowed.
-    """
+    """The dimensions of a model of the group `model`; overrides are of its keys, as in "model.towers.sam.width=96"."""
     return _load("model", name, tuple(overrides))
 
 
@@ -121,9 +84,6 @@ def load_hardware(name: str, overrides: Iterable[str] = ()) -> HardwareSpec:
     Args:
         name: a config of the group `hardware`; `names("hardware")` lists them.
         overrides: Hydra overrides of its keys, as in "hardware.memory_bandwidth_bytes_per_second=3e12".
-
-    Raises:
-        SpecError: naming the key, its value and what is allowed.
     """
     return _load("hardware", name, tuple(overrides))
 
@@ -150,31 +110,19 @@ def _hardware_by_device() -> dict[str, str]:
 
 @cache
 def load_engine(name: str = "transformers") -> EngineSpec:
-    """How an engine ("transformers", "remote_code") runs the model.
-
-    Raises:
-        SpecError: an unknown name.
-    """
+    """How an engine ("transformers", "remote_code") runs the model."""
     return read_engine(group_config("engine", name), kernels())
 
 
 @cache
 def load_attention(name: str = "vendor") -> AttentionSpec:
-    """The attention mode of each tower under "vendor", "eager", "sdpa" or "flash".
-
-    Raises:
-        SpecError: an unknown name.
-    """
+    """The attention mode of each tower under "vendor", "eager", "sdpa" or "flash"."""
     return read_attention(group_config("attention", name), kernels())
 
 
 @cache
 def load_mode(name: str) -> Mode:
-    """A resolution mode ("tiny", "small", "base", "large", "gundam", "gundam_m").
-
-    Raises:
-        SpecError: an unknown name.
-    """
+    """A resolution mode ("tiny", "small", "base", "large", "gundam", "gundam_m")."""
     config = group_config("workload", name)
     return read_spec(Mode, "workload", {key: value for key, value in config.items() if key in Mode._fields})
 

@@ -1,11 +1,16 @@
-"""Plain mappings, as configs hold them -> frozen specs: every key and type is checked here, and every error is one line naming the key."""
+"""Configs: where they lie, which there are, and how their plain mappings become frozen specs.
+
+Every key and type is checked here. What is wrong raises a SpecError of one line, naming the key, its value and what is allowed.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from functools import cache
 from inspect import Parameter, signature
+from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -15,13 +20,36 @@ from ocr_flops.errors import SpecError, one_of
 from ocr_flops.spec.specs import OTHERS, AttentionSpec, EngineSpec, HardwareSpec, ModelSpec, Source
 from ocr_flops.spec.towers import TOWERS
 
-KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+PACKAGE = Path(__file__).resolve().parent.parent
+OWN_CONFIGS = "OCR_FLOPS_CONFIGS"
+KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", NoneType: "null"}
 PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
 JOINTS = {  # dimension of one tower: what it must be the sum of
     "clip.width": ("sam.output_width",),  # SAM's map serves as CLIP's patch embeddings
     "projector.input_width": ("clip.width", "sam.output_width"),
     "projector.output_width": ("decoder.width",),
 }
+
+
+def shipped_dir(folder: str) -> Path:
+    """The folder of "configs" or "notebooks": inside the installed package, or at the top of a checkout."""
+    return PACKAGE / folder if (PACKAGE / folder).is_dir() else PACKAGE.parent / folder
+
+
+def config_dir() -> Path:
+    """The package's folder of configs."""
+    return shipped_dir("configs")
+
+
+def config_dirs() -> tuple[Path, ...]:
+    """The package's folder of configs, then those that the environment variable OCR_FLOPS_CONFIGS names, separated as in PATH, with
+    further configs in the same groups: a device, an engine, an attention mode or a model of one's own."""
+    return config_dir(), *(Path(folder).resolve() for folder in os.environ.get(OWN_CONFIGS, "").split(os.pathsep) if folder)
+
+
+def names(group: str) -> tuple[str, ...]:
+    """The configs that a group ("model", "engine", "workload", "attention", "hardware") offers."""
+    return tuple(sorted({path.stem for folder in config_dirs() for path in (folder / group).glob("*.yaml")}))
 
 
 def read_value(key: str, value: Any, kind: Any) -> Any:
@@ -31,9 +59,6 @@ def read_value(key: str, value: Any, kind: Any) -> Any:
         key: where the value stands, for the message.
         value: as a config holds it.
         kind: int, float, str, bool, a `Literal`, a tuple of one of these, or one of these `| None`.
-
-    Raises:
-        SpecError: the value is not of that type.
     """
     try:
         return msgspec.convert(value, kind)
@@ -48,9 +73,7 @@ def _described(kind: Any) -> str:
         return f"a list of {PLURALS[inner[0]]}"
     if origin is Literal:
         return f"one of {', '.join(map(str, inner))}"
-    if inner:
-        return " or ".join(_described(one) for one in inner)
-    return "null" if kind is NoneType else KINDS[kind]
+    return " or ".join(map(_described, inner)) if inner else KINDS[kind]
 
 
 def check_keys(key: str, config: Any, known: Iterable[str], needed: Iterable[str] | None = None) -> None:
@@ -61,9 +84,6 @@ def check_keys(key: str, config: Any, known: Iterable[str], needed: Iterable[str
         config: what should be a mapping.
         known: the keys it may have.
         needed: those it must have; all of them where None.
-
-    Raises:
-        SpecError: no mapping, the first key that is not known, or all keys that are missing.
     """
     if not isinstance(config, dict):
         raise SpecError(f"{key}: {config!r} is not a mapping with the keys {', '.join(known)}")
@@ -89,9 +109,6 @@ def read_spec(cls: Any, key: str, config: Any, **parsers: Callable[[str, Any], A
         key: where the mapping stands, as "model.towers.sam".
         config: the mapping.
         **parsers: how fields that are mappings or lists of mappings themselves are read, from their key and value.
-
-    Raises:
-        SpecError: an unknown or missing key, a wrong type, or what the spec itself refuses.
     """
     hints, needed = _fields_of(cls)
     check_keys(key, config, hints, needed)
@@ -114,11 +131,7 @@ def _fields_of(cls: Any) -> tuple[dict[str, Any], list[str]]:
 
 
 def read_model(config: Any) -> ModelSpec:
-    """A model from the group `model`, its towers fitting each other.
-
-    Raises:
-        SpecError: as `read_spec`, or a width that is not what the towers before it hand on.
-    """
+    """A model from the group `model`, its towers fitting each other."""
     model = read_spec(ModelSpec, "model", config, towers=_read_towers)
     specs = {spec.tower: spec for spec in model.towers}
     for name, parts in JOINTS.items():
@@ -137,47 +150,31 @@ def _read_towers(key: str, config: Any) -> tuple[Any, ...]:
 
 
 def read_engine(config: Any, kernels: Sequence[str]) -> EngineSpec:
-    """An engine from the group `engine`: its keys, and the attention kernel of each tower, one of those there are.
-
-    Raises:
-        SpecError: as `read_spec`, or an unknown kernel.
-    """
-    engine = _read_with_kernels(EngineSpec, "engine", config, kernels)
+    """An engine from the group `engine`: its keys, and the attention kernel of each tower, one of those there are."""
+    engine = _read_kernel_choice(EngineSpec, config, kernels)
     for kernel in engine.runnable_attention:
         one_of("engine.runnable_attention", kernel, kernels)
     return engine
 
 
 def read_attention(config: Any, kernels: Sequence[str]) -> AttentionSpec:
-    """An attention mode from the group `attention`: its name, and the attention kernel of each tower, one of those there are.
-
-    Raises:
-        SpecError: as `read_spec`, or an unknown kernel.
-    """
-    return _read_with_kernels(AttentionSpec, "attention", config, kernels)
+    """An attention mode from the group `attention`: its name, and the attention kernel of each tower, one of those there are."""
+    return _read_kernel_choice(AttentionSpec, config, kernels)
 
 
-def _read_with_kernels(cls: Any, group: str, config: Any, kernels: Sequence[str]) -> Any:
+def _read_kernel_choice(cls: Any, config: Any, kernels: Sequence[str]) -> Any:
     """A spec whose config holds, beside its own keys, towers and the attention kernel of each."""
-
-    def read_kernels(key: str, towers: dict[str, Any]) -> dict[str, str | None]:
-        for tower, kernel in towers.items():
-            if kernel is not None and kernel not in kernels:
-                raise SpecError(f"{group}.{tower}: {kernel!r} is not one of {', '.join(kernels)} or null")
-        return towers
-
     own = [field.name for field in fields(cls) if field.name != "kernels"]
-    check_keys(group, config, (*own, *TOWERS, OTHERS), own)
-    towers = {name: value for name, value in config.items() if name not in own}
-    return read_spec(cls, group, {name: config[name] for name in own} | {"kernels": towers}, kernels=read_kernels)
+    check_keys(cls.group, config, (*own, *TOWERS, OTHERS), own)
+    chosen = {name: value for name, value in config.items() if name not in own}
+    for tower, kernel in chosen.items():
+        if kernel is not None and kernel not in kernels:
+            raise SpecError(f"{cls.group}.{tower}: {kernel!r} is not one of {', '.join(kernels)} or null")
+    return read_spec(cls, cls.group, {name: config[name] for name in own} | {"kernels": chosen}, kernels=lambda _, towers: towers)
 
 
 def read_hardware(config: Any) -> HardwareSpec:
-    """A device from the group `hardware`.
-
-    Raises:
-        SpecError: as `read_spec`.
-    """
+    """A device from the group `hardware`."""
     return read_spec(HardwareSpec, "hardware", config, matrix_flops_per_second=_read_peaks, sources=_read_sources)
 
 

@@ -1,4 +1,4 @@
-"""Everything that a command line chooses, as specs."""
+"""Everything that a command line chooses, as specs. What is wrong raises a SpecError of one line, naming the key and what is allowed."""
 
 from __future__ import annotations
 
@@ -7,34 +7,26 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from ocr_flops.errors import SpecError, one_of
-from ocr_flops.spec.catalog import compose, kernels, load_attention, names
-from ocr_flops.spec.reading import read_attention, read_engine, read_hardware, read_model, read_spec
+from ocr_flops.spec.catalog import kernels, load_attention
+from ocr_flops.spec.overrides import compose
+from ocr_flops.spec.reading import names, read_attention, read_engine, read_hardware, read_model, read_spec
 from ocr_flops.spec.specs import CACHES, DTYPE_BYTES, PREFILL_LOGITS, STAGES, AttentionSpec, EngineSpec, HardwareSpec, Mode, ModelSpec
 from ocr_flops.spec.workload import Workload
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """Everything a command line chose.
-
-    Args:
-        model, engine, attention, workload: resolved specs.
-        dtype: "bf16", "fp16" or "fp32".
-        cache: "dynamic" or "static".
-        prefill_logits: "all" or "last"; the engine's where none was chosen.
-        stages: in the order they run.
-        hardware: the device; None where none was chosen.
-    """
+    """Everything a command line chose."""
 
     model: ModelSpec
     engine: EngineSpec
-    attention: AttentionSpec
+    attention: AttentionSpec  # called "mixed" where towers were set one by one
     workload: Workload
-    dtype: str
-    cache: str
-    prefill_logits: str
-    stages: tuple[str, ...]
-    hardware: HardwareSpec | None
+    dtype: str  # "bf16", "fp16" or "fp32"
+    cache: str  # "dynamic" or "static"
+    prefill_logits: str  # "all" or "last"; the engine's where none was chosen
+    stages: tuple[str, ...]  # in the order they run
+    hardware: HardwareSpec | None  # None where none was chosen
 
 
 class WorkloadKeys(NamedTuple):
@@ -75,25 +67,20 @@ def load_run(overrides: Sequence[str] = ()) -> RunSpec:
     Args:
         overrides: such as ["workload=gundam", "workload.columns=2", "workload.rows=1", "attention.sam=eager", "stages=[vision]"]. A grid
             takes the place of the image size; one of `columns` and `rows` alone leaves the other at 1.
-
-    Raises:
-        SpecError: one line naming the key, its value and what is allowed.
     """
     return read_run(compose(overrides))
 
 
 def read_run(config: dict[str, Any]) -> RunSpec:
-    """A composed config as specs.
-
-    Raises:
-        SpecError: one line naming the key, its value and what is allowed.
-    """
-    engine = read_engine(config["engine"], kernels())
+    """A composed config as specs."""
+    engine, attention = read_engine(config["engine"], kernels()), read_attention(config["attention"], kernels())
+    if attention.name not in names("attention") or attention != load_attention(attention.name):
+        attention = replace(attention, name="mixed")
     logits = config["prefill_logits"]
     return RunSpec(
         model=read_model(config["model"]),
         engine=engine,
-        attention=_read_attention(config["attention"]),
+        attention=attention,
         workload=read_workload(config["workload"]).workload(),
         dtype=one_of("dtype", config["dtype"], tuple(DTYPE_BYTES)),
         cache=one_of("cache", config["cache"], CACHES),
@@ -104,23 +91,11 @@ def read_run(config: dict[str, Any]) -> RunSpec:
 
 
 def read_workload(config: Any) -> WorkloadKeys:
-    """The group `workload`, each key of its type.
-
-    Raises:
-        SpecError: one line naming the key, its value and what is allowed.
-    """
+    """The group `workload`, each key of its type."""
     return read_spec(WorkloadKeys, "workload", config)
 
 
-def _read_attention(config: Any) -> AttentionSpec:
-    """The group `attention`, called "mixed" where towers were set one by one."""
-    attention = read_attention(config, kernels())
-    named = attention.name in names("attention") and attention == load_attention(attention.name)
-    return attention if named else replace(attention, name="mixed")
-
-
 def _read_stages(config: Any) -> tuple[str, ...]:
-    """The stages chosen, in the order they run."""
     allowed = f"a list of one or more of {', '.join(STAGES)}"
     if not isinstance(config, list) or not config:
         raise SpecError(f"stages: {config!r} is not {allowed}")

@@ -1,14 +1,10 @@
-"""What the cost of a run depends on besides the workload: frozen, hashable specs, validated when they are made.
-
-The dimensions of the towers are in `towers.py`.
-"""
+"""What the cost of a run depends on besides the workload, as frozen, hashable specs; `towers.py` has the dimensions of the towers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import isfinite
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 from ocr_flops.errors import SpecError, one_of
 from ocr_flops.spec.towers import TOWERS
@@ -26,19 +22,12 @@ Kernels = tuple[tuple[str, str | None], ...]  # pairs of a tower and its attenti
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A vision-language model as the towers it runs, in order.
+    """A vision-language model as the towers it runs, in order."""
 
-    Args:
-        name: the config's name, "deepseek_ocr".
-        label: the name shown to people.
-        towers: the `Spec` of each tower, in the order they run; the last one is the language model.
-        pipeline: the class that runs them, by its name in `cost.models`.
-    """
-
-    name: str
-    label: str
-    towers: tuple[Any, ...]
-    pipeline: str
+    name: str  # the config's, "deepseek_ocr"
+    label: str  # for people
+    towers: tuple[Any, ...]  # the `Spec` of each tower, in the order they run; the last one is the language model
+    pipeline: str  # the class that runs them, by its name in `cost.models`
 
     def __post_init__(self) -> None:
         if not self.towers:
@@ -66,33 +55,43 @@ class ModelSpec:
         return tuple(spec for spec in self.towers if hasattr(spec, "heads"))
 
 
-@dataclass(frozen=True)
-class EngineSpec:
-    """How a piece of software runs the model: what it executes besides the mathematics.
+class KernelChoice:
+    """A spec with the attention kernel of each tower in its field `kernels`: a mapping or pairs, kept as sorted pairs.
 
-    Args:
-        name: "transformers" or "remote_code".
-        label: the name shown to people.
-        prefill_logits: positions for which `generate` computes logits in prefill, "all" or "last".
-        chooses_logits: also computes, when asked, logits for other positions than those.
-        kernels: the attention kernel each tower uses by itself (the mode "vendor"), as in `AttentionSpec`.
-        runnable_attention: attention kernels that every tower has in this engine besides its own, so that they can be counted and traced.
+    Raises:
+        SpecError: a tower that no model has.
     """
 
-    name: str
-    label: str
-    prefill_logits: Logits
-    chooses_logits: bool
+    group: ClassVar[str]  # of configs, for messages
     kernels: Kernels
-    runnable_attention: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        one_of("engine.prefill_logits", self.prefill_logits, PREFILL_LOGITS)
-        object.__setattr__(self, "kernels", _sorted_kernels("engine", self.kernels))
+        object.__setattr__(self, "kernels", tuple(sorted(dict(self.kernels).items())))
+        for tower, _ in self.kernels:
+            one_of(self.group, tower, (*TOWERS, OTHERS))
 
     def kernel(self, tower: str) -> str | None:
-        """The attention kernel that a tower uses by itself."""
-        return _kernel(self.kernels, tower)
+        """The attention kernel of a tower; None where an `AttentionSpec` leaves it to the engine."""
+        named = dict(self.kernels)
+        return named.get(tower, named.get(OTHERS))
+
+
+@dataclass(frozen=True)
+class EngineSpec(KernelChoice):
+    """How a piece of software runs the model: what it executes besides the mathematics."""
+
+    name: str  # "transformers" or "remote_code"
+    label: str  # for people
+    prefill_logits: Logits  # positions for which `generate` computes logits in prefill
+    chooses_logits: bool  # also computes, when asked, logits for other positions than those
+    kernels: Kernels  # the attention kernel each tower uses by itself (the mode "vendor")
+    runnable_attention: tuple[str, ...]  # kernels that every tower has besides its own, so that they can be counted and traced
+
+    group = "engine"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("engine.prefill_logits", self.prefill_logits, PREFILL_LOGITS)
 
     def runnable_kernels(self, tower: str) -> tuple[str, ...]:
         """Attention kernels with which the real engine runs a tower: those chosen by name, and its own."""
@@ -100,27 +99,13 @@ class EngineSpec:
 
 
 @dataclass(frozen=True)
-class AttentionSpec:
-    """The attention kernel of every tower.
+class AttentionSpec(KernelChoice):
+    """The attention kernel of every tower; None where the engine decides."""
 
-    Args:
-        name: what the choice is called in frames: a config of the group `attention`, or "mixed" where towers were set one by one.
-        kernels: the kernel of each tower, as a mapping or as pairs; None where the engine decides. The key "others" stands for all towers
-            that are not named.
-
-    Raises:
-        SpecError: a tower that no model has.
-    """
-
-    name: str
+    name: str  # what the choice is called in frames: a config's name, or "mixed" where towers were set one by one
     kernels: Kernels = ()
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "kernels", _sorted_kernels("attention", self.kernels))
-
-    def kernel(self, tower: str) -> str | None:
-        """The kernel of a tower; None where the engine decides."""
-        return _kernel(self.kernels, tower)
+    group = "attention"
 
     def resolved(self, model: ModelSpec, engine: EngineSpec) -> AttentionSpec:
         """The kernel of each of the model's towers, the engine's own wherever this choice leaves it open."""
@@ -128,35 +113,16 @@ class AttentionSpec:
         return AttentionSpec(self.name, {tower: self.kernel(tower) or engine.kernel(tower) for tower in towers})
 
 
-def _sorted_kernels(key: str, kernels: Kernels | Mapping[str, str | None]) -> Kernels:
-    pairs = tuple(sorted(dict(kernels).items()))
-    for tower, _ in pairs:
-        one_of(key, tower, (*TOWERS, OTHERS))
-    return pairs
-
-
-def _kernel(kernels: Kernels, tower: str) -> str | None:
-    named = dict(kernels)
-    return named[tower] if tower in named else named.get(OTHERS)
-
-
 @dataclass(frozen=True)
 class Source:
-    """Where figures of a device were read.
+    """Where figures of a device were read."""
 
-    Args:
-        figures: the figures' keys, as "memory_bytes" or "matrix_flops_per_second.bf16".
-        document, locator, link: the document, the place in it (table, column, row), and its address.
-        marking: what is printed there, how it is marked (dense, or with sparsity), and what was done with it (halved; the lower taken).
-        kind: "manufacturer" for its own document, "secondary" for a third party's.
-    """
-
-    figures: tuple[str, ...]
+    figures: tuple[str, ...]  # their keys, as "memory_bytes" or "matrix_flops_per_second.bf16"
     document: str
     link: str
-    locator: str
-    marking: str
-    kind: str
+    locator: str  # the place in the document: table, column, row
+    marking: str  # what is printed there, how it is marked (dense, or with sparsity), what was done with it (halved; the lower taken)
+    kind: str  # "manufacturer" for its own document, "secondary" for a third party's
 
     def __post_init__(self) -> None:
         one_of("sources.kind", self.kind, ("manufacturer", "secondary"))
@@ -166,43 +132,30 @@ class Source:
 class HardwareSpec:
     """A device's peak rates as its maker publishes them, dense (without sparsity), and its memory.
 
-    Args:
-        name: the config's name, "h200".
-        label: the name shown to people.
-        manufacturer: who makes it, as its label begins.
-        segment: "data-centre", "workstation" or "desktop".
-        matrix_flops_per_second: pairs of a dtype ("bf16", "fp16", "tf32", "fp32") and the matrix units' peak, accumulating in fp32.
-        vector_fp32_flops_per_second: peak of the vector units in fp32; None where no source gives it: there is then no vector ceiling.
-        memory_bandwidth_bytes_per_second: peak rate of the device's memory.
-        memory_bytes: its size, decimal as printed: 80 GB is 80e9.
-        sources: where each figure was read. They speak of the config's figures, also where an override has changed one, and take no part
-            in comparisons.
-        device_names: what `torch.cuda.get_device_name` calls it, by which records are recognised as its own; "NVIDIA " in front may be
-            left out. They take no part in comparisons either.
+    Its sources and device names take no part in comparisons.
     """
 
-    name: str
-    label: str
-    manufacturer: str
-    segment: str
-    matrix_flops_per_second: tuple[tuple[str, float], ...]
-    vector_fp32_flops_per_second: float | None
+    name: str  # the config's, "h200"
+    label: str  # for people
+    manufacturer: str  # as its label begins
+    segment: str  # "data-centre", "workstation" or "desktop"
+    matrix_flops_per_second: tuple[tuple[str, float], ...]  # pairs of `MATRIX_DTYPES` and the matrix units' peak, accumulating in fp32
+    vector_fp32_flops_per_second: float | None  # None where no source gives it: there is then no vector ceiling
     memory_bandwidth_bytes_per_second: float
-    memory_bytes: float
-    sources: tuple[Source, ...] = field(default=(), compare=False, repr=False)
-    device_names: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    memory_bytes: float  # decimal as printed: 80 GB is 80e9
+    sources: tuple[Source, ...] = field(default=(), compare=False, repr=False)  # of the config's figures, also where one was overridden
+    device_names: tuple[str, ...] = field(default=(), compare=False, repr=False)  # of `torch.cuda.get_device_name`; "NVIDIA " may lack
 
     def __post_init__(self) -> None:
-        figures = {f"matrix_flops_per_second.{dtype}": peak for dtype, peak in self.matrix_flops_per_second}
         for dtype, _ in self.matrix_flops_per_second:
             one_of("hardware.matrix_flops_per_second", dtype, MATRIX_DTYPES)
-        if not figures and self.vector_fp32_flops_per_second is None:
+        if not self.matrix_flops_per_second and self.vector_fp32_flops_per_second is None:
             raise SpecError("hardware.matrix_flops_per_second: empty; a device needs at least one peak rate")
-        figures |= {name: getattr(self, name) for name in ("memory_bandwidth_bytes_per_second", "memory_bytes")}
-        if self.vector_fp32_flops_per_second is not None:
-            figures["vector_fp32_flops_per_second"] = self.vector_fp32_flops_per_second
+        figures = {f"matrix_flops_per_second.{dtype}": peak for dtype, peak in self.matrix_flops_per_second}
+        for name in ("memory_bandwidth_bytes_per_second", "memory_bytes", "vector_fp32_flops_per_second"):
+            figures[name] = getattr(self, name)
         for name, value in figures.items():
-            if not (isfinite(value) and value > 0):
+            if value is not None and not (isfinite(value) and value > 0):
                 raise SpecError(f"hardware.{name}: {value!r} is not a number above 0")
 
     def edited(self, dtype: str, **figures: float) -> HardwareSpec:
@@ -220,11 +173,9 @@ class HardwareSpec:
         return replace(self, **figures)
 
     def matrix_peak(self, dtype: str) -> float:
-        """Peak FLOPs a second of matrix products in a dtype.
+        """Peak FLOPs a second of matrix products in a dtype of `MATRIX_DTYPES`.
 
-        Args:
-            dtype: "bf16", "fp16", "tf32" or "fp32". Products in fp32 run on the matrix units where these take fp32, else on the vector
-                units: PyTorch uses TF32 for them only when asked to.
+        Products in fp32 run on the matrix units where these take fp32, else on the vector units: PyTorch uses TF32 only when asked to.
 
         Raises:
             SpecError: the device has no such figure (T4 and V100 multiply no bf16); the message lists those it has.

@@ -23,14 +23,16 @@ class TowerSpec:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value, least = getattr(self, field.name), 0 if field.name in self.may_be_zero else 1
-            whole = isinstance(value, int) and not isinstance(value, bool)
-            if field.type == "int" and not (whole and value >= least):
-                raise SpecError(f"{self.tower}.{field.name}: {value!r} is not a whole number of at least {least}")
+            least = 0 if field.name in self.may_be_zero else 1
+            if field.type == "int" and not _is_whole(getattr(self, field.name), least):
+                self._refuse(field.name, f"is not a whole number of at least {least}")
         for name, divisor in self.multiples:
-            value, by = getattr(self, name), getattr(self, divisor)
-            if value % by:
-                raise SpecError(f"{self.tower}.{name}: {value} is not divisible by {self.tower}.{divisor} = {by}")
+            if getattr(self, name) % getattr(self, divisor):
+                self._refuse(name, f"is not divisible by {self.tower}.{divisor} = {getattr(self, divisor)}")
+
+    def _refuse(self, name: str, reason: str) -> None:
+        value = getattr(self, name)
+        raise SpecError(f"{self.tower}.{name}: {list(value) if isinstance(value, tuple) else value!r} {reason}")
 
     @property
     def head_dim(self) -> int:
@@ -38,43 +40,36 @@ class TowerSpec:
         return self.width // self.heads
 
 
+def _is_whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
 @dataclass(frozen=True)
 class SamSpec(TowerSpec):
-    """Dimensions of the SAM tower.
+    """Dimensions of the SAM tower."""
 
-    Args:
-        image_px: view size in pixels that the position tables were trained for.
-        patch_px: side of a patch in pixels.
-        channels: colour channels.
-        width, layers, heads, mlp_width: of the transformer.
-        window: side of an attention window in patches.
-        global_layers: layers (from 0) that attend to the whole view.
-        neck_width: channels of the neck.
-        downsample_widths: output channels of the two stride-2 convolutions.
-    """
-
-    image_px: int
+    image_px: int  # side of the view that the position tables were trained for
     patch_px: int
-    channels: int
+    channels: int  # colours
     width: int
     layers: int
     heads: int
     mlp_width: int
-    window: int
-    global_layers: tuple[int, ...]
-    neck_width: int
-    downsample_widths: tuple[int, ...]
+    window: int  # side of an attention window in patches
+    global_layers: tuple[int, ...]  # layers (from 0) that attend to the whole view
+    neck_width: int  # channels of the neck
+    downsample_widths: tuple[int, ...]  # output channels of the two stride-2 convolutions
 
     tower, label, multiples = "sam", "SAM", (("width", "heads"), ("image_px", "patch_px"))
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if any(not isinstance(layer, int) or not 0 <= layer < self.layers for layer in self.global_layers):
-            raise SpecError(f"sam.global_layers: {list(self.global_layers)} names layers outside 0..{self.layers - 1}")
+        if not all(_is_whole(layer, 0) and layer < self.layers for layer in self.global_layers):
+            self._refuse("global_layers", f"names layers outside 0..{self.layers - 1}")
         if len(set(self.global_layers)) != len(self.global_layers):
-            raise SpecError(f"sam.global_layers: {list(self.global_layers)} names a layer twice")
-        if len(self.downsample_widths) != 2 or any(not isinstance(width, int) or width < 1 for width in self.downsample_widths):
-            raise SpecError(f"sam.downsample_widths: {list(self.downsample_widths)} is not two whole numbers of at least 1")
+            self._refuse("global_layers", "names a layer twice")
+        if len(self.downsample_widths) != 2 or not all(_is_whole(width, 1) for width in self.downsample_widths):
+            self._refuse("downsample_widths", "is not two whole numbers of at least 1")
 
     @property
     def output_width(self) -> int:
@@ -84,17 +79,11 @@ class SamSpec(TowerSpec):
 
 @dataclass(frozen=True)
 class ClipSpec(TowerSpec):
-    """Dimensions of the CLIP tower.
+    """Dimensions of the CLIP tower."""
 
-    Args:
-        image_px, patch_px: view and patch size in pixels that the position table was trained for.
-        channels: colour channels of the patch convolution, which is never run.
-        width, layers, heads, mlp_width: of the transformer.
-    """
-
-    image_px: int
+    image_px: int  # side of the view that the position table was trained for
     patch_px: int
-    channels: int
+    channels: int  # colours of the patch convolution, which is never run
     width: int
     layers: int
     heads: int
@@ -105,51 +94,36 @@ class ClipSpec(TowerSpec):
 
 @dataclass(frozen=True)
 class ProjectorSpec(TowerSpec):
-    """Dimensions of the projector.
+    """Dimensions of the projector."""
 
-    Args:
-        input_width: CLIP's width plus SAM's output channels.
-        output_width: the decoder's width.
-    """
-
-    input_width: int
-    output_width: int
+    input_width: int  # CLIP's width plus SAM's output channels
+    output_width: int  # the decoder's width
 
     tower, label = "projector", "the projector"
 
 
 @dataclass(frozen=True)
 class DecoderSpec(TowerSpec):
-    """Dimensions of the decoder.
-
-    Args:
-        width, layers, heads: of the transformer; a head is width / heads wide.
-        dense_layers: how many of the first layers have a dense MLP instead of experts.
-        dense_width: inner width of that MLP.
-        experts, experts_per_token, expert_width: routed experts of a layer, how many a token visits, their inner width.
-        shared_experts: experts every token visits, run as one MLP of shared_experts x expert_width.
-        vocabulary: tokens of the embedding and of lm_head, which are not tied.
-    """
+    """Dimensions of the decoder."""
 
     width: int
     layers: int
     heads: int
-    dense_layers: int
-    dense_width: int
-    experts: int
-    experts_per_token: int
-    expert_width: int
-    shared_experts: int
-    vocabulary: int
+    dense_layers: int  # how many of the first layers have a dense MLP instead of experts
+    dense_width: int  # inner width of that MLP
+    experts: int  # routed experts of a layer
+    experts_per_token: int  # routed experts that a token visits
+    expert_width: int  # inner width of an expert
+    shared_experts: int  # experts every token visits, run as one MLP of shared_experts x expert_width
+    vocabulary: int  # tokens of the embedding and of lm_head, which are not tied
 
     tower, label, multiples, may_be_zero = "decoder", "the decoder", (("width", "heads"),), ("dense_layers",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.dense_layers > self.layers:
-            raise SpecError(f"decoder.dense_layers: {self.dense_layers} exceeds decoder.layers = {self.layers}")
-        if self.experts_per_token > self.experts:
-            raise SpecError(f"decoder.experts_per_token: {self.experts_per_token} exceeds decoder.experts = {self.experts}")
+        for part, whole in (("dense_layers", "layers"), ("experts_per_token", "experts")):
+            if getattr(self, part) > getattr(self, whole):
+                self._refuse(part, f"exceeds decoder.{whole} = {getattr(self, whole)}")
 
 
 TOWERS = {spec.tower: spec for spec in (SamSpec, ClipSpec, ProjectorSpec, DecoderSpec)}

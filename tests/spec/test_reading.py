@@ -56,7 +56,7 @@ WRONG = [  # key, value, what the message says after both
     ("hardware.matrix_flops_per_second", 9, "is not a mapping of dtypes to FLOPs a second"),
     ("hardware.sources", "book", "is not a list of sources"),
     ("hardware.device_names", "H200", "is not a list of texts"),
-    ("engine.rope_matmul", 1, "is not true or false"),
+    ("engine.chooses_logits", 1, "is not true or false"),
     ("engine.prefill_logits", "some", "is not one of all, last"),
     ("engine.runnable_attention", ["fast"], None),
     ("attention.sam", 3, "is not one of eager, flash, sdpa or null"),

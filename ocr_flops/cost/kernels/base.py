@@ -9,7 +9,7 @@ from ocr_flops.cost.blocks.positions import RelativePositions
 from ocr_flops.cost.ops import Tensor
 from ocr_flops.cost.registry import Registry
 from ocr_flops.cost.tape import Tape
-from ocr_flops.spec import catalog
+from ocr_flops.spec.catalog import kernels
 from ocr_flops.spec.specs import DTYPE_BYTES
 
 
@@ -82,5 +82,5 @@ KERNELS: Registry[Kernel] = Registry("attention", "ocr_flops.cost.kernels")
 
 def attention_modes(dtype: str) -> tuple[str, ...]:
     """The attention modes that run one kernel everywhere and take a precision, the most wasteful first."""
-    kernels = sorted((KERNELS.find(name) for name in catalog.kernels()), key=lambda kernel: kernel.order)
-    return tuple(kernel.name for kernel in kernels if dtype in kernel.dtypes)
+    found = sorted(map(KERNELS.find, kernels()), key=lambda kernel: kernel.order)
+    return tuple(kernel.name for kernel in found if dtype in kernel.dtypes)
