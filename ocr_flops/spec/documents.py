@@ -44,17 +44,11 @@ class UnknownImage(SpecError):
 
 @dataclass(frozen=True)
 class Document:
-    """The pages of a file.
+    """The pages of a file."""
 
-    Args:
-        name: what errors call the file.
-        unit: "px" for an image, "pt" (1/72 inch) for a PDF, whose size in pixels depends on the resolution it is rendered at.
-        sizes: width and height of every page, as it is displayed.
-    """
-
-    name: str
-    unit: str
-    sizes: tuple[tuple[float, float], ...]
+    name: str  # what errors call the file
+    unit: str  # "px" for an image, "pt" (1/72 inch) for a PDF, whose size in pixels depends on the resolution it is rendered at
+    sizes: tuple[tuple[float, float], ...]  # width and height of every page, as it is displayed
 
     def page_px(self, number: int | None = None, dpi: float | None = None) -> tuple[int, int]:
         """Width and height in pixels of a page.
@@ -74,9 +68,7 @@ class Document:
 
     def page_label(self, number: int | None = None, dpi: float | None = None) -> str:
         """A page in words: the file's name, and of a PDF which page and at which resolution. Arguments as for `page_px`."""
-        if self.unit == "px":
-            return self.name
-        return f"{self.name}, page {number or 1} of {len(self.sizes)} at {DEFAULT_DPI if dpi is None else dpi:g} dpi"
+        return self.name if self.unit == "px" else f"{self.name}, page {number or 1} of {len(self.sizes)} at {dpi or DEFAULT_DPI:g} dpi"
 
 
 def read_document(content: bytes | Path, name: str | None = None) -> Document:
@@ -100,15 +92,10 @@ def read_document(content: bytes | Path, name: str | None = None) -> Document:
 
 
 def rendered_px(width_points: float, height_points: float, dpi: float = DEFAULT_DPI, name: str = "page") -> tuple[int, int]:
-    """Width and height in pixels of a page rendered at a resolution.
+    """Width and height in pixels of a page of so many points (1/72 inch), as displayed, rendered at 36 to 1200 dpi.
 
     Rounds up, as renderers do. MuPDF, with which the published script renders PDFs (at 144 dpi), forgives a thousandth of a pixel
     (`fz_round_rect`), so that 612 points at 200 dpi are 1700 px whatever the arithmetic; so does this.
-
-    Args:
-        width_points, height_points: as displayed, in 1/72 inch.
-        dpi: 36 to 1200.
-        name: what the error calls the page.
 
     Raises:
         SpecError: dpi out of range, a page below one point, or one that would have more than 89 megapixels.
@@ -127,10 +114,6 @@ def rendered_px(width_points: float, height_points: float, dpi: float = DEFAULT_
 
 def image_px(content: bytes | Path, name: str = "image") -> tuple[int, int]:
     """Width and height in pixels of an image as it is displayed: turned where its EXIF orientation says so, as the published code does.
-
-    Args:
-        content: the file's bytes, or its path.
-        name: what the error calls the file.
 
     Raises:
         SpecError: not an image of a known format, or larger than 89 megapixels.
@@ -156,12 +139,7 @@ def image_px(content: bytes | Path, name: str = "image") -> tuple[int, int]:
 def pdf_page_sizes(content: bytes | Path, name: str = "PDF", seconds: float = PDF_MAX_SECONDS) -> tuple[tuple[float, float], ...]:
     """Width and height in points (1/72 inch) of every page of a PDF as it is displayed: crop box, rotation and UserUnit applied.
 
-    They are read in a child process: no content of a page is interpreted, and a hostile file ends that process alone.
-
-    Args:
-        content: the file's bytes, or its path.
-        name: what the error calls the file.
-        seconds: after which the child process is ended.
+    They are read in a child process, for so many seconds at most: a hostile file ends that process alone.
 
     Raises:
         SpecError: not a PDF or a damaged one, encrypted with a password, no pages or more than 10 000, or the child process took too long,
@@ -186,7 +164,7 @@ def pdf_page_sizes(content: bytes | Path, name: str = "PDF", seconds: float = PD
         raise SpecError(f"{name}: {died}; {PDF_PROBLEMS['damaged']}") from None
     if problem := answer.get("problem"):
         raise SpecError(f"{name}: {PDF_PROBLEMS[problem].format(pages=answer.get('pages'), most=PDF_MAX_PAGES)}")
-    return tuple((width, height) for width, height in answer["sizes"])
+    return tuple(map(tuple, answer["sizes"]))
 
 
 def _head(content: bytes | Path, name: str) -> bytes:

@@ -13,18 +13,13 @@ import sys
 from io import BytesIO
 from typing import Any, BinaryIO
 
-LETTER = (0.0, 0.0, 612.0, 792.0)  # what renderers take where a page has no usable MediaBox
-Box = tuple[float, float, float, float]
+import pikepdf
+
+LETTER = pikepdf.Rectangle(0, 0, 612, 792)  # what renderers take where a page has no usable MediaBox
 
 
-def main() -> None:
-    """Arguments: limits on memory (bytes), CPU time (seconds) and pages."""
-    memory_bytes, seconds, most_pages = map(int, sys.argv[1:])
-    _limit(memory_bytes, seconds)
-    print(json.dumps(_read(sys.stdin.buffer, most_pages), allow_nan=False))
-
-
-def _limit(memory_bytes: int, seconds: int) -> None:
+def limit_process(memory_bytes: int, seconds: int) -> None:
+    """Ends this process where it takes more memory or CPU time."""
     try:
         import resource
     except ImportError:  # Windows; the parent's time-out still holds
@@ -34,10 +29,8 @@ def _limit(memory_bytes: int, seconds: int) -> None:
             resource.setrlimit(kind, (limit, limit))
 
 
-def _read(file: BinaryIO, most_pages: int) -> dict[str, Any]:
+def read_sizes(file: BinaryIO, most_pages: int) -> dict[str, Any]:
     """The pages' sizes (points, width and height as displayed), or a word for what is wrong."""
-    import pikepdf
-
     try:
         with pikepdf.open(file if file.seekable() else BytesIO(file.read())) as document:
             pages = len(document.pages)
@@ -58,38 +51,39 @@ def _displayed(page: Any) -> tuple[float, float]:
     What a page inherits from the page tree, qpdf has entered into the page itself.
     """
     media = _box(page.get("/MediaBox")) or LETTER
-    crop = _box(page.get("/CropBox")) or media
-    left, bottom = map(max, media[:2], crop[:2])
-    right, top = map(min, media[2:], crop[2:])
-    if left >= right or bottom >= top:  # they do not overlap
-        left, bottom, right, top = LETTER
-    width, height = right - left, top - bottom
-    if (int(_number(page.get("/Rotate")) or 0) % 360 + 45) // 90 % 2:  # a quarter turn, or the nearest to it
-        width, height = height, width
-    unit = _number(page.get("/UserUnit"))
-    unit = unit if unit and unit > 0 else 1.0
-    return width * unit, height * unit
+    shown = media & (_box(page.get("/CropBox")) or media)
+    if not _has_area(shown):  # the two do not overlap
+        shown = LETTER
+    size = shown.width, shown.height
+    if (int(_number(page.get("/Rotate"))) % 360 + 45) // 90 % 2:  # a quarter turn, or the nearest to it
+        size = size[::-1]
+    unit = max(_number(page.get("/UserUnit")), 0.0) or 1.0
+    return size[0] * unit, size[1] * unit
 
 
-def _number(value: Any) -> float | None:
+def _number(value: Any) -> float:
+    """A number of the file; 0 where it is none."""
     try:
         number = float(value)
     except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None
+        return 0.0
+    return number if math.isfinite(number) else 0.0
 
 
-def _box(value: Any) -> Box | None:
-    """Left, bottom, right and top of a rectangle, whose corners may come in any order; None where it is none or is empty."""
+def _box(value: Any) -> pikepdf.Rectangle | None:
+    """A rectangle, whose corners may come in any order; None where it is none or is empty."""
     try:
-        numbers = [_number(one) for one in value]
+        box = pikepdf.Rectangle(value)
     except TypeError:
         return None
-    if len(numbers) != 4 or None in numbers:
-        return None
-    (left, right), (bottom, top) = sorted(numbers[::2]), sorted(numbers[1::2])
-    return (left, bottom, right, top) if left < right and bottom < top else None
+    return box if _has_area(box) else None
+
+
+def _has_area(box: pikepdf.Rectangle) -> bool:
+    return all(math.isfinite(side) and side > 0 for side in (box.width, box.height))
 
 
 if __name__ == "__main__":
-    main()
+    memory_limit, time_limit, page_limit = map(int, sys.argv[1:])
+    limit_process(memory_limit, time_limit)
+    print(json.dumps(read_sizes(sys.stdin.buffer, page_limit), allow_nan=False))

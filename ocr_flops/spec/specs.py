@@ -34,15 +34,11 @@ class ModelSpec:
             raise SpecError("model.towers: empty; a model needs at least a language model")
 
     def tower(self, name: str) -> Any:
-        """The `Spec` of the tower called name.
-
-        Raises:
-            SpecError: listing the towers there are.
-        """
-        for spec in self.towers:
-            if spec.tower == name:
-                return spec
-        raise SpecError(f"model.towers: no tower {name!r}, only {', '.join(spec.tower for spec in self.towers)}")
+        """The `Spec` of the tower called name; a SpecError lists the towers there are where none is."""
+        towers = {spec.tower: spec for spec in self.towers}
+        if name not in towers:
+            raise SpecError(f"model.towers: no tower {name!r}, only {', '.join(towers)}")
+        return towers[name]
 
     @property
     def language_model(self) -> Any:
@@ -56,11 +52,7 @@ class ModelSpec:
 
 
 class KernelChoice:
-    """A spec with the attention kernel of each tower in its field `kernels`: a mapping or pairs, kept as sorted pairs.
-
-    Raises:
-        SpecError: a tower that no model has.
-    """
+    """A spec with the attention kernel of each tower in its field `kernels`: a mapping or pairs, kept as sorted pairs."""
 
     group: ClassVar[str]  # of configs, for messages
     kernels: Kernels
@@ -159,11 +151,7 @@ class HardwareSpec:
                 raise SpecError(f"hardware.{name}: {value!r} is not a number above 0")
 
     def edited(self, dtype: str, **figures: float) -> HardwareSpec:
-        """The same device with some figures replaced.
-
-        Args:
-            dtype: the precision whose matrix peak `matrix_flops_per_second` sets.
-            **figures: matrix_flops_per_second, vector_fp32_flops_per_second, memory_bandwidth_bytes_per_second, memory_bytes.
+        """The same device with some figures replaced: fields by name, of which `matrix_flops_per_second` sets the matrix peak of the dtype.
 
         Raises:
             SpecError: a figure that is not a number above 0.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import product
+from math import prod
 
 import numpy as np
 
@@ -22,13 +24,8 @@ def rule_grids(min_tiles: int = MIN_TILES, max_tiles: int = MAX_TILES) -> tuple[
     Source: `get_all_supported_aspect_ratios` of transformers' DeepSeek-OCR 2 image processor, `find_closest_aspect_ratio` of the
     published code.
     """
-    grids = [
-        (columns, rows)
-        for columns in range(1, max_tiles + 1)
-        for rows in range(1, max_tiles + 1)
-        if min_tiles <= columns * rows <= max_tiles
-    ]
-    return tuple(sorted(grids, key=lambda grid: grid[0] * grid[1]))
+    grids = product(range(1, max_tiles + 1), repeat=2)
+    return tuple(sorted((grid for grid in grids if min_tiles <= prod(grid) <= max_tiles), key=prod))
 
 
 def choose_grid(width_px, height_px, tile_px: int = 640, untiled_up_to_px: int = 640):

@@ -24,7 +24,7 @@ class TowerSpec:
     def __post_init__(self) -> None:
         for field in fields(self):
             least = 0 if field.name in self.may_be_zero else 1
-            if field.type == "int" and not _is_whole(getattr(self, field.name), least):
+            if field.type == "int" and getattr(self, field.name) < least:
                 self._refuse(field.name, f"is not a whole number of at least {least}")
         for name, divisor in self.multiples:
             if getattr(self, name) % getattr(self, divisor):
@@ -38,10 +38,6 @@ class TowerSpec:
     def head_dim(self) -> int:
         """Width of one attention head, where the tower has attention."""
         return self.width // self.heads
-
-
-def _is_whole(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 @dataclass(frozen=True)
@@ -64,11 +60,11 @@ class SamSpec(TowerSpec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not all(_is_whole(layer, 0) and layer < self.layers for layer in self.global_layers):
+        if not all(0 <= layer < self.layers for layer in self.global_layers):
             self._refuse("global_layers", f"names layers outside 0..{self.layers - 1}")
         if len(set(self.global_layers)) != len(self.global_layers):
             self._refuse("global_layers", "names a layer twice")
-        if len(self.downsample_widths) != 2 or not all(_is_whole(width, 1) for width in self.downsample_widths):
+        if len(self.downsample_widths) != 2 or min(self.downsample_widths) < 1:
             self._refuse("downsample_widths", "is not two whole numbers of at least 1")
 
     @property

@@ -35,32 +35,22 @@ MAX_CONTEXT_TOKENS = 2_097_152
 class Workload:
     """One point, or as many points as its NumPy columns are long.
 
-    Args:
-        global_px: side of the square global view, a multiple of 16 pixels.
-        tile_px: side of the square tiles, a multiple of 16 pixels; 0 for a mode without tiles.
-        columns, rows: the tile grid; 1 x 1 means no tiles.
-        prompt_tokens: text tokens beside the image tokens, BOS included.
-        output_tokens: tokens generated, each one decode step.
-        batch_size: pages run together.
-        image_width_px, image_height_px: the page's size where it is known; 0 where the grid was given.
-        mode: the resolution mode's name, for people; "" for columns of several modes.
-
     Every numeric field is an int or an int64 array; arrays have one length, ints hold for all points.
 
     Raises:
         SpecError: naming the field, the value and what is allowed.
     """
 
-    global_px: Column
-    tile_px: Column = 0
-    columns: Column = 1
+    global_px: Column  # side of the square global view, a multiple of 16 pixels
+    tile_px: Column = 0  # side of the square tiles, a multiple of 16 pixels; 0 for a mode without tiles
+    columns: Column = 1  # of the tile grid; 1 x 1 means no tiles
     rows: Column = 1
-    prompt_tokens: Column = 10
-    output_tokens: Column = 256
-    batch_size: Column = 1
-    image_width_px: Column = 0
+    prompt_tokens: Column = 10  # text tokens beside the image tokens, BOS included
+    output_tokens: Column = 256  # tokens generated, each one decode step
+    batch_size: Column = 1  # pages run together
+    image_width_px: Column = 0  # the page's size where it is known; 0 where the grid was given
     image_height_px: Column = 0
-    mode: str = ""
+    mode: str = ""  # the resolution mode's name, for people; "" for columns of several modes
 
     def __post_init__(self) -> None:
         for name in LIMITS:
@@ -72,13 +62,9 @@ class Workload:
             _check_range(name, getattr(self, name), least, greatest)
         for name in ("global_px", "tile_px"):
             value = getattr(self, name)
-            wrong = value % PATCH_PX != 0
-            if np.any(wrong):
-                raise SpecError(f"{name}: {_first(value, wrong)} is not a multiple of {PATCH_PX} (SAM's patch)")
-        untileable = (self.tiles > 0) & (self.tile_px == 0)
-        if np.any(untileable):
-            grid = f"{_first(self.columns, untileable)} x {_first(self.rows, untileable)}"
-            raise SpecError(f"columns x rows: {grid} on mode {self.mode or 'without tiles'!r}, which has no tiles; only 1 x 1 is possible")
+            _refuse_where(value % PATCH_PX != 0, f"{name}: {{}} is not a multiple of {PATCH_PX} (SAM's patch)", value)
+        message = "columns x rows: {} x {} on mode {!r}, which has no tiles; only 1 x 1 is possible"
+        _refuse_where((self.tiles > 0) & (self.tile_px == 0), message, self.columns, self.rows, self.mode or "without tiles")
         _check_range("tiles (columns x rows)", self.columns * self.rows, 1, MAX_TILES)
         _check_range("context_tokens (image and prompt)", self.context_tokens, 1, MAX_CONTEXT_TOKENS)
 
@@ -104,12 +90,7 @@ class Workload:
 
     @classmethod
     def from_grid(cls, columns: Column = 1, rows: Column = 1, mode: str | Mode = "gundam", **rest: Any) -> Workload:
-        """The workload of an explicit tile grid, of any size.
-
-        Args:
-            columns, rows: the grid, ints or int64 columns; 1 x 1 means no tiles.
-            mode: a mode's name or a `Mode`.
-            **rest: prompt_tokens, output_tokens, batch_size.
+        """The workload of an explicit tile grid of any size, ints or int64 columns; mode and rest as for `from_image`.
 
         Raises:
             SpecError: a grid on a mode without tiles, or a value out of range.
@@ -193,10 +174,11 @@ def _whole(name: str, value: Any) -> Column:
 
 def _check_range(name: str, value: Column, least: int, greatest: int) -> None:
     wrong = (value < least) | (value > greatest)
+    _refuse_where(wrong, f"{name}: {{}} is not a whole number from {least} to {greatest}", value)
+
+
+def _refuse_where(wrong: Any, message: str, *values: Column) -> None:
+    """Raises the message with the first of the values that are wrong; a constant is wrong as a whole."""
     if np.any(wrong):
-        raise SpecError(f"{name}: {_first(value, wrong)} is not a whole number from {least} to {greatest}")
-
-
-def _first(value: Column, wrong: Any) -> int:
-    """The first value that is wrong; a constant field is wrong as a whole."""
-    return int(value[np.argmax(wrong)]) if isinstance(value, np.ndarray) else value
+        first = np.argmax(wrong)
+        raise SpecError(message.format(*(int(value[first]) if isinstance(value, np.ndarray) else value for value in values)))
