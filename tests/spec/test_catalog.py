@@ -11,7 +11,7 @@ import pytest
 
 import ocr_flops as of
 from ocr_flops.errors import SpecError
-from ocr_flops.spec import catalog, overrides, reading
+from ocr_flops.spec import catalog, reading
 from ocr_flops.spec.overrides import GROUPS
 from ocr_flops.spec.run_spec import load_run
 from ocr_flops.spec.specs import AttentionSpec
@@ -104,7 +104,7 @@ def own_configs(tmp_path, monkeypatch):
     """A copy of the configs, in which a test may write."""
     folder = tmp_path / "configs"
     shutil.copytree(catalog.config_dir(), folder)
-    for module in (reading, overrides, catalog):
+    for module in (reading, catalog):
         monkeypatch.setattr(module, "config_dir", lambda: folder)
     catalog._hardware_by_device.cache_clear()
     yield folder
