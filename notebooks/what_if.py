@@ -77,36 +77,6 @@ def document(page, source, upload):
 
 
 @app.cell(hide_code=True)
-def sidebar(device, figure_inputs, mode, pdf_inputs, source, upload_inputs, workload_inputs):
-    _sources = {
-        "page": [workload_inputs["width_px"], workload_inputs["height_px"]],
-        "file": [*upload_inputs, *pdf_inputs],
-        "grid": [workload_inputs["columns"], workload_inputs["rows"]],
-    }
-    _view = mo.md("<small>This mode encodes the page as one view; its size does not change the cost.</small>")
-    mo.sidebar(
-        [
-            mo.md("## OCR FLOPs"),
-            mo.md(f"<small>What {model.label} computes for a page, stage by stage. Rest on a label for its meaning.</small>"),
-            mo.md("**Page**"),
-            mode,
-            *([source, *_sources[source.value]] if of.load_mode(mode.value).tile_px else [_view]),
-            mo.md("**Text and batch**"),
-            *(workload_inputs[_name] for _name in ("prompt_tokens", "output_tokens", "batch_size")),
-            mo.md("**Software**"),
-            *(workload_inputs[_name] for _name in ("attention", "engine")),
-            device.elements["dtype"],
-            workload_inputs["cache"],
-            mo.md("**Hardware**"),
-            device.elements["gpu"],
-            mo.accordion({"edit its figures": mo.vstack(figure_inputs)}),
-        ],
-        width="310px",
-    )
-    return
-
-
-@app.cell(hide_code=True)
 def evaluated(device, figures, get_arrived, mode, page, pdf, published, source, targets, workload):
     get_arrived()  # runs again when a run brings a result
     _notices, _size, _origin = [], {}, ""
@@ -235,6 +205,37 @@ def opened(
         "Method": lambda: method.method(results, chapter, RECORD, page.job, audit),
     }
     _tabs[tab.value]() if results and tab.value in _tabs else None
+    return
+
+
+@app.cell(hide_code=True)
+def sidebar(device, figure_inputs, mode, pdf_inputs, source, upload_inputs, workload_inputs):
+    # Last, so that the first charts need not wait until the browser has made its controls.
+    _sources = {
+        "page": [workload_inputs["width_px"], workload_inputs["height_px"]],
+        "file": [*upload_inputs, *pdf_inputs],
+        "grid": [workload_inputs["columns"], workload_inputs["rows"]],
+    }
+    _view = mo.md("<small>This mode encodes the page as one view; its size does not change the cost.</small>")
+    mo.sidebar(
+        [
+            mo.md("## OCR FLOPs"),
+            mo.md(f"<small>What {model.label} computes for a page, stage by stage. Rest on a label for its meaning.</small>"),
+            mo.md("**Page**"),
+            mode,
+            *([source, *_sources[source.value]] if of.load_mode(mode.value).tile_px else [_view]),
+            mo.md("**Text and batch**"),
+            *(workload_inputs[_name] for _name in ("prompt_tokens", "output_tokens", "batch_size")),
+            mo.md("**Software**"),
+            *(workload_inputs[_name] for _name in ("attention", "engine")),
+            device.elements["dtype"],
+            workload_inputs["cache"],
+            mo.md("**Hardware**"),
+            device.elements["gpu"],
+            mo.accordion({"edit its figures": mo.vstack(figure_inputs)}),
+        ],
+        width="310px",
+    )
     return
 
 

@@ -34,6 +34,7 @@ HEADERS = {
     "content-security-policy": "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; object-src 'none'; "
     "base-uri 'self'; form-action 'self'; frame-ancestors 'self'",
 }
+HASHED, FOR_EVER = "/assets/", "private, max-age=31536000, immutable"  # files whose names change with their content
 LOGIN = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>OCR FLOPs</title>
 <style>:root {{ color-scheme: light dark }} body {{ font: 16px system-ui; display: grid; place-content: center; min-height: 90vh }}</style>
 <form><p>{text}</p><label>Access token <input name="{token}" type="password" autofocus autocomplete="off"></label>
@@ -70,8 +71,8 @@ class Guard:
         if answer:
             await asyncio.sleep(WRONG_TOKEN_SECONDS if answer.status_code == 401 and TOKEN in asked.query_params else 0)
             answer.headers["cache-control"] = "no-store"
-            return await answer(scope, receive, _with_headers(send))
-        await self._pass_on(scope, asked, receive, _with_headers(send))
+            return await answer(scope, receive, _with_headers(scope, send))
+        await self._pass_on(scope, asked, receive, _with_headers(scope, send))
 
     def _answer(self, asked: HTTPConnection) -> Response | None:
         """What to answer in place of the app, if anything."""
@@ -154,13 +155,15 @@ def _moved(where: str, query: list[tuple[str, str]]) -> Response:
     return RedirectResponse(f"{where}?{urlencode(query)}", 303)
 
 
-def _with_headers(send: Send) -> Send:
+def _with_headers(scope: Scope, send: Send) -> Send:
     async def sent(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             for name in [name for name in headers if name.startswith("access-control-")]:
                 del headers[name]  # by which marimo lets pages of any origin read its answers
             headers.update(HEADERS)
+            if HASHED in scope["path"] and message["status"] == 200:
+                headers["cache-control"] = FOR_EVER
         await send(message)
 
     return sent

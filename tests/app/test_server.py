@@ -99,9 +99,21 @@ def test_the_page_is_served_with_careful_headers(local):
 def test_vegas_script_is_served_once_for_all_pages_and_visits(local, mount):
     page = local.ask(f"{mount}/")[2]
     status, headers, script = local.ask(f"{mount}/{LIBRARY}")
-    assert f'<link rel="modulepreload" href="{LIBRARY}">' in page
+    assert f'src="{LIBRARY}"' in page
     assert status == 200 and "immutable" in headers["cache-control"] and "javascript" in headers["content-type"]
     assert len(script) > 500_000 and "window.vegaEmbed" in script
+
+
+def test_marimos_own_files_are_fetched_once(local):
+    asset = re.search(r"assets/index-[\w-]+\.js", local.ask("/")[2]).group()
+    for mount in ("", "/talk"):
+        assert "immutable" in local.ask(f"{mount}/{asset}")[1]["cache-control"]
+    assert "immutable" not in local.ask("/assets/none.js")[1].get("cache-control", "")
+
+
+def test_answers_do_not_wait_for_a_delayed_acknowledgement():
+    with serve.listen(serve.serving("localhost", 0, None, MB)) as listening:
+        assert listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 EDITING = (

@@ -1,7 +1,7 @@
 """How fast the app feels, in headless Chromium: `make bench-browser` prints it beside a minimal marimo page measured in the same run.
 
-- slider: an arrow key on a slider until every chart in view is repainted, in turns on both pages
-- first chart: from opening the page until a chart is drawn, by a server that runs already
+- slider: an arrow key on a slider until every chart in view is repainted, in turns on the tabs Overview and Savings and on the other page
+- first chart: from opening the page until a chart is drawn, by a server that runs already; in turns on both pages
 - memory: resident set of the app's server with one session open, and whether torch is loaded in it
 """
 
@@ -40,6 +40,10 @@ window.repainted = () => { const all = inView();
 """
 
 
+TABS = ("Overview", "Savings")
+OPENED = 3  # times that each page is opened
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--presses", type=int, default=60, help="arrow keys on each page (default %(default)s)")
@@ -49,33 +53,34 @@ def main() -> int:
     ours = [sys.executable, "-m", "ocr_flops.cli", "app", "--headless", "--port"]
     with served(ours) as (address, server), served(minimal) as (beside, _), sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-        first = [opened(browser, address)[1] for _ in range(3)]
-        page, _ = opened(browser, address)
+        first = [[opened(browser, one)[1] for one in (address, beside)] for _ in range(OPENED)]
+        pages = {name: opened(browser, f"{address}/?tab={name}")[0] for name in TABS}
         time.sleep(1)
         memory = sum(one.memory_info().rss for one in family(server))
         torch = any("libtorch" in one.path for process in family(server) for one in process.memory_maps())
-        other, _ = opened(browser, beside)
-        sliders = page.get_by_role("complementary").get_by_role("slider").nth(3), other.get_by_role("slider").first
-        charts = page.evaluate("inView().length"), other.evaluate("inView().length")
-        times: tuple[list[float], list[float]] = ([], [])
+        sliders = {name: page.get_by_role("complementary").get_by_role("slider").nth(3) for name, page in pages.items()}
+        pages["minimal"] = opened(browser, beside)[0]
+        sliders["minimal"] = pages["minimal"].get_by_role("slider").first
+        times: dict[str, list[float]] = {name: [] for name in pages}
         for number in range(options.presses + 5):
-            for one, slider, kept in zip((page, other), sliders, times, strict=True):
-                found = press(one, slider, "ArrowRight" if number % 12 < 6 else "ArrowLeft")
-                if number >= 5:  # the first ones warm caches up on both
-                    kept.append(found)
+            for name, page in pages.items():
+                took = press(page, sliders[name], "ArrowRight" if number % 12 < 6 else "ArrowLeft")
+                if number >= 5:  # the first ones warm caches up
+                    times[name].append(took)
+        charts = {name: page.evaluate("inView().length") for name, page in pages.items()}
         browser.close()
     found = {
-        "charts_in_view": charts[0],
-        "slider_median_ms": round(statistics.median(times[0]), 1),
-        "slider_p95_ms": round(statistics.quantiles(times[0], n=20)[-1], 1),
-        "minimal_charts_in_view": charts[1],
-        "minimal_median_ms": round(statistics.median(times[1]), 1),
-        "minimal_p95_ms": round(statistics.quantiles(times[1], n=20)[-1], 1),
-        "ratio": round(statistics.median(times[0]) / statistics.median(times[1]), 2),
-        "first_chart_s": round(statistics.median(first), 2),
-        "server_rss_mb": round(memory / 1e6),
-        "torch_in_the_server": torch,
+        f"{name.lower()}_{what}": value
+        for name in pages
+        for what, value in {
+            "charts_in_view": charts[name],
+            "median_ms": round(statistics.median(times[name]), 1),
+            "p95_ms": round(statistics.quantiles(times[name], n=20)[-1], 1),
+            "ratio": round(statistics.median(times[name]) / statistics.median(times["minimal"]), 2),
+        }.items()
     }
+    found |= {f"{name}first_chart_s": round(statistics.median(took), 2) for name, took in zip(("", "minimal_"), zip(*first, strict=True), strict=True)}
+    found |= {"server_rss_mb": round(memory / 1e6), "torch_in_the_server": torch}
     print(json.dumps(found) if options.json else "\n".join(f"{name:24} {value}" for name, value in found.items()))
     return 0
 
