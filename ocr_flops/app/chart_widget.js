@@ -1,7 +1,7 @@
 // Charts that stay: each is embedded once as a Vega view; from then on only its rows, titles and parameters change.
 
 const LAYOUT = { renderer: "canvas", logLevel: 1, actions: { export: true, source: false, compiled: false, editor: false } }; // the editor is a site
-const MARGIN = "300px"; // charts this far out of sight are drawn already
+const REST_MS = 200; // after the last step charts out of sight follow, for who scrolls or prints
 
 // Text and axes take the colour of the page, light or dark.
 const themed = (ink) => ({
@@ -11,10 +11,30 @@ const themed = (ink) => ({
   text: { color: ink },
 });
 
-const filled = (template, { signals, datasets }) => ({
+const MARGIN_PX = 10; // of a chart, both sides together
+const MENU_PX = 38 + MARGIN_PX; // beside it
+const FONTS = { title_lines: "bold 15px sans-serif", subtitle_lines: "12px sans-serif" };
+const pen = document.createElement("canvas").getContext("2d");
+
+// Lines as wide as there is room.
+function wrapped(lines, font, width) {
+  pen.font = font;
+  return lines.flatMap((text) => text.split(" ").reduce((done, word) => {
+    const longer = `${done.at(-1) ?? ""} ${word}`.trim();
+    return done.length && pen.measureText(longer).width <= width ? [...done.slice(0, -1), longer] : [...done, word];
+  }, []));
+}
+
+// The values of a chart's signals where it has so much room: a finding is wrapped anew, the lines below it stay lines of their own.
+function fitted({ signals }, width) {
+  const titles = { title_lines: [signals.title_lines.join(" ")], subtitle_lines: signals.subtitle_lines };
+  return { ...signals, ...Object.fromEntries(Object.entries(titles).map(([name, lines]) => [name, wrapped(lines, FONTS[name], width)])) };
+}
+
+const filled = (template, chart, width) => ({
   ...template,
-  datasets,
-  params: [...template.params, ...Object.entries(signals).map(([name, value]) => ({ name, value }))],
+  datasets: chart.datasets,
+  params: [...template.params, ...Object.entries(fitted(chart, width)).map(([name, value]) => ({ name, value }))],
 });
 
 const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
@@ -22,7 +42,7 @@ const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
 class Panel {
   constructor(root) {
     this.element = root.appendChild(document.createElement("div"));
-    this.seen = false;
+    this.isSeen = false;
   }
 
   // Draws what is wanted: in the view there is, or in a new one where the template, the ink or the page's theme is another.
@@ -31,13 +51,12 @@ class Panel {
       this.element.style.minHeight = `${this.element.clientHeight}px`; // the page must not jump while the panel is empty
       this.end();
       const options = { ...LAYOUT, config: themed(ink), downloadFileName: chart.name };
-      const { view, finalize } = await vegaEmbed(this.element, filled(template, chart), options);
+      const { view, finalize } = await vegaEmbed(this.element, filled(template, chart, this.element.clientWidth - MENU_PX), options);
       Object.assign(this, { view, finalize, ink, chart });
       this.element.drawn = chart; // for tests
       this.element.style.minHeight = "";
       return;
     }
-    for (const [name, value] of Object.entries(chart.signals)) this.view.signal(name, value);
     for (const [name, rows] of Object.entries(chart.datasets)) {
       if (!same(rows, this.chart.datasets[name])) this.view.data(name, structuredClone(rows));
     }
@@ -48,7 +67,10 @@ class Panel {
 
   // The width is set anew each time, so that Vega fits the plot beside its words.
   async run() {
-    await this.view?.width(this.view.container().clientWidth).resize().runAsync();
+    const width = this.view?.container().clientWidth;
+    if (!width) return;
+    for (const [name, value] of Object.entries(fitted(this.chart, width - MARGIN_PX))) this.view.signal(name, value);
+    await this.view.width(width).resize().runAsync();
   }
 
   end() {
@@ -58,16 +80,16 @@ class Panel {
 }
 
 function render({ model, el }) {
-  const root = el.appendChild(document.createElement("div"));
+  const room = el.appendChild(document.createElement("div"));
+  const root = room.appendChild(document.createElement("div"));
+  room.className = "of-room";
   const panels = [];
   let busy = false;
   let stale = false;
+  let rest;
 
-  async function drawAll() {
-    const charts = model.get("charts");
-    const templates = model.get("templates");
-    const ink = getComputedStyle(root).color;
-    root.className = `of-charts ${model.get("view")}`;
+  function arrange(charts, view) {
+    root.className = `of-charts ${view}`;
     while (panels.length > charts.length) {
       const panel = panels.pop();
       sight.unobserve(panel.element);
@@ -78,9 +100,17 @@ function render({ model, el }) {
       panels.push(new Panel(root));
       sight.observe(panels.at(-1).element);
     }
+  }
+
+  async function drawAll(everything) {
+    const charts = model.get("charts");
+    const templates = model.get("templates");
+    const ink = getComputedStyle(root).color;
+    arrange(charts, model.get("view"));
     for (const [number, panel] of panels.entries()) {
       const chart = charts[number];
-      if (!panel.seen || (panel.view && same(panel.chart, chart) && panel.ink === ink)) continue;
+      const isWanted = panel.element.clientWidth && (panel.isSeen || (everything && !stale));
+      if (!isWanted || (panel.view && same(panel.chart, chart) && panel.ink === ink)) continue;
       await panel.draw(templates[chart.template], chart, ink).catch((problem) => {
         panel.end();
         panel.element.textContent = problem.message;
@@ -88,39 +118,44 @@ function render({ model, el }) {
     }
   }
 
-  async function draw() {
+  async function draw(everything = false) {
+    clearTimeout(rest);
     stale = true;
     if (busy) return;
     busy = true;
     while (stale) { // what came meanwhile is drawn once, as it was last
       stale = false;
       await null; // until all that comes with one message has arrived
-      await drawAll();
+      await drawAll(everything);
     }
     busy = false;
+    if (!everything) rest = setTimeout(draw, REST_MS, true);
   }
 
+  const redraw = () => draw();
   const sight = new IntersectionObserver((entries) => {
     for (const { target, isIntersecting } of entries) {
       const panel = panels.find((one) => one.element === target);
-      if (panel) panel.seen = isIntersecting && target.clientWidth > 0;
+      if (panel) panel.isSeen = isIntersecting;
     }
     draw();
-  }, { rootMargin: MARGIN });
-  const room = new ResizeObserver(() => panels.forEach((panel) => panel.run()));
-  const theme = new MutationObserver(draw);
+  });
+  const width = new ResizeObserver(() => panels.forEach((panel) => panel.run()));
+  const theme = new MutationObserver(redraw);
   const scheme = matchMedia("(prefers-color-scheme: dark)");
 
   for (const element of [document.documentElement, document.body]) theme.observe(element, { attributes: true });
-  room.observe(root);
-  scheme.addEventListener("change", draw);
-  model.on("change:charts", draw);
+  width.observe(root);
+  scheme.addEventListener("change", redraw);
+  model.on("change:charts", redraw);
   draw();
   return () => {
-    model.off("change:charts", draw);
-    scheme.removeEventListener("change", draw);
-    for (const observer of [sight, room, theme]) observer.disconnect();
+    clearTimeout(rest);
+    model.off("change:charts", redraw);
+    scheme.removeEventListener("change", redraw);
+    for (const observer of [sight, width, theme]) observer.disconnect();
     panels.forEach((panel) => panel.end());
+    room.remove();
   };
 }
 
