@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from pkgutil import iter_modules
 from typing import Generic, TypeVar
 
 from ocr_flops.errors import SpecError
@@ -11,11 +12,11 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Objects by name; NAME is looked for in the module NAME of a package the first time it is asked for.
+    """Objects by name; the module NAME of a package is imported when NAME is looked for, and adds its object.
 
     Args:
         kind: what the objects are, for messages: "engine".
-        package: the package with a module for each.
+        package: the package with a module for each object, beside `base`.
     """
 
     def __init__(self, kind: str, package: str):
@@ -33,12 +34,11 @@ class Registry(Generic[T]):
         Raises:
             SpecError: there is none.
         """
-        if name not in self._known and name.isidentifier():
-            try:
-                import_module(f"{self.package}.{name}")
-            except ModuleNotFoundError as error:
-                if error.name != f"{self.package}.{name}":
-                    raise
         if name not in self._known:
-            raise SpecError(f"{self.kind}: no class is called {name!r}; {self.package} needs a module {name} that defines one")
+            modules = [module.name for module in iter_modules(import_module(self.package).__path__) if module.name != "base"]
+            if name in modules:
+                import_module(f"{self.package}.{name}")
+            if name not in self._known:
+                names = ", ".join(sorted({*modules, *self._known}))
+                raise SpecError(f"{self.kind}: {name!r} is not one of {names}, which have a class in {self.package}")
         return self._known[name]

@@ -42,6 +42,8 @@ class RunConfig:
         one_of("dtype", self.dtype, DTYPE_BYTES)
         one_of("cache", self.cache, CACHES)
         one_of("prefill_logits", self.prefill_logits, PREFILL_LOGITS)
+        ENGINES.find(self.engine.name)
+        PIPELINES.find(self.model.pipeline)
         for spec in self.model.attention_towers:
             kernel = self.kernel(spec.tower)
             if self.dtype not in kernel.dtypes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ocr_flops.cost import ops
 from ocr_flops.cost.blocks.experts import expected_hits, rows_of_an_expert
@@ -36,6 +36,11 @@ GATHERED_QUERIES, GATHERS = Dimension("gathered_queries"), Dimension("gathers")
 class DeepSeekOcr(Pipeline, name="deepseek_ocr"):
     """The pipeline of DeepSeek-OCR."""
 
+    @staticmethod
+    def vision(*arguments: Any) -> Vision:
+        """The vision stage, by the arguments of `Vision`."""
+        return Vision(*arguments)
+
     def view_sizes(self, workload: Workload) -> tuple[Column, ...]:
         """Sides of the global view and of the tiles in pixels, 0 where there are none."""
         return workload.global_px, workload.tile_px * (workload.tiles > 0)
@@ -46,7 +51,7 @@ class DeepSeekOcr(Pipeline, name="deepseek_ocr"):
 
     def record(self, tape: Tape, config: RunConfig, stage: str, is_one: bool, sizes: tuple[int, ...]) -> None:
         if stage == "vision":
-            config.engine_code.encode_pages(Vision(tape, config, is_one, *sizes))
+            config.engine_code.encode_pages(self.vision(tape, config, is_one, *sizes))
         elif stage == "prefill":
             logit_rows = TOKENS if config.prefill_logits == "all" else 1
             _record_language_model(tape, config, ForwardPass(BATCH, TOKENS, TOKENS, logit_rows, is_one, True, config.cache))
@@ -133,8 +138,8 @@ class Vision:
         tiles first, then the global view and a separator."""
         tape, width = self.tape, self.width
         pages, tiles = self._hold_pixels()
-        features = self._encode(View(self.global_px, BATCH, self.is_one), pages)
-        tiled = None if tiles is None else self._encode(View(self.tile_px, BATCH * TILES, False), tiles)
+        features = self.encode_view(View(self.global_px, BATCH, self.is_one), pages)
+        tiled = None if tiles is None else self.encode_view(View(self.tile_px, BATCH * TILES, False), tiles)
         with tape.module("merge"):
             newline, separator = tape.weight(width), tape.weight(width)
             self._hold((BATCH - 1) * self.page_tokens, width)  # the pages before the last one
@@ -164,8 +169,8 @@ class Vision:
         with tape.times(BATCH):
             with tape.module("merge"):
                 self._sum_pixels(cuts)
-            tiled = None if tiles is None else self._encode(View(self.tile_px, TILES, False), cuts, held.get("tiles"))
-            features = self._encode(View(self.global_px, 1, True), page, held.get("global"))
+            tiled = None if tiles is None else self.encode_view(View(self.tile_px, TILES, False), cuts, held.get("tiles"))
+            features = self.encode_view(View(self.global_px, 1, True), page, held.get("global"))
             with tape.module("merge"):
                 newline, separator = tape.weight(width), tape.weight(width)
                 lines = [tape.then_free(ops.copy("cat", features, newline, shape=(self.global_tokens, width)), features)]
@@ -185,7 +190,7 @@ class Vision:
     def _hold(self, *shape: Dim) -> Tensor:
         return self.tape.hold(ops.new(shape, self.tape.itemsize))
 
-    def _encode(self, view: View, pixels: Tensor, replaced: tuple[Tensor, Tensor, Tensor] | None = None) -> Tensor:
+    def encode_view(self, view: View, pixels: Tensor, replaced: tuple[Tensor, Tensor, Tensor] | None = None) -> Tensor:
         """One pass through both encoders and the projector: [images, q², width].
 
         Args:
