@@ -9,9 +9,8 @@ import ocr_flops as of
 from ocr_flops.charts.savings import savings
 from ocr_flops.cli import main
 from ocr_flops.cost import ops
+from ocr_flops.cost.blocks.attention import Flash, attention_modes
 from ocr_flops.cost.engines.base import Engine
-from ocr_flops.cost.kernels.base import attention_modes
-from ocr_flops.cost.kernels.flash import Flash
 from ocr_flops.cost.models.deepseek_ocr import DeepSeekOcr, Vision
 from ocr_flops.cost.towers.sam import Sam
 from ocr_flops.reports.estimate_report import report_markdown
@@ -25,7 +24,7 @@ class WithoutScores(Flash, name="without_scores"):
 
     def attend(self, tape, query, key, value, layout, mask=None):
         attended = super().attend(tape, query, key, value, layout, mask)
-        tape.records[-1].vector_flops = 0
+        tape.records[-1].costs["vector_flops"] = 0
         return attended
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from ocr_flops.cost.kernels.base import attention_modes
+from ocr_flops.cost.blocks.attention import attention_modes
 from ocr_flops.errors import SpecError, one_of
 from ocr_flops.reports.estimate_subject import Subject
 from ocr_flops.spec.catalog import load_engine, load_hardware, load_mode

@@ -12,13 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ocr_flops.cost.polynomial import Dimension, Monomial, terms_of
+from ocr_flops.cost.polynomial import Monomial, terms_of
 from ocr_flops.cost.tape import Record, Tape
 
 RECORDED = ("tensor_flops", "vector_flops", "torch_flops", "operators", "weight_io_bytes", "activation_io_bytes", "kv_io_bytes")
 SUMS = {"total_flops": ("tensor_flops", "vector_flops"), "io_bytes": ("weight_io_bytes", "activation_io_bytes", "kv_io_bytes")}
 COSTS = (*RECORDED[:2], "total_flops", *RECORDED[2:], "io_bytes")
-EXPERT_BYTES, EXPERTS_HIT = Dimension("expert_bytes"), Dimension("experts_hit")
 
 Polynomial = Mapping[Monomial, int]
 Column = int | np.ndarray
@@ -134,10 +133,7 @@ def undominated(candidates: Iterable[Polynomial]) -> tuple[Polynomial, ...]:
 
 
 def _operation(record: Record) -> Operation:
-    """A record with its costs over all repeats, as polynomials."""
-    costs = {cost: terms_of(getattr(record, cost) * record.repeat) for cost in RECORDED if cost != "operators"}
-    costs["operators"] = terms_of(EXPERTS_HIT if record.per_expert else record.operators)
-    if record.expert_thirds:
-        costs["weight_io_bytes"] = terms_of(record.weight_io_bytes * record.repeat + EXPERT_BYTES * record.expert_thirds)
+    """A record with its costs and their sums as polynomials."""
+    costs = {cost: terms_of(value) for cost, value in record.costs.items()}
     costs |= {cost: total(costs[addend] for addend in addends) for cost, addends in SUMS.items()}
     return Operation(record.module, record.layers, record.name, record.matrix_itemsize, costs, terms_of(record.live_bytes))

@@ -6,8 +6,8 @@ import functools
 from dataclasses import dataclass
 from functools import cached_property
 
+from ocr_flops.cost.blocks.attention import Kernel, find_kernel
 from ocr_flops.cost.engines.base import ENGINES, Engine
-from ocr_flops.cost.kernels.base import KERNELS, Kernel
 from ocr_flops.cost.models.base import PIPELINES, Pipeline
 from ocr_flops.cost.program import Program
 from ocr_flops.cost.tape import Tape
@@ -82,7 +82,7 @@ class RunConfig:
 
     def kernel(self, tower: str) -> Kernel:
         """The attention kernel of a tower."""
-        return KERNELS.find(self.attention.kernel(tower) or "")
+        return find_kernel(self.attention.kernel(tower))
 
     def evidence(self, stage: str) -> str:
         """Whether a stage's cost can be counted and traced on the real model here ("runnable") or not ("modelled")."""

@@ -4,35 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ocr_flops.cost.ops import Operator, Tensor, copy, new
-from ocr_flops.cost.polynomial import Dim
+from ocr_flops.cost.polynomial import Dim, Dimension
+
+EXPERT_BYTES = Dimension("expert_bytes")  # of the down projections of all experts hit, in all layers
+EXPERTS_HIT = Dimension("experts_hit")  # in all layers
 
 
-@dataclass(slots=True)
-class Record:
-    """One operator as it is charged: the module, the layers that run it (empty outside layers), how often it runs, and its cost in one run.
+class Record(NamedTuple):
+    """One operator as it is charged.
 
-    `expert_thirds` says how often it reads the down projections' bytes of all experts hit, over all repeats (an expert's gate, up and
-    down projections are of one size); `per_expert` that it is launched once for every expert hit.
+    Args:
+        module: whom it belongs to.
+        layers: those that run it, all at the same cost; empty outside layers.
+        name: ATen's name for it.
+        matrix_itemsize: bytes per element of a matrix product's inputs.
+        costs: its work, launches and traffic over all repeats.
+        live_bytes: activations alive while it runs.
     """
 
     module: str
     layers: Sequence[int]
     name: str
-    repeat: Dim
-    operators: Dim
-    tensor_flops: Dim
-    vector_flops: Dim
-    torch_flops: Dim
-    weight_io_bytes: Dim
-    activation_io_bytes: Dim
-    kv_io_bytes: Dim
-    live_bytes: Dim
     matrix_itemsize: int
-    expert_thirds: int = 0
-    per_expert: bool = False
+    costs: dict[str, Dim]
+    live_bytes: Dim
 
 
 class Tape:
@@ -40,12 +38,17 @@ class Tape:
 
     Args:
         itemsize: bytes per element of weights and activations.
+
+    Attributes:
+        records: in execution order.
+        parameters: by module and layer (None outside layers).
+        live: bytes of the activations alive now.
     """
 
     def __init__(self, itemsize: int):
         self.itemsize = itemsize
         self.records: list[Record] = []
-        self.parameters: dict[tuple[str, int | None], int] = {}  # by module and layer
+        self.parameters: dict[tuple[str, int | None], int] = {}
         self.live: Dim = 0
         self._module = ""
         self._layers: Sequence[int] = ()
@@ -87,8 +90,8 @@ class Tape:
         """A constant that the model carries beside its parameters."""
         return new(shape, itemsize, "weight")
 
-    def input(self, *shape: Dim, itemsize: int | None = None) -> Tensor:
-        """A tensor that is there before the first operator."""
+    def hold(self, *shape: Dim, itemsize: int | None = None) -> Tensor:
+        """A tensor that lives from now on and that no operator makes: an input of the stage, or `empty`."""
         tensor = new(shape, itemsize or self.itemsize)
         self.live = self.live + tensor.storage.size_bytes
         return tensor
@@ -103,37 +106,27 @@ class Tape:
         """
         for tensor in operator.outputs:
             self.live = self.live + tensor.storage.size_bytes
-        moved = {"weight": 0, "activation": 0, "cache": 0}
+        moved: dict[str, Dim] = {"weight": 0, "activation": 0, "cache": 0}
         for tensor in (*operator.reads, *operator.writes, *operator.outputs):
             moved[tensor.storage.role] = moved[tensor.storage.role] + tensor.size_bytes
+        costs = {
+            "tensor_flops": operator.tensor_flops,
+            "vector_flops": operator.vector_flops,
+            "torch_flops": operator.tensor_flops if operator.visible else 0,
+            "weight_io_bytes": moved["weight"],
+            "activation_io_bytes": moved["activation"],
+            "kv_io_bytes": moved["cache"],
+        }
         for module, layers in (feeds or {self._module: self._layers}).items():
             repeat = len(layers) or 1
+            repeated = {name: cost * (repeat * self._times) for name, cost in costs.items()}
+            launches = EXPERTS_HIT if self._per_expert else repeat * self._launches
             self.records.append(
-                Record(
-                    module,
-                    layers,
-                    operator.name,
-                    repeat * self._times,
-                    repeat * self._launches,
-                    operator.tensor_flops,
-                    operator.vector_flops,
-                    operator.tensor_flops if operator.visible else 0,
-                    moved["weight"],
-                    moved["activation"],
-                    moved["cache"],
-                    self.live,
-                    operator.matrix_itemsize,
-                    per_expert=self._per_expert,
-                )
+                Record(module, layers, operator.name, operator.matrix_itemsize, repeated | {"operators": launches}, self.live)
             )
         if keep is not None:
             self.free(*operator.outputs[keep:])
         return operator.outputs[0] if operator.outputs else operator.writes[0]
-
-    def hold(self, tensor: Tensor) -> Tensor:
-        """Starts the life of a tensor that no operator makes (`empty`)."""
-        self.live = self.live + tensor.storage.size_bytes
-        return tensor
 
     @contextmanager
     def per_expert(self) -> Iterator[None]:
@@ -143,7 +136,7 @@ class Tape:
         self._per_expert = False
 
     def experts(self, operator: Operator, offsets: Tensor | None, experts: int, thirds: int) -> Tensor:
-        """Records a matrix product of rows with the experts they are routed to.
+        """Records a matrix product of rows with the experts they are routed to, charged with the bytes of those hit.
 
         Args:
             operator: the product, without weights.
@@ -153,10 +146,10 @@ class Tape:
         """
         if offsets is not None:
             operator.reads = (*operator.reads, offsets)
-        rows, features_in = operator.reads[0].shape
-        self.weight(experts, features_in, operator.outputs[0].shape[-1])
+        self.weight(experts, operator.reads[0].shape[1], operator.outputs[0].shape[1])
         out = self(operator)
-        self.records[-1].expert_thirds = thirds
+        costs = self.records[-1].costs
+        costs["weight_io_bytes"] = costs["weight_io_bytes"] + EXPERT_BYTES * thirds
         return out
 
     def free(self, *tensors: Tensor) -> None:

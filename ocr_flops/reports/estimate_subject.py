@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ocr_flops.cost.kernels.base import attention_modes
+from ocr_flops.cost.blocks.attention import attention_modes
 from ocr_flops.errors import SpecError
 from ocr_flops.spec.catalog import load_attention
 from ocr_flops.spec.specs import HardwareSpec

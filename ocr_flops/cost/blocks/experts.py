@@ -90,7 +90,7 @@ def grouped(tape: Tape, sizes: Experts, x: Tensor, weights: Tensor, index: Tenso
     down = tape.experts(ops.grouped_matmul(active, width), offsets, sizes.count, 1)
     tape.free(active)
     weighted = tape(ops.elementwise("mul", down, picked_weights, itemsize=4))
-    inverse = tape.hold(ops.new((rows,), i))
+    inverse = tape.hold(rows, itemsize=i)
     counted = tape(ops.create("arange", (rows,), i))
     tape(ops.in_place("index_put_", inverse, order, counted))
     tape.free(counted)
@@ -120,7 +120,7 @@ def looped(tape: Tape, sizes: Experts, x: Tensor, weights: Tensor, index: Tensor
     tape.free(sorting.outputs[0])
     token = tape(ops.elementwise("floor_divide", order))
     picked = tape.then_free(ops.gather("index", x, token, (rows, width)), token, totals)  # the host has a copy of the totals
-    others = tape.hold(ops.new((rows - EXPERT_ROWS, width), x.itemsize))
+    others = tape.hold(rows - EXPERT_ROWS, width, itemsize=x.itemsize)
     with tape.per_expert():  # 5 operators for each expert hit, which together see every row once
         gate = tape.experts(_of_one(ops.grouped_matmul(picked, sizes.width)), None, sizes.count, 1)
         active = tape.then_free(_of_one(ops.activation("silu", gate)), gate)
@@ -129,7 +129,7 @@ def looped(tape: Tape, sizes: Experts, x: Tensor, weights: Tensor, index: Tensor
         last = tape.experts(_of_one(ops.grouped_matmul(product, width)), None, sizes.count, 1)
         tape.free(product)
     joined = tape(ops.copy("cat", last))
-    restored = tape.hold(ops.new((rows, width), x.itemsize))
+    restored = tape.hold(rows, width, itemsize=x.itemsize)
     tape(ops.in_place("index_put_", restored, order, joined))
     upcast = tape.cast(restored, 4)
     tape(ops.in_place("mul_", upcast, upcast, weights, vector_flops=upcast.elements))
@@ -144,12 +144,3 @@ def _of_one(operator: Operator) -> Operator:
     (result,) = operator.outputs
     result.storage.size_bytes = EXPERT_ROWS * result.shape[-1] * result.itemsize
     return operator
-
-
-def gated_mlp(tape: Tape, x: Tensor, width: int, inner: int) -> Tensor:
-    """SwiGLU: down(silu(gate(x))·up(x)); x stays alive."""
-    gate = tape(ops.linear(x, tape.weight(inner, width)))
-    active = tape.then_free(ops.activation("silu", gate), gate)
-    up = tape(ops.linear(x, tape.weight(inner, width)))
-    product = tape.then_free(ops.elementwise("mul", active, up), active, up)
-    return tape.then_free(ops.linear(product, tape.weight(width, inner)), product)

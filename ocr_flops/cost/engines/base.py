@@ -7,14 +7,13 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from ocr_flops.cost import ops
-from ocr_flops.cost.blocks import experts, masks, norms, positions, rotary
+from ocr_flops.cost.blocks import attention, experts, layers, positions
 from ocr_flops.cost.blocks.passes import ForwardPass
 from ocr_flops.cost.ops import Tensor
 from ocr_flops.cost.registry import Registry
 from ocr_flops.cost.tape import Tape
 
 if TYPE_CHECKING:
-    from ocr_flops.cost.kernels.base import Kernel
     from ocr_flops.cost.models.deepseek_ocr import Vision
     from ocr_flops.spec.towers import ClipSpec
 
@@ -80,7 +79,10 @@ class Engine:
 
     def normalise_neck(self, tape: Tape, x: Tensor, width: int) -> Tensor:
         """LayerNorm over the channels of SAM's map [images, width, side, side]; frees x."""
-        return norms.layer_norm_2d(tape, x, width)
+        images, _, side, _ = x.shape
+        out = tape(ops.layer_norm(x.view(images, side, side, width), tape.weight(width), tape.weight(width)), keep=1)
+        tape.free(x)
+        return out.view(*x.shape)
 
     def hand_on_map(self, tape: Tape, x: Tensor) -> Tensors:
         """SAM's map between its last two convolutions, as the second reads it, last of what stays alive until that has run."""
@@ -121,7 +123,7 @@ class Engine:
         out = tape.then_free(ops.copy("masked_scatter", embedded, places, features), embedded)
         return out, places
 
-    def build_masks(self, tape: Tape, kernel: Kernel, forward: ForwardPass) -> tuple[Tensor | None, Tensors]:
+    def build_masks(self, tape: Tape, kernel: attention.Kernel, forward: ForwardPass) -> tuple[Tensor | None, Tensors]:
         """Records the masks built before the first layer.
 
         Returns:
@@ -129,15 +131,15 @@ class Engine:
         """
         if not kernel.reads_mask:
             return None, ()
-        queries, keys = (masks.count_positions(tape, length) for length in (forward.tokens, forward.context))
-        allowed = masks.allow_causal(tape, queries, keys)
+        queries, keys = (attention.count_positions(tape, length) for length in (forward.tokens, forward.context))
+        allowed = attention.allow_causal(tape, queries, keys)
         tape.free(queries, keys)
-        mask = masks.to_additive(tape, forward, allowed)
+        mask = attention.to_additive(tape, forward, allowed)
         return mask, (mask,)
 
     def angles_of_pass(self, tape: Tape, head_dim: int, forward: ForwardPass) -> Tensors:
         """Cosines and sines of the rotary embedding, for all layers; empty where every layer computes its own."""
-        return rotary.angles(tape, head_dim, forward)
+        return layers.rotary_angles(tape, head_dim, forward)
 
     def angles_of_layer(self, tape: Tape, head_dim: int, forward: ForwardPass) -> Tensors:
         """Cosines and sines that a layer computes for itself, where those of the pass are empty."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ocr_flops.cost import ops
-from ocr_flops.cost.blocks import rotary
+from ocr_flops.cost.blocks import attention, layers
 from ocr_flops.cost.blocks.passes import ForwardPass
 from ocr_flops.cost.blocks.positions import look_up
 from ocr_flops.cost.engines.base import Engine, Tensors
@@ -15,7 +15,6 @@ from ocr_flops.cost.polynomial import Dimension
 from ocr_flops.cost.tape import Tape
 
 if TYPE_CHECKING:
-    from ocr_flops.cost.kernels.base import Kernel
     from ocr_flops.cost.models.deepseek_ocr import Vision
     from ocr_flops.spec.towers import ClipSpec
 
@@ -73,10 +72,10 @@ class RemoteCode(Engine, name="remote_code"):
 
     def hold_inputs(self, tape: Tape, forward: ForwardPass) -> None:
         """Position ids, a padding mask and, in prefill, the places of image tokens."""
-        tape.input(forward.batch, forward.tokens, itemsize=ops.INDEX_BYTES)
-        tape.input(forward.batch, forward.context, itemsize=ops.INDEX_BYTES)
+        tape.hold(forward.batch, forward.tokens, itemsize=ops.INDEX_BYTES)
+        tape.hold(forward.batch, forward.context, itemsize=ops.INDEX_BYTES)
         if forward.is_prefill:
-            tape.input(forward.batch, forward.tokens, itemsize=1)
+            tape.hold(forward.batch, forward.tokens, itemsize=1)
 
     def insert_features(self, tape: Tape, forward: ForwardPass, embedded: Tensor, features: Tensor) -> Tensors:
         """In place, page by page."""
@@ -85,7 +84,7 @@ class RemoteCode(Engine, name="remote_code"):
             tape(ops.in_place("masked_scatter_", page, places, page))
         return (embedded,)
 
-    def build_masks(self, tape: Tape, kernel: Kernel, forward: ForwardPass) -> tuple[Tensor | None, Tensors]:
+    def build_masks(self, tape: Tape, kernel: attention.Kernel, forward: ForwardPass) -> tuple[Tensor | None, Tensors]:
         """`_prepare_4d_causal_attention_mask` of 4.46: a lower-triangular mask plus the padding mask, one for each sequence."""
         if not kernel.reads_mask:
             return None, ()
@@ -127,7 +126,7 @@ class RemoteCode(Engine, name="remote_code"):
         angles = tape(product)
         doubled = tape(ops.copy("cat", angles, angles, shape=(forward.batch, forward.tokens, head_dim)))
         both = [tape(ops.elementwise(function, doubled)) for function in ("cos", "sin")]
-        return rotary.scale_and_cast(tape, both, positions, angles, doubled)
+        return layers.scale_and_cast(tape, both, positions, angles, doubled)
 
     def finish_logits(self, tape: Tape, logits: Tensor) -> Tensor:
         """Logits are cast to fp32, and stay alive in both precisions."""

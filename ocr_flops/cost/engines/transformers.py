@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ocr_flops.cost import ops
-from ocr_flops.cost.blocks import experts, masks, positions
-from ocr_flops.cost.blocks.cache import concatenate
+from ocr_flops.cost.blocks import attention, experts, layers, positions
 from ocr_flops.cost.blocks.passes import ForwardPass
 from ocr_flops.cost.engines.base import Engine, Tensors
 from ocr_flops.cost.ops import Tensor
 from ocr_flops.cost.tape import Tape
-
-if TYPE_CHECKING:
-    from ocr_flops.cost.kernels.base import Kernel
 
 
 class Transformers(Engine, name="transformers"):
@@ -47,21 +41,21 @@ class Transformers(Engine, name="transformers"):
         out = tape.then_free(ops.copy("masked_scatter", embedded, places, joined), embedded)
         return out, joined, places
 
-    def build_masks(self, tape: Tape, kernel: Kernel, forward: ForwardPass) -> tuple[Tensor | None, Tensors]:
+    def build_masks(self, tape: Tape, kernel: attention.Kernel, forward: ForwardPass) -> tuple[Tensor | None, Tensors]:
         """It also builds the mask of Unlimited-OCR's sliding window, which no layer of DeepSeek-OCR uses, and keeps it."""
-        positions_of_tokens = masks.count_positions(tape, forward.tokens)
+        positions_of_tokens = attention.count_positions(tape, forward.tokens)
         kept = []
-        for allow in (masks.allow_causal, _allow_window) if kernel.reads_mask else (_allow_window,):
+        for allow in (attention.allow_causal, _allow_window) if kernel.reads_mask else (_allow_window,):
             indices = [tape(ops.create("arange", (length,), ops.INDEX_BYTES)) for length in (forward.batch, 1)]
-            queries, keys = (masks.count_positions(tape, length) for length in (forward.tokens, forward.context))
+            queries, keys = (attention.count_positions(tape, length) for length in (forward.tokens, forward.context))
             allowed = allow(tape, queries, keys)
             tape.free(*indices, queries, keys)
-            kept.append(masks.to_additive(tape, forward, allowed) if kernel.reads_mask else allowed)
+            kept.append(attention.to_additive(tape, forward, allowed) if kernel.reads_mask else allowed)
         return kept[0] if kernel.reads_mask else None, (positions_of_tokens, *kept)
 
     def fill_cache(self, tape: Tape, fresh: Tensor) -> Tensor:
         """A dynamic cache begins empty, and concatenates in prefill too."""
-        return concatenate(tape, fresh, fresh.shape[-2], 0)
+        return layers.concatenate_cache(tape, fresh, fresh.shape[-2], 0)
 
     def run_experts(self, tape: Tape, sizes: experts.Experts, x: Tensor, weights: Tensor, index: Tensor) -> Tensor:
         """Grouped matrix products."""

@@ -85,7 +85,7 @@ class DeepSeekOcr(Pipeline, name="deepseek_ocr"):
 def _record_language_model(tape: Tape, config: RunConfig, forward: ForwardPass) -> None:
     """The language model over a context, image tokens included, or over the last token of it."""
     engine, spec = config.engine_code, config.model.tower("decoder")
-    features = tape.input(BATCH * IMAGE_TOKENS, spec.width) if forward.is_prefill else None
+    features = tape.hold(BATCH * IMAGE_TOKENS, spec.width) if forward.is_prefill else None
     engine.hold_inputs(tape, forward)
     decoder = Decoder(tape, spec, engine, config.kernel("decoder"), forward)
     embedded: Tensors = (decoder.embed(),)
@@ -142,12 +142,12 @@ class Vision:
         tiled = None if tiles is None else self.encode_view(View(self.tile_px, BATCH * TILES, False), tiles)
         with tape.module("merge"):
             newline, separator = tape.weight(width), tape.weight(width)
-            self._hold((BATCH - 1) * self.page_tokens, width)  # the pages before the last one
+            tape.hold((BATCH - 1) * self.page_tokens, width)  # the pages before the last one
             with tape.times(BATCH):
                 page = features.view(queries(self.global_px) ** 2, width)
                 lines = [tape(ops.copy("cat", page, newline, shape=(self.global_tokens, width)))]
                 if tiled is not None:
-                    previous = [] if self.is_one else [self._hold(self.tile_tokens, width)]  # the page before, until it is replaced
+                    previous = [] if self.is_one else [tape.hold(self.tile_tokens, width)]  # the page before, until it is replaced
                     gathered = self._gather_rows()
                     flat = ops.copy("cat", tiled.view(TILE_QUERIES, width), newline, shape=(self.tile_tokens, width))
                     lines.insert(0, tape.then_free(flat, gathered, *previous))
@@ -164,8 +164,8 @@ class Vision:
             self._sum_pixels(page)
         held_tokens, held = (), {}
         if not self.is_one:
-            self._hold((BATCH - 1) * self.page_tokens, width)
-            held_tokens, held = (self._hold(self.page_tokens, width),), self._hold_page_before()
+            tape.hold((BATCH - 1) * self.page_tokens, width)
+            held_tokens, held = (tape.hold(self.page_tokens, width),), self._hold_page_before()
         with tape.times(BATCH):
             with tape.module("merge"):
                 self._sum_pixels(cuts)
@@ -184,11 +184,8 @@ class Vision:
     def _hold_pixels(self) -> tuple[Tensor, Tensor | None]:
         """The pixels of a batch's global views and, where there are any, of its tiles: [images, channels, px, px]."""
         channels = self.config.model.tower("sam").channels
-        pages = self.tape.input(BATCH, channels, self.global_px, self.global_px)
-        return pages, self.tape.input(BATCH * TILES, channels, self.tile_px, self.tile_px) if self.tile_px else None
-
-    def _hold(self, *shape: Dim) -> Tensor:
-        return self.tape.hold(ops.new(shape, self.tape.itemsize))
+        pages = self.tape.hold(BATCH, channels, self.global_px, self.global_px)
+        return pages, self.tape.hold(BATCH * TILES, channels, self.tile_px, self.tile_px) if self.tile_px else None
 
     def encode_view(self, view: View, pixels: Tensor, replaced: tuple[Tensor, Tensor, Tensor] | None = None) -> Tensor:
         """One pass through both encoders and the projector: [images, q², width].
@@ -219,7 +216,7 @@ class Vision:
             if px:
                 count = queries(px) ** 2
                 shapes = ((images, map_width, count), (images, count + 1, states_width), (tokens, self.width))
-                held[name] = tuple(self._hold(*shape) for shape in shapes)
+                held[name] = tuple(self.tape.hold(*shape) for shape in shapes)
         return held
 
     def _gather_rows(self) -> Tensor:

@@ -6,12 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ocr_flops.cost import ops
-from ocr_flops.cost.blocks import cache, rotary
-from ocr_flops.cost.blocks.experts import Experts, gated_mlp, route
-from ocr_flops.cost.blocks.norms import rms_norm
+from ocr_flops.cost.blocks.attention import Kernel, Layout
+from ocr_flops.cost.blocks.experts import Experts, route
+from ocr_flops.cost.blocks.layers import concatenate_cache, gated_mlp, rms_norm, rotate, write_cache
 from ocr_flops.cost.blocks.passes import ForwardPass
 from ocr_flops.cost.engines.base import Engine
-from ocr_flops.cost.kernels.base import Kernel, Layout
 from ocr_flops.cost.ops import Tensor
 from ocr_flops.cost.tape import Tape
 from ocr_flops.spec.towers import DecoderSpec
@@ -38,7 +37,7 @@ class Decoder:
         """Records the token embedding: the rows gathered, not the table. Returns [batch, tokens, width]."""
         tape, spec, forward = self.tape, self.spec, self.forward
         with tape.module("decoder.embed"):
-            index = tape.input(forward.batch, forward.tokens, itemsize=ops.INDEX_BYTES)
+            index = tape.hold(forward.batch, forward.tokens, itemsize=ops.INDEX_BYTES)
             table = tape.weight(spec.vocabulary, spec.width)
             return tape(ops.gather("embedding", table, index, (forward.batch, forward.tokens, spec.width)))
 
@@ -92,7 +91,7 @@ class Decoder:
         heads = (forward.batch, spec.heads, forward.tokens, spec.head_dim)
         query, key, value = (tape(ops.linear(x, tape.weight(spec.width, spec.width))).view(*heads) for _ in range(3))
         own_angles = engine.angles_of_layer(tape, spec.head_dim, forward)
-        rotated_query, rotated_key = (rotary.rotate(tape, one, own_angles or angles) for one in (query, key))
+        rotated_query, rotated_key = (rotate(tape, one, own_angles or angles) for one in (query, key))
         tape.free(query, key)
         cached_key, cached_value = self._update_cache(rotated_key, value)
         copies = forward.is_prefill and not forward.is_one
@@ -109,11 +108,11 @@ class Decoder:
         cached = []
         for fresh in (key, value):
             if forward.cache == "static":
-                cached.append(cache.write_in_place(tape, fresh, forward.context))
+                cached.append(write_cache(tape, fresh, forward.context))
             elif forward.is_prefill:
                 cached.append(self.engine.fill_cache(tape, fresh))
             else:
-                cached.append(cache.concatenate(tape, fresh, forward.context, forward.context - 1))
+                cached.append(concatenate_cache(tape, fresh, forward.context, forward.context - 1))
         tape.free(key, value)
         return cached
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from ocr_flops.cost import ops
 from ocr_flops.cost.blocks import positions
+from ocr_flops.cost.blocks.attention import Kernel
 from ocr_flops.cost.blocks.passes import Grid, View
 from ocr_flops.cost.engines.base import Engine
-from ocr_flops.cost.kernels.base import Kernel
 from ocr_flops.cost.ops import Tensor
 from ocr_flops.cost.tape import Tape
 from ocr_flops.spec.towers import SamSpec
