@@ -17,6 +17,7 @@ from ocr_flops.reports.estimate_report import report_markdown
 from ocr_flops.reports.estimate_subject import Subject
 from ocr_flops.reports.tables import modules_table
 from ocr_flops.spec import catalog
+from ocr_flops.spec.reading import config_dir, names
 
 
 class WithoutScores(Flash, name="without_scores"):
@@ -54,10 +55,10 @@ class SamOnly(DeepSeekOcr, name="sam_only"):
 
 
 def write_configs(folder):
-    tiny = yaml.safe_load((catalog.config_dir() / "model" / "tiny_test.yaml").read_text())
+    tiny = yaml.safe_load((config_dir() / "model" / "tiny_test.yaml").read_text())
     del tiny["towers"]["clip"]
     tiny["towers"]["projector"]["input_width"] = tiny["towers"]["sam"]["downsample_widths"][-1]
-    device = yaml.safe_load((catalog.config_dir() / "hardware" / "l4.yaml").read_text())
+    device = yaml.safe_load((config_dir() / "hardware" / "l4.yaml").read_text())
     files = {
         "hardware": device | {"name": "two_l4", "label": "two L4", "device_names": ["L4 x 2"], "memory_bytes": 48e9},
         "attention": dict.fromkeys(("name", "sam", "clip", "decoder", "others"), "without_scores"),
@@ -90,7 +91,7 @@ def found(own_configs):
 
 def test_they_are_found_by_name(own_configs):
     added = {"model": "sam_reader", "engine": "compiled", "attention": "without_scores", "hardware": "two_l4"}
-    assert all(name in catalog.names(group) for group, name in added.items())
+    assert all(name in names(group) for group, name in added.items())
     assert attention_modes("bf16") == ("eager", "sdpa", "flash", "without_scores") and "without_scores" not in attention_modes("fp32")
     assert catalog.hardware_of_device("NVIDIA L4 x 2").name == "two_l4"
 

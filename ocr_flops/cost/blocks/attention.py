@@ -12,7 +12,7 @@ from ocr_flops.cost.ops import Tensor
 from ocr_flops.cost.polynomial import Dim, product
 from ocr_flops.cost.tape import Tape
 from ocr_flops.errors import one_of
-from ocr_flops.spec import catalog
+from ocr_flops.spec.catalog import kernels
 from ocr_flops.spec.specs import DTYPE_BYTES
 
 RANDOM_STATE_BYTES = 8  # the seed or the offset of a fused kernel's random state: one int64 each
@@ -93,7 +93,7 @@ def find_kernel(name: str | None) -> Kernel:
 
 def attention_modes(dtype: str) -> tuple[str, ...]:
     """The attention modes that run one kernel everywhere and take a precision, the most wasteful first."""
-    configs = catalog.kernels()
+    configs = kernels()
     return tuple(name for name, kernel in KERNELS.items() if name in configs and dtype in kernel.dtypes)
 
 
