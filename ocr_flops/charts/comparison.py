@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from ocr_flops.charts.bars import Bar, Panel, panel_rows, panel_template, row_axis
 from ocr_flops.charts.chart import Chart, Row, Template, Title, title
 from ocr_flops.charts.theme import MEMORY_COLOURS, STAGE_COLOURS, in_bytes
+from ocr_flops.timing.estimate import Estimate
+from ocr_flops.timing.timing import Timing
 from ocr_flops.units import seconds, share, si
-
-if TYPE_CHECKING:
-    from ocr_flops.timing.estimate import Estimate
-    from ocr_flops.timing.timing import Timing
 
 COLOURS = STAGE_COLOURS | MEMORY_COLOURS
 BAR = 0.62  # of a panel's width; the rest is for the words

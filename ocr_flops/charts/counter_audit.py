@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
 
 import altair as alt
+import polars as pl
 
 from ocr_flops.charts.bars import StageBars, headed_axis, headed_rows, stacked
 from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, title
 from ocr_flops.charts.theme import FAMILIES, INK, listed, painted, tips
 from ocr_flops.evidence.verify.counter_audit import GROUPS
 from ocr_flops.evidence.verify.op_kinds import WHOLE
+from ocr_flops.timing.estimate import Estimate
 from ocr_flops.units import share, si, workload_words
-
-if TYPE_CHECKING:
-    import polars as pl
-
-    from ocr_flops.timing.estimate import Estimate
 
 COLOURS = dict(zip(GROUPS, (INK, *(FAMILIES[name] for name in ("SAM", "routed experts", "dense MLP", "router"))), strict=True))
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache
-from typing import TYPE_CHECKING
 
 import altair as alt
+import polars as pl
 
 from ocr_flops.charts.bars import StageBars, headed_rows
 from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, title
 from ocr_flops.charts.overlay import counted_layer, counted_point, points_inside
 from ocr_flops.charts.theme import OWN_COLOUR, attention_colour, module_colour, module_name, si_axis, tips
 from ocr_flops.units import SI, share, si, workload_words
-
-if TYPE_CHECKING:
-    import polars as pl
 
 PANELS = {"tensor_flops": "tensor FLOPs (matrix units)", "vector_flops": "vector FLOPs (CUDA cores)"}
 ROOM = 1.3  # the longest bar leaves room for its number

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache
-from typing import TYPE_CHECKING
 
 import altair as alt
+import polars as pl
 
 from ocr_flops.charts.chart import Chart, Row, Template, compiled, data, title
 from ocr_flops.charts.flops import flops_tips
 from ocr_flops.charts.overlay import counted_layer, counted_point, mark_layers, points_inside
 from ocr_flops.charts.theme import STAGE_COLOURS, grids_words, listed, painted, si_axis, tips, x_of, y_of
 from ocr_flops.units import si
-
-if TYPE_CHECKING:
-    import polars as pl
 
 
 def flops_by_tokens(sweep: pl.DataFrame, current: pl.DataFrame, measured: Iterable[Row] = ()) -> Chart:

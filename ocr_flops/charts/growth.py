@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from functools import cache
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import altair as alt
+import polars as pl
 
 from ocr_flops.charts.bars import stacked
 from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, data, title
 from ocr_flops.charts.overlay import mark_layers
 from ocr_flops.charts.theme import MEMORY_COLOURS, OWN_COLOUR, STAGE_COLOURS, WORDS, painted, si_axis, tips, x_of, y_of
 from ocr_flops.units import share, si, workload_words
-
-if TYPE_CHECKING:
-    import polars as pl
 
 TRAFFIC = {  # what a step moves: its column and its colour
     "weights read": ("weight_io_bytes", MEMORY_COLOURS["weights"]),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 import altair as alt
 
@@ -13,11 +12,9 @@ from ocr_flops.charts.bars import StageBars, row_axis, stacked
 from ocr_flops.charts.chart import Chart, Template, Title, compiled, data, title
 from ocr_flops.charts.overlay import MEASURED, measured_layer, origins
 from ocr_flops.charts.theme import LIMIT, MEMORY_COLOURS, WORDS, module_name, painted, si_axis, tips
+from ocr_flops.spec.specs import HardwareSpec
+from ocr_flops.timing.estimate import Estimate
 from ocr_flops.units import share, si, workload_words
-
-if TYPE_CHECKING:
-    from ocr_flops.spec.specs import HardwareSpec
-    from ocr_flops.timing.estimate import Estimate
 
 BESIDE = 0.3  # of the axis: words this close to the line stand after it
 BEYOND = "without the allocator's slack and the driver's own memory"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cache
 from math import log10
-from typing import TYPE_CHECKING
 
 import altair as alt
 
@@ -13,10 +12,8 @@ from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, data, 
 from ocr_flops.charts.overlay import MEASURED, measured_layer, origins
 from ocr_flops.charts.roofline_labels import HEIGHT, NAMED, Frame, ceilings, point_names, point_words
 from ocr_flops.charts.theme import CEILING_NAMES, FAMILIES, INK, MODULES, OWN_COLOUR, WORDS, listed, module_name, painted, tips, x_of, y_of
+from ocr_flops.timing.timing import Timing
 from ocr_flops.units import seconds, share, si, workload_words
-
-if TYPE_CHECKING:
-    from ocr_flops.timing.timing import Timing
 
 STAGE_SHAPES = {"vision": "square", "prefill": "triangle-up", "decode": "circle"}
 OPERATORS = {  # ATen's names that a reader may not know
@@ -192,17 +189,8 @@ def _points(x: alt.X, y: alt.Y) -> alt.Chart:
     legend = alt.Legend(format=".0%", values=[0.02, 0.1, 0.4], symbolType="circle", **grey)
     areas = alt.Scale(domain=[0, 1], range=SIZES)
     size = alt.Size("share", type="quantitative", title="share of the time", scale=areas, legend=legend)
-    about = tips(
-        stage="stage",
-        name="module",
-        operator="operator",
-        part="share of the time",
-        seconds="roofline time",
-        work="work",
-        moved="moved",
-        ceiling="bound by",
-        runs="launches",
-    )
+    spent = {"part": "share of the time", "seconds": "roofline time"}
+    about = tips("stage", "operator", name="module", **spent, work="work", moved="moved", ceiling="bound by", runs="launches")
     points = alt.Chart(data("points")).mark_point(filled=True, opacity=0.8, stroke=INK, strokeWidth=0.6)
     return points.encode(x, y, colour, shape, size, about)
 

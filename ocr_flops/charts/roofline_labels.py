@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log10
-from typing import TYPE_CHECKING
 
 from ocr_flops.charts.chart import Row
 from ocr_flops.charts.theme import CEILING_COLOURS, INK
+from ocr_flops.timing.timing import Timing
 from ocr_flops.units import si
-
-if TYPE_CHECKING:
-    from ocr_flops.timing.timing import Timing
 
 HEIGHT, LABEL_PX, LABELLED, DROP_PX = 470, 15, 6, 26
 NAMED = 0.005  # share of time from which a point can be named

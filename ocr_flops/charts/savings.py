@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import altair as alt
 
 from ocr_flops.charts.bars import Panel, StageBars, headed_rows, panel_rows
 from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, data, title
 from ocr_flops.charts.theme import OWN_COLOUR, attention_colour, in_bytes, tips
+from ocr_flops.timing.estimate import Estimate
+from ocr_flops.timing.timing import Timing
 from ocr_flops.units import seconds, share, si, workload_words
-
-if TYPE_CHECKING:
-    from ocr_flops.timing.estimate import Estimate
-    from ocr_flops.timing.timing import Timing
 
 MEASURES = {"io_bytes": "bytes moved", "peak_activation_bytes": "peak of live activations", "roofline_seconds": "roofline time"}
 LETTER_PX = 5.6  # of the words beside bars

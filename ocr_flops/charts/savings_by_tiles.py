@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+
+import polars as pl
 
 from ocr_flops.charts.chart import Chart, Row, Title, title
 from ocr_flops.charts.mode_lines import mode_lines
 from ocr_flops.charts.savings import saved
 from ocr_flops.charts.theme import grids_words
 from ocr_flops.units import si
-
-if TYPE_CHECKING:
-    import polars as pl
 
 MEASURES = {"io_bytes": "bytes moved in vision", "peak_activation_bytes": "peak of live activations in vision"}
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING
 
 import altair as alt
 
 from ocr_flops.charts.bars import StageBars, headed_axis, headed_rows, stacked
 from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, title
 from ocr_flops.charts.theme import FAMILIES, MODULES, listed, module_name, painted, tips
+from ocr_flops.timing.estimate import Estimate
+from ocr_flops.timing.timing import Timing
 from ocr_flops.units import seconds, share, si
-
-if TYPE_CHECKING:
-    from ocr_flops.timing.estimate import Estimate
-    from ocr_flops.timing.timing import Timing
 
 PHASES = {"to the first token": ("vision", "prefill"), "each output token": ("decode",)}
 MEASURES = {"total_flops": "FLOPs", "io_bytes": "bytes moved", "roofline_seconds": "time"}

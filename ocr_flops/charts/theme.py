@@ -121,9 +121,9 @@ def painted(name: str, palette: Mapping[str, str], legend: alt.Legend | None = N
     return alt.Color(name, type="nominal", title=None, legend=legend, scale=scale)
 
 
-def tips(**words: str) -> list[alt.Tooltip]:
-    """Tooltips of fields that are words, by their titles."""
-    return [alt.Tooltip(name, type="nominal", title=title) for name, title in words.items()]
+def tips(*own: str, **words: str) -> list[alt.Tooltip]:
+    """Tooltips of fields that are words: those that go by their own name, and others with their titles."""
+    return [alt.Tooltip(name, type="nominal", title=title) for name, title in {**dict(zip(own, own, strict=True)), **words}.items()]
 
 
 def configured(chart: alt.LayerChart) -> alt.LayerChart:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import TYPE_CHECKING
 
 import altair as alt
 
@@ -12,10 +11,8 @@ from ocr_flops.charts.bars import StageBars, headed_rows
 from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, data, title
 from ocr_flops.charts.overlay import MEASURED, measured_layer, origins
 from ocr_flops.charts.theme import CEILING_COLOURS, CEILING_NAMES, INK, LIMIT, listed, module_name, painted, si_axis, tips
+from ocr_flops.timing.timing import Timing
 from ocr_flops.units import seconds, share, si, workload_words
-
-if TYPE_CHECKING:
-    from ocr_flops.timing.timing import Timing
 
 PHASES = {("vision", "prefill"): "to the first token", ("decode",): "for all output tokens"}
 CEILINGS = {name: CEILING_COLOURS[ceiling] for ceiling, name in CEILING_NAMES.items()}
@@ -61,17 +58,8 @@ def _template(is_measured: bool) -> Template:
     scale = alt.Scale(domain=[0, alt.ExprRef("room")], nice=False)
     bars = StageBars(along={"title": "roofline seconds", "scale": scale, "axis": axis})
     colour = painted("ceiling", CEILINGS, listed("ceilings", title="bound by", orient="top", titleFontWeight="normal"))
-    about = tips(
-        stage="stage",
-        name="module",
-        value="roofline time",
-        least="bound",
-        part="share of what is drawn",
-        ceiling="bound by",
-        next="ahead of the next ceiling",
-        work="work",
-        moved="moved",
-    )
+    spent = {"value": "roofline time", "least": "bound", "part": "share of what is drawn"}
+    about = tips("stage", name="module", **spent, ceiling="bound by", next="ahead of the next ceiling", work="work", moved="moved")
     dx = 11 if is_measured else 6
     bound = alt.Chart(data("heads")).mark_tick(thickness=3, height={"band": 0.95}, color=LIMIT)
     return compiled(

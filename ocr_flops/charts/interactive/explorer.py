@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
 
 import altair as alt
+import polars as pl
 
 from ocr_flops.charts.bars import StageBars, headed_rows
 from ocr_flops.charts.chart import Row, Template, compiled, data
 from ocr_flops.charts.interactive.base import NOTE, NOTE_OF_DECODE, Controlled, following, grid_control, grid_name, title_lines
 from ocr_flops.charts.theme import CEILING_NAMES, OWN_COLOUR, module_colour, module_name, spaced, tips
 from ocr_flops.units import seconds, share, si, workload_words
-
-if TYPE_CHECKING:
-    import polars as pl
 
 Names = tuple[str, ...]
 PANELS = {  # column: what its panel is called, and the unit of its numbers

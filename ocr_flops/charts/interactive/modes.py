@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import polars as pl
 
 from ocr_flops.charts.chart import Row
 from ocr_flops.charts.interactive.base import NOTE, NOTE_OF_DECODE, Controlled, following, grid_control, grid_name, title_lines
 from ocr_flops.charts.savings import MEASURES, Table, mode_bars, mode_params, mode_template
 from ocr_flops.units import seconds, share, si, workload_words
-
-if TYPE_CHECKING:
-    import polars as pl
 
 FIRST, DECODE = "first token", "decode, a token"  # vision and prefill together; the mean of a step
 

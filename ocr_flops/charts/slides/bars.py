@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING
 
 from ocr_flops.charts.bars import Panel, panel_rows, panel_template, row_axis
 from ocr_flops.charts.chart import NO_TITLE, Chart, Template
@@ -12,11 +11,9 @@ from ocr_flops.charts.growth import TRAFFIC
 from ocr_flops.charts.savings import saved
 from ocr_flops.charts.slides.base import enlarged
 from ocr_flops.charts.theme import ATTENTION_COLOURS, FAMILIES, INK, MEMORY_COLOURS, STAGE_COLOURS, in_bytes
+from ocr_flops.timing.estimate import Estimate
+from ocr_flops.timing.timing import Timing
 from ocr_flops.units import seconds
-
-if TYPE_CHECKING:
-    from ocr_flops.timing.estimate import Estimate
-    from ocr_flops.timing.timing import Timing
 
 FIRST = ("vision", "prefill")  # the stages before the first token
 EXPERTS, OTHERS = "expert weights", "other weights"

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+
+import polars as pl
 
 from ocr_flops.charts.chart import NO_TITLE, Chart, Row
 from ocr_flops.charts.mode_lines import mode_lines
 from ocr_flops.charts.slides.base import enlarged
-
-if TYPE_CHECKING:
-    import polars as pl
 
 HEADROOM = 1.08  # of the highest point, for the words beside it
 AXES = ("tokens of the context", "moved by decoder attention")
