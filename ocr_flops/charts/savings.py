@@ -58,35 +58,28 @@ def mode_bars(table: Table, measures: Sequence[str]) -> dict[str, list[Row]]:
         for measure in measures
     ]
     rows, whole = panel_rows(panels, BAR)
-    ends, fixed = [], []
+    fixed = []
     for bar, drawn in zip(whole, rows["bars"], strict=True):
         stage, mode = bar.row.split("|")
         first = bar.panel.bars[f"{stage}|{base}"][base]
         before = {later: mode for mode, later in pairwise(others)}.get(mode)
         difference = saved(bar.total, first, bar.panel.words)
+        words = "" if mode == base else difference
+        if before and bar.total == bar.panel.bars[f"{stage}|{before}"][before]:
+            words = f"as {before}"
+        texts = {"text": words, "brief": words.rpartition(", ")[2]}
+        drawn |= {name: f"{drawn['value']} ({text})" if text else drawn["value"] for name, text in texts.items()}
         drawn |= {"stage": stage, "colour": attention_colour(mode), "saved": difference or "–", "kept": share(bar.total, first)}
-        if mode == base:
-            difference = ""
-        elif before and bar.total == bar.panel.bars[f"{stage}|{before}"][before]:
-            difference = f"as {before}"
-        texts = {"text": difference, "brief": difference.rpartition(", ")[2]}
-        ends.append(
-            {
-                "row": bar.row,
-                "end": bar.end,
-                **{name: f"{drawn['value']} ({text})" if text else drawn["value"] for name, text in texts.items()},
-            }
-        )
         if bar.panel is panels[0]:
             part = table[stage][mode]["fixed"] / bar.total if bar.total else 0
             fixed.append({"row": bar.row, "start": 0, "end": part * bar.end})
-    return {"bars": rows["bars"], "panels": rows["panels"], "fixed": fixed, "ends": ends}
+    return {"bars": rows["bars"], "panels": rows["panels"], "fixed": fixed}
 
 
 def mode_params(datasets: Mapping[str, Sequence[Row]], table: Table) -> Row:
     """The parameters of `mode_template`; "least" is the width in px from which words are written in full."""
     panels = len(datasets["panels"])
-    least = max(len(end["text"]) for end in datasets["ends"]) * LETTER_PX / (1 - BAR) * panels
+    least = max(len(end["text"]) for end in datasets["bars"]) * LETTER_PX / (1 - BAR) * panels
     return {"rows": headed_rows(table), "panels": panels - 0.02, "least": round(least)}
 
 
@@ -100,13 +93,13 @@ def mode_template(base: str, chosen: str = "true") -> Template:
     """
     bars = StageBars()
     about = tips(stage="stage", kind="attention", what="what", value="value", saved=f"against {base}", kept=f"of {base}'s")
-    segments, fixed, ends = (alt.Chart(data(name)).transform_filter(chosen) for name in ("bars", "fixed", "ends"))
+    segments, fixed = (alt.Chart(data(name)).transform_filter(chosen) for name in ("bars", "fixed"))
     inner = fixed.mark_bar(height={"band": 0.26}, color="#333333", opacity=0.75, tooltip=None)
     return compiled(
         bars.panel_heads(),
         bars.segments(segments, OWN_COLOUR, about, start="start", band=0.82),
         inner.encode(bars.rows, bars.x("start"), alt.X2("end")),
-        bars.words(ends.transform_calculate(text="width < least ? datum.brief : datum.text")),
+        bars.words(segments.transform_calculate(text="width < least ? datum.brief : datum.text")),
         height=alt.Step(19),
     )
 

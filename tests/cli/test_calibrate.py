@@ -1,17 +1,13 @@
-"""`ocr-flops calibrate`, and the charts of a calibration."""
+"""`ocr-flops calibrate`."""
 
 import csv
 import io
 import json
 import re
 
-import altair as alt
-import polars as pl
 import pytest
-import vl_convert
 
 from ocr_flops import cli
-from ocr_flops.charts import calibration as charts
 from ocr_flops.evidence import records
 from ocr_flops.evidence.calibration import calibrate
 from tests.support import synthetic
@@ -97,57 +93,3 @@ def test_files_that_cannot_be_read_are_told(run, tmp_path):
 
 def test_a_wrong_override_exits_2(run):
     assert run("attention=fast")[0] == 2
-
-
-@pytest.fixture(scope="module")
-def drawn(frame, model):
-    found = {
-        "h200": calibrate(frame, model),
-        "no figures": calibrate(frame.with_columns(hardware=pl.lit(None, pl.String), device=pl.lit("A box")), model),
-        "no decode": calibrate(frame.filter(pl.col("stage") != "decode"), model),
-    }
-    return {
-        (name, draw.__name__): (one, draw(one))
-        for name, one in found.items()
-        for draw in (charts.measured, charts.reached, charts.held_out)
-    }
-
-
-def texts(chart):
-    svg = vl_convert.vegalite_to_svg(chart.to_dict() | {"width": 800})
-    return re.sub(r"\s+", " ", " ".join(re.findall(r">([^<>]+)</(?:text|tspan)>", svg)))
-
-
-def test_charts_are_valid_and_draw(drawn):
-    for (name, kind), (_, chart) in drawn.items():
-        alt.LayerChart.from_dict(chart.to_dict())  # checks the specification
-        json.dumps(chart.to_dict(), allow_nan=False)
-        shown = texts(chart)
-        assert not re.search(r"\d{7}|NaN|undefined|null", shown), (name, kind, shown)
-        assert chart.to_dict()["config"]["background"] == "transparent"
-
-
-def test_measured_points_are_the_held_out_rows_with_their_bounds(drawn):
-    found, chart = drawn["h200", "measured"]
-    assert [row["predicted"] for row in chart.datasets["points"]] == found.predictions["predicted_seconds"].to_list()
-    assert [row["predicted"] for row in chart.datasets["bounds"]] == found.predictions["bound_seconds"].to_list()
-    within = 100 * ((found.predictions["ratio"] - 1).abs() <= 0.15).mean()
-    assert f"{within:.0f} % of the stages of workloads left out are predicted within 15 %" in texts(chart)
-    assert not drawn["no figures", "measured"][1].datasets["bounds"] and "no bound" in texts(drawn["no figures", "measured"][1])
-
-
-def test_reached_parts_or_rates(drawn):
-    found, chart = drawn["h200", "reached"]
-    shown = texts(chart)
-    assert f"reaches {100 * found.efficiencies[0].efficiency.value:.0f} % of its matrix units and" in shown
-    assert "not known: it binds in no record" in shown and len(chart.datasets["bars"]) == 2
-    rates = texts(drawn["no figures", "reached"][1])
-    assert "its peaks are not known" in rates and "TFLOP/s" in rates and "% of its" not in rates
-
-
-def test_held_out_errors_are_all_drawn(drawn):
-    found, chart = drawn["h200", "held_out"]
-    assert len(chart.datasets["points"]) == found.errors["rows"].sum()
-    decode = next(row for row in found.errors.to_dicts() if row["figure"] == "decode")
-    assert f"time per token within {100 * decode['p90_error']:.1f} %" in texts(chart)
-    assert {row["figure"] for row in drawn["no decode", "held_out"][1].datasets["spans"]} == {"vision", "prefill", "first token"}

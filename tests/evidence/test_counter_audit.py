@@ -10,7 +10,6 @@ import torch
 
 import ocr_flops as of
 from ocr_flops import cli
-from ocr_flops.charts.counter_audit import hidden_flops
 from ocr_flops.evidence.verify import counter_audit, op_kinds
 from ocr_flops.measure.events import read_event, write_event
 from ocr_flops.measure.protocol import Request
@@ -275,12 +274,3 @@ def test_the_command_fails_where_a_demonstration_could_not_run(offline, capsys):
     offline(verdict="could not run: no kernel", counted_flops=None)
     assert cli.main(["verify", "--audit", "model=tiny_test"]) == 1
     assert "linear: could not run: no kernel" in capsys.readouterr().out
-
-
-def test_the_chart_states_the_finding_and_shows_every_part(ran, estimated):
-    hidden = counter_audit.hidden(ran, estimated)
-    chart = hidden_flops(hidden, estimated, ran["ran"]["torch"]).to_dict()
-    assert chart["title"]["text"][0].startswith("torch's counter misses ")
-    parts = chart["datasets"]["bars"]
-    assert len(parts) == hidden.filter(pl.col("flops") > 0).height
-    assert all(row["end"] == pytest.approx(100) for row in parts if row["group"] == "hidden: softmax, norms, elementwise")

@@ -45,7 +45,7 @@ def measured(results: Results, inputs: mo.ui.dictionary, run: mo.ui.button) -> m
         parts.append(mo.md(f"**This point on {calibration.device}**, calibrated by {calibration.records} records: {calibration.launches}."))
         parts += _at_the_point(results)
         parts += [problem("Beyond what was measured.", *said.notes, kind="warn")] if said.notes else []
-        parts.append(ChartWidget((charts.predictions(calibration), charts.efficiencies(calibration), charts.errors(calibration)), "measured"))
+        parts.append(ChartWidget((draw(calibration) for draw in (charts.predictions, charts.efficiencies, charts.errors)), "measured"))
     else:
         parts.append(problem("No calibrated figures.", f"{calibration.reason}.", kind="neutral"))
         parts += _at_the_point(results) if len(on_record.here) else []

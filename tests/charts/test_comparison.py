@@ -1,0 +1,77 @@
+"""Settings side by side, and shares by part of the model."""
+
+import re
+from types import SimpleNamespace
+
+import pytest
+
+import ocr_flops as of
+from ocr_flops.charts import comparison, shares
+from ocr_flops.charts.theme import MODULES
+from tests.support.drawing import assert_draws, headline, texts
+
+
+def compared(label, estimate, timing):
+    return SimpleNamespace(label=label, estimate=estimate, timing=timing)
+
+
+def test_every_setting_stands_with_its_difference_from_the_first(by_mode, timings, model):
+    settings = [compared(mode, by_mode[mode], timings[mode]) for mode in ("eager", "flash")]
+    settings.append(compared("no times", of.estimate(model, of.Workload.from_grid(1, 1), "sdpa"), None))
+    chart = comparison(settings)
+    panels = {row["start"]: row["text"] for row in chart.datasets["panels"]}
+    assert list(panels.values()) == ["first token", "per token", "device memory", "FLOPs"] and chart.params["rows"] == [
+        "eager",
+        "flash",
+        "no times",
+    ]
+    memory = {bar["row"]: bar["all"] for bar in chart.datasets["bars"] if bar["what"] == "device memory"}
+    assert memory["eager"] == "27.1 GB" and memory["flash"] == "8.77 GB"
+    first = {row["row"]: row for row in chart.datasets["ends"] if row["end"] < 1}
+    assert first["eager"]["text"] == "2.63 s" and first["no times"]["text"] == "no figure"
+    assert first["flash"]["end"] / first["eager"]["end"] == pytest.approx(timings["flash"].ttft_seconds / timings["eager"].ttft_seconds)
+    differences = {row["row"]: row["text"] for row in chart.datasets["differences"] if row["end"] < 1}
+    assert differences == {"eager": "", "flash": "−73 %", "no times": ""}
+    assert headline(chart).startswith("Against eager: flash: first token −73 %, per token −0.65 %, memory −68 %; no times: memory ")
+    assert "pin it" in headline(comparison(settings[:1]))
+    assert_draws(chart)
+
+
+def test_a_multiple_is_named_as_one(model, by_mode, timings):
+    small = of.estimate(model, by_mode["eager"].workload.__class__.from_image(1654, 2339, "gundam"), "eager")
+    chart = comparison([compared("one", small, None), compared("eight", by_mode["eager"], timings["eager"])])
+    assert "× 8" in [row["text"] for row in chart.datasets["differences"]]
+
+
+@pytest.mark.parametrize(("mode", "output_tokens", "is_timed"), [("gundam", 256, True), ("gundam", 0, True), ("tiny", 64, False)])
+def test_shares_are_those_of_the_modules(model, l4, mode, output_tokens, is_timed):
+    estimate = of.estimate(model, of.Workload.from_image(1654, 2339, mode, output_tokens=output_tokens), "sdpa")
+    chart = shares(estimate, estimate.on(l4) if is_timed else None)
+    rows = chart.datasets["bars"]
+    for row in {bar["row"] for bar in rows}:
+        bars = [bar for bar in rows if bar["row"] == row]
+        assert bars[0]["start"] == 0 and bars[-1]["end"] == pytest.approx(1)
+    assert any(bar["measure"] == "time" for bar in rows) is is_timed
+    assert any(bar["phase"] == "each output token" for bar in rows) is bool(output_tokens)
+    numbers = estimate.module_numbers
+    wanted = sum(row["total_flops"] for (stage, module), row in numbers.items() if stage != "decode" and MODULES[module][0] == "SAM")
+    whole = sum(row["total_flops"] for (stage, _), row in numbers.items() if stage != "decode")
+    bar = next(bar for bar in rows if (bar["family"], bar["measure"]) == ("SAM", "FLOPs"))
+    assert bar["end"] - bar["start"] == pytest.approx(wanted / whole)
+
+
+def test_the_title_of_shares_names_the_largest_part_of_each_phase(timings):
+    timing = timings["sdpa"]
+    decode = [row for row in timing.modules.to_dicts() if row["stage"] == "decode"]
+    widest = max(decode, key=lambda row: row["roofline_seconds"])
+    part = widest["roofline_seconds"] / sum(row["roofline_seconds"] for row in decode)
+    words = headline(shares(timing.estimate, timing))
+    assert f"{MODULES[widest['module']][1]}: {100 * part:.0f} % of TPOT" in words and "of TTFT" in words
+
+
+@pytest.mark.parametrize(("width", "fits"), [(300, False), (1600, True)])
+def test_shares_are_written_where_they_fit(timings, width, fits):
+    written = [
+        int(part) for part in re.findall(r"(\d+) %", texts(shares(timings["sdpa"].estimate, timings["sdpa"]), width))
+    ]
+    assert any(part <= 6 for part in written) is fits and any(part >= 40 for part in written)
