@@ -10,22 +10,23 @@ import altair as alt
 from ocr_flops.spec.tiling import rule_grids
 from ocr_flops.units import SI, si
 
-FAMILIES = {  # any two differ for colour-blind readers too, and all are seen on white as on black: tests hold it
-    "SAM": "#0080ED",
-    "CLIP": "#3DA8E4",
-    "projector, merge": "#0BB2B7",
-    "decoder attention": "#FF7569",
-    "dense MLP": "#EA8802",
-    "routed experts": "#CA0013",
-    "shared experts": "#FF1689",
-    "router": "#A80C94",
-    "norms, embedding": "#5C5C5C",
-    "lm_head": "#5B8238",
+# Any two colours of a palette differ for colour-blind readers too, and all are seen on white as on black: tests hold it.
+FAMILIES = {
+    "SAM": "#2381FC",
+    "CLIP": "#507398",
+    "projector, merge": "#48A483",
+    "decoder attention": "#B23F47",
+    "dense MLP": "#D87E08",
+    "routed experts": "#CE0E14",
+    "shared experts": "#FE42C3",
+    "router": "#AA2FB9",
+    "norms, embedding": "#6E6A73",
+    "lm_head": "#77A04C",
 }
-STAGE_COLOURS = {"vision": "#0077BB", "prefill": "#EE7733", "decode": "#009988"}
-MEMORY_COLOURS = {"weights": "#888888", "KV cache": "#AA4499", "peak activations": "#DDAA33"}  # unlike those of stages
-ATTENTION_COLOURS = {"eager": "#A3622F", "sdpa": "#CC66FF", "flash": "#8348FF"}  # unlike those of stages, kinds of memory and modules
-OTHER_ATTENTION = "#DDAA33"
+STAGE_COLOURS = {"vision": "#2F6CC3", "prefill": "#D8443C", "decode": "#199CB7"}
+MEMORY_COLOURS = {"weights": "#787267", "KV cache": "#CE2590", "peak activations": "#C68800"}  # unlike those of stages
+ATTENTION_COLOURS = {"eager": "#B48C6E", "sdpa": "#AD6EFF", "flash": "#7E40E0"}  # unlike those of stages, kinds of memory and modules
+OTHER_ATTENTION = "#197728"
 MODULES = {  # module: its family and its name on charts
     "sam.patch": ("SAM", "SAM patches"),
     "sam.attention_windowed": ("SAM", "SAM windowed attention"),
@@ -48,9 +49,13 @@ MODULES = {  # module: its family and its name on charts
 }
 INK = "#808080"  # text and strokes that read on white and on black; everything else follows the theme
 LIMIT = "#CC3311"  # what cannot be undercut, or must not be exceeded
-CEILING_COLOURS = {"bandwidth": "#EE7733", "matrix": "#0077BB", "vector": "#009988", "launch": "#AA4499"}
+CEILING_COLOURS = {
+    "bandwidth": MEMORY_COLOURS["peak activations"],
+    "matrix": STAGE_COLOURS["vision"],
+    "vector": STAGE_COLOURS["decode"],
+    "launch": MEMORY_COLOURS["KV cache"],
+}
 CEILING_NAMES = {"bandwidth": "memory bandwidth", "matrix": "matrix units", "vector": "vector units", "launch": "launches"}
-
 
 WORDS = alt.Text("text", type="nominal")
 OWN_COLOUR = alt.Color("colour", type="nominal", scale=None)

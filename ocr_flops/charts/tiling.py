@@ -7,7 +7,7 @@ from functools import cache
 import altair as alt
 
 from ocr_flops.charts.chart import Chart, Row, Template, compiled, data, title
-from ocr_flops.charts.theme import INK, STAGE_COLOURS, WORDS, tips, x_of, y_of
+from ocr_flops.charts.theme import INK, MEMORY_COLOURS, STAGE_COLOURS, WORDS, tips, x_of, y_of
 from ocr_flops.spec.tiling import global_tokens, queries, tile_tokens
 from ocr_flops.spec.workload import Workload
 
@@ -15,7 +15,8 @@ SIDE = 100.0  # the larger side of each of the pictures, in units of the drawing
 GAP, CAPTION, CAPTION_WIDTH = 14.0, 15.0, 52
 MAX_DRAWN, MAX_LABELLED, LABEL_SIDE = 400, 30, 12  # tiles; the smallest that bears a number
 MAX_CUTS = 60  # a side: lines closer than that the eye cannot tell
-PAGE, TILE, VIEW, PAD = STAGE_COLOURS["prefill"], STAGE_COLOURS["vision"], STAGE_COLOURS["decode"], "#999999"
+PAGE, PAD = MEMORY_COLOURS["peak activations"], "#8C8C8C"  # paper, and grey around it
+TILE, VIEW = STAGE_COLOURS["vision"], STAGE_COLOURS["decode"]
 STRETCHED_UP_TO_PX = 640  # a mode without tiles stretches the page into views up to this side, and pads it into larger ones
 
 

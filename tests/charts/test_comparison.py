@@ -71,7 +71,5 @@ def test_the_title_of_shares_names_the_largest_part_of_each_phase(timings):
 
 @pytest.mark.parametrize(("width", "fits"), [(300, False), (1600, True)])
 def test_shares_are_written_where_they_fit(timings, width, fits):
-    written = [
-        int(part) for part in re.findall(r"(\d+) %", texts(shares(timings["sdpa"].estimate, timings["sdpa"]), width))
-    ]
+    written = [int(part) for part in re.findall(r"(\d+) %", texts(shares(timings["sdpa"].estimate, timings["sdpa"]), width))]
     assert any(part <= 6 for part in written) is fits and any(part >= 40 for part in written)

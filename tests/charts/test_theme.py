@@ -9,21 +9,18 @@ import vl_convert
 
 from ocr_flops.charts import counter_audit, theme, tiling
 from ocr_flops.charts.calibration import COLOURS as FIGURES
-from ocr_flops.charts.slides.bars import PARTS
+from ocr_flops.charts.slides.bars import EXPERTS, OTHERS, PARTS
 from tests.support.colours import SIGHT, lab, linear, luminance
 
+SETTINGS = [*theme.STAGE_COLOURS.values(), *theme.MEMORY_COLOURS.values()]
+MODES = [*theme.ATTENTION_COLOURS.values(), theme.OTHER_ATTENTION]
 SIDE_BY_SIDE = {  # what stands in one chart
     "families": theme.FAMILIES.values(),
-    "settings and attention modes": [
-        *theme.STAGE_COLOURS.values(),
-        *theme.MEMORY_COLOURS.values(),
-        *theme.ATTENTION_COLOURS.values(),
-        theme.OTHER_ATTENTION,
-    ],
+    "stages, memory and attention modes": [*SETTINGS, *MODES],
     "ceilings": theme.CEILING_COLOURS.values(),
     "counter audit": counter_audit.COLOURS.values(),
     "figures of a calibration": FIGURES.values(),
-    "parts of a slide": set(PARTS.values()),
+    "an output token": [PARTS[kind] for kind in (EXPERTS, OTHERS, "activations", "KV cache", "decode")],
 }
 COLOURS = {colour for palette in SIDE_BY_SIDE.values() for colour in palette} | {theme.INK, theme.LIMIT, tiling.PAD}
 TOLD_APART, SEEN = 17, 3  # a distance of 2 is just noticed; 3:1 is what WCAG 2.2 asks of graphics
@@ -40,7 +37,7 @@ def test_any_two_colours_differ_for_everyone(palette, sight):
 
 
 def test_an_attention_mode_does_not_look_like_a_module():
-    pairs = product(theme.ATTENTION_COLOURS.values(), theme.FAMILIES.values())
+    pairs = product(MODES, theme.FAMILIES.values())
     assert min(distance(*pair, "all cones") for pair in pairs) > TOLD_APART
 
 
