@@ -32,9 +32,9 @@ def plan_devices(
 
     run = load_run(overrides or ())
     result = estimate_run(run)
-    required = planning.required(result, ttft_seconds=ttft, tpot_seconds=tpot)
+    required = planning.required_rates(result, ttft_seconds=ttft, tpot_seconds=tpot)
     gpus = [run.hardware] if run.hardware else [load_hardware(name) for name in names("hardware")]
-    devices = planning.devices(result, gpus, ttft_seconds=ttft, tpot_seconds=tpot, price_per_hour=price)
+    devices = planning.compare_devices(result, gpus, ttft_seconds=ttft, tpot_seconds=tpot, price_per_hour=price)
     memory = memory_gb * 1e9 if memory_gb is not None else run.hardware.memory_bytes if run.hardware else None
     largest = {}
     if memory is not None:

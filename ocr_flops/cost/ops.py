@@ -2,7 +2,7 @@
 
 A multiply-add is 2 FLOPs. Matrix work goes to `tensor_flops`; `vector_flops` is one per output element of an elementwise operator, one
 per input element of a reduction, and for composites the factor in `COMPOSITES`. Copies, casts, gathers and scatters compute nothing.
-Every function takes tensors (and dimensions) and returns an `Operator`; sizes may be ints or polynomials (`sizes.Dimension`).
+Every function takes tensors (and dimensions) and returns an `Operator`; sizes may be ints or polynomials (`polynomial.Dimension`).
 """
 
 from __future__ import annotations
@@ -63,7 +63,6 @@ class Operator:
         writes: tensors it writes besides its outputs (in-place work).
         tensor_flops, vector_flops: its work.
         visible: whether torch's FLOP counter sees its tensor_flops.
-        matrix_itemsize: bytes per element of the matrix product's inputs, which decides the peak it can reach.
     """
 
     name: str
@@ -73,55 +72,40 @@ class Operator:
     tensor_flops: Dim = 0
     vector_flops: Dim = 0
     visible: bool = True
-    matrix_itemsize: int = 2
+
+    @property
+    def matrix_itemsize(self) -> int:
+        """Bytes per element of a matrix product's inputs, which decides the peak it can reach; 0 where there is none."""
+        return self.reads[0].itemsize if self.tensor_flops else 0
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Operator:
     """x [..., in] times weight [out, in]: 2·rows·in·out (torch.utils.flop_counter `addmm_flop`; the bias is not counted)."""
     features_out, features_in = weight.shape
-    rows = product(x.shape[:-1])
-    reads = (x, weight) if bias is None else (bias, x, weight)
-    return Operator(
-        "mm" if bias is None else "addmm",
-        (new((*x.shape[:-1], features_out), x.itemsize),),
-        reads,
-        tensor_flops=2 * features_in * features_out * rows,
-        matrix_itemsize=x.itemsize,
-    )
+    name, reads = ("mm", (x, weight)) if bias is None else ("addmm", (bias, x, weight))
+    out = new((*x.shape[:-1], features_out), x.itemsize)
+    return Operator(name, (out,), reads, tensor_flops=2 * features_in * features_out * product(x.shape[:-1]))
 
 
 def matmul(a: Tensor, b: Tensor) -> Operator:
     """Batched a [..., m, k] times b [..., k, n]: 2·m·k·n each (torch.utils.flop_counter `bmm_flop`)."""
     *batch, m, k = a.shape
     n = b.shape[-1]
-    return Operator(
-        "bmm", (new((*batch, m, n), a.itemsize),), (a, b), tensor_flops=2 * product(batch) * m * k * n, matrix_itemsize=a.itemsize
-    )
+    return Operator("bmm", (new((*batch, m, n), a.itemsize),), (a, b), tensor_flops=2 * product(batch) * m * k * n)
 
 
 def grouped_matmul(x: Tensor, features_out: int) -> Operator:
     """Rows of x [rows, in], each times the matrix of its expert [in, out]: 2·rows·in·out. The experts' bytes are charged by the tape."""
     rows, features_in = x.shape
-    return Operator(
-        "_grouped_mm",
-        (new((rows, features_out), x.itemsize),),
-        (x,),
-        tensor_flops=2 * features_in * features_out * rows,
-        matrix_itemsize=x.itemsize,
-    )
+    return Operator("_grouped_mm", (new((rows, features_out), x.itemsize),), (x,), tensor_flops=2 * features_in * features_out * rows)
 
 
 def convolution(x: Tensor, weight: Tensor, bias: Tensor | None, out_side: int) -> Operator:
     """x [images, in, side, side], weight [out, in, k, k]: 2·images·out_side²·out·in·k² (torch.utils.flop_counter `conv_flop`)."""
     channels_out, channels_in, kernel, _ = weight.shape
-    images = x.shape[0]
-    return Operator(
-        "convolution",
-        (new((images, channels_out, out_side, out_side), x.itemsize),),
-        (x, weight) if bias is None else (x, weight, bias),
-        tensor_flops=2 * images * out_side**2 * channels_out * channels_in * kernel**2,
-        matrix_itemsize=x.itemsize,
-    )
+    out = new((x.shape[0], channels_out, out_side, out_side), x.itemsize)
+    reads = (x, weight) if bias is None else (x, weight, bias)
+    return Operator("convolution", (out,), reads, tensor_flops=2 * x.shape[0] * out_side**2 * channels_out * channels_in * kernel**2)
 
 
 def elementwise(name: str, *inputs: Tensor, shape: tuple | None = None, itemsize: int | None = None) -> Operator:
@@ -143,12 +127,8 @@ def softmax(x: Tensor) -> Operator:
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Operator:
     """LayerNorm over the last dimension, which also writes mean and reciprocal deviation (fp32, one each a row)."""
     rows = product(x.shape[:-1])
-    return Operator(
-        "native_layer_norm",
-        (new(x.shape, x.itemsize), new((rows,), 4), new((rows,), 4)),
-        (x, weight, bias),
-        vector_flops=COMPOSITES["layer_norm"] * x.elements,
-    )
+    outputs = (new(x.shape, x.itemsize), new((rows,), 4), new((rows,), 4))
+    return Operator("native_layer_norm", outputs, (x, weight, bias), vector_flops=COMPOSITES["layer_norm"] * x.elements)
 
 
 def reduction(name: str, x: Tensor, shape: tuple, itemsize: int | None = None) -> Operator:
@@ -214,5 +194,4 @@ def fused_attention(
         tensor_flops=4 * width * scores,
         vector_flops=per_score * scores,
         visible=visible,
-        matrix_itemsize=query.itemsize,
     )

@@ -104,22 +104,19 @@ class RunConfig:
         decoder = self.model.language_model
         return 2 * decoder.layers * decoder.heads * decoder.head_dim * self.itemsize
 
-    def stage_parameters(self, stage: str) -> dict[str, int]:
-        """Parameters of the modules a stage uses; they do not depend on the workload."""
-        return self._trained_program(stage).parameters
-
     def _trained_program(self, stage: str) -> Program:
+        """A stage's operators at the view that vision was trained for, for what does not depend on the workload."""
         return stage_program(self, stage, True, self.pipeline.trained_sizes(self.model) if stage == "vision" else ())
 
     def weight_bytes(self, stage: str, module: str | None = None) -> int:
         """Bytes of a module's parameters; for a stage those of all modules it uses."""
-        parameters = self.stage_parameters(stage)
+        parameters = self._trained_program(stage).parameters
         return (sum(parameters.values()) if module is None else parameters.get(module, 0)) * self.itemsize
 
     @property
     def parameters(self) -> dict[str, int]:
         """Parameters per module of the whole model."""
-        return {**self.stage_parameters("vision"), **self.stage_parameters("prefill")}
+        return {**self._trained_program("vision").parameters, **self._trained_program("prefill").parameters}
 
     @property
     def layer_parameters(self) -> dict[tuple[str, int | None], int]:

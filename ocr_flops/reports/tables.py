@@ -14,7 +14,7 @@ from ocr_flops.units import si
 if TYPE_CHECKING:
     from ocr_flops.spec.specs import HardwareSpec
     from ocr_flops.timing.estimate import Estimate
-    from ocr_flops.timing.planning import Required
+    from ocr_flops.timing.planning import RequiredRates
 
 HEADINGS = {  # column: heading, in which {} is an SI prefix; what matters most is seen without scrolling
     "tensor_flops": "tensor {}FLOPs",
@@ -78,7 +78,7 @@ def measured_table(measured: pl.DataFrame) -> pl.DataFrame:
 
 
 def devices_table(devices: pl.DataFrame) -> pl.DataFrame:
-    """The rows of `planning.devices` in milliseconds and gigabytes; a dash where a device has no figure for the precision."""
+    """The rows of `planning.compare_devices` in milliseconds and gigabytes; a dash where a device has no figure for the precision."""
     yes = {True: "yes", False: "no"}
     bound = pl.col("binding_ceiling").cast(pl.String)
     meets = pl.when(bound.is_null()).then(pl.lit(NONE)).otherwise(pl.col("meets_target").replace_strict(yes, return_dtype=pl.String))
@@ -96,7 +96,7 @@ def devices_table(devices: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def plan_words(estimate: Estimate, required: list[Required], hardware: HardwareSpec | None) -> str:
+def plan_words(estimate: Estimate, required: list[RequiredRates], hardware: HardwareSpec | None) -> str:
     """The rates that targets require and the largest batch, context and grid that fit, as Markdown."""
     lines = [
         f"- **{'First token' if one.target == 'ttft' else 'A token'} within {one.seconds * 1e3:,.4g} ms** takes at least "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from itertools import product
-from math import prod
+from math import isqrt, prod
 
 import numpy as np
 
@@ -26,6 +26,12 @@ def rule_grids(min_tiles: int = MIN_TILES, max_tiles: int = MAX_TILES) -> tuple[
     """
     grids = product(range(1, max_tiles + 1), repeat=2)
     return tuple(sorted((grid for grid in grids if min_tiles <= prod(grid) <= max_tiles), key=prod))
+
+
+def square_grids(most: int = 1000) -> list[tuple[int, int]]:
+    """For every tile count from 2 to most, its most square grid (columns, rows), columns <= rows."""
+    narrow = ((tiles, max(side for side in range(1, isqrt(tiles) + 1) if tiles % side == 0)) for tiles in range(2, most + 1))
+    return [(columns, tiles // columns) for tiles, columns in narrow]
 
 
 def choose_grid(width_px, height_px, tile_px: int = 640, untiled_up_to_px: int = 640):

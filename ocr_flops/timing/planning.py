@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ocr_flops.errors import SpecError
+from ocr_flops.spec.tiling import square_grids
 from ocr_flops.spec.workload import LIMITS, MAX_CONTEXT_TOKENS, Workload
 from ocr_flops.timing.estimate import Estimate
 
@@ -17,19 +18,18 @@ if TYPE_CHECKING:
     import polars as pl
 
     from ocr_flops.spec.specs import HardwareSpec
+    from ocr_flops.timing.timing import Timing
 
 SECONDS_PER_HOUR = 3600
 
 
-class Required(NamedTuple):
-    """Sustained rates that a target needs; neither alone is enough.
+class RequiredRates(NamedTuple):
+    """Sustained rates that a target needs; none alone is enough.
 
     Args:
         target: "ttft" or "tpot".
         seconds: the target.
-        matrix_flops_per_second: matrix FLOPs over the target.
-        vector_flops_per_second: vector FLOPs over the target.
-        bytes_per_second: bytes moved over the target.
+        matrix_flops_per_second, vector_flops_per_second, bytes_per_second: the target's work and DRAM traffic over its seconds.
     """
 
     target: str
@@ -39,7 +39,7 @@ class Required(NamedTuple):
     bytes_per_second: float
 
 
-def required(estimate: Estimate, *, ttft_seconds: float | None = None, tpot_seconds: float | None = None) -> list[Required]:
+def required_rates(estimate: Estimate, *, ttft_seconds: float | None = None, tpot_seconds: float | None = None) -> list[RequiredRates]:
     """The rates a device must sustain for a time to first token, and for a mean time per output token.
 
     Args:
@@ -47,65 +47,54 @@ def required(estimate: Estimate, *, ttft_seconds: float | None = None, tpot_seco
         ttft_seconds, tpot_seconds: targets; None for none.
 
     Raises:
-        SpecError: a target that is not positive, of a stage that was not asked for, or a tpot target without output tokens.
+        SpecError: a target that is not positive, of a stage that is not in the estimate, or a tpot target without output tokens.
     """
-    found = []
-    for target, seconds, stages in (("ttft", ttft_seconds, ("vision", "prefill")), ("tpot", tpot_seconds, ("decode",))):
+    tokens, found = estimate.workload.output_tokens, []
+    targets = (("ttft", ttft_seconds, ("vision", "prefill"), 1), ("tpot", tpot_seconds, ("decode",), tokens))
+    for target, seconds, stages, times in targets:
         if seconds is None:
             continue
-        _positive(f"{target}_seconds", seconds)
-        missing = [stage for stage in stages if stage not in estimate.chosen_stages]
-        if missing:
-            raise SpecError(f"{target}_seconds: needs the stage {missing[0]}, and stages = {', '.join(estimate.chosen_stages)}")
-        times = estimate.workload.output_tokens if target == "tpot" else 1
+        _check_positive(f"{target}_seconds", seconds)
+        for stage in stages:
+            if stage not in estimate.chosen_stages:
+                raise SpecError(f"{target}_seconds: needs the stage {stage}, and stages = {', '.join(estimate.chosen_stages)}")
         if not times:
             raise SpecError("tpot_seconds: a time per output token needs workload.output_tokens of at least 1")
         rows = [estimate.stage_numbers[stage] for stage in stages]
         rates = (sum(row[column] for row in rows) / times / seconds for column in ("tensor_flops", "vector_flops", "io_bytes"))
-        found.append(Required(target, seconds, *rates))
+        found.append(RequiredRates(target, seconds, *rates))
     return found
 
 
-def _positive(name: str, value: float) -> None:
+def _check_positive(name: str, value: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
         raise SpecError(f"{name}: {value!r} is not a positive number")
 
 
 def largest_batch(estimate: Estimate, memory_bytes: float) -> int:
     """The largest batch size whose weights, cache and activations fit; 0 if not even one page does."""
-    return _largest(lambda value: replace(estimate.workload, batch_size=value), estimate, memory_bytes, 1, LIMITS["batch_size"][1])
+    return _largest(estimate, memory_bytes, *LIMITS["batch_size"], lambda value: replace(estimate.workload, batch_size=value))
 
 
 def largest_context(estimate: Estimate, memory_bytes: float) -> int:
     """The longest context in tokens, image tokens included, that fits with this workload's views, outputs and batch; 0 if none does."""
-    image = estimate.workload.image_tokens
-    most = min(LIMITS["prompt_tokens"][1], MAX_CONTEXT_TOKENS - image)
-    prompt = _largest(lambda value: replace(estimate.workload, prompt_tokens=value), estimate, memory_bytes, 0, most, none=-1)
-    return 0 if prompt < 0 else image + prompt
+    image, (least, most) = estimate.workload.image_tokens, LIMITS["prompt_tokens"]
+    most = min(most, MAX_CONTEXT_TOKENS - image)
+    prompt = _largest(estimate, memory_bytes, least, most, lambda value: replace(estimate.workload, prompt_tokens=value))
+    return image + prompt if prompt >= least else 0
 
 
-def _largest(workload: Callable[[int], Workload], estimate: Estimate, memory_bytes: float, least: int, most: int, none: int = 0) -> int:
-    """Bisects for the largest value that fits: memory never falls when a size grows."""
-    _positive("memory_bytes", memory_bytes)
+def _largest(estimate: Estimate, memory_bytes: float, least: int, most: int, workload: Callable[[int], Workload]) -> int:
+    """The largest value whose workload fits, least - 1 if none does; memory never falls when a size grows."""
+    _check_positive("memory_bytes", memory_bytes)
 
-    def fits(value: int) -> bool:
+    def exceeds(value: int) -> bool:
         try:
-            return replace(estimate, workload=workload(value)).footprint.total_bytes <= memory_bytes
+            return replace(estimate, workload=workload(value)).footprint.total_bytes > memory_bytes
         except SpecError:  # beyond 2^62
-            return False
+            return True
 
-    if not fits(least):
-        return none
-    while least < most:
-        middle = (least + most + 1) // 2
-        least, most = (middle, most) if fits(middle) else (least, middle - 1)
-    return least
-
-
-def square_grids(most: int = 1000) -> list[tuple[int, int]]:
-    """For every tile count from 2 to most, its most square grid (columns, rows), columns <= rows."""
-    narrow = ((tiles, max(side for side in range(1, math.isqrt(tiles) + 1) if tiles % side == 0)) for tiles in range(2, most + 1))
-    return [(columns, tiles // columns) for tiles, columns in narrow]
+    return least + bisect_left(range(least, most + 1), True, key=exceeds) - 1
 
 
 def largest_grid(estimate: Estimate, memory_bytes: float, most: int = 1000) -> tuple[int, int] | None:
@@ -114,16 +103,14 @@ def largest_grid(estimate: Estimate, memory_bytes: float, most: int = 1000) -> t
     Raises:
         SpecError: a mode without tiles.
     """
-    _positive("memory_bytes", memory_bytes)
-    columns, rows = (np.array(values, np.int64) for values in zip(*square_grids(most), strict=True))
+    _check_positive("memory_bytes", memory_bytes)
+    columns, rows = np.array(square_grids(most), np.int64).T
     grids = replace(estimate.workload, columns=columns, rows=rows, image_width_px=0, image_height_px=0)
     fitting = np.flatnonzero(replace(estimate, workload=grids).footprint.total_bytes <= memory_bytes)
-    if not len(fitting):
-        return None
-    return int(columns[fitting[-1]]), int(rows[fitting[-1]])
+    return (int(columns[fitting[-1]]), int(rows[fitting[-1]])) if len(fitting) else None
 
 
-def devices(
+def compare_devices(
     estimate: Estimate,
     hardware: Iterable[HardwareSpec],
     *,
@@ -134,7 +121,7 @@ def devices(
     """What each device would do at best: one row per device, fastest first.
 
     Args:
-        estimate: one point; its batch size is the one asked about.
+        estimate: one point; its batch size is the one that is meant.
         hardware: the devices.
         ttft_seconds, tpot_seconds: targets; None for none.
         price_per_hour: of one device, in any currency.
@@ -148,38 +135,31 @@ def devices(
 
     for name, value in (("ttft_seconds", ttft_seconds), ("tpot_seconds", tpot_seconds), ("price_per_hour", price_per_hour)):
         if value is not None:
-            _positive(name, value)
+            _check_positive(name, value)
     rows = []
     for device in hardware:
-        row = {
-            "hardware": device.name,
-            "label": device.label,
-            "memory_bytes": int(device.memory_bytes),
-            "fits": bool(estimate.footprint.total_bytes <= device.memory_bytes),
-        }
+        fits = bool(estimate.footprint.total_bytes <= device.memory_bytes)
         try:
-            timing = estimate.on(device)
-            slowest = max(zip(timing.stages["roofline_seconds"], timing.stages["binding_ceiling"], strict=True))[1]
-            ttft, tpot, pages = timing.ttft_seconds, timing.tpot_seconds, timing.pages_per_second
+            times = _headline_times(estimate.on(device))
         except SpecError:
-            slowest = ttft = tpot = pages = None
-        targets = ((ttft, ttft_seconds), (tpot, tpot_seconds))
-        meets = row["fits"] and slowest is not None and all(most is None or (real is not None and real <= most) for real, most in targets)
-        hours = gpu_hours(pages) if pages else None
-        row |= {
-            "ttft_seconds": ttft,
-            "tpot_seconds": tpot,
-            "binding_ceiling": slowest,
-            "pages_per_second": pages,
-            "meets_target": meets,
-            "gpu_hours_per_1000_pages": hours,
-        }
+            times = dict.fromkeys(TIMES)
+        reached = ((times["ttft_seconds"], ttft_seconds), (times["tpot_seconds"], tpot_seconds))
+        meets = fits and times["binding_ceiling"] is not None
+        meets &= all(target is None or (seconds is not None and seconds <= target) for seconds, target in reached)
+        pages = times["pages_per_second"]
+        hours = 1000 / pages / SECONDS_PER_HOUR if pages else None
+        row = {"hardware": device.name, "label": device.label, "memory_bytes": int(device.memory_bytes), "fits": fits, **times}
+        row |= {"meets_target": meets, "gpu_hours_per_1000_pages": hours}
         if price_per_hour is not None:
             row["cost_per_1000_pages"] = None if hours is None else hours * price_per_hour
         rows.append(row)
     return pl.DataFrame(rows, infer_schema_length=None).sort("pages_per_second", descending=True, nulls_last=True)
 
 
-def gpu_hours(pages_per_second: float, pages: int = 1000) -> float:
-    """Device hours for a number of pages."""
-    return pages / pages_per_second / SECONDS_PER_HOUR
+TIMES = ("ttft_seconds", "tpot_seconds", "binding_ceiling", "pages_per_second")
+
+
+def _headline_times(timing: Timing) -> dict[str, float | str | None]:
+    """The values of `TIMES`."""
+    slowest = max(zip(timing.stages["roofline_seconds"], timing.stages["binding_ceiling"], strict=True))[1]
+    return dict(zip(TIMES, (timing.ttft_seconds, timing.tpot_seconds, slowest, timing.pages_per_second), strict=True))

@@ -166,11 +166,11 @@ def test_fault_11_units_are_bytes_flops_and_seconds(model):
 
 def test_fault_12_required_throughput_has_a_bandwidth(model, page):
     """From FLOPs alone a token in 2 ms takes 0.6 TFLOP/s, which any device has; the bytes that it must read are what binds."""
-    (required,) = planning.required(page, tpot_seconds=0.002)
+    (required,) = planning.required_rates(page, tpot_seconds=0.002)
     assert required.bytes_per_second == page.stage_numbers["decode"]["io_bytes"] / 100 / 0.002
     assert required.matrix_flops_per_second < 0.6e12 < required.bytes_per_second
     devices = [of.load_hardware(name) for name in ("h200", "l4")]
-    table = planning.devices(page, devices, tpot_seconds=0.002)
+    table = planning.compare_devices(page, devices, tpot_seconds=0.002)
     enough = {gpu.name: gpu.matrix_peak("bf16") > required.matrix_flops_per_second for gpu in devices}
     assert enough == {"h200": True, "l4": True}
     assert dict(table.select("hardware", "meets_target").iter_rows()) == {"h200": True, "l4": False}

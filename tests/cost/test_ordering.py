@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 import ocr_flops as of
-from ocr_flops.spec.tiling import rule_grids
-from ocr_flops.timing.planning import square_grids
+from ocr_flops.spec.tiling import rule_grids, square_grids
 
 ENGINES = ("transformers", "remote_code")
 STRIPS = [(tiles, 1) for tiles in (10, 100, 1000)]

@@ -38,7 +38,7 @@ def test_a_module_table_is_in_the_units_of_its_headings(model, values, heads):
 
 def test_a_device_without_a_figure_has_dashes(model):
     devices = [of.load_hardware(name) for name in ("v100_pcie", "l4")]
-    table = tables.devices_table(planning.devices(Setting().estimate(model, "sdpa"), devices, price_per_hour=1.0))
+    table = tables.devices_table(planning.compare_devices(Setting().estimate(model, "sdpa"), devices, price_per_hour=1.0))
     row, formats = table.row(1, named=True), tables.number_formats(table)
     assert row["device"].startswith("NVIDIA V100") and (row["meets targets"], row["bound by"], row["fits"]) == ("–", "–", "yes")
     assert [formats[name](row[name]) for name in ("pages/s", "TTFT (ms)", "cost/1000 pages")] == ["–"] * 3

@@ -3,6 +3,7 @@
 import pytest
 
 import ocr_flops as of
+from ocr_flops.spec.tiling import square_grids
 from ocr_flops.timing import planning
 
 
@@ -31,7 +32,7 @@ def test_largest_context_fits_and_the_next_does_not(model, page):
 def test_largest_grid_fits_and_larger_squares_do_not(model, page):
     columns, rows = planning.largest_grid(page, 40e9)
     assert total(model, columns=columns, rows=rows) <= 40e9
-    larger = [grid for grid in planning.square_grids(400) if grid[0] * grid[1] > columns * rows]
+    larger = [grid for grid in square_grids(400) if grid[0] * grid[1] > columns * rows]
     assert all(total(model, columns=wide, rows=high) > 40e9 for wide, high in larger)
 
 
@@ -42,7 +43,7 @@ def test_nothing_fits(page):
 
 
 def test_required_rates_are_work_over_target(page):
-    ttft, tpot = planning.required(page, ttft_seconds=0.1, tpot_seconds=0.02)
+    ttft, tpot = planning.required_rates(page, ttft_seconds=0.1, tpot_seconds=0.02)
     numbers = page.stage_numbers
     assert ttft.matrix_flops_per_second == (numbers["vision"]["tensor_flops"] + numbers["prefill"]["tensor_flops"]) / 0.1
     assert ttft.bytes_per_second == (numbers["vision"]["io_bytes"] + numbers["prefill"]["io_bytes"]) / 0.1
@@ -53,16 +54,16 @@ def test_required_rates_are_work_over_target(page):
 @pytest.mark.parametrize("targets", [{"ttft_seconds": 0}, {"tpot_seconds": -1.0}, {"ttft_seconds": float("nan")}, {"ttft_seconds": True}])
 def test_a_target_must_be_positive(page, targets):
     with pytest.raises(of.SpecError, match="is not a positive number"):
-        planning.required(page, **targets)
+        planning.required_rates(page, **targets)
 
 
 def test_a_tpot_target_needs_output(model):
     with pytest.raises(of.SpecError, match="output_tokens"):
-        planning.required(of.estimate(model, of.Workload.from_grid(1, 1, output_tokens=0)), tpot_seconds=0.1)
+        planning.required_rates(of.estimate(model, of.Workload.from_grid(1, 1, output_tokens=0)), tpot_seconds=0.1)
 
 
 def test_square_grids():
-    grids = planning.square_grids(1000)
+    grids = square_grids(1000)
     assert [columns * rows for columns, rows in grids] == list(range(2, 1001))
     assert grids[:5] == [(1, 2), (1, 3), (2, 2), (1, 5), (2, 3)]
     assert dict((columns * rows, (columns, rows)) for columns, rows in grids)[36] == (6, 6)
@@ -70,7 +71,7 @@ def test_square_grids():
 
 def test_devices_meet_targets_or_say_that_they_do_not(page):
     devices = [of.load_hardware(name) for name in ("h200", "l4", "t4")]
-    table = planning.devices(page, devices, ttft_seconds=0.06, tpot_seconds=0.05, price_per_hour=2.0)
+    table = planning.compare_devices(page, devices, ttft_seconds=0.06, tpot_seconds=0.05, price_per_hour=2.0)
     rows = {row["hardware"]: row for row in table.iter_rows(named=True)}
     assert table["hardware"][0] == "h200" and rows["h200"]["meets_target"]
     assert not rows["l4"]["meets_target"] and rows["l4"]["ttft_seconds"] > 0.06
@@ -80,13 +81,13 @@ def test_devices_meet_targets_or_say_that_they_do_not(page):
 
 def test_a_device_too_small_is_not_recommended(model):
     estimate = of.estimate(model, of.Workload.from_grid(3, 3, batch_size=64), "eager")
-    row = planning.devices(estimate, [of.load_hardware("l4")]).row(0, named=True)
+    row = planning.compare_devices(estimate, [of.load_hardware("l4")]).row(0, named=True)
     assert not row["fits"] and not row["meets_target"]
 
 
 def test_a_target_needs_its_stages(model):
     decode = of.estimate(model, of.Workload.from_grid(1, 1), stages=["decode"])
     with pytest.raises(of.SpecError, match="needs the stage vision"):
-        planning.required(decode, ttft_seconds=1.0)
-    row = planning.devices(decode, [of.load_hardware("h200")], tpot_seconds=1.0).row(0, named=True)
+        planning.required_rates(decode, ttft_seconds=1.0)
+    row = planning.compare_devices(decode, [of.load_hardware("h200")], tpot_seconds=1.0).row(0, named=True)
     assert row["meets_target"] and row["ttft_seconds"] is None

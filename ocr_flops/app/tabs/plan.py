@@ -26,9 +26,10 @@ def plan(results: Results, targets: mo.ui.dictionary) -> mo.Html:
         "tpot_seconds": None if setting.tpot_ms is None or not estimate.workload.output_tokens else setting.tpot_ms / 1e3,
     }
     try:
-        devices = planning.devices(estimate, [load_hardware(name) for name in GPUS.values()], price_per_hour=setting.price, **wanted)
+        gpus = [load_hardware(name) for name in GPUS.values()]
+        devices = planning.compare_devices(estimate, gpus, price_per_hour=setting.price, **wanted)
         answer = [
-            mo.md(tables.plan_words(estimate, planning.required(estimate, **wanted), results.hardware)),
+            mo.md(tables.plan_words(estimate, planning.required_rates(estimate, **wanted), results.hardware)),
             plain_table(tables.devices_table(devices), page_size=50),
         ]
     except SpecError as error:

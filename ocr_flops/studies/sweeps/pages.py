@@ -11,8 +11,8 @@ import numpy as np
 from ocr_flops.errors import SpecError, one_of
 from ocr_flops.spec import tiling
 from ocr_flops.spec.documents import DEFAULT_DPI, DOCUMENT_SUFFIXES, read_document
+from ocr_flops.spec.tiling import square_grids
 from ocr_flops.spec.workload import MAX_TILES
-from ocr_flops.timing.planning import square_grids
 
 GRIDS = ("vendor", "wide", "square")
 

@@ -10,9 +10,9 @@ from ocr_flops.errors import SpecError
 from ocr_flops.spec import tiling
 from ocr_flops.spec.catalog import load_mode
 from ocr_flops.spec.specs import Mode
+from ocr_flops.spec.tiling import square_grids
 from ocr_flops.spec.workload import MAX_TILES, Workload
 from ocr_flops.studies.sweeps.pages import is_published_grid
-from ocr_flops.timing.planning import square_grids
 
 if TYPE_CHECKING:
     import polars as pl
