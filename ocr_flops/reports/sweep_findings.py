@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ocr_flops.charts.sweep import wording
-from ocr_flops.charts.sweep.summary import SweepSummary
-from ocr_flops.charts.sweep.titles import find_top_stage
+from ocr_flops.charts.sweep.wording import Wording, format_bytes, format_flops, name_memory
 from ocr_flops.studies.sweeps.plan import Sweep
 from ocr_flops.studies.sweeps.results import MEASURED, Results
 from ocr_flops.units import seconds, share
@@ -14,97 +12,91 @@ from ocr_flops.units import seconds, share
 PHASES = {"ttft": ("The first token comes after", "TTFT"), "tpot": ("An output token takes", "TPOT")}
 
 
-def list_findings(results: Results, summary: SweepSummary) -> list[str]:
+def list_findings(results: Results, words: Wording) -> list[str]:
     """Sentences on time, targets, work, what attention saves, memory, the real model, and what part of the sweep is shown.
 
     Args:
         results: of the sweep.
-        summary: of its points.
+        words: of its summary.
     """
     return [
-        *_find_times(summary),
-        *_find_targets(summary, results.targets),
-        _find_work(summary),
-        *_find_savings(summary),
-        _find_memory(summary),
+        *_find_times(words),
+        *_find_targets(words, results.targets),
+        _find_work(words),
+        *_find_savings(words),
+        _find_memory(words),
         *_find_measured(results),
-        *_find_scope(results, summary),
+        *_find_scope(results, words),
     ]
 
 
-def _find_times(summary: SweepSummary) -> list[str]:
+def _find_times(words: Wording) -> list[str]:
     found = []
     for phase, (begin, _) in PHASES.items():
         measure = f"{phase}.roofline_seconds"
-        if not summary.has(measure):
-            continue
-        rows = summary.least(measure), summary.most(measure)
-        fast, slow = (seconds(row[measure]) for row in rows)
-        least, most = (wording.name_views_and_point(summary, row, measure) for row in rows)
-        if fast == slow:
-            found.append(f"**{begin} {fast}**, by roofline.")
-        else:
-            found.append(f"**{begin} {fast} to {slow}**, by roofline: the least for {least}, the most for {most}.")
+        if words.summary.has(measure):
+            rows = words.summary.least(measure), words.summary.most(measure)
+            least, most = (words.name_views_and_point(row, measure) for row in rows)
+            ends = f": the least for {least}, the most for {most}" if len({seconds(row[measure]) for row in rows}) > 1 else ""
+            found.append(f"**{begin} {words.format_range(measure, seconds)}**, by roofline{ends}.")
     return found
 
 
-def _find_targets(summary: SweepSummary, targets: Mapping[str, float]) -> list[str]:
+def _find_targets(words: Wording, targets: Mapping[str, float]) -> list[str]:
     """How many points meet the targets."""
     parts = []
     for phase, target in targets.items():
         measure = f"{phase}.roofline_seconds"
-        if not summary.has(measure):
+        if not words.summary.has(measure):
             continue
-        times = summary.points[measure].drop_nulls()
+        times = words.summary.points[measure].drop_nulls()
         met, count = int((times <= target).sum()), len(times)
-        if summary.every > 1:
-            words = f"about {share(met, count)} of the points are"
+        if words.summary.every > 1:
+            who = f"about {share(met, count)} of the points are"
         elif count == 1:
-            words = "it is" if met else "it is not"
+            who = "it is" if met else "it is not"
         else:
-            words = f"all {count:,} points are" if met == count else f"{met:,} of {count:,} points are"
-        parts.append(f"{words} within a {PHASES[phase][1]} of {seconds(target)}")
+            who = f"all {count:,} points are" if met == count else f"{met:,} of {count:,} points are"
+        parts.append(f"{who} within a {PHASES[phase][1]} of {seconds(target)}")
     return [f"**Targets**, by roofline: {'; '.join(parts)}."] if parts else []
 
 
-def _find_work(summary: SweepSummary) -> str:
-    stage, part, row = find_top_stage(summary, "total_flops")
+def _find_work(words: Wording) -> str:
+    stage, part, row = words.find_top_stage("total_flops")
     if not row["total_flops"]:
         return "**No FLOPs**: none of the stages shown does anything here."
-    flops = wording.format_range(summary, "total_flops", wording.format_flops)
-    moved = wording.format_range(summary, "io_bytes", wording.format_bytes)
-    what = "A point" if summary.most("batch_size")["batch_size"] > 1 else "A page"
-    parts = f"; {stage} does {part} of {'the most' if ' to ' in flops else 'it'}" if len(summary.stages) > 1 else ""
+    flops, moved = words.format_range("total_flops", format_flops), words.format_range("io_bytes", format_bytes)
+    what = "A point" if words.summary.most("batch_size")["batch_size"] > 1 else "A page"
+    parts = f"; {stage} does {part} of {'the most' if ' to ' in flops else 'it'}" if len(words.summary.stages) > 1 else ""
     return f"**{what} takes {flops}** and moves {moved}{parts}."
 
 
-def _find_savings(summary: SweepSummary) -> list[str]:
+def _find_savings(words: Wording) -> list[str]:
     """What the leanest attention moves and holds less than eager."""
-    both = wording.pair_kernels(summary)
-    if both is None or both[0]["io_bytes"] == both[1]["io_bytes"]:
+    if words.kernels is None or words.kernels[0]["io_bytes"] == words.kernels[1]["io_bytes"]:
         return []
-    eager, lean = both
-    less, place = eager["io_bytes"] - lean["io_bytes"], wording.at_point(summary, eager, "io_bytes", "attention")
-    peaks = [wording.format_bytes(row["peak_activation_bytes"]) for row in both]
+    eager, lean = words.kernels
+    less, place = eager["io_bytes"] - lean["io_bytes"], words.at_point(eager, "io_bytes", "attention")
+    peaks = [format_bytes(row["peak_activation_bytes"]) for row in words.kernels]
     sentence = (
-        f"**{lean['attention']} moves {wording.format_bytes(less)} ({share(less, eager['io_bytes'])}) less than eager**{place}; "
+        f"**{lean['attention']} moves {format_bytes(less)} ({share(less, eager['io_bytes'])}) less than eager**{place}; "
         f"its peak activation memory is {peaks[1]} instead of {peaks[0]}"
     )
-    times = [row.get("ttft.roofline_seconds") for row in both]
-    if None not in times and seconds(times[0]) != seconds(times[1]):
-        on = f" on {eager['device']}" if len(wording.find_ridge_points(summary)) > 1 else ""
-        sentence += f", and the first token comes after {seconds(times[1])} instead of {seconds(times[0])}{on}"
+    times = [seconds(row["ttft.roofline_seconds"]) for row in words.kernels if row.get("ttft.roofline_seconds") is not None]
+    if len(set(times)) == 2:
+        on = f" on {eager['device']}" if len(words.ridge_points) > 1 else ""
+        sentence += f", and the first token comes after {times[1]} instead of {times[0]}{on}"
     return [f"{sentence}. Matrix FLOPs are the same."]
 
 
-def _find_memory(summary: SweepSummary) -> str:
-    row, needed = summary.most("needed_bytes"), wording.format_range(summary, "needed_bytes", wording.format_bytes)
-    sentence = f"**It needs {needed} of device memory**, {'of the most' if ' to ' in needed else 'of it'} {wording.name_memory(row)}."
+def _find_memory(words: Wording) -> str:
+    row, needed = words.summary.most("needed_bytes"), words.format_range("needed_bytes", format_bytes)
+    sentence = f"**It needs {needed} of device memory**, {'of the most' if ' to ' in needed else 'of it'} {name_memory(row)}."
     if row["device"] is None:
         return sentence
-    if summary.too_large:
-        return f"{sentence} **{summary.too_large:,} of {summary.count:,} points do not fit their device.**"
-    return f"{sentence} {'All points fit' if summary.count > 1 else 'It fits'}."
+    if words.summary.too_large:
+        return f"{sentence} **{words.summary.too_large:,} of {words.summary.count:,} points do not fit their device.**"
+    return f"{sentence} {'All points fit' if words.summary.count > 1 else 'It fits'}."
 
 
 def _find_measured(results: Results) -> list[str]:
@@ -120,13 +112,13 @@ def _find_measured(results: Results) -> list[str]:
     ]
 
 
-def _find_scope(results: Results, summary: SweepSummary) -> list[str]:
+def _find_scope(results: Results, words: Wording) -> list[str]:
     """What part of the sweep this is about, and what of it goes beyond the published code."""
-    found, words = [], ". ".join([*wording.list_omissions(summary), *wording.explain_lines(summary)])
+    summary, found, notes = words.summary, [], ". ".join([*words.omissions, *words.ranges])
     if summary.count < summary.total:
-        found.append(f"**All of this is about {summary.count:,} of {summary.total:,} points**; the data files have the others. {words}.")
-    elif words:
-        found.append(f"**All {summary.total:,} points are shown**. {words}.")
+        found.append(f"**All of this is about {summary.count:,} of {summary.total:,} points**; the data files have the others. {notes}.")
+    elif notes:
+        found.append(f"**All {summary.total:,} points are shown**. {notes}.")
     if left_out := len(results.sweep.skipped):
         found.append(f"**{left_out:,} {'is' if left_out == 1 else 'are'} left out** of what was given, with the reasons under Settings.")
     if summary.published < summary.count:

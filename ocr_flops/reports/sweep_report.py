@@ -15,7 +15,7 @@ from ocr_flops.charts import Chart
 from ocr_flops.charts.sweep import sweep_charts
 from ocr_flops.charts.sweep.points import name_views
 from ocr_flops.charts.sweep.summary import AXES, SweepSummary, summarize_sweep
-from ocr_flops.charts.sweep.wording import name_place, name_row_series
+from ocr_flops.charts.sweep.wording import Wording
 from ocr_flops.evidence.verify import summary as verification
 from ocr_flops.reports import tables
 from ocr_flops.reports.html import html_page
@@ -81,7 +81,7 @@ class SweepReport:
     @cached_property
     def findings(self) -> list[str]:
         """What came out, as sentences."""
-        return list_findings(self.results, self.summary)
+        return list_findings(self.results, Wording(self.summary))
 
     def markdown(self, images: str | None = None) -> str:
         """The report as Markdown.
@@ -131,16 +131,18 @@ def points_table(results: Results, summary: SweepSummary, points: pl.DataFrame) 
         results, summary: of the sweep.
         points: its rows, of `choose_points`.
     """
-    rows = points.to_dicts()
+    rows, words = points.to_dicts(), Wording(summary)
     columns: dict[str, list[Any]] = {}
     if "image" in points.columns:
         columns["file"] = [f"{Path(row['image']).name}, page {row['page']}" for row in rows]
     columns["views"] = [name_views(row) + ("" if row["vendor_supported"] else " *") for row in rows]
     if summary.layout.resolutions:
-        columns["resolution"] = [name_place(summary, row) for row in rows]
-    if any(series := [name_row_series(summary, row) for row in rows]):
+        columns["resolution"] = [words.name_place(row) for row in rows]
+    if any(series := [words.name_row_series(row) for row in rows]):
         columns["series"] = series
-    columns |= {words: points[name] for name, words in AXES.items() if points[name].n_unique() > 1 and name not in summary.layout.columns}
+    columns |= {
+        heading: points[name] for name, heading in AXES.items() if points[name].n_unique() > 1 and name not in summary.layout.columns
+    }
     formats: dict[str, Callable[[Any], str]] = {}
     for measure, (heading, unit) in COSTS.items():
         if summary.has(measure):

@@ -9,7 +9,7 @@ import polars as pl
 from ocr_flops.charts.sweep import summary as summaries
 from ocr_flops.charts.sweep import sweep_charts
 from ocr_flops.charts.sweep.summary import summarize_sweep
-from ocr_flops.charts.sweep.wording import list_omissions, name_axis, name_point
+from ocr_flops.charts.sweep.wording import Wording
 from ocr_flops.studies.sweeps import load_sweep
 from ocr_flops.studies.sweeps.results import STAGES, TARGETS
 from ocr_flops.units import si
@@ -44,7 +44,7 @@ def test_resolutions_are_named_places():
     found = summary_named("modes")
     assert (
         list(found.layout.resolutions.values()) == ["tiny", "small", "base", "large", "gundam", "gundam_m"]
-        and name_axis(found) == "resolution"
+        and Wording(found).axis == "resolution"
     )
     points = charts_named("modes")["kv_cache"].datasets["points"]
     sizes = results_named("modes").tables[STAGES].frame().group_by("mode").agg(pl.col("kv_cache_bytes").max())
@@ -64,9 +64,9 @@ def test_what_is_the_same_everywhere_is_bars_and_lines_alike_are_one():
 def test_only_what_matters_to_a_measure_is_said_of_a_point():
     found = summary_named("two GPUs, batches")
     row = found.most("io_bytes")
-    assert name_point(found, row, "io_bytes") == "1,263 image tokens (eager)"  # on either GPU
+    assert Wording(found).name_point(row, "io_bytes") == "1,263 image tokens (eager)"  # on either GPU
     row = found.most("ttft.roofline_seconds")
-    assert name_point(found, row, "ttft.roofline_seconds") == "1,263 image tokens (eager, l4)"
+    assert Wording(found).name_point(row, "ttft.roofline_seconds") == "1,263 image tokens (eager, l4)"
 
 
 def test_words_at_the_ends_of_lines_are_not_over_each_other():
@@ -79,7 +79,7 @@ def test_words_at_the_ends_of_lines_are_not_over_each_other():
 def test_series_beyond_the_first_are_left_out():
     choices = ["attention=[eager,sdpa,flash]", "dtype=[bf16,fp16]", "cache=[dynamic,static]"]
     found = summarize_sweep(results_of(load_sweep(["workload.columns=2", "workload.rows=[1,2]", *choices])))
-    assert found.left_out == 6 and "6 more series" in " ".join(list_omissions(found))
+    assert found.left_out == 6 and "6 more series" in " ".join(Wording(found).omissions)
     assert found.points.select("attention", "dtype", "cache").unique().height == 6
     assert found.series[0] == ("eager", "bf16", "dynamic")
 

@@ -114,7 +114,7 @@ def test_an_interrupted_sweep_goes_on(tmp_path, stopping, small, parts_of_seven,
     out = tmp_path / "run"
     interrupt(small, out, stopping, at=stop_after)
     assert not out.exists()
-    stamps = {path.name: path.stat().st_mtime_ns for path in WorkFolder.of(out).parts.iterdir()}
+    stamps = {path.name: path.stat().st_mtime_ns for path in WorkFolder(out).parts.iterdir()}
     assert len(stamps) == stop_after
     lines = heard(small, out)
     assert lines == ([f"going on from {stop_after} of 6 parts that are there"] if stop_after else [])
@@ -128,8 +128,8 @@ def test_a_format_half_written_is_written_again(tmp_path, stopping, small, parts
     out = tmp_path / "run"
     write_sweep(small, tmp_path / "whole", ["json", "csv"])
     interrupt(small, out, stopping, runner.folder, "write_manifest", at=0, formats=["json", "csv"])
-    (WorkFolder.of(out).files / "stages.csv").write_text("half")
-    (WorkFolder.of(out).files / "charts").mkdir()
+    (WorkFolder(out).files / "stages.csv").write_text("half")
+    (WorkFolder(out).files / "charts").mkdir()
     write_sweep(small, out, ["json", "csv"])
     assert entries(out) == ["manifest.json", "stages.csv", "stages.json"]
     assert (out / "stages.csv").read_bytes() == (tmp_path / "whole" / "stages.csv").read_bytes()
@@ -272,7 +272,7 @@ def test_death_while_one_sweep_takes_anothers_place(tmp_path, monkeypatch, small
 
 def test_two_at_once(tmp_path, small):
     out = tmp_path / "run"
-    with WorkFolder.of(out).locked(), pytest.raises(of.SpecError, match="another sweep is writing"):
+    with WorkFolder(out).locked(), pytest.raises(of.SpecError, match="another sweep is writing"):
         write_sweep(small, out)
     write_sweep(small, out, ["csv"])
 
@@ -337,7 +337,7 @@ def test_kill_9_at_random_moments(tmp_path, monkeypatch, kills):
         out = tmp_path / f"run{number}"
         formats = "parquet,sqlite" if number % 2 else "parquet"
         command = [sys.executable, "-c", KILLED, "sweep", *LONGER, "--out", str(out), "--format", formats]
-        parts = WorkFolder.of(out).parts
+        parts = WorkFolder(out).parts
         before = {path.name: path.stat().st_mtime_ns for path in parts.glob("part-*.parquet")}
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
             process.stdout.readline()

@@ -10,12 +10,13 @@ from ocr_flops.charts.sweep import titles
 from ocr_flops.charts.sweep.line_chart import measure_chart
 from ocr_flops.charts.sweep.lines import Measure
 from ocr_flops.charts.sweep.summary import SweepSummary
-from ocr_flops.charts.sweep.wording import find_ridge_points
+from ocr_flops.charts.sweep.wording import Wording
 from ocr_flops.charts.theme import STAGE_COLOURS
 from ocr_flops.units import seconds
 
 WORK_COLOURS = {"tensor": "#0077BB", "vector": "#EE7733"}
 MAX_MARKS = 3
+RATES = {"flops": ("tensor_flops", "matrix work", "FLOP/s"), "bandwidth": ("io_bytes", "DRAM traffic", "B/s")}
 SPLIT = Measure({"tensor": "tensor_flops", "vector": "vector_flops"}, "FLOPs of all stages", "FLOPs", WORK_COLOURS)
 
 
@@ -26,9 +27,8 @@ def sweep_charts(summary: SweepSummary, targets: Mapping[str, float]) -> dict[st
         summary: of `summarize_sweep`.
         targets: seconds by "ttft" and "tpot", whose required rates are drawn.
     """
-    stages = {name: STAGE_COLOURS[name] for name in summary.stages}
-    ridges = find_ridge_points(summary)
-    log_times = summary.layout.axis is not None and len(ridges) > 1  # devices, whose times differ by orders of magnitude
+    words, stages = Wording(summary), {name: STAGE_COLOURS[name] for name in summary.stages}
+    log_times = summary.layout.axis is not None and len(words.ridge_points) > 1  # devices, whose times differ by orders of magnitude
 
     def by_stage(cost: str, name: str, unit: str, log: bool = False) -> Measure:
         return Measure({stage: f"{stage}.{cost}" for stage in stages}, name, unit, stages, log)
@@ -50,16 +50,13 @@ def sweep_charts(summary: SweepSummary, targets: Mapping[str, float]) -> dict[st
         "tpot": (one("tpot.roofline_seconds", "time per output token (TPOT), roofline", "s", log=log_times), titles.title_tpot),
     }
     for phase, target in targets.items():
-        for cost, unit, work, short in (
-            ("tensor_flops", "FLOP/s", "matrix work", "flops"),
-            ("io_bytes", "B/s", "DRAM traffic", "bandwidth"),
-        ):
+        for name, (cost, work, unit) in RATES.items():
             measure = one(f"{phase}.{cost}", f"{work} for a {phase.upper()} of {seconds(target)}", unit, scale=1 / target)
-            measures[f"required_{short}_{phase}"] = (measure, titles.title_required(phase, cost, target))
-    names = [f"balance on {name}" if len(ridges) > 1 else "balance" for name, _ in ridges]
-    marks = [(value, f"{name} {value:.3g}") for name, value in zip(names, ridges.values(), strict=True)] if len(ridges) <= MAX_MARKS else []
+            measures[f"required_{name}_{phase}"] = (measure, titles.title_required(phase, cost, target))
+    several = len(words.ridge_points) > 1
+    marks = [(value, f"balance{f' on {name}' if several else ''} {value:.3g}") for (name, _), value in words.ridge_points.items()]
     return {
-        name: measure_chart(summary, measure, write_title(summary), marks if name == "intensity" else ())
+        name: measure_chart(words, measure, write_title(words), marks if name == "intensity" and len(marks) <= MAX_MARKS else ())
         for name, (measure, write_title) in measures.items()
         if all(map(summary.has, measure.columns.values()))
     }

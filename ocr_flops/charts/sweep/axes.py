@@ -10,8 +10,7 @@ from typing import Any
 
 import altair as alt
 
-from ocr_flops.charts.sweep.summary import SweepSummary
-from ocr_flops.charts.sweep.wording import LONG, name_axis
+from ocr_flops.charts.sweep.wording import LONG, Wording
 from ocr_flops.charts.theme import si_axis
 from ocr_flops.units import SI
 
@@ -41,23 +40,23 @@ def value_axis(name: str, unit: str, log: bool, bottom: float, top: float) -> di
     return {"title": f"{name}, logarithmic" if log else name, "scale": scale, "axis": alt.Axis(labelExpr=labels, tickCount=6, **values)}
 
 
-def place_axis(summary: SweepSummary, places: Sequence[float], room: float) -> alt.X:
+def place_axis(words: Wording, places: Sequence[float], room: float) -> alt.X:
     """The axis of what varies.
 
     Args:
-        summary: of the sweep.
+        words: of the sweep.
         places: all of them.
         room: part of the width to leave free on the right.
     """
     low, high = min(places), max(places)
     width = (high - low) or 1
     scale = alt.Scale(domain=[low - 0.02 * width, low + width / (1 - room)], nice=False, zero=False)
-    if summary.layout.resolutions:
-        names = json.dumps(list(summary.layout.resolutions.values()))
-        ticks = {"values": list(summary.layout.resolutions), "labelExpr": f"{names}[datum.value]", "labelOverlap": False}
+    if resolutions := words.summary.layout.resolutions:
+        names = json.dumps(list(resolutions.values()))
+        ticks = {"values": list(resolutions), "labelExpr": f"{names}[datum.value]", "labelOverlap": False}
     else:
         ticks = {"values": _round_numbers(low, high) if high > low else [low], "format": ",~r" if high < LONG else SI}
-    return alt.X("x", type="quantitative", title=name_axis(summary), scale=scale, axis=alt.Axis(titleAnchor="start", **ticks))
+    return alt.X("x", type="quantitative", title=words.axis, scale=scale, axis=alt.Axis(titleAnchor="start", **ticks))
 
 
 def separate_words(ends: list[dict[str, Any]], bottom: float, top: float, log: bool) -> None:

@@ -12,7 +12,7 @@ from ocr_flops.charts.chart import Chart, Template, compiled, data, title
 from ocr_flops.charts.sweep import axes
 from ocr_flops.charts.sweep.lines import COLOURS, Line, Measure, Place, list_lines, merge_lines
 from ocr_flops.charts.sweep.summary import SweepSummary
-from ocr_flops.charts.sweep.wording import explain_lines, list_omissions, name_axis
+from ocr_flops.charts.sweep.wording import Wording
 from ocr_flops.charts.theme import INK, WORDS, tips, y_of
 
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 2, 2, 2], [1, 3], [10, 4])
@@ -25,18 +25,19 @@ ROOM = 1.15  # of the longest bar, for its number
 COLOUR = alt.Color("colour", type="nominal", scale=None)
 
 
-def measure_chart(summary: SweepSummary, measure: Measure, words: Sequence[str], marks: Sequence[tuple[float, str]] = ()) -> Chart:
+def measure_chart(words: Wording, measure: Measure, finding: Sequence[str], marks: Sequence[tuple[float, str]] = ()) -> Chart:
     """The chart of a measure: lines along what varies, or bars where nothing does.
 
     Args:
-        summary: of the sweep.
+        words: of the sweep's summary.
         measure: what it shows.
-        words: the finding, then further lines.
+        finding: the title, then lines below it.
         marks: values with their names, drawn across.
     """
+    summary = words.summary
     lines = list_lines(summary, measure)
     if all(len({end for place in line.places for end in (place.low, place.high)}) == 1 for line in lines):
-        return _bar_chart(summary, measure, words, merge_lines(lines, measure.log, alike=0))
+        return _bar_chart(words, measure, finding, merge_lines(lines, measure.log, alike=0))
     lines = merge_lines(lines, measure.log)
     places = sorted({place.x for line in lines for place in line.places})
     values = [end for line in lines for place in line.places for end in (place.low, place.high)]
@@ -44,7 +45,7 @@ def measure_chart(summary: SweepSummary, measure: Measure, words: Sequence[str],
     several = len({line.series for line in lines}) > 1
     points, ends = [], []
     for number, line in enumerate(lines):
-        colour, name, last = line.colour(summary, measure), line.name(summary), line.places[-1]
+        colour, name, last = line.colour(summary, measure), line.name(words), line.places[-1]
         same = {"line": number, "colour": colour, "dash": line.number(summary) if several else 0, "what": name}
         points += [{**same, **_point(summary, measure, place)} for place in line.places]
         text = ": ".join(part for part in (name, measure.format(last.value)) if part)
@@ -52,24 +53,24 @@ def measure_chart(summary: SweepSummary, measure: Measure, words: Sequence[str],
     ends += [{"x": places[-1], "value": value, "colour": MARK, "text": text} for value, text in marks]
     axes.separate_words(ends, bottom, top, measure.log)
     room = min(MAX_ROOM, max(len(end["text"]) for end in ends) * LETTER_PX / WIDTH_PX + 0.02)
-    x = axes.place_axis(summary, places, room)
+    x = axes.place_axis(words, places, room)
     y = y_of("value", **axes.value_axis(measure.name, measure.unit, measure.log, bottom, top))
     rules = [{"value": value, "x": places[0], "end": places[-1]} for value, _ in marks]
     datasets = {"points": points, "ends": ends, "marks": rules, "border": _border(lines)}
-    heading = title(*words, *_notes(summary, lines), width=100)
-    return Chart(_template(summary, measure, x, y, len(lines), len(places)), heading, datasets)
+    heading = title(*finding, *_notes(words, lines), width=100)
+    return Chart(_template(words, measure, x, y, len(lines), len(places)), heading, datasets)
 
 
-def _bar_chart(summary: SweepSummary, measure: Measure, words: Sequence[str], lines: list[Line]) -> Chart:
+def _bar_chart(words: Wording, measure: Measure, finding: Sequence[str], lines: list[Line]) -> Chart:
     """The chart of a measure that is the same all along: a bar per line."""
     bottom, top = axes.find_domain([line.places[0].value for line in lines], measure.log)
     rows = [
         {
-            "row": line.name(summary) or ("this point" if summary.count == 1 else "all points"),
+            "row": line.name(words) or ("this point" if words.summary.count == 1 else "all points"),
             "value": line.places[0].value,
             "start": bottom,
             "text": measure.format(line.places[0].value),
-            "colour": line.colour(summary, measure) if measure.colours else COLOURS[0],
+            "colour": line.colour(words.summary, measure) if measure.colours else COLOURS[0],
         }
         for line in lines
     ]
@@ -78,7 +79,7 @@ def _bar_chart(summary: SweepSummary, measure: Measure, words: Sequence[str], li
         bars.segments("bars", COLOUR, tips(row="what", text=measure.name), start="start", end="value", band=0.46),
         bars.words("bars", at="value", dx=6, fontSize=12),
     ]
-    heading = title(*words, *list_omissions(summary), width=100)
+    heading = title(*finding, *words.omissions, width=100)
     return Chart(
         compiled(*layers, height=max(LEAST_PX, ROW_PX * len(rows))), heading, {"bars": rows}, {"rows": [row["row"] for row in rows]}
     )
@@ -93,16 +94,16 @@ def _point(summary: SweepSummary, measure: Measure, place: Place) -> dict[str, A
     return {"x": place.x, "where": where, "value": place.value, **band, "words": words, "published": published, "n": place.n}
 
 
-def _notes(summary: SweepSummary, lines: list[Line]) -> list[str]:
+def _notes(words: Wording, lines: list[Line]) -> list[str]:
     """Conditions below a title: what is filled, held, left out, or put together."""
     places = [place for line in lines for place in line.places]
     kinds = {place.published for place in places}
-    known = f"{summary.published:,} of {summary.count:,} points"
+    known = f"{words.summary.published:,} of {words.summary.count:,} points"
     if len(kinds) == 2 and len({place.x for place in places}) <= MAX_DOTS:
         first = [f"Filled: grids that the published code cuts ({known}); hollow: beyond them"]
     else:
         first = [f"{known} are on grids that the published code cuts"] if False in kinds else []
-    return [*first, *list_omissions(summary), *explain_lines(summary)]
+    return [*first, *words.omissions, *words.ranges]
 
 
 def _border(lines: list[Line]) -> list[dict[str, Any]]:
@@ -112,20 +113,20 @@ def _border(lines: list[Line]) -> list[dict[str, Any]]:
     return [{"x": max(inside), "text": "largest grid of the published code"}] if inside and max(inside) < max(places) else []
 
 
-def _template(summary: SweepSummary, measure: Measure, x: alt.X, y: alt.Y, lines: int, places: int) -> Template:
+def _template(words: Wording, measure: Measure, x: alt.X, y: alt.Y, lines: int, places: int) -> Template:
     """Layers over the datasets of `measure_chart`.
 
     Args:
-        summary, measure: what is drawn.
+        words, measure: what is drawn.
         x, y: axes.
         lines, places: how many there are.
     """
-    numbers = list(range(len(summary.series)))
+    numbers = list(range(len(words.summary.series)))
     dashes = alt.Scale(domain=numbers, range=[DASHES[number % len(DASHES)] for number in numbers])
     dash = alt.StrokeDash("dash", type="nominal", legend=None, scale=dashes)
-    about = {"where": name_axis(summary), "what": "what", "words": measure.name, "published": "grid of the published code", "n": "points"}
-    left_out = {*(["what"] if lines == 1 else []), *([] if summary.has_ranges else ["n"])}
-    tooltip = tips(**{name: words for name, words in about.items() if name not in left_out})
+    about = {"where": words.axis, "what": "what", "words": measure.name, "published": "grid of the published code", "n": "points"}
+    left_out = {*(["what"] if lines == 1 else []), *([] if words.summary.has_ranges else ["n"])}
+    tooltip = tips(**{name: head for name, head in about.items() if name not in left_out})
     points, border, marks, ends = (alt.Chart(data(name)) for name in ("points", "border", "marks", "ends"))
     one = alt.Detail("line", type="nominal")
     band = points.transform_filter("isValid(datum.low)").mark_area(opacity=0.16)
@@ -133,7 +134,7 @@ def _template(summary: SweepSummary, measure: Measure, x: alt.X, y: alt.Y, lines
         border.mark_rule(strokeDash=[3, 4], color=INK, opacity=0.7).encode(x),
         border.mark_text(align="left", baseline="top", dx=5, fontSize=11, color=INK).encode(x, WORDS, y=alt.value(3)),
         marks.mark_rule(strokeDash=[2, 3], color=MARK).encode(x, y, alt.X2("end")),
-        *([band.encode(x, y_of("low"), alt.Y2("high"), COLOUR, one)] if summary.has_ranges else []),
+        band.encode(x, y_of("low"), alt.Y2("high"), COLOUR, one),
         points.mark_line(strokeWidth=2.2).encode(x, y, COLOUR, dash, one),
     ]
     if places <= MAX_DOTS:

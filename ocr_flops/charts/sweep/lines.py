@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from ocr_flops.charts.sweep.points import Names
 from ocr_flops.charts.sweep.summary import SweepSummary
-from ocr_flops.charts.sweep.wording import name_series
+from ocr_flops.charts.sweep.wording import Wording
 from ocr_flops.units import seconds, si
 
 ALIKE = 0.004  # of a chart's height: about a line's width
@@ -74,10 +74,10 @@ class Line:
     series: tuple[Names, ...]
     places: tuple[Place, ...]
 
-    def name(self, summary: SweepSummary) -> str:
+    def name(self, words: Wording) -> str:
         """What separates it from the chart's others, in words."""
         kinds = " = ".join(KINDS.get(kind, kind) for kind in self.kinds)
-        return ", ".join(part for part in (kinds, name_series(summary, self.series)) if part)
+        return ", ".join(part for part in (kinds, words.name_series(self.series)) if part)
 
     def number(self, summary: SweepSummary) -> int:
         """The place of its first series among those shown."""

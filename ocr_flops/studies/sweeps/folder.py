@@ -13,7 +13,6 @@ import json
 import platform
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -33,38 +32,17 @@ MOST = 3  # differences or files that an error names
 Tree = dict[str, Any]
 
 
-@dataclass(frozen=True)
 class WorkFolder:
     """Where a sweep is built.
 
     Args:
         out: the place of the finished folder, an absolute path without links.
-        path: the work folder.
     """
 
-    out: Path
-    path: Path
-
-    @classmethod
-    def of(cls, out: Path) -> WorkFolder:
-        """The work folder of a place."""
+    def __init__(self, out: Path) -> None:
         beside = out.parent / f".{out.name}{PARTIAL}"
-        return cls(out, out / PARTIAL if out.exists() and not beside.exists() else beside)
-
-    @property
-    def parts(self) -> Path:
-        """The folder of finished parts of the table."""
-        return self.path / "parts"
-
-    @property
-    def real_model(self) -> Path:
-        """The folder of results of the real model."""
-        return self.path / "real_model"
-
-    @property
-    def files(self) -> Path:
-        """The folder that will be published."""
-        return self.path / "files"
+        self.out, self.path = out, out / PARTIAL if out.exists() and not beside.exists() else beside
+        self.parts, self.real_model, self.files = (self.path / name for name in ("parts", "real_model", "files"))
 
     @property
     def is_whole(self) -> bool:
@@ -74,7 +52,7 @@ class WorkFolder:
     @property
     def has_results(self) -> bool:
         """Whether anything was computed."""
-        return any(folder.is_dir() and any(folder.iterdir()) for folder in (self.parts, self.real_model))
+        return any(path.is_file() for folder in (self.parts, self.real_model) for path in folder.glob("*"))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -134,17 +112,18 @@ class WorkFolder:
         if not self.out.exists():
             self.files.rename(self.out)
         else:
-            paths = [self.out / one["path"] for one in read_manifest(self.files)["files"]]
-            for path in _listed_files(self.out) - set(paths):
-                path.unlink(missing_ok=True)
-                with contextlib.suppress(OSError):  # the folder holds something else, or is gone already
-                    path.parent.rmdir()
+            paths = [one["path"] for one in read_manifest(self.files)["files"]]
+            old = [one["path"] for one in read_manifest(self.out)["files"]] if (self.out / MANIFEST).exists() else []
+            for path in map(self.out.joinpath, set(old) - set(paths)):
+                if path.resolve().is_relative_to(self.out):
+                    path.unlink(missing_ok=True)
+                    with contextlib.suppress(OSError):  # its folder holds something else, or is gone already
+                        path.parent.rmdir()
             (self.out / MANIFEST).unlink(missing_ok=True)
-            for path in (*paths, self.out / MANIFEST):
-                new = self.files / path.relative_to(self.out)
-                if new.exists():
-                    path.parent.mkdir(exist_ok=True)
-                    new.replace(path)
+            for path in (*paths, MANIFEST):
+                if (self.files / path).exists():
+                    (self.out / path).parent.mkdir(exist_ok=True)
+                    (self.files / path).replace(self.out / path)
         self.discard()
 
     def discard(self) -> None:
@@ -169,8 +148,7 @@ def find_finished(out: Path, identity: Tree, overwrite: bool) -> Tree | None:
         return None
     if different:
         raise SpecError(f"--out: {out} holds a finished sweep ({different}); choose another folder, or --overwrite to replace it")
-    paths = {one["path"]: out / one["path"] for one in found["files"]}
-    changed = [one["path"] for one in found["files"] if not paths[one["path"]].is_file() or describe_file(out, paths[one["path"]]) != one]
+    changed = [one["path"] for one in found["files"] if describe_file(out, one["path"]) != one]
     if changed:
         raise SpecError(f"--out: {out} holds this sweep, but missing or changed: {_first(changed, ', ')}; --overwrite computes it again")
     return found
@@ -206,30 +184,28 @@ def _first(words: Sequence[str], separator: str) -> str:
     return separator.join([*words[:MOST], *more])
 
 
-def write_manifest(folder: Path, record: Tree, files: Iterable[Tree] = ()) -> Tree:
-    """Writes a folder's manifest.
+def write_manifest(folder: Path, record: Tree, published: Iterable[Tree] = ()) -> Tree:
+    """Writes and returns a folder's manifest: a record of the sweep, versions, and size and sha256 of every file.
 
     Args:
         folder: of the files.
         record: of the sweep.
-        files: entries of files that are published already.
-
-    Returns:
-        the manifest: the record with schema, versions, and size and sha256 of every file.
+        published: entries of files that are in their place already.
     """
-    listed = {one["path"]: one for one in files}
-    listed |= {one["path"]: one for one in (describe_file(folder, path) for path in folder.rglob("*") if path.is_file())}
-    versions = {"versions": list_versions(), "files": [listed[path] for path in sorted(listed)]}
-    manifest = {"schema": SCHEMA, **record, **versions}
+    here = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    files = {one["path"]: one for one in (*published, *(describe_file(folder, path) for path in here))}
+    manifest = {"schema": SCHEMA, **record, "versions": list_versions(), "files": [files[path] for path in sorted(files)]}
     write_whole(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
     return manifest
 
 
-def describe_file(folder: Path, path: Path) -> Tree:
-    """A file's path in its folder, its size and its sha256."""
-    with path.open("rb") as file:
+def describe_file(folder: Path, path: str) -> Tree | None:
+    """The path, size and sha256 of a file in a folder; None where there is none."""
+    if not (folder / path).is_file():
+        return None
+    with (folder / path).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"path": path.relative_to(folder).as_posix(), "bytes": path.stat().st_size, "sha256": digest}
+    return {"path": path, "bytes": (folder / path).stat().st_size, "sha256": digest}
 
 
 def read_manifest(folder: str | Path) -> Tree:
@@ -243,15 +219,6 @@ def read_manifest(folder: str | Path) -> Tree:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise SpecError(f"{path}: no manifest that can be read; this is not the folder of a finished sweep") from None
-
-
-def _listed_files(folder: Path) -> set[Path]:
-    """The files below a folder that its manifest lists."""
-    try:
-        paths = {folder / one["path"] for one in read_manifest(folder)["files"]}
-    except SpecError:  # none yet, or none any more
-        return set()
-    return {path for path in paths if path.resolve().is_relative_to(folder)}
 
 
 def list_versions() -> dict[str, str]:

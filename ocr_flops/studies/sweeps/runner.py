@@ -74,10 +74,10 @@ def run_sweep(
     out = Path(out).resolve()
     identity = folder.sweep_identity(sweep, PART_POINTS)
     with explain_os_errors(out):
-        if (whole := WorkFolder.of(out)).is_whole:  # its process died before it was published
+        if (whole := WorkFolder(out)).is_whole:  # its process died before it was published
             with whole.locked():
                 whole.publish()
-        finished, work = folder.find_finished(out, identity, overwrite), WorkFolder.of(out)
+        finished, work = folder.find_finished(out, identity, overwrite), WorkFolder(out)
         known = finished or {"formats": [], "files": []}
         missing = [name for name in formats if name not in known["formats"]]
         if finished and not missing:
