@@ -136,6 +136,8 @@ def test_images_by_their_headers(tmp_path):
 REFUSED = {
     ("sweep=nothing",): "sweep: 'nothing' is not one of",
     ("sweep=images",): "sweep.images: none given",
+    ("sweep=images", "sweep.images=3"): "sweep.images: 3 is neither a path",
+    ("sweep.axes=x",): "sweep.axes: 'x' is no mapping",
     ("sweep=images", "sweep.images=/no/such/place"): "sweep.images: /no/such/place does not exist",
     ("sweep=vendor", "workload.columns=1:3"): "workload.columns: sweep=vendor sets the pages by itself",
     ("sweep=vendor", "workload.rows=3"): "workload.rows: sweep=vendor sets the pages by itself",

@@ -59,7 +59,7 @@ def grid_pages(rule: str, min_tiles: int, max_tiles: int) -> Pages:
     return Pages({"columns": columns, "rows": rows})
 
 
-def image_pages(paths: str | Path | Sequence[str | Path], dpi: float = DEFAULT_DPI) -> Pages:
+def image_pages(paths: str | Path | list[str | Path], dpi: float = DEFAULT_DPI) -> Pages:
     """The pages of image and PDF files with their sizes; a file or page that cannot be read is skipped and named.
 
     Args:
@@ -69,8 +69,11 @@ def image_pages(paths: str | Path | Sequence[str | Path], dpi: float = DEFAULT_D
     Raises:
         SpecError: a path that does not exist, or no page that can be read.
     """
+    paths = [paths] if isinstance(paths, str | Path) else paths
+    if not isinstance(paths, list) or not all(isinstance(path, str | Path) for path in paths):
+        raise SpecError(f"sweep.images: {paths!r} is neither a path nor a list of paths")
     sizes, names, skipped = [], [], []
-    for path in _files([paths] if isinstance(paths, str | Path) else paths):
+    for path in _files(paths):
         try:
             whole = read_document(path, str(path))
         except SpecError as problem:

@@ -195,6 +195,10 @@ def load_sweep(overrides: Sequence[str] = ()) -> Sweep:
         one_of("measure", measure, DEVICES)
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise SpecError(f"measured_steps: {steps!r} is not a whole number of at least 1")
+    if not isinstance(settings["axes"] or {}, dict):
+        raise SpecError(
+            f"sweep.axes: {settings['axes']!r} is no mapping of keys to lists or ranges; give values as in workload.columns=1:30"
+        )
     given = {text.partition("=")[0] for text in plain}
     axes = {key: read_values(key, value) for key, value in (settings["axes"] or {}).items() if key not in given} | axes
     numbers = {key: axis for key, axis in axes.items() if key.startswith("workload.") and key.removeprefix("workload.") in NUMBERS}

@@ -119,15 +119,7 @@ def _part_count(sweep: Sweep) -> int:
 def _compute_tables(
     sweep: Sweep, work: WorkFolder, published: Path | None, formats: Sequence[str], tell: Callable[[str], None], progress: Progress
 ) -> tuple[dict[str, Table], int]:
-    """The tables of a sweep, and how many parts were there already.
-
-    Args:
-        sweep: what is computed.
-        work: where its parts are kept.
-        published: the folder of the same sweep, finished; its Parquet files are taken as they are.
-        formats: that will be written, for the disk they take.
-        tell, progress: as in `run_sweep`.
-    """
+    """The tables of a sweep, and how many parts were there already: of an interrupted run, or in the folder of the finished sweep."""
     parts = [work.parts / f"part-{number:06d}.parquet" for number in range(_part_count(sweep))]
     for known, part in zip(find_files(published, STAGES), parts, strict=False):
         if not part.exists():
@@ -176,18 +168,7 @@ def _as_parquet(frame: pl.DataFrame) -> bytes:
 
 
 def _check_disk(where: Path, part: pl.DataFrame, rows: float, all_rows: int, formats: Sequence[str]) -> None:
-    """Refuses a sweep for whose files there is no room, by what a first part of its rows takes.
-
-    Args:
-        where: a folder on the disk.
-        part: the first part.
-        rows: that are still to be computed.
-        all_rows: of the whole sweep.
-        formats: that will be written.
-
-    Raises:
-        SpecError: what is needed and what is free.
-    """
+    """Raises SpecError where the disk has no room for parts of so many rows and formats of all rows, by what a first part takes."""
     sample = part.head(SAMPLE)
     text = len(sample.write_csv().encode()) / sample.height
     per_row = {"csv": text, "json": len(sample.write_ndjson().encode()) / sample.height, "sqlite": text * DATABASE_SHARE}
