@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import polars as pl
 
@@ -15,16 +16,41 @@ from ocr_flops.timing.estimate import Estimate
 from ocr_flops.timing.timing import Timing
 from ocr_flops.units import seconds, si
 
-TIMES = ("ttft_seconds", "tpot_seconds", "pages_per_second")
-SUMMED = ("total_flops", "tensor_flops", "vector_flops", "io_bytes")
-HELD = ("total_bytes", "weight_bytes", "kv_cache_bytes", "peak_activation_bytes")
-TOKENS = ("image_tokens", "context_tokens")
-FIGURES = (*TIMES, *SUMMED, *HELD, *TOKENS)
+Words = Callable[[Any], str]
 IGNORED = ("ttft_ms", "tpot_ms", "price")  # targets of a plan are no property of what is compared
 
 
+def _bytes(value: float) -> str:
+    return si(value, "B")
+
+
+def _count(value: int) -> str:
+    return f"{value:,}"
+
+
+TIMES: dict[str, tuple[str, Words]] = {  # of a `Timing`: what the table calls them, and how it writes them
+    "ttft_seconds": ("first token (TTFT)", seconds),
+    "tpot_seconds": ("per token (TPOT)", seconds),
+    "pages_per_second": ("pages", lambda value: f"{value:.3g}/s"),
+}
+SUMS: dict[str, tuple[str, Words]] = {  # over the stages
+    "total_flops": ("FLOPs", si),
+    "tensor_flops": ("tensor FLOPs", si),
+    "vector_flops": ("vector FLOPs", si),
+    "io_bytes": ("bytes moved", _bytes),
+}
+MEMORY: dict[str, tuple[str, Words]] = {  # of the footprint
+    "total_bytes": ("memory needed", _bytes),
+    "weight_bytes": ("weights", _bytes),
+    "kv_cache_bytes": ("KV cache", _bytes),
+    "peak_activation_bytes": ("live activations, at most", _bytes),
+}
+TOKENS: dict[str, tuple[str, Words]] = {"image_tokens": ("image tokens", _count), "context_tokens": ("context tokens", _count)}
+FIGURES = TIMES | SUMS | MEMORY | TOKENS
+
+
 @dataclass(frozen=True, eq=False)
-class Compared:
+class ComparedSetting:
     """One setting of a comparison.
 
     Args:
@@ -45,16 +71,17 @@ class Compared:
         stages, footprint, workload = self.estimate.stage_numbers.values(), self.estimate.footprint, self.estimate.workload
         return {
             **{name: getattr(self.timing, name) if self.timing else None for name in TIMES},
-            **{name: sum(row[name] for row in stages) for name in SUMMED},
-            **{name: getattr(footprint, name) for name in HELD},
+            **{name: sum(row[name] for row in stages) for name in SUMS},
+            **{name: getattr(footprint, name) for name in MEMORY},
             **{name: getattr(workload, name) for name in TOKENS},
         }
 
 
-def compared(model: ModelSpec, settings: Mapping[str, Setting]) -> tuple[list[Compared], list[str]]:
-    """Settings evaluated, and why some could not be.
+def compare_settings(model: ModelSpec, settings: Mapping[str, Setting]) -> tuple[list[ComparedSetting], list[str]]:
+    """Evaluates settings; also returns why some could not be.
 
     Args:
+        model: whose settings.
         settings: by name, the one to compare with first. One that shows all attention modes becomes one a mode.
     """
     found, problems = [], []
@@ -71,11 +98,11 @@ def compared(model: ModelSpec, settings: Mapping[str, Setting]) -> tuple[list[Co
             device = None
         for mode, one in zip(setting.attention_modes, estimates, strict=True):
             label = name if setting.attention != SIDE_BY_SIDE else f"{name}, {mode}"
-            found.append(Compared(label, replace(setting, attention=mode), one, one.on(device) if device else None))
+            found.append(ComparedSetting(label, replace(setting, attention=mode), one, one.on(device) if device else None))
     return found, problems
 
 
-def frame(found: list[Compared]) -> pl.DataFrame:
+def comparison_frame(found: list[ComparedSetting]) -> pl.DataFrame:
     """A row a setting: `setting`, `changes` (in words), every figure, and its distance from the first setting as `<figure>_difference`."""
     rows, first = [], found[0].figures if found else {}
     for one in found:
@@ -83,18 +110,26 @@ def frame(found: list[Compared]) -> pl.DataFrame:
         differences = {
             f"{name}_difference": None if value is None or first[name] is None else value - first[name] for name, value in figures.items()
         }
-        rows.append({"setting": one.label, "changes": in_words(one.setting, found[0].setting), **figures, **differences})
+        rows.append({"setting": one.label, "changes": change_words(one.setting, found[0].setting), **figures, **differences})
     kinds = {name: pl.Float64 if name in TIMES else pl.Int64 for name in FIGURES}
     schema = {"setting": pl.String, "changes": pl.String, **kinds, **{f"{name}_difference": kind for name, kind in kinds.items()}}
     return pl.DataFrame(rows, schema=schema)
 
 
-def changes(setting: Setting, base: Setting) -> dict[str, tuple[object, object]]:
-    """The fields in which two settings differ in effect, each as (base's, setting's)."""
-    names = [one.name for one in fields(Setting) if one.name not in IGNORED]
-    found = {name: (getattr(base, name), getattr(setting, name)) for name in names}
-    grid = ("columns", "rows") if setting.source == base.source == "page" else ("width_px", "height_px") if setting.source == "grid" else ()
-    return {name: both for name, both in found.items() if both[0] != both[1] and name not in grid}
+def comparison_table(found: list[ComparedSetting]) -> pl.DataFrame:
+    """Settings side by side for people: a row a figure, a column a setting; differences from the first in brackets."""
+    first = found[0].figures
+    columns: dict[str, list[str]] = {"": [label for label, _ in FIGURES.values()]}
+    for one in found:
+        columns[one.label] = [_cell(value, None if one is found[0] else first[name], FIGURES[name][1]) for name, value in one.figures.items()]
+    return pl.DataFrame(columns)
+
+
+def _cell(value: float | None, base: float | None, words: Words) -> str:
+    if value is None:
+        return "–"
+    difference = saved(value, base, words) if base else ""
+    return f"{words(value)} ({difference})" if difference else words(value)
 
 
 def short_name(setting: Setting) -> str:
@@ -104,56 +139,17 @@ def short_name(setting: Setting) -> str:
     return f"{setting.mode}{grid}, {setting.attention}, batch {setting.batch_size}, {setting.gpu}"
 
 
-def in_words(setting: Setting, base: Setting) -> str:
-    """What a setting changes against another, in a line."""
-    said = [f"{name.replace('_', ' ')} {_value(before)} → {_value(after)}" for name, (before, after) in changes(setting, base).items()]
+def change_words(setting: Setting, base: Setting) -> str:
+    """What a setting changes in effect against another, in a line."""
+    ignored = {*IGNORED}
+    ignored |= {"columns", "rows"} if setting.source == base.source == "page" else set()
+    ignored |= {"width_px", "height_px"} if setting.source == "grid" else set()
+    pairs = {one.name: (getattr(base, one.name), getattr(setting, one.name)) for one in fields(Setting) if one.name not in ignored}
+    said = [f"{name.replace('_', ' ')} {_value(before)} → {_value(after)}" for name, (before, after) in pairs.items() if before != after]
     return ", ".join(said) or "the same"
 
 
 def _value(value: object) -> str:
-    return (
-        "as published"
-        if value is None
-        else f"{value:,}"
-        if isinstance(value, int)
-        else f"{value:.4g}"
-        if isinstance(value, float)
-        else str(value)
-    )
-
-
-COMPARED = {
-    "ttft_seconds": "first token (TTFT)",
-    "tpot_seconds": "per token (TPOT)",
-    "pages_per_second": "pages",
-    "total_flops": "FLOPs",
-    "tensor_flops": "tensor FLOPs",
-    "vector_flops": "vector FLOPs",
-    "io_bytes": "bytes moved",
-    "total_bytes": "memory needed",
-    "weight_bytes": "weights",
-    "kv_cache_bytes": "KV cache",
-    "peak_activation_bytes": "live activations, at most",
-    "image_tokens": "image tokens",
-    "context_tokens": "context tokens",
-}
-
-
-def comparison_table(found: list[Compared]) -> pl.DataFrame:
-    """Settings side by side: a row a figure, a column a setting; differences from the first in brackets."""
-    words = {
-        **dict.fromkeys(TIMES[:2], seconds),
-        "pages_per_second": lambda value: f"{value:.3g}/s",
-        **dict.fromkeys(SUMMED[:3], si),
-        **dict.fromkeys((SUMMED[3], *HELD), lambda value: si(value, "B")),
-        **dict.fromkeys(TOKENS, lambda value: f"{value:,}"),
-    }
-    first = found[0].figures
-    columns: dict[str, list[str]] = {"": [COMPARED[name] for name in first]}
-    for one in found:
-        cells = []
-        for name, value in one.figures.items():
-            said = "" if one is found[0] or value is None or not first[name] else saved(value, first[name], words[name])
-            cells.append("–" if value is None else f"{words[name](value)} ({said})" if said else words[name](value))
-        columns[one.label] = cells
-    return pl.DataFrame(columns)
+    if value is None:
+        return "as published"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else str(value)

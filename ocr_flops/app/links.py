@@ -1,18 +1,20 @@
 """Links: a setting, the open tab and pinned settings as query parameters of the app's address, and back.
 
-A link may be old, edited by hand or hostile: whatever is not allowed is told in a notice and replaced by the default.
+A link may be old, edited by hand or hostile: what is not allowed is named in a notice and replaced by the default.
 """
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from functools import cache
+from typing import Annotated, Any
 from urllib.parse import parse_qsl, urlencode
 
-from ocr_flops.app.setting import SIDE_BY_SIDE, SOURCES, Setting
+import msgspec
+
+from ocr_flops.app.setting import FIGURES, SIDE_BY_SIDE, SOURCES, Setting
 from ocr_flops.spec.catalog import modes, names
 from ocr_flops.spec.specs import CACHES, DTYPE_BYTES
 from ocr_flops.spec.workload import LIMITS, MAX_TILES
@@ -22,8 +24,7 @@ BETWEEN = "|"  # pins; marimo keeps only the last of a parameter given several t
 FOREIGN = frozenset(  # marimo's own parameters
     ("access_token", "file", "include-code", "kiosk", "refresh_token", "session_id", "show-chrome", "show-code", "view-as")
 )
-MAX_PINS, MAX_NAME, MAX_TEXT = 8, 40, 60
-MAX_NOTICES = 12
+MAX_PINS, MAX_NAME, MAX_TEXT, MAX_LISTED, MAX_NOTICES = 8, 40, 60, 10, 12
 Pins = tuple[tuple[str, Setting], ...]  # by name, oldest first
 Query = Mapping[str, str | Sequence[str]]
 
@@ -55,29 +56,101 @@ def write(link: Link) -> dict[str, str]:
     return query
 
 
+def _texts(setting: Setting) -> dict[str, str]:
+    values = {one.name: getattr(setting, one.name) for one in fields(Setting) if (getattr(setting, one.name), one.default) != (None, None)}
+    return {name: NONE if value is None else f"{value:.15g}" if isinstance(value, float) else str(value) for name, value in values.items()}
+
+
 def read(query: Query, tabs: Iterable[str] = ()) -> Link:
     """What query parameters say, checked: a value that is not allowed gives a notice and the default.
 
     Args:
-        query: text, or a list of texts, by key.
+        query: text, or a list of texts of which the last counts, by key.
         tabs: the tabs there are.
     """
-    notices: list[str] = []
-    setting = _setting(query, notices, known={TAB, PINS} | FOREIGN)
-    tab = _one(TAB, query[TAB], notices) if TAB in query else None
+    given = {key: [value] if isinstance(value, str) else [*value] or [""] for key, value in query.items()}
+    notices = [f"{key}: given {len(values)} times; the last is used." for key, values in given.items() if len(values) > 1]
+    texts = {key: values[-1] for key, values in given.items()}
+    setting = _setting(texts, notices, known={TAB, PINS} | FOREIGN)
+    tab = texts.get(TAB)
     if tab is not None and tab not in tabs:
-        notices.append(f"{TAB}: {shown(tab)} is not one of {', '.join(tabs)}; the first is open.")
+        notices.append(f"{TAB}: {_quoted(tab)} is not one of {', '.join(tabs)}; the first is open.")
         tab = None
     pins: dict[str, Setting] = {}
-    for text in _one(PINS, query[PINS], notices).split(BETWEEN) if PINS in query else ():
+    for text in texts[PINS].split(BETWEEN) if PINS in texts else ():
         name, pinned = _pin(text, notices)
         if name and len(pins) < MAX_PINS:
             pins[name] = pinned
         elif name:
-            notices.append(f"{PINS}: at most {MAX_PINS} settings are pinned; {shown(name)} was left out.")
+            notices.append(f"{PINS}: at most {MAX_PINS} settings are pinned; {_quoted(name)} was left out.")
     if len(notices) > MAX_NOTICES:
         notices[MAX_NOTICES:] = [f"And {len(notices) - MAX_NOTICES} more."]
     return Link(setting, tab, tuple(pins.items()), tuple(notices))
+
+
+def _pin(text: str, notices: list[str]) -> tuple[str | None, Setting]:
+    try:
+        query = dict(parse_qsl(text, keep_blank_values=True, max_num_fields=len(fields(Setting)) + 8))
+    except ValueError:
+        notices.append(f"{PINS}: {_quoted(text)} has too many fields; it was left out.")
+        return None, Setting()
+    if "name" not in query:
+        notices.append(f"{PINS}: {_quoted(text)} has no name; it was left out.")
+        return None, Setting()
+    return pin_name(query["name"], ()), _setting(query, notices, known={"name"})
+
+
+def _setting(texts: Mapping[str, str], notices: list[str], known: Iterable[str]) -> Setting:
+    found, kinds = {}, _kinds()
+    for key, text in texts.items():
+        if key in kinds:
+            try:
+                found[key] = _read(text, kinds[key])
+            except (ValueError, msgspec.ValidationError) as problem:
+                default = getattr(Setting, key)
+                notices.append(f"{key}: {_quoted(text)} is not used ({problem}); {NONE if default is None else default} is.")
+        elif key not in known:
+            notices.append(f"{_quoted(key)} is no setting of this app; it was left out.")
+    return Setting(**found)
+
+
+def _read(text: str, kind: Any) -> Any:
+    """A field's value.
+
+    Args:
+        text: in the link.
+        kind: of `_kinds`.
+
+    Raises:
+        ValueError, msgspec.ValidationError: saying what is allowed.
+    """
+    if isinstance(kind, tuple) and text not in kind:
+        raise ValueError(f"one of {', '.join(kind)}" if len(kind) <= MAX_LISTED else f"one of the {len(kind)} names in its list")
+    if isinstance(kind, tuple):
+        return text
+    return None if text == NONE and kind is POSITIVE else msgspec.convert(text, kind, strict=False)
+
+
+POSITIVE = Annotated[float, msgspec.Meta(gt=0, le=sys.float_info.max)]  # or none
+
+
+@cache
+def _kinds() -> dict[str, Any]:
+    """What each field of a setting may be in a link: one of some names, or what msgspec reads from text."""
+    side, tiles = (1, LIMITS["image_width_px"][1]), (1, MAX_TILES)
+    whole = {"width_px": side, "height_px": side, "columns": tiles, "rows": tiles}
+    whole |= {name: LIMITS[name] for name in ("prompt_tokens", "output_tokens", "batch_size")}
+    return {
+        **dict.fromkeys((*FIGURES, "ttft_ms", "tpot_ms", "price"), POSITIVE),
+        **{name: Annotated[int, msgspec.Meta(ge=least, le=most)] for name, (least, most) in whole.items()},
+        "mode": tuple(mode.name for mode in modes()),
+        "source": SOURCES,
+        "attention": (*names("attention"), SIDE_BY_SIDE),
+        "engine": tuple(names("engine")),
+        "dtype": tuple(DTYPE_BYTES),
+        "cache": CACHES,
+        "gpu": tuple(names("hardware")),
+    }
 
 
 def pin_name(text: str, taken: Iterable[str], instead_of: str | None = None) -> str:
@@ -97,104 +170,6 @@ def pin_name(text: str, taken: Iterable[str], instead_of: str | None = None) -> 
     return found
 
 
-def shown(text: str) -> str:
+def _quoted(text: str) -> str:
     """Text of unknown origin in quotes, cut to a readable length."""
     return repr(text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…")
-
-
-def _texts(setting: Setting) -> dict[str, str]:
-    values = {one.name: getattr(setting, one.name) for one in fields(Setting) if (getattr(setting, one.name), one.default) != (None, None)}
-    return {name: NONE if value is None else f"{value:.15g}" if isinstance(value, float) else str(value) for name, value in values.items()}
-
-
-def _pin(text: str, notices: list[str]) -> tuple[str | None, Setting]:
-    try:
-        query = dict(parse_qsl(text, keep_blank_values=True, max_num_fields=len(fields(Setting)) + 8))
-    except ValueError:
-        notices.append(f"{PINS}: {shown(text)} has too many fields; it was left out.")
-        return None, Setting()
-    if "name" not in query:
-        notices.append(f"{PINS}: {shown(text)} has no name; it was left out.")
-        return None, Setting()
-    return pin_name(query["name"], ()), _setting(query, notices, known={"name"})
-
-
-def _setting(query: Query, notices: list[str], known: Iterable[str]) -> Setting:
-    found, reads = {}, _readers()
-    for key, value in query.items():
-        if key in reads:
-            text = _one(key, value, notices)
-            try:
-                found[key] = reads[key](text)
-            except ValueError as allowed:
-                default = getattr(Setting(), key)
-                notices.append(f"{key}: {shown(text)} is not {allowed}; {'none' if default is None else default} is used.")
-        elif key not in known:
-            notices.append(f"{shown(key)} is no setting of this app; it was left out.")
-    return Setting(**found)
-
-
-def _readers() -> dict[str, Callable[[str], Any]]:
-    """How each field is read from text; a ValueError says what is allowed."""
-    choices = {
-        "mode": [mode.name for mode in modes()],
-        "source": SOURCES,
-        "attention": [*names("attention"), SIDE_BY_SIDE],
-        "engine": names("engine"),
-        "dtype": tuple(DTYPE_BYTES),
-        "cache": CACHES,
-        "gpu": names("hardware"),
-    }
-    side = LIMITS["image_width_px"][1]
-    whole = {
-        "width_px": (1, side),
-        "height_px": (1, side),
-        "columns": (1, MAX_TILES),
-        "rows": (1, MAX_TILES),
-        **{name: LIMITS[name] for name in ("prompt_tokens", "output_tokens", "batch_size")},
-    }
-    readers: dict[str, Callable[[str], Any]] = {one.name: _number for one in fields(Setting)}
-    readers |= {name: _choice(allowed) for name, allowed in choices.items()}
-    return readers | {name: _whole(*limits) for name, limits in whole.items()}
-
-
-def _choice(allowed: Sequence[str]) -> Callable[[str], str]:
-    def read_choice(text: str) -> str:
-        if text not in allowed:
-            raise ValueError(f"one of {', '.join(allowed)}" if len(allowed) <= 10 else f"one of the {len(allowed)} names in its list")
-        return text
-
-    return read_choice
-
-
-def _whole(least: int, greatest: int) -> Callable[[str], int]:
-    def read_whole(text: str) -> int:
-        if not re.fullmatch(r"[0-9]{1,9}", text) or not least <= int(text) <= greatest:
-            raise ValueError(f"a whole number from {least} to {greatest}")
-        return int(text)
-
-    return read_whole
-
-
-def _number(text: str) -> float | None:
-    """A number above 0, or "none"."""
-    if text == NONE:
-        return None
-    try:
-        value = float(text) if len(text) <= 24 else math.nan
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError("a number above 0, or none")
-    return value
-
-
-def _all(value: str | Sequence[str]) -> Sequence[str]:
-    return [value] if isinstance(value, str) else value
-
-
-def _one(key: str, value: str | Sequence[str], notices: list[str]) -> str:
-    values = _all(value)
-    if len(values) > 1:
-        notices.append(f"{key}: given {len(values)} times; the last is used.")
-    return values[-1] if values else ""

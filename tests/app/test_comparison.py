@@ -14,11 +14,11 @@ SETTINGS = {"now": EAGER, "flash": replace(EAGER, attention="flash"), "H200": re
 
 
 def found(settings=None):
-    return comparison.compared(MODEL, settings or SETTINGS)[0]
+    return comparison.compare_settings(MODEL, settings or SETTINGS)[0]
 
 
 def test_figures_are_those_of_the_estimate_and_differences_are_exact():
-    frame = comparison.frame(found())
+    frame = comparison.comparison_frame(found())
     eager, flash = (of.estimate(MODEL, EAGER.workload, mode) for mode in ("eager", "flash"))
     row = frame.row(1, named=True)
     assert row["setting"] == "flash" and row["changes"] == "attention eager → flash"
@@ -36,12 +36,12 @@ def test_all_modes_side_by_side_become_one_each():
 
 
 def test_what_cannot_be_compared_is_told_once_and_the_rest_is():
-    shown, problems = comparison.compared(
+    shown, problems = comparison.compare_settings(
         MODEL, {"now": EAGER, "T4": Setting(gpu="t4", attention="all"), "wrong": Setting(attention="flash", dtype="fp32")}
     )
     assert [one.label for one in shown] == ["now", "T4, eager", "T4, sdpa", "T4, flash"]
     assert [problem.split(" has no ")[0] for problem in problems] == ["T4", "wrong"]
-    frame = comparison.frame(shown)
+    frame = comparison.comparison_frame(shown)
     assert frame["ttft_seconds"][1] is None and frame["total_flops_difference"][1] == 0
     table = comparison.comparison_table(shown)
     assert table["T4, eager"][0] == "–"
@@ -52,7 +52,7 @@ def test_what_cannot_be_compared_is_told_once_and_the_rest_is():
     ({"source": "grid", "width_px": 7}, "source page → grid"), ({"memory_bytes": 8e10}, "memory bytes as published → 8e+10"),
 ])  # fmt: skip
 def test_changes_in_words(changed, words):
-    assert comparison.in_words(replace(EAGER, **changed), EAGER) == words
+    assert comparison.change_words(replace(EAGER, **changed), EAGER) == words
 
 
 def test_the_table_has_numbers_and_differences():

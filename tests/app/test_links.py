@@ -37,11 +37,10 @@ def test_a_link_says_every_field_so_that_a_new_default_does_not_change_it():
 
 @pytest.mark.parametrize(("key", "text", "allowed"), [
     ("mode", "huge", "one of tiny, small, base, large, gundam, gundam_m"), ("source", "file", "one of page, grid"),
-    ("width_px", "0", "a whole number from 1 to 1000000"), ("width_px", "1e3", "a whole number"), ("rows", "-1", "a whole number from 1 to 10000"),
-    ("columns", "٣", "a whole number"), ("batch_size", "65537", "from 1 to 65536"), ("prompt_tokens", " 7", "a whole number"),
-    ("output_tokens", "9" * 400, "a whole number"), ("attention", "Flash", "one of eager"), ("engine", "", "one of"), ("dtype", "fp64", "one of bf16"),
-    ("cache", "none", "one of dynamic, static"), ("gpu", "../../etc/passwd", "names in its list"), ("price", "nan", "a number above 0, or none"),
-    ("memory_bytes", "-1", "a number above 0"), ("ttft_ms", "inf", "a number above 0"), ("tpot_ms", "1" * 30, "a number above 0"),
+    ("width_px", "0", ">= 1"), ("width_px", "1000001", "<= 1000000"), ("rows", "-1", ">= 1"), ("columns", "٣", "int"), ("columns", "2.5", "int"),
+    ("batch_size", "65537", "<= 65536"), ("prompt_tokens", " 7", "int"), ("output_tokens", "9" * 400, "<="), ("attention", "Flash", "one of eager"),
+    ("engine", "", "one of"), ("dtype", "fp64", "one of bf16"), ("cache", "none", "one of dynamic, static"), ("rows", "none", "int"),
+    ("gpu", "../../etc/passwd", "names in its list"), ("price", "nan", "> 0"), ("memory_bytes", "-1", "> 0"), ("ttft_ms", "inf", "<="), ("tpot_ms", "x", "float"),
 ])  # fmt: skip
 def test_a_value_that_is_not_allowed_gives_a_notice_and_the_default(key, text, allowed):
     link = links.read({key: text}, TABS)
@@ -53,7 +52,7 @@ def test_the_other_fields_of_a_damaged_link_are_kept():
     written = links.write(Link(OTHER, "Memory"))
     link = links.read(written | {"mode": "x", "tab": "Gone", "utm": "1", "rows": ["3", "4"]}, TABS)
     assert link.setting == replace(OTHER, mode="gundam", rows=4) and link.tab is None
-    assert [notice.split(":")[0] for notice in link.notices[:2]] == ["mode", "rows"] and len(link.notices) == 4
+    assert {notice.split(":")[0] for notice in link.notices} >= {"mode", "rows", "tab"} and len(link.notices) == 4
 
 
 def test_marimos_own_parameters_are_not_mentioned():

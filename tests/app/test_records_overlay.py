@@ -1,6 +1,5 @@
 """What records say of a setting: laid over its charts, counted, and what is calibrated by them."""
 
-
 import polars as pl
 import pytest
 

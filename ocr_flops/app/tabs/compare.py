@@ -80,10 +80,10 @@ def compare(results: Results, pins: PinControls) -> mo.Html:
     )
 
 
-def _compared(results: Results, pins: Pins) -> tuple[list[comparison.Compared], list[str]]:
-    return comparison.compared(results.model, {NOW: results.setting, **dict(pins)})
+def _compared(results: Results, pins: Pins) -> tuple[list[comparison.ComparedSetting], list[str]]:
+    return comparison.compare_settings(results.model, {NOW: results.setting, **dict(pins)})
 
 
 def _described(kept: Setting, setting: Setting, pins: Pins) -> str:
     link = escape(urlencode(links.write(Link(kept, "Compare", pins))))
-    return f'<span class="pin">{escape(comparison.in_words(kept, setting))} · <a href="?{link}">show it</a></span>'
+    return f'<span class="pin">{escape(comparison.change_words(kept, setting))} · <a href="?{link}">show it</a></span>'

@@ -25,7 +25,7 @@ ROWS: dict[str, Callable[[Results, Pins], pl.DataFrame]] = {
     "modules": lambda results, pins: results.modules,
     "stages": lambda results, pins: pl.concat([one.stages for one in (results.timings or results.estimates)]),
     "all grids of this mode": lambda results, pins: results.sweep,
-    "pinned settings": lambda results, pins: comparison.frame(_compared(results, pins)),
+    "pinned settings": lambda results, pins: comparison.comparison_frame(_compared(results, pins)),
     "spot checks on this server": lambda results, pins: STORE.table(),
 }
 CHARTS = (*views.VIEWS, COMPARE)
@@ -75,8 +75,8 @@ def export(results: Results, pins: Pins, inputs: mo.ui.dictionary, make_report: 
     )
 
 
-def _compared(results: Results, pins: Pins) -> list[comparison.Compared]:
-    return comparison.compared(results.model, {NOW: results.setting, **dict(pins)})[0]
+def _compared(results: Results, pins: Pins) -> list[comparison.ComparedSetting]:
+    return comparison.compare_settings(results.model, {NOW: results.setting, **dict(pins)})[0]
 
 
 def _images(chart: Chart, name: str) -> mo.Html:
