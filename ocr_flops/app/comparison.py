@@ -121,7 +121,9 @@ def comparison_table(found: list[ComparedSetting]) -> pl.DataFrame:
     first = found[0].figures
     columns: dict[str, list[str]] = {"": [label for label, _ in FIGURES.values()]}
     for one in found:
-        columns[one.label] = [_cell(value, None if one is found[0] else first[name], FIGURES[name][1]) for name, value in one.figures.items()]
+        columns[one.label] = [
+            _cell(value, None if one is found[0] else first[name], FIGURES[name][1]) for name, value in one.figures.items()
+        ]
     return pl.DataFrame(columns)
 
 

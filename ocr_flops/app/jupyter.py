@@ -24,13 +24,13 @@ def measured_html(measured: Iterable[pl.DataFrame]) -> str:
     """What spot checks found, latest first: the verdict, what could not be seen, and every module.
 
     Args:
-        measured: frames of `spot_checks.frame`, oldest first.
+        measured: frames of `spot_checks.build_frame`, oldest first.
     """
     frames = list(measured)
     if not frames:
         return ""
     compared = pl.concat(reversed(frames))
-    equal, unseen = not compared["difference"].abs().sum(), spot_checks.missed(compared)
+    equal, unseen = not compared["difference"].abs().sum(), spot_checks.missed_notes(compared)
     parts = [notice_html(spot_checks.verdict(compared), "good" if equal else "notice")]
     parts += [notice_html(f"Not seen by torch's counter, so not compared. {'; '.join(unseen)}")] if unseen else []
     return "".join([*parts, table_html(tables.measured_table(compared))])

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from ocr_flops.timing.estimate import Estimate
 
 COUNTED = 24  # records whose counts are laid over charts, the latest
+VERSIONS = ("torch", "transformers")
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,8 +44,11 @@ class OnRecord:
 
     @cached_property
     def rows(self) -> pl.DataFrame:
-        """A row a stage of every record that ran what the setting shows, on its device, at any workload; see `calibration.overlay`."""
-        return overlay(self.snapshot.stages, self.setting, self.model)
+        """A row a stage of every record that ran what the setting shows, on its device, at any workload; see `matching_rows`."""
+        setting = self.setting
+        same = pl.all_horizontal(pl.col(name) == getattr(setting.workload, name) for name in POINT_FIELDS)
+        rows = matching_rows(self.snapshot, self.model, setting.attention_modes, setting.engine, setting.dtype, setting.cache, setting.gpu)
+        return rows.with_columns(same.alias("same_workload"))
 
     @cached_property
     def here(self) -> pl.DataFrame:
@@ -79,9 +82,11 @@ class OnRecord:
         return (mine["peak_allocated_bytes"][0], mine["origin"][0]) if mine.height else None
 
     @cached_property
-    def counted(self) -> list[pl.DataFrame]:
-        """FLOPs counted in the latest records of the setting's engine and batch, on any device, as `spot_check.frame` has them."""
-        return list(_counted(self.snapshot, self.model, self.setting))
+    def counted(self) -> tuple[pl.DataFrame, ...]:
+        """FLOPs counted in the latest records of the setting's engine and batch, on any device, as `spot_checks.build_frame` has them."""
+        workload = self.setting.workload
+        views = (("global_px", workload.global_px), ("tile_px", workload.tile_px))
+        return counted_frames(self.snapshot, self.model.name, self.setting.engine, workload.batch_size, views)
 
     @cached_property
     def calibration(self) -> Calibration | Uncalibrated:
@@ -97,10 +102,19 @@ class OnRecord:
         return self.calibration.predict(estimate) if isinstance(self.calibration, Calibration) else None
 
 
-def _counted(snapshot: Snapshot, model: ModelSpec, setting: Setting) -> Iterator[pl.DataFrame]:
-    """One frame a record, oldest first."""
-    kind = (pl.col("state") == "done") & (pl.col("model") == model.name) & pl.col("torch_flops_counted").is_not_null()
-    kind &= (pl.col("engine") == setting.engine) & (pl.col("batch_size") == setting.workload.batch_size)
+@lru_cache(maxsize=32)
+def counted_frames(
+    snapshot: Snapshot, model: str, engine: str, batch_size: int, views: tuple[tuple[str, int], ...]
+) -> tuple[pl.DataFrame, ...]:
+    """FLOPs counted in the latest records of an engine and a batch: one frame a record, those of the same views last, else oldest first.
+
+    Args:
+        snapshot: all records.
+        model, engine, batch_size: what was run.
+        views: sizes of the views, in px, by the names of their columns.
+    """
+    kind = (pl.col("state") == "done") & (pl.col("model") == model) & pl.col("torch_flops_counted").is_not_null()
+    kind &= (pl.col("engine") == engine) & (pl.col("batch_size") == batch_size)
     stages = snapshot.stages.filter(kind).with_columns(pl.lit(verify.ALL).alias("module"))
     modules = snapshot.modules.filter(kind)
     both = pl.concat([modules, stages.select(modules.columns)])
@@ -109,47 +123,46 @@ def _counted(snapshot: Snapshot, model: ModelSpec, setting: Setting) -> Iterator
         pl.col("analytic_torch_flops").alias("analytic_flops"),
         (pl.col("torch_flops_counted") - pl.col("analytic_torch_flops")).alias("difference"),
         pl.col("output_tokens").alias("steps"),
-        pl.concat_str("attention", pl.lit(", "), "dtype", pl.lit(", "), origin().str.strip_prefix("measured ")).alias("ran"),
+        pl.concat_str("attention", pl.lit(", "), "dtype", pl.lit(", "), origin_words().str.strip_prefix("measured ")).alias("ran"),
     )
-    views = [pl.col(name) == getattr(setting.workload, name) for name in ("global_px", "tile_px")]
-    latest = rows.sort(pl.all_horizontal(views), "measured_at", maintain_order=True)["record_id"].unique(maintain_order=True)[-COUNTED:]
-    for record in latest:
-        one = rows.filter(pl.col("record_id") == record)
-        yield one.with_columns(pl.lit(workload_label(parse_workloads(one[:1]).point(0))).alias("point"))
+    same = pl.all_horizontal(pl.col(name) == px for name, px in views)
+    latest = rows.sort(same, "measured_at", maintain_order=True)["record_id"].unique(maintain_order=True)[-COUNTED:]
+    frames = [rows.filter(pl.col("record_id") == record) for record in latest]
+    return tuple(one.with_columns(pl.lit(workload_label(parse_workloads(one[:1]).point(0))).alias("point")) for one in frames)
 
 
-VERSIONS = ("torch", "transformers")
+@lru_cache(maxsize=32)
+def matching_rows(
+    snapshot: Snapshot, model: ModelSpec, modes: tuple[str, ...], engine: str, dtype: str, cache: str, gpu: str
+) -> pl.DataFrame:
+    """Stage rows of records that measured a model as a setting has it, at any workload, oldest first.
 
-
-def overlay(frame: pl.DataFrame, setting: Setting, model: ModelSpec) -> pl.DataFrame:
-    """Stage rows of records that measured what a setting shows, at any workload, oldest first.
-
-    They share its model, engine, experts, attention (any of those shown), precision, cache, logits and device. Added: same_workload
-    (whether it is the setting's own point) and origin (where the row comes from, in words).
+    They share its engine, experts, precision, cache, logits and device. `origin` is added: where the row comes from, in words.
 
     Args:
-        frame: of `records.records_frame`.
-        setting: what the controls say.
-        model: the setting's.
+        snapshot: all records.
+        model: a record of other dimensions does not match.
+        modes: attention modes, any of them.
+        engine, dtype, cache, gpu: as in `Setting`.
     """
-    engine = load_engine(setting.engine)
-    configs = [RunConfig.resolve(model, mode, engine, setting.dtype, setting.cache, None) for mode in setting.attention_modes]
-    words = [attention_name(config.attention) for config in configs]
-    wanted = {"engine": setting.engine, "dtype": setting.dtype, "cache": setting.cache, "prefill_logits": setting.prefill_logits}
-    same = pl.all_horizontal(pl.col(name) == getattr(setting.workload, name) for name in POINT_FIELDS)
-    rows = frame.filter(
+    spec = load_engine(engine)
+    configs = [RunConfig.resolve(model, mode, spec, dtype, cache, None) for mode in modes]
+    rows = snapshot.stages.filter(
         pl.col("state") == "done",
         pl.col("median_seconds").is_not_null(),
         (pl.col("model") == model.name) & pl.lit(is_unedited(model)),
-        pl.col("hardware") == setting.gpu,
-        pl.col("attention").is_in(words),
-        pl.col("experts") == experts_name(engine),
-        *(pl.col(name) == value for name, value in wanted.items()),
+        pl.col("hardware") == gpu,
+        pl.col("attention").is_in([attention_name(config.attention) for config in configs]),
+        pl.col("experts") == experts_name(spec),
+        engine=engine,
+        dtype=dtype,
+        cache=cache,
+        prefill_logits=spec.prefill_logits,
     )
-    return rows.sort("measured_at").with_columns(same.alias("same_workload"), origin().alias("origin"))
+    return rows.sort("measured_at").with_columns(origin_words().alias("origin"))
 
 
-def origin() -> pl.Expr:
+def origin_words() -> pl.Expr:
     """Where a row comes from, in words."""
     whose = pl.when(pl.col("source") == "shipped").then(pl.lit("shipped with the package")).otherwise(pl.lit("recorded here"))
     versions = [part for name in VERSIONS for part in (pl.lit(f", {name} "), pl.col(name).fill_null("?"))]

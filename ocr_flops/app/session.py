@@ -115,7 +115,7 @@ def count_flops(results: Results, owner: str, *, scope: str, device: str) -> Non
         SpecError: the setting cannot be run, or the queue takes no more.
     """
     model, setting = results.model, results.setting
-    points = spot_checks.points(setting, scope)
+    points = spot_checks.select_points(setting, scope)
     label = workload_label(setting.workload) if len(points) == 1 else f"{len(points)} points, {setting.mode}"
     request = build_request(model, points, device=device, dtype=setting.dtype, prefill_logits=setting.prefill_logits)
     QUEUE.submit(request, label=label, owner=owner, on_result=lambda result: spot_checks.STORE.add(model, result))

@@ -29,7 +29,7 @@ VIEWS = ("global_px", "tile_px", "columns", "rows")
 Key = tuple[Any, ...]
 
 
-def points(setting: Setting, scope: str) -> list[Workload]:
+def select_points(setting: Setting, scope: str) -> list[Workload]:
     """The points a run measures: the current one, or it and what the vendor's code cuts (see `neighbours`), each once."""
     here = setting.workload
     if scope == SCOPES[0]:
@@ -40,14 +40,14 @@ def points(setting: Setting, scope: str) -> list[Workload]:
     return found if among else [*found, here]
 
 
-def key(result: Result) -> Key:
+def result_key(result: Result) -> Key:
     """What makes a result one of a kind: the workload, what ran, where and with which versions. A later result takes its place."""
     ran = result.ran
     settings = (ran["label"], *ran["attention"].items(), ran["prefill_logits"], ran["dtype"], ran["kind"])
-    return (*astuple(result.workload), *settings, _device(ran), versions(ran), *result.stages)
+    return (*astuple(result.workload), *settings, _device(ran), version_words(ran), *result.stages)
 
 
-def frame(model: ModelSpec, result: Result) -> pl.DataFrame:
+def build_frame(model: ModelSpec, result: Result) -> pl.DataFrame:
     """One result of the worker, compared with the analytic value of what ran.
 
     Columns: those of `verify.compare`; the workload's; `point` (the workload in words); `ran` (what ran, in words), `engine`,
@@ -68,7 +68,7 @@ def frame(model: ModelSpec, result: Result) -> pl.DataFrame:
         "kind": ran["kind"],
         "attention": _modes(ran["attention"]),
         "device": _device(ran),
-        "versions": versions(ran),
+        "versions": version_words(ran),
         "measured_at": ran.get("finished"),
         "python": ran.get("python"),
         "platform": ran.get("platform"),
@@ -96,13 +96,13 @@ class Store:
         self._frames: dict[Key, pl.DataFrame] = {}
 
     def add(self, model: ModelSpec, result: Result) -> pl.DataFrame:
-        """Keeps a result of the worker as its `frame`, in place of an earlier one of the same `key`, and returns it.
+        """Keeps a result of the worker as `build_frame` makes it, in place of an earlier one of the same `result_key`, and returns it.
 
         Args:
             model: the dimensions that were sent.
             result: what the worker said.
         """
-        found, name = frame(model, result), (model, *key(result))
+        found, name = build_frame(model, result), (model, *result_key(result))
         with self._lock:
             self._frames.pop(name, None)
             self._frames[name] = found
@@ -130,7 +130,7 @@ class Store:
 STORE = Store()  # of this server
 
 
-def versions(ran: dict[str, Any]) -> str | None:
+def version_words(ran: dict[str, Any]) -> str | None:
     """The versions that ran, in words; None where the worker did not say."""
     return ", ".join(f"{name} {ran[name]}" for name in VERSIONS if name in ran) or None
 
@@ -144,7 +144,7 @@ def _modes(attention: dict[str, str]) -> str:
     return modes.pop() if len(modes) == 1 else ", ".join(f"{tower} {mode}" for tower, mode in attention.items())
 
 
-def beside(measured: Iterable[pl.DataFrame], setting: Setting) -> list[dict[str, Any]]:
+def rows_beside(measured: Iterable[pl.DataFrame], setting: Setting) -> list[dict[str, Any]]:
     """The rows of all results, oldest first, with what they share with the setting, for the stage of the row.
 
     `on_curve`: ran with the settings shown, at any grid of the mode (or any mode without tiles, as shown).
@@ -175,7 +175,7 @@ def verdict(measured: pl.DataFrame) -> str:
     return f"All {what} equal the analytic value, as integers." if not wrong.height else f"{wrong.height} of {what} differ."
 
 
-def missed(measured: pl.DataFrame) -> list[str]:
+def missed_notes(measured: pl.DataFrame) -> list[str]:
     """What torch's counter could not see, one line a stage."""
     return [
         f"{stage}: {note}"

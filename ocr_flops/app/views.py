@@ -34,7 +34,7 @@ class Results:
     Args:
         model: from `load_model`.
         setting: what the controls say.
-        measured: frames of `spot_check.frame`, oldest first.
+        measured: frames of `spot_checks.build_frame`, oldest first.
         on_record: what records say of the setting; None without any.
 
     Raises:
@@ -89,7 +89,7 @@ class Results:
     def beside(self) -> list[dict[str, Any]]:
         """Rows of the latest results, told apart by what they share with the setting."""
         counted = self.on_record.counted if self.on_record else ()
-        return spot_checks.beside([*counted, *self.measured][-OVERLAID:], self.setting)
+        return spot_checks.rows_beside([*counted, *self.measured][-OVERLAID:], self.setting)
 
     @cached_property
     def sweep(self) -> pl.DataFrame:

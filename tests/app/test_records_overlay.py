@@ -1,5 +1,7 @@
 """What records say of a setting: laid over its charts, counted, and what is calibrated by them."""
 
+from dataclasses import replace
+
 import polars as pl
 import pytest
 
@@ -83,7 +85,7 @@ def test_records_of_something_else_are_not_laid_over_its_times(snapshot, other):
 
 
 def test_experts_that_run_otherwise_than_estimated_are_not_laid_over_times(snapshot):
-    _, found = shown(snapshot._replace(stages=snapshot.stages.with_columns(pl.lit("eager").alias("experts"))))
+    _, found = shown(replace(snapshot, stages=snapshot.stages.with_columns(pl.lit("eager").alias("experts"))))
     assert found.timed == [] and found.allocated == {}
 
 

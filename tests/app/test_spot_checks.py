@@ -2,6 +2,7 @@
 
 import io
 import threading
+from dataclasses import replace
 
 import polars as pl
 import pytest
@@ -24,18 +25,18 @@ def message():
 
 def test_a_point_or_all_grids_are_run():
     scenario = Setting(prompt_tokens=33)
-    assert spot_checks.points(scenario, "current point") == [scenario.workload]
-    grids = spot_checks.points(scenario, "all vendor grids")
+    assert spot_checks.select_points(scenario, "current point") == [scenario.workload]
+    grids = spot_checks.select_points(scenario, "all vendor grids")
     assert len(grids) == 23 and all(point.is_single and point.prompt_tokens == 33 for point in grids)
     assert build_request(MODEL, grids).to_json()
     beyond = Setting(source="grid", columns=20, rows=25)
-    points = [(point.columns, point.rows) for point in spot_checks.points(beyond, "all vendor grids")]
+    points = [(point.columns, point.rows) for point in spot_checks.select_points(beyond, "all vendor grids")]
     assert points == [(1, 1), *rule_grids(), (20, 25)]  # none of the grids that charts draw in between
-    assert len(spot_checks.points(Setting(mode="tiny"), "all vendor grids")) == 4
+    assert len(spot_checks.select_points(Setting(mode="tiny"), "all vendor grids")) == 4
 
 
 def test_a_result_is_one_of_a_kind(message):
-    assert spot_checks.key(message) == spot_checks.key(result(Setting(output_tokens=9)))
+    assert spot_checks.result_key(message) == spot_checks.result_key(result(Setting(output_tokens=9)))
     others = [
         result(Setting(batch_size=2)),
         result(Setting(), label="another"),
@@ -44,14 +45,14 @@ def test_a_result_is_one_of_a_kind(message):
     ]
     others += [result(Setting(), attention={"sam": "sdpa", "clip": "eager", "decoder": "eager"}), result(Setting(), kind="trace")]
     others += [result(Setting(), device_name="NVIDIA L4"), result(Setting(), torch="2.6.0")]
-    assert len({spot_checks.key(one) for one in (message, *others)}) == 9
+    assert len({spot_checks.result_key(one) for one in (message, *others)}) == 9
 
 
 def test_equal_counts_are_said_to_be_equal(message):
-    frame = spot_checks.frame(MODEL, message)
+    frame = spot_checks.build_frame(MODEL, message)
     assert spot_checks.verdict(frame).startswith("All ") and frame["difference"].to_list() == [0] * frame.height
     assert frame["point"][0] == "2 × 3 tiles, 913 tokens, batch 1"
-    assert not spot_checks.missed(frame)
+    assert not spot_checks.missed_notes(frame)
 
 
 def test_a_row_says_what_ran_where_and_when(message):
@@ -65,13 +66,13 @@ def test_a_row_says_what_ran_where_and_when(message):
         "platform": "Linux",
     }
     timed = {"finished": "2026-01-02T03:04:05.678+00:00", "seconds": {"torch": 2.0, "vision": 0.25, "prefill": 0.5, "decode": 0.125}}
-    full = spot_checks.frame(MODEL, result(Setting(), attention=modes, device="cuda", **told, **timed))
+    full = spot_checks.build_frame(MODEL, result(Setting(), attention=modes, device="cuda", **told, **timed))
     row = full.filter(stage="prefill").row(0, named=True)
     assert (row["device"], row["seconds"], row["measured_at"]) == ("NVIDIA L4", 0.5, timed["finished"])
     assert row["versions"] == "ocr_flops 0.1.0, torch 2.6.0, transformers 5.20.1"
     assert (row["attention"], row["kind"], row["model"]) == ("sam sdpa, clip eager, decoder eager", "count", "deepseek_ocr")
     assert (row["python"], row["platform"]) == ("3.12.1", "Linux")
-    bare = spot_checks.frame(MODEL, message)
+    bare = spot_checks.build_frame(MODEL, message)
     assert bare.schema == full.schema and pl.concat([bare, full]).height == 2 * bare.height
     row = bare.row(0, named=True)
     assert (row["device"], row["attention"]) == ("meta", "eager")
@@ -79,12 +80,12 @@ def test_a_row_says_what_ran_where_and_when(message):
 
 
 def test_a_difference_is_said_to_be_one():
-    frame = spot_checks.frame(MODEL, result(Setting(), off=1))
+    frame = spot_checks.build_frame(MODEL, result(Setting(), off=1))
     assert "differ" in spot_checks.verdict(frame) and "All" not in spot_checks.verdict(frame)
 
 
 def test_what_torch_cannot_see_is_named():
-    assert "flash_attn" in spot_checks.missed(spot_checks.frame(MODEL, result(Setting(), missed=["flash_attn"])))[0]
+    assert "flash_attn" in spot_checks.missed_notes(spot_checks.build_frame(MODEL, result(Setting(), missed=["flash_attn"])))[0]
 
 
 def by_stage(rows, flag):
@@ -104,15 +105,15 @@ def by_stage(rows, flag):
     ],
 )
 def test_a_measured_point_stays_and_says_whether_it_is_what_is_shown(message, shown, matches, on_curve):
-    rows = spot_checks.beside([spot_checks.frame(MODEL, message)], Setting(**shown))
+    rows = spot_checks.rows_beside([spot_checks.build_frame(MODEL, message)], Setting(**shown))
     assert by_stage(rows, "matches") == matches
     assert by_stage(rows, "on_curve") == on_curve
 
 
 def test_decode_steps_are_only_laid_beside_as_many_tokens(message):
-    frame = spot_checks.frame(MODEL, message)
-    assert "decode" not in by_stage(spot_checks.beside([frame], Setting(output_tokens=256)), "matches")
-    assert by_stage(spot_checks.beside([frame], Setting(output_tokens=3)), "matches")["decode"] == {True}
+    frame = spot_checks.build_frame(MODEL, message)
+    assert "decode" not in by_stage(spot_checks.rows_beside([frame], Setting(output_tokens=256)), "matches")
+    assert by_stage(spot_checks.rows_beside([frame], Setting(output_tokens=3)), "matches")["decode"] == {True}
 
 
 RAN = {
@@ -143,7 +144,7 @@ def test_a_later_result_takes_the_place_of_one_of_its_kind(model, store):
 
 
 def test_other_dimensions_are_other_results(model, store):
-    other = of.ModelSpec("another", model.label, model.towers)
+    other = replace(model, name="another")
     store.add(other, result(Setting(), **RAN))
     assert [frame["model"][0] for frame in store.frames()] == ["deepseek_ocr", "deepseek_ocr", "another"]
 

@@ -21,7 +21,7 @@ def modules_of(setting):
 
 def both(setting, *ran, off=0):
     """The charts by module and by tokens, with what ran laid over them."""
-    measured = spot_checks.beside([spot_checks.frame(MODEL, result(one, off=off)) for one in ran], setting)
+    measured = spot_checks.rows_beside([spot_checks.build_frame(MODEL, result(one, off=off)) for one in ran], setting)
     mode = setting.attention_modes[0]
     sweep = of.sweep(MODEL, setting.neighbours, mode, engine=setting.engine, dtype=setting.dtype)
     return charts.flops_by_module(modules_of(setting), measured), charts.flops_by_tokens(
@@ -85,7 +85,7 @@ def test_points_of_another_setting_are_faint_say_so_and_set_no_axis():
 
 
 def test_a_larger_batch_at_the_same_grid_sets_no_axis():
-    frame = spot_checks.frame(MODEL, result(Setting(batch_size=8)))
+    frame = spot_checks.build_frame(MODEL, result(Setting(batch_size=8)))
     tokens = both(Setting(), Setting(batch_size=8))[1].datasets
     highest = max(row["tensor_flops"] for row in tokens["lines"])
     counted = dict(frame.filter(module="total").select("stage", "counted_flops").iter_rows())

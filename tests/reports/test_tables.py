@@ -46,7 +46,7 @@ def test_a_device_without_a_figure_has_dashes(model):
 
 
 def test_measured_and_verified_differences_are_exact_integers_among_the_first_columns(model):
-    measured = tables.measured_table(spot_checks.frame(model, result(Setting())))
+    measured = tables.measured_table(spot_checks.build_frame(model, result(Setting())))
     assert measured["counted FLOPs"].dtype == pl.Int64 and "decode, 3 steps" in measured["stage"].to_list()
     assert measured.columns.index("difference") == 2
     verified = tables.verification_table(summary.recorded())

@@ -31,7 +31,7 @@ def spot_check(results: Results, inputs: mo.ui.dictionary, run: mo.ui.button) ->
     measured = STORE.table()
     parts = [mo.md("Nothing has been measured on this server yet.")]
     if len(measured):
-        unseen = spot_checks.missed(measured)
+        unseen = spot_checks.missed_notes(measured)
         is_equal = not measured["difference"].abs().sum()
         parts = [
             mo.callout(spot_checks.verdict(measured), kind="success" if is_equal else "danger"),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ocr_flops.evidence.records.store import Problem, read_records, records_folder, shipped_folder
 
@@ -15,8 +16,9 @@ if TYPE_CHECKING:
 _Seen = tuple[tuple[str, int, int], ...]
 
 
-class Snapshot(NamedTuple):
-    """All records as they were at one moment.
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """All records as they were at one moment; two are equal where they are the same object, so that what they say can be cached.
 
     Args:
         number: how often folders had changed until then.
