@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import altair as alt
 
 from ocr_flops.charts.chart import Row, Template, compiled, data
-from ocr_flops.charts.theme import INK, WORDS, listed, painted, tips, x_of
+from ocr_flops.charts.encoding import WORDS, listed, painted, tips, x_of
+from ocr_flops.charts.theme import INK
 
 AFTER = {"align": "left", "baseline": "middle", "dx": 5, "fontSize": 11, "color": INK}
 INSIDE = {"baseline": "middle", "fontSize": 11, "fontWeight": "bold", "color": "white"}

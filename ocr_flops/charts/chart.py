@@ -11,7 +11,8 @@ from typing import Any
 
 import altair as alt
 
-from ocr_flops.charts.theme import INK, configured
+from ocr_flops.charts.encoding import configured
+from ocr_flops.charts.theme import INK
 
 MIME = "application/vnd.vegalite.v6+json"
 Row = dict[str, Any]
@@ -99,10 +100,6 @@ class Chart:
         """The Vega-Lite specification for a page that keeps the chart and later sets `signals` and `datasets` (`view.data(name, rows)`)."""
         heading = Title({"expr": TITLE}, {"expr": SUBTITLE}) if self.title.text else self.title
         return self._filled(heading, self.signals)
-
-    def altair(self, **properties: Any) -> alt.LayerChart:
-        """The same chart as an Altair object, with properties such as `width` changed."""
-        return alt.LayerChart.from_dict({**self.to_dict(), **properties})
 
     def _filled(self, heading: Title, values: dict[str, Any]) -> dict[str, Any]:
         params = [*self.template.spec.get("params", ()), *({"name": name, "value": value} for name, value in values.items())]

@@ -9,7 +9,8 @@ import polars as pl
 
 from ocr_flops.charts.bars import StageBars, headed_axis, headed_rows, stacked
 from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, title
-from ocr_flops.charts.theme import FAMILIES, INK, listed, painted, tips
+from ocr_flops.charts.encoding import listed, painted, tips
+from ocr_flops.charts.theme import FAMILIES, INK
 from ocr_flops.evidence.verify.counter_audit import GROUPS
 from ocr_flops.evidence.verify.op_kinds import WHOLE
 from ocr_flops.timing.estimate import Estimate

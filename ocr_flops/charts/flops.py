@@ -10,8 +10,9 @@ import polars as pl
 
 from ocr_flops.charts.bars import StageBars, headed_rows
 from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, title
+from ocr_flops.charts.encoding import OWN_COLOUR, si_axis, tips
 from ocr_flops.charts.overlay import counted_layer, counted_point, points_inside
-from ocr_flops.charts.theme import OWN_COLOUR, attention_colour, module_colour, module_name, si_axis, tips
+from ocr_flops.charts.theme import attention_colour, module_colour, module_name, sum_by
 from ocr_flops.units import SI, share, si, workload_words
 
 PANELS = {"tensor_flops": "tensor FLOPs (matrix units)", "vector_flops": "vector FLOPs (CUDA cores)"}
@@ -29,9 +30,7 @@ def flops_by_module(modules: pl.DataFrame, measured: Iterable[Row] = (), work: s
         work: "tensor_flops" or "vector_flops".
     """
     found = [row for row in modules.to_dicts() if row["total_flops"]]
-    whole: dict[str, int] = {}
-    for row in found:
-        whole[row["attention"]] = whole.get(row["attention"], 0) + row["total_flops"]
+    whole = sum_by(found, "attention", "total_flops")
     modes = list(whole)
     first = [row for row in found if row["attention"] == modes[0]]
     bars = [_bar(row, work, whole[row["attention"]]) for row in found]
@@ -83,9 +82,7 @@ def _end(flops: int, point: Row | None, longest: int) -> int:
 
 def _stage_totals(first: list[Row], work: str) -> list[Row]:
     """Beside each stage's heading, its sum and its part of all work of this kind."""
-    totals: dict[str, int] = {}
-    for row in first:
-        totals[row["stage"]] = totals.get(row["stage"], 0) + row[work]
+    totals = sum_by(first, "stage", work)
     whole = sum(totals.values())
     return [{"row": f"{stage}|", "text": f"{si(flops, 'FLOPs')} · {share(flops, whole)}"} for stage, flops in totals.items()]
 
@@ -132,9 +129,7 @@ def flops_tips(*columns: str) -> list[alt.Tooltip]:
 
 def _tensor_title(first: list[Row], found: list[Row], modes: list[str], whole: int) -> Title:
     """Which stage does most of the work on matrix units, and the module that does most in it."""
-    stages: dict[str, int] = {}
-    for row in first:
-        stages[row["stage"]] = stages.get(row["stage"], 0) + row["tensor_flops"]
+    stages = sum_by(first, "stage", "tensor_flops")
     tensor, stage = sum(stages.values()), max(stages, key=stages.get)
     module = max((row for row in first if row["stage"] == stage), key=lambda row: row["tensor_flops"])
     part = f"{stage.capitalize()} is {share(stages[stage], tensor)} of {si(tensor)} tensor FLOPs"

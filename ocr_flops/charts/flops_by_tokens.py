@@ -9,9 +9,10 @@ import altair as alt
 import polars as pl
 
 from ocr_flops.charts.chart import Chart, Row, Template, compiled, data, title
+from ocr_flops.charts.encoding import listed, painted, si_axis, tips, x_of, y_of
 from ocr_flops.charts.flops import flops_tips
 from ocr_flops.charts.overlay import counted_layer, counted_point, mark_layers, points_inside
-from ocr_flops.charts.theme import STAGE_COLOURS, grids_words, listed, painted, si_axis, tips, x_of, y_of
+from ocr_flops.charts.theme import STAGE_COLOURS, grids_words
 from ocr_flops.units import si
 
 

@@ -10,8 +10,9 @@ import polars as pl
 
 from ocr_flops.charts.bars import stacked
 from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, data, title
+from ocr_flops.charts.encoding import OWN_COLOUR, WORDS, painted, si_axis, tips, x_of, y_of
 from ocr_flops.charts.overlay import mark_layers
-from ocr_flops.charts.theme import MEMORY_COLOURS, OWN_COLOUR, STAGE_COLOURS, WORDS, painted, si_axis, tips, x_of, y_of
+from ocr_flops.charts.theme import MEMORY_COLOURS, STAGE_COLOURS
 from ocr_flops.units import share, si, workload_words
 
 TRAFFIC = {  # what a step moves: its column and its colour

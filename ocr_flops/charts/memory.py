@@ -10,11 +10,12 @@ import altair as alt
 
 from ocr_flops.charts.bars import StageBars, row_axis, stacked
 from ocr_flops.charts.chart import Chart, Template, Title, compiled, data, title
+from ocr_flops.charts.encoding import WORDS, painted, si_axis, tips
 from ocr_flops.charts.overlay import MEASURED, measured_layer, origins
-from ocr_flops.charts.theme import LIMIT, MEMORY_COLOURS, WORDS, module_name, painted, si_axis, tips
+from ocr_flops.charts.theme import LIMIT, MEMORY_COLOURS, conditions, module_name
 from ocr_flops.spec.specs import HardwareSpec
 from ocr_flops.timing.estimate import Estimate
-from ocr_flops.units import share, si, workload_words
+from ocr_flops.units import share, si
 
 BESIDE = 0.3  # of the axis: words this close to the line stand after it
 BEYOND = "without the allocator's slack and the driver's own memory"
@@ -96,10 +97,10 @@ def _title(labelled: Mapping[str, Estimate], hardware: HardwareSpec | None, narr
     finding = _fits(labelled, hardware) if hardware else _needs(labelled)
     if narrow:
         return title(finding, f"Largest live activations, {BEYOND}", *origin, width=48)
-    first = next(iter(labelled.values()))
-    config, row = first.config, first.stages.row(0, named=True)
-    conditions = f"{workload_words(row)}; {config.engine.name}, {config.dtype}"
-    return title(finding, conditions, f"Weights, KV cache at its end and the largest live activations; {BEYOND}", *origin)
+    row = next(iter(labelled.values())).stages.row(0, named=True)
+    return title(
+        finding, conditions(row, with_attention=False), f"Weights, KV cache at its end and the largest live activations; {BEYOND}", *origin
+    )
 
 
 def _needs(labelled: Mapping[str, Estimate]) -> str:

@@ -8,8 +8,9 @@ from functools import cache
 import altair as alt
 
 from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, data
+from ocr_flops.charts.encoding import OWN_COLOUR, WORDS, si_axis, tips, x_of, y_of
 from ocr_flops.charts.overlay import mark_layers
-from ocr_flops.charts.theme import OWN_COLOUR, WORDS, attention_colour, si_axis, tips, x_of, y_of
+from ocr_flops.charts.theme import attention_colour
 from ocr_flops.units import si
 
 ROOM = 1.42  # of the longest line, with the words behind it

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 import altair as alt
 
 from ocr_flops.charts.chart import Row, data
-from ocr_flops.charts.theme import INK, WORDS, module_name, tips
+from ocr_flops.charts.encoding import WORDS, tips
+from ocr_flops.charts.theme import INK, module_name
 from ocr_flops.units import SI
 
 MEASURED = "measured"  # the dataset of `measured_layer`

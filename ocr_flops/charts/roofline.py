@@ -9,11 +9,12 @@ from math import log10
 import altair as alt
 
 from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, data, title
+from ocr_flops.charts.encoding import OWN_COLOUR, WORDS, listed, painted, tips, x_of, y_of
 from ocr_flops.charts.overlay import MEASURED, measured_layer, origins
 from ocr_flops.charts.roofline_labels import HEIGHT, NAMED, Frame, ceilings, point_names, point_words
-from ocr_flops.charts.theme import CEILING_NAMES, FAMILIES, INK, MODULES, OWN_COLOUR, WORDS, listed, module_name, painted, tips, x_of, y_of
+from ocr_flops.charts.theme import CEILING_NAMES, FAMILIES, INK, MODULES, conditions, module_name, sum_by
 from ocr_flops.timing.timing import Timing
-from ocr_flops.units import seconds, share, si, workload_words
+from ocr_flops.units import seconds, share, si
 
 STAGE_SHAPES = {"vision": "square", "prefill": "triangle-up", "decode": "circle"}
 OPERATORS = {  # ATen's names that a reader may not know
@@ -204,16 +205,14 @@ def _title(timing: Timing, operators: list[Row], idle: float, attained: list[Row
         idle: share of the time of those without FLOPs.
         attained: what was measured.
     """
-    spent: dict[str, float] = {}
-    for row in operators:
-        spent[row["binding_ceiling"]] = spent.get(row["binding_ceiling"], 0) + row["share"]
+    spent = sum_by(operators, "binding_ceiling", "share")
     ceiling, widest = max(spent, key=spent.get), max(operators, key=lambda row: row["share"])
-    config, row = timing.estimate.config, timing.estimate.stages.row(0, named=True)
+    row = timing.estimate.stages.row(0, named=True)
     note = f"Copies, casts and gathers: {share(idle, 1)} of the time, no FLOPs; they stand in the strip on the left"
     return title(
         f"On {timing.hardware.label} {share(spent[ceiling], 1)} of the time is bound by {CEILING_NAMES[ceiling]}; the largest point is "
         f"{module_name(widest['module'])} in {widest['stage']}, {share(widest['share'], 1)}",
-        f"{workload_words(row)}; {config.engine.name}, attention {config.attention.name}, {config.dtype}, {config.cache} cache",
+        f"{conditions(row)}, {row['cache']} cache",
         "Roofline time: each operator at its lowest ceiling, nothing overlaps, every operator reads and writes memory",
         *([note] if idle else []),
         *origins(attained),

@@ -10,10 +10,11 @@ import altair as alt
 
 from ocr_flops.charts.bars import Panel, StageBars, headed_rows, panel_rows
 from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, data, title
-from ocr_flops.charts.theme import OWN_COLOUR, attention_colour, in_bytes, tips
+from ocr_flops.charts.encoding import OWN_COLOUR, tips
+from ocr_flops.charts.theme import attention_colour, conditions, in_bytes
 from ocr_flops.timing.estimate import Estimate
 from ocr_flops.timing.timing import Timing
-from ocr_flops.units import seconds, share, si, workload_words
+from ocr_flops.units import seconds, share, si
 
 MEASURES = {"io_bytes": "bytes moved", "peak_activation_bytes": "peak of live activations", "roofline_seconds": "roofline time"}
 LETTER_PX = 5.6  # of the words beside bars
@@ -141,11 +142,11 @@ def _title(estimates: Mapping[str, Estimate], timings: Mapping[str, Timing] | No
         finding += f", and {share(base['decode']['io_bytes'] - best['decode']['io_bytes'], base['decode']['io_bytes'])} less in decode"
     flops = {mode: sum(row["tensor_flops"] for row in estimate.stage_numbers.values()) for mode, estimate in estimates.items()}
     same = f"Matrix FLOPs are the same in every mode: {si(flops[modes[0]], 'FLOPs')}"
-    row, config = estimates[modes[0]].stages.row(0, named=True), estimates[modes[0]].config
+    row = estimates[modes[0]].stages.row(0, named=True)
     return title(
         finding,
         f"{same if len(set(flops.values())) == 1 else 'Matrix FLOPs differ'}. {_limits(base, best, modes)}",
-        f"{workload_words(row)}; {config.engine.name}, {config.dtype}. {_evidence(estimates)}",
+        f"{conditions(row, with_attention=False)}. {_evidence(estimates)}",
         "Inner bar: weights and KV cache, which no attention kernel changes. Each panel has its own scale",
         width=105,
     )

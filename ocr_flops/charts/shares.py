@@ -9,7 +9,8 @@ import altair as alt
 
 from ocr_flops.charts.bars import StageBars, headed_axis, headed_rows, stacked
 from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, title
-from ocr_flops.charts.theme import FAMILIES, MODULES, listed, module_name, painted, tips
+from ocr_flops.charts.encoding import listed, painted, tips
+from ocr_flops.charts.theme import FAMILIES, MODULES, module_name
 from ocr_flops.timing.estimate import Estimate
 from ocr_flops.timing.timing import Timing
 from ocr_flops.units import seconds, share, si

@@ -1,14 +1,12 @@
-"""What all charts share: colours, names, axes and legends."""
+"""What all charts share: colours, names and words."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import altair as alt
-
 from ocr_flops.spec.tiling import rule_grids
-from ocr_flops.units import SI, si
+from ocr_flops.units import si, workload_words
 
 # Any two colours of a palette differ for colour-blind readers too, and all are seen on white as on black: tests hold it.
 FAMILIES = {
@@ -57,9 +55,6 @@ CEILING_COLOURS = {
 }
 CEILING_NAMES = {"bandwidth": "memory bandwidth", "matrix": "matrix units", "vector": "vector units", "launch": "launches"}
 
-WORDS = alt.Text("text", type="nominal")
-OWN_COLOUR = alt.Color("colour", type="nominal", scale=None)
-
 
 def module_name(module: str) -> str:
     """A module's name on charts."""
@@ -76,82 +71,23 @@ def attention_colour(mode: str) -> str:
     return ATTENTION_COLOURS.get(mode, OTHER_ATTENTION)
 
 
+def sum_by(rows: Iterable[Mapping[str, Any]], key: str, value: str) -> dict[str, Any]:
+    """Sums of a column by another, in the order of the rows."""
+    sums: dict[str, Any] = {}
+    for row in rows:
+        sums[row[key]] = sums.get(row[key], 0) + row[value]
+    return sums
+
+
+def conditions(row: Mapping[str, Any], with_attention: bool = True) -> str:
+    """What a row of any frame ran: workload, engine, attention mode, precision."""
+    attention = f", attention {row['attention']}" if with_attention else ""
+    return f"{workload_words(row)}; {row['engine']}{attention}, {row['dtype']}"
+
+
 def in_bytes(value: float) -> str:
     """Bytes in words: 24.0 GB."""
     return si(value, "B")
-
-
-def spaced(form: str = SI) -> str:
-    """Vega expression of a value with an SI prefix after a space: "786 G"; "12 " where it takes none.
-
-    Args:
-        form: d3's format of the number.
-    """
-    return f"replace(format(datum.value, '{form}'), regexp('([a-zA-Zµ]?)$'), ' $1')"
-
-
-def si_axis(unit: str = "") -> str:
-    """Vega expression for an axis' labels, `alt.Axis(labelExpr=si_axis("B"))`: "25 GB", "200 ms", "0".
-
-    Args:
-        unit: "B", "s", "FLOP/s"; "" for a number alone.
-    """
-    text = f"datum.value ? trim({spaced()} + '{unit}') : '0'"
-    return f"datum.value >= 1000 ? format(datum.value, ',~r') + ' s' : {text}" if unit == "s" else text  # no kiloseconds
-
-
-def listed(param: str, **look: Any) -> alt.Legend:
-    """A legend of those values alone that are in a parameter, so that the scale, and with it the template, can know them all."""
-    return alt.Legend(values=alt.ExprRef(param), **look)
-
-
-def row_axis(**look: Any) -> alt.Y:
-    axis = alt.Axis(title=None, ticks=False, domain=False, **look)
-    return alt.Y("row", type="nominal", sort=None, scale=alt.Scale(domain=alt.ExprRef("rows")), axis=axis)
-
-
-def x_of(name: str, **options: Any) -> alt.X:
-    """A quantitative field along x."""
-    return alt.X(name, type="quantitative", **options)
-
-
-def y_of(name: str, **options: Any) -> alt.Y:
-    """A quantitative field along y."""
-    return alt.Y(name, type="quantitative", **options)
-
-
-def painted(name: str, palette: Mapping[str, str], legend: alt.Legend | None = None) -> alt.Color:
-    """A nominal field in the colours of a palette."""
-    scale = alt.Scale(domain=list(palette), range=list(palette.values()))
-    return alt.Color(name, type="nominal", title=None, legend=legend, scale=scale)
-
-
-def tips(*own: str, **words: str) -> list[alt.Tooltip]:
-    """Tooltips of fields that are words: those that go by their own name, and others with their titles."""
-    return [alt.Tooltip(name, type="nominal", title=title) for name, title in {**dict(zip(own, own, strict=True)), **words}.items()]
-
-
-def configured(chart: alt.LayerChart) -> alt.LayerChart:
-    """A chart with the look of ours: transparent, framed by nothing, with quiet axes that follow the page's theme."""
-    axis = alt.AxisConfig(
-        gridColor=INK,
-        gridOpacity=0.18,
-        domainColor=INK,
-        tickColor=INK,
-        labelFontSize=12,
-        titleFontSize=12,
-        labelLimit=240,
-        titleFontWeight="normal",
-        titlePadding=8,
-    )
-    legend = alt.LegendConfig(labelLimit=0, labelFontSize=12, titleFontSize=12, symbolStrokeWidth=2)
-    return chart.configure(
-        background="transparent",
-        axis=axis,
-        legend=legend,
-        view=alt.ViewConfig(stroke=None),
-        autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
-    )
 
 
 def grids_words(rows: Iterable[dict[str, Any]]) -> str:

@@ -7,7 +7,8 @@ from functools import cache
 import altair as alt
 
 from ocr_flops.charts.chart import Chart, Row, Template, compiled, data, title
-from ocr_flops.charts.theme import INK, MEMORY_COLOURS, STAGE_COLOURS, WORDS, tips, x_of, y_of
+from ocr_flops.charts.encoding import WORDS, tips, x_of, y_of
+from ocr_flops.charts.theme import INK, MEMORY_COLOURS, STAGE_COLOURS
 from ocr_flops.spec.tiling import global_tokens, queries, tile_tokens
 from ocr_flops.spec.workload import Workload
 

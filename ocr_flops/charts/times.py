@@ -9,8 +9,9 @@ import altair as alt
 
 from ocr_flops.charts.bars import StageBars, headed_rows
 from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, data, title
+from ocr_flops.charts.encoding import listed, painted, si_axis, tips
 from ocr_flops.charts.overlay import MEASURED, measured_layer, origins
-from ocr_flops.charts.theme import CEILING_COLOURS, CEILING_NAMES, INK, LIMIT, listed, module_name, painted, si_axis, tips
+from ocr_flops.charts.theme import CEILING_COLOURS, CEILING_NAMES, INK, LIMIT, conditions, module_name
 from ocr_flops.timing.timing import Timing
 from ocr_flops.units import seconds, share, si, workload_words
 
@@ -111,14 +112,14 @@ def _stage_words(whole: Row) -> str:
 
 
 def _title(timing: Timing, modules: list[Row], total: float, stages: Sequence[str], points: list[Row]) -> Title:
-    where, row, config = timing.hardware.label, timing.estimate.stages.row(0, named=True), timing.estimate.config
+    where, row = timing.hardware.label, timing.estimate.stages.row(0, named=True)
     what = PHASES.get(tuple(stages), "for " + ", ".join(stages))
     if not modules:
         return title(f"{where}: nothing to do {what}", workload_words(row))
     widest = max(modules, key=lambda one: one["roofline_seconds"])
     return title(
         f"{where}: {seconds(total)} {what}; {share(widest['roofline_seconds'], total)} of it in {module_name(widest['module'])}",
-        f"{workload_words(row)}; {config.engine.name}, attention {config.attention.name}, {config.dtype}",
+        conditions(row),
         "Grey: the whole stage. Red tick: its bound, which no implementation undercuts",
         *origins(points),
         width=60,

@@ -2,7 +2,6 @@
 
 import json
 
-import altair as alt
 import pytest
 
 import ocr_flops as of
@@ -70,10 +69,9 @@ def test_what_is_embedded_takes_title_and_values_as_signals(drawn):
     assert chart.signals != other.signals
 
 
-def test_jupyter_and_altair_get_the_same_chart(drawn):
+def test_marimo_and_jupyter_get_the_same_chart(drawn):
     chart = drawn["page", "Overview"][0]
     assert json.dumps(chart._repr_mimebundle_()[MIME]) == chart._mime_()[1] == json.dumps(chart.to_dict())
-    assert isinstance(chart.altair(width=400), alt.LayerChart)
 
 
 def test_a_chart_costs_little_once_its_template_is_there(benchmark):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import vl_convert
 
-from ocr_flops.charts import counter_audit, theme, tiling
+from ocr_flops.charts import counter_audit, encoding, theme, tiling
 from ocr_flops.charts.calibration import COLOURS as FIGURES
 from ocr_flops.charts.slides.bars import EXPERTS, OTHERS, PARTS
 from tests.support.colours import SIGHT, lab, linear, luminance
@@ -50,7 +50,7 @@ def test_colours_are_seen_on_light_and_dark(background):
 
 @pytest.mark.parametrize("value, text", [(0, "0"), (25e9, "25 GB"), (500, "500 B"), (1.5e6, "1.5 MB")])
 def test_an_axis_label_has_a_space_before_its_unit(value, text):
-    rows = alt.Chart(alt.Data(values=[{"value": value}])).transform_calculate(text=theme.si_axis("B"))
+    rows = alt.Chart(alt.Data(values=[{"value": value}])).transform_calculate(text=encoding.si_axis("B"))
     assert f">{text}<" in vl_convert.vegalite_to_svg(rows.mark_text().encode(alt.Text("text", type="nominal")).to_dict())
 
 

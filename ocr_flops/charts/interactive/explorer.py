@@ -9,9 +9,10 @@ import polars as pl
 
 from ocr_flops.charts.bars import StageBars, headed_rows
 from ocr_flops.charts.chart import Row, Template, compiled, data
+from ocr_flops.charts.encoding import OWN_COLOUR, spaced, tips
 from ocr_flops.charts.interactive.base import NOTE, NOTE_OF_DECODE, Controlled, following, grid_control, grid_name, title_lines
-from ocr_flops.charts.theme import CEILING_NAMES, OWN_COLOUR, module_colour, module_name, spaced, tips
-from ocr_flops.units import seconds, share, si, workload_words
+from ocr_flops.charts.theme import CEILING_NAMES, conditions, module_colour, module_name
+from ocr_flops.units import seconds, share, si
 
 Names = tuple[str, ...]
 PANELS = {  # column: what its panel is called, and the unit of its numbers
@@ -92,7 +93,7 @@ def _finding(wholes: list[Row], parts: list[Row], device: str) -> Row:
     part = f"{share(widest[measure], total)} of it by {module_name(widest['module'])} ({widest['stage']})"
     return title_lines(
         f"{where}: {spent}{' to the first token' if first else ''}, {part}",
-        f"{workload_words(row)}; {row['engine']}, {row['dtype']} ({how})",
+        f"{conditions(row, with_attention=False)} ({how})",
         NOTE_OF_DECODE if "decode" in stages else NOTE,
     )
 

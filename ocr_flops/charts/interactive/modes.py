@@ -7,7 +7,8 @@ import polars as pl
 from ocr_flops.charts.chart import Row
 from ocr_flops.charts.interactive.base import NOTE, NOTE_OF_DECODE, Controlled, following, grid_control, grid_name, title_lines
 from ocr_flops.charts.savings import MEASURES, Table, mode_bars, mode_params, mode_template
-from ocr_flops.units import seconds, share, si, workload_words
+from ocr_flops.charts.theme import conditions
+from ocr_flops.units import seconds, share, si
 
 FIRST, DECODE = "first token", "decode, a token"  # vision and prefill together; the mean of a step
 
@@ -77,7 +78,7 @@ def _finding(table: Table, modes: list[str], device: str) -> Row:
         finding += f"; in decode {share(moved[0] - moved[1], moved[0])} less"
     return title_lines(
         finding,
-        f"{workload_words(row)}; {row['engine']}, {row['dtype']}{f', {device}' if device else ''}",
+        f"{conditions(row, with_attention=False)}{f', {device}' if device else ''}",
         f"In brackets: against {first}. Inner bar: weights and KV cache, which no attention kernel changes",
         NOTE_OF_DECODE if DECODE in table else NOTE,
     )

@@ -10,8 +10,8 @@ from typing import Any
 
 import altair as alt
 
+from ocr_flops.charts.encoding import si_axis
 from ocr_flops.charts.sweep.wording import LONG, Wording
-from ocr_flops.charts.theme import si_axis
 from ocr_flops.units import SI
 
 HEIGHT, LABEL_PX = 340, 15

@@ -9,11 +9,12 @@ import altair as alt
 
 from ocr_flops.charts.bars import StageBars, row_axis
 from ocr_flops.charts.chart import Chart, Template, compiled, data, title
+from ocr_flops.charts.encoding import WORDS, tips, y_of
 from ocr_flops.charts.sweep import axes
 from ocr_flops.charts.sweep.lines import COLOURS, Line, Measure, Place, list_lines, merge_lines
 from ocr_flops.charts.sweep.summary import SweepSummary
 from ocr_flops.charts.sweep.wording import Wording
-from ocr_flops.charts.theme import INK, WORDS, tips, y_of
+from ocr_flops.charts.theme import INK
 
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 2, 2, 2], [1, 3], [10, 4])
 MARK = "#888888"

@@ -1,0 +1,87 @@
+"""How charts encode rows: axes, legends and tooltips with the look of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import altair as alt
+
+from ocr_flops.charts.theme import INK
+from ocr_flops.units import SI
+
+WORDS = alt.Text("text", type="nominal")
+OWN_COLOUR = alt.Color("colour", type="nominal", scale=None)
+
+
+def spaced(form: str = SI) -> str:
+    """Vega expression of a value with an SI prefix after a space: "786 G"; "12 " where it takes none.
+
+    Args:
+        form: d3's format of the number.
+    """
+    return f"replace(format(datum.value, '{form}'), regexp('([a-zA-Zµ]?)$'), ' $1')"
+
+
+def si_axis(unit: str = "") -> str:
+    """Vega expression for an axis' labels, `alt.Axis(labelExpr=si_axis("B"))`: "25 GB", "200 ms", "0".
+
+    Args:
+        unit: "B", "s", "FLOP/s"; "" for a number alone.
+    """
+    text = f"datum.value ? trim({spaced()} + '{unit}') : '0'"
+    return f"datum.value >= 1000 ? format(datum.value, ',~r') + ' s' : {text}" if unit == "s" else text  # no kiloseconds
+
+
+def listed(param: str, **look: Any) -> alt.Legend:
+    """A legend of those values alone that are in a parameter, so that the scale, and with it the template, can know them all."""
+    return alt.Legend(values=alt.ExprRef(param), **look)
+
+
+def row_axis(**look: Any) -> alt.Y:
+    axis = alt.Axis(title=None, ticks=False, domain=False, **look)
+    return alt.Y("row", type="nominal", sort=None, scale=alt.Scale(domain=alt.ExprRef("rows")), axis=axis)
+
+
+def x_of(name: str, **options: Any) -> alt.X:
+    """A quantitative field along x."""
+    return alt.X(name, type="quantitative", **options)
+
+
+def y_of(name: str, **options: Any) -> alt.Y:
+    """A quantitative field along y."""
+    return alt.Y(name, type="quantitative", **options)
+
+
+def painted(name: str, palette: Mapping[str, str], legend: alt.Legend | None = None) -> alt.Color:
+    """A nominal field in the colours of a palette."""
+    scale = alt.Scale(domain=list(palette), range=list(palette.values()))
+    return alt.Color(name, type="nominal", title=None, legend=legend, scale=scale)
+
+
+def tips(*own: str, **words: str) -> list[alt.Tooltip]:
+    """Tooltips of fields that are words: those that go by their own name, and others with their titles."""
+    return [alt.Tooltip(name, type="nominal", title=title) for name, title in {**dict(zip(own, own, strict=True)), **words}.items()]
+
+
+def configured(chart: alt.LayerChart) -> alt.LayerChart:
+    """A chart with the look of ours: transparent, framed by nothing, with quiet axes that follow the page's theme."""
+    axis = alt.AxisConfig(
+        gridColor=INK,
+        gridOpacity=0.18,
+        domainColor=INK,
+        tickColor=INK,
+        labelFontSize=12,
+        titleFontSize=12,
+        labelLimit=240,
+        titleFontWeight="normal",
+        titlePadding=8,
+    )
+    legend = alt.LegendConfig(labelLimit=0, labelFontSize=12, titleFontSize=12, symbolStrokeWidth=2)
+    return chart.configure(
+        background="transparent",
+        axis=axis,
+        legend=legend,
+        view=alt.ViewConfig(stroke=None),
+        autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
+    )
