@@ -16,11 +16,7 @@ from ocr_flops.spec.neighbours import growing_outputs, neighbours
 
 
 def page_charts(subject: Subject) -> dict[str, Chart]:
-    """The charts of the HTML report, two of them with controls; none where no stage does any work.
-
-    Raises:
-        SpecError: a number is beyond 2^62.
-    """
+    """The charts of the HTML report, two of them with controls; none where no stage does any work."""
     estimate, device = subject.estimate, subject.hardware.label if subject.hardware else ""
     if not subject.busy_stages:
         return {}
@@ -34,36 +30,27 @@ def page_charts(subject: Subject) -> dict[str, Chart]:
     }
     if "vision" in estimate.chosen_stages and stages["tiles"].n_unique() > 1:
         found["tiles"] = charts.savings_by_tiles(_distinct_in_vision(subject, stages), "io_bytes", estimate.workload.tiles)
-    if subject.timing:
-        found["roofline"] = charts.roofline(subject.timing)
-    return found
+    return found | ({"roofline": charts.roofline(subject.timing)} if subject.timing else {})
 
 
 def all_charts(subject: Subject) -> dict[str, Chart]:
-    """Every chart of the app that the estimate, its stages and the device allow, by names that serve as file names.
-
-    Raises:
-        SpecError: a number is beyond 2^62.
-    """
-    estimate, timing = subject.estimate, subject.timing
-    found = {"tiling": charts.tiling_picture(estimate.workload)}
+    """Every chart of the app that the estimate, its stages and the device allow, by names that serve as file names."""
+    estimate, workload, timing = subject.estimate, subject.estimate.workload, subject.timing
+    found = {"tiling": charts.tiling_picture(workload)}
     if not subject.busy_stages:
         return found
-    around = subject.sweep(neighbours(estimate.workload, itself=True))
+    around = subject.sweep(neighbours(workload, itself=True))
     found["flops_by_module"] = charts.flops_by_module(estimate.modules)
     found["vector_flops_by_module"] = charts.flops_by_module(estimate.modules, work="vector_flops")
     found["flops_by_tokens"] = charts.flops_by_tokens(around.filter(attention=subject.mode), estimate.stages)
     found["memory"] = charts.memory(subject.by_mode, subject.hardware)
     if "decode" in estimate.chosen_stages:
-        found["growth"] = charts.growth(
-            subject.sweep(growing_outputs(estimate.workload)).filter(attention=subject.mode), estimate.workload.output_tokens
-        )
+        growing = subject.sweep(growing_outputs(workload)).filter(attention=subject.mode)
+        found["growth"] = charts.growth(growing, workload.output_tokens)
     found["savings"] = charts.savings(subject.by_mode, subject.timings if timing and timing.ttft_seconds is not None else None)
     if "vision" in subject.busy_stages:
-        found |= by_tiles(_distinct_in_vision(subject, around), estimate.workload.tiles)
-    if timing:
-        found |= {"roofline": charts.roofline(timing), **halves(timing)}
-    return found
+        found |= by_tiles(_distinct_in_vision(subject, around), workload.tiles)
+    return found | ({"roofline": charts.roofline(timing), **halves(timing)} if timing else {})
 
 
 def _distinct_in_vision(subject: Subject, points: pl.DataFrame) -> pl.DataFrame:

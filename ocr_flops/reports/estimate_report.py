@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
@@ -11,13 +12,12 @@ import polars as pl
 from markupsafe import Markup
 
 from ocr_flops.charts import Chart
+from ocr_flops.charts.theme import module_name
 from ocr_flops.errors import one_of
 from ocr_flops.evidence.verify import summary
 from ocr_flops.files import write_whole
-from ocr_flops.reports import tables
 from ocr_flops.reports.estimate_charts import all_charts, page_charts
-from ocr_flops.reports.estimate_findings import write_findings
-from ocr_flops.reports.estimate_settings import LOGITS, find_command, list_figures, name_sources
+from ocr_flops.reports.estimate_settings import LOGITS, find_overrides, list_figures, name_kernels, name_sources
 from ocr_flops.reports.estimate_subject import Subject
 from ocr_flops.reports.estimate_tables import evidence_table, modes_table, modules_table, stages_table
 from ocr_flops.reports.export import describe_estimate
@@ -27,6 +27,8 @@ from ocr_flops.reports.images import chart_images
 from ocr_flops.reports.markdown import escape_markdown, render_markdown, table_markdown
 from ocr_flops.spec.specs import STAGES
 from ocr_flops.studies.sweeps.folder import list_versions
+from ocr_flops.timing import planning
+from ocr_flops.timing.estimate import Estimate
 
 FORMATS = ("html", "md")
 CAPTIONS = {
@@ -95,6 +97,35 @@ def write_report(path: Path, subject: Subject, *, images: str = "", made: date |
     return [write_whole(path, text), *(write_whole(path.with_name(files[name]), image) for name, image in drawn.items())]
 
 
+def write_findings(subject: Subject) -> Markup:
+    """Time, work, what leaner attention saves, and memory, as a list in Markdown."""
+    estimate, hardware = subject.estimate, subject.hardware
+    (stage, module), row = max(estimate.module_numbers.items(), key=lambda item: item[1]["total_flops"])
+    lean = "flash" if "flash" in subject.by_mode else "sdpa"  # no flash kernel takes fp32
+    values = {
+        "work": {stage: row["total_flops"] for stage, row in estimate.stage_numbers.items()},
+        "largest": {"stage": stage, "module": module_name(module), "flops": row["total_flops"]},
+        "lean_mode": lean,
+        "lean": _sum_movement(subject.by_mode[lean]),
+        "eager": _sum_movement(subject.by_mode["eager"]),
+        "largest_batch": planning.largest_batch(estimate, hardware.memory_bytes) if hardware else 0,
+        "kernels": name_kernels(estimate.config.model, estimate.config.attention),
+    }
+    return Markup(render_markdown("findings.md.j2", subject=subject, **values))
+
+
+def _sum_movement(estimate: Estimate) -> dict[str, int]:
+    """DRAM traffic and peak activation memory before the first token, DRAM traffic of decode, and the weights and KV cache in it."""
+    first = [row for stage, row in estimate.stage_numbers.items() if stage != "decode"]
+    decode = estimate.stage_numbers.get("decode", {"io_bytes": 0, "weight_io_bytes": 0, "kv_io_bytes": 0})
+    return {
+        "first_bytes": sum(row["io_bytes"] for row in first),
+        "peak_bytes": max((row["peak_activation_bytes"] for row in first), default=0),
+        "decode_bytes": decode["io_bytes"],
+        "fixed_decode_bytes": decode["weight_io_bytes"] + decode["kv_io_bytes"],
+    }
+
+
 def _cards(subject: Subject) -> list[Card]:
     return headline_cards(subject.estimate, subject.timing if subject.estimate.chosen_stages == STAGES else None)
 
@@ -109,6 +140,7 @@ def _render(subject: Subject, cards: Markup, charts: Mapping[str, Chart], places
     modelled = [mode for mode in subject.by_mode if subject.modelled_stages(mode)]
     runnable = [mode for mode in subject.by_mode if mode not in modelled]
     kinds = ", ".join(f"{' and '.join(modes)} {kind}" for kind, modes in (("runnable", runnable), ("modelled", modelled)) if modes)
+    overrides = find_overrides(subject)
     return render_markdown(
         "estimate.md.j2",
         subject=subject,
@@ -123,8 +155,8 @@ def _render(subject: Subject, cards: Markup, charts: Mapping[str, Chart], places
         logits=LOGITS,
         device=list_figures(subject.hardware) if subject.hardware else {},
         sources=name_sources(subject.hardware) if subject.hardware else "",
-        command=find_command(subject),
-        verification=tables.verification_words(summary.recorded()),
+        command=overrides and shlex.join(["ocr-flops", "report", *overrides]),
+        record=summary.recorded(),
         evidence=f"**In this report** ({subject.estimate.config.engine.label}): {kinds}.",
         has_times=subject.timing is not None,
         compared=evidence_table(),

@@ -1,16 +1,22 @@
-"""The settings of an estimate: the figures of its device and their sources, and the overrides that repeat it."""
+"""The settings of an estimate: its attention kernels, the figures of its device and their sources, and the overrides that repeat it."""
 
 from __future__ import annotations
 
-import shlex
-
 from ocr_flops.reports.estimate_subject import Subject
 from ocr_flops.spec.catalog import load_attention, load_hardware, load_mode, load_model, names
-from ocr_flops.spec.specs import STAGES, HardwareSpec
+from ocr_flops.spec.specs import STAGES, AttentionSpec, HardwareSpec, ModelSpec
 from ocr_flops.units import si
 
 LOGITS = {"all": "all positions", "last": "the last position"}
 FIGURES = ("vector_fp32_flops_per_second", "memory_bandwidth_bytes_per_second", "memory_bytes")
+
+
+def name_kernels(model: ModelSpec, attention: AttentionSpec) -> str:
+    """The kernel of all towers, or of each where they differ: "sdpa in SAM, eager in the decoder"."""
+    kernels = {spec.label: attention.kernel(spec.tower) for spec in model.attention_towers}
+    if len(set(kernels.values())) == 1:
+        return kernels.popitem()[1]
+    return ", ".join(f"{kernel} in {tower}" for tower, kernel in kernels.items())
 
 
 def list_figures(hardware: HardwareSpec) -> dict[str, str]:
@@ -27,55 +33,40 @@ def list_figures(hardware: HardwareSpec) -> dict[str, str]:
 
 def name_sources(hardware: HardwareSpec) -> str:
     """Where a device's figures come from, in a sentence."""
-    if not _is_known(hardware):
+    if hardware.name not in names("hardware") or hardware != load_hardware(hardware.name):
         return f"Figures of {hardware.label}: as given for this report, not those of its manufacturer."
     documents = dict.fromkeys(f"{source.document}, {source.locator}" for source in hardware.sources)
     return f"Dense peaks of {hardware.label}, as read in: {'; '.join(documents)}."
 
 
-def find_command(subject: Subject) -> str | None:
-    """The command that writes this report again; None where there is none (see `find_overrides`)."""
-    found = find_overrides(subject)
-    return found and shlex.join(["ocr-flops", "report", *found])
-
-
 def find_overrides(subject: Subject) -> list[str] | None:
     """The command-line overrides that give this estimate; None where it was made of what no config has."""
-    config, workload, hardware = subject.estimate.config, subject.estimate.workload, subject.hardware
+    config, workload, stages = subject.estimate.config, subject.estimate.workload, subject.estimate.chosen_stages
     if config.model.name not in names("model") or config.model != load_model(config.model.name) or workload.mode not in names("workload"):
         return None
-    device = _find_device_overrides(hardware) if hardware else []
+    device = _find_device_overrides(subject.hardware) if subject.hardware else []
     if device is None:
         return None
     mode = load_mode(workload.mode)
     fields = [side for side in ("global_px", "tile_px") if getattr(workload, side) != getattr(mode, side)]
     fields += ["image_width_px", "image_height_px"] if workload.image_width_px else ["columns", "rows"]
     fields += ["prompt_tokens", "output_tokens", "batch_size"]
-    stages = subject.estimate.chosen_stages
+    attention = [f"attention.{spec.tower}={config.attention.kernel(spec.tower)}" for spec in config.model.attention_towers]
+    name = config.attention.name
+    if name in names("attention") and load_attention(name).resolved(config.model, config.engine) == config.attention:
+        attention = [f"attention={name}"]
     return [
         f"workload={workload.mode}",
-        *(f"workload.{name}={getattr(workload, name)}" for name in fields),
+        *(f"workload.{field}={getattr(workload, field)}" for field in fields),
         f"model={config.model.name}",
         f"engine={config.engine.name}",
-        *_attention_overrides(subject),
+        *attention,
         f"dtype={config.dtype}",
         f"cache={config.cache}",
         f"prefill_logits={config.prefill_logits}",
         *([] if stages == STAGES else [f"stages=[{','.join(stages)}]"]),
         *device,
     ]
-
-
-def _attention_overrides(subject: Subject) -> list[str]:
-    config = subject.estimate.config
-    attention = config.attention
-    if attention.name in names("attention") and load_attention(attention.name).resolved(config.model, config.engine) == attention:
-        return [f"attention={attention.name}"]
-    return [f"attention.{spec.tower}={attention.kernel(spec.tower)}" for spec in config.model.attention_towers]
-
-
-def _is_known(hardware: HardwareSpec) -> bool:
-    return hardware.name in names("hardware") and hardware == load_hardware(hardware.name)
 
 
 def _find_device_overrides(hardware: HardwareSpec) -> list[str] | None:

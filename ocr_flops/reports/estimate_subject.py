@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+
+import polars as pl
 
 from ocr_flops.cost.blocks.attention import attention_modes
 from ocr_flops.errors import SpecError
@@ -14,9 +14,6 @@ from ocr_flops.spec.specs import HardwareSpec
 from ocr_flops.spec.workload import Workload
 from ocr_flops.timing.estimate import Estimate, sweep
 from ocr_flops.timing.timing import Timing
-
-if TYPE_CHECKING:
-    import polars as pl
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,18 +43,23 @@ class Subject:
         return self.estimate.on(self.hardware) if self.hardware else None
 
     @cached_property
-    def by_mode(self) -> Mapping[str, Estimate]:
+    def by_mode(self) -> dict[str, Estimate]:
         """The point in every attention mode there is for its precision, the one with the most DRAM traffic first.
 
         The engine's own mix, and one set tower by tower, are among them where they differ from all the others.
         """
         config = self.estimate.config
-        names = attention_modes(config.dtype)
-        specs = {name: load_attention(name).resolved(config.model, config.engine) for name in names}
-        for spec in (load_attention("vendor").resolved(config.model, config.engine), config.attention):
+        *known, own = (load_attention(name).resolved(config.model, config.engine) for name in (*attention_modes(config.dtype), "vendor"))
+        specs = {spec.name: spec for spec in known}
+        for spec in (own, config.attention):
             if spec.kernels not in [known.kernels for known in specs.values()]:
                 specs[spec.name] = spec
         return {name: replace(self.estimate, config=replace(config, attention=spec)) for name, spec in specs.items()}
+
+    @cached_property
+    def timings(self) -> dict[str, Timing] | None:
+        """Every mode on the device."""
+        return {name: one.on(self.hardware) for name, one in self.by_mode.items()} if self.hardware else None
 
     @cached_property
     def mode(self) -> str:
@@ -72,8 +74,7 @@ class Subject:
 
     def modelled_stages(self, mode: str) -> list[str]:
         """The stages of a mode of `by_mode` whose numbers cannot be counted and traced on the real model."""
-        estimate = self.by_mode[mode]
-        return [stage for stage in estimate.chosen_stages if estimate.config.evidence(stage) == "modelled"]
+        return [stage for stage in self.estimate.chosen_stages if self.by_mode[mode].config.evidence(stage) == "modelled"]
 
     @property
     def distinct_in_vision(self) -> list[str]:
@@ -83,23 +84,8 @@ class Subject:
             found.setdefault(tuple(pair for pair in one.config.attention.kernels if pair[0] != "decoder"), name)
         return list(found.values())
 
-    @cached_property
-    def timings(self) -> Mapping[str, Timing] | None:
-        """Every mode on the device."""
-        return {name: one.on(self.hardware) for name, one in self.by_mode.items()} if self.hardware else None
-
     def sweep(self, workloads: Workload, level: str = "stage") -> pl.DataFrame:
         """Many points in every mode of `by_mode`, on the device if there is one; a row per stage, or per stage and module."""
-        config = self.estimate.config
-        return sweep(
-            config.model,
-            workloads,
-            [one.config.attention for one in self.by_mode.values()],
-            level=level,
-            hardware=self.hardware,
-            engine=config.engine,
-            dtype=config.dtype,
-            cache=config.cache,
-            prefill_logits=config.prefill_logits,
-            stages=self.estimate.chosen_stages,
-        )
+        config, modes = self.estimate.config, [one.config.attention for one in self.by_mode.values()]
+        options = {name: getattr(config, name) for name in ("engine", "dtype", "cache", "prefill_logits")}
+        return sweep(config.model, workloads, modes, level=level, hardware=self.hardware, stages=self.estimate.chosen_stages, **options)

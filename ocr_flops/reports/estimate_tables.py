@@ -27,6 +27,7 @@ TITLES = {name: heading.format("") for name, heading in HEADINGS.items()} | {
     "ttft_seconds": "first token",
     "tpot_seconds": "per output token",
 }
+TIMES = ["roofline_seconds", "bound_seconds", "binding_ceiling"]
 SUMS = ("total_flops", "tensor_flops", "vector_flops", "io_bytes", "operators", "roofline_seconds", "bound_seconds")
 TOGETHER = "**all stages**"
 Formats = Mapping[str, Callable[[Any], str]]
@@ -41,7 +42,7 @@ FORMATS: Formats = {
     "stage": lambda stage: Markup(stage) if stage == TOGETHER else stage,
     "module": module_name,
     "arithmetic_intensity": "{:,.3g}".format,
-    "binding_ceiling": lambda ceiling: BOUND[ceiling],
+    "binding_ceiling": BOUND.get,
     **dict.fromkeys(("roofline_seconds", "bound_seconds", "ttft_seconds", "tpot_seconds"), seconds),
 }
 READABLE: Formats = FORMATS | dict.fromkeys(("total_flops", "tensor_flops", "vector_flops"), print_integer)
@@ -50,9 +51,8 @@ READABLE |= dict.fromkeys(("io_bytes", "peak_activation_bytes", "total_bytes"), 
 
 def stages_table(subject: Subject) -> Markup:
     """Every stage and their sum: readable numbers with the exact ones below."""
-    frame = (subject.timing or subject.estimate).stages
     work = ["total_flops", "tensor_flops", "vector_flops", "io_bytes", "peak_activation_bytes", "operators", "arithmetic_intensity"]
-    frame = frame.select("stage", *work, *_times(subject))
+    frame = (subject.timing or subject.estimate).stages.select("stage", *work, *(TIMES if subject.timing else []))
     frame = frame.with_columns(pl.col(pl.Categorical, pl.Enum).cast(pl.String), pl.col(pl.Int64).cast(pl.Int128))  # sums may exceed 2^63
     sums = frame.select(
         pl.lit(TOGETHER).alias("stage"),
@@ -66,24 +66,24 @@ def stages_table(subject: Subject) -> Markup:
 def modules_table(subject: Subject) -> Markup:
     """Every module of every stage in integers."""
     numbers = ["tensor_flops", "vector_flops", "torch_flops", "operators", "io_bytes", "peak_activation_bytes", "weight_bytes"]
-    frame = (subject.timing or subject.estimate).modules
-    return _render(frame.select("stage", "module", *numbers, *_times(subject, "roofline_seconds", "binding_ceiling"), "evidence"), FORMATS)
+    times = ["roofline_seconds", "binding_ceiling"] if subject.timing else []
+    return _render((subject.timing or subject.estimate).modules.select("stage", "module", *numbers, *times, "evidence"), FORMATS)
 
 
 def modes_table(subject: Subject) -> Markup:
     """Every attention mode at the report's own grid."""
-    has_times = subject.timing is not None and subject.timing.ttft_seconds is not None
+    times = ("ttft_seconds", "tpot_seconds") if subject.timing and subject.timing.ttft_seconds is not None else ()
     rows = []
     for mode, estimate in subject.by_mode.items():
-        modelled = subject.modelled_stages(mode)
+        modelled = ", ".join(subject.modelled_stages(mode))
         rows.append(
             {
                 "attention": f"{mode}, this report" if mode == subject.mode else mode,
                 "io_bytes": sum(row["io_bytes"] for row in estimate.stage_numbers.values()),
                 "peak_activation_bytes": estimate.footprint.peak_activation_bytes,
                 "total_bytes": estimate.footprint.total_bytes,
-                **({name: getattr(subject.timings[mode], name) for name in ("ttft_seconds", "tpot_seconds")} if has_times else {}),
-                "evidence": f"modelled: {', '.join(modelled)}" if modelled else "runnable",
+                **{name: getattr(subject.timings[mode], name) for name in times},
+                "evidence": f"modelled: {modelled}" if modelled else "runnable",
             }
         )
     return _render(pl.DataFrame(rows), READABLE)
@@ -93,10 +93,6 @@ def evidence_table() -> Markup:
     """What this version was compared with before its release, without stages and modules."""
     rows = verification_table(summary.recorded()).group_by("number", "against", maintain_order=True)
     return table_markdown(rows.agg(pl.col("compared").sum(), pl.col("largest difference").max()))
-
-
-def _times(subject: Subject, *names: str) -> tuple[str, ...]:
-    return (names or ("roofline_seconds", "bound_seconds", "binding_ceiling")) if subject.timing else ()
 
 
 def _render(frame: pl.DataFrame, formats: Formats) -> Markup:

@@ -10,7 +10,7 @@ from typing import Any
 from xml.etree.ElementTree import Element, SubElement
 
 import polars as pl
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markdown import Markdown
 from markdown.treeprocessors import Treeprocessor
 from markupsafe import Markup
@@ -19,7 +19,7 @@ from ocr_flops.charts import Chart
 from ocr_flops.charts.theme import INK
 from ocr_flops.reports.headline import Card
 from ocr_flops.reports.images import vega_javascript
-from ocr_flops.reports.markdown import TEMPLATES, table_markdown
+from ocr_flops.reports.markdown import open_templates, table_markdown
 
 UNIT = re.compile(r"(\d) (?=%|[kMGTPEmµ]?(?:B|s|FLOPs?)\b)")  # the space between a number and its unit
 
@@ -39,10 +39,14 @@ def html_page(
     Raises:
         DrawingError: the child failed.
     """
-    specs = {name: _inherit_colour(chart.to_dict()) for name, chart in charts.items()}
-    page = _templates().get_template("page.html.j2")
-    values = {"body": Markup(markdown_html(markdown)), "data": {"charts": specs, **(data or {})}}
-    return page.render(title=title, vega=_script(vega_javascript(in_child)), **values)
+    specs = json.dumps({name: chart.to_dict() for name, chart in charts.items()})
+    vega = vega_javascript(in_child).replace("</script", "<\\/script").replace("<!--", "<\\!--")  # which stand only inside strings
+    return _html_templates().get_template("page.html.j2").render(
+        title=title,
+        body=Markup(markdown_html(markdown)),
+        data={"charts": json.loads(specs.replace(f'"{INK}"', '"currentColor"')), **(data or {})},  # text as the page's, light or dark
+        vega=Markup(vega),
+    )
 
 
 def markdown_html(text: str) -> str:
@@ -63,7 +67,7 @@ def cards_html(cards: Iterable[Card], layout: str = "figures", tooltip: str = "t
         layout: the class of the box that holds them.
         tooltip: the attribute that has a card's explanation; marimo shows `data-tooltip`.
     """
-    return _templates().get_template("cards.html.j2").render(cards=list(cards), layout=layout, tooltip=tooltip)
+    return _html_templates().get_template("cards.html.j2").render(cards=list(cards), layout=layout, tooltip=tooltip)
 
 
 def table_html(frame: pl.DataFrame) -> str:
@@ -84,32 +88,16 @@ class _Page(Treeprocessor):
                 parent[0].tag = "th"
                 parent[0].set("scope", "row")
             if parent.tag == "p" and len(parent) == 1 and parent[0].get("src", "").startswith("#"):
-                _place_chart(parent)
-
-
-def _place_chart(paragraph: Element) -> None:
-    (image,) = paragraph
-    paragraph.tag = "figure"
-    paragraph.remove(image)
-    SubElement(paragraph, "div", {"class": "chart", "id": image.get("src", "").removeprefix("#"), "aria-label": image.get("alt", "")})
-    if image.get("title"):
-        SubElement(paragraph, "figcaption").text = image.get("title")
+                image = parent[0].attrib
+                parent.clear()
+                parent.tag = "figure"
+                SubElement(parent, "div", {"class": "chart", "id": image["src"].removeprefix("#"), "aria-label": image["alt"]})
+                if "title" in image:
+                    SubElement(parent, "figcaption").text = image["title"]
 
 
 @cache
-def _templates() -> Environment:
-    found = Environment(
-        loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
+def _html_templates() -> Environment:
+    found = open_templates(autoescape=True)
     found.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
     return found
-
-
-def _inherit_colour(spec: dict[str, Any]) -> dict[str, Any]:
-    """A chart whose text takes the page's colour, light or dark."""
-    return json.loads(json.dumps(spec).replace(f'"{INK}"', '"currentColor"'))
-
-
-def _script(code: str) -> Markup:
-    """JavaScript that no string in it can end; in code such a mark stands only inside strings and regular expressions."""
-    return Markup(code.replace("</script", "<\\/script").replace("<!--", "<\\!--"))

@@ -31,12 +31,9 @@ def escape_markdown(value: object) -> Markup:
 
 def sentence(words: str) -> Markup:
     """A sentence as Markdown, in which **bold** and `code` are markup and nothing else is."""
-    parts = []
-    for part in MARKED.split(words):
-        if part.startswith("**"):
-            parts.append(f"**{sentence(part[2:-2])}**")
-        else:
-            parts.append(part if part.startswith("`") else escape_markdown(part))
+    parts = MARKED.split(words)  # every other one is marked
+    parts[::2] = map(escape_markdown, parts[::2])
+    parts[1::2] = (part if part.startswith("`") else f"**{sentence(part[2:-2])}**" for part in parts[1::2])
     return Markup("".join(parts))
 
 
@@ -64,23 +61,21 @@ def render_markdown(template: str, **values: object) -> str:
     """A template of `templates/` with its values filled in.
 
     Args:
-        template: a file's name. Its filters `sentence`, `si`, `seconds`, `share` and its function `table` are those of Python; `count` sets
-            thousands apart, and `bound` names a binding ceiling.
+        template: a file's name. Its filters `sentence`, `si`, `seconds`, `share`, `workload_words` and its function `table` are those of
+            Python; `count` sets thousands apart, and `bound` names a binding ceiling.
         values: what it names.
     """
-    return _templates().get_template(template).render(values)
+    return _markdown_templates().get_template(template).render(values)
+
+
+def open_templates(**options: Any) -> Environment:
+    """The templates of `templates/`, with further options of Jinja2."""
+    return Environment(loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, **options)
 
 
 @cache
-def _templates() -> Environment:
-    found = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        undefined=StrictUndefined,
-        finalize=escape_markdown,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+def _markdown_templates() -> Environment:
+    found = open_templates(finalize=escape_markdown, keep_trailing_newline=True)
     found.filters |= {"sentence": sentence, "si": si, "seconds": seconds, "share": share, "count": "{:,}".format, "bound": BOUND.get}
     found.filters["workload_words"] = workload_words
     found.globals["table"] = table_markdown

@@ -17,7 +17,6 @@ from ocr_flops.charts.sweep.points import name_views
 from ocr_flops.charts.sweep.summary import AXES, SweepSummary, summarize_sweep
 from ocr_flops.charts.sweep.wording import Wording
 from ocr_flops.evidence.verify import summary as verification
-from ocr_flops.reports import tables
 from ocr_flops.reports.html import html_page
 from ocr_flops.reports.markdown import render_markdown
 from ocr_flops.reports.sweep_findings import describe_evidence, list_findings
@@ -108,7 +107,7 @@ class SweepReport:
             note=_table_note(self.summary, points),
             points=frame,
             formats=formats,
-            verification=tables.verification_words(verification.recorded()),
+            record=verification.recorded(),
             evidence=describe_evidence(self.results.sweep),
             has_times=any(case.run.hardware for case in self.results.sweep.cases),
             made=self.made.isoformat(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ocr_flops.reports.estimate_settings import LOGITS, list_figures, name_sources
+from ocr_flops.reports.estimate_settings import LOGITS, list_figures, name_kernels, name_sources
 from ocr_flops.spec.run_spec import RunSpec
 from ocr_flops.spec.specs import HardwareSpec
 from ocr_flops.studies.sweeps.folder import list_versions
@@ -124,9 +124,6 @@ def _list_page(sweep: Sweep) -> dict[str, str]:
 
 
 def _describe_attention(run: RunSpec) -> str:
-    resolved = run.attention.resolved(run.model, run.engine)
-    kernels = {spec.label: resolved.kernel(spec.tower) for spec in run.model.attention_towers}
-    if len(set(kernels.values())) > 1:
-        return f"{resolved.name} ({', '.join(f'{kernel} in {tower}' for tower, kernel in kernels.items())})"
-    (kernel,) = set(kernels.values())
-    return resolved.name if resolved.name == kernel else f"{resolved.name} ({kernel})"
+    attention = run.attention.resolved(run.model, run.engine)
+    kernels = name_kernels(run.model, attention)
+    return attention.name if attention.name == kernels else f"{attention.name} ({kernels})"

@@ -4,17 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import floor, log10
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
-
-from ocr_flops.timing import planning
-from ocr_flops.units import si
-
-if TYPE_CHECKING:
-    from ocr_flops.spec.specs import HardwareSpec
-    from ocr_flops.timing.estimate import Estimate
-    from ocr_flops.timing.planning import RequiredRates
 
 HEADINGS = {  # column: heading, in which {} is an SI prefix; what matters most is seen without scrolling
     "tensor_flops": "tensor {}FLOPs",
@@ -96,26 +88,6 @@ def devices_table(devices: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def plan_words(estimate: Estimate, required: list[RequiredRates], hardware: HardwareSpec | None) -> str:
-    """The rates that targets require and the largest batch, context and grid that fit, as Markdown."""
-    lines = [
-        f"- **{'First token' if one.target == 'ttft' else 'A token'} within {one.seconds * 1e3:,.4g} ms** takes at least "
-        f"{si(one.matrix_flops_per_second, 'FLOP/s')} of matrix work *and* {si(one.bytes_per_second, 'B/s')} of memory traffic."
-        for one in required
-    ]
-    if hardware is not None:
-        memory, workload = hardware.memory_bytes, estimate.workload
-        grid = planning.largest_grid(estimate, memory) if workload.tile_px else None
-        fits = [
-            f"batch {planning.largest_batch(estimate, memory):,}",
-            f"a context of {planning.largest_context(estimate, memory):,} tokens",
-        ]
-        fits += [f"a grid of {grid[0]} × {grid[1]} tiles"] if grid else []
-        lines.append(f"- **{hardware.label}** holds at most {', or '.join(fits)}, everything else as set.")
-    lines.append("- Times are roofline: every operator at its ceiling, none overlapping. Compare devices by them, not clocks.")
-    return "\n".join(lines)
-
-
 def verification_table(record: dict[str, Any]) -> pl.DataFrame:
     """What this version was compared with before its release: a row per level, stage, module and column."""
     against = {"count": "torch's counter", "trace": "operator trace"}
@@ -144,16 +116,4 @@ def audit_table(audited: pl.DataFrame) -> pl.DataFrame:
         pl.col("vector_flops").alias("vector FLOPs"),
         "why",
         "remedy",
-    )
-
-
-def verification_words(record: dict[str, Any]) -> str:
-    """When, and with which versions, the numbers were compared, and the verdict, as Markdown."""
-    versions = record["versions"]
-    wrong = sum(row["largest_difference"] != 0 for row in record["rows"])
-    verdict = "all equal, as integers" if not wrong else f"{wrong} rows differ"
-    return (
-        f"{record['numbers']:,} numbers on {record['date']}, ocr_flops {versions['ocr_flops']} against transformers "
-        f"{versions['transformers']} on torch {versions['torch']} ({versions['device']} device, {versions['weights']} weights): "
-        f"**{verdict}**. `ocr-flops verify` repeats it here."
     )

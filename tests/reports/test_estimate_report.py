@@ -15,8 +15,7 @@ from ocr_flops import cli
 from ocr_flops.app.setting import Setting
 from ocr_flops.reports import images
 from ocr_flops.reports.estimate_charts import all_charts
-from ocr_flops.reports.estimate_findings import write_findings
-from ocr_flops.reports.estimate_report import report_html, report_markdown
+from ocr_flops.reports.estimate_report import report_html, report_markdown, write_findings
 from ocr_flops.reports.estimate_settings import find_overrides
 from ocr_flops.reports.estimate_subject import Subject
 from ocr_flops.reports.export import describe_estimate

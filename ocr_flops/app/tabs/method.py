@@ -15,6 +15,7 @@ from ocr_flops.charts.counter_audit import hidden_flops
 from ocr_flops.evidence.verify import counter_audit
 from ocr_flops.measure.job_queue import Job
 from ocr_flops.reports import tables
+from ocr_flops.reports.markdown import render_markdown
 from ocr_flops.spec.catalog import notebook_dir
 
 MADE, COMPARED, MISSED = CHAPTERS = ("How these numbers are made", "Compared with the real model", "What torch's counter misses")
@@ -34,7 +35,7 @@ def method(results: Results, chapter: mo.ui.tabs, record: Mapping[str, Any], job
         text = mo.md((notebook_dir() / "method.md").read_text(encoding="utf-8"))
         parts = [mo.Html(f'<div class="page">{text.text}</div>')]
     elif chapter.value == COMPARED:
-        words = mo.md("The comparison this version was released with: " + tables.verification_words(record))
+        words = mo.md("The comparison this version was released with: " + render_markdown("verification.md.j2", record=record))
         parts = [words, plain_table(tables.verification_table(record), page_size=25)]
     else:
         parts = _missed(results, job, run)

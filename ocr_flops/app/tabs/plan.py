@@ -9,6 +9,7 @@ from ocr_flops.app.tabs.elements import plain_table, problem, row
 from ocr_flops.app.views import Results
 from ocr_flops.errors import SpecError
 from ocr_flops.reports import tables
+from ocr_flops.reports.markdown import render_markdown
 from ocr_flops.spec.catalog import load_hardware
 from ocr_flops.timing import planning
 
@@ -28,8 +29,9 @@ def plan(results: Results, targets: mo.ui.dictionary) -> mo.Html:
     try:
         gpus = [load_hardware(name) for name in GPUS.values()]
         devices = planning.compare_devices(estimate, gpus, price_per_hour=setting.price, **wanted)
+        required = planning.required_rates(estimate, **wanted)
         answer = [
-            mo.md(tables.plan_words(estimate, planning.required_rates(estimate, **wanted), results.hardware)),
+            mo.md(render_markdown("plan.md.j2", estimate=estimate, required=required, hardware=results.hardware, planning=planning)),
             plain_table(tables.devices_table(devices), page_size=50),
         ]
     except SpecError as error:
