@@ -5,42 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+from markupsafe import Markup
 
 from ocr_flops.charts import Chart
 from ocr_flops.charts.sweep import sweep_charts
 from ocr_flops.charts.sweep.points import name_views
 from ocr_flops.charts.sweep.summary import AXES, SweepSummary, summarize_sweep
-from ocr_flops.charts.sweep.wording import Wording
+from ocr_flops.charts.sweep.wording import Wording, format_bytes, format_flops, name_memory
 from ocr_flops.evidence.verify import summary as verification
 from ocr_flops.reports.html import html_page
 from ocr_flops.reports.markdown import render_markdown
-from ocr_flops.reports.sweep_findings import describe_evidence, list_findings
 from ocr_flops.reports.sweep_settings import describe_conditions, describe_settings, title_sweep
-from ocr_flops.studies.sweeps.results import Results
+from ocr_flops.studies.sweeps.plan import Sweep
+from ocr_flops.studies.sweeps.results import MEASURED, Results
 from ocr_flops.units import seconds, si
 
-HEADINGS = {
-    "flops": "FLOPs by stage",
-    "flop_split_linear": "Matrix and vector work",
-    "flop_split_log": "Matrix and vector work, logarithmic",
-    "traffic": "DRAM traffic",
-    "intensity": "Arithmetic intensity",
-    "memory": "Device memory",
-    "weights": "Weights",
-    "activations": "Peak activation memory",
-    "kv_cache": "KV cache",
-    "ttft": "Time to first token",
-    "tpot": "Time per output token",
-    "required_flops_ttft": "Required matrix rate for the first token",
-    "required_bandwidth_ttft": "Required bandwidth for the first token",
-    "required_flops_tpot": "Required matrix rate for an output token",
-    "required_bandwidth_tpot": "Required bandwidth for an output token",
-}
 MAX_ROWS = 120
 SHAPE = ("columns", "rows", "global_px", *AXES)  # what a page is; the table has all series of the same shape
 COSTS = {  # measure: heading, unit
@@ -78,9 +62,21 @@ class SweepReport:
         return sweep_charts(self.summary, self.results.targets)
 
     @cached_property
-    def findings(self) -> list[str]:
-        """What came out, as sentences."""
-        return list_findings(self.results, Wording(self.summary))
+    def findings(self) -> Markup:
+        """Time, targets, work, what attention saves, memory, the real model, and what part of the sweep is shown, as a list in Markdown."""
+        summary, targets = self.summary, []
+        for phase, target in self.results.targets.items():
+            if summary.has(measure := f"{phase}.roofline_seconds"):
+                times = summary.points[measure].drop_nulls()
+                targets.append((phase, target, (times <= target).sum(), len(times)))
+        values = {
+            "sweep": self.results.sweep,
+            "targets": targets,
+            "words": Wording(summary),
+            "measured": self.results.tables[MEASURED].frame() if MEASURED in self.results.tables else None,
+        }
+        forms = {"format_bytes": format_bytes, "format_flops": format_flops, "name_memory": name_memory}
+        return Markup(render_markdown("sweep_findings.md.j2", summary=summary, **values, **forms))
 
     def markdown(self, images: str | None = None) -> str:
         """The report as Markdown.
@@ -96,23 +92,37 @@ class SweepReport:
         return html_page(title_sweep(self.results.sweep), markdown, self.charts, in_child=in_child)
 
     def _render(self, places: dict[str, str]) -> str:
-        points = choose_points(self.summary)
-        frame, formats = points_table(self.results, self.summary, points)
+        """The template filled in; `places` are files of charts, or places in a page."""
+        sweep, rows = self.results.sweep, choose_points(self.summary)
+        points, formats = points_table(self.results, self.summary, rows)
         return render_markdown(
             "sweep.md.j2",
-            title=title_sweep(self.results.sweep),
-            conditions=describe_conditions(self.results.sweep),
+            title=title_sweep(sweep),
+            conditions=describe_conditions(sweep),
+            summary=self.summary,
             findings=self.findings,
-            charts=[(HEADINGS[name], " ".join(self.charts[name].title.text), place) for name, place in places.items()],
-            note=_table_note(self.summary, points),
-            points=frame,
+            places=places,
+            charts=self.charts,
+            points=points,
+            starred=not rows["vendor_supported"].all(),
             formats=formats,
             record=verification.recorded(),
-            evidence=describe_evidence(self.results.sweep),
-            has_times=any(case.run.hardware for case in self.results.sweep.cases),
+            evidence=describe_evidence(sweep),
+            has_times=any(case.run.hardware for case in sweep.cases),
             made=self.made.isoformat(),
             **describe_settings(self.results),
         )
+
+
+def describe_evidence(sweep: Sweep) -> str:
+    """How many rows of a sweep can be counted and traced on the real model, and how many are modelled."""
+    kinds = {"runnable": 0, "modelled": 0}
+    for case in sweep.cases:
+        config = case.estimate(case.keys.workload()).config
+        for stage in sweep.stages:
+            kinds[config.evidence(stage)] += sweep.points_per_case
+    words = " and ".join(f"{number:,} are {kind}" for kind, number in kinds.items() if number)
+    return f"**Of the {sweep.rows:,} rows, {words}.** A row is one stage of one point."
 
 
 def choose_points(summary: SweepSummary) -> pl.DataFrame:
@@ -124,14 +134,9 @@ def choose_points(summary: SweepSummary) -> pl.DataFrame:
 
 
 def points_table(results: Results, summary: SweepSummary, points: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, Callable[[Any], str]]]:
-    """The table of points, its columns by their headings, and how numbers are printed.
-
-    Args:
-        results, summary: of the sweep.
-        points: its rows, of `choose_points`.
-    """
+    """The table of points (of `choose_points`), its columns by their headings, and how numbers are printed."""
     rows, words = points.to_dicts(), Wording(summary)
-    columns: dict[str, list[Any]] = {}
+    columns: dict[str, Any] = {}
     if "image" in points.columns:
         columns["file"] = [f"{Path(row['image']).name}, page {row['page']}" for row in rows]
     columns["views"] = [name_views(row) + ("" if row["vendor_supported"] else " *") for row in rows]
@@ -139,29 +144,15 @@ def points_table(results: Results, summary: SweepSummary, points: pl.DataFrame) 
         columns["resolution"] = [words.name_place(row) for row in rows]
     if any(series := [words.name_row_series(row) for row in rows]):
         columns["series"] = series
-    columns |= {
-        heading: points[name] for name, heading in AXES.items() if points[name].n_unique() > 1 and name not in summary.layout.columns
-    }
+    axes = [name for name in AXES if points[name].n_unique() > 1 and name not in summary.layout.columns]
+    columns |= {AXES[name]: points[name] for name in axes}
     formats: dict[str, Callable[[Any], str]] = {}
     for measure, (heading, unit) in COSTS.items():
         if summary.has(measure):
-            columns[heading], formats[heading] = points[measure], seconds if unit == "s" else lambda value, unit=unit: si(value, unit)
+            columns[heading], formats[heading] = points[measure], seconds if unit == "s" else partial(si, unit=unit)
     for phase, target in results.targets.items():
         for cost, unit in RATES.items():
             if summary.has(f"{phase}.{cost}"):
                 heading = f"{unit} for {phase.upper()} {seconds(target)}"
                 columns[heading], formats[heading] = points[f"{phase}.{cost}"] / target, si
     return pl.DataFrame(columns), formats
-
-
-def _table_note(summary: SweepSummary, points: pl.DataFrame) -> str:
-    """What the table leaves out, and what a star says."""
-    fewer = f"{points.height:,} of {summary.count:,} points, spread evenly; the data files have all. "
-    star = "A star marks grids that the published code does not cut. "
-    return "".join(
-        [
-            fewer if points.height < summary.count else "",
-            "" if points["vendor_supported"].all() else star,
-            "FLOP/s and B/s are sustained over the whole target, both at once.",
-        ]
-    )

@@ -36,7 +36,7 @@ def test_every_sweep_has_a_report_that_is_whole(name):
 
 def test_findings_are_those_of_the_table():
     found = report("reference")
-    frame, words = found.results.tables[STAGES].frame(), " ".join(found.findings)
+    frame, words = found.results.tables[STAGES].frame(), found.findings
     first = frame.filter(pl.col("stage").is_in(["vision", "prefill"])).group_by("point").agg(pl.col("roofline_seconds").sum())
     assert seconds(first["roofline_seconds"].min()) in words and seconds(first["roofline_seconds"].max()) in words
     known = frame.filter(pl.col("stage") == "vision")["vendor_supported"].sum()
@@ -57,7 +57,7 @@ def test_the_table_has_the_numbers_of_the_points():
 
 
 def test_numbers_that_vary_besides_are_held_and_named():
-    words = " ".join(report("two GPUs, batches").findings)
+    words = report("two GPUs, batches").findings
     assert "Held at batch size 1" in words and f"about {22 * 6} of {22 * 12} points" in words
 
 
