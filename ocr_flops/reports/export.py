@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
 from ocr_flops.cost.frames import WORKLOAD_COLUMNS
 from ocr_flops.errors import one_of
+from ocr_flops.timing.estimate import Estimate
+from ocr_flops.timing.timing import Timing
 
-if TYPE_CHECKING:
-    from ocr_flops.timing.estimate import Estimate
-    from ocr_flops.timing.timing import Timing
-
-FORMATS = {"csv": "text/csv", "parquet": "application/vnd.apache.parquet", "json": "application/json"}  # and their media types
-TIMES = (
-    "ttft_seconds",
-    "tpot_seconds",
-    "last_tpot_seconds",
-    "bound_ttft_seconds",
-    "tokens_per_second",
-    "pages_per_second",
-)
+WRITERS = {"csv": pl.DataFrame.write_csv, "parquet": pl.DataFrame.write_parquet, "json": pl.DataFrame.write_json}
+TIMES = ("ttft_seconds", "tpot_seconds", "last_tpot_seconds", "bound_ttft_seconds", "tokens_per_second", "pages_per_second")
 
 
 def table_bytes(frame: pl.DataFrame, format: str) -> bytes:
@@ -35,29 +26,17 @@ def table_bytes(frame: pl.DataFrame, format: str) -> bytes:
     Raises:
         SpecError: another format.
     """
-    one_of("format", format, FORMATS)
-    plain = frame.cast({name: pl.String for name, kind in frame.schema.items() if isinstance(kind, pl.Categorical | pl.Enum)})
     file = BytesIO()
-    write = {"csv": plain.write_csv, "json": plain.write_json, "parquet": plain.write_parquet}[format]
-    write(file)
+    WRITERS[one_of("format", format, WRITERS)](frame.with_columns(pl.col(pl.Categorical, pl.Enum).cast(pl.String)), file)
     return file.getvalue()
 
 
 def describe_estimate(estimate: Estimate, timing: Timing | None = None) -> dict[str, Any]:
-    """An estimate as one JSON object: the settings, the resolved workload, the footprint, the rows of stages and modules, and times.
-
-    Args:
-        estimate: of one point.
-        timing: the same on a device.
-    """
+    """An estimate as one JSON object: the settings, the resolved workload, footprint, rows of stages and modules, and times on a device."""
     config, source = estimate.config, timing or estimate
     return {
-        "model": config.model.name,
-        "engine": config.engine.name,
-        "attention": config.attention.name,
-        "dtype": config.dtype,
-        "cache": config.cache,
-        "prefill_logits": config.prefill_logits,
+        **{name: getattr(config, name).name for name in ("model", "engine", "attention")},
+        **{name: getattr(config, name) for name in ("dtype", "cache", "prefill_logits")},
         "workload": {name: getattr(estimate.workload, name) for name in ("mode", *WORKLOAD_COLUMNS)},
         "footprint": estimate.footprint._asdict(),
         "stages": source.stages.to_dicts(),

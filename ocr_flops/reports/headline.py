@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from ocr_flops.spec.specs import HardwareSpec
+from ocr_flops.timing.estimate import Estimate
+from ocr_flops.timing.timing import Timing
 from ocr_flops.units import seconds, share, si
-
-if TYPE_CHECKING:
-    from ocr_flops.spec.specs import HardwareSpec
-    from ocr_flops.timing.estimate import Estimate
-    from ocr_flops.timing.timing import Timing
 
 BOUND = {"matrix": "matrix", "vector": "vector", "bandwidth": "memory", "launch": "launch"}  # ceiling: the word before "-bound"
 ROOFLINE = "By roofline: every operator at its ceiling, none overlapping."
@@ -19,9 +17,6 @@ class Card(NamedTuple):
     """One headline figure in plain text.
 
     Args:
-        label: what it is, in a word or two.
-        value: with its unit.
-        caption: what to know with it, in a few words.
         explanation: a sentence or two, shown where the pointer rests.
         alarm: whether it means that the point cannot run as set.
     """
@@ -40,9 +35,6 @@ def headline_cards(estimate: Estimate, timing: Timing | None = None, hardware: H
         estimate: of one point and all stages.
         timing: the same on a device; without it there are no times.
         hardware: the device where it gives no times; without it and `timing` there is no figure on whether the point fits.
-
-    Raises:
-        SpecError: a number is beyond 2^62.
     """
     device = timing.hardware if timing else hardware
     return [*(_time_cards(timing) if timing else []), *([_memory_card(estimate, device)] if device else []), *_cost_cards(estimate)]
@@ -76,14 +68,9 @@ def _time_cards(timing: Timing) -> list[Card]:
 
 def _memory_card(estimate: Estimate, hardware: HardwareSpec) -> Card:
     spare = hardware.memory_bytes - estimate.footprint.total_bytes
-    fits = spare >= 0
-    return Card(
-        "fits the GPU",
-        "yes" if fits else "NO",
-        f"{si(abs(spare), 'B')} {'spare' if fits else 'too much'}",
-        f"{hardware.label} has {si(hardware.memory_bytes, 'B')}. What CUDA's context and the allocator keep for themselves is not counted.",
-        alarm=not fits,
-    )
+    value, words = ("yes", "spare") if spare >= 0 else ("NO", "too much")
+    explanation = f"{hardware.label} has {si(hardware.memory_bytes, 'B')}. What CUDA's context and the allocator keep is not counted."
+    return Card("fits the GPU", value, f"{si(abs(spare), 'B')} {words}", explanation, alarm=spare < 0)
 
 
 def _cost_cards(estimate: Estimate) -> list[Card]:

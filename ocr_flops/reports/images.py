@@ -23,7 +23,7 @@ from ocr_flops.files import user_cache_dir, write_whole
 if TYPE_CHECKING:
     from ocr_flops.charts import Chart
 
-FORMATS = {"svg": "image/svg+xml", "png": "image/png"}  # and their media types
+FORMATS = ("svg", "png")
 WIDTH_PX, SCALE, MARGIN_PX = 1000, 2.0, 16
 CHILD_SECONDS = 120
 MAX_MESSAGE = 400  # characters of a failure's message
@@ -100,14 +100,9 @@ def _run_job(job: dict[str, Any]) -> bytes:
     return vl_convert.vegalite_to_svg(job["spec"], allowed_base_urls=[]).encode()
 
 
-def _serve() -> None:
-    """The child: jobs as JSON on stdin, their results as JSON on stdout, a failure as one line on stderr."""
+if __name__ == "__main__":  # the child: jobs as JSON on stdin, their results as JSON on stdout, a failure as one line on stderr
     try:
         json.dump([base64.b64encode(_run_job(job)).decode() for job in json.load(sys.stdin)], sys.stdout)
     except Exception as problem:
         message = str(problem).split("\n    at ")[0]  # without JavaScript's stack
         sys.exit(" ".join(message.split())[:MAX_MESSAGE])
-
-
-if __name__ == "__main__":
-    _serve()

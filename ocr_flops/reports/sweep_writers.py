@@ -10,8 +10,11 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import polars as pl
 
 from ocr_flops.errors import SpecError, one_of
 from ocr_flops.reports.images import chart_images
@@ -20,8 +23,6 @@ from ocr_flops.studies.sweeps.results import MEASURED, STAGES, Results, link_fil
 from ocr_flops.studies.sweeps.runner import PART_POINTS, run_sweep
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from ocr_flops.reports.sweep_report import SweepReport
 
 KEYS = {STAGES: ("point", "stage"), MEASURED: ("point", "stage", "module", "column"), "shapes": ("tiles",)}  # that no two rows share
@@ -34,28 +35,18 @@ INDEXES = {  # columns that are looked up, where a table has them
 
 
 def write_sweep(sweep: Sweep, out: str | Path, formats: Sequence[str] = (), **options: Any) -> dict[str, Any]:
-    """Computes a sweep into a folder, in formats of `WRITERS`.
+    """Computes a sweep into a folder and returns its manifest; sweep, folder, `options` and errors are those of `run_sweep`.
 
     Args:
-        sweep: from `load_sweep`.
-        out: the folder.
-        formats: what is written; by default all data formats, and Parquet alone for a sweep of more than one part.
-        **options: as of `run_sweep`.
-
-    Returns:
-        the manifest.
-
-    Raises:
-        SpecError: an unknown format, or as in `run_sweep`.
+        formats: of `WRITERS`; by default all data formats, and Parquet alone for a sweep of more than one part.
     """
     for name in formats:
         one_of("--format", name, WRITERS)
     default = DATA if sweep.points <= PART_POINTS else DATA[:1]
-    return run_sweep(sweep, out, tuple(dict.fromkeys(formats or default)), write_formats, **options)
+    return run_sweep(sweep, out, tuple(dict.fromkeys(formats or default)), _write_formats, **options)
 
 
-def write_formats(results: Results, formats: Iterable[str]) -> None:
-    """Writes results in formats of `WRITERS` into their folder."""
+def _write_formats(results: Results, formats: Iterable[str]) -> None:
     writer = SweepWriter(results)
     for name in formats:
         WRITERS[name](writer)
@@ -63,11 +54,7 @@ def write_formats(results: Results, formats: Iterable[str]) -> None:
 
 @dataclass(frozen=True, eq=False)
 class SweepWriter:
-    """Writes the results of a sweep; what charts and reports show of it is summarised once.
-
-    Args:
-        results: of the sweep, with the folder to write into.
-    """
+    """Writes the results of a sweep into their folder; what charts and reports show of it is summarised once."""
 
     results: Results
 
@@ -155,41 +142,29 @@ WRITERS: dict[str, Callable[[SweepWriter], None]] = {
 
 
 def fill_database(database: sqlite3.Connection, name: str, frames: Iterable[pl.DataFrame]) -> None:
-    """Adds a table with its keys and indexes to a database.
-
-    Args:
-        database: where to.
-        name: of the table, a key of `KEYS`.
-        frames: its rows, in parts.
-    """
-    columns: list[str] = []
-    for frame in frames:
-        if not columns:
-            columns = frame.columns
-            database.execute(_create_statement(name, frame))
-        database.executemany(f'INSERT INTO "{name}" VALUES ({", ".join("?" * len(columns))})', frame.iter_rows())
+    """Adds a table, of a name in `KEYS` and rows in parts, with its keys and indexes to a database."""
+    frames = iter(frames)
+    first = next(frames)
+    database.execute(_create_statement(name, first))
+    for frame in chain([first], frames):
+        database.executemany(f'INSERT INTO "{name}" VALUES ({", ".join("?" * first.width)})', frame.iter_rows())
     for index in INDEXES[name]:
-        if set(index) <= set(columns):
+        if set(index) <= set(first.columns):
             database.execute(f'CREATE INDEX "{name}_{"_".join(index)}" ON "{name}" ({_quote(index)})')
 
 
 def _create_statement(name: str, frame: pl.DataFrame) -> str:
     key = KEYS[name]
-    columns = [
-        f'"{column}" {_sql_type(dtype)}{" NOT NULL" if column in key or (dtype.is_integer() and not frame[column].null_count()) else ""}'
-        for column, dtype in frame.schema.items()
-    ]
-    keys = [f"PRIMARY KEY ({_quote(key)})"]
+    parts = []
+    for column, dtype in frame.schema.items():
+        kind = "INTEGER" if dtype.is_integer() or dtype == pl.Boolean else "REAL" if dtype.is_float() else "TEXT"
+        filled = column in key or (dtype.is_integer() and not frame[column].null_count())
+        parts.append(f'"{column}" {kind}{" NOT NULL" if filled else ""}')
+    parts.append(f"PRIMARY KEY ({_quote(key)})")
     if parent := PARENTS.get(name):
-        keys.append(f'FOREIGN KEY ({_quote(KEYS[parent])}) REFERENCES "{parent}" ({_quote(KEYS[parent])})')
-    return f'CREATE TABLE "{name}" ({", ".join([*columns, *keys])})'
+        parts.append(f'FOREIGN KEY ({_quote(KEYS[parent])}) REFERENCES "{parent}" ({_quote(KEYS[parent])})')
+    return f'CREATE TABLE "{name}" ({", ".join(parts)})'
 
 
 def _quote(names: Iterable[str]) -> str:
     return ", ".join(f'"{name}"' for name in names)
-
-
-def _sql_type(dtype: pl.DataType) -> str:
-    import polars as pl
-
-    return "INTEGER" if dtype.is_integer() or dtype == pl.Boolean else "REAL" if dtype.is_float() else "TEXT"
