@@ -9,18 +9,17 @@ from typing import Annotated
 import typer
 
 from ocr_flops import __version__
-from ocr_flops.cli import app as app_command
-from ocr_flops.cli import calibrate, estimate, measure, plan, report, sweep, verify
+from ocr_flops.cli import app, calibrate, estimate, measure, sweep, verify
 from ocr_flops.errors import SpecError
 
 COMMANDS = {
-    "The app": {"app": app_command.serve_app},
+    "The app": {"app": app.serve_app},
     "What a page costs": {
         "estimate": estimate.estimate_workload,
-        "plan": plan.plan_devices,
+        "plan": estimate.plan_devices,
         "sweep": sweep.run_sweep,
         "shapes": sweep.list_shapes,
-        "report": report.write_report,
+        "report": estimate.write_report,
     },
     "How far to trust it": {
         "verify": verify.verify_model,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,12 +19,12 @@ import typer
 from ocr_flops.errors import SpecError, one_of
 from ocr_flops.files import write_whole
 from ocr_flops.spec.catalog import names
+from ocr_flops.spec.overrides import GROUPS
 from ocr_flops.units import seconds, si
 
 if TYPE_CHECKING:
     import polars as pl
 
-OutputFormat = Literal["table", "json", "csv"]
 GAP = 3  # characters between columns
 UNLIMITED = 10_000  # characters of a line that no terminal breaks: of a file or a pipe
 PLAIN = ("gpu_hours", "cost", "pages", "arithmetic", "mfu", "bandwidth_use")  # columns whose names begin so: no prefixes
@@ -46,7 +48,6 @@ HEADS = {
     "cost_per_1000_pages": "cost/1000 pages",
 }
 SOURCE_KEYS = ("snapshot", "trust_remote_code", "checkpoint")  # overrides that say which code and weights run
-GROUPS = ("model", "engine", "workload", "attention", "hardware")
 
 
 def complete_override(incomplete: str) -> list[str]:
@@ -67,7 +68,7 @@ Overrides = Annotated[
         show_default=False,
     ),
 ]
-Form = Annotated[OutputFormat, typer.Option("--format", help="What to print.", rich_help_panel="Output")]
+Form = Annotated[Literal["table", "json", "csv"], typer.Option("--format", help="What to print.", rich_help_panel="Output")]
 Out = Annotated[
     Path | None, typer.Option("--out", metavar="DIR", help="Write into this folder instead of to the screen.", rich_help_panel="Output")
 ]
@@ -94,14 +95,10 @@ Records = Annotated[
 ]
 
 
-def split_names(text: str) -> tuple[str, ...]:
-    """Names separated by commas."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
 def known_names(option: str, text: str, known: Sequence[str]) -> tuple[str, ...]:
-    """The names that an option gives, each of them known; all that are known where it gives none."""
-    return tuple(dict.fromkeys(one_of(option, name, tuple(known)) for name in split_names(text))) or tuple(known)
+    """The names, separated by commas, that an option gives, each of them known; all that are known where it gives none."""
+    given = [name.strip() for name in text.split(",") if name.strip()]
+    return tuple(dict.fromkeys(one_of(option, name, tuple(known)) for name in given)) or tuple(known)
 
 
 def split_overrides(overrides: Sequence[str] | None) -> tuple[list[str], dict[str, Any]]:
@@ -124,13 +121,42 @@ def split_overrides(overrides: Sequence[str] | None) -> tuple[list[str], dict[st
     return rest, source
 
 
-def write_output(text: str, form: str, out: Path | None, name: str) -> None:
-    """Prints a command's result, or writes it whole into a folder and prints the file's path."""
-    text = text.removesuffix("\n")  # a CSV ends its last line itself
+def write_result(name: str, form: str, out: Path | None, **forms: Callable[[], Any]) -> None:
+    """Prints a command's result, or writes it whole into a folder and prints the file's path.
+
+    Args:
+        name: of the file, without a suffix.
+        form: "json", "csv" or "table".
+        out: the folder; None for the screen.
+        **forms: what makes the result in each form: plain data for json, a frame for csv, text for table.
+    """
+    made = forms[form]()
+    text = json.dumps(made, indent=1) if form == "json" else made.write_csv().removesuffix("\n") if form == "csv" else made
     if out is None:
         print(text)
     else:
         print(write_whole(out / f"{name}.{'txt' if form == 'table' else form}", text + "\n"))
+
+
+def render_text(template: str, out: Path | None = None, **values: Any) -> str:
+    """A text for people from a file of `templates/`, as wide as the terminal where `out` is None."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    loader = FileSystemLoader(Path(__file__).parent / "templates")
+    environment = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+    limit = UNLIMITED if out else terminal_width()
+    environment.filters |= {"si": si, "seconds": seconds, "interval": interval_words, "wrap": partial(_wrap_lines, limit=limit)}
+    return environment.get_template(f"{template}.txt.j2").render(table=partial(render_table, limit=limit), **values).rstrip()
+
+
+def interval_words(figure: Sequence[float], unit: str) -> str:
+    """A value and its interval, with units: 16.4 ms (15.9 ms to 17.0 ms)."""
+    return "{} ({} to {})".format(*(seconds(one) if unit == "s" else si(one, unit) for one in figure))
+
+
+def _wrap_lines(text: str, limit: int) -> str:
+    """Lines broken where the terminal ends."""
+    return "".join(textwrap.fill(line, limit, subsequent_indent="  ") + "\n" for line in text.splitlines())
 
 
 def terminal_width() -> int:
@@ -140,54 +166,51 @@ def terminal_width() -> int:
     return UNLIMITED
 
 
-def render_table(frame: pl.DataFrame, keys: Sequence[str] = (), columns: str = "", out: Path | None = None, most_blocks: int = 9) -> str:
-    """A frame as text whose lines fit the terminal: one table, or several below each other that share their first columns.
+def render_table(frame: pl.DataFrame, keys: Sequence[str] = (), columns: str = "", most_blocks: int = 9, limit: int = UNLIMITED) -> str:
+    """A frame as text whose lines have at most `limit` characters: one table, or several below each other that share their first columns.
 
     Args:
         frame: numbers get SI prefixes and units.
         keys: the columns that name a row, repeated in every block.
         columns: those wanted beside the keys, separated by commas; all by default.
-        out: where the text goes; None for the screen.
         most_blocks: tables at most; which columns are left out is said below them.
+        limit: characters of a line.
     """
     keys = [name for name in keys if name in frame.columns] or frame.columns[:1]
     wanted = [name for name in known_names("--columns", columns, frame.columns) if name not in keys]
-    cells = {name: [_cell(name, value) for value in frame[name]] for name in (*keys, *wanted)}
-    heads = {name: HEADS.get(name, name.removesuffix("_seconds").removesuffix("_bytes").replace("_", " ")) for name in cells}
-    widths = {name: max(map(len, [heads[name], *texts])) + GAP for name, texts in cells.items()}
-    limit = UNLIMITED if out else terminal_width()
+    cells = {name: [_head(name), *(_cell(name, value) for value in frame[name])] for name in (*keys, *wanted)}
+    widths = {name: max(map(len, texts)) + GAP for name, texts in cells.items()}
     blocks: list[list[str]] = [[]]
     for name in wanted:
         if blocks[-1] and sum(widths[one] for one in (*keys, *blocks[-1], name)) - GAP > limit:
             blocks.append([])
         blocks[-1].append(name)
-    numeric = {name for name, kind in frame.schema.items() if kind.is_numeric()}
-    texts = [_block([*keys, *block], cells, heads, numeric, limit) for block in blocks[:most_blocks]]
+    shown = [frame.select(*keys, *block) for block in blocks[:most_blocks]]
+    texts = [_block(one, cells, limit) for one in shown]
     if hidden := [name for block in blocks[most_blocks:] for name in block]:
-        texts.append("\n".join(textwrap.wrap(f"Not shown for want of width: {', '.join(hidden)}. See --columns, or --format csv.", limit)))
+        texts.append(textwrap.fill(f"Not shown for want of width: {', '.join(hidden)}. See --columns, or --format csv.", limit))
     return "\n\n".join(texts)
 
 
-def wrap_lines(lines: Sequence[str], out: Path | None = None) -> list[str]:
-    """Lines broken where the terminal ends."""
-    limit = UNLIMITED if out else terminal_width()
-    return [part for line in lines for part in textwrap.wrap(line, limit, subsequent_indent="  ") or [""]]
-
-
-def _block(names: list[str], cells: dict[str, list[str]], heads: dict[str, str], numeric: set[str], limit: int) -> str:
+def _block(frame: pl.DataFrame, cells: dict[str, list[str]], limit: int) -> str:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1))
-    for name in names:
-        table.add_column(Text(heads[name]), justify="right" if name in numeric else "left", no_wrap=True, overflow="ellipsis", min_width=4)
-    for row in zip(*(cells[name] for name in names), strict=True):
+    for name, kind in frame.schema.items():
+        side = "right" if kind.is_numeric() else "left"
+        table.add_column(Text(cells[name][0]), justify=side, no_wrap=True, overflow="ellipsis", min_width=4)
+    for row in zip(*(cells[name][1:] for name in frame.columns), strict=True):
         table.add_row(*map(Text, row))
     text = io.StringIO()
     Console(file=text, width=limit, color_system=None, legacy_windows=False).print(table)
     return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
+
+
+def _head(column: str) -> str:
+    return HEADS.get(column, column.removesuffix("_seconds").removesuffix("_bytes").replace("_", " "))
 
 
 def _cell(column: str, value: Any) -> str:
@@ -220,29 +243,19 @@ def complain(command: str, text: str) -> None:
     print(f"ocr-flops {command}: {text}", file=sys.stderr)
 
 
-class ProgressBars:
+@contextmanager
+def show_bars() -> Iterator[Callable[[str, int, int], None]]:
     """Progress bars on a terminal's stderr, one for each kind of work, with the time left; gone when all is done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    def __init__(self) -> None:
-        self._bars: Any = None
-        self._tasks: dict[str, Any] = {}
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    tasks: dict[str, Any] = {}
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bars:
 
-    def __enter__(self) -> ProgressBars:
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done)
 
-            columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-            self._bars = Progress(*columns, console=Console(stderr=True), transient=True).__enter__()
-        return self
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        """Shows how much of what is done."""
-        if self._bars is not None:
-            if what not in self._tasks:
-                self._tasks[what] = self._bars.add_task(what, total=total)
-            self._bars.update(self._tasks[what], completed=done)
-
-    def __exit__(self, *exception: object) -> None:
-        if self._bars is not None:
-            self._bars.__exit__(*exception)
+        yield show

@@ -1,78 +1,103 @@
-"""The command `ocr-flops estimate`."""
+"""The commands about one workload: `ocr-flops estimate`, `plan` and `report`."""
 
 from __future__ import annotations
 
-import json
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Annotated, Literal
 
-from ocr_flops.cli.console import Columns, Form, Out, Overrides, render_table, wrap_lines, write_output
-from ocr_flops.units import seconds, si
+import typer
 
-if TYPE_CHECKING:
-    from ocr_flops.spec.run_spec import RunSpec
-    from ocr_flops.timing.estimate import Estimate
-    from ocr_flops.timing.timing import Timing
+from ocr_flops.cli import console
+from ocr_flops.cli.console import Columns, Form, Out, Overrides
 
 WORK = ("tensor_flops", "vector_flops", "torch_flops", "io_bytes", "peak_activation_bytes", "weight_bytes", "kv_cache_bytes")
+INTENSITY = "arithmetic_intensity"
+TIMES = ("roofline_seconds", "bound_seconds", "binding_ceiling")
 
 
 def estimate_workload(overrides: Overrides = None, form: Form = "table", out: Out = None, columns: Columns = "") -> int:
     """Cost of one workload, by stage and module; with hardware=... also its times."""
-    from ocr_flops.reports.export import describe_estimate
+    from ocr_flops.reports.export import describe_estimate, describe_times
     from ocr_flops.spec.run_spec import load_run
     from ocr_flops.timing.estimate import estimate_run
 
     run = load_run(overrides or ())
     result = estimate_run(run)
     timing = None if run.hardware is None else result.on(run.hardware)
-    if form == "json":
-        text = json.dumps(describe_estimate(result, timing), indent=1)
-    elif form == "csv":
-        text = (timing or result).modules.write_csv()
-    else:
-        text = "\n".join([*wrap_lines([*describe_run(run), *_totals(result, timing)], out), "", _tables(timing or result, columns, out)])
-    write_output(text, form, out, "estimate")
+    source = timing or result
+    orders = {"stages": (*WORK, INTENSITY, *TIMES), "modules": ("total_flops", "io_bytes", *TIMES, *WORK, INTENSITY)}
+    frames = {}
+    for level, order in orders.items():
+        frame = getattr(source, level)
+        kept = [name for name in ("stage", "module", *dict.fromkeys(order)) if name in frame.columns]
+        frames[level] = frame.select(kept)
+    values = {"run": run, "held": result.footprint, "times": timing and describe_times(timing), **frames, "columns": columns}
+    text = partial(console.render_text, "estimate", out, **values)
+    data = partial(describe_estimate, result, timing)
+    console.write_result("estimate", form, out, json=data, csv=lambda: source.modules, table=text)
     return 0
 
 
-def describe_run(run: RunSpec) -> list[str]:
-    """What is estimated, in two lines: model, engine, attention and precision; page, tokens and batch."""
-    workload = run.workload
-    grid = f"{workload.columns} x {workload.rows} tiles" if workload.tiles else "no tiles"
-    return [
-        f"{run.model.label}, {run.engine.label}, attention {run.attention.name}, {run.dtype}, cache {run.cache}, "
-        f"logits {run.prefill_logits}",
-        f"{workload.mode}, {grid}, {workload.image_tokens} image + {workload.prompt_tokens} prompt tokens, "
-        f"{workload.output_tokens} output tokens, batch {workload.batch_size}",
-    ]
+def plan_devices(
+    overrides: Overrides = None,
+    ttft: Annotated[float | None, typer.Option(metavar="SECONDS", help="Target for the time to first token.")] = None,
+    tpot: Annotated[float | None, typer.Option(metavar="SECONDS", help="Target for the mean time per output token.")] = None,
+    memory_gb: Annotated[
+        float | None, typer.Option(metavar="GB", help="Memory that batch, context and grid must fit (default: the device's).")
+    ] = None,
+    price: Annotated[float | None, typer.Option(metavar="PRICE", help="Of one device hour, in any currency.")] = None,
+    form: Form = "table",
+    out: Out = None,
+    columns: Columns = "",
+) -> int:
+    """What a target requires, what fits, which GPUs do, and what a thousand pages cost."""
+    from ocr_flops.spec.catalog import load_hardware, names
+    from ocr_flops.spec.run_spec import load_run
+    from ocr_flops.timing import planning
+    from ocr_flops.timing.estimate import estimate_run
+
+    run = load_run(overrides or ())
+    result = estimate_run(run)
+    required = planning.required_rates(result, ttft_seconds=ttft, tpot_seconds=tpot)
+    gpus = [run.hardware] if run.hardware else [load_hardware(name) for name in names("hardware")]
+    devices = planning.compare_devices(result, gpus, ttft_seconds=ttft, tpot_seconds=tpot, price_per_hour=price)
+    memory = memory_gb * 1e9 if memory_gb is not None else run.hardware.memory_bytes if run.hardware else None
+    largest = {}
+    if memory is not None:
+        largest = {
+            "memory_bytes": int(memory),
+            "batch_size": planning.largest_batch(result, memory),
+            "context_tokens": planning.largest_context(result, memory),
+            "grid": planning.largest_grid(result, memory) if run.workload.tile_px else None,
+        }
+    data = {"required": [one._asdict() for one in required], "largest": largest, "devices": devices.to_dicts()}
+    values = {"run": run, "required": required, "largest": largest, "devices": devices.drop("label", strict=False), "columns": columns}
+    text = partial(console.render_text, "plan", out, **values)
+    console.write_result("plan", form, out, json=lambda: data, csv=lambda: devices, table=text)
+    return 0
 
 
-def _totals(result: Estimate, timing: Timing | None) -> list[str]:
-    from ocr_flops.reports.export import describe_times
+def write_report(
+    overrides: Overrides = None,
+    form: Annotated[Literal["html", "md"], typer.Option("--format", help="Of the report.")] = "html",
+    charts: Annotated[
+        Literal["svg", "png"] | None, typer.Option(help="Also write every chart of the app as an image beside it; Markdown shows them.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(metavar="PATH", help="A folder, or a file that ends in .html or .md.", show_default="./report.html")
+    ] = Path(),
+) -> int:
+    """One self-contained HTML file, or Markdown: findings, charts (in HTML with controls), tables, evidence."""
+    from ocr_flops.reports import estimate_report
+    from ocr_flops.reports.estimate_subject import Subject
+    from ocr_flops.spec.run_spec import load_run
+    from ocr_flops.timing.estimate import estimate_run
 
-    parts = {"weights": "weight", "KV cache": "kv_cache", "activations": "peak_activation"}
-    held = [f"{name} {si(getattr(result.footprint, f'{part}_bytes'), 'B')}" for name, part in parts.items()]
-    lines = [f"memory: {' + '.join(held)} = {si(result.footprint.total_bytes, 'B')}"]
-    if timing is not None:
-        figures = describe_times(timing)
-        ttft, tpot, pages = (figures[name] for name in ("ttft_seconds", "tpot_seconds", "pages_per_second"))
-        words = [] if ttft is None else [f"TTFT {seconds(ttft)} (no implementation below {seconds(figures['bound_ttft_seconds'])})"]
-        words += [] if tpot is None else [f"TPOT {seconds(tpot)}, {si(figures['tokens_per_second'])} tokens/s".replace("  ", " ")]
-        words += [] if pages is None else [f"{pages:.3g} pages/s"]
-        words.append(f"{'fits' if figures['fits'] else 'does NOT fit'} in {si(timing.hardware.memory_bytes, 'B')}")
-        lines.append(f"{timing.hardware.label}, roofline: {', '.join(words)}")
-    return lines
-
-
-def _tables(result: Estimate | Timing, columns: str, out: Path | None) -> str:
-    """Stages, then modules, in blocks that fit the terminal: the stages with every column, the modules with what one block holds."""
-    times = ["roofline_seconds", "bound_seconds", "binding_ceiling"]
-    tables = []
-    for frame, keys, blocks in ((result.stages, ("stage",), 9), (result.modules, ("stage", "module"), 1)):
-        order = (
-            [*WORK, "arithmetic_intensity", *times] if blocks > 1 else ["total_flops", "io_bytes", *times, *WORK, "arithmetic_intensity"]
-        )
-        kept = frame.select(*keys, *(name for name in dict.fromkeys(order) if name in frame.columns))
-        tables.append(render_table(kept, keys, columns, out, blocks))
-    return "\n\n".join(tables)
+    run = load_run(overrides or ())
+    subject = Subject(estimate_run(run), run.hardware)
+    path = out if out.suffix == f".{form}" else out / f"report.{form}"
+    with console.show_progress("drawing charts"):
+        for file in estimate_report.write_report(path, subject, images=charts or "", in_child=False):
+            print(file)
+    return 0

@@ -33,7 +33,7 @@ def run_sweep(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a finished sweep in that folder.")] = False,
 ) -> int:
     """Cost of many workloads, into a folder."""
-    from ocr_flops.cli.console import ProgressBars
+    from ocr_flops.cli.console import show_bars
     from ocr_flops.errors import SpecError
     from ocr_flops.reports.sweep_writers import WRITERS, write_sweep
     from ocr_flops.studies.sweeps.plan import load_sweep
@@ -51,7 +51,7 @@ def run_sweep(
     formats = tuple(WRITERS) if form == "all" else form.split(",") if form else ()
     command = _command(overrides or (), out, form, targets, overwrite)
     try:
-        with ProgressBars() as bars:
+        with show_bars() as bars:
             write_sweep(chosen, out, formats, overwrite=overwrite, targets=targets, command=command, tell=_tell, progress=bars)
     except KeyboardInterrupt:
         _tell("stopped; the same command goes on from here")

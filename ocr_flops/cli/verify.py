@@ -2,46 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ocr_flops.cli.console import (
-    Form,
-    Out,
-    Overrides,
-    Python,
-    known_names,
-    render_table,
-    show_progress,
-    split_overrides,
-    write_output,
-)
+from ocr_flops.cli import console
+from ocr_flops.cli.console import Form, Out, Overrides, Python, known_names
 from ocr_flops.errors import SpecError
 from ocr_flops.spec.specs import STAGES
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    import polars as pl
-
     from ocr_flops.evidence.verify import Case
     from ocr_flops.spec.run_spec import RunSpec
 
 MODEL_KEYS = ("model", "stages", "engine")  # overrides that say what runs, not at which point
-
-
-class Selection(NamedTuple):
-    """Which numbers are compared: the options of the command by their names, each as it was given."""
-
-    quick: bool
-    kind: str | None
-    level: str
-    what: str
-    stage: str
-    module: str
 
 
 def verify_model(
@@ -70,113 +47,93 @@ def verify_model(
     model=... and stages=[...] choose what runs, engine=remote_code snapshot=DIR trust_remote_code=true the published code,
     checkpoint=DIR local weights; any other override runs that one point.
     """
+    import polars as pl
+
     from ocr_flops.evidence import verify
     from ocr_flops.evidence.verify import summary
     from ocr_flops.measure.client import interpreter
     from ocr_flops.measure.plan import ModelSource
     from ocr_flops.spec.run_spec import load_run
 
-    rest, source_keys = split_overrides(overrides)
-    selection = Selection(quick, kind, level, what, stage, module)
+    rest, source_keys = console.split_overrides(overrides)
+    narrowing = {"quick": quick, "kind": kind, "level": level, "what": what, "stage": stage, "module": module}
     run = load_run(rest)
     source = ModelSource(run.engine.name, **source_keys)
     interpreter_path = interpreter(python)
     if audit:
-        return _audit_counter(run, selection, record, form, out)
+        for name, value in narrowing.items():
+            if value:
+                raise SpecError(f"--{name}: has no part in an audit; leave it out")
+        return _audit_counter(run, record, form, out)
     stages = tuple(name for name in STAGES if name in known_names("--stage", stage, STAGES)) if stage else run.stages
     levels, measures = known_names("--level", level, verify.LEVELS), known_names("--what", what, verify.WHAT)
-    if record and any((*selection, rest, source_keys)):
+    if record and any((*narrowing.values(), rest, source_keys)):
         raise SpecError("--record: keeps the default set as evidence; leave out what narrows it")
-    cases = _cases(run, rest, selection, measures, decode_steps)
+    cases = _cases(run, rest, quick, kind, measures, decode_steps)
     for case in cases:
         verify.asked(run.model, case, device, stages, source)  # what cannot be run is said before anything runs
-    with show_progress() as progress:
-        runs = verify.run(run.model, cases, device=device, stages=stages, python=interpreter_path, source=source, progress=progress)
-        frame, ran = _compare(run, runs, lambda result: verify.differences(run.model, result, levels, measures), module)
-    if record:
-        summary.record(frame, ran)
-    different = int((frame["difference"] != 0).sum())
-    if form == "json":
-        versions = {name: ran[name] for name in ("torch", "transformers", "device", "weights", "label")}
-        text = json.dumps({"compared": frame.height, "differences": different, "versions": versions, "rows": frame.to_dicts()})
-    else:
-        text = frame.write_csv() if form == "csv" else summary.report(frame)
-    write_output(text, form, out, "verify")
-    return 1 if different else 0
-
-
-def _cases(run: RunSpec, overrides: Sequence[str], selection: Selection, measures: Sequence[str], decode_steps: int) -> list[Case]:
-    """The default set, or the one point given; only kinds of run that measure what is wanted."""
-    from ocr_flops.evidence import verify
-
-    point = [text for text in overrides if text.partition("=")[0].split(".")[0] not in MODEL_KEYS]
-    if point and selection.quick:
-        raise SpecError(f"--quick: thins out the default set, which {point[0]} replaces by one point; leave out one of them")
-    if decode_steps < 1:
-        raise SpecError(f"--decode-steps: {decode_steps} is not a whole number of at least 1")
-    kinds = [kind for kind, found in verify.MEASURES.items() if set(measures) & found and selection.kind in (None, kind)]
-    if not kinds:
-        raise SpecError(f"--what: {', '.join(sorted(measures))} cannot be had from --kind {selection.kind}; leave out --kind")
-    cases = verify.point_cases(run, kinds, decode_steps) if point else verify.suite(selection.quick, run.engine.name)
-    return [case for case in cases if case.kind in kinds]
-
-
-def _compare(run: RunSpec, runs: Any, differences: Callable[[Any], pl.DataFrame], module: str) -> tuple[pl.DataFrame, dict]:
-    """Every number compared, with the conditions of its point before it, and what ran."""
-    import polars as pl
-
-    from ocr_flops.evidence.verify import summary
-
     frames = []
-    for _, result in runs:
-        same = [pl.lit(value).alias(name) for name, value in summary.conditions(result).items()]
-        frames.append(differences(result).select(*same, pl.all()))
-    frame = pl.concat(frames)
+    with console.show_progress() as progress:
+        runs = verify.run(run.model, cases, device=device, stages=stages, python=interpreter_path, source=source, progress=progress)
+        for _, result in runs:
+            point = (pl.lit(value).alias(name) for name, value in summary.conditions(result).items())
+            frames.append(verify.differences(run.model, result, levels, measures).select(*point, pl.all()))
+    frame, ran = pl.concat(frames), result.ran
     if module:
         known = tuple(frame["module"].unique(maintain_order=True))
         frame = frame.filter(pl.col("module").is_in(known_names("--module", module, known)))
     if frame.is_empty():
         raise SpecError("verify: nothing is compared by these options; choose another --level or --what")
-    return frame, result.ran
+    if record:
+        summary.record(frame, ran)
+    different = int((frame["difference"] != 0).sum())
+
+    def data() -> dict[str, Any]:
+        versions = {name: ran[name] for name in ("torch", "transformers", "device", "weights", "label")}
+        return {"compared": frame.height, "differences": different, "versions": versions, "rows": frame.to_dicts()}
+
+    console.write_result("verify", form, out, json=data, csv=lambda: frame, table=lambda: summary.report(frame))
+    return 1 if different else 0
 
 
-def _audit_counter(run: RunSpec, selection: Selection, record: bool, form: str, out: Path | None) -> int:
+def _cases(
+    run: RunSpec, overrides: Sequence[str], quick: bool, chosen: str | None, measures: Sequence[str], decode_steps: int
+) -> list[Case]:
+    """The default set, or the one point given; only kinds of run that measure what is wanted."""
+    from ocr_flops.evidence import verify
+
+    point = [text for text in overrides if text.partition("=")[0].split(".")[0] not in MODEL_KEYS]
+    if point and quick:
+        raise SpecError(f"--quick: thins out the default set, which {point[0]} replaces by one point; leave out one of them")
+    if decode_steps < 1:
+        raise SpecError(f"--decode-steps: {decode_steps} is not a whole number of at least 1")
+    kinds = [kind for kind, found in verify.MEASURES.items() if set(measures) & found and chosen in (None, kind)]
+    if not kinds:
+        raise SpecError(f"--what: {', '.join(sorted(measures))} cannot be had from --kind {chosen}; leave out --kind")
+    cases = verify.point_cases(run, kinds, decode_steps) if point else verify.suite(quick, run.engine.name)
+    return [case for case in cases if case.kind in kinds]
+
+
+def _audit_counter(run: RunSpec, record: bool, form: str, out: Path | None) -> int:
     """Runs the demonstrations here and weighs them by the workload given; 1 where one failed to run, 0 otherwise."""
+    import polars as pl
+    from polars import selectors
+
     from ocr_flops.evidence.verify import counter_audit
 
-    for name, value in selection._asdict().items():
-        if value:
-            raise SpecError(f"--{name}: has no part in an audit; leave it out")
     message = counter_audit.run()
     if record:
         counter_audit.record(message)
     estimated = counter_audit.modelled(run.model, run.workload, run.stages, dtype=run.dtype, prefill_logits=run.prefill_logits)
     frame, hidden = counter_audit.frame(message, estimated), counter_audit.hidden(message, estimated)
-    if form == "json":
-        text = json.dumps({"ran": message["ran"], "date": message["date"], "cases": frame.to_dicts(), "hidden": hidden.to_dicts()})
-    elif form == "csv":
-        text = frame.write_csv()
-    else:
-        text = "\n".join([counter_audit.words(message, estimated), "", _audit_table(frame, out), "", _reasons(frame)])
-    write_output(text, form, out, "audit")
+    flops = pl.col("tensor_flops", "vector_flops", "counted_flops").map_elements("{:,}".format, pl.String)
+    shares = (selectors.ends_with("_share") * 100).round(2).cast(pl.String).name.replace("_share$", " %")
+    values = {
+        "words": counter_audit.words(message, estimated),
+        "shown": frame.rename({"share": "all_share"}).select("call", "device", flops, "verdict", shares),
+        "unseen": frame.filter(pl.col("verdict").is_in(["partly", "missed", "not here"])).to_dicts(),
+    }
+    data = {"ran": message["ran"], "date": message["date"], "cases": frame.to_dicts(), "hidden": hidden.to_dicts()}
+    text = partial(console.render_text, "audit", out, **values)
+    console.write_result("audit", form, out, json=lambda: data, csv=lambda: frame, table=text)
     return 1 if counter_audit.failures(message) else 0
-
-
-def _audit_table(frame: pl.DataFrame, out: Path | None) -> str:
-    """The demonstrations for a terminal: FLOPs as integers, shares in percent."""
-    import polars as pl
-
-    flops = [pl.col(name).map_elements("{:,}".format, pl.String) for name in ("tensor_flops", "vector_flops", "counted_flops")]
-    shares = [name for name in frame.columns if name.endswith("share")]
-    percent = [(100 * pl.col(name)).round(2).cast(pl.String).alias(name.removesuffix("_share") + " %") for name in shares]
-    shown = frame.select("call", "device", *flops, "verdict", *percent).rename({"share %": "all %"})
-    return render_table(shown, ("call", "device"), out=out)
-
-
-def _reasons(frame: pl.DataFrame) -> str:
-    """Why each is not counted whole, and what makes it visible."""
-    rows = frame.filter(frame["verdict"].is_in(["partly", "missed", "not here"])).iter_rows(named=True)
-    return "\n".join(
-        f"{row['verdict']}: {row['call']} ({row['device']}): {row['why']}" + (f". To see it: {row['remedy']}" if row["remedy"] else "")
-        for row in rows
-    )
