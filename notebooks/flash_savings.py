@@ -154,7 +154,7 @@ def where_it_does_not_help(inputs, timings):
 
 @app.cell(hide_code=True)
 def how_far_to_trust():
-    _record = summary.recorded()
+    _record = summary.read_verification()
     _head = "".join(f"<th>{level}</th>" for level in ("compared", *(talk.LEVEL_NAMES[level] for level in verify.LEVELS), "verdict"))
     _rows = "".join(
         f"<tr><td>{row.name}</td>"

@@ -31,7 +31,7 @@ with app.setup(hide_code=True):
 
     TABS = (*views.VIEWS, "Compare", "Plan", "Spot check", "Measured", "Table", "Export", "Method")
     model = of.load_model("deepseek_ocr")
-    RECORD = summary.recorded()
+    RECORD = summary.read_verification()
 
 
 @app.cell(hide_code=True)

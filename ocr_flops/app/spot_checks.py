@@ -50,7 +50,7 @@ def result_key(result: Result) -> Key:
 def build_frame(model: ModelSpec, result: Result) -> pl.DataFrame:
     """One result of the worker, compared with the analytic value of what ran.
 
-    Columns: those of `verify.compare`; the workload's; `point` (the workload in words); `ran` (what ran, in words), `engine`,
+    Columns: those of `verify.compare_flops`; the workload's; `point` (the workload in words); `ran` (what ran, in words), `engine`,
     `prefill_logits`, `dtype`, `steps` (decode steps that ran); `model`; `kind` ("count" or "trace"); `attention` (one mode, or a mode for
     each tower); `device` (its name), `versions` (in words), `measured_at` (ISO 8601, UTC), `seconds` (that observing the row's stage took,
     decode: all steps; a counted or traced run is slower than a plain one), `python`, `platform`. The last six are null where the worker
@@ -74,7 +74,7 @@ def build_frame(model: ModelSpec, result: Result) -> pl.DataFrame:
         "platform": ran.get("platform"),
     }
     seconds = pl.col("stage").replace_strict(ran.get("seconds", {}), default=None, return_dtype=pl.Float64)
-    return verify.compare(model, result).with_columns(
+    return verify.compare_flops(model, result).with_columns(
         *(pl.lit(value).alias(name) for name, value in numbers.items()),
         *(pl.lit(value, dtype=pl.String).alias(name) for name, value in words.items()),
         pl.lit(workload.output_tokens).alias("steps"),

@@ -192,7 +192,7 @@ def evidence(record: Mapping[str, Any]) -> Said:
     """How far to trust it.
 
     Args:
-        record: of `evidence.recorded`.
+        record: of `summary.read_verification`.
     """
     wrong = sum(row["largest_difference"] != 0 for row in record["rows"])
     verdict = "all equal, as integers" if not wrong else f"{wrong} rows differ"

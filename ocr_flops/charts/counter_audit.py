@@ -23,7 +23,7 @@ def hidden_flops(hidden: pl.DataFrame, estimated: Estimate, torch: str) -> Chart
     """Each stage's FLOPs as a whole bar: what the counter reports, and what it does not, by kind of operator and by how the model is run.
 
     Args:
-        hidden: from `counter_audit.hidden`.
+        hidden: from `counter_audit.hidden_frame`.
         estimated: the same estimate.
         torch: version of torch that was audited.
     """

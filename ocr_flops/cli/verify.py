@@ -71,13 +71,12 @@ def verify_model(
         raise SpecError("--record: keeps the default set as evidence; leave out what narrows it")
     cases = _cases(run, rest, quick, kind, measures, decode_steps)
     for case in cases:
-        verify.asked(run.model, case, device, stages, source)  # what cannot be run is said before anything runs
+        case.request(run.model, device, stages, source)  # what cannot be run is said before anything runs
     frames = []
     with console.show_progress() as progress:
-        runs = verify.run(run.model, cases, device=device, stages=stages, python=interpreter_path, source=source, progress=progress)
+        runs = verify.run_cases(run.model, cases, device=device, stages=stages, python=interpreter_path, source=source, progress=progress)
         for _, result in runs:
-            point = (pl.lit(value).alias(name) for name, value in summary.conditions(result).items())
-            frames.append(verify.differences(run.model, result, levels, measures).select(*point, pl.all()))
+            frames.append(summary.add_point(verify.compare_numbers(run.model, result, levels, measures), result))
     frame, ran = pl.concat(frames), result.ran
     if module:
         known = tuple(frame["module"].unique(maintain_order=True))
@@ -85,14 +84,14 @@ def verify_model(
     if frame.is_empty():
         raise SpecError("verify: nothing is compared by these options; choose another --level or --what")
     if record:
-        summary.record(frame, ran)
+        summary.write_verification(frame, ran)
     different = int((frame["difference"] != 0).sum())
 
     def data() -> dict[str, Any]:
         versions = {name: ran[name] for name in ("torch", "transformers", "device", "weights", "label")}
         return {"compared": frame.height, "differences": different, "versions": versions, "rows": frame.to_dicts()}
 
-    console.write_result("verify", form, out, json=data, csv=lambda: frame, table=lambda: summary.report(frame))
+    console.write_result("verify", form, out, json=data, csv=lambda: frame, table=lambda: summary.format_report(frame))
     return 1 if different else 0
 
 
@@ -110,7 +109,7 @@ def _cases(
     kinds = [kind for kind, found in verify.MEASURES.items() if set(measures) & found and chosen in (None, kind)]
     if not kinds:
         raise SpecError(f"--what: {', '.join(sorted(measures))} cannot be had from --kind {chosen}; leave out --kind")
-    cases = verify.point_cases(run, kinds, decode_steps) if point else verify.suite(quick, run.engine.name)
+    cases = verify.point_cases(run, kinds, decode_steps) if point else verify.default_cases(quick, run.engine.name)
     return [case for case in cases if case.kind in kinds]
 
 
@@ -121,19 +120,19 @@ def _audit_counter(run: RunSpec, record: bool, form: str, out: Path | None) -> i
 
     from ocr_flops.evidence.verify import counter_audit
 
-    message = counter_audit.run()
+    message = counter_audit.audit_counter()
     if record:
-        counter_audit.record(message)
-    estimated = counter_audit.modelled(run.model, run.workload, run.stages, dtype=run.dtype, prefill_logits=run.prefill_logits)
-    frame, hidden = counter_audit.frame(message, estimated), counter_audit.hidden(message, estimated)
+        counter_audit.write_audit(message)
+    estimated = counter_audit.estimate_audited(run.model, run.workload, run.stages, dtype=run.dtype, prefill_logits=run.prefill_logits)
+    frame, hidden = counter_audit.audit_frame(message, estimated), counter_audit.hidden_frame(message, estimated)
     flops = pl.col("tensor_flops", "vector_flops", "counted_flops").map_elements("{:,}".format, pl.String)
     shares = (selectors.ends_with("_share") * 100).round(2).cast(pl.String).name.replace("_share$", " %")
     values = {
-        "words": counter_audit.words(message, estimated),
+        "words": counter_audit.describe_audit(message, estimated),
         "shown": frame.rename({"share": "all_share"}).select("call", "device", flops, "verdict", shares),
         "unseen": frame.filter(pl.col("verdict").is_in(["partly", "missed", "not here"])).to_dicts(),
     }
     data = {"ran": message["ran"], "date": message["date"], "cases": frame.to_dicts(), "hidden": hidden.to_dicts()}
     text = partial(console.render_text, "audit", out, **values)
     console.write_result("audit", form, out, json=lambda: data, csv=lambda: frame, table=text)
-    return 1 if counter_audit.failures(message) else 0
+    return 1 if counter_audit.list_failures(message) else 0

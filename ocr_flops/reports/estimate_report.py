@@ -156,7 +156,7 @@ def _render(subject: Subject, cards: Markup, charts: Mapping[str, Chart], places
         device=list_figures(subject.hardware) if subject.hardware else {},
         sources=name_sources(subject.hardware) if subject.hardware else "",
         command=overrides and shlex.join(["ocr-flops", "report", *overrides]),
-        record=summary.recorded(),
+        record=summary.read_verification(),
         evidence=f"**In this report** ({subject.estimate.config.engine.label}): {kinds}.",
         has_times=subject.timing is not None,
         compared=evidence_table(),

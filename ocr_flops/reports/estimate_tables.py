@@ -91,7 +91,7 @@ def modes_table(subject: Subject) -> Markup:
 
 def evidence_table() -> Markup:
     """What this version was compared with before its release, without stages and modules."""
-    rows = verification_table(summary.recorded()).group_by("number", "against", maintain_order=True)
+    rows = verification_table(summary.read_verification()).group_by("number", "against", maintain_order=True)
     return table_markdown(rows.agg(pl.col("compared").sum(), pl.col("largest difference").max()))
 
 

@@ -106,7 +106,7 @@ class SweepReport:
             points=points,
             starred=not rows["vendor_supported"].all(),
             formats=formats,
-            record=verification.recorded(),
+            record=verification.read_verification(),
             evidence=describe_evidence(sweep),
             has_times=any(case.run.hardware for case in sweep.cases),
             made=self.made.isoformat(),

@@ -104,7 +104,7 @@ def verification_table(record: dict[str, Any]) -> pl.DataFrame:
 
 
 def audit_table(audited: pl.DataFrame) -> pl.DataFrame:
-    """The demonstrations of what PyTorch's counter sees (rows of `counter_audit.frame`)."""
+    """The demonstrations of what PyTorch's counter sees (rows of `counter_audit.audit_frame`)."""
     return audited.select(
         pl.col("call").alias("what ran"),
         "device",

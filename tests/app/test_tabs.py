@@ -100,11 +100,11 @@ def test_figures_that_are_none_leave_no_device(model):
 
 
 def test_the_headline_has_the_estimates_figures(model):
-    shown = text(headline.headline(evaluated(model), summary.recorded()))
+    shown = text(headline.headline(evaluated(model), summary.read_verification()))
     stages = of.estimate(model, of.Workload.from_image(1654, 2339)).stage_numbers
     assert f"<strong>{sum(row['total_flops'] for row in stages.values()) / 1e12:.2f} T</strong>" in shown
     assert "<strong>903</strong>" in shown and "<strong>6.67 GB</strong>" in shown
-    without_times = text(headline.headline(evaluated(model, gpu="v100_pcie"), summary.recorded()))
+    without_times = text(headline.headline(evaluated(model, gpu="v100_pcie"), summary.read_verification()))
     assert "fits the GPU" in without_times and "8.38 GB spare" in without_times
 
 
@@ -210,7 +210,7 @@ def test_a_failed_run_says_why_and_what_to_do_and_what_is_kept(monkeypatch):
 
 def chapter(model, name, job=None):
     return text(
-        method.method(evaluated(model), SimpleNamespace(value=name, _mime_=lambda: ("text/html", "")), summary.recorded(), job, RUN)
+        method.method(evaluated(model), SimpleNamespace(value=name, _mime_=lambda: ("text/html", "")), summary.read_verification(), job, RUN)
     )
 
 
@@ -222,7 +222,7 @@ def test_method_shows_the_verification_of_this_version(model):
 def test_the_audit_is_shown_as_recorded_and_as_it_came_here(model):
     shown = chapter(model, method.MISSED)
     assert "scaled_dot_product_attention" in shown and "run it" in shown
-    recorded = counter_audit.recorded()
+    recorded = counter_audit.read_audit()
     audit = Audit(recorded["ran"] | {"torch": "9.9.9"}, recorded["cases"])
     assert "torch 9.9.9" in chapter(model, method.MISSED, a_job("done", results=(audit,)))
 
@@ -252,7 +252,7 @@ def snapshot(monkeypatch):
 
 def recorded(model, **values):
     results = evaluated(model, **values)
-    head = text(headline.headline(results, summary.recorded()))
+    head = text(headline.headline(results, summary.read_verification()))
     return results, head + text(measured.measured(results, controls.timing_controls(), RUN))
 
 

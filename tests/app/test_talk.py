@@ -124,7 +124,7 @@ def test_less(base, best, words):
 
 
 def test_evidence_is_the_record():
-    record = summary.recorded()
+    record = summary.read_verification()
     assert f"{record['numbers']:,} numbers" in talk.evidence(record)[0] and "all equal" in talk.evidence(record)[0]
     rows = talk.compared(record)
     assert sum(sum(row.numbers) for row in rows) == record["numbers"], "every number is in one row"

@@ -10,8 +10,8 @@ from tests.support.drawing import assert_draws, headline
 
 
 def test_every_part_is_shown_and_adds_up_to_the_stage(model):
-    recorded, estimate = counter_audit.recorded(), counter_audit.modelled(model, of.Workload.from_grid(2, 3))
-    hidden = counter_audit.hidden(recorded, estimate)
+    recorded, estimate = counter_audit.read_audit(), counter_audit.estimate_audited(model, of.Workload.from_grid(2, 3))
+    hidden = counter_audit.hidden_frame(recorded, estimate)
     chart = hidden_flops(hidden, estimate, recorded["ran"]["torch"])
     bars = chart.datasets["bars"]
     assert len(bars) == hidden.filter(pl.col("flops") > 0).height

@@ -217,7 +217,7 @@ def measured(serve, spec, kind="count"):
 def test_fault_15_a_broken_formula_is_reported(tiny, serve, monkeypatch, kind):
     """A matrix product at half its cost must show in every module that has one."""
     message = measured(serve, tiny, kind)
-    assert verify.differences(tiny, message).filter(pl.col("difference") != 0).is_empty()
+    assert verify.compare_numbers(tiny, message).filter(pl.col("difference") != 0).is_empty()
     right = ops.linear
 
     def halved(*arguments):
@@ -228,7 +228,7 @@ def test_fault_15_a_broken_formula_is_reported(tiny, serve, monkeypatch, kind):
     monkeypatch.setattr(ops, "linear", halved)
     stage_program.cache_clear()
     try:
-        wrong = verify.differences(tiny, message).filter(pl.col("difference") != 0)
+        wrong = verify.compare_numbers(tiny, message).filter(pl.col("difference") != 0)
     finally:
         monkeypatch.undo()
         stage_program.cache_clear()
@@ -243,7 +243,7 @@ def test_fault_15_a_wrong_dimension_is_reported(tiny, serve, change):
     """The real model keeps its dimensions; an analytic side with others must differ."""
     message = measured(serve, tiny)
     wrong = of.load_model("tiny_test", [f"model.towers.{change}"])
-    found = verify.differences(wrong, message).filter(pl.col("difference") != 0)
+    found = verify.compare_numbers(wrong, message).filter(pl.col("difference") != 0)
     assert "torch_flops" in found["column"].to_list()
 
 
@@ -263,7 +263,7 @@ def test_fault_15_a_module_that_only_one_side_has_differs(tiny, serve):
     message = measured(serve, tiny)
     message.stages["vision"]["modules"]["surprise"] = 5
     del message.stages["vision"]["modules"]["projector"]
-    found = verify.compare(tiny, message).filter(pl.col("difference") != 0)
+    found = verify.compare_flops(tiny, message).filter(pl.col("difference") != 0)
     assert dict(zip(found["module"], found["difference"], strict=True)) == {
         "surprise": 5,
         "projector": -of.estimate(tiny, of.Workload(256, 128, 2, 1)).module_numbers["vision", "projector"]["torch_flops"],

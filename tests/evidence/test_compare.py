@@ -7,7 +7,7 @@ import pytest
 
 import ocr_flops as of
 from ocr_flops.evidence import verify
-from ocr_flops.evidence.verify.levels import COUNTED, KV, PARAMETERS, PEAK, TRACED, WEIGHTS
+from ocr_flops.evidence.verify.compare import KV, PARAMETERS, PEAK, WEIGHTS, WORK, estimate_result
 from ocr_flops.measure.plan import build_request
 
 POINT = of.Workload(256, 128, 2, 1, batch_size=2, output_tokens=2)
@@ -20,14 +20,14 @@ def results(tiny, serve):
 
 
 def wrong(spec, message, **choice):
-    return verify.differences(spec, message, **choice).filter(pl.col("difference") != 0)
+    return verify.compare_numbers(spec, message, **choice).filter(pl.col("difference") != 0)
 
 
 @pytest.mark.parametrize("kind", ["count", "trace"])
 def test_every_level_compares_its_columns_and_all_are_equal(tiny, results, kind):
-    frame = verify.differences(tiny, results[kind])
+    frame = verify.compare_numbers(tiny, results[kind])
     assert frame["difference"].to_list() == [0] * frame.height
-    work = set(COUNTED if kind == "count" else TRACED)
+    work = set(WORK[kind])
     weights = {WEIGHTS} if kind == "trace" else set()
     columns = {level: set(rows["column"]) for (level,), rows in frame.group_by("level")}
     assert columns == {
@@ -38,8 +38,29 @@ def test_every_level_compares_its_columns_and_all_are_equal(tiny, results, kind)
     }
 
 
+@pytest.mark.parametrize("kind", ["count", "trace"])
+def test_flops_have_a_total_for_every_stage_and_say_what_torch_missed(tiny, results, kind):
+    message = copy.deepcopy(results[kind])
+    message.stages["vision"]["missed"] = ["flash_attn"]
+    frame = verify.compare_flops(tiny, message)
+    for stage, seen in message.stages.items():
+        of_stage = frame.filter(stage=stage)
+        assert of_stage["module"].to_list()[-1] == "total"
+        assert of_stage["counted_flops"][-1] == of_stage["counted_flops"][:-1].sum() == seen["flops"]
+        assert of_stage["analytic_flops"][-1] == of_stage["analytic_flops"][:-1].sum()
+        assert set(of_stage["note"]) == {"torch cannot see: flash_attn" if stage == "vision" else ""}
+    assert (frame["difference"] == 0).all()
+
+
+def test_a_result_is_compared_with_what_ran(tiny, serve):
+    request = build_request(tiny, [of.Workload(64, output_tokens=9)], device="meta", attention="sdpa", prefill_logits="all")
+    numbers = estimate_result(tiny, serve(request)[0])
+    assert (numbers.config.attention.kernel("sam"), numbers.config.attention.name, numbers.config.prefill_logits) == ("sdpa", "sdpa", "all")
+    assert numbers.workload.output_tokens == 3  # steps that ran
+
+
 def test_every_layer_of_every_tower_is_compared(tiny, results):
-    frame = verify.differences(tiny, results["trace"], levels=("layer",), what=("flops",))
+    frame = verify.compare_numbers(tiny, results["trace"], levels=("layer",), what=("flops",))
     found = {tuple(row) for row in frame.select("stage", "module", "layer").iter_rows()}
     for module, stage, layers in (
         ("sam.attention_windowed", "vision", [0, 2]),
@@ -56,7 +77,7 @@ def test_every_layer_of_every_tower_is_compared(tiny, results):
 
 @pytest.mark.parametrize("kind", ["count", "trace"])
 def test_layers_add_up_to_modules_modules_to_stages_and_stages_to_the_total(tiny, results, kind):
-    frame = verify.differences(tiny, results[kind], what=("flops", "operators", "traffic"))
+    frame = verify.compare_numbers(tiny, results[kind], what=("flops", "operators", "traffic"))
     for side in ("measured", "analytic"):
         sums = {}
         for (level, stage, column), rows in frame.filter(pl.col("level") != "total").group_by("level", "stage", "column"):
@@ -67,30 +88,32 @@ def test_layers_add_up_to_modules_modules_to_stages_and_stages_to_the_total(tiny
 
 
 def test_peaks_are_the_largest_of_the_level_below(tiny, results):
-    frame = verify.differences(tiny, results["trace"], what=("peak",))
-    largest = {level: rows["measured"].max() for (level,), rows in frame.group_by("level")}
-    assert len(set(largest.values())) == 1
+    frame = verify.compare_numbers(tiny, results["trace"], what=("peak",))
+    assert frame.group_by("level").agg(pl.col("measured").max())["measured"].n_unique() == 1
 
 
-def test_only_what_was_asked_for_is_compared(tiny, results):
-    frame = verify.differences(tiny, results["trace"], levels=("stage",), what=("traffic", "peak"))
+def test_only_what_is_wanted_is_compared(tiny, results):
+    frame = verify.compare_numbers(tiny, results["trace"], levels=("stage",), what=("traffic", "peak"))
     assert set(frame["level"]) == {"stage"} and set(frame["column"]) == {*verify.WHAT["traffic"], PEAK}
-    assert verify.differences(tiny, results["count"], what=("traffic",)).is_empty()  # which the command refuses
+    assert verify.compare_numbers(tiny, results["count"], what=("traffic",)).is_empty()  # which the command refuses
 
 
-def test_a_wrong_layer_shows_at_every_level_that_holds_it(tiny, results):
+def test_a_wrong_count_is_a_difference_where_it_is(tiny, results):
     message = copy.deepcopy(results["count"])
     message.stages["vision"]["layers"]["clip.mlp/1"] += 2
-    (row,) = wrong(tiny, message).to_dicts()
-    assert (row["level"], row["stage"], row["module"], row["layer"], row["difference"]) == ("layer", "vision", "clip.mlp", 1, 2)
+    message.stages["prefill"]["modules"]["lm_head"] += 1
+    message.ran["parameters"] += 1
+    found = [(row["level"], row["stage"], row["module"], row["layer"], row["difference"]) for row in wrong(tiny, message).to_dicts()]
+    assert found == [("layer", "vision", "clip.mlp", 1, 2), ("module", "prefill", "lm_head", None, 1), ("total", "total", "total", None, 1)]
 
 
-@pytest.mark.parametrize("column", TRACED)
-def test_a_wrong_traced_layer_is_a_difference(tiny, results, column):
+@pytest.mark.parametrize("column", WORK["trace"])
+def test_a_wrong_traced_layer_or_module_is_a_difference(tiny, results, column):
     message = copy.deepcopy(results["trace"])
     message.stages["prefill"]["layer_trace"]["decoder.routed_experts/2"][column] += 1
-    found = [(row["module"], row["layer"], row["column"], row["difference"]) for row in wrong(tiny, message).to_dicts()]
-    assert found == [("decoder.routed_experts", 2, column, 1)]
+    message.stages["prefill"]["trace"]["decoder.router"][column] += 1
+    found = [(row["module"], row["layer"], row["column"]) for row in wrong(tiny, message, levels=("layer", "module")).to_dicts()]
+    assert found == [("decoder.routed_experts", 2, column), ("decoder.router", None, column)]
 
 
 def test_work_moved_from_one_layer_to_another_is_a_difference(tiny, results):

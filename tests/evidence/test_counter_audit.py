@@ -9,7 +9,6 @@ import pytest
 import torch
 
 import ocr_flops as of
-from ocr_flops import cli
 from ocr_flops.evidence.verify import counter_audit, op_kinds
 from ocr_flops.measure.events import read_event, write_event
 from ocr_flops.measure.protocol import Request
@@ -27,20 +26,20 @@ def ran():
 
 @pytest.fixture(scope="module")
 def estimated(tiny):
-    return counter_audit.modelled(tiny, POINT)
+    return counter_audit.estimate_audited(tiny, POINT)
 
 
 def case(name):
     return next(found for found in counter_cases.cases() if found.name == name)
 
 
-def told(*changed):
+def audited(*changed):
     """What the audit says of demonstrations."""
     return counted.audit(list(changed))["cases"]
 
 
 def test_every_demonstration_runs_or_says_what_is_missing(ran):
-    assert counter_audit.failures(ran) == []
+    assert counter_audit.list_failures(ran) == []
     assert len(ran["cases"]) == len({found["name"] for found in ran["cases"]}) == 25
     for found in ran["cases"]:
         assert found["why"]
@@ -60,7 +59,7 @@ def test_what_the_counter_of_this_torch_misses(ran):
         pytest.skip(f"known for torch 2.13, this is {torch.__version__}")
     verdicts = {found["name"]: found["verdict"] for found in ran["cases"]}
     seen = {name: found["counted_flops"] for name, found in ((found["name"], found) for found in ran["cases"])}
-    for name in (
+    for name in [
         "sdpa_cpu",
         "sdpa_bias_cpu",
         "grouped_mm_cpu",
@@ -71,7 +70,7 @@ def test_what_the_counter_of_this_torch_misses(ran):
         "gelu",
         "silu",
         "rope",
-    ):
+    ]:
         assert (verdicts[name], seen[name]) == ("missed", 0)
     for name in ("sdpa_meta", "sdpa_bias_meta", "sdpa_math_cpu", "flash_operator", "efficient_operator"):
         assert (verdicts[name], seen[name]) == ("partly", counter_cases.CORE)
@@ -82,31 +81,31 @@ def test_a_wrong_closed_form_is_no_agreement():
     right = case("linear")
     half = dataclasses.replace(right, tensor_flops=right.tensor_flops // 2)
     more = dataclasses.replace(right, tensor_flops=right.tensor_flops + 2)
-    (too_much, too_little) = told(half, more)
+    (too_much, too_little) = audited(half, more)
     assert (too_much["verdict"], too_little["verdict"]) == ("differs", "partly")
-    assert counter_audit.failures({"cases": [too_much]})[0].startswith("linear: differs")
+    assert counter_audit.list_failures({"cases": [too_much]})[0].startswith("linear: differs")
 
 
-def test_what_cannot_run_is_told_and_fails():
+def test_what_cannot_run_is_named_and_fails():
     def broken(*inputs):
         raise RuntimeError("no kernel for this\nand more")
 
-    (found,) = told(dataclasses.replace(case("softmax"), run=broken))
+    (found,) = audited(dataclasses.replace(case("softmax"), run=broken))
     assert (found["verdict"], found["counted_flops"]) == ("could not run: no kernel for this", None)
-    assert counter_audit.failures({"cases": [found]}) == ["softmax: could not run: no kernel for this"]
+    assert counter_audit.list_failures({"cases": [found]}) == ["softmax: could not run: no kernel for this"]
 
 
 def test_a_missing_package_is_named_not_passed():
-    (found,) = told(dataclasses.replace(case("softmax"), needs="no_such_package_anywhere"))
+    (found,) = audited(dataclasses.replace(case("softmax"), needs="no_such_package_anywhere"))
     assert (found["verdict"], found["why"]) == ("not here", "the package no_such_package_anywhere is not installed")
 
 
 def test_families_hold_every_flop_of_every_stage_once(model):
     for spec_workload in (of.Workload.from_grid(2, 3), of.Workload(512, output_tokens=7)):
-        estimated = counter_audit.modelled(model, spec_workload, prefill_logits="all")
-        shares = counter_audit.shares(estimated)
+        estimated = counter_audit.estimate_audited(model, spec_workload, prefill_logits="all")
+        families = op_kinds.family_flops(estimated)
         for stage, row in estimated.stage_numbers.items():
-            of_stage = shares.filter(pl.col("stage") == stage)
+            of_stage = families.filter(stage=stage)
             assert of_stage["tensor_flops"].sum() == row["tensor_flops"]
             assert of_stage["vector_flops"].sum() == row["vector_flops"]
             assert of_stage["share"].sum() == pytest.approx(1)
@@ -114,13 +113,8 @@ def test_families_hold_every_flop_of_every_stage_once(model):
 
 def test_families_agree_with_closed_forms(model):
     """Prefill of 493 tokens: experts are 39 % of its matrix FLOPs, norms and rotation cost what the demonstrations' formulas say."""
-    flops = {
-        row["family"]: row
-        for row in counter_audit.shares(counter_audit.modelled(model, of.Workload.from_grid(2, 1), prefill_logits="all")).iter_rows(
-            named=True
-        )
-        if row["stage"] == "prefill"
-    }
+    whole = counter_audit.estimate_audited(model, of.Workload.from_grid(2, 1), prefill_logits="all")
+    flops = {row["family"]: row for row in op_kinds.family_flops(whole).filter(stage="prefill").iter_rows(named=True)}
     tokens, width, layers = 493, 1280, 12
     assert flops["routed experts"]["tensor_flops"] == 11 * 6 * 2 * 3 * width * 896 * tokens
     assert flops["routed experts"]["tensor_flops"] / 580_990_955_520 == pytest.approx(0.39, abs=0.005)
@@ -171,13 +165,13 @@ def plainly():
     ("setting", "device", "experts"), [("CPU, as it comes", "cpu", "grouped_mm"), ("meta, batched experts (verify)", "meta", "batched_mm")]
 )
 def test_what_is_said_to_be_counted_is_what_the_counter_reports_of_the_model(tiny, ran, estimated, plainly, setting, device, experts):
-    hidden = counter_audit.hidden(ran, estimated).filter((pl.col("setting") == setting) & (pl.col("group") == "counted"))
+    hidden = counter_audit.hidden_frame(ran, estimated).filter((pl.col("setting") == setting) & (pl.col("group") == "counted"))
     said = {row["stage"]: row["flops"] for row in hidden.iter_rows(named=True) if row["stage"] != op_kinds.WHOLE}
     assert plainly(tiny, device, experts) == said
 
 
 def test_hidden_shares_add_up_and_name_experts_and_attention(ran, estimated):
-    hidden = counter_audit.hidden(ran, estimated)
+    hidden = counter_audit.hidden_frame(ran, estimated)
     assert tuple(hidden["setting"].unique(maintain_order=True)) == tuple(counter_audit.SETTINGS)
     for (_, stage), rows in hidden.group_by("setting", "stage"):
         numbers = estimated.stage_numbers
@@ -189,11 +183,11 @@ def test_hidden_shares_add_up_and_name_experts_and_attention(ran, estimated):
 def test_a_setting_whose_demonstrations_did_not_run_is_left_out(ran, estimated):
     changed = json.loads(json.dumps(ran))
     next(found for found in changed["cases"] if found["name"] == "sdpa_cpu")["counted_flops"] = None
-    assert "CPU, as it comes" not in counter_audit.hidden(changed, estimated)["setting"].to_list()
+    assert "CPU, as it comes" not in counter_audit.hidden_frame(changed, estimated)["setting"].to_list()
 
 
 def test_the_frame_weighs_every_demonstration_by_the_model(ran, estimated):
-    frame = counter_audit.frame(ran, estimated)
+    frame = counter_audit.audit_frame(ran, estimated)
     rows = {row["case"]: row for row in frame.iter_rows(named=True)}
     assert list(rows) == [found["name"] for found in ran["cases"]]
     assert rows["grouped_mm_cpu"]["hidden_share"] == rows["grouped_mm_cpu"]["share"] > 0
@@ -205,35 +199,35 @@ def test_the_frame_weighs_every_demonstration_by_the_model(ran, estimated):
 
 
 def test_stages_can_be_left_out(tiny, ran):
-    frame = counter_audit.frame(ran, counter_audit.modelled(tiny, POINT, ("vision",)))
+    frame = counter_audit.audit_frame(ran, counter_audit.estimate_audited(tiny, POINT, ("vision",)))
     assert "vision_share" in frame.columns and "prefill_share" not in frame.columns
 
 
 def test_the_record_that_is_shipped(model):
-    kept = counter_audit.recorded()
-    assert counter_audit.failures(kept) == []
+    kept = counter_audit.read_audit()
+    assert counter_audit.list_failures(kept) == []
     assert {found["name"] for found in kept["cases"]} == set(counter_audit.COVERS)
     assert kept["ran"]["torch"].startswith("2.13") and kept["date"]
-    assert "76.0 %" in counter_audit.words(kept, counter_audit.modelled(model, of.Workload.from_grid(2, 3)))
+    assert "76.0 %" in counter_audit.describe_audit(kept, counter_audit.estimate_audited(model, of.Workload.from_grid(2, 3)))
 
 
 def test_a_record_is_read_back_and_keeps_no_failure(ran, tmp_path):
-    counter_audit.record(ran, tmp_path / "kept.json")
-    assert counter_audit.recorded(tmp_path / "kept.json")["cases"] == ran["cases"]
+    counter_audit.write_audit(ran, tmp_path / "kept.json")
+    assert counter_audit.read_audit(tmp_path / "kept.json")["cases"] == ran["cases"]
     bad = {**ran, "cases": [{**ran["cases"][0], "verdict": "could not run: x"}]}
     with pytest.raises(of.SpecError, match="^--record: linear: could not run: x"):
-        counter_audit.record(bad, tmp_path / "kept.json")
+        counter_audit.write_audit(bad, tmp_path / "kept.json")
 
 
-def test_the_verdicts_told_add_up(ran, estimated):
+def test_the_verdicts_add_up(ran, estimated):
     for message in (
         ran,
-        counter_audit.recorded(),
+        counter_audit.read_audit(),
         {**ran, "cases": [{**ran["cases"][0], "verdict": "could not run: x"}, *ran["cases"][1:]]},
     ):
-        (line,) = [line for line in counter_audit.words(message, estimated).splitlines() if " demonstrations on " in line]
-        told = [int(number) for number in re.findall(r"(\d+) (?:counted|partly|missed|nothing to count|not here|failed)", line)]
-        assert sum(told) == len(message["cases"]) == 25
+        (line,) = [line for line in counter_audit.describe_audit(message, estimated).splitlines() if " demonstrations on " in line]
+        counts = [int(number) for number in re.findall(r"(\d+) (?:counted|partly|missed|nothing to count|not here|failed)", line)]
+        assert sum(counts) == len(message["cases"]) == 25
 
 
 def test_the_worker_serves_an_audit():
@@ -244,33 +238,3 @@ def test_the_worker_serves_an_audit():
     (audit,) = events
     assert len(audit.cases) == 25
     assert read_event(write_event(audit)) == audit
-
-
-@pytest.fixture
-def offline(monkeypatch, ran):
-    def install(**changes):
-        changed = json.loads(json.dumps(ran))
-        changed["cases"][0] |= changes
-        monkeypatch.setattr(counter_audit, "run", lambda: changed)
-
-    return install
-
-
-@pytest.mark.parametrize("output", ["table", "json", "csv"])
-def test_the_command(offline, capsys, output):
-    offline()
-    assert cli.main(["verify", "--audit", "model=tiny_test", "workload.columns=2", "workload.rows=1", "--format", output]) == 0
-    text = capsys.readouterr().out
-    if output == "json":
-        data = json.loads(text)
-        assert len(data["cases"]) == 25 and {row["group"] for row in data["hidden"]} == set(counter_audit.GROUPS)
-    elif output == "csv":
-        assert len(text.splitlines()) == 26 and text.startswith("case,call,device,tensor_flops,")
-    else:
-        assert text.startswith("Of this model's FLOPs torch's counter reports") and "missed: scaled_dot_product_attention (cpu)" in text
-
-
-def test_the_command_fails_where_a_demonstration_could_not_run(offline, capsys):
-    offline(verdict="could not run: no kernel", counted_flops=None)
-    assert cli.main(["verify", "--audit", "model=tiny_test"]) == 1
-    assert "linear: could not run: no kernel" in capsys.readouterr().out

@@ -6,6 +6,7 @@ import pytest
 
 import ocr_flops as of
 from ocr_flops.evidence import verify
+from ocr_flops.evidence.verify.compare import estimate_result
 from ocr_flops.measure.plan import build_request
 from ocr_flops.measure.protocol import Point, Request
 
@@ -35,12 +36,12 @@ def request(tiny, points, attention="eager", **options):
 
 
 def wrong(spec, message):
-    return verify.differences(spec, message).filter(pl.col("difference") != 0).to_dicts()
+    return verify.compare_numbers(spec, message).filter(pl.col("difference") != 0).to_dicts()
 
 
 def compared(spec, message):
     """Numbers of modules that were compared, per column of the run's kind."""
-    found = verify.differences(spec, message, levels=("module",), what=("flops", "operators", "traffic", "peak"))
+    found = verify.compare_numbers(spec, message, levels=("module",), what=("flops", "operators", "traffic", "peak"))
     return found.height
 
 
@@ -114,7 +115,7 @@ def test_tiny_model_on_cpu_traced_with_its_routing(tiny, serve, page, dtype):
         hit = {stage: message.stages[stage]["experts"]["hit"] for stage in ("prefill", "decode")}
         assert 2 * decoder.experts_per_token < hit["prefill"] <= 2 * decoder.experts
         assert hit["decode"] == 2 * decoder.experts_per_token
-        assert dict(verify.analytic(tiny, message).experts_hit) == hit
+        assert dict(estimate_result(tiny, message).experts_hit) == hit
         assert wrong(tiny, message) == []
         hits.append(hit["prefill"])
     assert len(hits) == 2

@@ -51,7 +51,7 @@ def asked(tiny, folder):
 @pytest.mark.parametrize("device", ["meta", "cpu"])
 def test_counted_flops_parameters_and_cache_are_the_analytic_ones(tiny, serve, asked, device):
     for result in serve(asked(POINTS, device=device)):
-        found = verify.differences(tiny, result)
+        found = verify.compare_numbers(tiny, result)
         assert (found["difference"] == 0).all()
         assert set(found["level"]) == set(verify.LEVELS)
         assert result.ran["engine"] == "remote_code" and result.ran["experts"] == "loop"
@@ -90,7 +90,7 @@ def test_the_published_counts(model, serve, tmp_path):
     assert result.ran["parameters"] == 3_336_106_240
     assert stages["vision"]["flops"] == 1_916_266_708_992
     assert stages["vision"]["flops"] + stages["prefill"]["flops"] == 2_497_258_421_760
-    assert (verify.differences(model, result)["difference"] == 0).all()
+    assert (verify.compare_numbers(model, result)["difference"] == 0).all()
 
 
 @pytest.mark.parametrize("batch", [1, 2])

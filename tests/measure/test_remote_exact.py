@@ -44,7 +44,7 @@ def test_every_traced_number_is_the_analytic_one(tiny, traced, device, dtype):
     results = traced(tiny, POINTS, device=device, dtype=dtype, decode_steps=3 if device == "meta" else 1)
     assert len(results) == len(POINTS)
     for result in results:
-        found = verify.differences(tiny, result)
+        found = verify.compare_numbers(tiny, result)
         assert not found.filter(found["difference"] != 0).rows()
         assert set(found["level"]) == set(verify.LEVELS)
         assert {"peak_activation_bytes", "weight_io_bytes", "activation_io_bytes", "kv_io_bytes", "operators"} <= set(found["column"])
@@ -55,13 +55,13 @@ def test_every_traced_number_is_the_analytic_one(tiny, traced, device, dtype):
 def test_other_models_of_the_family(tiny, traced, dimensions):
     model = of_decoder(tiny, **dimensions)
     for result in traced(model, POINTS[:3], decode_steps=1):
-        found = verify.differences(model, result)
+        found = verify.compare_numbers(model, result)
         assert not found.filter(found["difference"] != 0).rows()
 
 
 def test_the_published_dimensions(model, traced):
     (result,) = traced(model, [of.Workload.from_grid(2, 1, output_tokens=1, batch_size=2)])
-    found = verify.differences(model, result)
+    found = verify.compare_numbers(model, result)
     assert not found.filter(found["difference"] != 0).rows()
 
 

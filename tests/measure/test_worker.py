@@ -29,7 +29,7 @@ def test_a_run_from_request_to_done(tiny):
     results = [event for event in events if isinstance(event, Result)]
     assert [result.point for result in results] == [0, 1]
     for result in results:
-        assert (verify.differences(tiny, result)["difference"] == 0).all()
+        assert (verify.compare_numbers(tiny, result)["difference"] == 0).all()
         ran = result.ran
         assert ran["device_name"] == "meta" and {"torch", "transformers", "ocr_flops", "python", "platform"} <= set(ran)
         started, finished = (datetime.fromisoformat(ran[name]) for name in ("started", "finished"))

@@ -49,5 +49,5 @@ def test_measured_and_verified_differences_are_exact_integers_among_the_first_co
     measured = tables.measured_table(spot_checks.build_frame(model, result(Setting())))
     assert measured["counted FLOPs"].dtype == pl.Int64 and "decode, 3 steps" in measured["stage"].to_list()
     assert measured.columns.index("difference") == 2
-    verified = tables.verification_table(summary.recorded())
+    verified = tables.verification_table(summary.read_verification())
     assert verified.columns.index("largest difference") == 3 and verified["largest difference"].dtype.is_integer()

@@ -25,7 +25,7 @@ def headline(results: Results, record: dict[str, Any], page: str = "") -> mo.Htm
 
     Args:
         results: a setting that can be computed.
-        record: of `evidence.recorded`.
+        record: of `summary.read_verification`.
         page: where the page's size comes from, in words; "" for the controls.
     """
     estimate = results.estimates[0]

@@ -44,17 +44,17 @@ def method(results: Results, chapter: mo.ui.tabs, record: Mapping[str, Any], job
 
 def _missed(results: Results, job: Job | None, run: mo.ui.button) -> list[Any]:
     """What torch's counter sees and misses: as recorded, or as the page's latest job says."""
-    setting, message = results.setting, counter_audit.latest(job) or counter_audit.recorded()
-    estimate = counter_audit.modelled(results.model, setting.workload, dtype=setting.dtype, prefill_logits=setting.prefill_logits)
-    bad = counter_audit.failures(message)
+    setting, message = results.setting, counter_audit.latest_audit(job) or counter_audit.read_audit()
+    estimate = counter_audit.estimate_audited(results.model, setting.workload, dtype=setting.dtype, prefill_logits=setting.prefill_logits)
+    bad = counter_audit.list_failures(message)
     return [
         mo.md(
             "What `FlopCounterMode` sees of this model and what it misses, shown by running small operators under it. Whoever measures "
             "FLOPs with it on a plain CPU or with fused kernels gets too few."
         ),
-        mo.Html(f"<p>{'<br>'.join(escape(line) for line in counter_audit.words(message, estimate).splitlines())}</p>"),
+        mo.Html(f"<p>{'<br>'.join(escape(line) for line in counter_audit.describe_audit(message, estimate).splitlines())}</p>"),
         row(run),
         *([problem("Not every demonstration ran.", *bad, kind="warn")] if bad else []),
-        ChartWidget([hidden_flops(counter_audit.hidden(message, estimate), estimate, message["ran"]["torch"])], "method"),
-        plain_table(tables.audit_table(counter_audit.frame(message, estimate)), page_size=30),
+        ChartWidget([hidden_flops(counter_audit.hidden_frame(message, estimate), estimate, message["ran"]["torch"])], "method"),
+        plain_table(tables.audit_table(counter_audit.audit_frame(message, estimate)), page_size=30),
     ]

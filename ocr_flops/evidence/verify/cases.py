@@ -1,4 +1,4 @@
-"""Which points are run on the real model, under which settings: the default set, or one point as chosen."""
+"""Which points are run on the real model, under which settings: the default set, or one point as a command line has it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ocr_flops.measure.client import ask
 from ocr_flops.measure.events import Result
 from ocr_flops.measure.plan import TOWERS, TRANSFORMERS, ModelSource, build_request
 from ocr_flops.measure.protocol import REMOTE_ATTENTION, Request
+from ocr_flops.spec.catalog import load_attention, modes
 from ocr_flops.spec.specs import STAGES, AttentionSpec, ModelSpec
 from ocr_flops.spec.tiling import rule_grids
 from ocr_flops.spec.workload import Workload
@@ -17,66 +18,97 @@ from ocr_flops.spec.workload import Workload
 if TYPE_CHECKING:
     from ocr_flops.spec.run_spec import RunSpec
 
-REMOTE_TRACES = ((1, 10, "bf16"), (3, 100, "fp32"))  # batch size, prompt tokens, dtype
+COUNTS = (("eager", "last", 1, 10), ("eager", "all", 2, 37), ("sdpa", "all", 1, 10), ("sdpa", "last", 2, 64))
+TRACES = (  # attention, logits, batch size, prompt tokens, dtype
+    ("eager", "last", 1, 10, "bf16"),
+    ("eager", "all", 4, 100, "bf16"),
+    ("sdpa", "all", 1, 2000, "bf16"),
+    ("sdpa", "last", 3, 10, "fp32"),
+)
+REMOTE_COUNTS = (("vendor", "all", 1, 10), ("vendor", "all", 2, 37))
+REMOTE_TRACES = (("vendor", "all", 1, 10, "bf16"), ("vendor", "all", 3, 100, "fp32"))
 
 
 class Case(NamedTuple):
-    """Points that one worker runs under one setting."""
+    """Points that one worker runs under one setting.
+
+    Args:
+        kind: "count" or "trace".
+        attention: the kernel of every tower.
+        prefill_logits, dtype: as in `estimate`.
+        workloads: single points, of one batch size.
+        decode_steps: steps run at most. A trace with data runs one: each step hits experts of its own.
+    """
 
     kind: str
-    attention: str | AttentionSpec
+    attention: AttentionSpec
     prefill_logits: str
     workloads: tuple[Workload, ...]
     dtype: str = "bf16"
     decode_steps: int = 3
 
+    @property
+    def label(self) -> str:
+        """The setting in words."""
+        return f"{self.kind} {self.attention.name} {self.prefill_logits} logits, batch {self.workloads[0].batch_size}"
 
-def suite(quick: bool = False, engine: str = "transformers") -> list[Case]:
-    """What `verify` runs by default: counted, the six modes, all 22 vendor grids, two beyond (4 x 5, 10 x 10), batch 1 and 2, eager and
-    sdpa, all and the last logits, three decode steps; and a selection of them traced. `quick` keeps a handful of each.
+    def request(
+        self, model: ModelSpec, device: str = "meta", stages: Sequence[str] = STAGES, source: ModelSource = TRANSFORMERS
+    ) -> Request:
+        """Build the request that runs the case (arguments as in `run_cases`).
 
-    Engine remote_code has one attention mode for each tower, and computes all logits.
+        Raises:
+            SpecError: the engine cannot run it.
+        """
+        return build_request(
+            model,
+            self.workloads,
+            device=device,
+            attention=self.attention,
+            dtype=self.dtype,
+            prefill_logits=self.prefill_logits,
+            decode_steps=1 if self.kind == "trace" and device != "meta" else self.decode_steps,
+            stages=stages,
+            kind=self.kind,
+            **source._asdict(),
+        )
+
+
+def default_cases(quick: bool = False, engine: str = "transformers") -> list[Case]:
+    """Return the cases that `verify` runs by default.
+
+    Counted: the six modes, all 22 grids of the tile rule, two beyond (4 x 5, 10 x 10), batch 1 and 2, eager and sdpa, all and the last
+    logits, three decode steps; and a selection of them traced. `quick` keeps a handful of each. Engine remote_code has one attention
+    kernel for each tower, and computes all logits.
     """
-    from ocr_flops.spec.catalog import modes
+    is_remote = engine == "remote_code"
+    few, some = (slice(None, None, 9), slice(None, None, 15)) if quick else (slice(None), slice(None, None, 4))
 
-    def points(batch_size: int, prompt_tokens: int) -> list[Workload]:
-        rest = {"batch_size": batch_size, "prompt_tokens": prompt_tokens, "output_tokens": 3}
-        single = [Workload.from_grid(1, 1, mode, **rest) for mode in modes()]
-        grids = [Workload.from_grid(columns, rows, "gundam", **rest) for columns, rows in (*rule_grids(), (4, 5), (10, 10))]
-        return [*single, *grids, Workload.from_grid(2, 3, "gundam_m", **rest)]
+    def attention(name: str) -> AttentionSpec:
+        return AttentionSpec(name, REMOTE_ATTENTION) if is_remote else load_attention(name)
 
-    few = slice(None, None, 9) if quick else slice(None)
-    some = slice(None, None, 15) if quick else slice(None, None, 4)
-    if engine == "remote_code":
-        vendor = AttentionSpec("vendor", REMOTE_ATTENTION)
-        return [
-            *(Case("count", vendor, "all", tuple(points(batch, prompt)[few])) for batch, prompt in ((1, 10), (2, 37))),
-            *(Case("trace", vendor, "all", tuple(points(batch, prompt)[some]), dtype, 2) for batch, prompt, dtype in REMOTE_TRACES),
-        ]
     return [
         *(
-            Case("count", attention, logits, tuple(points(batch, prompt)[few]))
-            for attention, logits, batch, prompt in (
-                ("eager", "last", 1, 10),
-                ("eager", "all", 2, 37),
-                ("sdpa", "all", 1, 10),
-                ("sdpa", "last", 2, 64),
-            )
+            Case("count", attention(name), logits, _points(batch, prompt)[few])
+            for name, logits, batch, prompt in (REMOTE_COUNTS if is_remote else COUNTS)
         ),
         *(
-            Case("trace", attention, logits, tuple(points(batch, prompt)[some]), dtype, 2)
-            for attention, logits, batch, prompt, dtype in (
-                ("eager", "last", 1, 10, "bf16"),
-                ("eager", "all", 4, 100, "bf16"),
-                ("sdpa", "all", 1, 2000, "bf16"),
-                ("sdpa", "last", 3, 10, "fp32"),
-            )
+            Case("trace", attention(name), logits, _points(batch, prompt)[some], dtype, 2)
+            for name, logits, batch, prompt, dtype in (REMOTE_TRACES if is_remote else TRACES)
         ),
     ]
 
 
+def _points(batch_size: int, prompt_tokens: int) -> tuple[Workload, ...]:
+    """Every mode without tiles, every grid of the tile rule and two beyond, and one of Gundam-M."""
+    rest = {"batch_size": batch_size, "prompt_tokens": prompt_tokens, "output_tokens": 3}
+    single = (Workload.from_grid(1, 1, mode, **rest) for mode in modes())
+    grids = (Workload.from_grid(columns, rows, "gundam", **rest) for columns, rows in (*rule_grids(), (4, 5), (10, 10)))
+    return (*single, *grids, Workload.from_grid(2, 3, "gundam_m", **rest))
+
+
 def point_cases(run: RunSpec, kinds: Sequence[str] = ("count", "trace"), decode_steps: int = 3) -> list[Case]:
-    """One point as a command line chose it.
+    """Return the cases of one point as a command line has it.
 
     Args:
         run: from `load_run`.
@@ -98,29 +130,7 @@ def point_cases(run: RunSpec, kinds: Sequence[str] = ("count", "trace"), decode_
     return [Case(kind, attention, run.prefill_logits, (run.workload,), run.dtype, decode_steps) for kind in kinds]
 
 
-def asked(
-    model: ModelSpec, case: Case, device: str = "meta", stages: Sequence[str] = STAGES, source: ModelSource = TRANSFORMERS
-) -> Request:
-    """What a case asks of the worker (arguments as in `run`).
-
-    Raises:
-        SpecError: the engine cannot run it.
-    """
-    return build_request(
-        model,
-        case.workloads,
-        device=device,
-        attention=case.attention,
-        dtype=case.dtype,
-        prefill_logits=case.prefill_logits,
-        decode_steps=1 if case.kind == "trace" and device != "meta" else case.decode_steps,
-        stages=stages,
-        kind=case.kind,
-        **source._asdict(),
-    )
-
-
-def run(
+def run_cases(
     model: ModelSpec,
     cases: Iterable[Case],
     *,
@@ -130,11 +140,11 @@ def run(
     source: ModelSource = TRANSFORMERS,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Iterator[tuple[Case, Result]]:
-    """Runs cases on the real model and yields every result. A trace with data runs one decode step: each hits experts of its own.
+    """Run cases on the real model and yield every result.
 
     Args:
         model: dimensions.
-        cases: from `suite`, or others.
+        cases: of `default_cases`, or others.
         device, stages: as in `build_request`.
         python: the interpreter that has torch and transformers, as for `converse`.
         source: the code and weights that run.
@@ -144,8 +154,6 @@ def run(
         SpecError: the worker failed; the message says why and what to do.
     """
     for case in cases:
-        name = case.attention if isinstance(case.attention, str) else case.attention.name
-        setting = f"{case.kind} {name} {case.prefill_logits} logits, batch {case.workloads[0].batch_size}"
-        request = asked(model, case, device, stages, source)
-        for result in ask(request, python, progress=lambda step, setting=setting: progress(f"{setting}: {step.text}")):
+        request = case.request(model, device, stages, source)
+        for result in ask(request, python, progress=lambda step, label=case.label: progress(f"{label}: {step.text}")):
             yield case, result

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from ocr_flops import __version__
 from ocr_flops.errors import SpecError
-from ocr_flops.evidence.verify.op_kinds import TENSOR, VECTOR, WHOLE, shares
+from ocr_flops.evidence.verify.op_kinds import TENSOR, VECTOR, WHOLE, family_flops
+from ocr_flops.evidence.verify.summary import write_evidence
 from ocr_flops.measure.client import ask
 from ocr_flops.measure.events import Audit
 from ocr_flops.measure.protocol import Request
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
     from ocr_flops.measure.job_queue import Job
 
-RECORD = Path(__file__).parent / "data" / "counter_audit.json"
-Message = dict[str, Any]
+SHIPPED = Path(__file__).parent / "data" / "counter_audit.json"
+AuditMessage = dict[str, Any]
 _ATTENTION = (("attention", TENSOR), ("attention", VECTOR))
 _BIASED = (("attention with a bias", TENSOR), ("attention with a bias", VECTOR))
 _EXPERTS = (("routed experts", TENSOR),)
@@ -59,8 +60,8 @@ VERDICTS = ("counted", "partly", "missed", "nothing to count", "not here")  # of
 GROUPS = ("counted", "hidden: attention", "hidden: routed experts", "hidden: other matrix work", "hidden: softmax, norms, elementwise")
 
 
-def run(python: str | None = None) -> Message:
-    """Runs the demonstrations in the worker: a second or two.
+def audit_counter(python: str | None = None) -> AuditMessage:
+    """Run the demonstrations in the worker: a second or two.
 
     Args:
         python: the interpreter that has torch; None for the one of `client.interpreter`.
@@ -72,21 +73,21 @@ def run(python: str | None = None) -> Message:
         SpecError: the worker failed; the message says why and what to do.
     """
     (audit,) = ask(Request({}, [], kind="audit"), python)
-    return _dated(audit)
+    return _add_date(audit)
 
 
-def latest(job: Job | None) -> Message | None:
-    """The audit that a job of the queue brought, as `run` returns it; None where it brought none."""
+def latest_audit(job: Job | None) -> AuditMessage | None:
+    """Return the audit that a job of the queue brought, as `audit_counter` does; None where it brought none."""
     audits = [event for event in job.results if isinstance(event, Audit)] if job else []
-    return _dated(audits[-1]) if audits else None
+    return _add_date(audits[-1]) if audits else None
 
 
-def _dated(audit: Audit) -> Message:
+def _add_date(audit: Audit) -> AuditMessage:
     return asdict(audit) | {"date": date.today().isoformat()}
 
 
-def modelled(model: ModelSpec, workload: Workload, stages: Iterable[str] = STAGES, **options: str) -> Estimate:
-    """The estimate whose operators an audit weighs: transformers with fused attention.
+def estimate_audited(model: ModelSpec, workload: Workload, stages: Iterable[str] = STAGES, **options: str) -> Estimate:
+    """Estimate the model whose operators an audit weighs: transformers with fused attention.
 
     Args:
         model, workload, stages: as in `estimate`; one point.
@@ -95,12 +96,12 @@ def modelled(model: ModelSpec, workload: Workload, stages: Iterable[str] = STAGE
     return estimate(model, workload, "sdpa", engine="transformers", stages=stages, **options)
 
 
-def frame(message: Message, estimated: Estimate) -> pl.DataFrame:
-    """One row per demonstration, with the model's FLOPs that are like it.
+def audit_frame(message: AuditMessage, estimated: Estimate) -> pl.DataFrame:
+    """Return a row per demonstration, with the model's FLOPs that are like it.
 
     Args:
-        message: from `run` or `recorded`.
-        estimated: from `modelled`.
+        message: of `audit_counter` or `read_audit`.
+        estimated: of `estimate_audited`.
 
     Returns:
         case, call, device, tensor_flops, vector_flops (what it computes), counted_flops (null where it did not run), verdict, why,
@@ -109,54 +110,56 @@ def frame(message: Message, estimated: Estimate) -> pl.DataFrame:
     """
     import polars as pl
 
-    flops = {(row["stage"], row["family"]): row for row in shares(estimated).iter_rows(named=True)}
-    stages = (*estimated.chosen_stages, WHOLE)
-    totals = {stage: sum(row[TENSOR] + row[VECTOR] for (of, _), row in flops.items() if of == stage) for stage in stages}
+    shares: dict[tuple[str, str, str], float] = {}  # stage, family, column
+    for (stage,), rows in family_flops(estimated).group_by("stage"):
+        whole = rows[TENSOR].sum() + rows[VECTOR].sum()
+        for row in rows.iter_rows(named=True):
+            shares |= {(stage, row["family"], column): row[column] / whole if whole else 0.0 for column in (TENSOR, VECTOR)}
     rows = []
     for case in message["cases"]:
         covered = COVERS[case["name"]]
-
-        def share(stage: str, weights: Mapping[str, float], covered=covered) -> float:
-            whole = totals[stage]
-            return sum(flops[stage, family][column] * weights[column] for family, column in covered) / whole if whole else 0.0
-
-        like = {f"{stage}_share": share(stage, {TENSOR: 1, VECTOR: 1}) for stage in estimated.chosen_stages}
-        hidden = None if case["counted_flops"] is None else share(WHOLE, {TENSOR: 1 - _seen(case), VECTOR: 1})
-        told = {name: case[name] for name in ("call", "device", TENSOR, VECTOR, "counted_flops", "verdict", "why", "remedy")}
-        rows.append({"case": case["name"], **told, **like, "share": share(WHOLE, {TENSOR: 1, VECTOR: 1}), "hidden_share": hidden})
+        like = {stage: sum(shares[stage, *one] for one in covered) for stage in (*estimated.chosen_stages, WHOLE)}
+        unseen = {TENSOR: 1 - _counted_part(case), VECTOR: 1}
+        hidden = None if case["counted_flops"] is None else sum(shares[WHOLE, *one] * unseen[one[1]] for one in covered)
+        rows.append(
+            {"case": case["name"]}
+            | {name: case[name] for name in ("call", "device", TENSOR, VECTOR, "counted_flops", "verdict", "why", "remedy")}
+            | {f"{stage}_share": like[stage] for stage in estimated.chosen_stages}
+            | {"share": like[WHOLE], "hidden_share": hidden}
+        )
     texts = ("case", "call", "device", "verdict", "why", "remedy")
     schema = {name: pl.String if name in texts else pl.Int64 if name.endswith("_flops") else pl.Float64 for name in rows[0]}
     return pl.DataFrame(rows, schema)
 
 
-def _seen(case: Mapping[str, Any]) -> float:
-    """The part of a demonstration's matrix work that the counter reported."""
-    return min(case["counted_flops"], case[TENSOR]) / case[TENSOR] if case[TENSOR] else 0.0
+def _counted_part(case: dict[str, Any]) -> float:
+    """The part of a demonstration's matrix work that the counter reported; 0 where it did not run."""
+    return min(case["counted_flops"] or 0, case[TENSOR]) / case[TENSOR] if case[TENSOR] else 0.0
 
 
-def hidden(message: Message, estimated: Estimate) -> pl.DataFrame:
-    """How much of the model the counter would report under each of `SETTINGS`, those whose demonstrations all ran.
+def hidden_frame(message: AuditMessage, estimated: Estimate) -> pl.DataFrame:
+    """Return how much of the model the counter would report under each of `SETTINGS`, those whose demonstrations all ran.
 
     Args:
-        message, estimated: as in `frame`.
+        message, estimated: as in `audit_frame`.
 
     Returns:
         setting, stage ("all stages" last), group (of `GROUPS`), flops, share (of the stage's FLOPs).
     """
     import polars as pl
 
-    cases = {case["name"]: case for case in message["cases"]}
+    cases = {case["name"]: case for case in message["cases"] if case["counted_flops"] is not None}
     rows = []
     for setting, names in SETTINGS.items():
-        if any(name not in cases or cases[name]["counted_flops"] is None for name in names):
+        if not set(names) <= set(cases):
             continue
-        seen = {family: _seen(cases[name]) for name in names for family, column in COVERS[name] if column == TENSOR}
-        for (stage,), families in shares(estimated).group_by("stage", maintain_order=True):
+        counted_parts = {family: _counted_part(cases[name]) for name in names for family, column in COVERS[name] if column == TENSOR}
+        for (stage,), families in family_flops(estimated).group_by("stage", maintain_order=True):
             groups = dict.fromkeys(GROUPS, 0)
             for row in families.iter_rows(named=True):
-                counted = round(row[TENSOR] * seen.get(row["family"], 0.0))
+                counted = round(row[TENSOR] * counted_parts.get(row["family"], 0.0))
                 groups[GROUPS[0]] += counted
-                groups[_group(row["family"])] += row[TENSOR] - counted
+                groups[_hidden_group(row["family"])] += row[TENSOR] - counted
                 groups[GROUPS[-1]] += row[VECTOR]
             whole = sum(groups.values())
             rows += [(setting, stage, group, flops, flops / whole if whole else 0.0) for group, flops in groups.items()]
@@ -164,56 +167,51 @@ def hidden(message: Message, estimated: Estimate) -> pl.DataFrame:
     return pl.DataFrame(rows, schema, orient="row")
 
 
-def _group(family: str) -> str:
+def _hidden_group(family: str) -> str:
+    """The group of what is hidden of a family's matrix work."""
     if family.startswith("attention"):
         return GROUPS[1]
     return GROUPS[2] if family == "routed experts" else GROUPS[3]
 
 
-def failures(message: Message) -> list[str]:
-    """One line for each demonstration that could not run, or where the counter reports more than there is."""
+def list_failures(message: AuditMessage) -> list[str]:
+    """Return a line for each demonstration that could not run, or where the counter reports more than there is."""
     bad = [case for case in message["cases"] if case["verdict"] == "differs" or case["verdict"].startswith("could not run")]
     return [f"{case['name']}: {case['verdict']}" + (f", {case['why']}" if case["why"] else "") for case in bad]
 
 
-def words(message: Message, estimated: Estimate) -> str:
-    """The finding, and what ran, in sentences."""
-    by_setting = {
-        (row["setting"], row["stage"]): row["share"]
-        for row in hidden(message, estimated).iter_rows(named=True)
-        if row["group"] == GROUPS[0]
-    }
-    told = [f"{setting}: {100 * by_setting[setting, WHOLE]:.1f} %" for setting in SETTINGS if (setting, WHOLE) in by_setting]
-    ran = message["ran"]
+def describe_audit(message: AuditMessage, estimated: Estimate) -> str:
+    """Return the finding, and what ran, in sentences."""
+    hidden = hidden_frame(message, estimated)
+    counted = hidden.filter(stage=WHOLE, group=GROUPS[0]).iter_rows(named=True)
+    parts = "; ".join(f"{row['setting']}: {100 * row['share']:.1f} %" for row in counted)
+    ran, bad = message["ran"], list_failures(message)
     package = f"flash-attn {ran['flash_attn']}" if ran["flash_attn"] else "without flash-attn"
-    where = ran["cuda"] or "no CUDA device"
-    bad = failures(message)
     count = Counter(case["verdict"] for case in message["cases"])
     numbers = ", ".join(f"{count[verdict]} {verdict}" for verdict in VERDICTS if count[verdict])
+    where = ran["cuda"] or "no CUDA device"
+    what = f"{len(message['cases'])} demonstrations on {message['date']}, torch {ran['torch']}, {package}, {where}"
     return "\n".join(
         [
-            f"Of this model's FLOPs torch's counter reports, by how it is run: {'; '.join(told)}.",
-            f"{len(message['cases'])} demonstrations on {message['date']}, torch {ran['torch']}, {package}, {where}: {numbers}"
-            + (f", {len(bad)} failed." if bad else "."),
+            f"Of this model's FLOPs torch's counter reports, by how it is run: {parts}.",
+            f"{what}: {numbers}" + (f", {len(bad)} failed." if bad else "."),
             *bad,
         ]
     )
 
 
-def record(message: Message, path: Path = RECORD) -> None:
-    """Keeps an audit as the one that the package ships.
+def write_audit(message: AuditMessage, path: Path = SHIPPED) -> None:
+    """Keep an audit as the one that the package ships.
 
     Raises:
         SpecError: the file cannot be written, or a demonstration failed.
     """
-    from ocr_flops.evidence.verify.summary import write_record
-
-    if bad := failures(message):
+    if bad := list_failures(message):
         raise SpecError(f"--record: {bad[0]}; an audit with failures is not kept")
     head = {"ocr_flops": __version__, "date": message["date"], "ran": message["ran"]}
-    write_record(path, head, message["cases"], "cases")
+    write_evidence(path, head, "cases", message["cases"])
 
 
-def recorded(path: Path = RECORD) -> Message:
-    """The audit this version was released with, as `run` returns it."""
+def read_audit(path: Path = SHIPPED) -> AuditMessage:
+    """Return the audit that this version was released with, as `audit_counter` does."""
     return json.loads(path.read_text(encoding="utf-8"))

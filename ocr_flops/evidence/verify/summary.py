@@ -1,4 +1,4 @@
-"""A verification's result: summed up, printed, and kept as the evidence that a version ships with."""
+"""The result of a verification: summed up, printed, and kept as the evidence that a version ships with."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ocr_flops import __version__
+from ocr_flops.evidence.records.store import check_not_installed
 from ocr_flops.files import write_whole
 from ocr_flops.measure.events import Result
 from ocr_flops.measure.plan import POINT_FIELDS
@@ -18,48 +19,52 @@ if TYPE_CHECKING:
 
 POINT = ("kind", "attention", "prefill_logits", "dtype", *POINT_FIELDS)
 EVERY_LAYER = "every layer"
-RECORD = Path(__file__).parent / "data" / "verification.json"
+SHIPPED = Path(__file__).parent / "data" / "verification.json"
 
 
-def conditions(result: Result) -> dict[str, str | int]:
-    """What a result's rows have in common: how it was run, and the point."""
-    ran = result.ran
-    modes = set(ran["attention"].values())
-    run = {name: ran[name] for name in ("kind", "prefill_logits", "dtype")} | {"attention": modes.pop() if len(modes) == 1 else "mixed"}
-    return {name: (run | asdict(result.workload))[name] for name in POINT}
+def add_point(numbers: pl.DataFrame, result: Result) -> pl.DataFrame:
+    """Put how a result was run, and its point, before its rows.
+
+    Args:
+        numbers: of `compare_numbers`.
+        result: what they were compared with.
+    """
+    import polars as pl
+
+    kernels = set(result.ran["attention"].values())
+    values = result.ran | asdict(result.workload) | {"attention": kernels.pop() if len(kernels) == 1 else "mixed"}
+    return numbers.select(*(pl.lit(values[name]).alias(name) for name in POINT), pl.all())
 
 
-def summary(frame: pl.DataFrame) -> pl.DataFrame:
-    """Per kind, attention mode, level, stage, module and column: numbers compared, both totals, and the largest difference of any.
+def summarise(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return, per kind, attention mode, level, stage, module and column: numbers compared, both totals, and the largest difference of any.
 
     The layers of a stage are one row together.
 
     Args:
-        frame: rows of `differences` with the conditions of each point before them.
+        frame: of `add_point`, of all results.
     """
     import polars as pl
 
-    keys = ("kind", "attention", "level", "stage", "module", "column")
     together = pl.when(pl.col("level") == "layer").then(pl.lit(EVERY_LAYER)).otherwise("module").alias("module")
     return (
         frame.with_columns(together)
-        .group_by(keys, maintain_order=True)
+        .group_by("kind", "attention", "level", "stage", "module", "column", maintain_order=True)
         .agg(
             pl.len().alias("points"),
-            pl.col("measured").sum(),
-            pl.col("analytic").sum(),
+            pl.col("measured", "analytic").sum(),
             pl.col("difference").abs().max().alias("largest_difference"),
         )
     )
 
 
-def report(frame: pl.DataFrame) -> str:
-    """A table of what was compared, one line per difference that says where, and the verdict (argument as in `summary`)."""
+def format_report(frame: pl.DataFrame) -> str:
+    """Format a table of what was compared, a line per difference that says where, and the verdict (argument as in `summarise`)."""
     import polars as pl
 
     wrong = frame.filter(pl.col("difference") != 0)
     points = frame.select(POINT[1:]).unique().height  # however often each ran
-    shown = summary(frame).rename({"points": "numbers"})
+    shown = summarise(frame).rename({"points": "numbers"})
     if points == 1 and set(frame["level"]) == {"layer"}:
         shown = frame.select("kind", "attention", "stage", "module", "layer", "column", "measured", "analytic", "difference")
     elif points == 1:  # measured and analytic beside each other; sums over many points tell less
@@ -78,54 +83,52 @@ def report(frame: pl.DataFrame) -> str:
         tbl_formatting="UTF8_FULL_CONDENSED",
     ):
         lines = [str(shown)]
-    lines += [difference_words(row) for row in wrong.iter_rows(named=True)]
+    lines += [describe_difference(row) for row in wrong.iter_rows(named=True)]
     verdict = "all equal, as integers" if not wrong.height else f"{wrong.height} differ"
     return "\n".join([*lines, f"{frame.height} numbers at {points} point{'s' * (points != 1)}: {verdict}"])
 
 
-def difference_words(row: dict[str, Any]) -> str:
-    """Where a number differs, in a line: point, stage, module and layer, column, both values and the difference."""
-    point = (
-        f"{row['kind']} {row['attention']} {row['prefill_logits']} logits {row['dtype']}, {row['global_px']} px view, "
-        f"{row['columns']} x {row['rows']} grid of {row['tile_px']} px, {row['prompt_tokens']} prompt + {row['output_tokens']} output "
-        f"tokens, batch {row['batch_size']}"
-    )
+def describe_difference(row: dict[str, Any]) -> str:
+    """Say in a line where a number differs: stage, module and layer, column, both values, the difference, and the point."""
     layer = "" if row["layer"] is None else f" layer {row['layer']}"
     return (
         f"differs: {row['stage']} {row['module']}{layer} {row['column']}: measured {row['measured']}, analytic {row['analytic']}, "
-        f"difference {row['difference']:+} ({point})"
+        f"difference {row['difference']:+} ({row['kind']} {row['attention']} {row['prefill_logits']} logits {row['dtype']}, "
+        f"{row['global_px']} px view, {row['columns']} x {row['rows']} grid of {row['tile_px']} px, {row['prompt_tokens']} prompt + "
+        f"{row['output_tokens']} output tokens, batch {row['batch_size']})"
     )
 
 
-def record(frame: pl.DataFrame, ran: dict[str, Any], path: Path = RECORD) -> None:
-    """Writes a verification's summary, with the versions that ran, as the evidence that the package ships.
+def write_verification(frame: pl.DataFrame, ran: dict[str, Any], path: Path = SHIPPED) -> None:
+    """Write the summary of a verification, with the versions that ran, as the evidence that the package ships.
 
     Args:
-        frame: as in `summary`.
+        frame: as in `summarise`.
         ran: of any result: versions and device.
         path: where to; written whole or not at all.
     """
     versions = {name: ran[name] for name in ("torch", "transformers", "device", "weights")} | {"ocr_flops": __version__}
-    data = {"versions": versions, "date": date.today().isoformat(), "numbers": frame.height}
-    write_record(path, data, summary(frame).to_dicts())
+    head = {"versions": versions, "date": date.today().isoformat(), "numbers": frame.height}
+    write_evidence(path, head, "rows", summarise(frame).to_dicts())
 
 
-def write_record(path: Path, head: dict[str, Any], rows: list[dict[str, Any]], name: str = "rows") -> None:
-    """Writes a record as JSON, a row a line.
+def read_verification(path: Path = SHIPPED) -> dict[str, Any]:
+    """Return the verification that this version was released with: versions, date, how many numbers, and the rows of `summarise`."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_evidence(path: Path, head: dict[str, Any], name: str, rows: list[dict[str, Any]]) -> None:
+    """Write evidence as JSON, a row a line.
 
     Args:
         path: where to; written whole or not at all.
         head: what stands before the rows.
-        rows: its list.
-        name: of that list.
+        name: of the list of rows.
+        rows: the list.
 
     Raises:
-        SpecError: the file cannot be written.
+        SpecError: the file cannot be written, or is in an installed package.
     """
+    check_not_installed(path, "--record")
     lines = ",\n".join(json.dumps(row) for row in rows)
     write_whole(path, f'{json.dumps(head).removesuffix("}")}, "{name}": [\n{lines}\n]}}\n', "--record")
-
-
-def recorded(path: Path = RECORD) -> dict[str, Any]:
-    """The verification this version was released with: versions, date, how many numbers were compared, and the rows of `summary`."""
-    return json.loads(path.read_text(encoding="utf-8"))

@@ -65,7 +65,7 @@ def compare_points(sweep: Sweep, folder: Path, progress: Progress = ignore_progr
         result = read_event(_result_path(folder, request).read_text(encoding="utf-8"))
         steps = {stage: seen["steps"] for stage, seen in result.stages.items()}
         what = COUNTED if result.ran["kind"] == "count" else tuple(verify.WHAT)
-        compared = verify.differences(case.run.model, result, LEVELS, what).filter(pl.col("stage").is_in(list(steps)))
+        compared = verify.compare_numbers(case.run.model, result, LEVELS, what).filter(pl.col("stage").is_in(list(steps)))
         frames.append(
             compared.select(
                 pl.lit(point).cast(pl.Int64).alias("point"),

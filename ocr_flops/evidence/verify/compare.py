@@ -1,0 +1,252 @@
+"""Every number of a result of the real model against its analytic value: by layer, by module, by stage and end to end.
+
+A result is compared with the estimate of the engine, attention, precision and logits that ran, never with anything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from ocr_flops.cost.program import evaluate
+from ocr_flops.cost.stage_groups import KV_MODULE
+from ocr_flops.measure.events import Result
+from ocr_flops.spec.specs import STAGES, AttentionSpec, ModelSpec
+from ocr_flops.spec.workload import Workload
+from ocr_flops.timing.estimate import Estimate, estimate
+
+if TYPE_CHECKING:
+    import polars as pl
+
+LEVELS = ("layer", "module", "stage", "total")
+TRAFFIC = ("weight_io_bytes", "activation_io_bytes", "kv_io_bytes")
+SUMMED = ("tensor_flops", "vector_flops", "operators", *TRAFFIC)
+FLOPS, PEAK, KV, PARAMETERS, WEIGHTS = "torch_flops", "peak_activation_bytes", "kv_cache_bytes", "parameters", "weight_bytes"
+WORK = {"count": (FLOPS,), "trace": (*SUMMED, PEAK)}  # kind of run: the columns of costs that it measures
+WHAT = {  # what can be compared: its columns
+    "flops": (FLOPS, "tensor_flops", "vector_flops"),
+    "operators": ("operators",),
+    "traffic": TRAFFIC,
+    "peak": (PEAK,),
+    "parameters": (PARAMETERS, WEIGHTS),
+    "kv": (KV,),
+}
+MEASURES = {"count": {"flops", "parameters", "kv"}, "trace": set(WHAT)}  # kind of run: what it measures
+MODEL = "model"  # stands for a stage where a number belongs to the model, not to a stage
+ALL = "total"  # stands for a module, or a stage, where a number is of all of them
+EXPERTS = "decoder.routed_experts"
+
+Place = tuple[str, int | None]  # module, layer (None outside layers, and above that level)
+Row = dict[str, int]
+Stage = Mapping[str, Any]  # of a result
+
+
+def estimate_result(model: ModelSpec, result: Result) -> Estimate:
+    """Estimate exactly what ran.
+
+    Args:
+        model: the dimensions that were sent.
+        result: from the worker.
+    """
+    ran, kernels = result.ran, result.ran["attention"]
+    stages = tuple(stage for stage in STAGES if stage in result.stages)
+    hits = {stage: result.stages[stage].get("experts", {}).get("hit", 0) for stage in stages}
+    return estimate(
+        model,
+        Workload(**asdict(result.workload)),
+        AttentionSpec(next(iter(kernels.values())) if len(set(kernels.values())) == 1 else "mixed", kernels),
+        engine=ran["engine"],
+        dtype=ran["dtype"],
+        prefill_logits=ran["prefill_logits"],
+        stages=stages,
+        experts_hit={stage: hit for stage, hit in hits.items() if hit},
+    )
+
+
+def compare_flops(model: ModelSpec, result: Result) -> pl.DataFrame:
+    """Compare the FLOPs that torch counted with the analytic ones, per stage and module, with a row "total" per stage.
+
+    Returns:
+        stage, module, counted_flops, analytic_flops, difference (integers), note (what torch cannot see). For a trace the counted FLOPs
+        are the tracer's.
+    """
+    import polars as pl
+
+    numbers, rows = estimate_result(model, result), []
+    for stage, seen in result.stages.items():
+        note = f"torch cannot see: {', '.join(seen['missed'])}" if seen["missed"] else ""
+        expected = {module: row[FLOPS] for (of, module), row in numbers.module_numbers.items() if of == stage}
+        both = {module: (seen["modules"].get(module, 0), expected.get(module, 0)) for module in [*expected, *seen["modules"]]}
+        both[ALL] = (seen["flops"], sum(expected.values()))
+        rows += [(stage, module, counted, analytic, counted - analytic, note) for module, (counted, analytic) in both.items()]
+    integers = dict.fromkeys(("counted_flops", "analytic_flops", "difference"), pl.Int64)
+    return pl.DataFrame(rows, {"stage": pl.String, "module": pl.String, **integers, "note": pl.String}, orient="row")
+
+
+def compare_numbers(model: ModelSpec, result: Result, levels: Iterable[str] = LEVELS, what: Iterable[str] = tuple(WHAT)) -> pl.DataFrame:
+    """Compare everything that a result can be held against.
+
+    A layer is that of the nn.Module which runs an operator; a residual addition of the vision towers belongs to the layer it feeds.
+    Stage totals are the counter's own and the largest live sum of the whole stage; at a stage, the weights compared are those of the
+    parameters that some operator read. The experts of a grouped matrix product are charged as hit on both sides: the trace hands the
+    kernel all of them, so what the model's dimensions say that it was handed is replaced by the experts hit (those the router picked,
+    or the expected number where there is no data to route by; by layer their mean).
+
+    Args:
+        model: the dimensions that were sent.
+        result: from the worker.
+        levels: those of `LEVELS` wanted.
+        what: those of `WHAT` wanted; a count has no traffic, and torch's own FLOPs are in a count only.
+
+    Returns:
+        level, stage ("model" for parameters), module ("total" above modules), layer, column, measured, analytic, difference (integers).
+    """
+    import polars as pl
+
+    numbers, wanted = estimate_result(model, result), {column for name in what for column in WHAT[name]}
+    rows = []
+    for level in levels:
+        measured, expected = _measured(level, result, numbers), _expected(level, result.ran["kind"], numbers)
+        for key in dict.fromkeys([*expected, *measured]):
+            ours, theirs = expected.get(key, {}), measured.get(key, {})
+            for column in dict.fromkeys([*ours, *theirs]):
+                if column in wanted:
+                    both = theirs.get(column, 0), ours.get(column, 0)
+                    rows.append((level, *key, column, *both, both[0] - both[1]))
+    texts, integers = ("level", "stage", "module"), ("measured", "analytic", "difference")
+    schema = {**dict.fromkeys(texts, pl.String), "layer": pl.Int64, "column": pl.String, **dict.fromkeys(integers, pl.Int64)}
+    return pl.DataFrame(rows, schema, orient="row")
+
+
+def _expected(level: str, kind: str, numbers: Estimate) -> dict[tuple[str, *Place], Row]:
+    """Analytic values of the columns that a kind of run measures, by stage and place."""
+    work, config = WORK[kind], numbers.config
+    if level == "layer":
+        found = _by_layer(numbers, work)
+        layers = config.model.tower("decoder").layers
+        for stage in {*numbers.stage_numbers} - {"vision"}:
+            for layer in range(layers):
+                found[stage, KV_MODULE, layer][KV] = numbers.stage_numbers[stage][KV] // layers
+        return found | {(MODEL, *place): {PARAMETERS: count} for place, count in config.layer_parameters.items()}
+    if level == "module":
+        found = {
+            (stage, module, None): _select(row, (*work, KV) if module == KV_MODULE else work)
+            for (stage, module), row in numbers.module_numbers.items()
+        }
+        return found | {(MODEL, module, None): {PARAMETERS: count} for module, count in config.parameters.items()}
+    weights = (WEIGHTS,) if kind == "trace" and level == "stage" else ()
+    stages = {
+        stage: _select(row, (*work, *weights) if stage == "vision" else (*work, *weights, KV))
+        for stage, row in numbers.stage_numbers.items()
+    }
+    if level == "total":
+        return {(ALL, ALL, None): _total(stages.values(), work) | {PARAMETERS: sum(config.parameters.values())}}
+    if weights and "vision" in stages:  # of which no operator reads some
+        stages["vision"][WEIGHTS] -= config.engine_code.unused_parameters(config.model.tower("clip")) * config.itemsize
+    return {(stage, ALL, None): row for stage, row in stages.items()}
+
+
+def _by_layer(numbers: Estimate, columns: Iterable[str]) -> dict[tuple[str, *Place], Row]:
+    """Analytic costs by layer.
+
+    What the operators of a block cost over all its layers is shared out evenly among them, which is exact but for the bytes of experts
+    where the hits of each layer are not known.
+    """
+    found: dict[tuple[str, *Place], dict[str, Fraction | int]] = {}
+    for group in numbers.stage_groups():
+        for operation in group.program.operations:
+            layers = operation.layers or (None,)
+            costs = {name: Fraction(evaluate(operation.costs[name], group.summed), len(layers)) for name in columns if name != PEAK}
+            live = evaluate(operation.live, group.last)
+            for layer in layers:
+                row = found.setdefault((group.stage, operation.module, layer), dict.fromkeys(columns, 0))
+                for name, cost in costs.items():
+                    row[name] += cost
+                if PEAK in row:
+                    row[PEAK] = max(row[PEAK], live)
+    return {key: {name: int(number) for name, number in row.items()} for key, row in found.items()}
+
+
+def _measured(level: str, result: Result, numbers: Estimate) -> dict[tuple[str, *Place], Row]:
+    """What ran, by the same keys and columns."""
+    ran, found = result.ran, {}
+    for stage, seen in result.stages.items():
+        rows = _places(level, seen, ran["kind"])
+        if ran["kind"] == "trace":
+            _charge_hits(rows, stage, seen, numbers)
+        found |= {(stage, *place): row for place, row in rows.items()}
+    if level == "total":
+        return {(ALL, ALL, None): _total(found.values(), WORK[ran["kind"]]) | {PARAMETERS: ran["parameters"]}}
+    for place, count in ran["layer_parameters"].items() if level != "stage" else ():
+        module, layer = _parse_place(place)
+        row = found.setdefault((MODEL, module, layer if level == "layer" else None), {PARAMETERS: 0})
+        row[PARAMETERS] += count
+    return found
+
+
+def _places(level: str, seen: Stage, kind: str) -> dict[Place, Row]:
+    """The rows of a stage that ran, at a level; the stage itself above modules."""
+    if level in ("stage", "total"):
+        rows: dict[Place, Row] = {(ALL, None): {FLOPS: seen["flops"]}}
+        if kind == "trace":
+            sums = {name: sum(traced[name] for traced in seen["trace"].values()) for name in SUMMED}
+            rows = {(ALL, None): {**sums, PEAK: seen["peak"]["bytes"], WEIGHTS: seen[WEIGHTS]}}
+        held = {(ALL, None): sum(seen[KV])} if KV in seen else {}
+    else:
+        traced, counted = ("layer_trace", "layers") if level == "layer" else ("trace", "modules")
+        table = seen[traced] if kind == "trace" else {name: {FLOPS: flops} for name, flops in seen[counted].items()}
+        rows = {_parse_place(name): dict(row) for name, row in table.items()}
+        layers = seen.get(KV, ())
+        held = {(KV_MODULE, layer): size for layer, size in enumerate(layers)} if level == "layer" else {(KV_MODULE, None): sum(layers)}
+    for place, size in held.items() if KV in seen else ():
+        rows.setdefault(place, {})[KV] = size
+    return rows
+
+
+def _charge_hits(rows: dict[Place, Row], stage: str, seen: Stage, numbers: Estimate) -> None:
+    """Replace the weights of the experts that were read by those of the experts hit.
+
+    A grouped kernel is handed all experts. A loop reads those hit: by data, or, without any, a whole number of them that the worker
+    assumed, where the expected number has a fraction; by layer their mean is compared.
+    """
+    config = numbers.config
+    charged = numbers.module_numbers.get((stage, EXPERTS), {}).get("weight_io_bytes")
+    if charged is None:
+        return
+    decoder = config.model.tower("decoder")
+    layers = decoder.layers - decoder.dense_layers
+    all_bytes = config.parameters[EXPERTS] * config.itemsize
+    if config.engine_code.experts == "grouped_mm":
+        read = all_bytes * seen["steps"]
+    else:
+        hits = seen["experts"]
+        read = (hits["hit"] or hits["assumed"]) * all_bytes // (layers * decoder.experts)
+        of_layers = [row for (module, layer), row in rows.items() if module == EXPERTS and layer is not None]
+        for column in ("weight_io_bytes", "operators"):
+            mean = sum(row[column] for row in of_layers) // max(1, len(of_layers))
+            for row in of_layers:
+                row[column] = mean
+    for (module, layer), row in rows.items():
+        if module in (EXPERTS, ALL):
+            share = 1 if layer is None else layers
+            row["weight_io_bytes"] += charged // share - read // share
+
+
+def _total(stages: Iterable[Row], columns: Iterable[str]) -> Row:
+    """Work and traffic of all stages together, the largest peak, the largest cache."""
+    rows = list(stages)
+    total = {name: (max if name == PEAK else sum)(row[name] for row in rows) for name in columns}
+    held = [row[KV] for row in rows if KV in row]
+    return total | ({KV: max(held)} if held else {})
+
+
+def _parse_place(text: str) -> Place:
+    """The module and the layer of "module/layer", or of "module"."""
+    module, _, layer = text.partition("/")
+    return module, int(layer) if layer else None
+
+
+def _select(row: Row, columns: Iterable[str]) -> Row:
+    return {column: row[column] for column in columns}

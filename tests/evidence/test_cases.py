@@ -1,0 +1,67 @@
+"""The points that `verify` runs, on the real model's dimensions: every number equal, as integers (all points under `make verify`)."""
+
+import polars as pl
+import pytest
+
+import ocr_flops as of
+from ocr_flops.evidence import verify
+from ocr_flops.spec.catalog import load_attention, modes
+from ocr_flops.spec.run_spec import load_run
+from ocr_flops.spec.tiling import rule_grids
+
+ROWS = {"count": 27, "trace": 27 * 7}  # modules of all stages, times columns
+CHOSEN = of.Workload.from_grid(2, 1, output_tokens=2)  # of which DESIGN section 4 gives check values
+
+
+def assert_all_equal(model, case):
+    """Runs a case on the real model and compares every number of it; returns the results."""
+    results, compared = [result for _, result in verify.run_cases(model, [case])], 0
+    for result in results:
+        frame = verify.compare_numbers(model, result)
+        assert frame.filter(pl.col("difference") != 0).to_dicts() == [], (case.label, result.workload)
+        compared += frame.filter((pl.col("level") == "module") & ~pl.col("column").is_in(["parameters", "kv_cache_bytes"])).height
+    assert compared == len(case.workloads) * ROWS[case.kind]
+    return results
+
+
+@pytest.mark.verification
+@pytest.mark.parametrize("case", verify.default_cases(), ids=lambda case: case.label)
+def test_every_number_of_the_default_set_is_equal(model, case):
+    assert_all_equal(model, case)
+
+
+def test_a_chosen_point_counts_as_published(model):
+    """The check values of DESIGN section 4, seen by torch's counter here."""
+    (result,) = assert_all_equal(model, verify.Case("count", load_attention("sdpa"), "all", (CHOSEN,), decode_steps=2))
+    assert result.stages["vision"]["flops"] == 1_916_266_708_992
+    assert result.stages["prefill"]["flops"] == 580_990_955_520
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_a_chosen_point_is_traced_as_estimated(model, attention):
+    assert_all_equal(model, verify.Case("trace", load_attention(attention), "last", (CHOSEN,), decode_steps=1))
+
+
+def test_the_default_set_holds_what_was_promised():
+    counts, traces = ([case for case in verify.default_cases() if case.kind == kind] for kind in ("count", "trace"))
+    both = {(case.attention.name, case.prefill_logits) for case in counts}
+    assert both == {(attention, logits) for attention in ("eager", "sdpa") for logits in ("all", "last")}
+    assert {workload.batch_size for case in counts for workload in case.workloads} == {1, 2}
+    for case in counts:
+        assert {(1, 1), *rule_grids(), (4, 5), (10, 10)} <= {(workload.columns, workload.rows) for workload in case.workloads}
+        assert {workload.mode for workload in case.workloads} == {mode.name for mode in modes()}
+        assert all(workload.output_tokens == case.decode_steps == 3 for workload in case.workloads)
+    assert {case.attention.name for case in traces} == {"eager", "sdpa"}
+    sizes = [sum(len(case.workloads) for case in verify.default_cases(quick)) for quick in (True, False)]
+    assert 0 < sizes[0] < sizes[1] / 4
+
+
+def test_a_point_is_run_with_the_attention_of_its_towers(tiny):
+    (case,) = verify.point_cases(load_run(["model=tiny_test", "attention=eager", "attention.clip=sdpa"]), ("count",))
+    assert case.request(tiny).attention == {"sam": "eager", "clip": "sdpa", "decoder": "eager"}
+
+
+def test_a_trace_with_data_runs_one_decode_step(tiny):
+    trace = verify.Case("trace", load_attention("eager"), "last", (of.Workload(64, output_tokens=3),))
+    for kind, device, steps in (("trace", "meta", 3), ("trace", "cpu", 1), ("count", "cpu", 3)):
+        assert trace._replace(kind=kind).request(tiny, device).workloads[0].output_tokens == steps
