@@ -25,7 +25,7 @@ class WithoutScores(Flash, name="without_scores"):
 
     def attend(self, tape, query, key, value, layout, mask=None):
         attended = super().attend(tape, query, key, value, layout, mask)
-        tape.records[-1].costs["vector_flops"] = 0
+        tape.operations[-1].costs["vector_flops"] = 0
         return attended
 
 

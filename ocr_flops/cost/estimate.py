@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ocr_flops.cost.program import evaluate, greatest
+from ocr_flops.cost.polynomial import evaluate
+from ocr_flops.cost.program import greatest
 from ocr_flops.cost.run_config import RunConfig
 from ocr_flops.cost.stage_groups import COLUMNS, StageGroup, group_stages
 from ocr_flops.errors import SpecError
@@ -134,7 +135,7 @@ class Cost:
         """For one point: where in each stage the most activations are alive."""
         found = {}
         for group in self.stage_groups():
-            live = [(evaluate(operation.live, group.last), operation) for operation in group.program.operations]
+            live = [(evaluate(operation.live_bytes, group.last), operation) for operation in group.program.operations]
             most, where = max(live, key=lambda pair: pair[0])
             found[group.stage] = Peak(most, where.module, where.name)
         return found

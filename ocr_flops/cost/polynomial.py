@@ -1,13 +1,16 @@
 """Sizes that may still be unknown: integer polynomials in named quantities such as `batch` or `tokens`.
 
-The operators of a tower are written once, over sizes. Given ints they yield ints; given `Dimension("batch")` they yield a polynomial
+The operators of a tower are written once, over sizes. With ints they yield ints; with `Dimension("batch")` they yield a polynomial
 whose coefficients are found once per model and then evaluated for one workload or for a million (see `program.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
+import numpy as np
+
+Column = int | np.ndarray
 Monomial = tuple[str, ...]  # sorted names, repeated for powers: ("batch", "tokens", "tokens")
 
 
@@ -66,6 +69,9 @@ class Dimension:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Dimension | int) and self.terms == terms_of(other)
 
+    def __bool__(self) -> bool:
+        return bool(self.terms)
+
     def __hash__(self) -> int:
         return hash(frozenset(self.terms.items()))
 
@@ -89,3 +95,22 @@ def product(sizes: Iterable[Dim]) -> Dim:
     for size in sizes:
         total = size * total
     return total
+
+
+def evaluate(size: Dim, monomial: Callable[[Monomial], Column]) -> Column:
+    """A polynomial at the values of its monomials; exact for ints, int64 for columns."""
+    value: Column = 0
+    for name, coefficient in terms_of(size).items():
+        value = value + monomial(name) * coefficient
+    return value
+
+
+def dominates(size: Dim, other: Dim) -> bool:
+    """Whether a polynomial is at least as large as another in every coefficient, so at every point (quantities are never negative)."""
+    return all(value >= 0 for value in terms_of(size - other).values())
+
+
+def undominated(sizes: Iterable[Dim]) -> tuple[Dim, ...]:
+    """The polynomials that no other one dominates."""
+    unique = list({frozenset(terms_of(size).items()): size for size in sizes}.values())
+    return tuple(size for size in unique if not any(other is not size and dominates(other, size) for other in unique))

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ocr_flops.cost.polynomial import Monomial
-from ocr_flops.cost.program import COSTS, Program, evaluate
+from ocr_flops.cost.polynomial import Monomial, evaluate
+from ocr_flops.cost.program import Program
 from ocr_flops.cost.run_config import RunConfig, stage_program
+from ocr_flops.cost.tape import COSTS
 from ocr_flops.errors import SpecError
 from ocr_flops.spec.specs import STAGES
 from ocr_flops.spec.workload import Column, Workload

@@ -13,15 +13,20 @@ EXPERT_BYTES = Dimension("expert_bytes")  # of the down projections of all exper
 EXPERTS_HIT = Dimension("experts_hit")  # in all layers
 
 
-class Record(NamedTuple):
+WORK, TRAFFIC = ("tensor_flops", "vector_flops"), ("weight_io_bytes", "activation_io_bytes", "kv_io_bytes")
+SUMS = {"total_flops": WORK, "io_bytes": TRAFFIC}
+COSTS = (*WORK, "total_flops", "torch_flops", "operators", *TRAFFIC, "io_bytes")
+
+
+class Operation(NamedTuple):
     """One operator as it is charged.
 
     Args:
         module: whom it belongs to.
         layers: those that run it, all at the same cost; empty outside layers.
         name: ATen's name for it.
-        matrix_itemsize: bytes per element of a matrix product's inputs.
-        costs: its work, launches and traffic over all repeats.
+        matrix_itemsize: bytes per element of a matrix product's inputs; 0 where it is none.
+        costs: `COSTS` over all repeats.
         live_bytes: activations alive while it runs.
     """
 
@@ -40,14 +45,14 @@ class Tape:
         itemsize: bytes per element of weights and activations.
 
     Attributes:
-        records: in execution order.
+        operations: in execution order.
         parameters: by module and layer (None outside layers).
         live: bytes of the activations alive now.
     """
 
     def __init__(self, itemsize: int):
         self.itemsize = itemsize
-        self.records: list[Record] = []
+        self.operations: list[Operation] = []
         self.parameters: dict[tuple[str, int | None], int] = {}
         self.live: Dim = 0
         self._module = ""
@@ -109,21 +114,18 @@ class Tape:
         moved: dict[str, Dim] = {"weight": 0, "activation": 0, "cache": 0}
         for tensor in (*operator.reads, *operator.writes, *operator.outputs):
             moved[tensor.storage.role] = moved[tensor.storage.role] + tensor.size_bytes
-        costs = {
-            "tensor_flops": operator.tensor_flops,
-            "vector_flops": operator.vector_flops,
-            "torch_flops": operator.tensor_flops if operator.visible else 0,
-            "weight_io_bytes": moved["weight"],
-            "activation_io_bytes": moved["activation"],
-            "kv_io_bytes": moved["cache"],
-        }
         for module, layers in (feeds or {self._module: self._layers}).items():
             repeat = len(layers) or 1
-            repeated = {name: cost * (repeat * self._times) for name, cost in costs.items()}
-            launches = EXPERTS_HIT if self._per_expert else repeat * self._launches
-            self.records.append(
-                Record(module, layers, operator.name, operator.matrix_itemsize, repeated | {"operators": launches}, self.live)
-            )
+            costs = {
+                "tensor_flops": operator.tensor_flops,
+                "vector_flops": operator.vector_flops,
+                "torch_flops": operator.tensor_flops if operator.visible else 0,
+                **dict(zip(TRAFFIC, moved.values(), strict=True)),
+            }
+            costs = {name: cost * (repeat * self._times) for name, cost in costs.items()}
+            costs |= {name: sum(costs[addend] for addend in addends) for name, addends in SUMS.items()}
+            costs["operators"] = EXPERTS_HIT if self._per_expert else repeat * self._launches
+            self.operations.append(Operation(module, layers, operator.name, operator.matrix_itemsize, costs, self.live))
         if keep is not None:
             self.free(*operator.outputs[keep:])
         return operator.outputs[0] if operator.outputs else operator.writes[0]
@@ -148,8 +150,8 @@ class Tape:
             operator.reads = (*operator.reads, offsets)
         self.weight(experts, operator.reads[0].shape[1], operator.outputs[0].shape[1])
         out = self(operator)
-        costs = self.records[-1].costs
-        costs["weight_io_bytes"] = costs["weight_io_bytes"] + EXPERT_BYTES * thirds
+        costs = self.operations[-1].costs
+        costs |= {name: costs[name] + EXPERT_BYTES * thirds for name in ("weight_io_bytes", "io_bytes")}
         return out
 
     def free(self, *tensors: Tensor) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 import ocr_flops as of
 from ocr_flops.cost import ops
+from ocr_flops.cost.polynomial import terms_of
 from ocr_flops.cost.run_config import stage_program
 from ocr_flops.evidence import verify
 from ocr_flops.measure.plan import build_request
@@ -139,13 +140,13 @@ def test_fault_10_softmax_is_vector_work(model, attention):
     found = Counter()
     for operation in stage_program(config, "vision", True, (1024, 0)).operations:
         if operation.name in core:
-            found[operation.module] += operation.costs["vector_flops"]["batch",]
+            found[operation.module] += terms_of(operation.costs["vector_flops"])["batch",]
     scores = {"sam.attention_global": 4 * 12 * 4096**2, "sam.attention_windowed": 8 * 25 * 12 * 196**2, "clip.attention": 24 * 16 * 257**2}
     in_sam, in_clip = {"eager": (5, 5), "sdpa": (7, 6), "flash": (8, 6)}[attention]  # fused: with scaling and bias
     per_score = dict.fromkeys(scores, in_sam) | {"clip.attention": in_clip}
     assert found == {module: per_score[module] * count for module, count in scores.items()}
     step = sum(
-        operation.costs["vector_flops"].get(("batch", "context"), 0)
+        terms_of(operation.costs["vector_flops"]).get(("batch", "context"), 0)
         for operation in stage_program(config, "decode", True).operations
         if operation.module == "decoder.attention"
     )

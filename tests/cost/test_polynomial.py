@@ -4,15 +4,14 @@ import random
 
 import pytest
 
-from ocr_flops.cost.polynomial import Dimension, product, terms_of
-from ocr_flops.cost.program import evaluate
+from ocr_flops.cost.polynomial import Dimension, dominates, evaluate, product, terms_of, undominated
 
 A, B = Dimension("a"), Dimension("b")
 
 
 def at(size, **values):
     """The polynomial's value at named integers."""
-    return evaluate(terms_of(size), lambda monomial: product(values[name] for name in monomial))
+    return evaluate(size, lambda monomial: product(values[name] for name in monomial))
 
 
 def test_arithmetic():
@@ -70,3 +69,15 @@ def expression(a, b, choose):
 def test_evaluates_to_what_ints_give(seed):
     a, b = random.Random(seed).randint(0, 10**6), random.Random(seed + 1000).randint(0, 10**6)
     assert at(expression(A, B, random.Random(seed)), a=a, b=b) == expression(a, b, random.Random(seed))
+
+
+def test_what_dominates_is_as_large_everywhere():
+    small, large, other = A + 5, 2 * A + 5, A + B
+    assert dominates(large, small) and not dominates(small, large) and not dominates(large, other)
+    assert undominated([small, large, other, 2 * A + 5]) == (2 * A + 5, other)
+    assert undominated([A - 4, A]) == (A,)
+    assert undominated([3, 5]) == (5,)
+
+
+def test_evaluation_is_exact_beyond_floats():
+    assert evaluate(3 * A + 1, lambda names: 2**60 + 1 if names else 1) == 3 * 2**60 + 4

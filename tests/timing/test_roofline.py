@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 import ocr_flops as of
+from ocr_flops.cost.polynomial import evaluate
 from ocr_flops.timing.roofline import CEILINGS, seconds_by_ceiling
 
 ENGINES = ("transformers", "remote_code")
@@ -25,7 +26,7 @@ def operator_seconds(program, monomial, hardware, dtype):
     total = 0.0
     for operation in program.operations:
         flops, vector, moved = (
-            sum(value * monomial(name) for name, value in operation.costs[cost].items())
+            evaluate(operation.costs[cost], monomial)
             for cost in ("tensor_flops", "vector_flops", "io_bytes")
         )
         peak = hardware.matrix_peak("fp32" if operation.matrix_itemsize == 4 else dtype)

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from ocr_flops.cost.program import evaluate
+from ocr_flops.cost.polynomial import evaluate
 from ocr_flops.cost.stage_groups import KV_MODULE
 from ocr_flops.measure.events import Result
 from ocr_flops.spec.specs import STAGES, AttentionSpec, ModelSpec
@@ -159,7 +159,7 @@ def _by_layer(numbers: Estimate, columns: Iterable[str]) -> dict[tuple[str, *Pla
         for operation in group.program.operations:
             layers = operation.layers or (None,)
             costs = {name: Fraction(evaluate(operation.costs[name], group.summed), len(layers)) for name in columns if name != PEAK}
-            live = evaluate(operation.live, group.last)
+            live = evaluate(operation.live_bytes, group.last)
             for layer in layers:
                 row = found.setdefault((group.stage, operation.module, layer), dict.fromkeys(columns, 0))
                 for name, cost in costs.items():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ocr_flops.cost.program import Operation, evaluate
+from ocr_flops.cost.polynomial import evaluate
+from ocr_flops.cost.tape import Operation
 from ocr_flops.timing.estimate import Estimate
 
 if TYPE_CHECKING:

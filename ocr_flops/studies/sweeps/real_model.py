@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ocr_flops.cost.program import COSTS, SUMS
+from ocr_flops.cost.tape import COSTS, SUMS
 from ocr_flops.errors import SpecError
 from ocr_flops.evidence import verify
 from ocr_flops.files import write_whole
