@@ -20,7 +20,7 @@ from ocr_flops.charts.sweep.wording import Wording, format_bytes, format_flops, 
 from ocr_flops.evidence.verify import summary as verification
 from ocr_flops.reports.html import html_page
 from ocr_flops.reports.markdown import render_markdown
-from ocr_flops.reports.sweep_settings import describe_conditions, describe_settings, title_sweep
+from ocr_flops.reports.sweep_settings import describe_settings, title_sweep
 from ocr_flops.studies.sweeps.plan import Sweep
 from ocr_flops.studies.sweeps.results import MEASURED, Results
 from ocr_flops.units import seconds, si
@@ -98,7 +98,6 @@ class SweepReport:
         return render_markdown(
             "sweep.md.j2",
             title=title_sweep(sweep),
-            conditions=describe_conditions(sweep),
             summary=self.summary,
             findings=self.findings,
             places=places,

@@ -1,4 +1,4 @@
-"""The settings of a sweep: its title, in a line, and as values of the template `sweep_settings.md.j2`."""
+"""The settings of a sweep: its title, and values of the templates `sweep.md.j2` and `sweep_settings.md.j2`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 from ocr_flops.reports.estimate_settings import LOGITS, list_figures, name_kernels, name_sources
 from ocr_flops.spec.run_spec import RunSpec
-from ocr_flops.spec.specs import HardwareSpec
 from ocr_flops.studies.sweeps.folder import list_versions
 from ocr_flops.studies.sweeps.plan import Sweep
 from ocr_flops.studies.sweeps.results import Results
@@ -32,48 +31,34 @@ def title_sweep(sweep: Sweep) -> str:
     """What it is a sweep over."""
     begin = f"{list_values(case.run.model.label for case in sweep.cases)}, a sweep"
     if sweep.name != "product":
-        return f"{begin}: {_label(sweep)}"
+        return f"{begin}: {sweep.label.replace('<=', '≤')}"
     varied = [AXES.get(key, key.removeprefix("workload.").replace("_", " ")) for key in sweep.config["sweep"]["axes"]]
     return f"{begin} over {', '.join(varied)}" if sweep.points > 1 else f"{begin} of one point"
-
-
-def describe_conditions(sweep: Sweep) -> str:
-    """The sweep in a line."""
-    runs = [case.run for case in sweep.cases]
-    devices = list_values(device.label for device in list_devices(sweep))
-    parts = [
-        f"{sweep.points:,} point{'s' if sweep.points > 1 else ''}",
-        list_values(run.engine.label for run in runs),
-        f"attention {list_values(map(_describe_attention, runs))}",
-        list_values(run.dtype for run in runs),
-        f"{list_values(run.cache for run in runs)} cache",
-        f"on {devices}" if devices else "no device, hence no times",
-    ]
-    return "; ".join(parts)
 
 
 def describe_settings(results: Results) -> dict[str, Any]:
     """Every choice behind a sweep, and what computed it, as values of the template."""
     sweep, runs = results.sweep, [case.run for case in results.sweep.cases]
+    devices = list(dict.fromkeys(run.hardware for run in runs if run.hardware))
     left_out = [f"{what}: {reason}" for what, reason in sweep.skipped]
     by_label: dict[str, list[dict[str, str]]] = {}
-    for device in list_devices(sweep):
+    for device in devices:
         by_label.setdefault(device.label, []).append(list_figures(device))
     return {
         "sweep": sweep,
         "runs": runs,
-        "label": _label(sweep),
         "labels": {key: [dict(case.labels)[key] for case in sweep.cases] for key, _ in sweep.cases[0].labels},
         "left_out": left_out[:MOST] + ([f"{len(left_out) - MOST:,} more"] if len(left_out) > MOST else []),
         "page": _list_page(sweep),
         "attention": list_values(map(_describe_attention, runs)),
         "logits_words": LOGITS,
         "targets": results.targets,
+        "device_names": list_values(device.label for device in devices),
         "devices": {
             label: {name: list_values(one[name] for one in figures) for name in figures[0] if name != "device"}
             for label, figures in list(by_label.items())[:MOST]
         },
-        "sources": " ".join(dict.fromkeys(map(name_sources, list_devices(sweep)))),
+        "sources": " ".join(dict.fromkeys(map(name_sources, devices))),
         "versions": list_versions(),
         "list_values": list_values,
     }
@@ -92,15 +77,6 @@ def _format_value(value: object) -> str:
     if isinstance(value, str) or value is None:
         return value or "none"
     return si(value) if abs(value) >= LONG else f"{value:,.6g}"
-
-
-def _label(sweep: Sweep) -> str:
-    return sweep.label.replace("<=", "≤")
-
-
-def list_devices(sweep: Sweep) -> list[HardwareSpec]:
-    """The devices of a sweep, each once."""
-    return list(dict.fromkeys(case.run.hardware for case in sweep.cases if case.run.hardware))
 
 
 def _list_page(sweep: Sweep) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from math import floor, log10
 from typing import Any
 
@@ -45,16 +46,14 @@ def number_formats(table: pl.DataFrame) -> dict[str, Callable[[float | None], st
     """How to print each numeric column: whole numbers exactly, others with four digits, with thousands separators; a dash for null."""
     numeric = [name for name, kind in table.schema.items() if kind.is_numeric()]
     whole = {name for name in numeric if table[name].dtype.is_integer() or (table[name].drop_nulls() % 1 == 0).all()}
-    return {name: _count if name in whole else _number for name in numeric}
+    return {name: partial(_print_number, whole=name in whole) for name in numeric}
 
 
-def _count(value: float | None) -> str:
-    return NONE if value is None else f"{int(value):,}"
-
-
-def _number(value: float | None) -> str:
-    if not value:
-        return NONE if value is None else "0"
+def _print_number(value: float | None, whole: bool) -> str:
+    if value is None:
+        return NONE
+    if whole or not value:
+        return f"{int(value):,}"
     if abs(value) < 0.5 * 10**-DIGITS:
         return f"<{10**-DIGITS:.{DIGITS}f}"
     return f"{value:,.{min(DIGITS, max(0, DIGITS - 1 - floor(log10(abs(value)))))}f}"

@@ -24,12 +24,7 @@ class Estimate(Cost):
     """The cost of a workload, which a device turns into time; see `Cost` for its numbers and frames."""
 
     def on(self, hardware: HardwareSpec, launch_seconds: float = 0.0) -> Timing:
-        """The same cost as time on a device.
-
-        Args:
-            hardware: from `load_hardware`.
-            launch_seconds: added for every operator executed.
-        """
+        """The same cost as time on a device; `launch_seconds` are added for every operator executed."""
         return Timing(self, hardware, launch_seconds)
 
 
@@ -101,26 +96,11 @@ def sweep(
     modes = [attention] if isinstance(attention, str | AttentionSpec) else list(attention)
     for column in columns:
         one_of("columns", column, COLUMNS)
-    results = [estimate(model, points, mode, **options) for mode in modes]
-    if hardware is None:
-        return pl.concat([result.frame(level, columns) for result in results])
-    return pl.concat([result.on(hardware, launch_seconds).frame(level, columns) for result in results])
+    results = (estimate(model, points, mode, **options) for mode in modes)
+    return pl.concat([(one.on(hardware, launch_seconds) if hardware else one).frame(level, columns) for one in results])
 
 
 def estimate_run(run: RunSpec, workload: Workload | None = None) -> Estimate:
-    """Estimates the workload that a command line chose, or another one, with everything else as chosen.
-
-    Args:
-        run: what was chosen.
-        workload: takes the place of the run's own.
-    """
-    return estimate(
-        run.model,
-        run.workload if workload is None else workload,
-        run.attention,
-        engine=run.engine,
-        dtype=run.dtype,
-        cache=run.cache,
-        prefill_logits=run.prefill_logits,
-        stages=run.stages,
-    )
+    """The cost of the workload that a command line chose, or of another one, with everything else as chosen."""
+    options = {name: getattr(run, name) for name in ("engine", "dtype", "cache", "prefill_logits", "stages")}
+    return estimate(run.model, run.workload if workload is None else workload, run.attention, **options)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ocr_flops.errors import SpecError
+from ocr_flops.spec.specs import HardwareSpec
 from ocr_flops.spec.tiling import square_grids
 from ocr_flops.spec.workload import LIMITS, MAX_CONTEXT_TOKENS, Workload
 from ocr_flops.timing.estimate import Estimate
@@ -17,20 +18,12 @@ from ocr_flops.timing.estimate import Estimate
 if TYPE_CHECKING:
     import polars as pl
 
-    from ocr_flops.spec.specs import HardwareSpec
-    from ocr_flops.timing.timing import Timing
-
 SECONDS_PER_HOUR = 3600
+TIMES = ("ttft_seconds", "tpot_seconds", "binding_ceiling", "pages_per_second")
 
 
 class RequiredRates(NamedTuple):
-    """Sustained rates that a target needs; none alone is enough.
-
-    Args:
-        target: "ttft" or "tpot".
-        seconds: the target.
-        matrix_flops_per_second, vector_flops_per_second, bytes_per_second: the target's work and DRAM traffic over its seconds.
-    """
+    """Sustained rates that a target, "ttft" or "tpot", needs: its work and DRAM traffic over its seconds; none alone is enough."""
 
     target: str
     seconds: float
@@ -140,7 +133,9 @@ def compare_devices(
     for device in hardware:
         fits = bool(estimate.footprint.total_bytes <= device.memory_bytes)
         try:
-            times = _headline_times(estimate.on(device))
+            timing = estimate.on(device)
+            slowest = max(zip(timing.stages["roofline_seconds"], timing.stages["binding_ceiling"], strict=True))[1]
+            times = dict(zip(TIMES, (timing.ttft_seconds, timing.tpot_seconds, slowest, timing.pages_per_second), strict=True))
         except SpecError:
             times = dict.fromkeys(TIMES)
         reached = ((times["ttft_seconds"], ttft_seconds), (times["tpot_seconds"], tpot_seconds))
@@ -154,12 +149,3 @@ def compare_devices(
             row["cost_per_1000_pages"] = None if hours is None else hours * price_per_hour
         rows.append(row)
     return pl.DataFrame(rows, infer_schema_length=None).sort("pages_per_second", descending=True, nulls_last=True)
-
-
-TIMES = ("ttft_seconds", "tpot_seconds", "binding_ceiling", "pages_per_second")
-
-
-def _headline_times(timing: Timing) -> dict[str, float | str | None]:
-    """The values of `TIMES`."""
-    slowest = max(zip(timing.stages["roofline_seconds"], timing.stages["binding_ceiling"], strict=True))[1]
-    return dict(zip(TIMES, (timing.ttft_seconds, timing.tpot_seconds, slowest, timing.pages_per_second), strict=True))

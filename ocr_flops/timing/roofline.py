@@ -9,41 +9,29 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ocr_flops.cost.program import Program
 from ocr_flops.cost.run_config import RunConfig
 from ocr_flops.cost.stage_groups import KV_MODULE, StageGroup
+from ocr_flops.spec.specs import HardwareSpec
 from ocr_flops.spec.workload import Column
-
-if TYPE_CHECKING:
-    from ocr_flops.spec.specs import HardwareSpec
 
 CEILINGS = ("matrix", "vector", "bandwidth", "launch")
 TIME_COLUMNS = {"roofline_seconds": np.float64, "bound_seconds": np.float64, "ceiling": np.int64, "ceiling_margin": np.float64}
 
 
-class _Compiled(NamedTuple):
-    """A program's operators as seconds on one device; the last axis of the coefficients runs over the program's monomials.
+@functools.cache
+def _compile(program: Program, hardware: HardwareSpec, dtype: str, launch_seconds: float, by_module: bool) -> tuple[np.ndarray, ...]:
+    """A program's operators as seconds on one device; all modules are one unless by_module.
 
     Operators under one ceiling at all sizes are summed; only those whose ceiling depends on the sizes are looked at one by one.
 
-    Args:
-        settled: seconds of the former [module, ceiling, monomial].
-        contested: seconds of the latter [ceiling (without launch), operator, monomial].
-        owner: 1 where a contested operator belongs to a module, else 0 [module, operator].
+    Returns:
+        seconds of the former [module, ceiling, monomial], of the latter [ceiling (without launch), operator, monomial], and 1 where one of
+        the latter belongs to a module, else 0 [module, operator].
     """
-
-    settled: np.ndarray
-    contested: np.ndarray
-    owner: np.ndarray
-
-
-@functools.cache
-def _compile(program: Program, hardware: HardwareSpec, dtype: str, launch_seconds: float, by_module: bool) -> _Compiled:
-    """All modules are one unless by_module."""
     modules = program.modules if by_module else ("",)
     seconds = operator_seconds(program, hardware, dtype)
     owner = np.array([[not by_module or operation.module == module for operation in program.operations] for module in modules], float)
@@ -60,7 +48,7 @@ def _compile(program: Program, hardware: HardwareSpec, dtype: str, launch_second
         key = proportions.tobytes(), owner[:, operator].tobytes()
         merged[key] = merged.get(key, 0.0) + seconds[operator]
     contested = np.stack(list(merged.values()), axis=1) if merged else np.zeros((seconds.shape[1], 0, len(program.monomials)))
-    return _Compiled(settled, contested, np.array([np.frombuffer(owners) for _, owners in merged]).reshape(-1, len(modules)).T)
+    return settled, contested, np.array([np.frombuffer(owners) for _, owners in merged]).reshape(-1, len(modules)).T
 
 
 def operator_seconds(program: Program, hardware: HardwareSpec, dtype: str) -> np.ndarray:
@@ -80,25 +68,18 @@ def operator_seconds(program: Program, hardware: HardwareSpec, dtype: str) -> np
 def seconds_by_ceiling(
     group: StageGroup, config: RunConfig, hardware: HardwareSpec, launch_seconds: float = 0.0, by_module: bool = True
 ) -> np.ndarray:
-    """Roofline seconds of a stage's points, per module and ceiling: [module, ceiling, point].
+    """Roofline seconds of a stage's points, per module (all as one unless by_module) and ceiling: [module, ceiling, point].
 
     In decode, each operator's seconds are linear in the step under every ceiling, so the largest of three lines is summed exactly over
-    the steps between their crossings, without a loop over steps.
-
-    Args:
-        group: points of a stage.
-        config: what runs.
-        hardware: the device.
-        launch_seconds: added for every operator executed.
-        by_module: otherwise all modules are one.
+    the steps between their crossings, without a loop over steps. `launch_seconds` are added for every operator executed.
     """
-    compiled = _compile(group.program, hardware, config.dtype, launch_seconds, by_module)
+    settled, contested, owner = _compile(group.program, hardware, config.dtype, launch_seconds, by_module)
     values = group.monomial_values()
-    seconds = compiled.settled @ values
-    if compiled.contested.shape[1]:
-        largest = _largest(compiled.contested @ values) if group.steps is None else _sum_over_steps(compiled.contested, group)
+    seconds = settled @ values
+    if contested.shape[1]:
+        largest = _largest(contested @ values) if group.steps is None else _sum_over_steps(contested, group)
         for ceiling, of_operators in enumerate(largest):
-            seconds[:, ceiling] += compiled.owner @ of_operators
+            seconds[:, ceiling] += owner @ of_operators
     return seconds
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -11,15 +12,12 @@ import numpy as np
 from ocr_flops.cost.estimate import Cost, Key
 from ocr_flops.cost.polynomial import evaluate
 from ocr_flops.cost.stage_groups import COLUMNS
+from ocr_flops.spec.specs import HardwareSpec
 from ocr_flops.spec.workload import Column
 from ocr_flops.timing.roofline import CEILINGS, TIME_COLUMNS, operator_seconds, time_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import polars as pl
-
-    from ocr_flops.spec.specs import HardwareSpec
 
 CHUNK = 4_096  # points timed together: operators are looked at one by one, so a chunk is smaller than for costs
 OPERATOR_COSTS = ("tensor_flops", "vector_flops", "io_bytes", "operators")
@@ -28,13 +26,7 @@ Seconds = float | np.ndarray
 
 @dataclass(frozen=True, eq=False)
 class Timing:
-    """An estimate's cost as time on a device; numbers are computed when they are first read.
-
-    Args:
-        estimate: the cost.
-        hardware: the device.
-        launch_seconds: added for every operator executed.
-    """
+    """An estimate's cost as time on a device, computed when it is first read; `launch_seconds` are added for every operator executed."""
 
     estimate: Cost
     hardware: HardwareSpec
@@ -158,13 +150,11 @@ class Timing:
         import polars as pl
 
         times = self._stages if level == "stage" else self.table(self.estimate.keys(level))
-        names = pl.Series(CEILINGS, dtype=pl.Categorical)
-        costs = self.estimate.frame(level, columns)
         margin = pl.Series("ceiling_margin", times["ceiling_margin"].reshape(-1))
-        return costs.with_columns(
+        return self.estimate.frame(level, columns).with_columns(
             pl.lit(self.hardware.name, pl.Categorical).alias("hardware"),
             *(pl.Series(name, times[name].reshape(-1)) for name in ("roofline_seconds", "bound_seconds")),
-            names.gather(times["ceiling"].reshape(-1)).alias("binding_ceiling"),
+            pl.Series("binding_ceiling", CEILINGS, pl.Categorical).gather(times["ceiling"].reshape(-1)),
             margin.set(~margin.is_finite(), None),
         )
 
