@@ -11,11 +11,10 @@ from typing import Any
 
 import altair as alt
 
-from ocr_flops.charts.encoding import configured
+from ocr_flops.charts.encoding import Row, configured
 from ocr_flops.charts.theme import INK
 
 MIME = "application/vnd.vegalite.v6+json"
-Row = dict[str, Any]
 Rows = list[Row]
 TITLE, SUBTITLE = "title_lines", "subtitle_lines"  # signals of a chart that stays
 

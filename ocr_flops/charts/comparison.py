@@ -8,6 +8,7 @@ from typing import Protocol
 
 from ocr_flops.charts.bars import Bar, Panel, panel_rows, panel_template, row_axis
 from ocr_flops.charts.chart import Chart, Row, Template, Title, title
+from ocr_flops.charts.encoding import occurring
 from ocr_flops.charts.theme import MEMORY_COLOURS, STAGE_COLOURS, in_bytes
 from ocr_flops.timing.estimate import Estimate
 from ocr_flops.timing.timing import Timing
@@ -34,7 +35,6 @@ def comparison(settings: Sequence[Compared]) -> Chart:
     """
     found = [Panel(name, {one.label: _parts(name, one) for one in settings}, words) for name, words in PANELS.items()]
     rows, whole = panel_rows([panel for panel in found if any(panel.bars.values())], BAR)
-    drawn = {bar["kind"] for bar in rows["bars"]}
     values = [{"row": bar.row, "end": bar.end, "text": bar.panel.words(bar.total) if _exists(bar) else "no figure"} for bar in whole]
     differences = [{"row": bar.row, "end": bar.end, "text": _against(bar, settings[0].label)} for bar in whole]
     return Chart(
@@ -44,7 +44,7 @@ def comparison(settings: Sequence[Compared]) -> Chart:
         {
             "rows": [one.label for one in settings],
             "panels": len(rows["panels"]) - 0.02,
-            "kinds": [kind for kind in COLOURS if kind in drawn],
+            "kinds": occurring(COLOURS, rows["bars"], "kind"),
         },
     )
 

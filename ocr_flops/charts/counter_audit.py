@@ -9,7 +9,7 @@ import polars as pl
 
 from ocr_flops.charts.bars import StageBars, headed_axis, headed_rows, stacked
 from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, title
-from ocr_flops.charts.encoding import listed, painted, tips
+from ocr_flops.charts.encoding import listed, occurring, painted, tips
 from ocr_flops.charts.theme import FAMILIES, INK
 from ocr_flops.evidence.verify.counter_audit import GROUPS
 from ocr_flops.evidence.verify.op_kinds import WHOLE
@@ -38,8 +38,7 @@ def hidden_flops(hidden: pl.DataFrame, estimated: Estimate, torch: str) -> Chart
             for group, part, at in stacked({row["group"]: row["share"] for row in rows}, scale=100):
                 about = {"setting": setting, "stage": stage, "group": group, "part": _part(part), "flops": flops[group]}
                 bars.append({"row": f"{setting}|{stage}", **about, **at})
-    drawn = {bar["group"] for bar in bars}
-    params = {"rows": headed_rows(groups), "groups": [group for group in GROUPS if group in drawn or not drawn]}
+    params = {"rows": headed_rows(groups), "groups": occurring(GROUPS, bars, "group")}
     return Chart(_template(), _title(hidden.to_dicts(), estimated, torch), {"bars": bars}, params)
 
 

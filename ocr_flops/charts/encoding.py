@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import altair as alt
 
 from ocr_flops.charts.theme import INK
 from ocr_flops.units import SI
+
+Row = dict[str, Any]
 
 WORDS = alt.Text("text", type="nominal")
 OWN_COLOUR = alt.Color("colour", type="nominal", scale=None)
@@ -41,6 +43,12 @@ def listed(param: str, **look: Any) -> alt.Legend:
 def row_axis(**look: Any) -> alt.Y:
     axis = alt.Axis(title=None, ticks=False, domain=False, **look)
     return alt.Y("row", type="nominal", sort=None, scale=alt.Scale(domain=alt.ExprRef("rows")), axis=axis)
+
+
+def occurring(names: Iterable[str], rows: Iterable[Row], field: str) -> list[str]:
+    """Those names that rows have, for a legend; all of them without rows, because Vega cannot draw a legend of nothing."""
+    found = {row[field] for row in rows}
+    return [name for name in names if name in found or not found]
 
 
 def x_of(name: str, **options: Any) -> alt.X:

@@ -9,7 +9,7 @@ from math import log10
 import altair as alt
 
 from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, data, title
-from ocr_flops.charts.encoding import OWN_COLOUR, WORDS, listed, painted, tips, x_of, y_of
+from ocr_flops.charts.encoding import OWN_COLOUR, WORDS, listed, occurring, painted, tips, x_of, y_of
 from ocr_flops.charts.overlay import MEASURED, measured_layer, origins
 from ocr_flops.charts.roofline_labels import HEIGHT, NAMED, Frame, ceilings, point_names, point_words
 from ocr_flops.charts.theme import CEILING_NAMES, FAMILIES, INK, MODULES, conditions, module_name, sum_by
@@ -61,7 +61,6 @@ def roofline(timing: Timing, measured: Iterable[Row] = ()) -> Chart:
     strip = _strip(idle, (edge * left) ** 0.5, frame)
     points = sorted([*placed, *strip], key=lambda point: -point["share"])
     box = {"intensity": edge, "x2": left / 1.12, "attained": bottom, "y2": frame.top, "middle": (edge * left) ** 0.5, "text": "no FLOPs"}
-    drawn = {name: {point[name] for point in points} for name in ("family", "stage")}
     return Chart(
         _template(),
         _title(timing, operators, sum(row["share"] for row in idle), attained),
@@ -76,8 +75,8 @@ def roofline(timing: Timing, measured: Iterable[Row] = ()) -> Chart:
         {
             "across": [edge, right],
             "up": [bottom, frame.top],
-            "families": [family for family in FAMILIES if family in drawn["family"]],
-            "stages": [stage for stage in STAGE_SHAPES if stage in drawn["stage"]],
+            "families": occurring(FAMILIES, points, "family"),
+            "stages": occurring(STAGE_SHAPES, points, "stage"),
         },
     )
 
@@ -191,7 +190,7 @@ def _points(x: alt.X, y: alt.Y) -> alt.Chart:
     areas = alt.Scale(domain=[0, 1], range=SIZES)
     size = alt.Size("share", type="quantitative", title="share of the time", scale=areas, legend=legend)
     spent = {"part": "share of the time", "seconds": "roofline time"}
-    about = tips("stage", "operator", name="module", **spent, work="work", moved="moved", ceiling="bound by", runs="launches")
+    about = tips("stage", "operator", name="module", **spent, work="work", moved="DRAM traffic", ceiling="bound by", runs="launches")
     points = alt.Chart(data("points")).mark_point(filled=True, opacity=0.8, stroke=INK, strokeWidth=0.6)
     return points.encode(x, y, colour, shape, size, about)
 

@@ -1,4 +1,4 @@
-"""What fused attention saves: bytes moved, peak activations and time of eager, sdpa and flash, side by side."""
+"""What fused attention saves: DRAM traffic, peak activation memory and time of eager, sdpa and flash, side by side."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ocr_flops.timing.estimate import Estimate
 from ocr_flops.timing.timing import Timing
 from ocr_flops.units import seconds, share, si
 
-MEASURES = {"io_bytes": "bytes moved", "peak_activation_bytes": "peak of live activations", "roofline_seconds": "roofline time"}
+MEASURES = {"io_bytes": "DRAM traffic", "peak_activation_bytes": "peak activation memory", "roofline_seconds": "roofline time"}
 LETTER_PX = 5.6  # of the words beside bars
 BAR = 0.42  # of a panel's width; the rest is for the words
 WHOLE = "all stages"
@@ -24,7 +24,7 @@ Table = dict[str, dict[str, Row]]  # {stage: {attention mode: its numbers}}, the
 
 
 def savings(estimates: Mapping[str, Estimate], timings: Mapping[str, Timing] | None = None) -> Chart:
-    """Bytes moved, peak activations and (with a device) roofline time per stage and attention mode; savings written at the bars.
+    """DRAM traffic, peak activation memory and (with a device) roofline time per stage and attention mode; savings written at the bars.
 
     Each panel has a scale of its own, from zero. The thin inner bar marks weights and KV cache, which no attention mode changes.
 

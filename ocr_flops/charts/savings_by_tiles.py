@@ -12,11 +12,11 @@ from ocr_flops.charts.savings import saved
 from ocr_flops.charts.theme import grids_words
 from ocr_flops.units import si
 
-MEASURES = {"io_bytes": "bytes moved in vision", "peak_activation_bytes": "peak of live activations in vision"}
+MEASURES = {"io_bytes": "DRAM traffic of vision", "peak_activation_bytes": "peak activation memory of vision"}
 
 
 def savings_by_tiles(sweep: pl.DataFrame, work: str = "io_bytes", tiles: int | None = None) -> Chart:
-    """Bytes moved by the vision stage, or its peak of live activations, against the tiles of a page, per attention mode.
+    """DRAM traffic of the vision stage, or its peak activation memory, against the tiles of a page, per attention mode.
 
     Args:
         sweep: `of.sweep` over grids in several attention modes, a row per point and stage; of grids with the same tiles the first is drawn.

@@ -9,14 +9,14 @@ import altair as alt
 
 from ocr_flops.charts.bars import StageBars, headed_axis, headed_rows, stacked
 from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, title
-from ocr_flops.charts.encoding import listed, painted, tips
+from ocr_flops.charts.encoding import listed, occurring, painted, tips
 from ocr_flops.charts.theme import FAMILIES, MODULES, module_name
 from ocr_flops.timing.estimate import Estimate
 from ocr_flops.timing.timing import Timing
 from ocr_flops.units import seconds, share, si
 
 PHASES = {"to the first token": ("vision", "prefill"), "each output token": ("decode",)}
-MEASURES = {"total_flops": "FLOPs", "io_bytes": "bytes moved", "roofline_seconds": "time"}
+MEASURES = {"total_flops": "FLOPs", "io_bytes": "DRAM traffic", "roofline_seconds": "time"}
 WORDS = {"total_flops": si, "io_bytes": lambda value: si(value, "B"), "roofline_seconds": seconds}
 SPAN = 1.24  # of a bar's length, with room for its sum on the right
 
@@ -44,10 +44,9 @@ def shares(estimate: Estimate, timing: Timing | None = None, *, wide: bool = Fal
             for family, value, at in stacked(_by_family(rows, measure), scale=1 / whole):
                 bars.append({**place, **at, "family": family, "part": share(value, whole), "value": WORDS[measure](value)})
     heads = [{"row": f"{phase}|", "text": phase.upper()} for phase in groups]
-    drawn = {bar["family"] for bar in bars}
-    families = [family for family in FAMILIES if family in drawn or not drawn]
+    params = {"rows": headed_rows(groups), "families": occurring(FAMILIES, bars, "family")}
     datasets = {"bars": bars, "ends": ends, "heads": heads}
-    return Chart(_template(5 if wide else 2), _title(table, timing), datasets, {"rows": headed_rows(groups), "families": families})
+    return Chart(_template(5 if wide else 2), _title(table, timing), datasets, params)
 
 
 def _by_module(estimate: Estimate, timing: Timing | None) -> dict[tuple[str, str], Row]:
@@ -86,6 +85,6 @@ def _title(table: Mapping[tuple[str, str], Row], timing: Timing | None) -> Title
         if whole := sum(rows.values()):
             widest = max(rows, key=rows.get)
             parts.append(f"{module_name(widest)}: {share(rows[widest], whole)} of {name}")
-    where = f"Roofline time on {timing.hardware.label}" if timing else "No times, so by bytes moved"
+    where = f"Roofline time on {timing.hardware.label}" if timing else "No times, so by DRAM traffic"
     finding = "; ".join(parts) or "Nothing to do"
     return title(finding[0].upper() + finding[1:], f"{where}; every bar is 100 %", width=48)

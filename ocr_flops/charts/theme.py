@@ -100,8 +100,8 @@ def grids_words(rows: Iterable[dict[str, Any]]) -> str:
     beyond = [grid for grid in grids if grid not in ((1, 1), *rule_grids())]
     if len(grids) - len(beyond) <= len(rule_grids()):
         return f"{len(grids)} grids of {mode}"
-    vendors = f"{len(rule_grids())} vendor grids of {mode}"
+    published = f"{len(rule_grids())} published grids of {mode}"
     if not beyond:
-        return f"No tiles and the {vendors}"
+        return f"No tiles and the {published}"
     last = " × ".join(map(str, beyond[-1]))
-    return f"No tiles, the {vendors} and{' nearly square grids beyond them up to' if len(beyond) > 1 else ''} {last}"
+    return f"No tiles, the {published} and{' nearly square grids beyond them up to' if len(beyond) > 1 else ''} {last}"

@@ -9,7 +9,7 @@ import altair as alt
 
 from ocr_flops.charts.bars import StageBars, headed_rows
 from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, data, title
-from ocr_flops.charts.encoding import listed, painted, si_axis, tips
+from ocr_flops.charts.encoding import listed, occurring, painted, si_axis, tips
 from ocr_flops.charts.overlay import MEASURED, measured_layer, origins
 from ocr_flops.charts.theme import CEILING_COLOURS, CEILING_NAMES, INK, LIMIT, conditions, module_name
 from ocr_flops.timing.timing import Timing
@@ -43,12 +43,11 @@ def time_by_module(timing: Timing, stages: Sequence[str] = ("vision", "prefill")
         row["end"] = max(row["seconds"], took)  # where its words begin
         row["text"] = row["words"] + (f" · ◇ {seconds(took)}" if took else "")
     room = max((row["end"] for row in heads), default=0) * ((2.3 if "decode" in stages else 1.6) + (0.5 if points else 0))  # for the words
-    bound = {row["ceiling"] for row in bars}
     return Chart(
         _template(bool(points)),
         _title(timing, modules, total, stages, points),
         {"bars": bars, "heads": heads, MEASURED: points},
-        {"rows": rows, "room": room or 1, "ceilings": [name for name in CEILINGS if name in bound or not bound]},
+        {"rows": rows, "room": room or 1, "ceilings": occurring(CEILINGS, bars, "ceiling")},
     )
 
 
@@ -60,7 +59,7 @@ def _template(is_measured: bool) -> Template:
     bars = StageBars(along={"title": "roofline seconds", "scale": scale, "axis": axis})
     colour = painted("ceiling", CEILINGS, listed("ceilings", title="bound by", orient="top", titleFontWeight="normal"))
     spent = {"value": "roofline time", "least": "bound", "part": "share of what is drawn"}
-    about = tips("stage", name="module", **spent, ceiling="bound by", next="ahead of the next ceiling", work="work", moved="moved")
+    about = tips("stage", name="module", **spent, ceiling="bound by", next="ahead of the next ceiling", work="work", moved="DRAM traffic")
     dx = 11 if is_measured else 6
     bound = alt.Chart(data("heads")).mark_tick(thickness=3, height={"band": 0.95}, color=LIMIT)
     return compiled(

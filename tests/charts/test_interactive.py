@@ -97,7 +97,7 @@ def test_modes_are_compared_with_the_first_one(charts):
     table = {mode: one.stage_numbers for mode, one in SUBJECTS["on a device"].by_mode.items()}
     moved = {mode: sum(row[stage]["io_bytes"] for stage in ("vision", "prefill")) for mode, row in table.items()}
     bars = {
-        row["kind"]: row for row in chart.datasets["bars"] if (row["stage"], row["what"], row["grid"]) == (FIRST, "bytes moved", "2 × 3")
+        row["kind"]: row for row in chart.datasets["bars"] if (row["stage"], row["what"], row["grid"]) == (FIRST, "DRAM traffic", "2 × 3")
     }
     for mode, bar in bars.items():
         assert bar["value"] == si(moved[mode], "B")

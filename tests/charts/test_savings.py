@@ -15,7 +15,7 @@ def test_savings_are_the_differences_of_the_frames(by_mode, timings):
     bars = {(bar["what"], bar["stage"], bar["kind"]): bar for bar in chart.datasets["bars"]}
     for stage in ("vision", "prefill", "decode"):
         rows = {mode: one.stage_numbers[stage] for mode, one in by_mode.items()}
-        for what, column in (("bytes moved", "io_bytes"), ("peak of live activations", "peak_activation_bytes")):
+        for what, column in (("DRAM traffic", "io_bytes"), ("peak activation memory", "peak_activation_bytes")):
             base = bars[what, stage, "eager"]
             for mode in ("sdpa", "flash"):
                 bar = bars[what, stage, mode]
@@ -24,7 +24,7 @@ def test_savings_are_the_differences_of_the_frames(by_mode, timings):
                 assert length == pytest.approx(rows[mode][column] / rows["eager"][column])
         inner = next(row for row in chart.datasets["fixed"] if row["row"] == f"{stage}|flash")
         fixed = rows["flash"]["weight_io_bytes"] + rows["flash"]["kv_io_bytes"]
-        assert inner["end"] / bars["bytes moved", stage, "flash"]["end"] == pytest.approx(fixed / rows["flash"]["io_bytes"])
+        assert inner["end"] / bars["DRAM traffic", stage, "flash"]["end"] == pytest.approx(fixed / rows["flash"]["io_bytes"])
     words = headline(chart)
     assert "flash moves 551 GB (80 %) less than eager in vision; to the first token 722 ms instead of 2.63 s on NVIDIA L4" in words
     assert "Matrix FLOPs are the same in every mode" in words and "Modelled: flash" in words

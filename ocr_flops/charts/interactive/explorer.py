@@ -17,8 +17,8 @@ from ocr_flops.units import seconds, share, si
 Names = tuple[str, ...]
 PANELS = {  # column: what its panel is called, and the unit of its numbers
     "total_flops": ("FLOPs", ""),
-    "io_bytes": ("bytes moved", "B"),
-    "peak_activation_bytes": ("peak of live activations", "B"),
+    "io_bytes": ("DRAM traffic", "B"),
+    "peak_activation_bytes": ("peak activation memory", "B"),
     "roofline_seconds": ("roofline time", "s"),
 }
 LARGEST = "peak_activation_bytes"  # a maximum; all else adds up
@@ -29,7 +29,7 @@ BAR = {3: 0.62, 4: 0.56}  # of a panel's width, by the number of panels; the res
 
 
 def explorer(stages: pl.DataFrame, modules: pl.DataFrame, grid: str, attention: str, device: str = "") -> Controlled:
-    """FLOPs, bytes moved, peak and (on a device) time by stage and module, for the grid and the attention mode chosen in the chart.
+    """FLOPs, DRAM traffic, peak and (on a device) time by stage and module, for the grid and the attention mode chosen in the chart.
 
     Args:
         stages, modules: `of.sweep` over grids and attention modes at both levels.

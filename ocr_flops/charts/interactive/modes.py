@@ -14,7 +14,7 @@ FIRST, DECODE = "first token", "decode, a token"  # vision and prefill together;
 
 
 def modes_by_stage(stages: pl.DataFrame, grid: str, device: str = "") -> Controlled:
-    """Attention modes side by side, stage by stage, for the grid chosen in the chart: bytes moved, peak and (on a device) time.
+    """Attention modes side by side, stage by stage, for the grid chosen in the chart: DRAM traffic, peak and (on a device) time.
 
     Args:
         stages: `of.sweep` over grids and attention modes.

@@ -24,7 +24,7 @@ FACTOR = 1.8
 
 
 def moved_and_held(estimates: Mapping[str, Estimate]) -> Chart:
-    """Bytes moved to the first token, and the peak of live activations.
+    """DRAM traffic to the first token, and the peak activation memory.
 
     Args:
         estimates: of one point by attention mode, the one to compare with first.
