@@ -10,11 +10,7 @@ class SpecError(ValueError):
 
 
 def one_of(field: str, value: Any, allowed: Any) -> Any:
-    """Returns value if it is one of the allowed ones.
-
-    Raises:
-        SpecError: naming the field, the value and the allowed values.
-    """
+    """Returns value if it is one of the allowed ones; else raises a SpecError that names the field, the value and the allowed values."""
     if value not in allowed:
         raise SpecError(f"{field}: {value!r} is not one of {', '.join(map(str, allowed))}")
     return value

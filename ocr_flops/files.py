@@ -21,12 +21,9 @@ def write_whole(path: Path, content: str | bytes, option: str = "--out") -> Path
     """Writes a file, and the folders above it; it appears under its name only when it is complete, and an older one stays until then.
 
     Args:
-        path: where to.
+        path: where to; this is returned.
         content: text, written as UTF-8, or bytes.
         option: what the path was given as, for the message.
-
-    Returns:
-        the path.
 
     Raises:
         SpecError: naming the path, why it could not be written, and what to do.
@@ -48,15 +45,7 @@ def write_whole(path: Path, content: str | bytes, option: str = "--out") -> Path
 
 @contextlib.contextmanager
 def explain_os_errors(path: Path, option: str = "--out") -> Iterator[None]:
-    """Turns a full disk, or a folder that cannot be written to, into one line.
-
-    Args:
-        path: what is written.
-        option: what it was given as.
-
-    Raises:
-        SpecError: naming the path, why it could not be written, and what to do.
-    """
+    """Turns a full disk, or a folder that cannot be written to, into a SpecError that names path and option, why, and what to do."""
     try:
         yield
     except OSError as problem:
@@ -72,10 +61,7 @@ def try_lock(path: Path, mode: int = 0o644) -> contextlib.AbstractContextManager
         mode: its permissions where it is made; 0o666 lets every user of a machine take the lock.
 
     Returns:
-        a context manager whose end gives the lock back; None where somebody else has it.
-
-    Raises:
-        OSError: the file cannot be made or opened, or its file system has no locks.
+        a context manager whose end gives the lock back; None where somebody else has it. An OSError says that the file system has none.
     """
     from filelock import FileLock, Timeout
 

@@ -11,14 +11,9 @@ PREFIXES = {-4: "p", -3: "n", -2: "µ", -1: "m", 0: "", 1: "k", 2: "M", 3: "G", 
 
 
 def si(value: float, unit: str = "", digits: int = 3, zeros: bool = True, small: bool = False) -> str:
-    """A number with an SI prefix: 786 GB.
+    """A finite number with an SI prefix and significant digits: 786 GB.
 
-    Args:
-        value: a finite number.
-        unit: written after the prefix.
-        digits: how many significant ones.
-        zeros: whether zeros at the end are written, as in 1.50 k.
-        small: whether numbers below one have prefixes too (m, µ, n, p).
+    `zeros` writes those at the end, as in 1.50 k; with `small`, numbers below one have prefixes too (m, µ, n, p).
     """
     rounded = float(f"{value:.{digits - 1}e}")
     exponent = floor(log10(abs(rounded))) if rounded else 0

@@ -79,8 +79,6 @@ GRID = ["workload.columns=2", "workload.rows=3", "workload.global_px=256", "work
 def own_configs(tmp_path, monkeypatch):
     write_configs(tmp_path)
     monkeypatch.setenv("OCR_FLOPS_CONFIGS", str(tmp_path))
-    yield
-    catalog._hardware_by_device.cache_clear()
 
 
 @pytest.fixture

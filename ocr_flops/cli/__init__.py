@@ -1,19 +1,43 @@
-"""The command `ocr-flops`: its subcommands, and what becomes of their errors."""
+"""The command `ocr-flops`: its subcommands, of which `app` is here, and what becomes of their errors."""
 
 from __future__ import annotations
 
 import os
 import sys
+import threading
+import webbrowser
 from typing import Annotated
 
 import typer
 
 from ocr_flops import __version__
-from ocr_flops.cli import app, calibrate, estimate, measure, sweep, verify
+from ocr_flops.cli import calibrate, estimate, measure, sweep, verify
 from ocr_flops.errors import SpecError
 
+
+def serve_app(
+    host: Annotated[str, typer.Option(help="Address to listen on; beyond loopback with a token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 is any free one.")] = 2718,
+    token: Annotated[str | None, typer.Option(help="What visitors must show; made and printed where it is needed and not given.")] = None,
+    max_upload_mb: Annotated[float, typer.Option(metavar="MB", help="Largest upload.")] = 50,
+    headless: Annotated[bool, typer.Option("--headless", help="Do not open a browser.")] = False,
+) -> int:
+    """Open the what-if app in a browser."""
+    from ocr_flops.app import server
+
+    where = server.serving(host, port, token, max_upload_mb)
+    with server.listen(where) as listening:
+        port = listening.getsockname()[1]
+        links = server.links(where, port)
+        print("\n".join((*links, "Ctrl-C ends it.")), flush=True)
+        if not headless:
+            threading.Thread(target=webbrowser.open, args=links[:1], daemon=True).start()  # may look for a browser for long
+        server.run(server.build(where, port), listening)
+    return 0
+
+
 COMMANDS = {
-    "The app": {"app": app.serve_app},
+    "The app": {"app": serve_app},
     "What a page costs": {
         "estimate": estimate.estimate_workload,
         "plan": estimate.plan_devices,

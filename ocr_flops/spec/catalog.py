@@ -79,12 +79,7 @@ def load_model(name: str = "deepseek_ocr", overrides: Iterable[str] = ()) -> Mod
 
 
 def load_hardware(name: str, overrides: Iterable[str] = ()) -> HardwareSpec:
-    """A device's peak rates and memory, with the document each figure was read in.
-
-    Args:
-        name: a config of the group `hardware`; `names("hardware")` lists them.
-        overrides: Hydra overrides of its keys, as in "hardware.memory_bandwidth_bytes_per_second=3e12".
-    """
+    """A device's peak rates and memory, of the group `hardware`; overrides are of its keys, as in "hardware.memory_bytes=80e9"."""
     return _load("hardware", name, tuple(overrides))
 
 
@@ -99,13 +94,9 @@ def _load(group: str, name: str, overrides: tuple[str, ...]) -> Any:
 
 def hardware_of_device(device_name: str | None) -> HardwareSpec | None:
     """The figures of a device by the name that its driver gives it, as `torch.cuda.get_device_name` has it; None where no config has it."""
-    name = _hardware_by_device().get((device_name or "").removeprefix(DRIVER_PREFIX))
-    return None if name is None else load_hardware(name)
-
-
-@cache
-def _hardware_by_device() -> dict[str, str]:
-    return {device.removeprefix(DRIVER_PREFIX): name for name in names("hardware") for device in load_hardware(name).device_names}
+    bare = (device_name or "").removeprefix(DRIVER_PREFIX)
+    known = map(load_hardware, reversed(names("hardware")))
+    return next((one for one in known if bare in (name.removeprefix(DRIVER_PREFIX) for name in one.device_names)), None)
 
 
 @cache

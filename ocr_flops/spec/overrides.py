@@ -28,11 +28,7 @@ SWEEP = Root("sweep", (*GROUPS, "sweep"), (*KEYS, "sweep", "measure", "measured_
 
 
 def compose(overrides: Sequence[str], root: Root = RUN) -> dict[str, Any]:
-    """What a command line of overrides chooses, as plain mappings and lists with every key of its root, composed by Hydra.
-
-    Args:
-        overrides: such as ["workload=gundam", "workload.columns=2"].
-        root: the config at the top: that of a run, or of a sweep.
+    """What overrides, such as "workload.columns=2", choose, as plain mappings and lists with every key of the root, composed by Hydra.
 
     Raises:
         SpecError: an override or a config file with an unknown key, an unknown choice, or bad syntax.

@@ -55,10 +55,7 @@ def names(group: str) -> tuple[str, ...]:
 def read_value(key: str, value: Any, kind: Any) -> Any:
     """A value of the type that its key has, as msgspec converts it: no text is a number, true is no number, a whole number may be a float.
 
-    Args:
-        key: where the value stands, for the message.
-        value: as a config holds it.
-        kind: int, float, str, bool, a `Literal`, a tuple of one of these, or one of these `| None`.
+    The kind is int, float, str, bool, a `Literal`, a tuple of one of these, or one of these `| None`.
     """
     try:
         return msgspec.convert(value, kind)
@@ -77,14 +74,7 @@ def _described(kind: Any) -> str:
 
 
 def check_keys(key: str, config: Any, known: Iterable[str], needed: Iterable[str] | None = None) -> None:
-    """Checks that a config is a mapping with the right keys.
-
-    Args:
-        key: where the config stands; "" for a whole one.
-        config: what should be a mapping.
-        known: the keys it may have.
-        needed: those it must have; all of them where None.
-    """
+    """Checks that a config, at a key ("" for a whole one), is a mapping with known keys only, and has those needed (all, where None)."""
     if not isinstance(config, dict):
         raise SpecError(f"{key}: {config!r} is not a mapping with the keys {', '.join(known)}")
     prefix = f"{key}." if key else ""
@@ -102,13 +92,9 @@ def unknown_key(key: str, above: str, config: Any) -> SpecError:
 
 
 def read_spec(cls: Any, key: str, config: Any, **parsers: Callable[[str, Any], Any]) -> Any:
-    """A frozen spec from a mapping of its fields; those with a default may be left out.
+    """A frozen spec, a dataclass or a NamedTuple, from a mapping of its fields at a key; those with a default may be left out.
 
-    Args:
-        cls: a dataclass or a NamedTuple with type hints.
-        key: where the mapping stands, as "model.towers.sam".
-        config: the mapping.
-        **parsers: how fields that are mappings or lists of mappings themselves are read, from their key and value.
+    Parsers say how fields that are mappings or lists of mappings themselves are read, from their key and value.
     """
     hints, needed = _fields_of(cls)
     check_keys(key, config, hints, needed)

@@ -20,7 +20,6 @@ def rule_grids(min_tiles: int = MIN_TILES, max_tiles: int = MAX_TILES) -> tuple[
     """All (columns, rows) grids of min_tiles..max_tiles tiles that the tile rule chooses from, 22 by default.
 
     They stand in the order in which the rule settles ties: by the number of tiles, then by columns.
-
     Source: `get_all_supported_aspect_ratios` of transformers' DeepSeek-OCR 2 image processor, `find_closest_aspect_ratio` of the
     published code.
     """
@@ -35,18 +34,10 @@ def square_grids(most: int = 1000) -> list[tuple[int, int]]:
 
 
 def choose_grid(width_px, height_px, tile_px: int = 640, untiled_up_to_px: int = 640):
-    """The tile grid that the published code cuts an image into.
+    """The tile grid (columns, rows) that the published code cuts an image into; (1, 1) means no tiles.
 
     Among the 22 grids the closest float64 aspect ratio wins; on an exact tie the later (larger) one, if the image's area exceeds half the
-    grid's. No tiles when both sides are at most `untiled_up_to_px`.
-
-    Args:
-        width_px, height_px: image size in pixels; ints, or int64 arrays of one length.
-        tile_px: side of a tile in pixels.
-        untiled_up_to_px: images no larger than this on either side are not tiled.
-
-    Returns:
-        (columns, rows): ints for ints, int64 arrays for arrays; (1, 1) means no tiles.
+    grid's. No tiles when both sides are at most `untiled_up_to_px`. Image sizes are ints or int64 arrays of one length, and so are grids.
 
     Raises:
         SpecError: a side below 1 px or above 1 000 000 px, or columns of different lengths.

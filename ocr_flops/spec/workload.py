@@ -73,28 +73,20 @@ class Workload:
         """The workload of an image: its grid is the one that the tile rule chooses.
 
         Args:
-            width_px, height_px: image size in pixels, ints or int64 columns.
+            width_px, height_px: image size in pixels, ints or int64 columns; a SpecError refuses a size that no image has.
             mode: a mode's name ("gundam", "tiny", ...) or a `Mode`.
             **rest: prompt_tokens, output_tokens, batch_size.
-
-        Raises:
-            SpecError: an unknown mode, or a size that no image has.
         """
         mode = load_mode(mode) if isinstance(mode, str) else mode
         _check_range("tile_px", mode.tile_px, *LIMITS["tile_px"])  # before the tile rule computes with it
         # Sizes are checked for every mode, and the published infer() cuts by the 640 px rule whatever the tile size.
-        columns, rows = tiling.choose_grid(width_px, height_px, mode.tile_px or 640, mode.untiled_up_to_px)
-        if not mode.tile_px:
-            columns, rows = 1, 1
+        grid = tiling.choose_grid(width_px, height_px, mode.tile_px or 640, mode.untiled_up_to_px)
+        columns, rows = grid if mode.tile_px else (1, 1)
         return cls(mode.global_px, mode.tile_px, columns, rows, image_width_px=width_px, image_height_px=height_px, mode=mode.name, **rest)
 
     @classmethod
     def from_grid(cls, columns: Column = 1, rows: Column = 1, mode: str | Mode = "gundam", **rest: Any) -> Workload:
-        """The workload of an explicit tile grid of any size, ints or int64 columns; mode and rest as for `from_image`.
-
-        Raises:
-            SpecError: a grid on a mode without tiles, or a value out of range.
-        """
+        """The workload of an explicit tile grid of any size, ints or int64 columns; mode and rest as for `from_image`."""
         mode = load_mode(mode) if isinstance(mode, str) else mode
         return cls(mode.global_px, mode.tile_px, columns, rows, mode=mode.name, **rest)
 
@@ -103,11 +95,9 @@ class Workload:
         """Many workloads as one of columns, in order."""
         if len(workloads) == 1:
             return workloads[0]
-        modes = {workload.mode for workload in workloads}
-        columns = {
-            name: np.concatenate([np.broadcast_to(getattr(workload, name), workload.points).astype(np.int64) for workload in workloads])
-            for name in LIMITS
-        }
+        modes, points = {workload.mode for workload in workloads}, [workload.points for workload in workloads]
+        parts = {name: zip((getattr(workload, name) for workload in workloads), points, strict=True) for name in LIMITS}
+        columns = {name: np.concatenate([np.broadcast_to(*part) for part in parts[name]], dtype=np.int64) for name in LIMITS}
         return cls(**columns, mode=modes.pop() if len(modes) == 1 else "")
 
     def upper_bound(self) -> Workload:

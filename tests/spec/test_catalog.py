@@ -106,9 +106,7 @@ def own_configs(tmp_path, monkeypatch):
     shutil.copytree(catalog.config_dir(), folder)
     for module in (reading, catalog):
         monkeypatch.setattr(module, "config_dir", lambda: folder)
-    catalog._hardware_by_device.cache_clear()
-    yield folder
-    catalog._hardware_by_device.cache_clear()
+    return folder
 
 
 def test_a_new_config_is_found_by_name(own_configs):
