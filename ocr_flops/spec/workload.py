@@ -95,9 +95,11 @@ class Workload:
         """Many workloads as one of columns, in order."""
         if len(workloads) == 1:
             return workloads[0]
-        modes, points = {workload.mode for workload in workloads}, [workload.points for workload in workloads]
-        parts = {name: zip((getattr(workload, name) for workload in workloads), points, strict=True) for name in LIMITS}
-        columns = {name: np.concatenate([np.broadcast_to(*part) for part in parts[name]], dtype=np.int64) for name in LIMITS}
+        modes = {workload.mode for workload in workloads}
+        columns = {
+            name: np.concatenate([np.broadcast_to(getattr(workload, name), workload.points) for workload in workloads], dtype=np.int64)
+            for name in LIMITS
+        }
         return cls(**columns, mode=modes.pop() if len(modes) == 1 else "")
 
     def upper_bound(self) -> Workload:
