@@ -40,7 +40,7 @@ SMALL = {"name": "test", "grids": [[2, 1]], "batch_sizes": [1, 2], "lengths": [[
 
 
 @pytest.fixture
-def chosen(tmp_path):
+def config(tmp_path):
     """A campaign of the tiny model as Hydra hands it over."""
 
     def composed(*overrides, campaign=SMALL, **rest):
@@ -52,16 +52,16 @@ def chosen(tmp_path):
 
 @pytest.fixture
 def workers(monkeypatch):
-    """Workers that answer at once; what each was asked for."""
-    asked = []
+    """Workers that answer at once; the request of each."""
+    requests = []
 
     class Listed(AtOnce):
         def __init__(self, request, python=None):
             super().__init__(request, python)
-            asked.append(request)
+            requests.append(request)
 
     monkeypatch.setattr(client, "Worker", Listed)
-    return asked
+    return requests
 
 
 def whole():
@@ -77,40 +77,40 @@ def test_the_campaign_covers_what_it_promises():
     spread = found["hydra"]["sweeper"]["params"]
     assert set(spread["workload"].split(",")) == {mode.name for mode in modes()} and len(modes()) == 6
     assert spread["attention"] == "eager,sdpa"
-    chosen = found["campaign"]
-    assert sorted(columns * rows for columns, rows in chosen["grids"]) == list(range(2, 10))
-    assert all(tuple(grid) in rule_grids() for grid in chosen["grids"])
-    assert chosen["batch_sizes"] == [1, 4, 16] and len(chosen["lengths"]) == 3
+    campaign = found["campaign"]
+    assert sorted(columns * rows for columns, rows in campaign["grids"]) == list(range(2, 10))
+    assert all(tuple(grid) in rule_grids() for grid in campaign["grids"])
+    assert campaign["batch_sizes"] == [1, 4, 16] and len(campaign["lengths"]) == 3
 
 
-def test_points_are_grids_times_batches_times_lengths(chosen):
+def test_points_are_grids_times_batches_times_lengths(config):
     many = SMALL | {"grids": [[2, 1], [1, 3]], "lengths": [[3, 1], [5, 2]]}
-    points = campaigns.campaign_points(chosen("workload=gundam", campaign=many))
+    points = campaigns.campaign_points(config("workload=gundam", campaign=many))
     assert [(p.columns, p.rows, p.batch_size, p.prompt_tokens, p.output_tokens) for p in points] == [
         (*grid, batch, *length) for grid in ((2, 1), (1, 3)) for batch in (1, 2) for length in ((3, 1), (5, 2))
     ]
-    untiled = campaigns.campaign_points(chosen("workload=tiny", "workload.tile_px=0", campaign=many))
+    untiled = campaigns.campaign_points(config("workload=tiny", "workload.tile_px=0", campaign=many))
     assert len(untiled) == 4 and {point.tiles for point in untiled} == {0}
 
 
-def test_what_is_recorded_is_not_run_again(chosen, workers, tmp_path):
-    assert campaigns.run_job(chosen()) == (2, 0, 0)
+def test_what_is_recorded_is_not_run_again(config, workers, tmp_path):
+    assert campaigns.run_job(config()) == (2, 0, 0)
     assert [len(request.workloads) for request in workers] == [0, 2]  # asks for the device, then times both
-    assert campaigns.run_job(chosen()) == (0, 2, 0)
+    assert campaigns.run_job(config()) == (0, 2, 0)
     assert [len(request.workloads) for request in workers[2:]] == [0]
-    assert campaigns.run_job(chosen(campaign=SMALL | {"batch_sizes": [2, 3]})) == (1, 1, 0)
-    assert campaigns.run_job(chosen("dtype=fp16")) == (2, 0, 0)
+    assert campaigns.run_job(config(campaign=SMALL | {"batch_sizes": [2, 3]})) == (1, 1, 0)
+    assert campaigns.run_job(config("dtype=fp16")) == (2, 0, 0)
     frame, problems = records.records_frame(tmp_path / "records", shipped=tmp_path / "none")
     assert problems == [] and frame["record_id"].n_unique() == 5
 
 
-def test_another_version_is_measured_anew(chosen, workers, monkeypatch):
-    campaigns.run_job(chosen())
+def test_another_version_is_measured_anew(config, workers, monkeypatch):
+    campaigns.run_job(config())
     monkeypatch.setattr(records.record, "__version__", "9.9")
-    assert campaigns.run_job(chosen()) == (2, 0, 0)
+    assert campaigns.run_job(config()) == (2, 0, 0)
 
 
-def test_a_failure_is_tried_again_unless_it_shall_not(chosen, workers, monkeypatch, caplog):
+def test_a_failure_is_tried_again_unless_it_shall_not(config, workers, monkeypatch, caplog):
     def full(self):
         yield Ran(RAN)
         for number, point in enumerate(self.request.workloads):
@@ -119,13 +119,13 @@ def test_a_failure_is_tried_again_unless_it_shall_not(chosen, workers, monkeypat
 
     with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
         patch.setattr(AtOnce, "__iter__", full)
-        assert campaigns.run_job(chosen()) == (0, 0, 2)
+        assert campaigns.run_job(config()) == (0, 0, 2)
     assert "out of memory (Choose less.)" in caplog.text
-    assert campaigns.run_job(chosen(retry_failed=False)) == (0, 2, 0)
-    assert campaigns.run_job(chosen()) == (2, 0, 0)
+    assert campaigns.run_job(config(retry_failed=False)) == (0, 2, 0)
+    assert campaigns.run_job(config()) == (2, 0, 0)
 
 
-def test_a_worker_that_cannot_begin_is_tried_again_always(chosen, workers, monkeypatch):
+def test_a_worker_that_cannot_begin_is_tried_again_always(config, workers, monkeypatch):
     """That says nothing of the points."""
 
     def broken(self):
@@ -136,17 +136,17 @@ def test_a_worker_that_cannot_begin_is_tried_again_always(chosen, workers, monke
 
     with monkeypatch.context() as patch:
         patch.setattr(AtOnce, "__iter__", broken)
-        assert campaigns.run_job(chosen()) == (0, 0, 2)
-    assert campaigns.run_job(chosen(retry_failed=False)) == (2, 0, 0)
+        assert campaigns.run_job(config()) == (0, 0, 2)
+    assert campaigns.run_job(config(retry_failed=False)) == (2, 0, 0)
 
 
-def test_a_job_without_torch_says_so(chosen, workers, monkeypatch):
+def test_a_job_without_torch_says_so(config, workers, monkeypatch):
     monkeypatch.setattr(AtOnce, "__iter__", lambda self: iter([Failure("torch is not installed", "Get it.")]))
     with pytest.raises(of.SpecError, match=r"^torch is not installed \(Get it.\)"):
-        campaigns.run_job(chosen())
+        campaigns.run_job(config())
 
 
-def test_a_disk_that_fills_up_ends_the_job_and_loses_nothing(chosen, workers, monkeypatch, tmp_path, caplog):
+def test_a_disk_that_fills_up_ends_the_job_and_loses_nothing(config, workers, monkeypatch, tmp_path, caplog):
     """What was recorded stays, what was not is printed, and the error can be sent from a launcher's process to another."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     sync, written = os.fsync, []
@@ -159,25 +159,25 @@ def test_a_disk_that_fills_up_ends_the_job_and_loses_nothing(chosen, workers, mo
 
     with monkeypatch.context() as patch, pytest.raises(of.SpecError, match="No space left on device; free some space") as problem:
         patch.setattr(files.os, "fsync", full)
-        campaigns.run_job(chosen())
+        campaigns.run_job(config())
     (lost,) = [json.loads(record.message) for record in caplog.records if record.levelname == "ERROR"]
     assert lost["state"] == "done" and lost["workload"]["batch_size"] == 2
     assert records.records_frame(tmp_path / "records", shipped=tmp_path / "none")[0]["batch_size"].unique().to_list() == [1]
-    assert campaigns.run_job(chosen()) == (1, 1, 0)
+    assert campaigns.run_job(config()) == (1, 1, 0)
     assert isinstance(problem.value, records.Unwritten)
     again = pickle.loads(pickle.dumps(of.SpecError(str(problem.value))))  # what `campaign.main` makes of it
     assert str(again) == str(problem.value)
 
 
-def test_a_damaged_record_is_told_and_measured_anew(chosen, workers, tmp_path, caplog):
-    campaigns.run_job(chosen())
+def test_a_damaged_record_is_named_and_measured_anew(config, workers, tmp_path, caplog):
+    campaigns.run_job(config())
     path = sorted((tmp_path / "records").iterdir())[0]
     path.write_text(path.read_text()[:100])
-    assert campaigns.run_job(chosen()) == (1, 1, 0)
+    assert campaigns.run_job(config()) == (1, 1, 0)
     assert str(path) in caplog.text and "damaged" in caplog.text and path.exists()
 
 
-def test_an_interrupted_job_keeps_what_it_has(chosen, workers, monkeypatch):
+def test_an_interrupted_job_keeps_what_it_has(config, workers, monkeypatch):
     write, written = records.write_record, []
 
     def once(*arguments):
@@ -188,8 +188,8 @@ def test_an_interrupted_job_keeps_what_it_has(chosen, workers, monkeypatch):
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(records, "write_record", once)
-        campaigns.run_job(chosen())
-    assert campaigns.run_job(chosen()) == (1, 1, 0)
+        campaigns.run_job(config())
+    assert campaigns.run_job(config()) == (1, 1, 0)
 
 
 @pytest.mark.parametrize(
@@ -207,15 +207,15 @@ def test_an_interrupted_job_keeps_what_it_has(chosen, workers, monkeypatch):
         ({"python": "/nonexistent"}, "^--python: '/nonexistent' is not there"),
     ],
 )
-def test_what_cannot_be(chosen, workers, rest, message):
+def test_what_cannot_be(config, workers, rest, message):
     with pytest.raises(of.SpecError, match=message):
-        campaigns.run_job(chosen(**rest))
+        campaigns.run_job(config(**rest))
     assert not workers
 
 
-def test_an_override_that_the_campaign_sets(chosen, workers):
+def test_an_override_that_the_campaign_sets(config, workers):
     with pytest.raises(of.SpecError, match="^workload.columns=2: has no effect, since a campaign sets it; choose campaign.grids"):
-        campaigns.run_job(chosen(), ["workload=gundam", "workload.columns=2"])
+        campaigns.run_job(config(), ["workload=gundam", "workload.columns=2"])
 
 
 TRIAL = ["model=tiny_test", "campaign=trial", "workload=tiny", "workload.global_px=64", "attention=eager", "device=cpu"]

@@ -64,18 +64,18 @@ PROMISED = [
 @pytest.fixture(scope="module")
 def made():
     """A record with everything, and one of another point."""
-    chosen, told = served()
-    return [records.make_record(chosen, point, result) for point, result in zip((POINT, TILED), results(told), strict=True)]
+    plan_served, events = served()
+    return [records.make_record(plan_served, point, result) for point, result in zip((POINT, TILED), results(events), strict=True)]
 
 
 @pytest.fixture(scope="module")
 def result():
     """What a worker says of a run whose times are known, on a device whose peaks are."""
-    told = copy.deepcopy(results(served()[1])[0])
-    ran = told.ran | {"device_name": "NVIDIA H200", "device": "cuda"}
+    result = copy.deepcopy(results(served()[1])[0])
+    ran = result.ran | {"device_name": "NVIDIA H200", "device": "cuda"}
     memory = {"idle_bytes": 4, "held_bytes": 5, "allocated_bytes": 70, "reserved_bytes": 90}
-    stages = {"prefill": told.stages["prefill"] | {"seconds": [4.0, 1.0, 2.0], "memory": memory, "traced": None}}
-    return replace(told, ran=ran, stages=stages)
+    stages = {"prefill": result.stages["prefill"] | {"seconds": [4.0, 1.0, 2.0], "memory": memory, "traced": None}}
+    return replace(result, ran=ran, stages=stages)
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def test_a_failure_is_a_record_too(tmp_path):
     assert frame(tmp_path, level="module")[0].is_empty()
 
 
-def test_shipped_records_are_told_apart(made, tmp_path):
+def test_shipped_records_are_marked(made, tmp_path):
     records.write_record(made[0], tmp_path / "shipped")
     records.write_record(made[1], tmp_path / "user")
     stages, _ = records.records_frame(tmp_path / "user", shipped=tmp_path / "shipped")

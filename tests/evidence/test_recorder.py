@@ -37,14 +37,14 @@ def test_a_worker_that_dies_costs_one_point(monkeypatch):
     monkeypatch.setattr(client, "Worker", Dying)
     monkeypatch.setattr(Dying, "started", 0)
     points = [POINT, TILED, POINT]
-    told = []
-    made = list(recorder.measure_points(plan(probes=()), points, progress=lambda *step: told.append(step)))
+    steps = []
+    made = list(recorder.measure_points(plan(probes=()), points, progress=lambda *step: steps.append(step)))
     assert [record["state"] for record in made] == ["done", "failed", "done"]
     assert [record["workload"]["global_px"] for record in made] == [64, 128, 64]
     assert Dying.started == 2
     assert made[1]["failure"]["message"] == "the worker ended early (killed by signal 9)" and "memory" in made[1]["failure"]["advice"]
     assert made[1]["ran"]["device_name"] == made[0]["ran"]["device_name"]  # what it said before
-    assert all(done < total for done, total, _ in told) and len({total for _, total, _ in told}) == 1
+    assert all(done < total for done, total, _ in steps) and len({total for _, total, _ in steps}) == 1
 
 
 def test_a_process_killed_in_the_middle_of_a_run(tmp_path):
@@ -95,13 +95,13 @@ def test_what_keeps_the_worker_from_beginning_fails_all_points_at_once(tmp_path)
 
 
 def test_the_time_out_is_of_each_point_and_not_of_waiting(tmp_path):
-    told = []
+    steps = []
     python = script(tmp_path, WAITING, "sleep 0.6", WAITING, "sleep 0.6", RAN, FAILED, "sleep 0.6", FAILED, LONG)
     running = recorder.measure_points(
-        plan(), [POINT] * 3, python=python, timeout_seconds=0.9, progress=lambda done, total, text: told.append(text)
+        plan(), [POINT] * 3, python=python, timeout_seconds=0.9, progress=lambda done, total, text: steps.append(text)
     )
     assert [next(running)["failure"]["message"] for _ in range(3)] == ["m", "m", "ended after 0.9 s, the time-out"]
-    assert told == [WAITING.text] * 2
+    assert steps == [WAITING.text] * 2
 
 
 def test_leaving_early_ends_the_worker(monkeypatch):

@@ -154,7 +154,7 @@ def test_many_writers(made, tmp_path):
     assert problems == [] and stages["record_id"].n_unique() == 80 == len(list(where.iterdir()))
 
 
-def test_a_folder_that_is_a_file_is_told(made, tmp_path):
+def test_a_folder_that_is_a_file_is_named(made, tmp_path):
     (tmp_path / "records").write_text("in the way")
     stages, (problem,) = frame(tmp_path / "records")
     assert stages.is_empty() and problem.path == tmp_path / "records" and "(Not a directory); look at what it is" in problem.reason
@@ -163,7 +163,7 @@ def test_a_folder_that_is_a_file_is_told(made, tmp_path):
     assert (tmp_path / "records").read_text() == "in the way"
 
 
-def test_a_folder_that_cannot_be_read_is_told(made, tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_read_is_named(made, tmp_path, monkeypatch):
     """The package's records are still read."""
     records.write_record(made[0], tmp_path / "shipped")
 

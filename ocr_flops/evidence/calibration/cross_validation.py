@@ -45,7 +45,7 @@ class CrossValidation(NamedTuple):
 def cross_validate(rows: pl.DataFrame, features: Features, seconds: np.ndarray, fitted: Fit) -> CrossValidation:
     """Predict each workload by the others.
 
-    Left out with a workload are all rows that cost the same as one of its: vision of a page is the same whatever is asked about it, and
+    Left out with a workload are all rows that cost the same as one of its: vision of a page is the same whatever the prompt is, and
     would otherwise be predicted by itself. The fit without them is one Newton step from the fit to all rows, within its bounds; where that
     step is not a small one, the other rows are fitted anew. Either has the same kind of launches and the same scale as the fit to all.
 
@@ -60,7 +60,7 @@ def cross_validate(rows: pl.DataFrame, features: Features, seconds: np.ndarray, 
     predicted, shares = fitted.predict(features)
     squares = fitted.scaled_residuals(features, seconds) ** 2
     inside = np.maximum(0.0, 1 - squares)
-    pull = np.log(predicted / seconds) * inside**2  # derivative of Tukey's loss
+    score = np.log(predicted / seconds) * inside**2  # derivative of Tukey's loss
     curvature = inside * np.maximum(0.0, 1 - 5 * squares)
     prior_rows, targets = regularisation(len(fitted.parameters), fitted.prior)
     prior_curvature = prior_rows.T @ prior_rows + 1e-9 * np.eye(len(fitted.parameters))  # no rows may tell of any launches
@@ -69,7 +69,7 @@ def cross_validate(rows: pl.DataFrame, features: Features, seconds: np.ndarray, 
     for fold in range(min(FOLDS, workload.max() + 1)):
         mine = workload % FOLDS == fold
         kept = ~np.isin(cost, cost[mine])
-        gradient = shares[kept].T @ pull[kept] + prior_rows.T @ (prior_rows @ fitted.parameters - targets)
+        gradient = shares[kept].T @ score[kept] + prior_rows.T @ (prior_rows @ fitted.parameters - targets)
         root = np.linalg.cholesky((shares[kept].T * curvature[kept]) @ shares[kept] + prior_curvature)
         step = lsq_linear(root.T, np.linalg.solve(root, -gradient), limits, method="bvls").x
         is_small = np.abs(step).max() < SMALL_STEP

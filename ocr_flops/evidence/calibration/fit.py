@@ -131,7 +131,7 @@ def fit(features: Features, seconds: np.ndarray, stages: int, expected: float | 
 
 
 def regularisation(parameters: int, prior: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows [row, parameter] and targets [row] that pull 1 / efficiencies to the prior, and launch overheads to their mean."""
+    """Return the rows [row, parameter] and targets [row] that draw 1 / efficiencies to the prior, and launch overheads to their mean."""
     rows = np.eye(parameters)
     rows[CEILINGS:, CEILINGS:] -= 1 / (parameters - CEILINGS)
     return rows * REGULARISATION**0.5, np.where(np.arange(parameters) < CEILINGS, prior, 0.0) * REGULARISATION**0.5

@@ -31,7 +31,7 @@ COLUMNS = {  # `module` follows `stage` at that level
 def records_frame(where: Path | None = None, *, level: str = "stage", shipped: Path | None = None) -> tuple[pl.DataFrame, list[Problem]]:
     """Read every record as rows, a row for each stage, or for each of its modules.
 
-    A record that failed has a row for each stage that was asked for, without figures, and none at level "module".
+    A record that failed has a row for each stage that was to run, without figures, and none at level "module".
 
     Args:
         where: the user's folder; `records.records_folder()` where None.
@@ -71,25 +71,25 @@ def build_frame(found: Iterable[Stored], level: str) -> pl.DataFrame:
 def _rows(stored: Stored, level: str) -> Iterator[dict[str, Any]]:
     """The rows of a record."""
     record = stored.record
-    ran, asked, failure = msgspec.structs.asdict(record.ran) if record.ran else {}, record.asked, record.failure
+    ran, settings, failure = msgspec.structs.asdict(record.ran) if record.ran else {}, record.settings, record.failure
     shared = {
         "record_id": record.record_id,
         "measured_at": record.finished,
         "state": record.state,
         "source": stored.source,
         "path": str(stored.path),
-        "attention": attention_words(asked.attention),
-        "experts": ran.get("experts") or asked.experts,
-        "device": ran.get("device_name") or asked.device,
+        "attention": attention_words(settings.attention),
+        "experts": ran.get("experts") or settings.experts,
+        "device": ran.get("device_name") or settings.device,
         "hardware": record.hardware and record.hardware.name,
         "host": record.host,
-        **{name: getattr(asked, name) for name in ("engine", "dtype", "prefill_logits", "cache")},
+        **{name: getattr(settings, name) for name in ("engine", "dtype", "prefill_logits", "cache")},
         **{name: ran.get(name) for name in (*VERSIONS, "weights")},
         **msgspec.structs.asdict(record.workload),
         "model": record.model.name,
         "failure": f"{failure.message} ({failure.advice})" if failure else None,
     }
-    for stage in asked.stages if failure and level == "stage" else ():
+    for stage in settings.stages if failure and level == "stage" else ():
         yield dict.fromkeys(COLUMNS) | shared | {"stage": stage}
     for stage, figures in record.derived.items():
         for module, one in {None: figures}.items() if level == "stage" else figures.modules.items():

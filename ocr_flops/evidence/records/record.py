@@ -1,4 +1,4 @@
-"""The record of a point, from what was asked for and what the worker said; `schema.py` says what is in it."""
+"""The record of a point, from what was to run and what the worker said; `schema.py` says what is in it."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 SCHEMA = 1
 DONE, FAILED = "done", "failed"
@@ -32,8 +32,8 @@ class Failure(Struct):
     advice: str
 
 
-class Asked(Struct):
-    """How the run was asked for."""
+class Settings(Struct):
+    """How the model was run, "asked" in the file."""
 
     engine: str
     attention: Annotated[dict[str, str], Meta(min_length=1)]  # by tower: sam, clip, decoder
@@ -112,7 +112,7 @@ class Record(Struct):
         state: "done" or "failed".
         finished: ISO 8601, UTC.
         host: the machine.
-        asked, model, workload, ran: what was asked for and what ran; `ran` is null where the worker did not get so far.
+        settings, model, workload, ran: what was to run and what ran; `ran` is null where the worker did not get so far.
         hardware: the config of the device's figures; null where there is none.
         stages: see above.
         derived: figures by stage.
@@ -124,7 +124,7 @@ class Record(Struct):
     state: Literal["done", "failed"]
     finished: str
     host: str
-    asked: Asked
+    settings: Settings = field(name="asked")
     model: Named
     workload: Point
     stages: dict[str, Any]
