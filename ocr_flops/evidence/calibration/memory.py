@@ -20,15 +20,12 @@ class Workspace(NamedTuple):
         half_width_bytes: nine of ten errors under leave-one-out cross-validation are smaller.
         reserved: what the allocator reserves over what is allocated, the median ratio; None where no record has it.
         reserved_half_width: nine of ten cross-validation errors of that ratio are smaller.
-        cross_validation: measured and predicted bytes of every row, by the median of the other workloads: a frame with `record_id`,
-            `stage`, `measured_bytes`, `predicted_bytes`, `ratio`.
     """
 
     bytes: float
     half_width_bytes: float
     reserved: float | None
     reserved_half_width: float
-    cross_validation: pl.DataFrame
 
 
 def fit_workspace(rows: pl.DataFrame, estimated_bytes: np.ndarray) -> Workspace | str:
@@ -47,19 +44,14 @@ def fit_workspace(rows: pl.DataFrame, estimated_bytes: np.ndarray) -> Workspace 
         return f"what the allocator held is recorded of {found} workloads; {LEAST_WORKLOADS} different ones are needed"
     allocated = rows["peak_allocated_bytes"].to_numpy().astype(float)
     beyond = allocated - estimated
-    others = _median_of_others(beyond, workload)
     ratios = rows["peak_reserved_bytes"].cast(pl.Float64).fill_null(np.nan).to_numpy() / allocated
     has_ratio = ~np.isnan(ratios)
     ratios, of_workload = ratios[has_ratio], workload[has_ratio]
-    validated = rows.select("record_id", "stage").with_columns(
-        measured_bytes=allocated, predicted_bytes=estimated + others, ratio=(estimated + others) / allocated
-    )
     return Workspace(
         float(np.median(beyond)),
-        half_width(beyond - others),
+        half_width(beyond - _median_of_others(beyond, workload)),
         float(np.median(ratios)) if len(ratios) else None,
         half_width(ratios - _median_of_others(ratios, of_workload)) if len(np.unique(of_workload)) > 1 else 0.0,
-        validated,
     )
 
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import polars as pl
 
 POINT = ("kind", "attention", "prefill_logits", "dtype", *POINT_FIELDS)
-EVERY_LAYER = "every layer"
 SHIPPED = Path(__file__).parent / "data" / "verification.json"
 
 
@@ -46,7 +45,7 @@ def summarise(frame: pl.DataFrame) -> pl.DataFrame:
     """
     import polars as pl
 
-    together = pl.when(pl.col("level") == "layer").then(pl.lit(EVERY_LAYER)).otherwise("module").alias("module")
+    together = pl.when(pl.col("level") == "layer").then(pl.lit("every layer")).otherwise("module").alias("module")
     return (
         frame.with_columns(together)
         .group_by("kind", "attention", "level", "stage", "module", "column", maintain_order=True)
@@ -83,12 +82,12 @@ def format_report(frame: pl.DataFrame) -> str:
         tbl_formatting="UTF8_FULL_CONDENSED",
     ):
         lines = [str(shown)]
-    lines += [describe_difference(row) for row in wrong.iter_rows(named=True)]
+    lines += [_describe_difference(row) for row in wrong.iter_rows(named=True)]
     verdict = "all equal, as integers" if not wrong.height else f"{wrong.height} differ"
     return "\n".join([*lines, f"{frame.height} numbers at {points} point{'s' * (points != 1)}: {verdict}"])
 
 
-def describe_difference(row: dict[str, Any]) -> str:
+def _describe_difference(row: dict[str, Any]) -> str:
     """Say in a line where a number differs: stage, module and layer, column, both values, the difference, and the point."""
     layer = "" if row["layer"] is None else f" layer {row['layer']}"
     return (
