@@ -31,7 +31,7 @@ with app.setup(hide_code=True):
     from ocr_flops.evidence import verify
     from ocr_flops.evidence.verify import summary
     from ocr_flops.spec.catalog import names
-    from ocr_flops.spec.neighbours import growing_contexts, neighbours
+    from ocr_flops.spec.workload import growing_contexts, neighbours
 
     GPUS = {of.load_hardware(name).label: name for name in names("hardware")}
     model = of.load_model("deepseek_ocr")

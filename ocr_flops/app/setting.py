@@ -9,9 +9,8 @@ from ocr_flops.cost.blocks.attention import attention_modes
 from ocr_flops.errors import SpecError, one_of
 from ocr_flops.reports.estimate_subject import Subject
 from ocr_flops.spec.catalog import load_engine, load_hardware, load_mode
-from ocr_flops.spec.neighbours import growing_outputs, neighbours
 from ocr_flops.spec.specs import DTYPE_BYTES, HardwareSpec, ModelSpec
-from ocr_flops.spec.workload import Workload
+from ocr_flops.spec.workload import Workload, growing_outputs, neighbours
 from ocr_flops.timing.estimate import Estimate, estimate
 
 SIDE_BY_SIDE = "all"

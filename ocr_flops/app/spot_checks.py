@@ -13,9 +13,8 @@ from ocr_flops.app.setting import Setting
 from ocr_flops.evidence import verify
 from ocr_flops.measure.events import Result
 from ocr_flops.measure.plan import POINT_FIELDS
-from ocr_flops.spec.neighbours import neighbours
 from ocr_flops.spec.specs import STAGES, ModelSpec
-from ocr_flops.spec.workload import Workload
+from ocr_flops.spec.workload import Workload, neighbours
 from ocr_flops.units import workload_label
 
 SCOPES = ("current point", "all vendor grids")

@@ -83,14 +83,7 @@ def _options(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command line.
-
-    Args:
-        arguments: words after the program's name; those of this process by default.
-
-    Returns:
-        the exit code: a wrong value is one line on stderr and 2.
-    """
+    """Runs the command line, by default of this process, and returns the exit code: a wrong value is one line on stderr and 2."""
     words = sys.argv[1:] if arguments is None else arguments
     command = next((word for word in words if not word.startswith("-")), "")
     try:

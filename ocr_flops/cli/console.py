@@ -102,11 +102,7 @@ def known_names(option: str, text: str, known: Sequence[str]) -> tuple[str, ...]
 
 
 def split_overrides(overrides: Sequence[str] | None) -> tuple[list[str], dict[str, Any]]:
-    """Separates the overrides of a run from those that say which code and weights run.
-
-    Raises:
-        SpecError: trust_remote_code is neither true nor false, or a folder is empty.
-    """
+    """Separates the overrides of a run from those that say which code and weights run."""
     rest, source = [], {}
     for text in overrides or ():
         name, equals, value = text.partition("=")
@@ -122,13 +118,9 @@ def split_overrides(overrides: Sequence[str] | None) -> tuple[list[str], dict[st
 
 
 def write_result(name: str, form: str, out: Path | None, **forms: Callable[[], Any]) -> None:
-    """Prints a command's result, or writes it whole into a folder and prints the file's path.
+    """Prints a command's result in one of its forms, or writes it whole into a folder as a file of this name, and prints its path.
 
-    Args:
-        name: of the file, without a suffix.
-        form: "json", "csv" or "table".
-        out: the folder; None for the screen.
-        **forms: what makes the result in each form: plain data for json, a frame for csv, text for table.
+    Forms are functions that make the result: plain data for json, a frame for csv, text for table.
     """
     made = forms[form]()
     text = json.dumps(made, indent=1) if form == "json" else made.write_csv().removesuffix("\n") if form == "csv" else made
@@ -174,7 +166,6 @@ def render_table(frame: pl.DataFrame, keys: Sequence[str] = (), columns: str = "
         keys: the columns that name a row, repeated in every block.
         columns: those wanted beside the keys, separated by commas; all by default.
         most_blocks: tables at most; which columns are left out is said below them.
-        limit: characters of a line.
     """
     keys = [name for name in keys if name in frame.columns] or frame.columns[:1]
     wanted = [name for name in known_names("--columns", columns, frame.columns) if name not in keys]
@@ -185,8 +176,7 @@ def render_table(frame: pl.DataFrame, keys: Sequence[str] = (), columns: str = "
         if blocks[-1] and sum(widths[one] for one in (*keys, *blocks[-1], name)) - GAP > limit:
             blocks.append([])
         blocks[-1].append(name)
-    shown = [frame.select(*keys, *block) for block in blocks[:most_blocks]]
-    texts = [_block(one, cells, limit) for one in shown]
+    texts = [_block(frame.select(*keys, *block), cells, limit) for block in blocks[:most_blocks]]
     if hidden := [name for block in blocks[most_blocks:] for name in block]:
         texts.append(textwrap.fill(f"Not shown for want of width: {', '.join(hidden)}. See --columns, or --format csv.", limit))
     return "\n\n".join(texts)

@@ -11,6 +11,9 @@ from typing import Annotated
 
 import typer
 
+from ocr_flops.errors import SpecError
+from ocr_flops.files import write_whole
+
 EXAMPLES = (
     "Any value may be a list or a range: sweep=product workload.columns=1:30 workload.batch_size=\\[1,4,16] attention=\\[eager,sdpa] "
     "dtype=\\[bf16,fp16]; sweep=vendor|reference|extended|modes|images|product; measure=meta runs the real model beside it."
@@ -34,7 +37,6 @@ def run_sweep(
 ) -> int:
     """Cost of many workloads, into a folder."""
     from ocr_flops.cli.console import show_bars
-    from ocr_flops.errors import SpecError
     from ocr_flops.reports.sweep_writers import WRITERS, write_sweep
     from ocr_flops.studies.sweeps.plan import load_sweep
 
@@ -68,8 +70,6 @@ def list_shapes(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace such files of other shapes there.")] = False,
 ) -> int:
     """Canonical page shapes by number of tiles, as SQLite and Parquet; files of other shapes stay."""
-    from ocr_flops.errors import SpecError
-    from ocr_flops.files import write_whole
     from ocr_flops.reports.sweep_writers import fill_database
     from ocr_flops.studies.sweeps.shapes import shapes_frame
 

@@ -12,7 +12,7 @@ from ocr_flops.charts.interactive.modes import modes_by_stage
 from ocr_flops.charts.savings_by_tiles import by_tiles
 from ocr_flops.charts.times import halves
 from ocr_flops.reports.estimate_subject import Subject
-from ocr_flops.spec.neighbours import growing_outputs, neighbours
+from ocr_flops.spec.workload import growing_outputs, neighbours
 
 
 def page_charts(subject: Subject) -> dict[str, Chart]:

@@ -51,11 +51,7 @@ class Document:
     sizes: tuple[tuple[float, float], ...]  # width and height of every page, as it is displayed
 
     def page_px(self, number: int | None = None, dpi: float | None = None) -> tuple[int, int]:
-        """Width and height in pixels of a page.
-
-        Args:
-            number: of the page, from 1; the first where None.
-            dpi: at which a PDF is rendered, 36 to 1200; 200 where None. An image has its size already.
+        """Width and height in pixels of a page, the first by default, of a PDF rendered at so many dpi, 200 by default.
 
         Raises:
             SpecError: no such page, or as `rendered_px` does.
@@ -72,11 +68,7 @@ class Document:
 
 
 def read_document(content: bytes | Path, name: str | None = None) -> Document:
-    """The pages of an image or a PDF; its content decides which of the two it is, not its name.
-
-    Args:
-        content: the file's bytes, or its path.
-        name: what errors call the file; the path's own name by default.
+    """The pages of an image or a PDF, given as bytes or a path; its content decides which of the two it is, not its name.
 
     Raises:
         SpecError: neither an image nor a PDF that can be read, or beyond a limit of `image_px` or `pdf_page_sizes`.

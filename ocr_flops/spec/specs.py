@@ -151,11 +151,7 @@ class HardwareSpec:
                 raise SpecError(f"hardware.{name}: {value!r} is not a number above 0")
 
     def edited(self, dtype: str, **figures: float) -> HardwareSpec:
-        """The same device with some figures replaced: fields by name, of which `matrix_flops_per_second` sets the matrix peak of the dtype.
-
-        Raises:
-            SpecError: a figure that is not a number above 0.
-        """
+        """The same device with some figures (fields by name) replaced; `matrix_flops_per_second` is the matrix peak of the dtype."""
         if (peak := figures.pop("matrix_flops_per_second", None)) is not None:
             figures["matrix_flops_per_second"] = tuple({**dict(self.matrix_flops_per_second), dtype: peak}.items())
         return replace(self, **figures)

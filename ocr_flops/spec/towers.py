@@ -10,11 +10,7 @@ from ocr_flops.errors import SpecError
 
 @dataclass(frozen=True)
 class TowerSpec:
-    """Dimensions of a tower. All whole numbers are at least 1, and a width is a multiple of its heads.
-
-    Raises:
-        SpecError: naming the tower's field, its value and what is allowed.
-    """
+    """Dimensions of a tower. All whole numbers are at least 1, and a width is a multiple of its heads; else it is a SpecError."""
 
     tower: ClassVar[str]  # its name in configs
     label: ClassVar[str]

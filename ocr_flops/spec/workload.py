@@ -1,16 +1,17 @@
-"""What is run: views, tokens and batch of one point, or of many points as columns."""
+"""What is run: views, tokens and batch of one point, or of many points as columns; and the points around one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import isqrt
 from typing import Any
 
 import numpy as np
 
 from ocr_flops.errors import SpecError
 from ocr_flops.spec import tiling
-from ocr_flops.spec.catalog import load_mode
+from ocr_flops.spec.catalog import load_mode, modes
 from ocr_flops.spec.specs import Mode
 
 Column = int | np.ndarray
@@ -29,6 +30,7 @@ LIMITS = {  # the numeric fields, each with its least and greatest value; genero
 }
 MAX_TILES = 10_000
 MAX_CONTEXT_TOKENS = 2_097_152
+STEPS = 12  # from the largest grids of the tile rule to one beyond them
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,3 +176,41 @@ def _refuse_where(wrong: Any, message: str, *values: Column) -> None:
     if np.any(wrong):
         first = np.argmax(wrong)
         raise SpecError(message.format(*(int(value[first]) if isinstance(value, np.ndarray) else value for value in values)))
+
+
+def neighbours(workload: Workload, itself: bool = False) -> Workload:
+    """Columns of points around one: no tiles and the 22 grids of the tile rule, or the views of all modes without tiles; by size.
+
+    Args:
+        workload: one point.
+        itself: whether it is among them where its grid or its view is none of these, with grids on the way to it: costs grow with the
+            square of its tokens, and a straight line to it would hide that.
+    """
+    free = replace(workload, image_width_px=0, image_height_px=0)
+    if not workload.tile_px:
+        sides = {mode.global_px for mode in modes() if not mode.tile_px} | ({workload.global_px} if itself else set())
+        return replace(free, global_px=np.array(sorted(sides)), mode="")
+    grids = [(1, 1), *tiling.rule_grids()]
+    if itself and (workload.columns, workload.rows) not in grids:
+        grids += [*_between(workload.tiles), (workload.columns, workload.rows)]
+    columns, rows = np.array(grids).T
+    return replace(free, columns=columns, rows=rows)
+
+
+def _between(tiles: int) -> list[tuple[int, int]]:
+    """Nearly square grids (columns, rows) between those of the tile rule and a number of tiles, evenly spaced."""
+    wanted = np.linspace(tiling.MAX_TILES, tiles, STEPS + 1)[1:-1].astype(int).tolist()
+    found = dict.fromkeys((isqrt(count), count // isqrt(count)) for count in wanted)
+    return [grid for grid in found if tiling.MAX_TILES < grid[0] * grid[1] < tiles]
+
+
+def growing_contexts(workload: Workload) -> Workload:
+    """Columns of a page at eight contexts, evenly spaced from the first multiple of 1024 tokens that holds its image: prompts that grow."""
+    step = -(-workload.image_tokens // 1024) * 1024
+    return replace(workload, prompt_tokens=step * np.arange(1, 9) - workload.image_tokens)
+
+
+def growing_outputs(workload: Workload) -> Workload:
+    """Columns of one page at growing output lengths, past its own."""
+    most = max(2048, 2 * workload.output_tokens)
+    return replace(workload, output_tokens=np.linspace(0, most, 17).astype(np.int64))

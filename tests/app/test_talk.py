@@ -17,7 +17,7 @@ from ocr_flops.app.setting import Setting
 from ocr_flops.charts.slides import lines
 from ocr_flops.evidence.verify import summary
 from ocr_flops.spec.catalog import notebook_dir
-from ocr_flops.spec.neighbours import growing_contexts
+from ocr_flops.spec.workload import growing_contexts
 from ocr_flops.units import si
 
 MODEL = of.load_model("deepseek_ocr")

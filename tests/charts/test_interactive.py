@@ -11,7 +11,7 @@ from ocr_flops.charts.interactive.explorer import explorer
 from ocr_flops.charts.interactive.modes import FIRST, modes_by_stage
 from ocr_flops.charts.savings import saved
 from ocr_flops.charts.theme import MODULES
-from ocr_flops.spec.neighbours import neighbours
+from ocr_flops.spec.workload import neighbours
 from ocr_flops.units import seconds, si
 from tests.support.drawing import assert_draws, texts
 

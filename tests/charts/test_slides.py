@@ -9,7 +9,7 @@ import pytest
 import ocr_flops as of
 from ocr_flops.charts import savings_by_tiles, shares, theme, tiling_picture
 from ocr_flops.charts.slides import bars, base, lines
-from ocr_flops.spec.neighbours import growing_contexts
+from ocr_flops.spec.workload import growing_contexts
 from ocr_flops.units import seconds
 
 MODES = ("eager", "sdpa", "flash")

@@ -4,9 +4,8 @@ from itertools import pairwise
 
 import pytest
 
-from ocr_flops.spec.neighbours import growing_contexts, growing_outputs, neighbours
 from ocr_flops.spec.tiling import rule_grids
-from ocr_flops.spec.workload import Workload
+from ocr_flops.spec.workload import Workload, growing_contexts, growing_outputs, neighbours
 
 
 def grids_of(workload):
