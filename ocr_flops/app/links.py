@@ -106,9 +106,9 @@ def _setting(texts: Mapping[str, str], notices: list[str], known: Iterable[str])
         if key in kinds:
             try:
                 found[key] = _read(text, kinds[key])
-            except (ValueError, msgspec.ValidationError) as problem:
+            except ValueError as allowed:
                 default = getattr(Setting, key)
-                notices.append(f"{key}: {_quoted(text)} is not used ({problem}); {NONE if default is None else default} is.")
+                notices.append(f"{key}: {_quoted(text)} is not {allowed}; {NONE if default is None else default} is used.")
         elif key not in known:
             notices.append(f"{_quoted(key)} is no setting of this app; it was left out.")
     return Setting(**found)
@@ -122,13 +122,19 @@ def _read(text: str, kind: Any) -> Any:
         kind: of `_kinds`.
 
     Raises:
-        ValueError, msgspec.ValidationError: saying what is allowed.
+        ValueError: saying what is allowed.
     """
-    if isinstance(kind, tuple) and text not in kind:
-        raise ValueError(f"one of {', '.join(kind)}" if len(kind) <= MAX_LISTED else f"one of the {len(kind)} names in its list")
     if isinstance(kind, tuple):
+        if text not in kind:
+            raise ValueError(f"one of {', '.join(kind)}" if len(kind) <= MAX_LISTED else f"one of the {len(kind)} names in its list")
         return text
-    return None if text == NONE and kind is POSITIVE else msgspec.convert(text, kind, strict=False)
+    if text == NONE and kind is POSITIVE:
+        return None
+    try:
+        return msgspec.convert(text, kind, strict=False)
+    except msgspec.ValidationError as problem:
+        allowed = str(problem).partition(", got")[0].removeprefix("Expected ")  # as in "Expected `int` >= 1"
+        raise ValueError(f"{allowed}{' or none' if kind is POSITIVE else ''}") from None
 
 
 POSITIVE = Annotated[float, msgspec.Meta(gt=0, le=sys.float_info.max)]  # or none
