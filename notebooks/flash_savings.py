@@ -69,15 +69,15 @@ def before_the_first_token(batch_size, bits, columns, rows):
 @app.cell(hide_code=True)
 def on_a_device(bits, gpu, output_tokens, page):
     _device = of.load_hardware(gpu.value)
-    _setting = replace(page, output_tokens=output_tokens.value, dtype=talk.precision(bits.value, _device), gpu=gpu.value)
+    _setting = replace(page, output_tokens=output_tokens.value, dtype=talk.choose_dtype(bits.value, _device), gpu=gpu.value)
     timings = {mode: one.on(_device) for mode, one in _setting.by_mode(model).items()}
     return (timings,)
 
 
 @app.function(hide_code=True)
-def slide(said, *content, inputs=(), below=""):
+def slide(heading, *content, inputs=(), below=""):
     """A slide: a title that states the finding, a line below it, what shows it, and the controls that move it."""
-    title, line = said
+    title, line = heading
     shown = "".join(one if isinstance(one, str) else f'<div class="chart">{mo.as_html(one).text}</div>' for one in content)
     strip = "".join(mo.as_html(one).text for one in inputs)
     return mo.Html(
@@ -91,10 +91,10 @@ def a_page(columns, inputs, rows):
     _workload = of.Workload.from_grid(columns.value, rows.value, "gundam")
     _steps = "".join(
         f'<li style="border-color: {step.colour}">{step.name}<b>{step.number}</b>{escape(step.what)}</li>'
-        for step in talk.steps(model, _workload)
+        for step in talk.model_steps(model, _workload)
     )
     slide(
-        talk.page(_workload),
+        talk.describe_page(_workload),
         enlarged(charts.tiling_picture(_workload), {PAGE: PAD, VIEW: TILE}, factor=1.45),
         f'<ol class="steps">{_steps}</ol>',
         inputs=inputs["page"],
@@ -107,7 +107,7 @@ def a_page(columns, inputs, rows):
 def where_flops_go(attention, inputs, timings):
     _timing = timings.get(attention.value, timings["sdpa"])
     slide(
-        talk.work(_timing, attention.value),
+        talk.describe_work(_timing, attention.value),
         enlarged(charts.shares(_timing.estimate, _timing, wide=True)),
         inputs=inputs["mode"],
     )
@@ -118,7 +118,7 @@ def where_flops_go(attention, inputs, timings):
 def why_quadratic(inputs, page):
     _sweep = of.sweep(model, growing_contexts(page.workload), page.attention_modes, dtype=page.dtype, level="module", stages=["prefill"])
     slide(
-        talk.quadratic(lines.doubling(_sweep), model.tower("decoder").heads, page.workload, page.dtype),
+        talk.describe_growth(lines.doubling(_sweep), model.tower("decoder").heads, page.workload, page.dtype),
         lines.attention_traffic(_sweep, page.workload.context_tokens),
         inputs=inputs["pages"],
     )
@@ -128,7 +128,7 @@ def why_quadratic(inputs, page):
 @app.cell(hide_code=True)
 def what_modes_move(inputs, page):
     _estimates = page.by_mode(model)
-    slide(talk.modes(_estimates), bars.moved_and_held(_estimates), inputs=inputs["pages"])
+    slide(talk.describe_modes(_estimates), bars.moved_and_held(_estimates), inputs=inputs["pages"])
     return
 
 
@@ -136,19 +136,19 @@ def what_modes_move(inputs, page):
 def against_tiles(inputs, page):
     _sweep = of.sweep(model, neighbours(page.workload, itself=True), page.attention_modes, dtype=page.dtype, stages=["vision"])
     _chart = charts.savings_by_tiles(_sweep, "io_bytes", page.workload.tiles)
-    slide(talk.tiles(" ".join(_chart.title.text), page.workload), lines.savings_by_tiles(_chart), inputs=inputs["pages"])
+    slide(talk.describe_tiles(" ".join(_chart.title.text), page.workload), lines.savings_by_tiles(_chart), inputs=inputs["pages"])
     return
 
 
 @app.cell(hide_code=True)
 def time_to_first_token(inputs, timings):
-    slide(talk.first_token(timings), bars.first_token(timings), inputs=inputs["time"])
+    slide(talk.describe_first_token(timings), bars.first_token(timings), inputs=inputs["time"])
     return
 
 
 @app.cell(hide_code=True)
 def where_it_does_not_help(inputs, timings):
-    slide(talk.one_token(timings), bars.one_token(timings), inputs=inputs["output"])
+    slide(talk.describe_token(timings), bars.one_token(timings), inputs=inputs["output"])
     return
 
 
@@ -160,10 +160,10 @@ def how_far_to_trust():
         f"<tr><td>{row.name}</td>"
         + "".join(f"<td>{number:,}</td>" for number in row.numbers)
         + f'<td class="equal">{"✓ equal" if not row.differing else f"{row.differing} differ"}</td></tr>'
-        for row in talk.compared(_record)
+        for row in talk.evidence_rows(_record)
     )
     slide(
-        talk.evidence(_record),
+        talk.describe_evidence(_record),
         f"""<div class="evidence"><table><thead><tr>{_head}</tr></thead><tbody>{_rows}</tbody></table><dl>
     <dt>Equal to the real model</dt><dd>FLOPs by PyTorch's own counter; the rest by a trace of every operator that eager and sdpa run.</dd>
     <dt>Modelled in part</dt><dd>flash: traced in CLIP and the decoder. In SAM no engine has a kernel that builds its bias on chip.</dd>

@@ -147,8 +147,8 @@ def change_words(setting: Setting, base: Setting) -> str:
     ignored |= {"columns", "rows"} if setting.source == base.source == "page" else set()
     ignored |= {"width_px", "height_px"} if setting.source == "grid" else set()
     pairs = {one.name: (getattr(base, one.name), getattr(setting, one.name)) for one in fields(Setting) if one.name not in ignored}
-    said = [f"{name.replace('_', ' ')} {_value(before)} → {_value(after)}" for name, (before, after) in pairs.items() if before != after]
-    return ", ".join(said) or "the same"
+    parts = [f"{name.replace('_', ' ')} {_value(before)} → {_value(after)}" for name, (before, after) in pairs.items() if before != after]
+    return ", ".join(parts) or "the same"
 
 
 def _value(value: object) -> str:

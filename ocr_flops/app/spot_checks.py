@@ -17,7 +17,7 @@ from ocr_flops.spec.specs import STAGES, ModelSpec
 from ocr_flops.spec.workload import Workload, neighbours
 from ocr_flops.units import workload_label
 
-SCOPES = ("current point", "all vendor grids")
+SCOPES = ("current point", "all grids of the tile rule")
 SETTINGS = {  # what a stage's FLOPs depend on besides the views
     "vision": ("batch_size",),
     "prefill": ("batch_size", "prompt_tokens"),
@@ -29,12 +29,12 @@ Key = tuple[Any, ...]
 
 
 def select_points(setting: Setting, scope: str) -> list[Workload]:
-    """The points a run measures: the current one, or it and what the vendor's code cuts (see `neighbours`), each once."""
+    """The points a run measures: the current one, or it and what the tile rule cuts (see `neighbours`), each once."""
     here = setting.workload
     if scope == SCOPES[0]:
         return [here]
-    vendors = neighbours(here)
-    found = [vendors.point(number) for number in range(vendors.points)]
+    around = neighbours(here)
+    found = [around.point(number) for number in range(around.points)]
     among = any(all(getattr(one, name) == getattr(here, name) for name in VIEWS) for one in found)
     return found if among else [*found, here]
 

@@ -16,18 +16,18 @@ from ocr_flops.timing.estimate import Estimate
 from ocr_flops.timing.timing import Timing
 from ocr_flops.units import less, seconds, share, si
 
-Said = tuple[str, str]  # a slide's title, and the line below it
+Heading = tuple[str, str]  # a slide's title, and the line below it
 COMPARED = {  # rows of the evidence: what they are called, and the columns of `verify.WHAT` in each
     "FLOPs": WHAT["flops"],
-    "bytes moved": WHAT["traffic"],
-    "operators launched": WHAT["operators"],
-    "peak of live memory": WHAT["peak"],
+    "DRAM traffic": WHAT["traffic"],
+    "kernel launches": WHAT["operators"],
+    "peak activation memory": WHAT["peak"],
     "weights, KV cache": (*WHAT["parameters"], *WHAT["kv"]),
 }
 LEVEL_NAMES = {"layer": "by layer", "module": "by module", "stage": "by stage", "total": "in all"}
 
 
-class Step(NamedTuple):
+class ModelStep(NamedTuple):
     """A step of the model on its way from a page to tokens.
 
     Args:
@@ -42,7 +42,7 @@ class Step(NamedTuple):
     what: str
 
 
-class Compared(NamedTuple):
+class EvidenceRow(NamedTuple):
     """A row of the evidence: how many numbers were compared at each of `verify.LEVELS`, and how many of its sums differ."""
 
     name: str
@@ -50,7 +50,7 @@ class Compared(NamedTuple):
     differing: int
 
 
-def page(workload: Workload) -> Said:
+def describe_page(workload: Workload) -> Heading:
     """What the model makes of a page."""
     views = f"{workload.tiles} tiles and a global view" if workload.tiles else f"one view of {workload.global_px} px"
     return (
@@ -59,7 +59,7 @@ def page(workload: Workload) -> Said:
     )
 
 
-def steps(model: ModelSpec, workload: Workload) -> list[Step]:
+def model_steps(model: ModelSpec, workload: Workload) -> list[ModelStep]:
     """What happens to a page, step by step."""
     sam, clip, decoder = (model.tower(name) for name in ("sam", "clip", "decoder"))
     vectors = workload.tiles * queries(workload.tile_px) ** 2 + queries(workload.global_px) ** 2
@@ -68,9 +68,9 @@ def steps(model: ModelSpec, workload: Workload) -> list[Step]:
     wide = len(sam.global_layers)
     experts = f"{decoder.experts_per_token} of {decoder.experts} experts"
     return [
-        Step("SAM", FAMILIES["SAM"], f"{patches * vectors:,} patches", f"{sam.layers} layers, {wide} of them attend to a whole view"),
-        Step("CLIP", FAMILIES["CLIP"], f"{vectors:,} vectors", f"{patches} patches to one; {clip.layers} layers"),
-        Step(
+        ModelStep("SAM", FAMILIES["SAM"], f"{patches * vectors:,} patches", f"{sam.layers} layers, {wide} of them attend to a whole view"),
+        ModelStep("CLIP", FAMILIES["CLIP"], f"{vectors:,} vectors", f"{patches} patches to one; {clip.layers} layers"),
+        ModelStep(
             "Decoder",
             FAMILIES["routed experts"],
             f"{workload.context_tokens:,} tokens",
@@ -79,7 +79,7 @@ def steps(model: ModelSpec, workload: Workload) -> list[Step]:
     ]
 
 
-def precision(bits: int, device: HardwareSpec) -> str:
+def choose_dtype(bits: int, device: HardwareSpec) -> str:
     """The dtype of so many bits that the device multiplies: fp16 in place of bf16 where it has no bf16.
 
     Args:
@@ -94,34 +94,34 @@ def precision(bits: int, device: HardwareSpec) -> str:
     return "bf16"
 
 
-def conditions(timing: Timing) -> str:
+def describe_conditions(timing: Timing) -> str:
     """Where the times hold: device, precision, batch."""
     dtype, device = timing.estimate.config.dtype, timing.hardware.label
     where = f"{device} has no bf16, so fp16" if dtype == "fp16" else f"{device}, {dtype}"
     return f"{where}, batch {timing.estimate.workload.batch_size}"
 
 
-def work(timing: Timing, asked: str) -> Said:
+def describe_work(timing: Timing, wanted: str) -> Heading:
     """Where the FLOPs go, and where the time.
 
     Args:
         timing: of one point in one attention mode.
-        asked: the attention mode wanted, which fp32 may not have.
+        wanted: the attention mode wanted, which fp32 may not have.
     """
     estimate = timing.estimate
     stages = {stage: row["total_flops"] for stage, row in estimate.stage_numbers.items()}
     most = max(stages, key=stages.get)
     spent = {row["module"]: row["roofline_seconds"] for row in timing.modules.to_dicts() if row["stage"] in FIRST}
     longest, mode = max(spent, key=spent.get), estimate.config.attention.name
-    instead = f"; no {asked} kernel takes {estimate.config.dtype}" if mode != asked else ""
+    instead = f"; no {wanted} kernel takes {estimate.config.dtype}" if mode != wanted else ""
     return (
         f"{most.capitalize()} is {share(stages[most], sum(stages.values()))} of {si(sum(stages.values()), 'FLOPs')}; "
         f"{module_name(longest)} takes {share(spent[longest], sum(spent.values()))} of the time to first token",
-        f"Attention {mode}{instead}; {conditions(timing)}. Every bar is 100 %.",
+        f"Attention {mode}{instead}; {describe_conditions(timing)}. Every bar is 100 %.",
     )
 
 
-def quadratic(times: Mapping[str, float], heads: int, workload: Workload, dtype: str) -> Said:
+def describe_growth(times: Mapping[str, float], heads: int, workload: Workload, dtype: str) -> Heading:
     """What twice the tokens cost.
 
     Args:
@@ -130,10 +130,10 @@ def quadratic(times: Mapping[str, float], heads: int, workload: Workload, dtype:
         dtype: of the scores.
     """
     (base, most), *others = times.items()
-    told: dict[str, list[str]] = {}
+    by_factor: dict[str, list[str]] = {}
     for mode, number in others:
-        told.setdefault(f"{number:.1f}", []).append(mode)
-    rest = ", ".join(f"{number} in {' and '.join(modes)}" for number, modes in told.items())
+        by_factor.setdefault(f"{number:.1f}", []).append(mode)
+    rest = ", ".join(f"{number} in {' and '.join(modes)}" for number, modes in by_factor.items())
     scores = heads * workload.context_tokens**2 * DTYPE_BYTES[dtype]
     return (
         f"Twice the tokens: {most:.1f} times the bytes in {base}, {rest}",
@@ -142,7 +142,7 @@ def quadratic(times: Mapping[str, float], heads: int, workload: Workload, dtype:
     )
 
 
-def modes(estimates: Mapping[str, Estimate]) -> Said:
+def describe_modes(estimates: Mapping[str, Estimate]) -> Heading:
     """What the last mode moves and holds against the first."""
     base, *_, best = estimates
     moved = [sum(estimates[mode].stage_numbers[stage]["io_bytes"] for stage in FIRST) for mode in (base, best)]
@@ -153,7 +153,7 @@ def modes(estimates: Mapping[str, Estimate]) -> Said:
     )
 
 
-def tiles(finding: str, workload: Workload) -> Said:
+def describe_tiles(finding: str, workload: Workload) -> Heading:
     """What each tile costs.
 
     Args:
@@ -163,19 +163,19 @@ def tiles(finding: str, workload: Workload) -> Said:
     return finding, f"Vision stage, {pages} at once. SAM and CLIP attend within a view: cost and savings grow with every tile alike."
 
 
-def first_token(timings: Mapping[str, Timing]) -> Said:
+def describe_first_token(timings: Mapping[str, Timing]) -> Heading:
     """What that does to the time to first token, and what fits."""
     base, *_, best = timings
     without = [mode for mode in (base, best) if not timings[mode].fits]
     fits = "; neither fits" if len(without) == 2 else "".join(f"; {mode} does not fit" for mode in without)
     return (
         f"First token in {seconds(timings[best].ttft_seconds)} with {best}, {seconds(timings[base].ttft_seconds)} with {base}{fits}",
-        f"{conditions(timings[base])}. Time: roofline. Memory: the whole run, "
+        f"{describe_conditions(timings[base])}. Time: roofline. Memory: the whole run, "
         f"{timings[base].estimate.workload.output_tokens:,} output tokens included.",
     )
 
 
-def one_token(timings: Mapping[str, Timing]) -> Said:
+def describe_token(timings: Mapping[str, Timing]) -> Heading:
     """Where it does not help."""
     base, *_, best = timings
     moved = {mode: token_traffic(timings[mode].estimate) for mode in (base, best)}
@@ -184,11 +184,11 @@ def one_token(timings: Mapping[str, Timing]) -> Said:
     return (
         f"An output token moves {less(sums[base], sums[best])} with {best} than with {base}: "
         f"{parts[EXPERTS]} are {EXPERTS}, {parts['KV cache']} KV cache",
-        f"{conditions(timings[base])}. One query has no square of scores; a batch shares weights but hits more experts.",
+        f"{describe_conditions(timings[base])}. One query has no square of scores; a batch shares weights but hits more experts.",
     )
 
 
-def evidence(record: Mapping[str, Any]) -> Said:
+def describe_evidence(record: Mapping[str, Any]) -> Heading:
     """How far to trust it.
 
     Args:
@@ -203,11 +203,11 @@ def evidence(record: Mapping[str, Any]) -> Said:
     )
 
 
-def compared(record: Mapping[str, Any]) -> list[Compared]:
-    """What was compared, and how many numbers at each level (argument as in `evidence`)."""
+def evidence_rows(record: Mapping[str, Any]) -> list[EvidenceRow]:
+    """What was compared, and how many numbers at each level (argument as in `describe_evidence`)."""
     found = []
     for name, columns in COMPARED.items():
         rows = [row for row in record["rows"] if row["column"] in columns]
         numbers = tuple(sum(row["points"] for row in rows if row["level"] == level) for level in LEVELS)
-        found.append(Compared(name, numbers, sum(row["largest_difference"] != 0 for row in rows)))
+        found.append(EvidenceRow(name, numbers, sum(row["largest_difference"] != 0 for row in rows)))
     return found

@@ -24,7 +24,7 @@ from ocr_flops.timing.timing import Timing
 if TYPE_CHECKING:
     import polars as pl
 
-OVERLAID = 24  # results that charts show, the latest: as many as a run over all vendor grids brings, and one more
+OVERLAID = 24  # results that charts show, the latest: as many as a run over all grids of the tile rule brings, and one more
 
 
 @dataclass(frozen=True, eq=False)

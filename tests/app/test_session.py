@@ -71,7 +71,7 @@ def test_flops_are_counted_at_the_setting_shown_and_kept(model, page, queue):
     assert (request["prefill_logits"], request["dtype"], request["device"], owner) == ("all", "fp16", "meta", page.owner)
     assert request["workloads"][0].items() >= {"columns": 2, "rows": 3, "output_tokens": 3}.items() and label.startswith("2 × 3 tiles")
     assert len(STORE.frames()) == 1 and page.refused is None
-    session.count_flops(page.results, "me", scope="all vendor grids", device="meta")
+    session.count_flops(page.results, "me", scope="all grids of the tile rule", device="meta")
     assert len(queue.asked[1][0]["workloads"]) == 23 and queue.asked[1][1] == "23 points, gundam"
 
 

@@ -26,13 +26,13 @@ def message():
 def test_a_point_or_all_grids_are_run():
     scenario = Setting(prompt_tokens=33)
     assert spot_checks.select_points(scenario, "current point") == [scenario.workload]
-    grids = spot_checks.select_points(scenario, "all vendor grids")
+    grids = spot_checks.select_points(scenario, "all grids of the tile rule")
     assert len(grids) == 23 and all(point.is_single and point.prompt_tokens == 33 for point in grids)
     assert build_request(MODEL, grids).to_json()
     beyond = Setting(source="grid", columns=20, rows=25)
-    points = [(point.columns, point.rows) for point in spot_checks.select_points(beyond, "all vendor grids")]
+    points = [(point.columns, point.rows) for point in spot_checks.select_points(beyond, "all grids of the tile rule")]
     assert points == [(1, 1), *rule_grids(), (20, 25)]  # none of the grids that charts draw in between
-    assert len(spot_checks.select_points(Setting(mode="tiny"), "all vendor grids")) == 4
+    assert len(spot_checks.select_points(Setting(mode="tiny"), "all grids of the tile rule")) == 4
 
 
 def test_a_result_is_one_of_a_kind(message):

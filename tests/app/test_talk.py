@@ -84,35 +84,35 @@ def test_the_mode_chosen_is_the_one_shown(notebook):
 @pytest.mark.parametrize(("gpu", "bits", "dtype"), [("l4", 16, "bf16"), ("t4", 16, "fp16"), ("t4", 32, "fp32")])
 def test_precision_is_one_the_device_has(gpu, bits, dtype):
     device = of.load_hardware(gpu)
-    assert talk.precision(bits, device) == dtype and device.matrix_peak(dtype)
+    assert talk.choose_dtype(bits, device) == dtype and device.matrix_peak(dtype)
 
 
 def test_twice_the_tokens_is_twice_the_tokens():
     frame = of.sweep(MODEL, growing_contexts(SETTING.workload), MODES, level="module", stages=["prefill"])
     times = lines.doubling(frame)
     assert frame["context_tokens"].unique().sort().to_list() == [1024 * number for number in range(1, 9)]
-    title, line = talk.quadratic(times, 10, SETTING.workload, "bf16")
+    title, line = talk.describe_growth(times, 10, SETTING.workload, "bf16")
     assert title == f"Twice the tokens: {times['eager']:.1f} times the bytes in eager, {times['flash']:.1f} in sdpa and flash"
     assert f"10 heads × 913² = {si(10 * 913**2 * 2, 'B')} a layer" in line
 
 
 def test_modes_are_compared_with_the_first():
     moved = [sum(BY_MODE[mode].stage_numbers[stage]["io_bytes"] for stage in talk.FIRST) for mode in ("eager", "flash")]
-    title = talk.modes(BY_MODE)[0]
+    title = talk.describe_modes(BY_MODE)[0]
     assert f"flash moves {100 * (moved[0] - moved[1]) / moved[0]:.0f} % less than eager, and holds" in title
 
 
 def test_time_to_first_token_says_what_fits():
-    title, line = talk.first_token(TIMINGS)
+    title, line = talk.describe_first_token(TIMINGS)
     assert title == "First token in 722 ms with flash, 2.63 s with eager; eager does not fit" and "256 output tokens" in line
     small = {
         mode: one.on(of.load_hardware("rtx_2080_ti")) for mode, one in replace(SETTING, dtype="fp16", batch_size=32).by_mode(MODEL).items()
     }
-    assert talk.first_token(small)[0].endswith("; neither fits")
+    assert talk.describe_first_token(small)[0].endswith("; neither fits")
 
 
 def test_where_it_does_not_help():
-    title, _ = talk.one_token(TIMINGS)
+    title, _ = talk.describe_token(TIMINGS)
     row, modules = BY_MODE["flash"].stage_numbers["decode"], BY_MODE["flash"].module_numbers
     experts = modules["decode", "decoder.routed_experts"]["weight_io_bytes"]
     assert f"{100 * experts / row['io_bytes']:.0f} % are expert weights" in title and "0.65 % less" in title
@@ -125,12 +125,12 @@ def test_less(base, best, words):
 
 def test_evidence_is_the_record():
     record = summary.read_verification()
-    assert f"{record['numbers']:,} numbers" in talk.evidence(record)[0] and "all equal" in talk.evidence(record)[0]
-    rows = talk.compared(record)
+    assert f"{record['numbers']:,} numbers" in talk.describe_evidence(record)[0] and "all equal" in talk.describe_evidence(record)[0]
+    rows = talk.evidence_rows(record)
     assert sum(sum(row.numbers) for row in rows) == record["numbers"], "every number is in one row"
     assert not any(row.differing for row in rows)
     wrong = record | {"rows": [{**record["rows"][0], "largest_difference": 3}, *record["rows"][1:]]}
-    assert "1 rows differ" in talk.evidence(wrong)[0] and talk.compared(wrong)[0].differing == 1
+    assert "1 rows differ" in talk.describe_evidence(wrong)[0] and talk.evidence_rows(wrong)[0].differing == 1
 
 
 def test_the_notebook_is_clean():

@@ -28,7 +28,7 @@ SIGNS = {  # what only this tab shows
     "Savings": "less than eager in vision",
     "Compare": "Pin the current setting",
     "Plan": "holds at most batch",
-    "Spot check": "Run the vendor model",
+    "Spot check": "Run the real model",
     "Measured": "Time the real model here",
     "Table": "tensor GFLOPs",
     "Export": "Make the HTML report",

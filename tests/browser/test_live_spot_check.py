@@ -15,7 +15,7 @@ def start(page, scope="current point"):
     open_tab(page, "Spot check")
     page.get_by_label("device").select_option(label="meta (exact, no GPU)")
     page.get_by_role("radio", name=scope).click()
-    page.get_by_role("button", name="Run the vendor model").click()
+    page.get_by_role("button", name="Run the real model").click()
     expect(page.locator(".job")).to_be_visible()
 
 
@@ -41,7 +41,7 @@ def test_one_runs_at_a_time_others_wait_and_every_session_stays_live(chromium, a
         opened(chromium, address) as third,
         opened(chromium, address) as fourth,
     ):
-        start(first, "all vendor grids")
+        start(first, "all grids of the tile rule")
         start(second)
         expect(second.locator(".job")).to_contain_text("waits: 1 in line")
         expect(first.locator(".job")).to_contain_text("1 waiting", timeout=20_000)
@@ -57,7 +57,7 @@ def test_the_button_puts_measured_points_on_the_charts_and_they_stay(page):
     assert not any(rows.get("points") for rows in datasets(page))
     open_tab(page, "Spot check")
     page.get_by_label("device").select_option(label="meta (exact, no GPU)")
-    page.get_by_role("button", name="Run the vendor model").click()
+    page.get_by_role("button", name="Run the real model").click()
     open_tab(page, "Overview")
     until(page, lambda: len(drawn(page)) == 3, "charts while it runs")
     open_tab(page, "Spot check")

@@ -15,7 +15,7 @@ from ocr_flops.spec.catalog import load_engine, load_hardware, modes, names
 from ocr_flops.spec.workload import LIMITS
 
 SOURCES = {"page size": "page", "image or PDF": "file", "grid by hand": "grid"}
-ATTENTION = {"vendor's mix": "vendor", "eager": "eager", "sdpa": "sdpa", "flash": "flash", "all side by side": SIDE_BY_SIDE}
+ATTENTION = {"the engine's own": "vendor", "eager": "eager", "sdpa": "sdpa", "flash": "flash", "all side by side": SIDE_BY_SIDE}
 MODES = {one.label: one.name for one in modes()}
 ENGINES = {load_engine(name).label: name for name in reversed(names("engine"))}
 GPUS = {load_hardware(name).label: name for name in names("hardware")}
@@ -27,18 +27,18 @@ MAX_UPLOAD_BYTES = 50_000_000
 def encoding_controls(setting: Setting) -> tuple[mo.ui.dropdown, mo.ui.dropdown]:
     """The resolution mode, and where the tile grid comes from."""
     mode = "Tiny to Large encode one view of the page. Gundam and Gundam-M add tiles cut from it."
-    source = "The vendor's rule picks the grid from the page's size; by hand it can be any."
+    source = "The tile rule picks the grid from the page's size; by hand it can be any."
     return choice(MODES, setting.mode, "resolution mode", mode), choice(SOURCES, setting.source, "tile grid from", source)
 
 
 def workload_controls(setting: Setting) -> mo.ui.dictionary:
     """The page's size, the grid set by hand, tokens, batch, and what runs the model."""
     most_prompt = LIMITS["prompt_tokens"][1]
-    prompt = f"Text beside the image, BOS included, up to {most_prompt:,}; the vendor's default prompt has 10."
+    prompt = f"Text beside the image, BOS included, up to {most_prompt:,}; the published default prompt has 10."
     attention = "What differs between modes is vector work, memory and traffic; matrix FLOPs are the same."
     engine = "The code that runs the model: transformers' own class, or the code published with the weights."
     cache = "Dynamic grows by copying at every step, as both engines do; static is written in place."
-    grid = "Tiles across the page. 1 × 1 means no tiles; the vendor's own grids have 2 to 9."
+    grid = "Tiles across the page. 1 × 1 means no tiles; the rule's own grids have 2 to 9."
     return mo.ui.dictionary(
         {
             "width_px": _slider(16, 8000, setting.width_px, "page width (px)", "A4 at 200 dpi is 1654 × 2339 px."),
@@ -138,7 +138,7 @@ def pdf_controls(found: documents.Document | None) -> tuple[mo.ui.dictionary, li
     """The page of a file and the resolution it is rendered at, and those of the two that the sidebar shows: none where it is no PDF."""
     is_pdf = found is not None and found.unit == "pt"
     count = len(found.sizes) if is_pdf else 1
-    dpi = labelled("resolution (dpi)", "At which the page is rendered; the vendor's own script for PDFs uses 144.")
+    dpi = labelled("resolution (dpi)", "At which the page is rendered; the published script for PDFs uses 144.")
     inputs = mo.ui.dictionary(
         {
             "number": _number(1, f"page, of {count}", "Whose size is taken.", 1, count),

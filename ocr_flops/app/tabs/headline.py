@@ -37,14 +37,14 @@ def headline(results: Results, record: dict[str, Any], page: str = "") -> mo.Htm
 
 def _calibrated(on_record: OnRecord, estimate: Estimate) -> list[Card]:
     """Times as the device's records have them; none without."""
-    said = on_record.calibrated(estimate)
-    if said is None:
+    calibrated = on_record.calibrated(estimate)
+    if calibrated is None:
         return []
     device, records = on_record.calibration.device, on_record.calibration.records
-    told = f"From {records} timed runs on {device}, nine in ten within the range; see Measured."
+    basis = f"From {records} timed runs on {device}, nine in ten within the range; see Measured."
     return [
-        Card(f"calibrated {name}", seconds(one.value), f"{seconds(one.low)} to {seconds(one.high)}", told)
-        for name, one in (("TTFT", said.ttft_seconds), ("TPOT", said.tpot_seconds))
+        Card(f"calibrated {name}", seconds(one.value), f"{seconds(one.low)} to {seconds(one.high)}", basis)
+        for name, one in (("TTFT", calibrated.ttft_seconds), ("TPOT", calibrated.tpot_seconds))
         if one is not None
     ]
 

@@ -41,10 +41,10 @@ def measured(results: Results, inputs: mo.ui.dictionary, run: mo.ui.button) -> m
         unread = [f"{path}: {reason}" for path, reason in snapshot.problems[:10]]
         parts.append(problem("Not every file could be read.", *unread, kind="warn"))
     if isinstance(calibration, Calibration):
-        said = on_record.calibrated(results.estimates[0])
+        calibrated = on_record.calibrated(results.estimates[0])
         parts.append(mo.md(f"**This point on {calibration.device}**, calibrated by {calibration.records} records: {calibration.launches}."))
         parts += _at_the_point(results)
-        parts += [problem("Beyond what was measured.", *said.notes, kind="warn")] if said.notes else []
+        parts += [problem("Beyond what was measured.", *calibrated.notes, kind="warn")] if calibrated.notes else []
         parts.append(ChartWidget((draw(calibration) for draw in (charts.predictions, charts.efficiencies, charts.errors)), "measured"))
     else:
         parts.append(problem("No calibrated figures.", f"{calibration.reason}.", kind="neutral"))
@@ -67,7 +67,7 @@ def _at_the_point(results: Results) -> list[Any]:
 def figures(results: Results) -> pl.DataFrame:
     """The setting's point: roofline and bound, calibrated, and measured."""
     estimate, timing = results.estimates[0], results.timings[0] if results.timings else None
-    said = results.on_record.calibrated(estimate)
+    calibrated = results.on_record.calibrated(estimate)
     here = results.on_record.here.filter(attention=attention_name(estimate.config.attention))
     measured = {one["stage"]: one for one in here.iter_rows(named=True)}
     roofline = {one["stage"]: one for one in timing.stages.iter_rows(named=True)} if timing else {}
@@ -89,11 +89,11 @@ def figures(results: Results) -> pl.DataFrame:
         )
 
     for stage in STAGES:
-        add(stage, (stage,), said.seconds.get(stage) if said else None)
-    add("first token (TTFT)", ("vision", "prefill"), said.ttft_seconds if said else None)
-    add("per token (TPOT)", ("decode",), said.tpot_seconds if said else None, steps)
+        add(stage, (stage,), calibrated.seconds.get(stage) if calibrated else None)
+    add("first token (TTFT)", ("vision", "prefill"), calibrated.ttft_seconds if calibrated else None)
+    add("per token (TPOT)", ("decode",), calibrated.tpot_seconds if calibrated else None, steps)
     peaks = [one["peak_allocated_bytes"] for one in measured.values() if one["peak_allocated_bytes"]]
-    memory = said.allocated_bytes if said else None
+    memory = calibrated.allocated_bytes if calibrated else None
     rows.append(
         {
             "": "memory",
