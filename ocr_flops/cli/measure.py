@@ -54,12 +54,9 @@ def measure_model(
     plan = Plan(run, ModelSource(run.engine.name, **source), device, runs, warmup, experts, observed)
     python = interpreter(python)
     where = records.check_folder(records.records_folder(records_folder))
-    with console.show_progress() as progress:
-
-        def show(done: int, total: int, text: str) -> None:
-            progress(f"{done} of {total}: {text}")
-
-        (record,) = measure_points(plan, python=python, timeout_seconds=timeout, progress=show)
+    with console.show_progress() as say:
+        options = {"python": python, "timeout_seconds": timeout, "progress": lambda done, total, text: say(f"{done} of {total}: {text}")}
+        (record,) = measure_points(plan, **options)
     problem = None
     try:
         path = records.write_record(record, where)

@@ -51,9 +51,7 @@ def _displayed(page: Any) -> tuple[float, float]:
     What a page inherits from the page tree, qpdf has entered into the page itself.
     """
     media = _box(page.get("/MediaBox")) or LETTER
-    shown = media & (_box(page.get("/CropBox")) or media)
-    if not _has_area(shown):  # the two do not overlap
-        shown = LETTER
+    shown = _box(media & (_box(page.get("/CropBox")) or media)) or LETTER  # the two may not overlap
     size = shown.width, shown.height
     if (int(_number(page.get("/Rotate"))) % 360 + 45) // 90 % 2:  # a quarter turn, or the nearest to it
         size = size[::-1]
@@ -76,11 +74,7 @@ def _box(value: Any) -> pikepdf.Rectangle | None:
         box = pikepdf.Rectangle(value)
     except TypeError:
         return None
-    return box if _has_area(box) else None
-
-
-def _has_area(box: pikepdf.Rectangle) -> bool:
-    return all(math.isfinite(side) and side > 0 for side in (box.width, box.height))
+    return box if all(math.isfinite(side) and side > 0 for side in (box.width, box.height)) else None
 
 
 if __name__ == "__main__":
