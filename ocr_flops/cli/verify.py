@@ -64,7 +64,7 @@ def verify_model(
         for name, value in narrowing.items():
             if value:
                 raise SpecError(f"--{name}: has no part in an audit; leave it out")
-        return _audit_counter(run, record, form, out)
+        return _audit_counter(run, interpreter_path, record, form, out)
     stages = tuple(name for name in STAGES if name in known_names("--stage", stage, STAGES)) if stage else run.stages
     levels, measures = known_names("--level", level, verify.LEVELS), known_names("--what", what, verify.WHAT)
     if record and any((*narrowing.values(), rest, source_keys)):
@@ -78,6 +78,8 @@ def verify_model(
         for _, result in runs:
             frames.append(summary.add_point(verify.compare_numbers(run.model, result, levels, measures), result))
     frame, ran = pl.concat(frames), result.ran
+    if kind:
+        frame = frame.filter(kind=kind)
     if module:
         known = tuple(frame["module"].unique(maintain_order=True))
         frame = frame.filter(pl.col("module").is_in(known_names("--module", module, known)))
@@ -106,21 +108,20 @@ def _cases(
         raise SpecError(f"--quick: thins out the default set, which {point[0]} replaces by one point; leave out one of them")
     if decode_steps < 1:
         raise SpecError(f"--decode-steps: {decode_steps} is not a whole number of at least 1")
-    kinds = [kind for kind, found in verify.MEASURES.items() if set(measures) & found and chosen in (None, kind)]
-    if not kinds:
-        raise SpecError(f"--what: {', '.join(sorted(measures))} cannot be had from --kind {chosen}; leave out --kind")
-    cases = verify.point_cases(run, kinds, decode_steps) if point else verify.default_cases(quick, run.engine.name)
-    return [case for case in cases if case.kind in kinds]
+    kind = chosen or "trace"
+    if not set(measures) & verify.MEASURES[kind]:
+        raise SpecError(f"--what: {', '.join(sorted(measures))} cannot be had from --kind {kind}; leave out --kind")
+    return [verify.point_case(run, kind, decode_steps)] if point else verify.default_cases(quick, run.engine.name, kind)
 
 
-def _audit_counter(run: RunSpec, record: bool, form: str, out: Path | None) -> int:
+def _audit_counter(run: RunSpec, python: str, record: bool, form: str, out: Path | None) -> int:
     """Runs the demonstrations here and weighs them by the workload given; 1 where one failed to run, 0 otherwise."""
     import polars as pl
     from polars import selectors
 
     from ocr_flops.evidence.verify import counter_audit
 
-    message = counter_audit.audit_counter()
+    message = counter_audit.audit_counter(python)
     if record:
         counter_audit.write_audit(message)
     estimated = counter_audit.estimate_audited(run.model, run.workload, run.stages, dtype=run.dtype, prefill_logits=run.prefill_logits)

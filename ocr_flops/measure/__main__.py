@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import gc
 import os
-import platform
 import select
 import signal
 import sys
 import threading
 import traceback
-from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
-from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ocr_flops import __version__
 from ocr_flops.measure import failures
-from ocr_flops.measure.events import Audit, Done, Event, Progress, Ran, Result, Waiting, write_event
-from ocr_flops.measure.protocol import ProgressStep, Request, progress_steps
+from ocr_flops.measure.events import Done, Event, Ran, Result, Waiting, write_event
+from ocr_flops.measure.protocol import Request
+
+if TYPE_CHECKING:
+    from ocr_flops.measure.worker.progress import Announcer
+    from ocr_flops.measure.worker.session import Session
 
 Send = Callable[[Event], None]
 
@@ -63,41 +62,6 @@ def _end_with_the_reader(descriptor: int) -> None:
     os._exit(1)
 
 
-class _Progress:
-    """Announces the steps of a request one after the other and times them."""
-
-    def __init__(self, request: Request, send: Send):
-        self._send, self._points, self._steps = send, request.workloads, progress_steps(request)
-        self._done, self._began = 0, 0.0
-        self._seconds: Counter[ProgressStep] = Counter()
-
-    def begin(self, text: str) -> None:
-        """The next step begins."""
-        self.end()
-        step, self._began = self._steps[self._done], monotonic()
-        if step.point is not None:
-            point = self._points[step.point]
-            text += f", grid {point.columns} x {point.rows} (point {step.point + 1} of {len(self._points)})"
-        self._send(Progress(self._done, len(self._steps), text, step.stage, step.point))
-        self._done += 1
-
-    def end(self) -> None:
-        """The step that began last has ended."""
-        if self._done and self._began:
-            self._seconds[self._steps[self._done - 1]] += monotonic() - self._began
-            self._began = 0.0
-
-    def leave(self, point: int) -> None:
-        """A point has ended, perhaps before its last step."""
-        self.end()
-        while self._done < len(self._steps) and self._steps[self._done].point == point:
-            self._done += 1
-
-    def seconds(self, point: int) -> dict[str, float]:
-        """Seconds of each stage of set-up and of a point."""
-        return {step.stage: round(spent, 6) for step, spent in self._seconds.items() if step.point in (None, point)}
-
-
 def serve(request: Request, send: Send) -> None:
     """Runs a request in this process.
 
@@ -109,16 +73,18 @@ def serve(request: Request, send: Send) -> None:
         Exception: whatever keeps the model from running.
     """
     if request.kind == "audit":
-        from ocr_flops.measure.worker.counter_audit import audit
+        from ocr_flops.measure.worker.counter_audit import audit_counter
 
-        send(Audit(**audit()))
+        send(audit_counter())
         return
     if request.kind == "device":
         from ocr_flops.measure.worker.machine import device_facts
 
         send(Ran(device_facts(request.device)))
         return
-    progress = _Progress(request, send)
+    from ocr_flops.measure.worker.progress import Announcer
+
+    progress = Announcer(request, send)
     gc.disable()  # importing makes objects, not garbage: half a second less
     progress.begin("importing torch")
     import torch
@@ -130,90 +96,33 @@ def serve(request: Request, send: Send) -> None:
     _check_version(transformers, request)
     gc.enable()
     transformers.logging.set_verbosity_error()
+    from ocr_flops.measure.worker.session import Session
+
     if request.kind != "time":
         progress.begin("building the model")
-        _observe(request, *_built(request), progress, send)
+        _observe(Session(request), progress, send)
         return
-    from ocr_flops.measure.worker.gpu_lock import turn
+    from ocr_flops.measure.worker.gpu_lock import hold_gpu
     from ocr_flops.measure.worker.machine import timed_device
     from ocr_flops.measure.worker.timing import time_points
 
-    with turn(timed_device(request.device), lambda: send(Waiting("another timed run holds the GPU; waiting for it"))):
+    with hold_gpu(timed_device(request.device), lambda: send(Waiting("another timed run holds the GPU; waiting for it"))):
         progress.begin("building the model")
-        time_points(request, *_built(request), progress, send)
+        time_points(Session(request), progress, send)
 
 
-def _built(request: Request) -> tuple[Any, dict[str, Any]]:
-    """A session with the model that was asked for, and what a result says of what ran."""
-    import torch
-    import transformers
-
-    from ocr_flops.measure.worker.device import parameter_count, resolved_device
-    from ocr_flops.measure.worker.labels import parameters
-    from ocr_flops.measure.worker.machine import device_name, timed_device
-    from ocr_flops.measure.worker.session import Session
-
-    device = timed_device(request.device) if request.kind == "time" else resolved_device(request.device)
-    weights = "random" if request.checkpoint is None else f"checkpoint {Path(request.checkpoint).name}"
-    if request.engine == "remote_code":
-        from ocr_flops.measure.worker.remote_snapshot import build
-
-        experts, what = "loop", "the published code"
-        model = build(request.snapshot, request.towers, request.dtype, device, request.checkpoint)
-    else:
-        if request.kind == "time":
-            from ocr_flops.measure.worker.kernels import build
-        else:
-            from ocr_flops.measure.worker.transformers_engine import build
-
-        grouped = request.kind in ("trace", "time")
-        experts, what = "grouped_mm" if grouped else "batched_mm" if device == "meta" else "eager", "UnlimitedOcr class"
-        experts = request.experts or experts
-        model = build(request.towers, request.attention, request.dtype, device, experts, request.checkpoint)
-    session = Session(
-        model,
-        request.towers,
-        dtype=request.dtype,
-        device=device,
-        prefill_logits=request.prefill_logits,
-        image=request.image,
-        stages=request.stages,
-        kind=request.kind,
-        engine=request.engine,
-    )
-    modes = dict.fromkeys(request.attention.values())
-    ran = {
-        "engine": request.engine,
-        "attention": request.attention,
-        "dtype": request.dtype,
-        "device": device,
-        "experts": experts,
-        "prefill_logits": request.prefill_logits,
-        "kind": request.kind,
-        "weights": weights,
-        "parameters": parameter_count(model),
-        "layer_parameters": parameters(model, session.engine.labels),
-        "device_name": device_name(device),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "ocr_flops": __version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "label": f"transformers, {what}, {'random weights' if weights == 'random' else weights}, {'/'.join(modes)}, {device}",
-    }
-    return session, ran
-
-
-def _observe(request: Request, session: Any, ran: dict[str, Any], progress: _Progress, send: Send) -> None:
-    """Counts or traces every point."""
+def _observe(session: Session, progress: Announcer, send: Send) -> None:
+    """Counts every point, and traces it in the same pass if that is asked for."""
+    from ocr_flops.measure.worker.counting import Counting, Tracing
     from ocr_flops.measure.worker.machine import now
 
+    request, facts = session.request, session.facts()
     for number, point in enumerate(request.workloads):
-        started = now()
-        stages = session.run(point, progress.begin)
+        observer, started = (Tracing if request.kind == "trace" else Counting)(session), now()
+        session.run_stages(point, observer, progress.begin)
         progress.end()
-        timed = {"started": started, "finished": now(), "seconds": progress.seconds(number)}
-        send(Result(number, point, ran | timed, stages))
+        times = {"started": started, "finished": now(), "seconds": progress.seconds(number)}
+        send(Result(number, point, facts | times, observer.stages))
 
 
 def _check_version(package: Any, request: Request) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 import ocr_flops as of
 from ocr_flops.measure.plan import build_request
+from ocr_flops.measure.protocol import Point
 
 FLOPS = ("tensor_flops", "vector_flops", "total_flops", "torch_flops")
 REFERENCE_SECONDS = 114.7  # what the reference took for 53 grids in two attention modes (PARITY.md)
@@ -53,18 +54,13 @@ def rebuilt_seconds():
 @pytest.fixture(scope="module")
 def counted(model):
     """Seconds of one point counted with FlopCounterMode on meta, the model already built and warm."""
-    from dataclasses import asdict
-
-    from ocr_flops.measure.protocol import Point
+    from ocr_flops.measure.worker.counting import Counting
     from ocr_flops.measure.worker.session import Session
-    from ocr_flops.measure.worker.transformers_engine import build
 
-    towers = {spec.tower: asdict(spec) for spec in model.towers}
-    eager = dict.fromkeys(("sam", "clip", "decoder"), "eager")
-    session = Session(build(towers, eager, "bf16", "meta", "batched_mm"), towers, dtype="bf16", device="meta", prefill_logits="last")
+    session = Session(build_request(model, [], device="meta"))
     point = Point(1024, 640, 2, 3, 10, 1, 1)
-    session.run(point)
-    return min(seconds(lambda: session.run(point)) for _ in range(3))
+    session.run_stages(point, Counting(session))
+    return min(seconds(lambda: session.run_stages(point, Counting(session))) for _ in range(3))
 
 
 def test_estimate_numbers(benchmark, model, fresh, tell, counted, rebuilt_seconds):

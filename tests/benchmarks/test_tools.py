@@ -27,9 +27,9 @@ def vision(model, attention):
     import torch
 
     from ocr_flops.measure.plan import tower_dimensions
-    from ocr_flops.measure.worker.transformers_engine import build
+    from ocr_flops.measure.worker.transformers_engine import build_model
 
-    net = build(tower_dimensions(model), dict.fromkeys(("sam", "clip", "decoder"), attention), "bf16", "meta", "batched_mm").model
+    net = build_model(tower_dimensions(model), dict.fromkeys(("sam", "clip", "decoder"), attention), "bf16", "meta", "batched_mm").model
 
     class Vision(torch.nn.Module):
         def __init__(self):

@@ -250,14 +250,14 @@ def test_fault_15_a_wrong_dimension_is_reported(tiny, serve, change):
 
 def test_fault_15_nothing_counted_is_an_error():
     """The reference compared 0 with 5.24 MFLOPs and printed ok."""
-    from ocr_flops.measure.worker.session import _check
+    from ocr_flops.measure.worker.counting import check_seen
 
     good = {"vision": {"sam.attention_global": 1, "clip.attention": 1}, "prefill": {"decoder.attention": 1, "decoder.routed_experts": 1}}
     for stage, modules in good.items():
-        _check(stage, Counter(modules))
+        check_seen(stage, Counter(modules))
         for unseen in modules:
             with pytest.raises(RuntimeError, match=f"^torch counted no FLOPs in {unseen}"):
-                _check(stage, Counter(modules | {unseen: 0}))
+                check_seen(stage, Counter(modules | {unseen: 0}))
 
 
 def test_fault_15_a_module_that_only_one_side_has_differs(tiny, serve):

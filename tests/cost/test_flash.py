@@ -1,11 +1,11 @@
 """`flash` against traces: CLIP and the decoder run such a kernel; for SAM it is sdpa's trace less the operators of the n x n bias."""
 
-from dataclasses import asdict
-
 import pytest
 
 import ocr_flops as of
+from ocr_flops.measure.plan import build_request
 from ocr_flops.measure.protocol import Point
+from ocr_flops.measure.worker import counting
 from ocr_flops.measure.worker.session import Session
 
 IO = ("weight_io_bytes", "activation_io_bytes", "kv_io_bytes")
@@ -14,26 +14,18 @@ IO = ("weight_io_bytes", "activation_io_bytes", "kv_io_bytes")
 @pytest.fixture(scope="module")
 def traced(model):
     """Events of sdpa's trace on meta, of one page with 2 x 1 tiles, by stage."""
-    from ocr_flops.measure.worker import session as run
-    from ocr_flops.measure.worker.transformers_engine import build
+    events = []
 
-    towers = {spec.tower: asdict(spec) for spec in model.towers}
-    built = build(towers, dict.fromkeys(("sam", "clip", "decoder"), "sdpa"), "bf16", "meta", "grouped_mm")
-    events = {}
-    tracer = run.Tracer
-
-    class Kept(tracer):
+    class Kept(counting.Tracer):
         def __init__(self, *arguments):
             super().__init__(*arguments)
-            events[len(events)] = self.trace.events
+            events.append(self.trace.events)
 
-    run.Tracer = Kept
-    try:
-        session = Session(built, towers, dtype="bf16", device="meta", prefill_logits="last", kind="trace")
-        stages = session.run(Point(1024, 640, 2, 1, 10, 1, 1))
-    finally:
-        run.Tracer = tracer
-    return dict(zip(stages, events.values(), strict=True))
+    session = Session(build_request(model, [], attention="sdpa", device="meta", kind="trace"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(counting, "Tracer", Kept)
+        session.run_stages(Point(1024, 640, 2, 1, 10, 1, 1), counting.Tracing(session))
+    return dict(zip(session.stages, events, strict=True))
 
 
 def moved(events) -> int:

@@ -9,7 +9,7 @@ from ocr_flops.spec.catalog import load_attention, modes
 from ocr_flops.spec.run_spec import load_run
 from ocr_flops.spec.tiling import rule_grids
 
-ROWS = {"count": 27, "trace": 27 * 7}  # modules of all stages, times columns
+ROWS = {"count": 27, "trace": 27 * 8}  # modules of all stages, times columns
 CHOSEN = of.Workload.from_grid(2, 1, output_tokens=2)  # of which DESIGN section 4 gives check values
 
 
@@ -43,21 +43,21 @@ def test_a_chosen_point_is_traced_as_estimated(model, attention):
 
 
 def test_the_default_set_holds_what_was_promised():
-    counts, traces = ([case for case in verify.default_cases() if case.kind == kind] for kind in ("count", "trace"))
-    both = {(case.attention.name, case.prefill_logits) for case in counts}
+    cases = verify.default_cases()
+    both = {(case.attention.name, case.prefill_logits) for case in cases}
     assert both == {(attention, logits) for attention in ("eager", "sdpa") for logits in ("all", "last")}
-    assert {workload.batch_size for case in counts for workload in case.workloads} == {1, 2}
-    for case in counts:
+    assert {workload.batch_size for case in cases for workload in case.workloads} == {1, 3, 4}
+    for case in cases:
         assert {(1, 1), *rule_grids(), (4, 5), (10, 10)} <= {(workload.columns, workload.rows) for workload in case.workloads}
         assert {workload.mode for workload in case.workloads} == {mode.name for mode in modes()}
         assert all(workload.output_tokens == case.decode_steps == 3 for workload in case.workloads)
-    assert {case.attention.name for case in traces} == {"eager", "sdpa"}
+    assert {case.kind for case in cases} == {"trace"} and {case.kind for case in verify.default_cases(kind="count")} == {"count"}
     sizes = [sum(len(case.workloads) for case in verify.default_cases(quick)) for quick in (True, False)]
     assert 0 < sizes[0] < sizes[1] / 4
 
 
 def test_a_point_is_run_with_the_attention_of_its_towers(tiny):
-    (case,) = verify.point_cases(load_run(["model=tiny_test", "attention=eager", "attention.clip=sdpa"]), ("count",))
+    case = verify.point_case(load_run(["model=tiny_test", "attention=eager", "attention.clip=sdpa"]))
     assert case.request(tiny).attention == {"sam": "eager", "clip": "sdpa", "decoder": "eager"}
 
 

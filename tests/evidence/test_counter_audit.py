@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+from dataclasses import asdict
 
 import polars as pl
 import pytest
@@ -11,7 +12,7 @@ import torch
 import ocr_flops as of
 from ocr_flops.evidence.verify import counter_audit, op_kinds
 from ocr_flops.measure.events import read_event, write_event
-from ocr_flops.measure.protocol import Request
+from ocr_flops.measure.protocol import Point, Request
 from ocr_flops.measure.worker import counter_audit as counted
 from ocr_flops.measure.worker import counter_cases
 
@@ -21,7 +22,7 @@ POINT = of.Workload(256, 128, 2, 1, output_tokens=1)
 @pytest.fixture(scope="module")
 def ran():
     """All demonstrations, run here."""
-    return counted.audit() | {"date": "2026-01-01"}
+    return asdict(counted.audit_counter()) | {"date": "2026-01-01"}
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +31,12 @@ def estimated(tiny):
 
 
 def case(name):
-    return next(found for found in counter_cases.cases() if found.name == name)
+    return next(found for found in counter_cases.CASES if found.name == name)
 
 
 def audited(*changed):
     """What the audit says of demonstrations."""
-    return counted.audit(list(changed))["cases"]
+    return counted.audit_counter(changed).cases
 
 
 def test_every_demonstration_runs_or_says_what_is_missing(ran):
@@ -135,12 +136,12 @@ def plainly():
 
     from ocr_flops.measure.plan import tower_dimensions
     from ocr_flops.measure.worker import inputs
-    from ocr_flops.measure.worker.transformers_engine import build, meta_shims
+    from ocr_flops.measure.worker.transformers_engine import build_model, meta_shims
 
     def count(spec, device, experts):
         modes = dict.fromkeys(("sam", "clip", "decoder"), "sdpa")
-        net = build(tower_dimensions(spec), modes, "bf16", device, experts)
-        point = inputs.Point(256, 128, 2, 1, 10, 1, 1)
+        net = build_model(tower_dimensions(spec), modes, "bf16", device, experts)
+        point = Point(256, 128, 2, 1, 10, 1, 1)
         found = {}
         with torch.no_grad(), meta_shims(device):
             views = inputs.views(point, 3, torch.bfloat16, device, None)

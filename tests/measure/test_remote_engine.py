@@ -1,7 +1,6 @@
 """The vendor's own code: a small snapshot of the tests' own writing is run, counted and traced as the published one would be."""
 
 import json
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -15,7 +14,6 @@ import ocr_flops as of
 from ocr_flops.cli import main
 from ocr_flops.errors import SpecError
 from ocr_flops.evidence import verify
-from ocr_flops.measure.client import interpreter
 from ocr_flops.measure.plan import build_request
 from ocr_flops.measure.protocol import Request
 from ocr_flops.measure.worker import checkpoint, remote_snapshot
@@ -94,11 +92,11 @@ def test_the_published_counts(model, serve, tmp_path):
 
 
 @pytest.mark.parametrize("batch", [1, 2])
-def test_the_stages_together_are_one_forward_of_the_vendors(tiny, folder, batch):
+def test_the_stages_together_are_one_forward_of_the_published_code(asked, batch):
     """Vision that ends early and prefill that begins late give the logits, and count the FLOPs, of one undivided call."""
     point = Point(128, 64, 2, 1, 3, 0, batch)
-    built = remote_snapshot.build(folder, towers(tiny), "fp32", "cpu")
-    engine = Remote(built, towers(tiny), "cpu")
+    engine = Remote(asked([], dtype="fp32"), "cpu")
+    built = engine.model
     torch.manual_seed(1)
     page = views(point, 3, torch.float32, "cpu", None)
     images = [(page["pixel_values_local"][2 * i : 2 * i + 2], page["pixel_values"][i : i + 1]) for i in range(batch)]
@@ -127,9 +125,9 @@ def test_the_stages_together_are_one_forward_of_the_vendors(tiny, folder, batch)
     assert wanted.abs().sum() > 0 and not torch.equal(wanted[:, 0], wanted[:, 1])
 
 
-def test_decode_goes_on_where_prefill_ended(tiny, folder):
+def test_decode_goes_on_where_prefill_ended(asked):
     point = Point(64, 0, 1, 1, 3, 2, 1)
-    engine = Remote(remote_snapshot.build(folder, towers(tiny), "fp32", "cpu"), towers(tiny), "cpu")
+    engine = Remote(asked([], dtype="fp32"), "cpu")
     with torch.no_grad(), engine.running():
         cache = engine.new_cache()
         engine.prefill(point, [torch.randn(point.image_tokens, 96)], cache, 0)[1]()
@@ -222,22 +220,22 @@ def edited(folder, tmp_path, name, text):
 
 def test_what_the_code_lacks_is_named(tiny, folder, tmp_path):
     with pytest.raises(ImportError, match=r"^snapshot: its code needs no_such_package, which is not installed where the worker runs$"):
-        remote_snapshot.build(edited(folder, tmp_path, "deepencoder.py", "import no_such_package"), towers(tiny), "bf16", "meta")
+        remote_snapshot.build_model(edited(folder, tmp_path, "deepencoder.py", "import no_such_package"), towers(tiny), "bf16", "meta")
     gone = edited(
         folder, tmp_path / "old", "modeling_deepseekv2.py", "from transformers.models.llama.modeling_llama import LlamaFlashAttention2"
     )
     with pytest.raises(ImportError, match=r"^snapshot: its code does not run with transformers 5\..*LlamaFlashAttention2"):
-        remote_snapshot.build(gone, towers(tiny), "bf16", "meta")
+        remote_snapshot.build_model(gone, towers(tiny), "bf16", "meta")
     assert not [name for name in sys.modules if name.startswith("torchvision")]  # the stand-in is gone
 
 
 def test_a_folder_that_is_no_snapshot_of_the_model(tiny, model, folder, tmp_path):
     with pytest.raises(ValueError, match=r"^snapshot: .* holds no config.json"):
-        remote_snapshot.build(str(tmp_path), towers(tiny), "bf16", "meta")
+        remote_snapshot.build_model(str(tmp_path), towers(tiny), "bf16", "meta")
     with pytest.raises(ValueError, match=r"^snapshot: its config.json has hidden_size = 96, the model asked for decoder.width = 1280"):
-        remote_snapshot.build(folder, towers(model), "bf16", "meta")
+        remote_snapshot.build_model(folder, towers(model), "bf16", "meta")
     with pytest.raises(ValueError, match=r"has no auto_map.AutoModel"):
-        remote_snapshot.build(edited(folder, tmp_path, "config.json", "{}"), towers(tiny), "bf16", "meta")
+        remote_snapshot.build_model(edited(folder, tmp_path, "config.json", "{}"), towers(tiny), "bf16", "meta")
 
 
 def save(state, path):
@@ -249,29 +247,29 @@ def save(state, path):
 
 
 def test_local_weights_are_those_of_the_checkpoint(tiny, folder, tmp_path):
-    built = remote_snapshot.build(folder, towers(tiny), "fp32", "cpu")
+    built = remote_snapshot.build_model(folder, towers(tiny), "fp32", "cpu")
     state = built.state_dict()
-    again = remote_snapshot.build(folder, towers(tiny), "fp32", "cpu", save(state, tmp_path / "whole"))
+    again = remote_snapshot.build_model(folder, towers(tiny), "fp32", "cpu", save(state, tmp_path / "whole"))
     assert all(torch.equal(state[name], tensor) for name, tensor in again.state_dict().items())
     state.pop("lm_head.weight")
     with pytest.raises(ValueError, match=r"^checkpoint: .* lacks 1 tensors, as 'lm_head.weight': is it of this model and engine\?$"):
-        remote_snapshot.build(folder, towers(tiny), "fp32", "cpu", save(state, tmp_path / "less"))
+        remote_snapshot.build_model(folder, towers(tiny), "fp32", "cpu", save(state, tmp_path / "less"))
 
 
 def test_local_weights_for_transformers(tiny, tmp_path):
-    from ocr_flops.measure.worker.transformers_engine import build
+    from ocr_flops.measure.worker.transformers_engine import build_model
 
     eager = dict.fromkeys(("sam", "clip", "decoder"), "eager")
-    built = build(towers(tiny), eager, "fp32", "cpu", "eager")
+    built = build_model(towers(tiny), eager, "fp32", "cpu", "eager")
     built.save_pretrained(tmp_path / "whole")
-    again = build(towers(tiny), eager, "fp32", "cpu", "eager", str(tmp_path / "whole"))
+    again = build_model(towers(tiny), eager, "fp32", "cpu", "eager", str(tmp_path / "whole"))
     assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in built.state_dict().items())
     from safetensors.torch import load_file
 
     held = load_file(tmp_path / "whole" / "model.safetensors")
     held.pop(next(name for name in held if name.endswith("norm.weight")))
     with pytest.raises(ValueError, match=r"^checkpoint: .* lacks 1 tensors"):
-        build(towers(tiny), eager, "fp32", "cpu", "eager", save(held, tmp_path / "less"))
+        build_model(towers(tiny), eager, "fp32", "cpu", "eager", save(held, tmp_path / "less"))
 
 
 def test_files_that_can_run_code_are_refused(tmp_path):
@@ -285,20 +283,3 @@ def test_files_that_can_run_code_are_refused(tmp_path):
     (tmp_path / checkpoint.INDEX).write_text(json.dumps({"weight_map": {"a": "pytorch_model.bin"}}))
     with pytest.raises(ValueError, match=r"names 'pytorch_model.bin', which is not a .safetensors file"):
         checkpoint.files(str(tmp_path))
-
-
-def test_the_interpreter_is_a_setting(tmp_path, monkeypatch):
-    monkeypatch.delenv("OCR_FLOPS_PYTHON", raising=False)
-    assert interpreter() == sys.executable
-    other = tmp_path / "python"
-    other.write_text("#!/bin/sh\n")
-    with pytest.raises(SpecError, match=rf"^--python: '{other}' cannot be executed"):
-        interpreter(str(other))
-    other.chmod(0o755)
-    assert interpreter(str(other)) == str(other)
-    monkeypatch.setenv("OCR_FLOPS_PYTHON", str(other))
-    assert interpreter() == str(other)
-    assert interpreter(sys.executable) == sys.executable
-    monkeypatch.setenv("OCR_FLOPS_PYTHON", os.path.join(tmp_path, "gone"))
-    with pytest.raises(SpecError, match=r"^OCR_FLOPS_PYTHON: .* is not there; name the Python interpreter"):
-        interpreter()

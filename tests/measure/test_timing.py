@@ -89,14 +89,14 @@ def test_timed_runs_are_free_of_hooks_and_counters(monkeypatch):
             return probes.HostClock.between(marks)
 
     sessions = []
-    original = timing._timed
+    original = timing._time_runs
 
-    def spying(request, session, *rest):
+    def spying(session, *rest):
         sessions.append(session)
-        return original(request, session, *rest)
+        return original(session, *rest)
 
     monkeypatch.setattr(timing, "clock_of", lambda device: Spy)
-    monkeypatch.setattr(timing, "_timed", spying)
+    monkeypatch.setattr(timing, "_time_runs", spying)
     assert results(events_of(plan(probes=("modules",), warmup=0, runs=1).request([POINT])))
     stages = 2 + POINT.output_tokens
     assert seen[:stages] == [(0, 0)] * stages
@@ -136,14 +136,14 @@ def test_out_of_memory_ends_one_point(monkeypatch):
     """CUDA's allocator raises; the points after it are still timed, and the steps stay in step."""
     from ocr_flops.measure.worker.session import Session
 
-    run = Session.run
+    run = Session.run_stages
 
     def full(self, point, *rest):
         if point.global_px == 128:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 1 GiB")
         return run(self, point, *rest)
 
-    monkeypatch.setattr(Session, "run", full)
+    monkeypatch.setattr(Session, "run_stages", full)
     request = plan(probes=()).request([TILED, POINT])
     told = events_of(request)
     failed, done = [event for event in told if isinstance(event, Result | PointFailed)]
@@ -175,8 +175,8 @@ def test_a_device_that_refuses_everything_ends_the_worker(monkeypatch):
     def broken(*arguments):
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    monkeypatch.setattr(timing, "_runs", broken)
-    monkeypatch.setattr(timing, "_usable", lambda device: False)
+    monkeypatch.setattr(timing, "_time_runs", broken)
+    monkeypatch.setattr(timing, "_is_usable", lambda device: False)
     told = events_of(plan().request([POINT, TILED]))
     assert "illegal memory access" in told[-1].message
     assert not [event for event in told if isinstance(event, Result | PointFailed)]
@@ -186,7 +186,7 @@ def test_the_vendors_code_is_timed_where_transformers_lacks_our_class(tiny, tmp_
     """transformers 4.46.3, which it needs, has no UnlimitedOcr."""
     from tests.support.remote_snapshot import make
 
-    for name in ("timing", "kernels"):
+    for name in ("timing", "counting"):
         path = f"ocr_flops.measure.worker.{name}"
         monkeypatch.setattr(path, importlib.import_module(path))  # so that the package has its module back afterwards
         monkeypatch.delitem(sys.modules, path)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ocr_flops.measure.worker.cuda_attention import CudaAttention
-from ocr_flops.measure.worker.tracer import Tracer, bytes_of, module_paths
+from ocr_flops.measure.worker.tracer import Tracer, bytes_of, follow_modules
 
 
 def traced(work, *held, weights=(), cache=()):
@@ -136,8 +136,9 @@ def test_modules_by_path_and_sums_by_module():
             return self.inner(x) + 1
 
     block = Block()
-    tracer = Tracer(block.parameters(), lambda path, name, order: f"{path}:{name}:{order}")
-    with torch.no_grad(), module_paths(block, tracer), tracer:
+    paths = [""]
+    tracer = Tracer(block.parameters(), lambda path, name, order: f"{path}:{name}:{order}", paths=paths)
+    with torch.no_grad(), follow_modules(block, paths), tracer:
         block(meta(3, 4))
         block(meta(3, 4))
     table = tracer.trace.by_module()

@@ -53,7 +53,7 @@ def test_measured_beside_analytic(tmp_path, served):
     assert table.select("point", "stage", "module", "column").is_duplicated().sum() == 0
     assert set(table["point"]) == set(ran["point"]) and table["difference"].abs().max() == 0
     assert {"torch_flops", "io_bytes"} - set(table["column"].unique()) == {"io_bytes"}
-    assert len(served) == 2 * 2 * 2  # grids x modes x kinds: what asks the same of the real model shares what ran
+    assert len(served) == 2 * 2  # grids x modes: what asks the same of the real model shares what ran
     import sqlite3
 
     database = sqlite3.connect(tmp_path / "run" / "sweep.sqlite")
@@ -75,12 +75,12 @@ def test_a_difference_is_shown(tmp_path, served):
 def test_what_ran_is_kept(tmp_path, served):
     sweep = sweeps.load_sweep([*SWEEP, "attention=eager", "stages=[vision]"])
     first = real_model.compare_points(sweep, tmp_path)
-    assert len(served) == 4
+    assert len(served) == 2
     one = sorted(tmp_path.iterdir())[0]
     assert json.loads(one.read_text())["event"] == "result"
     one.unlink()
     assert real_model.compare_points(sweep, tmp_path).equals(first)
-    assert len(served) == 5
+    assert len(served) == 3
 
 
 @pytest.mark.parametrize("overrides", [["attention=flash"], ["engine=remote_code"], ["cache=static"]])

@@ -1,6 +1,6 @@
 """Analytic numbers against the real model's: FLOPs as torch counts them, and every operator's FLOPs, bytes and live memory as traced."""
 
-from ocr_flops.evidence.verify.cases import Case, default_cases, point_cases, run_cases
+from ocr_flops.evidence.verify.cases import Case, default_cases, point_case, run_cases
 from ocr_flops.evidence.verify.compare import ALL, LEVELS, MEASURES, WHAT, compare_flops, compare_numbers
 
-__all__ = ["ALL", "LEVELS", "MEASURES", "WHAT", "Case", "compare_flops", "compare_numbers", "default_cases", "point_cases", "run_cases"]
+__all__ = ["ALL", "LEVELS", "MEASURES", "WHAT", "Case", "compare_flops", "compare_numbers", "default_cases", "point_case", "run_cases"]

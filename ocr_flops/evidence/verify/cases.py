@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ocr_flops.errors import SpecError
 from ocr_flops.measure.client import ask
 from ocr_flops.measure.events import Result
-from ocr_flops.measure.plan import TOWERS, TRANSFORMERS, ModelSource, build_request
+from ocr_flops.measure.plan import DECODE_STEPS, TOWERS, TRANSFORMERS, ModelSource, build_request
 from ocr_flops.measure.protocol import REMOTE_ATTENTION, Request
 from ocr_flops.spec.catalog import load_attention, modes
 from ocr_flops.spec.specs import STAGES, AttentionSpec, ModelSpec
@@ -18,22 +18,22 @@ from ocr_flops.spec.workload import Workload
 if TYPE_CHECKING:
     from ocr_flops.spec.run_spec import RunSpec
 
-COUNTS = (("eager", "last", 1, 10), ("eager", "all", 2, 37), ("sdpa", "all", 1, 10), ("sdpa", "last", 2, 64))
-TRACES = (  # attention, logits, batch size, prompt tokens, dtype
-    ("eager", "last", 1, 10, "bf16"),
-    ("eager", "all", 4, 100, "bf16"),
-    ("sdpa", "all", 1, 2000, "bf16"),
-    ("sdpa", "last", 3, 10, "fp32"),
-)
-REMOTE_COUNTS = (("vendor", "all", 1, 10), ("vendor", "all", 2, 37))
-REMOTE_TRACES = (("vendor", "all", 1, 10, "bf16"), ("vendor", "all", 3, 100, "fp32"))
+SETTINGS = {  # of each engine: attention, logits, batch size, prompt tokens, dtype
+    "transformers": (
+        ("eager", "last", 1, 10, "bf16"),
+        ("eager", "all", 4, 100, "bf16"),
+        ("sdpa", "all", 1, 2000, "bf16"),
+        ("sdpa", "last", 3, 10, "fp32"),
+    ),
+    "remote_code": (("vendor", "all", 1, 10, "bf16"), ("vendor", "all", 3, 100, "fp32")),
+}
 
 
 class Case(NamedTuple):
     """Points that one worker runs under one setting.
 
     Args:
-        kind: "count" or "trace".
+        kind: "count" (FLOPs alone), or "trace" (every operator, and FLOPs counted in the same pass).
         attention: the kernel of every tower.
         prefill_logits, dtype: as in `estimate`.
         workloads: single points, of one batch size.
@@ -45,7 +45,7 @@ class Case(NamedTuple):
     prefill_logits: str
     workloads: tuple[Workload, ...]
     dtype: str = "bf16"
-    decode_steps: int = 3
+    decode_steps: int = DECODE_STEPS
 
     @property
     def label(self) -> str:
@@ -74,45 +74,36 @@ class Case(NamedTuple):
         )
 
 
-def default_cases(quick: bool = False, engine: str = "transformers") -> list[Case]:
+def default_cases(quick: bool = False, engine: str = "transformers", kind: str = "trace") -> list[Case]:
     """Return the cases that `verify` runs by default.
 
-    Counted: the six modes, all 22 grids of the tile rule, two beyond (4 x 5, 10 x 10), batch 1 and 2, eager and sdpa, all and the last
-    logits, three decode steps; and a selection of them traced. `quick` keeps a handful of each. Engine remote_code has one attention
-    kernel for each tower, and computes all logits.
+    Each of the engine's `SETTINGS` at the six modes, all 22 grids of the tile rule and two beyond (4 x 5, 10 x 10), with three decode
+    steps. `quick` keeps a handful of the points. Engine remote_code has one attention kernel for each tower, and computes all logits.
     """
-    is_remote = engine == "remote_code"
-    few, some = (slice(None, None, 9), slice(None, None, 15)) if quick else (slice(None), slice(None, None, 4))
 
     def attention(name: str) -> AttentionSpec:
-        return AttentionSpec(name, REMOTE_ATTENTION) if is_remote else load_attention(name)
+        return AttentionSpec(name, REMOTE_ATTENTION) if name == "vendor" else load_attention(name)
 
     return [
-        *(
-            Case("count", attention(name), logits, _points(batch, prompt)[few])
-            for name, logits, batch, prompt in (REMOTE_COUNTS if is_remote else COUNTS)
-        ),
-        *(
-            Case("trace", attention(name), logits, _points(batch, prompt)[some], dtype, 2)
-            for name, logits, batch, prompt, dtype in (REMOTE_TRACES if is_remote else TRACES)
-        ),
+        Case(kind, attention(name), logits, _points(batch_size, prompt_tokens)[:: 9 if quick else 1], dtype)
+        for name, logits, batch_size, prompt_tokens, dtype in SETTINGS[engine]
     ]
 
 
 def _points(batch_size: int, prompt_tokens: int) -> tuple[Workload, ...]:
     """Every mode without tiles, every grid of the tile rule and two beyond, and one of Gundam-M."""
-    rest = {"batch_size": batch_size, "prompt_tokens": prompt_tokens, "output_tokens": 3}
+    rest = {"batch_size": batch_size, "prompt_tokens": prompt_tokens, "output_tokens": DECODE_STEPS}
     single = (Workload.from_grid(1, 1, mode, **rest) for mode in modes())
     grids = (Workload.from_grid(columns, rows, "gundam", **rest) for columns, rows in (*rule_grids(), (4, 5), (10, 10)))
     return (*single, *grids, Workload.from_grid(2, 3, "gundam_m", **rest))
 
 
-def point_cases(run: RunSpec, kinds: Sequence[str] = ("count", "trace"), decode_steps: int = 3) -> list[Case]:
-    """Return the cases of one point as a command line has it.
+def point_case(run: RunSpec, kind: str = "trace", decode_steps: int = DECODE_STEPS) -> Case:
+    """Return the case of one point as a command line has it.
 
     Args:
         run: from `load_run`.
-        kinds: "count", "trace" or both.
+        kind: "count" or "trace".
         decode_steps: steps run at most.
 
     Raises:
@@ -127,7 +118,7 @@ def point_cases(run: RunSpec, kinds: Sequence[str] = ("count", "trace"), decode_
         kernel, runnable = attention.kernel(tower), run.engine.runnable_kernels(tower)
         if kernel not in runnable:
             raise SpecError(f"attention.{tower}: {kernel!r} cannot be run here; choose from {', '.join(runnable)}")
-    return [Case(kind, attention, run.prefill_logits, (run.workload,), run.dtype, decode_steps) for kind in kinds]
+    return Case(kind, attention, run.prefill_logits, (run.workload,), run.dtype, decode_steps)
 
 
 def run_cases(

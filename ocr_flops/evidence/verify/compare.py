@@ -24,7 +24,7 @@ LEVELS = ("layer", "module", "stage", "total")
 TRAFFIC = ("weight_io_bytes", "activation_io_bytes", "kv_io_bytes")
 SUMMED = ("tensor_flops", "vector_flops", "operators", *TRAFFIC)
 FLOPS, PEAK, KV, PARAMETERS, WEIGHTS = "torch_flops", "peak_activation_bytes", "kv_cache_bytes", "parameters", "weight_bytes"
-WORK = {"count": (FLOPS,), "trace": (*SUMMED, PEAK)}  # kind of run: the columns of costs that it measures
+WORK = {"count": (FLOPS,), "trace": (FLOPS, *SUMMED, PEAK)}  # kind of run: the columns of costs that it measures; a trace counts, too
 WHAT = {  # what can be compared: its columns
     "flops": (FLOPS, "tensor_flops", "vector_flops"),
     "operators": ("operators",),
@@ -69,8 +69,7 @@ def compare_flops(model: ModelSpec, result: Result) -> pl.DataFrame:
     """Compare the FLOPs that torch counted with the analytic ones, per stage and module, with a row "total" per stage.
 
     Returns:
-        stage, module, counted_flops, analytic_flops, difference (integers), note (what torch cannot see). For a trace the counted FLOPs
-        are the tracer's.
+        stage, module, counted_flops, analytic_flops, difference (integers), note (what torch cannot see).
     """
     import polars as pl
 
@@ -98,7 +97,7 @@ def compare_numbers(model: ModelSpec, result: Result, levels: Iterable[str] = LE
         model: the dimensions that were sent.
         result: from the worker.
         levels: those of `LEVELS` wanted.
-        what: those of `WHAT` wanted; a count has no traffic, and torch's own FLOPs are in a count only.
+        what: those of `WHAT` wanted; a count has FLOPs alone, no traffic.
 
     Returns:
         level, stage ("model" for parameters), module ("total" above modules), layer, column, measured, analytic, difference (integers).
@@ -173,7 +172,7 @@ def _measured(level: str, result: Result, numbers: Estimate) -> dict[tuple[str, 
     """What ran, by the same keys and columns."""
     ran, found = result.ran, {}
     for stage, seen in result.stages.items():
-        rows = _places(level, seen, ran["kind"])
+        rows = _places(level, seen)
         if ran["kind"] == "trace":
             _charge_hits(rows, stage, seen, numbers)
         found |= {(stage, *place): row for place, row in rows.items()}
@@ -186,18 +185,19 @@ def _measured(level: str, result: Result, numbers: Estimate) -> dict[tuple[str, 
     return found
 
 
-def _places(level: str, seen: Stage, kind: str) -> dict[Place, Row]:
+def _places(level: str, seen: Stage) -> dict[Place, Row]:
     """The rows of a stage that ran, at a level; the stage itself above modules."""
     if level in ("stage", "total"):
         rows: dict[Place, Row] = {(ALL, None): {FLOPS: seen["flops"]}}
-        if kind == "trace":
+        if "trace" in seen:
             sums = {name: sum(traced[name] for traced in seen["trace"].values()) for name in SUMMED}
-            rows = {(ALL, None): {**sums, PEAK: seen["peak"]["bytes"], WEIGHTS: seen[WEIGHTS]}}
+            rows[ALL, None] |= {**sums, PEAK: seen["peak"]["bytes"], WEIGHTS: seen[WEIGHTS]}
         held = {(ALL, None): sum(seen[KV])} if KV in seen else {}
     else:
         traced, counted = ("layer_trace", "layers") if level == "layer" else ("trace", "modules")
-        table = seen[traced] if kind == "trace" else {name: {FLOPS: flops} for name, flops in seen[counted].items()}
-        rows = {_parse_place(name): dict(row) for name, row in table.items()}
+        rows = {_parse_place(name): dict(row) for name, row in seen.get(traced, {}).items()}
+        for name, flops in seen[counted].items():
+            rows.setdefault(_parse_place(name), {})[FLOPS] = flops
         layers = seen.get(KV, ())
         held = {(KV_MODULE, layer): size for layer, size in enumerate(layers)} if level == "layer" else {(KV_MODULE, None): sum(layers)}
     for place, size in held.items() if KV in seen else ():

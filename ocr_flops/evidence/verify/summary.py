@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ocr_flops import __version__
 from ocr_flops.evidence.records.store import check_not_installed
+from ocr_flops.evidence.verify.compare import FLOPS
 from ocr_flops.files import write_whole
 from ocr_flops.measure.events import Result
 from ocr_flops.measure.plan import POINT_FIELDS
@@ -22,7 +23,7 @@ SHIPPED = Path(__file__).parent / "data" / "verification.json"
 
 
 def add_point(numbers: pl.DataFrame, result: Result) -> pl.DataFrame:
-    """Put how a result was run, and its point, before its rows.
+    """Put how a result was run, and its point, before its rows; what a trace counted in the same pass is of kind "count".
 
     Args:
         numbers: of `compare_numbers`.
@@ -32,7 +33,8 @@ def add_point(numbers: pl.DataFrame, result: Result) -> pl.DataFrame:
 
     kernels = set(result.ran["attention"].values())
     values = result.ran | asdict(result.workload) | {"attention": kernels.pop() if len(kernels) == 1 else "mixed"}
-    return numbers.select(*(pl.lit(values[name]).alias(name) for name in POINT), pl.all())
+    kind = pl.when(pl.col("column") == FLOPS).then(pl.lit("count")).otherwise(pl.lit(values["kind"]))
+    return numbers.select(kind.alias("kind"), *(pl.lit(values[name]).alias(name) for name in POINT[1:]), pl.all())
 
 
 def summarise(frame: pl.DataFrame) -> pl.DataFrame:

@@ -11,7 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
-from ocr_flops.measure.worker.counter_cases import Case, cases
+from ocr_flops.measure.events import Audit
+from ocr_flops.measure.worker.counter_cases import CASES, Case
 
 
 class _Seen(TorchDispatchMode):
@@ -27,16 +28,13 @@ class _Seen(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def audit(demonstrations: list[Case] | None = None) -> dict[str, Any]:
+def audit_counter(demonstrations: tuple[Case, ...] = CASES) -> Audit:
     """Runs every demonstration here.
 
-    Args:
-        demonstrations: all of `cases` by default.
-
     Returns:
-        {"ran": versions and the CUDA device, "cases": one mapping for each: name, call, device, shapes, tensor_flops, vector_flops,
+        versions and the CUDA device, and one mapping for each demonstration: name, call, device, shapes, tensor_flops, vector_flops,
         counted_flops (None where it did not run), operators (those that ran), known (those of them that the counter has a formula for),
-        verdict, why, remedy}. Verdicts: "counted" (all of its work), "partly", "missed" (nothing of it), "nothing to count", "differs"
+        verdict, why, remedy. Verdicts: "counted" (all of its work), "partly", "missed" (nothing of it), "nothing to count", "differs"
         (more than there is), "not here" (a device or package is missing) and "could not run: REASON".
     """
     has_cuda = torch.cuda.is_available()
@@ -46,7 +44,7 @@ def audit(demonstrations: list[Case] | None = None) -> dict[str, Any]:
         "cuda": torch.cuda.get_device_name() if has_cuda else None,
         "threads": torch.get_num_threads(),
     }
-    return {"ran": ran, "cases": [_demonstrated(case, has_cuda) for case in (cases() if demonstrations is None else demonstrations)]}
+    return Audit(ran, [_run_case(case, has_cuda) for case in demonstrations])
 
 
 def _version(package: str) -> str | None:
@@ -56,25 +54,14 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _demonstrated(case: Case, has_cuda: bool) -> dict[str, Any]:
-    told = {
-        "name": case.name,
-        "call": case.call,
-        "device": case.device,
-        "shapes": [list(shape) for shape in case.shapes],
-        "tensor_flops": case.tensor_flops,
-        "vector_flops": case.vector_flops,
-        "counted_flops": None,
-        "operators": [],
-        "known": [],
-        "verdict": "not here",
-        "why": "",
-        "remedy": "",
-    }
+def _run_case(case: Case, has_cuda: bool) -> dict[str, Any]:
+    names = ("name", "call", "device", "tensor_flops", "vector_flops")
+    row = {name: getattr(case, name) for name in names} | {"shapes": [list(shape) for shape in case.shapes], "counted_flops": None}
+    row |= {"operators": [], "known": [], "verdict": "not here", "why": "", "remedy": ""}
     if case.needs and importlib.util.find_spec(case.needs) is None:
-        return told | {"why": f"the package {case.needs} is not installed"}
+        return row | {"why": f"the package {case.needs} is not installed"}
     if case.device == "cuda" and not has_cuda:
-        return told | {"why": "there is no CUDA device"}
+        return row | {"why": "there is no CUDA device"}
     counter, seen = FlopCounterMode(display=False), _Seen()
     try:
         inputs = [torch.randn(shape, device=case.device).to(torch.bfloat16) for shape in case.shapes]
@@ -82,38 +69,20 @@ def _demonstrated(case: Case, has_cuda: bool) -> dict[str, Any]:
             case.run(*inputs)
     except Exception as problem:  # whatever a version of torch raises is the finding
         reason = (str(problem).strip() or type(problem).__name__).splitlines()[0]
-        return told | {"verdict": f"could not run: {reason}"}
-    counted = int(counter.get_total_flops())
+        return row | {"verdict": f"could not run: {reason}"}
+    counted, work = int(counter.get_total_flops()), case.tensor_flops + case.vector_flops
     operators = list(dict.fromkeys(packet.__name__ for packet in seen.packets))
     known = list(dict.fromkeys(packet.__name__ for packet in seen.packets if packet in flop_registry))
-    verdict = _verdict(case, counted)
-    return told | {
-        "counted_flops": counted,
-        "operators": operators,
-        "known": known,
-        "verdict": verdict,
-        "why": _why(case, verdict, operators, known),
-        "remedy": case.remedy if verdict == "missed" else "",
-    }
-
-
-def _verdict(case: Case, counted: int) -> str:
-    work = case.tensor_flops + case.vector_flops
+    row |= {"counted_flops": counted, "operators": operators, "known": known}
     if counted > work:
-        return "differs"
+        return row | {"verdict": "differs", "why": f"it ran {', '.join(known)}, for which the counter has a formula"}
     if not work:
-        return "nothing to count"
-    return "counted" if counted == work else "partly" if counted else "missed"
-
-
-def _why(case: Case, verdict: str, operators: list[str], known: list[str]) -> str:
-    """From what ran: which of its operators the counter has a formula for."""
-    ran = ", ".join(operators)
-    if verdict in ("counted", "differs"):
-        return f"it ran {', '.join(known)}, for which the counter has a formula"
-    if verdict == "partly":
-        inside = "softmax inside it" if known == operators else f"{case.vector_flops} vector FLOPs of its other operators"
-        return f"it ran {', '.join(known)}, for which the counter has a formula, but none for the {inside}"
-    if verdict == "nothing to count":
-        return "it moves bytes and computes nothing"
-    return f"it ran {ran}, for which the counter has no formula"
+        return row | {"verdict": "nothing to count", "why": "it moves bytes and computes nothing"}
+    if not counted:
+        why = f"it ran {', '.join(operators)}, for which the counter has no formula"
+        return row | {"verdict": "missed", "why": why, "remedy": case.remedy}
+    why = f"it ran {', '.join(known)}, for which the counter has a formula"
+    if counted < work:
+        rest = "softmax inside it" if known == operators else f"{case.vector_flops} vector FLOPs of its other operators"
+        return row | {"verdict": "partly", "why": f"{why}, but none for the {rest}"}
+    return row | {"verdict": "counted", "why": why}

@@ -11,28 +11,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.functional import (
-    conv2d,
-    embedding,
-    gelu,
-    grouped_mm,
-    layer_norm,
-    linear,
-    rms_norm,
-    scaled_dot_product_attention,
-    silu,
-    softmax,
-)
 
 aten = torch.ops.aten
 BATCH, HEADS, TOKENS, HEAD = 2, 4, 32, 16  # of attention
 ROWS, WIDTH, INNER = 48, 64, 96  # of everything else
 EXPERTS = 4
-SCORES = BATCH * HEADS * TOKENS**2
+IMAGES, CHANNELS, SIDE, KERNEL, OUT_CHANNELS, OUT_SIDE = 2, 3, 16, 3, 8, 8  # of a convolution
+SCORES, MATRIX, ELEMENTS = BATCH * HEADS * TOKENS**2, 2 * ROWS * WIDTH * INNER, ROWS * WIDTH
 CORE = 4 * HEAD * SCORES  # query·keyᵀ and probabilities·value
-CONVOLUTION = {"images": 2, "channels": 3, "side": 16, "kernel": 3, "out_channels": 8, "out_side": 8}
-HEAD_SHAPE = (BATCH, HEADS, TOKENS, HEAD)
+HEAD_SHAPE, BIAS_SHAPE, ROW_SHAPE = (BATCH, HEADS, TOKENS, HEAD), (BATCH, HEADS, TOKENS, TOKENS), (ROWS, WIDTH)
+UNSEEN = "count it from shapes, as `estimate` does: no mode of the counter sees it"
+MATH = "run under `sdpa_kernel(SDPBackend.MATH)`, or on meta: the same matrix products, one by one"
+BATCHED = "`set_experts_implementation('batched_mm')` or 'eager': the same products as bmm or mm"
 
 
 @dataclass(frozen=True)
@@ -61,18 +53,25 @@ class Case:
     needs: str = ""
 
 
+def _attention(name: str, call: str, device: str, run: Callable[..., Any], bias: bool = False, **rest: str) -> Case:
+    """Attention; softmax and scaling of every score are 6 vector FLOPs, and the addition of a bias one more."""
+    shapes = (HEAD_SHAPE,) * 3 + ((BIAS_SHAPE,) if bias else ())
+    return Case(name, call, device, shapes, run, CORE, (6 + bias) * SCORES, **rest)
+
+
+def _elementwise(name: str, call: str, flops: int, run: Callable[..., Any], *more: tuple[int, ...]) -> Case:
+    """An operator on rows, and on `more` inputs, that no mode of the counter sees."""
+    return Case(name, call, "cpu", (ROW_SHAPE, *more), run, 0, flops, UNSEEN)
+
+
 def _grouped(x: torch.Tensor, experts: torch.Tensor) -> torch.Tensor:
     ends = torch.arange(ROWS // EXPERTS, ROWS + 1, ROWS // EXPERTS, dtype=torch.int32, device=x.device)
-    return grouped_mm(x, experts, offs=ends)
+    return functional.grouped_mm(x, experts, offs=ends)
 
 
 def _math_only(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     with sdpa_kernel(SDPBackend.MATH):
-        return scaled_dot_product_attention(query, key, value)
-
-
-def _biased(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    return scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        return functional.scaled_dot_product_attention(query, key, value)
 
 
 def _rope(x: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:
@@ -86,111 +85,63 @@ def _flash_attn(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> 
     return flash_attn_func(*(part.transpose(1, 2) for part in (query, key, value)))
 
 
-def cases() -> list[Case]:
-    """All demonstrations, those with matrix work first."""
-    core = {"tensor_flops": CORE, "vector_flops": 6 * SCORES}  # softmax and scaling of every score
-    biased = {"tensor_flops": CORE, "vector_flops": 7 * SCORES}  # and the addition of the bias
-    three, with_bias = (HEAD_SHAPE,) * 3, (*(HEAD_SHAPE,) * 3, (BATCH, HEADS, TOKENS, TOKENS))
-    experts = ((ROWS, WIDTH), (EXPERTS, WIDTH, INNER))
-    rows, tokens = ((ROWS, WIDTH),), ROWS * WIDTH
-    picture = CONVOLUTION
-    unseen = "count it from shapes, as `estimate` does: no mode of the counter sees it"
-    math = "run under `sdpa_kernel(SDPBackend.MATH)`, or on meta: the same matrix products, one by one"
-    batched = "`set_experts_implementation('batched_mm')` or 'eager': the same products as bmm or mm"
-    found = [
-        Case("linear", "linear with a bias", "cpu", ((ROWS, WIDTH), (INNER, WIDTH), (INNER,)), linear, 2 * ROWS * WIDTH * INNER),
-        Case("matmul", "batched matmul", "cpu", ((4, ROWS, WIDTH), (4, WIDTH, INNER)), torch.matmul, 4 * 2 * ROWS * WIDTH * INNER),
-        Case(
-            "conv2d",
-            "conv2d, 3 x 3, stride 2",
-            "cpu",
-            (
-                (picture["images"], picture["channels"], picture["side"], picture["side"]),
-                (picture["out_channels"], picture["channels"], picture["kernel"], picture["kernel"]),
-            ),
-            lambda x, weight: conv2d(x, weight, stride=2, padding=1),
-            2 * picture["images"] * picture["out_side"] ** 2 * picture["out_channels"] * picture["channels"] * picture["kernel"] ** 2,
-        ),
-        *(
-            case
-            for device, remedy in (("cpu", math), ("meta", ""), ("cuda", ""))
-            for case in (
-                Case(f"sdpa_{device}", "scaled_dot_product_attention", device, three, scaled_dot_product_attention, remedy=remedy, **core),
-                Case(
-                    f"sdpa_bias_{device}", "scaled_dot_product_attention with a mask", device, with_bias, _biased, remedy=remedy, **biased
-                ),
-            )
-        ),
-        Case("sdpa_math_cpu", "scaled_dot_product_attention, MATH backend", "cpu", three, _math_only, **core),
-        Case(
-            "flash_operator",
-            "the flash attention operator of CUDA",
-            "meta",
-            three,
-            lambda query, key, value: aten._scaled_dot_product_flash_attention(query, key, value, 0.0, False, False),
-            **core,
-        ),
-        Case(
-            "efficient_operator",
-            "the memory-efficient operator of CUDA, with a bias",
-            "meta",
-            with_bias,
-            lambda query, key, value, bias: aten._scaled_dot_product_efficient_attention(query, key, value, bias, False),
-            **biased,
-        ),
-        Case(
-            "flash_attn",
-            "flash_attn_func of the package flash-attn",
-            "cuda",
-            three,
-            _flash_attn,
-            remedy="run sdpa instead: the same products, which the counter knows",
-            needs="flash_attn",
-            **core,
-        ),
-        *(
-            Case(f"grouped_mm_{device}", "grouped_mm of experts", device, experts, _grouped, 2 * ROWS * WIDTH * INNER, remedy=batched)
-            for device in ("cpu", "meta", "cuda")
-        ),
-        Case(
-            "batched_mm",
-            "batched_mm of experts: a bmm",
-            "meta",
-            ((ROWS, 1, WIDTH), (ROWS, WIDTH, INNER)),
-            torch.bmm,
-            2 * ROWS * WIDTH * INNER,
-        ),
-        Case("softmax", "softmax", "cpu", rows, lambda x: softmax(x, -1), 0, 5 * tokens, unseen),
-        Case(
-            "layer_norm",
-            "layer_norm",
-            "cpu",
-            (*rows, (WIDTH,), (WIDTH,)),
-            lambda x, weight, bias: layer_norm(x, (WIDTH,), weight, bias),
-            0,
-            8 * tokens,
-            unseen,
-        ),
-        Case(
-            "rms_norm",
-            "rms_norm",
-            "cpu",
-            (*rows, (WIDTH,)),
-            lambda x, weight: rms_norm(x, (WIDTH,), weight),
-            0,
-            4 * tokens + 2 * ROWS,
-            unseen,
-        ),
-        Case("gelu", "gelu", "cpu", rows, gelu, 0, 5 * tokens, unseen),
-        Case("silu", "silu", "cpu", rows, silu, 0, 4 * tokens, unseen),
-        Case("rope", "rotary position embedding", "cpu", (*rows, *rows, *rows), _rope, 0, 3 * tokens + tokens // 2, unseen),
-        Case("residual", "residual addition", "cpu", (*rows, *rows), torch.add, 0, tokens, unseen),
-        Case(
-            "embedding",
-            "embedding",
-            "cpu",
-            ((ROWS, WIDTH),),
-            lambda table: embedding(torch.zeros(BATCH, TOKENS, dtype=torch.long, device=table.device), table),
-        ),
-    ]
-    return found
+_SDPA = functional.scaled_dot_product_attention
+CASES = (  # those with matrix work first
+    Case("linear", "linear with a bias", "cpu", (ROW_SHAPE, (INNER, WIDTH), (INNER,)), functional.linear, MATRIX),
+    Case("matmul", "batched matmul", "cpu", ((4, ROWS, WIDTH), (4, WIDTH, INNER)), torch.matmul, 4 * MATRIX),
+    Case(
+        "conv2d",
+        "conv2d, 3 x 3, stride 2",
+        "cpu",
+        ((IMAGES, CHANNELS, SIDE, SIDE), (OUT_CHANNELS, CHANNELS, KERNEL, KERNEL)),
+        lambda x, weight: functional.conv2d(x, weight, stride=2, padding=1),
+        2 * IMAGES * OUT_SIDE**2 * OUT_CHANNELS * CHANNELS * KERNEL**2,
+    ),
+    _attention("sdpa_cpu", "scaled_dot_product_attention", "cpu", _SDPA, remedy=MATH),
+    _attention("sdpa_bias_cpu", "scaled_dot_product_attention with a mask", "cpu", _SDPA, bias=True, remedy=MATH),
+    _attention("sdpa_meta", "scaled_dot_product_attention", "meta", _SDPA),
+    _attention("sdpa_bias_meta", "scaled_dot_product_attention with a mask", "meta", _SDPA, bias=True),
+    _attention("sdpa_cuda", "scaled_dot_product_attention", "cuda", _SDPA),
+    _attention("sdpa_bias_cuda", "scaled_dot_product_attention with a mask", "cuda", _SDPA, bias=True),
+    _attention("sdpa_math_cpu", "scaled_dot_product_attention, MATH backend", "cpu", _math_only),
+    _attention(
+        "flash_operator",
+        "the flash attention operator of CUDA",
+        "meta",
+        lambda query, key, value: aten._scaled_dot_product_flash_attention(query, key, value, 0.0, False, False),
+    ),
+    _attention(
+        "efficient_operator",
+        "the memory-efficient operator of CUDA, with a bias",
+        "meta",
+        lambda query, key, value, bias: aten._scaled_dot_product_efficient_attention(query, key, value, bias, False),
+        bias=True,
+    ),
+    _attention(
+        "flash_attn",
+        "flash_attn_func of the package flash-attn",
+        "cuda",
+        _flash_attn,
+        remedy="run sdpa instead: the same products, which the counter knows",
+        needs="flash_attn",
+    ),
+    *(
+        Case(f"grouped_mm_{device}", "grouped_mm of experts", device, (ROW_SHAPE, (EXPERTS, WIDTH, INNER)), _grouped, MATRIX, 0, BATCHED)
+        for device in ("cpu", "meta", "cuda")
+    ),
+    Case("batched_mm", "batched_mm of experts: a bmm", "meta", ((ROWS, 1, WIDTH), (ROWS, WIDTH, INNER)), torch.bmm, MATRIX),
+    _elementwise("softmax", "softmax", 5 * ELEMENTS, lambda x: functional.softmax(x, -1)),
+    _elementwise("layer_norm", "layer_norm", 8 * ELEMENTS, lambda x, *rest: functional.layer_norm(x, (WIDTH,), *rest), (WIDTH,), (WIDTH,)),
+    _elementwise("rms_norm", "rms_norm", 4 * ELEMENTS + 2 * ROWS, lambda x, weight: functional.rms_norm(x, (WIDTH,), weight), (WIDTH,)),
+    _elementwise("gelu", "gelu", 5 * ELEMENTS, functional.gelu),
+    _elementwise("silu", "silu", 4 * ELEMENTS, functional.silu),
+    _elementwise("rope", "rotary position embedding", 7 * ELEMENTS // 2, _rope, ROW_SHAPE, ROW_SHAPE),
+    _elementwise("residual", "residual addition", ELEMENTS, torch.add, ROW_SHAPE),
+    Case(
+        "embedding",
+        "embedding",
+        "cpu",
+        (ROW_SHAPE,),
+        lambda table: functional.embedding(torch.zeros(BATCH, TOKENS, dtype=torch.long, device=table.device), table),
+    ),
+)

@@ -27,7 +27,7 @@ _RULES = [  # first match wins; paths as in transformers' UnlimitedOcrForConditi
 ]
 
 _REMOTE_LAYER = re.compile(r"model\.(sam_model\.blocks|vision_model\.transformer\.layers|layers)\.(\d+)(?:\.(.*))?")
-_REMOTE_RULES = [  # outside layers; paths as in the vendor's DeepseekOCRForCausalLM
+_REMOTE_RULES = [  # outside layers; paths as in the published DeepseekOCRForCausalLM
     (r"model\.sam_model\.(neck|net_)", "sam.neck"),
     (r"model\.sam_model", "sam.patch"),
     (r"model\.vision_model", "clip.embed"),
@@ -91,7 +91,7 @@ class Labels:
 
 
 class RemoteLabels:
-    """The same for the vendor's own code (paths as in its DeepseekOCRForCausalLM).
+    """The same for the published code (paths as in its DeepseekOCRForCausalLM).
 
     Its CLIP blocks call the `forward` of their parts, so the blocks themselves run what happens between the linear layers. The model's own
     `forward` concatenates both encoders' features for the projector, assembles the image's tokens and builds the mask.
@@ -160,8 +160,8 @@ def _fed(module: str, layer: int, layers: int, after: str) -> str:
     return f"{module}/{layer}" if layer < layers else after
 
 
-def parameters(model: torch.nn.Module, labels: Labels) -> dict[str, int]:
-    """Parameters of the model by place."""
+def count_parameters(model: torch.nn.Module, labels: Labels) -> dict[str, int]:
+    """Counts the parameters of the model by place."""
     counts: dict[str, int] = {}
     for name, parameter in model.named_parameters():
         place = labels.place(name.rpartition(".")[0])

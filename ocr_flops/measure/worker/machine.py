@@ -1,4 +1,4 @@
-"""The machine that the worker runs on: its device, driver and clocks, as far as they can be read; needs torch alone."""
+"""The machine that the worker runs on: devices, precisions, driver and clocks, as far as they can be read; needs torch alone."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from ocr_flops import __version__
-from ocr_flops.measure.worker.device import resolved_device
 
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 QUERIED = {  # nvidia-smi's names: ours
     "driver_version": "driver",
     "clocks.sm": "sm_mhz",
@@ -35,6 +35,19 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
+def resolve_device(device: str) -> str:
+    """The device that runs: "auto" is cuda where there is one, else meta.
+
+    Raises:
+        RuntimeError: cuda was asked for and there is none.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "meta"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError("device: 'cuda' is not available here; choose meta (exact FLOPs, no GPU) or cpu")
+    return device
+
+
 def timed_device(device: str) -> str:
     """The device that is timed: "auto" is cuda where there is one, else cpu.
 
@@ -42,14 +55,14 @@ def timed_device(device: str) -> str:
         RuntimeError: cuda was asked for and there is none.
     """
     if device == "cpu" or torch.cuda.is_available():
-        return resolved_device(device)
+        return resolve_device(device)
     if device == "auto":
         return "cpu"
     raise RuntimeError(f"device: {device!r} is not available here; choose cpu, or run where there is one")
 
 
 def device_name(device: str) -> str:
-    """A device in its maker's words, as far as the system knows."""
+    """A device as its manufacturer calls it, as far as the system knows."""
     return torch.cuda.get_device_name() if device == "cuda" else _cpu_name() if device == "cpu" else device
 
 

@@ -1,7 +1,4 @@
-"""What observes a stage of the real model without counting or tracing it: the clock, hooks at modules, CUDA's allocator.
-
-An observer stands in for a session's own (`Session.observe`): it is entered when a stage's inputs are there, and left when it is done.
-"""
+"""What observes the stages of the real model without counting or tracing: the clock, hooks at modules, CUDA's allocator."""
 
 from __future__ import annotations
 
@@ -15,27 +12,18 @@ from typing import Any
 
 import torch
 
-from ocr_flops.measure.worker.session import Session
-
-NOTHING = {"flops": 0, "missed": [], "modules": {}, "layers": {}, "operators": {}, "steps": 1}  # what a stage has that nothing counts
-
-
-@contextlib.contextmanager
-def observing(session: Session, observer: Any) -> Iterator[Any]:
-    """Puts an observer in place of the session's own."""
-    usual, session.observe = session.observe, observer
-    try:
-        yield observer
-    finally:
-        session.observe = usual
+from ocr_flops.measure.worker.session import Session, Tensors
 
 
 class HostClock:
     """The host's clock, for devices that finish an operator before the next."""
 
     @staticmethod
-    def mark() -> float:
+    def start() -> float:
+        """A first mark, when the device has nothing left to do."""
         return perf_counter()
+
+    mark = start
 
     @staticmethod
     def between(marks: list[float]) -> list[float]:
@@ -46,8 +34,15 @@ class HostClock:
 class CudaClock:
     """Events on the stream: the time is the device's, from the moment that it begins to wait for the stage's first kernel."""
 
+    @classmethod
+    def start(cls) -> torch.cuda.Event:
+        """A first mark, when the device has nothing left to do."""
+        torch.cuda.synchronize()
+        return cls.mark()
+
     @staticmethod
     def mark() -> torch.cuda.Event:
+        """A mark on the stream."""
         event = torch.cuda.Event(enable_timing=True)
         event.record()
         return event
@@ -67,26 +62,32 @@ def clock_of(device: str) -> Clock:
     return CudaClock if device == "cuda" else HostClock
 
 
-class Stages:
+class StageTimes:
     """Observes stages by the clock alone.
 
     Attributes:
-        seconds: {stage: [of each of its passes]}.
+        seconds: {stage: [of each pass]}.
+        kv_cache_bytes: {stage: [of each layer]} after its last pass; None for vision.
     """
 
-    def __init__(self, clock: Clock):
-        self._clock = clock
-        self.seconds: defaultdict[str, list[float]] = defaultdict(list)
+    wants_fresh_features = False
+
+    def __init__(self, session: Session, clock: Clock):
+        self._engine, self._clock = session.engine, clock
+        self.seconds: dict[str, list[float]] = {stage: [] for stage in session.stages}
+        self.kv_cache_bytes: dict[str, list[int] | None] = dict.fromkeys(session.stages)
 
     @contextlib.contextmanager
-    def __call__(self, session: Session, found: dict[str, Any], stage: str, held: Any, cache: Any = None) -> Iterator[None]:
-        before = self._clock.mark()
+    def watch(self, stage: str, held: Tensors, cache: Any) -> Iterator[None]:
+        """Times a pass of a stage."""
+        before = self._clock.start()
         yield
         self.seconds[stage] += self._clock.between([before, self._clock.mark()])
-        found[stage] = dict(NOTHING)
+        if cache is not None:
+            self.kv_cache_bytes[stage] = self._engine.cached_bytes(cache)
 
 
-class Modules(contextlib.AbstractContextManager):
+class ModuleTimes(contextlib.AbstractContextManager):
     """Observes stages by hooks where one module of our frames ends and another begins; the hooks are on the model while it is entered.
 
     What a layer of the vision towers does by itself, between its parts, counts as its attention (transformers), residuals included: hooks
@@ -96,26 +97,25 @@ class Modules(contextlib.AbstractContextManager):
         seconds: of each module, summed over the passes of a stage: {stage: {module: seconds}}.
     """
 
+    wants_fresh_features = False
+
     def __init__(self, session: Session, clock: Clock):
         self._clock, self._label, self._model = clock, session.engine.labels, session.model
-        self.seconds: defaultdict[str, defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
+        self.seconds: dict[str, defaultdict[str, float]] = {stage: defaultdict(float) for stage in session.stages}
         self._marks: list[tuple[str, Any]] = []  # from then on, this module runs
-        self._running: list[str] = []
-        self._handles: list[Any] = []
+        self._running = [""]
+        self._hooks = contextlib.ExitStack()
 
-    def __enter__(self) -> Modules:
+    def __enter__(self) -> ModuleTimes:
         for name, module in self._model.named_modules():
             inside = self._label(name)
             if name and inside != self._label(name.rpartition(".")[0]):
-                self._handles += [
-                    module.register_forward_pre_hook(self._entering(inside)),
-                    module.register_forward_hook(self._leaving),
-                ]
+                self._hooks.callback(module.register_forward_pre_hook(self._entering(inside)).remove)
+                self._hooks.callback(module.register_forward_hook(self._leaving).remove)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for handle in self._handles:
-            handle.remove()
+        self._hooks.close()
 
     def _entering(self, label: str) -> Callable[..., None]:
         def enter(module: Any, args: Any) -> None:
@@ -129,22 +129,24 @@ class Modules(contextlib.AbstractContextManager):
         self._marks.append((self._running[-1], self._clock.mark()))
 
     @contextlib.contextmanager
-    def __call__(self, session: Session, found: dict[str, Any], stage: str, held: Any, cache: Any = None) -> Iterator[None]:
+    def watch(self, stage: str, held: Tensors, cache: Any) -> Iterator[None]:
+        """Times the modules of a pass of a stage."""
         outside = "merge" if stage == "vision" else self._label("")
-        self._running, self._marks = [outside], [(outside, self._clock.mark())]
+        self._running, self._marks = [outside], [(outside, self._clock.start())]
         yield
         times = self._clock.between([*(mark for _, mark in self._marks), self._clock.mark()])
         for (label, _), seconds in zip(self._marks, times, strict=True):
             self.seconds[stage][label] += seconds
-        found[stage] = dict(NOTHING)
 
 
-class Memory:
-    """Observes what CUDA's allocator peaks at in a stage, which begins without what it keeps in reserve. To be made before a run.
+class MemoryPeaks:
+    """Observes what CUDA's allocator peaks at in a stage, which begins without what it keeps in reserve. To be made before stages run.
 
     Attributes:
         peaks: {stage: {"idle_bytes", "held_bytes", "allocated_bytes", "reserved_bytes"}}, as `timing` says.
     """
+
+    wants_fresh_features = False
 
     def __init__(self) -> None:
         gc.collect()
@@ -153,7 +155,9 @@ class Memory:
         self.peaks: dict[str, dict[str, int]] = {}
 
     @contextlib.contextmanager
-    def __call__(self, session: Session, found: dict[str, Any], stage: str, held: Any, cache: Any = None) -> Iterator[None]:
+    def watch(self, stage: str, held: Tensors, cache: Any) -> Iterator[None]:
+        """Reads the peaks of a pass of a stage."""
+        torch.cuda.synchronize()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         before = {"idle_bytes": self._idle_bytes, "held_bytes": torch.cuda.memory_allocated()}
@@ -162,4 +166,3 @@ class Memory:
         most = {"allocated_bytes": torch.cuda.max_memory_allocated(), "reserved_bytes": torch.cuda.max_memory_reserved()}
         first = self.peaks.setdefault(stage, before | most)
         self.peaks[stage] = first | {name: max(size, first[name]) for name, size in most.items()}
-        found[stage] = dict(NOTHING)

@@ -1,4 +1,4 @@
-"""How the vendor's own code is run, stage by stage: vision up to the image's features, prefill and decode as its `generate` calls it."""
+"""How the published code is run, stage by stage: vision up to the image's features, prefill and decode as its `generate` calls it."""
 
 from __future__ import annotations
 
@@ -9,35 +9,47 @@ from typing import Any
 
 import torch
 
-from ocr_flops.measure.protocol import Point
+from ocr_flops.measure.protocol import Point, Request
 from ocr_flops.measure.worker import inputs
 from ocr_flops.measure.worker.labels import RemoteLabels
 from ocr_flops.measure.worker.remote_shims import Shims
+from ocr_flops.measure.worker.remote_snapshot import build_model
 
 Tensors = list[torch.Tensor]
 IMAGE_TOKEN = 128_815
 
 
 class Remote:
-    """The vendor's model from `snapshot.build`.
+    """The published code from a local folder.
 
     The code encodes images inside the language model's `forward`. Here that `forward` is called twice: for vision it ends where the
-    features would be put into the embeddings, for prefill it begins there, with features made before. So each stage is the vendor's own
+    features would be put into the embeddings, for prefill it begins there, with features made before. So each stage is the code's own
     operators, and vision can be told from prefill.
 
     Args:
-        model: from `snapshot.build`.
-        towers: its dimensions.
-        device: where it is.
+        request: what was asked for.
+        device: where it runs.
+
+    Raises:
+        ValueError, ImportError: as `build_model`.
     """
 
-    logits = "all"  # positions for which its `forward` computes logits; it has no choice
+    code, experts = "the published code", "loop"
 
-    def __init__(self, model: torch.nn.Module, towers: dict[str, dict[str, Any]], device: str):
-        self.model, self.towers, self.device = model, towers, device
-        self.labels = RemoteLabels(towers)
+    def __init__(self, request: Request, device: str):
+        self.model = build_model(request.snapshot, request.towers, request.dtype, device, request.checkpoint)
+        self.towers, self.device, self.labels = request.towers, device, RemoteLabels(request.towers)
         self._shims = Shims(device)
-        self._cache_class = _cache_class(model)
+        self._cache_class = _cache_class(self.model)
+
+    def countable_kernels(self) -> contextlib.AbstractContextManager[None]:
+        """Torch's FLOP counter has formulas for all of its kernels."""
+        return contextlib.nullcontext()
+
+    def uncounted_kernels(self, stage: str) -> list[str]:
+        """What torch's counter could not have counted in a stage's own kernels, and what is counted instead; a line each."""
+        names = ("sam", "clip") if stage == "vision" and self.device == "cpu" else ()
+        return [f"{tower}: the CPU's fused attention is not counted; counted with its plain one" for tower in names]
 
     @property
     def assumed_experts(self) -> int:
@@ -126,6 +138,10 @@ class Remote:
     def cached(cache: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Keys and values of each layer."""
         return list(zip(cache.key_cache, cache.value_cache, strict=True))
+
+    def cached_bytes(self, cache: Any) -> list[int]:
+        """Bytes of each layer's keys and values."""
+        return [keys.nbytes + values.nbytes for keys, values in self.cached(cache)]
 
 
 def _cache_class(model: torch.nn.Module) -> type:

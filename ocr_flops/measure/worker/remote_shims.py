@@ -1,4 +1,4 @@
-"""What lets the vendor's own code run on `meta` and without a GPU. The code itself stays as it is."""
+"""What lets the published code run on `meta` and without a GPU. The code itself stays as it is."""
 
 from __future__ import annotations
 

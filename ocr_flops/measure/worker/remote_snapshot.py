@@ -1,4 +1,4 @@
-"""The vendor's own code from a local folder: its classes are imported, and the model is built from its config.
+"""The published code from a local folder: its classes are imported, and the model is built from its config.
 
 The folder is read only: nothing is written into it (no bytecode either), nothing is downloaded, and no copy of it is kept. The code is
 imported as a package of its own, not through transformers' AutoModel, which copies it into a cache in the home folder, and which differs
@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from ocr_flops.measure.worker import checkpoint as checkpoints
-from ocr_flops.measure.worker.device import DTYPES
+from ocr_flops.measure.worker.machine import DTYPES
 
 PACKAGE = "ocr_flops_snapshot"
 PREPROCESSING = ("torchvision", "torchvision.transforms", "torchvision.transforms.functional")
@@ -39,8 +39,8 @@ DECODER_FIELDS = {  # of config.json: dimensions of the decoder
 }
 
 
-def build(folder: str, towers: dict[str, dict[str, Any]], dtype: str, device: str, checkpoint: str | None = None) -> torch.nn.Module:
-    """Builds the vendor's model.
+def build_model(folder: str, towers: dict[str, dict[str, Any]], dtype: str, device: str, checkpoint: str | None = None) -> torch.nn.Module:
+    """Builds the published model.
 
     Args:
         folder: the snapshot: config.json and the modules beside it.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-# Vector FLOPs per element (DESIGN of the project: composites from one table, everything else 1 per output element).
+# Vector FLOPs per element: composites from one table, everything else 1 per output element.
 _PER_OUTPUT = {"gelu": 5, "silu": 4, "sigmoid": 4, "_softmax": 5, "_safe_softmax": 5, "native_layer_norm": 8}
 _REDUCTIONS = {"mean", "sum", "topk", "histc", "cumsum", "_is_all_true", "max", "amax"}
 _FREE = {  # copies, casts, gathers, scatters and creation: no arithmetic
@@ -134,7 +134,8 @@ class Tracer(TorchDispatchMode):
     Args:
         weights: tensors whose storages are weights (parameters and buffers).
         place_of: maps (nn.Module path, operator name, how often that operator already ran at that path) to a module, or "module/layer".
-        cache_layers: yields the tensors that are KV cache at this moment.
+        cache_tensors: yields the tensors that are KV cache at this moment.
+        paths: its last item is the path of the nn.Module that runs (see `follow_modules`).
     """
 
     def __init__(
@@ -142,10 +143,11 @@ class Tracer(TorchDispatchMode):
         weights: Iterable[torch.Tensor],
         place_of: Callable[[str, str, int], str],
         cache_tensors: Callable[[], Iterable[torch.Tensor]] = tuple,
+        paths: Sequence[str] = ("",),
     ):
         super().__init__()
         self.trace = Trace()
-        self.paths = [""]
+        self._paths = paths
         self.in_cache_update = False
         self._weights = {_key(tensor) for tensor in weights}
         self._place_of = place_of
@@ -205,7 +207,7 @@ class Tracer(TorchDispatchMode):
         return out
 
     def _event(self, func, name, args, kwargs, inputs, outputs, out) -> Event:
-        path = self.paths[-1]
+        path = self._paths[-1]
         order = self._seen.get((path, name), 0)
         self._seen[path, name] = order + 1
         event = Event(path, self._place_of(path, name, order), name)
@@ -260,21 +262,20 @@ def _vector_flops(name: str, inputs: list[torch.Tensor], outputs: list[torch.Ten
 
 
 @contextlib.contextmanager
-def module_paths(model: torch.nn.Module, tracer: Tracer) -> Iterator[None]:
-    """Keeps `tracer.paths[-1]` at the path of the nn.Module that is running."""
+def follow_modules(model: torch.nn.Module, paths: list[str], changing: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Keeps the last item of `paths` at the path of the nn.Module that is running; calls `changing` before another one runs."""
     names = {module: name for name, module in model.named_modules()}
-    handles = []
 
-    def enter(module, args):
-        tracer.paths.append(names[module])
+    def enter(module: torch.nn.Module, args: object) -> None:
+        changing()
+        paths.append(names[module])
 
-    def leave(module, args, output):
-        tracer.paths.pop()
+    def leave(module: torch.nn.Module, args: object, output: object) -> None:
+        changing()
+        paths.pop()
 
-    for module in names:
-        handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
-    try:
+    with contextlib.ExitStack() as stack:
+        for module in names:
+            stack.callback(module.register_forward_pre_hook(enter).remove)
+            stack.callback(module.register_forward_hook(leave).remove)
         yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -1,4 +1,4 @@
-"""The real model: transformers' UnlimitedOcr class at DeepSeek-OCR's dimensions, with random weights, on any device."""
+"""The real model as transformers' UnlimitedOcr class at DeepSeek-OCR's dimensions: how it is built and how its stages are run."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import torch
 from transformers import DynamicCache, GenerationConfig, UnlimitedOcrConfig, UnlimitedOcrForConditionalGeneration
 from transformers.integrations import moe
 from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.utils import is_flash_attn_2_available
 
-from ocr_flops.measure.protocol import Point
+from ocr_flops.measure.protocol import Point, Request
 from ocr_flops.measure.worker import checkpoint as checkpoints
 from ocr_flops.measure.worker import inputs
-from ocr_flops.measure.worker.device import DTYPES, parameter_count, resolved_device
 from ocr_flops.measure.worker.labels import Labels
-
-__all__ = ["DTYPES", "Transformers", "build", "config", "meta_shims", "parameter_count", "resolved_device"]
+from ocr_flops.measure.worker.machine import DTYPES
 
 Tensors = list[torch.Tensor]
+FLASH = "flash_attention_2"
 
 
-def config(towers: dict[str, dict[str, Any]]) -> UnlimitedOcrConfig:
+def model_config(towers: dict[str, dict[str, Any]]) -> UnlimitedOcrConfig:
     """The class's config with the given dimensions; every decoder layer attends to everything."""
     sam, clip, decoder = towers["sam"], towers["clip"], towers["decoder"]
     vision = {
@@ -67,7 +67,7 @@ def config(towers: dict[str, dict[str, Any]]) -> UnlimitedOcrConfig:
     return UnlimitedOcrConfig(vision_config=vision, text_config=text, image_token_id=min(128_815, vocabulary - 1))
 
 
-def build(
+def build_model(
     towers: dict[str, dict[str, Any]], attention: dict[str, str], dtype: str, device: str, experts: str, checkpoint: str | None = None
 ) -> torch.nn.Module:
     """Builds the model with random weights, or those of a checkpoint.
@@ -87,7 +87,7 @@ def build(
     for tower, mode in attention.items():
         if mode not in ("eager", "sdpa"):
             raise ValueError(f"attention.{tower}: {mode!r} cannot be run by transformers' UnlimitedOcr class; choose eager or sdpa")
-    settings, model_class = config(towers), UnlimitedOcrForConditionalGeneration
+    settings, model_class = model_config(towers), UnlimitedOcrForConditionalGeneration
     if checkpoint is None:
         with torch.device(device):
             model = model_class._from_config(settings, attn_implementation=attention["sam"], dtype=DTYPES[dtype])
@@ -105,30 +105,78 @@ def build(
         )
         checkpoints.complain(checkpoint, set(report["missing_keys"]) | {name for name, *_ in report["mismatched_keys"]})
         model = model.to(device)
-    model.model.vision_tower.vision_encoder.config._attn_implementation = attention["clip"]
-    model.model.language_model.config._attn_implementation = attention["decoder"]
+    for tower in ("clip", "decoder"):
+        _attention_config(model, tower)._attn_implementation = attention[tower]
     model.set_experts_implementation(experts)
     return model.eval()
+
+
+def _attention_config(model: torch.nn.Module, tower: str) -> Any:
+    """The config that CLIP or the decoder reads its attention from."""
+    return {"clip": model.model.vision_tower.vision_encoder, "decoder": model.model.language_model}[tower].config
 
 
 class Transformers:
     """How transformers' class is run, stage by stage.
 
     Args:
-        model: from `build`.
-        towers: its dimensions.
-        device: where it is.
+        request: what was asked for.
+        device: where it runs.
+
+    Raises:
+        ValueError: a kernel is missing, or as `build_model`.
     """
 
+    code = "UnlimitedOcr class"
     assumed_experts = 0  # a grouped product is handed all experts, so none need be assumed
 
-    def __init__(self, model: torch.nn.Module, towers: dict[str, dict[str, Any]], device: str):
-        self.model, self.towers, self.device = model, towers, device
-        self.labels = Labels(towers)
+    def __init__(self, request: Request, device: str):
+        usual = "grouped_mm" if request.kind in ("trace", "time") else "batched_mm" if device == "meta" else "eager"
+        self.towers, self.device, self.experts, self.attention = request.towers, device, request.experts or usual, request.attention
+        self._flash = [tower for tower, kernel in request.attention.items() if kernel == "flash" and request.kind == "time"]
+        if "sam" in self._flash:
+            raise ValueError(
+                "kernel missing: attention.sam: 'flash' cannot be run, since no kernel builds SAM's bias on chip; choose attention.sam=sdpa"
+            )
+        for tower in self._flash:
+            if device != "cuda" or not is_flash_attn_2_available():
+                needed = "the package flash-attn where the worker runs" if device == "cuda" else "a CUDA device"
+                raise ValueError(f"kernel missing: attention.{tower}: 'flash' cannot be run without {needed}; choose sdpa")
+        plain = request.attention | dict.fromkeys(self._flash, "sdpa")
+        self.model = build_model(request.towers, plain, request.dtype, device, self.experts, request.checkpoint)
+        self._set_attention(self._flash, FLASH)
+        self.labels = Labels(request.towers)
 
     def running(self) -> contextlib.AbstractContextManager[None]:
         """Within it the model runs on this device."""
         return meta_shims(self.device)
+
+    @contextlib.contextmanager
+    def countable_kernels(self) -> Iterator[None]:
+        """Within it, kernels that torch's FLOP counter has no formula for are exchanged for ones that it knows."""
+        self._set_attention(self._flash, "sdpa")
+        self.model.set_experts_implementation("eager")
+        try:
+            yield
+        finally:
+            self.model.set_experts_implementation(self.experts)
+            self._set_attention(self._flash, FLASH)
+
+    def uncounted_kernels(self, stage: str) -> list[str]:
+        """What torch's counter could not have counted in a stage's own kernels, and what is counted instead; a line each."""
+        notes = []
+        for tower in ("sam", "clip") if stage == "vision" else ("decoder",):
+            if self.attention[tower] == "flash":
+                notes.append(f"{tower}: flash-attn is not counted; counted with sdpa")
+            elif self.attention[tower] == "sdpa" and self.device == "cpu":
+                notes.append(f"{tower}: the CPU's fused attention is not counted; counted with its plain one")
+        if stage != "vision" and self.experts == "grouped_mm":
+            notes.append("decoder.routed_experts: grouped products are not counted; counted expert by expert")
+        return notes
+
+    def _set_attention(self, towers: list[str], kernel: str) -> None:
+        for tower in towers:
+            _attention_config(self.model, tower)._attn_implementation = kernel
 
     @staticmethod
     def picked(output: Any) -> torch.Tensor:
@@ -165,6 +213,10 @@ class Transformers:
     def cached(cache: DynamicCache) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Keys and values of each layer."""
         return [(layer.keys, layer.values) for layer in cache.layers if layer.is_initialized]
+
+    def cached_bytes(self, cache: DynamicCache) -> list[int]:
+        """Bytes of each layer's keys and values."""
+        return [keys.nbytes + values.nbytes for keys, values in self.cached(cache)]
 
 
 @contextlib.contextmanager

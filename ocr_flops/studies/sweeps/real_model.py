@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 MAX_POINTS = 10_000  # about a second each
 LEVELS = ("stage", "module")
-COUNTED = ("flops",)  # what is taken from a count; all else from a trace
 COLUMNS = (*COSTS, "weight_bytes", "kv_cache_bytes", "peak_activation_bytes")
 
 
@@ -64,8 +63,7 @@ def compare_points(sweep: Sweep, folder: Path, progress: Progress = ignore_progr
     for case, point, request in runs:
         result = read_event(_result_path(folder, request).read_text(encoding="utf-8"))
         steps = {stage: seen["steps"] for stage, seen in result.stages.items()}
-        what = COUNTED if result.ran["kind"] == "count" else tuple(verify.WHAT)
-        compared = verify.compare_numbers(case.run.model, result, LEVELS, what).filter(pl.col("stage").is_in(list(steps)))
+        compared = verify.compare_numbers(case.run.model, result, LEVELS).filter(pl.col("stage").is_in(list(steps)))
         frames.append(
             compared.select(
                 pl.lit(point).cast(pl.Int64).alias("point"),
@@ -111,7 +109,7 @@ def join_measured(rows: pl.DataFrame, measured: pl.DataFrame) -> pl.DataFrame:
 
 
 def _list_runs(sweep: Sweep) -> Iterator[tuple[Case, int, Request]]:
-    """Every point that can run, its case and number, with a request to count it and one to trace it."""
+    """Every point that can run, its case and number, with a request that counts and traces it."""
     if sweep.points > MAX_POINTS:
         raise SpecError(f"measure: {sweep.points:,} points; the real model takes about a second for each, choose at most {MAX_POINTS:,}")
     for case, first, indices in sweep.slices(0, sweep.points):
@@ -119,19 +117,18 @@ def _list_runs(sweep: Sweep) -> Iterator[tuple[Case, int, Request]]:
             continue
         config, workload = case.estimate(case.keys.workload()).config, sweep.workload(case, indices)
         for number in range(len(indices)):
-            for kind in verify.MEASURES:
-                request = build_request(
-                    case.run.model,
-                    [workload.point(number)],
-                    device=sweep.measure,
-                    attention=config.attention,
-                    dtype=case.run.dtype,
-                    prefill_logits=case.run.prefill_logits,
-                    decode_steps=sweep.measured_steps,
-                    stages=case.run.stages,
-                    kind=kind,
-                )
-                yield case, first + number, request
+            request = build_request(
+                case.run.model,
+                [workload.point(number)],
+                device=sweep.measure,
+                attention=config.attention,
+                dtype=case.run.dtype,
+                prefill_logits=case.run.prefill_logits,
+                decode_steps=sweep.measured_steps,
+                stages=case.run.stages,
+                kind="trace",
+            )
+            yield case, first + number, request
 
 
 def _result_path(folder: Path, request: Request) -> Path:

@@ -1,0 +1,222 @@
+"""What torch's FLOP counter and the tracer see of the stages of the real model: alone, or both in one pass."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode, bmm_flop
+
+from ocr_flops.measure.worker.cuda_attention import CudaAttention
+from ocr_flops.measure.worker.session import Session, Tensors
+from ocr_flops.measure.worker.tracer import Tracer, follow_modules
+
+Rows = dict[str, dict[str, int]]
+SEEN = {"vision": ("sam.attention_global", "clip.attention")}  # modules whose FLOPs the counter would miss in silence
+SEEN |= dict.fromkeys(("prefill", "decode"), ("decoder.attention", "decoder.routed_experts"))
+_EXPERT = re.compile(r"experts\.\d+\.")
+
+
+@dataclass
+class Work:
+    """What the passes of a stage did, as a result says it: work and traffic add up, peaks do not; cache and weights are the last pass's."""
+
+    flops: int = 0
+    steps: int = 0
+    modules: Counter = field(default_factory=Counter)
+    layers: Counter = field(default_factory=Counter)
+    operators: Counter = field(default_factory=Counter)
+    missed: list[str] = field(default_factory=list)
+    kv_cache_bytes: list[int] | None = None
+    trace: Rows | None = None
+    layer_trace: Rows | None = None
+    weight_bytes: int | None = None
+    peak: dict[str, Any] | None = None
+    experts: Counter | None = None
+
+    def count(self, flops: int, layers: Counter, operators: dict[str, int]) -> None:
+        """Adds what the counter saw in a pass."""
+        self.flops += flops
+        self.steps += 1
+        self.layers += layers
+        self.operators += operators
+        for place, found in layers.items():
+            self.modules[place.partition("/")[0]] += found
+
+    def add_trace(self, tracer: Tracer, weight_bytes: int, hit: int, assumed: int) -> None:
+        """Adds what the tracer saw in a pass."""
+        events = tracer.trace.events
+        self.trace = _merged(self.trace or {}, tracer.trace.by_module())
+        self.layer_trace = _merged(self.layer_trace or {}, tracer.trace.by_place())
+        self.weight_bytes = weight_bytes
+        worst = max(events, key=lambda event: event.live_bytes)
+        if self.peak is None or worst.live_bytes > self.peak["bytes"]:
+            self.peak = {"bytes": worst.live_bytes, "module": worst.module, "operator": worst.name, "path": worst.path}
+        self.experts = self.experts or Counter(handed_bytes=0, hit=0, assumed=0)
+        self.experts.update(handed_bytes=sum(event.expert_bytes for event in events), hit=hit, assumed=assumed)
+
+    def as_stage(self) -> dict[str, Any]:
+        """The stage of a result; what was not observed is left out."""
+        return {name: dict(value) if isinstance(value, Counter) else value for name, value in vars(self).items() if value is not None}
+
+
+def _merged(total: Rows, rows: Rows) -> Rows:
+    for place, row in rows.items():
+        sums = total.setdefault(place, dict.fromkeys(row, 0))
+        for column, value in row.items():
+            sums[column] = max(sums[column], value) if column.startswith("peak") else sums[column] + value
+    return total
+
+
+class Counting:
+    """Observes stages by torch's FLOP counter; FLOPs are credited to the module that ran when the counter moved.
+
+    Args:
+        session: what runs.
+
+    Raises:
+        RuntimeError: torch counted no FLOPs in attention or experts, which means that it could not see them.
+    """
+
+    wants_fresh_features = False
+    formulas: dict[Any, Callable[..., int]] = {}  # noqa: RUF012  beside the counter's own
+
+    def __init__(self, session: Session):
+        self._session = session
+        self.work = {stage: Work() for stage in session.stages}
+
+    @property
+    def stages(self) -> dict[str, dict[str, Any]]:
+        """The stages of a result."""
+        return {stage: work.as_stage() for stage, work in self.work.items()}
+
+    @contextlib.contextmanager
+    def watch(self, stage: str, held: Tensors, cache: Any) -> Iterator[None]:
+        """Counts a pass of a stage."""
+        engine, work, paths, layers, credited = self._session.engine, self.work[stage], [""], Counter(), 0
+        counter = FlopCounterMode(display=False, custom_mapping=self.formulas)
+
+        def credit() -> None:
+            nonlocal credited
+            if (now := counter.get_total_flops()) != credited:
+                layers[engine.labels.place(paths[-1])] += now - credited
+                credited = now
+
+        with follow_modules(engine.model, paths, credit), counter, self._beside(work, paths, held, cache):
+            yield
+        credit()
+        operators = {str(operator).removeprefix("aten."): int(flops) for operator, flops in counter.get_flop_counts()["Global"].items()}
+        work.count(int(counter.get_total_flops()), layers, operators)
+        if cache is not None:
+            work.kv_cache_bytes = engine.cached_bytes(cache)
+        check_seen(stage, work.modules)
+
+    def _beside(self, work: Work, paths: list[str], held: Tensors, cache: Any) -> contextlib.AbstractContextManager[Any]:
+        """What else is active within a pass: on the CPU, attention's plain kernel, because the counter sees none of the fused one."""
+        return sdpa_kernel(SDPBackend.MATH) if self._session.device == "cpu" else contextlib.nullcontext()
+
+
+def check_seen(stage: str, modules: Counter) -> None:
+    """Attention and experts must have been seen: torch's counter reports 0 for kernels that it does not know.
+
+    Raises:
+        RuntimeError: one of them has no FLOPs.
+    """
+    for module in SEEN[stage]:
+        if not modules[module]:
+            raise RuntimeError(f"torch counted no FLOPs in {module}: its counter does not see the kernel that ran")
+
+
+def _grouped_flops(x_shape: Any, weight_shape: Any, *rest: Any, **options: Any) -> int:
+    """A grouped product by the counter's own formula for bmm: each row meets the matrix of its expert, as in `batched_mm`."""
+    rows, width, inner = x_shape[0], *weight_shape[-2:]
+    return bmm_flop((rows, 1, width), (rows, width, inner))
+
+
+class Tracing(Counting):
+    """Observes stages by the counter and by a trace of every operator in the same pass.
+
+    Traffic is that of grouped experts, for whose products the counter has no formula: it is given its own for the batched ones.
+    """
+
+    wants_fresh_features = True  # no leftovers of vision beside them
+    formulas = {torch.ops.aten._grouped_mm: _grouped_flops}  # noqa: RUF012
+
+    def __init__(self, session: Session):
+        super().__init__(session)
+        if hasattr(torch.ops.transformers, "grouped_mm_fallback"):
+            self.formulas = self.formulas | {torch.ops.transformers.grouped_mm_fallback: _grouped_flops}
+
+    @contextlib.contextmanager
+    def _beside(self, work: Work, paths: list[str], held: Tensors, cache: Any) -> Iterator[None]:
+        engine, model = self._session.engine, self._session.model
+
+        def cached() -> Iterator[torch.Tensor]:
+            for both in engine.cached(cache) if cache is not None else ():
+                yield from both
+
+        tracer = Tracer([*model.parameters(), *model.buffers()], engine.labels.place, cached, paths)
+        tracer.hold(held)
+        tracer.hold_cache(cached())
+        hits, assumed = Counter(), engine.assumed_experts
+        with contextlib.ExitStack() as stack:
+            if cache is not None:
+                stack.enter_context(_cache_updates(cache, tracer))
+            if self._session.device != "meta":  # where there is data to route by
+                stack.enter_context(_expert_hits(self._session, hits))
+            stack.enter_context(CudaAttention())
+            stack.enter_context(tracer)  # innermost: it sees what runs, whatever the counter does with it
+            yield
+        work.add_trace(tracer, _read_bytes(model, tracer), hits.total(), engine.assumed_experts - assumed)
+
+
+def _read_bytes(model: torch.nn.Module, tracer: Tracer) -> int:
+    """Bytes of the parameters that were read; of a layer's experts all, where they are modules of their own and any was hit."""
+    sizes, read = Counter(), set()
+    for name, parameter in model.named_parameters():
+        group = _EXPERT.sub("experts.", name)
+        sizes[group] += parameter.nbytes
+        if tracer.was_read(parameter):
+            read.add(group)
+    return sum(sizes[group] for group in read)
+
+
+@contextlib.contextmanager
+def _cache_updates(cache: Any, tracer: Tracer) -> Iterator[None]:
+    """Tells the tracer while the cache is being updated: what is written then is KV traffic, and what it hands out is cache."""
+    update = cache.update
+
+    def watched(*args: Any, **rest: Any) -> Any:
+        tracer.in_cache_update = True
+        try:
+            held = update(*args, **rest)
+        finally:
+            tracer.in_cache_update = False
+        tracer.hold_cache(held)
+        return held
+
+    cache.update = watched
+    try:
+        yield
+    finally:
+        cache.update = update
+
+
+@contextlib.contextmanager
+def _expert_hits(session: Session, hits: Counter) -> Iterator[None]:
+    """Counts the different experts that each layer's router picks."""
+    with contextlib.ExitStack() as stack:
+        for name, module in session.model.named_modules():
+            if name.endswith("mlp.gate"):
+
+                def picked(module: Any, args: Any, output: Any, name: str = name) -> None:
+                    hits[name] += len(set(session.engine.picked(output).reshape(-1).tolist()))
+
+                stack.callback(module.register_forward_hook(picked).remove)
+        yield
