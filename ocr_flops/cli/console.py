@@ -28,25 +28,6 @@ if TYPE_CHECKING:
 GAP = 3  # characters between columns
 UNLIMITED = 10_000  # characters of a line that no terminal breaks: of a file or a pipe
 PLAIN = ("gpu_hours", "cost", "pages", "arithmetic", "mfu", "bandwidth_use")  # columns whose names begin so: no prefixes
-HEADS = {
-    "tensor_flops": "matrix FLOPs",
-    "vector_flops": "vector FLOPs",
-    "torch_flops": "torch FLOPs",
-    "torch_flops_counted": "torch FLOPs",
-    "io_bytes": "DRAM traffic",
-    "peak_activation_bytes": "peak activations",
-    "weight_bytes": "weights",
-    "kv_cache_bytes": "KV cache",
-    "roofline_seconds": "roofline",
-    "bound_seconds": "bound",
-    "arithmetic_intensity": "FLOPs/byte",
-    "binding_ceiling": "bound by",
-    "ttft_seconds": "TTFT",
-    "tpot_seconds": "TPOT",
-    "pages_per_second": "pages/s",
-    "gpu_hours_per_1000_pages": "GPU hours/1000 pages",
-    "cost_per_1000_pages": "cost/1000 pages",
-}
 SOURCE_KEYS = ("snapshot", "trust_remote_code", "checkpoint")  # overrides that say which code and weights run
 
 
@@ -200,7 +181,10 @@ def _block(frame: pl.DataFrame, cells: dict[str, list[str]], limit: int) -> str:
 
 
 def _head(column: str) -> str:
-    return HEADS.get(column, column.removesuffix("_seconds").removesuffix("_bytes").replace("_", " "))
+    from ocr_flops.reports.tables import TITLES
+
+    words = TITLES.get(column, column.removesuffix("_seconds").removesuffix("_bytes").replace("_", " "))
+    return words.removesuffix(" (B)")  # cells have their units
 
 
 def _cell(column: str, value: Any) -> str:

@@ -30,7 +30,6 @@ from ocr_flops.studies.sweeps.folder import list_versions
 from ocr_flops.timing import planning
 from ocr_flops.timing.estimate import Estimate
 
-FORMATS = ("html", "md")
 CAPTIONS = {
     "explorer": "Choose a grid and an attention mode above the bars; rest on a bar for its exact number. The menu saves the chart.",
     "modes": "Follows the grid chosen above.",
@@ -41,7 +40,6 @@ def report_html(subject: Subject, *, made: date | None = None, in_child: bool = 
     """The report as one HTML file that needs no network.
 
     Args:
-        subject: what it is about.
         made: the date it bears; today by default.
         in_child: get the charts' JavaScript from a child process, so that this one stays small (see `chart_images`).
 
@@ -62,13 +60,9 @@ def report_markdown(
     """The report as Markdown.
 
     Args:
-        subject: what it is about.
         charts: those of `all_charts` that it shows as images, by name; none by default.
         files: the image of each, relative to the report.
         made: the date it bears; today by default.
-
-    Raises:
-        SpecError: a number is beyond 2^62.
     """
     rows = [(card.label, card.value, card.caption) for card in _cards(subject)]
     cards = table_markdown(pl.DataFrame(rows, schema=["figure", "value", "note"], orient="row"))
@@ -88,7 +82,7 @@ def write_report(path: Path, subject: Subject, *, images: str = "", made: date |
         SpecError: a file cannot be written, or as in `report_html`.
         DrawingError: the child failed.
     """
-    one_of("format", path.suffix.removeprefix("."), FORMATS)
+    one_of("format", path.suffix.removeprefix("."), ("html", "md"))
     charts = all_charts(subject) if images else {}
     files = {name: f"{path.stem}_{name}.{images}" for name in charts}
     markdown = path.suffix == ".md"

@@ -14,19 +14,9 @@ from ocr_flops.evidence.verify import summary
 from ocr_flops.reports.estimate_subject import Subject
 from ocr_flops.reports.headline import BOUND
 from ocr_flops.reports.markdown import table_markdown
-from ocr_flops.reports.tables import HEADINGS, verification_table
+from ocr_flops.reports.tables import TITLES, verification_table
 from ocr_flops.units import seconds, si
 
-TITLES = {name: heading.format("") for name, heading in HEADINGS.items()} | {
-    "total_flops": "FLOPs",
-    "arithmetic_intensity": "FLOPs per byte",
-    "roofline_seconds": "roofline time",
-    "bound_seconds": "bound",
-    "binding_ceiling": "bound by",
-    "total_bytes": "memory needed (B)",
-    "ttft_seconds": "first token",
-    "tpot_seconds": "per output token",
-}
 TIMES = ["roofline_seconds", "bound_seconds", "binding_ceiling"]
 SUMS = ("total_flops", "tensor_flops", "vector_flops", "io_bytes", "operators", "roofline_seconds", "bound_seconds")
 TOGETHER = "**all stages**"

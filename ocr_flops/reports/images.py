@@ -23,8 +23,7 @@ from ocr_flops.files import user_cache_dir, write_whole
 if TYPE_CHECKING:
     from ocr_flops.charts import Chart
 
-FORMATS = ("svg", "png")
-WIDTH_PX, SCALE, MARGIN_PX = 1000, 2.0, 16
+MARGIN_PX = 16
 CHILD_SECONDS = 120
 MAX_MESSAGE = 400  # characters of a failure's message
 _ONE_CHILD = Lock()
@@ -35,7 +34,7 @@ class DrawingError(RuntimeError):
 
 
 def chart_images(
-    charts: Mapping[str, Chart], format: str = "svg", *, width_px: int = WIDTH_PX, scale: float = SCALE, in_child: bool = True
+    charts: Mapping[str, Chart], format: str = "svg", *, width_px: int = 1000, scale: float = 2, in_child: bool = True
 ) -> dict[str, bytes]:
     """Charts as images on white.
 
@@ -50,7 +49,7 @@ def chart_images(
         SpecError: another format.
         DrawingError: the child failed.
     """
-    one_of("format", format, FORMATS)
+    one_of("format", format, ("svg", "png"))
     jobs = []
     for spec in (chart.to_dict() for chart in charts.values()):
         spec |= {"width": width_px, "padding": MARGIN_PX, "config": {**spec.get("config", {}), "background": "white"}}

@@ -6,18 +6,16 @@ import html
 import re
 from collections.abc import Callable, Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import polars as pl
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ocr_flops.reports import tables
 from ocr_flops.reports.headline import BOUND
 from ocr_flops.units import seconds, share, si, workload_words
 
-TEMPLATES = Path(__file__).parent / "templates"
 SPECIAL = re.compile(r"[\\`*\[\]|]|(?<!\w)_|_(?!\w)|^[#+-](?= )")  # what Markdown reads as markup within a line, beside HTML
 MARKED = re.compile(r"(\*\*.+?\*\*|`[^`]+`)")
 
@@ -70,7 +68,7 @@ def render_markdown(template: str, **values: object) -> str:
 
 def open_templates(**options: Any) -> Environment:
     """The templates of `templates/`, with further options of Jinja2."""
-    return Environment(loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, **options)
+    return Environment(loader=PackageLoader(__package__), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, **options)
 
 
 @cache

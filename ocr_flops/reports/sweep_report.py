@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
@@ -115,12 +116,9 @@ class SweepReport:
 
 def describe_evidence(sweep: Sweep) -> str:
     """How many rows of a sweep can be counted and traced on the real model, and how many are modelled."""
-    kinds = {"runnable": 0, "modelled": 0}
-    for case in sweep.cases:
-        config = case.estimate(case.keys.workload()).config
-        for stage in sweep.stages:
-            kinds[config.evidence(stage)] += sweep.points_per_case
-    words = " and ".join(f"{number:,} are {kind}" for kind, number in kinds.items() if number)
+    configs = [case.estimate(case.keys.workload()).config for case in sweep.cases]
+    kinds = Counter(config.evidence(stage) for config in configs for stage in sweep.stages)
+    words = " and ".join(f"{kinds[kind] * sweep.points_per_case:,} are {kind}" for kind in ("runnable", "modelled") if kinds[kind])
     return f"**Of the {sweep.rows:,} rows, {words}.** A row is one stage of one point."
 
 

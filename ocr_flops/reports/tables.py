@@ -19,6 +19,20 @@ HEADINGS = {  # column: heading, in which {} is an SI prefix; what matters most 
     "operators": "kernel launches",
     "torch_flops": "torch {}FLOPs",
 }
+TITLES = {name: heading.format("") for name, heading in HEADINGS.items()} | {  # of columns that are not scaled
+    "total_flops": "FLOPs",
+    "torch_flops_counted": "torch FLOPs",
+    "arithmetic_intensity": "FLOPs/byte",
+    "roofline_seconds": "roofline time",
+    "bound_seconds": "bound",
+    "binding_ceiling": "bound by",
+    "total_bytes": "memory needed (B)",
+    "ttft_seconds": "TTFT",
+    "tpot_seconds": "TPOT",
+    "pages_per_second": "pages/s",
+    "gpu_hours_per_1000_pages": "GPU hours/1000 pages",
+    "cost_per_1000_pages": "cost/1000 pages",
+}
 PREFIXES = {"G": {"G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}, "M": {"M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}}
 DIGITS = 4  # of numbers that are not whole, before and after the point
 NONE = "–"
@@ -27,9 +41,9 @@ NONE = "–"
 def modules_table(modules: pl.DataFrame) -> pl.DataFrame:
     """The modules of an estimate, every column in the unit of its largest number; `attention` only where there are several modes."""
     labels = ["stage", "module", *(["attention"] if modules["attention"].n_unique() > 1 else [])]
-    numbers = [_scale(modules[name], heading) for name, heading in HEADINGS.items()]
     share = (100 * pl.col("total_flops") / pl.col("total_flops").sum().over("attention")).alias("% of FLOPs")
-    return modules.select(*(pl.col(name).cast(pl.String) for name in labels), share, *numbers, pl.col("evidence").cast(pl.String))
+    scaled = [_scale(modules[name], heading) for name, heading in HEADINGS.items()]
+    return modules.select(pl.col(labels).cast(pl.String), share, *scaled, pl.col("evidence").cast(pl.String))
 
 
 def _scale(column: pl.Series, heading: str) -> pl.Series:
