@@ -86,7 +86,7 @@ def test_tables_fit_the_terminal(capsys, monkeypatch, width):
 
 def test_columns_are_chosen_by_name(capsys):
     _, text, _ = run(capsys, "estimate", *GRID, "--columns", "io_bytes")
-    assert "DRAM traffic" in text and "matrix FLOPs" not in text
+    assert "DRAM traffic" in text and "tensor FLOPs" not in text
     code, _, error = run(capsys, "estimate", *GRID, "--columns", "speed")
     assert code == 2 and "speed" in error and "io_bytes" in error
 
