@@ -168,7 +168,7 @@ class Cost:
 
     def frame(self, level: str = "stage", columns: Sequence[str] = COLUMNS) -> pl.DataFrame:
         """The frame of a level, "stage" or "module", with the cost columns wanted."""
-        from ocr_flops.cost.frames import frame
+        from ocr_flops.cost.frames import build_frame
 
         keys = self.keys(level)
         if self.workload.is_single:
@@ -176,4 +176,4 @@ class Cost:
             table = {column: np.array([[row[column] for row in rows]], np.int64) for column in columns}
         else:
             table = self.table(keys, columns)
-        return frame(self.config, self.workload, keys, table)
+        return build_frame(self.config, self.workload, keys, table)

@@ -31,7 +31,7 @@ TEXT = pl.Categorical
 SMALL = 500  # rows
 
 
-def frame(config: RunConfig, workload: Workload, keys: tuple[Key, ...], table: dict[str, np.ndarray]) -> pl.DataFrame:
+def build_frame(config: RunConfig, workload: Workload, keys: tuple[Key, ...], table: dict[str, np.ndarray]) -> pl.DataFrame:
     """One row per point and key, points in order and a point's keys together.
 
     Columns: labels, the workload, costs, arithmetic_intensity (total FLOPs per byte moved; null where nothing moves).

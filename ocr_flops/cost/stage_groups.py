@@ -27,7 +27,7 @@ class StageGroup:
         stage: "vision", "prefill" or "decode".
         program: the compiled operators.
         workload: the points.
-        values: sizes at the points; for decode those of the last step.
+        values: the symbolic dimensions at the points; for decode those of the last step.
         where: indices of the points, None for all.
         steps: decode steps; None for stages that run once.
         context_sum: keys attended, summed over the steps.
@@ -40,20 +40,20 @@ class StageGroup:
     where: np.ndarray | None = None
     steps: Column | None = None
     context_sum: Column = 0
-    _known: dict[Monomial, Column] = field(default_factory=dict)
+    _sums: dict[Monomial, Column] = field(default_factory=dict)
     _last: dict[Monomial, Column] = field(default_factory=dict)
 
     def summed(self, monomial: Monomial) -> Column:
         """A monomial's value, in decode summed over the steps (every cost is at most linear in the context)."""
         if self.steps is None:
             return self.last(monomial)
-        if monomial not in self._known:
+        if monomial not in self._sums:
             growing = "context" in monomial
             rest = tuple(name for name in monomial if name != "context")
             if len(monomial) - len(rest) > 1:
                 raise ValueError(f"{monomial}: a decode step must be linear in the context")
-            self._known[monomial] = self.last(rest) * (self.context_sum if growing else self.steps)
-        return self._known[monomial]
+            self._sums[monomial] = self.last(rest) * (self.context_sum if growing else self.steps)
+        return self._sums[monomial]
 
     def last(self, monomial: Monomial) -> Column:
         """A monomial's value, in decode at the last step."""

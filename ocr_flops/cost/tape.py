@@ -137,7 +137,7 @@ class Tape:
         yield
         self._per_expert = False
 
-    def experts(self, operator: Operator, offsets: Tensor | None, experts: int, thirds: int) -> Tensor:
+    def multiply_experts(self, operator: Operator, offsets: Tensor | None, experts: int, thirds: int) -> Tensor:
         """Records a matrix product of rows with the experts they are routed to, charged with the bytes of those hit.
 
         Args:

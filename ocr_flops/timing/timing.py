@@ -51,7 +51,7 @@ class Timing:
         return self.table(self.estimate.keys("stage"))
 
     def _seconds(self, *stages: str, column: str = "roofline_seconds") -> Seconds | None:
-        """Seconds of several stages together; None where one of them was not asked for."""
+        """Seconds of several stages together; None where one of them was not estimated."""
         if not set(stages) <= set(self.estimate.chosen_stages):
             return None
         wanted = [i for i, (stage, _) in enumerate(self.estimate.keys("stage")) if stage in stages]

@@ -116,7 +116,7 @@ def test_a_kernel_that_torch_does_not_know_has_no_torch_flops(tape):
 def test_experts_have_parameters_and_charge_those_hit(tape):
     x, offsets = tape.hold(12, 8), tape.hold(5, itemsize=4)
     with tape.module("experts", range(2)):
-        tape.experts(ops.grouped_matmul(x, 6), offsets, 5, 1)
+        tape.multiply_experts(ops.grouped_matmul(x, 6), offsets, 5, 1)
     costs = tape.operations[0].costs
     assert tape.parameters == {("experts", 0): 5 * 8 * 6, ("experts", 1): 5 * 8 * 6}
     assert (costs["weight_io_bytes"], costs["activation_io_bytes"]) == (EXPERT_BYTES, 2 * (192 + 20 + 144))

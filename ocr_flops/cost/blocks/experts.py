@@ -59,16 +59,16 @@ def route(tape: Tape, sizes: Experts, x: Tensor) -> tuple[Tensor, Tensor, Tensor
     logits = tape(ops.linear(upcast, weight32))
     tape.free(*([upcast] if upcast is not x else []), weight32)
     scores = tape(ops.softmax(logits))
-    chosen = (tokens, sizes.per_token)
-    top = ops.reduction("topk", scores, chosen)
-    index = ops.new(chosen, ops.INDEX_BYTES)
+    best_shape = (tokens, sizes.per_token)
+    top = ops.reduction("topk", scores, best_shape)
+    index = ops.new(best_shape, ops.INDEX_BYTES)
     top.outputs = (*top.outputs, index)
     best = tape(top)
     scaled = tape.then_free(ops.elementwise("mul", best), best, scores)
     return logits, scaled, index
 
 
-def grouped(tape: Tape, sizes: Experts, x: Tensor, weights: Tensor, index: Tensor) -> Tensor:
+def run_grouped(tape: Tape, sizes: Experts, x: Tensor, weights: Tensor, index: Tensor) -> Tensor:
     """transformers' grouped experts: rows sorted by expert, two grouped matrix products, weights, rows back in order, summed."""
     tokens, width = x.shape
     rows = tokens * sizes.per_token
@@ -82,12 +82,12 @@ def grouped(tape: Tape, sizes: Experts, x: Tensor, weights: Tensor, index: Tenso
     narrow = tape(ops.copy("_to_copy", ordered, itemsize=4))
     counts = tape(ops.reduction("histc", narrow, (sizes.count,)))
     offsets = tape(ops.reduction("cumsum", counts, (sizes.count,)))
-    up = tape.experts(ops.grouped_matmul(picked, 2 * sizes.width), offsets, sizes.count, 2)
+    up = tape.multiply_experts(ops.grouped_matmul(picked, 2 * sizes.width), offsets, sizes.count, 2)
     half = up.view(rows, sizes.width)
     gate = tape(ops.activation("silu", half))
     active = tape(ops.elementwise("mul", gate, half))
     tape.free(up, gate)
-    down = tape.experts(ops.grouped_matmul(active, width), offsets, sizes.count, 1)
+    down = tape.multiply_experts(ops.grouped_matmul(active, width), offsets, sizes.count, 1)
     tape.free(active)
     weighted = tape(ops.elementwise("mul", down, picked_weights, itemsize=4))
     inverse = tape.hold(rows, itemsize=i)
@@ -103,10 +103,10 @@ def grouped(tape: Tape, sizes: Experts, x: Tensor, weights: Tensor, index: Tenso
     return out
 
 
-def looped(tape: Tape, sizes: Experts, x: Tensor, weights: Tensor, index: Tensor) -> Tensor:
-    """The vendor's loop over the experts hit (`moe_infer`): the same products, expert by expert, on sorted rows.
+def run_looped(tape: Tape, sizes: Experts, x: Tensor, weights: Tensor, index: Tensor) -> Tensor:
+    """The published code's loop over the experts hit (`moe_infer`): the same products, expert by expert, on sorted rows.
 
-    Dimension: `expert_rows`, rows of the last expert hit, beside whose products the outputs of all others are alive.
+    Symbolic dimension: `expert_rows`, rows of the last expert hit, beside whose products the outputs of all others are alive.
     """
     tokens, width = x.shape
     rows = tokens * sizes.per_token
@@ -122,11 +122,11 @@ def looped(tape: Tape, sizes: Experts, x: Tensor, weights: Tensor, index: Tensor
     picked = tape.then_free(ops.gather("index", x, token, (rows, width)), token, totals)  # the host has a copy of the totals
     others = tape.hold(rows - EXPERT_ROWS, width, itemsize=x.itemsize)
     with tape.per_expert():  # 5 operators for each expert hit, which together see every row once
-        gate = tape.experts(_of_one(ops.grouped_matmul(picked, sizes.width)), None, sizes.count, 1)
+        gate = tape.multiply_experts(_of_one(ops.grouped_matmul(picked, sizes.width)), None, sizes.count, 1)
         active = tape.then_free(_of_one(ops.activation("silu", gate)), gate)
-        up = tape.experts(_of_one(ops.grouped_matmul(picked, sizes.width)), None, sizes.count, 1)
+        up = tape.multiply_experts(_of_one(ops.grouped_matmul(picked, sizes.width)), None, sizes.count, 1)
         product = tape.then_free(_of_one(ops.elementwise("mul", active, up)), active, up)
-        last = tape.experts(_of_one(ops.grouped_matmul(product, width)), None, sizes.count, 1)
+        last = tape.multiply_experts(_of_one(ops.grouped_matmul(product, width)), None, sizes.count, 1)
         tape.free(product)
     joined = tape(ops.copy("cat", last))
     restored = tape.hold(rows, width, itemsize=x.itemsize)

@@ -151,7 +151,7 @@ class Engine:
 
     def run_experts(self, tape: Tape, sizes: experts.Experts, x: Tensor, weights: Tensor, index: Tensor) -> Tensor:
         """Routed experts over x [tokens, width], which stays alive."""
-        return experts.looped(tape, sizes, x, weights, index)
+        return experts.run_looped(tape, sizes, x, weights, index)
 
     def finish_logits(self, tape: Tape, logits: Tensor) -> Tensor:
         """Logits in the precision that is handed on."""

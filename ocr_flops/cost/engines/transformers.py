@@ -59,7 +59,7 @@ class Transformers(Engine, name="transformers"):
 
     def run_experts(self, tape: Tape, sizes: experts.Experts, x: Tensor, weights: Tensor, index: Tensor) -> Tensor:
         """Grouped matrix products."""
-        return experts.grouped(tape, sizes, x, weights, index)
+        return experts.run_grouped(tape, sizes, x, weights, index)
 
 
 def _allow_window(tape: Tape, queries: Tensor, keys: Tensor) -> Tensor:
