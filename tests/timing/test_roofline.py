@@ -25,10 +25,7 @@ def operator_seconds(program, monomial, hardware, dtype):
     """The definition, operator by operator, in plain Python."""
     total = 0.0
     for operation in program.operations:
-        flops, vector, moved = (
-            evaluate(operation.costs[cost], monomial)
-            for cost in ("tensor_flops", "vector_flops", "io_bytes")
-        )
+        flops, vector, moved = (evaluate(operation.costs[cost], monomial) for cost in ("tensor_flops", "vector_flops", "io_bytes"))
         peak = hardware.matrix_peak("fp32" if operation.matrix_itemsize == 4 else dtype)
         total += max(flops / peak, vector / hardware.vector_fp32_flops_per_second, moved / hardware.memory_bandwidth_bytes_per_second)
     return total
