@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ast
+import builtins
 import contextlib
 import errno
 import functools
@@ -137,7 +137,7 @@ def build(where: Serving, port: int) -> ASGIApp:
     chart_widget.ChartWidget.library = chart_widget.LIBRARY
     folder = notebook_dir()
     mounts = {path: folder / name for path, name in MOUNTS.items() if (folder / name).is_file()}
-    head = f'<script type="module" async src="{chart_widget.LIBRARY}"></script>'
+    head = f'<link rel="modulepreload" href="{chart_widget.LIBRARY}">'
     apps = marimo.create_asgi_app(quiet=True, session_ttl=SESSION_SECONDS, html_head=head).with_app(path="/", root=str(folder / WHAT_IF))
     for mount, path in mounts.items():
         apps = apps.with_app(path=mount, root=str(path))
@@ -158,7 +158,7 @@ def run(app: ASGIApp, listening: socket.socket) -> None:
     """
     import uvicorn
 
-    _parse_one_at_a_time()
+    _compile_one_at_a_time()
     settings = uvicorn.Config(
         app,
         log_level="error",
@@ -196,22 +196,24 @@ async def _library(request: Request) -> Response:
     return responses.Response(script, media_type="text/javascript", headers={"cache-control": "public, max-age=31536000, immutable"})
 
 
-def _parse_one_at_a_time() -> None:
-    """Keeps sessions from parsing Python source at the same time, where Python fails at that: before 3.11.8, and in 3.12.0 and 3.12.1.
+def _compile_one_at_a_time() -> None:
+    """Keeps threads from compiling Python at the same time, where Python fails at that: before 3.11.8, and in 3.12.0 and 3.12.1.
 
-    There the depth of an AST under construction is counted for all threads together (github.com/python/cpython/issues/106905): two pages
-    opened at the same moment, and one of them ends in a SystemError.
+    There the depth of an AST under construction is counted for all threads together (github.com/python/cpython/issues/106905): a page is
+    opened while another one's cells are compiled, and one of the two ends in a SystemError. `ast.parse` goes through `compile`, too.
     """
     if sys.version_info >= (3, 12, 2) or (3, 11, 8) <= sys.version_info < (3, 12):
         return
-    parse, turn = ast.parse, threading.RLock()
+    compile_code, turn = builtins.compile, threading.RLock()
 
-    @functools.wraps(parse)
-    def parse_alone(*args: Any, **kwargs: Any) -> ast.AST:
+    @functools.wraps(compile_code)
+    def compile_alone(*args: Any, **kwargs: Any) -> Any:
+        if len(args) < 5:  # else what is compiled would inherit the __future__ of this file
+            kwargs.setdefault("dont_inherit", True)
         with turn:
-            return parse(*args, **kwargs)
+            return compile_code(*args, **kwargs)
 
-    ast.parse = parse_alone
+    builtins.compile = compile_alone
 
 
 @contextlib.asynccontextmanager
