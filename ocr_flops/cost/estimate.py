@@ -12,7 +12,7 @@ import numpy as np
 from ocr_flops.cost.polynomial import evaluate
 from ocr_flops.cost.program import greatest
 from ocr_flops.cost.run_config import RunConfig
-from ocr_flops.cost.stage_groups import COLUMNS, StageGroup, group_stages
+from ocr_flops.cost.stage_groups import COLUMNS, Key, StageGroup, group_stages
 from ocr_flops.errors import SpecError
 from ocr_flops.spec.specs import STAGES
 from ocr_flops.spec.workload import Column, Workload
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 LIMIT = 2**62
 LARGEST = ("total_flops", "io_bytes", "peak_activation_bytes")  # no other column is larger than one of these
 CHUNK = 16_384  # points evaluated together: their columns stay in the processor's cache
-Key = tuple[str, str | None]  # stage and module; None for the whole stage
 
 
 class Footprint(NamedTuple):

@@ -17,6 +17,7 @@ from ocr_flops.spec.workload import Column, Workload
 
 KV_MODULE = "decoder.attention"
 COLUMNS = (*COSTS, "weight_bytes", "kv_cache_bytes", "peak_activation_bytes")
+Key = tuple[str, str | None]  # stage and module; None for the whole stage
 
 
 @dataclass(eq=False)

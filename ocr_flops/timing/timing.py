@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ocr_flops.cost.estimate import Cost, Key
+from ocr_flops.cost.estimate import Cost
 from ocr_flops.cost.polynomial import evaluate
-from ocr_flops.cost.stage_groups import COLUMNS
+from ocr_flops.cost.stage_groups import COLUMNS, Key
 from ocr_flops.spec.specs import HardwareSpec
 from ocr_flops.spec.workload import Column
 from ocr_flops.timing.roofline import CEILINGS, TIME_COLUMNS, operator_seconds, time_columns

@@ -14,7 +14,6 @@ from ocr_flops.cost.registry import Registry
 from ocr_flops.cost.tape import Tape
 
 if TYPE_CHECKING:
-    from ocr_flops.cost.models.deepseek_ocr import Vision
     from ocr_flops.spec.towers import ClipSpec
 
 Tensors = tuple[Tensor, ...]
@@ -28,12 +27,15 @@ class Engine:
             their last use. They are named in the calls of `release`. This decides peaks, not work.
         experts: how routed experts run, as records of measurements name it.
         scale_name: the operator that scales the language model's eager scores, "mul" or "div".
+        encodes_page_by_page: whether vision encodes one page after the other, its tiles before its global view; otherwise all global views
+            of a batch are one pass, and all tiles another.
         prefill_cache_is_contiguous: whether attention in prefill reads keys and values as the cache laid them out for it.
     """
 
     named: frozenset[str] = frozenset()
     experts = "loop"
     scale_name = "mul"
+    encodes_page_by_page = False
     prefill_cache_is_contiguous = False
 
     def __init_subclass__(cls, name: str = "") -> None:
@@ -49,10 +51,6 @@ class Engine:
         return ()
 
     # Vision
-
-    def encode_pages(self, vision: Vision) -> None:
-        """Records everything between pixels and image tokens: all global views of a batch in one pass, all tiles in another."""
-        vision.encode_batch()
 
     def pad_windows(self, tape: Tape, x: Tensor, padded: tuple) -> Tensor:
         """A grid of patches [images, side, side, width] as a whole number of windows; x itself where it is one."""

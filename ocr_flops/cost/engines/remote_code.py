@@ -15,7 +15,6 @@ from ocr_flops.cost.polynomial import Dimension
 from ocr_flops.cost.tape import Tape
 
 if TYPE_CHECKING:
-    from ocr_flops.cost.models.deepseek_ocr import Vision
     from ocr_flops.spec.towers import ClipSpec
 
 
@@ -24,10 +23,7 @@ class RemoteCode(Engine, name="remote_code"):
 
     named = frozenset({"side biases", "clip attention", "clip embeddings", "upcast positions", "encoder outputs"})
     scale_name = "div"
-
-    def encode_pages(self, vision: Vision) -> None:
-        """Page by page, each page's tiles before its global view."""
-        vision.encode_page_by_page()
+    encodes_page_by_page = True
 
     def arrange_side_biases(self, tape: Tape, sides: Tensors, gathered: Tensors) -> tuple[Tensors, Tensors]:
         """It makes both factors contiguous instead of their sum."""

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
 
-from ocr_flops.cost.registry import Registry
+from ocr_flops.cost.run_config import PIPELINES, RunConfig
 from ocr_flops.cost.tape import Tape
 from ocr_flops.spec.specs import ModelSpec
 from ocr_flops.spec.workload import Column, Workload
-
-if TYPE_CHECKING:
-    from ocr_flops.cost.run_config import RunConfig
 
 
 class Pipeline(ABC):
@@ -52,6 +48,3 @@ class Pipeline(ABC):
             workload: points that run the same operators.
             experts_hit: experts hit, summed over layers; None for the expected number.
         """
-
-
-PIPELINES: Registry[Pipeline] = Registry("model.pipeline", "ocr_flops.cost.models")

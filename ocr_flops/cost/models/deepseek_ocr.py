@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ocr_flops.cost import ops
 from ocr_flops.cost.blocks.experts import expected_hits, rows_of_an_expert
@@ -11,6 +11,7 @@ from ocr_flops.cost.blocks.passes import ForwardPass, View
 from ocr_flops.cost.models.base import Pipeline
 from ocr_flops.cost.ops import Tensor
 from ocr_flops.cost.polynomial import Dim, Dimension
+from ocr_flops.cost.run_config import RunConfig
 from ocr_flops.cost.tape import Tape
 from ocr_flops.cost.towers.clip import Clip
 from ocr_flops.cost.towers.decoder import Decoder
@@ -19,9 +20,6 @@ from ocr_flops.cost.towers.sam import Sam
 from ocr_flops.spec.specs import ModelSpec
 from ocr_flops.spec.tiling import queries
 from ocr_flops.spec.workload import Column, Workload
-
-if TYPE_CHECKING:
-    from ocr_flops.cost.run_config import RunConfig
 
 Tensors = tuple[Tensor, ...]
 
@@ -51,7 +49,8 @@ class DeepSeekOcr(Pipeline, name="deepseek_ocr"):
 
     def record(self, tape: Tape, config: RunConfig, stage: str, is_one: bool, sizes: tuple[int, ...]) -> None:
         if stage == "vision":
-            config.engine_code.encode_pages(self.vision(tape, config, is_one, *sizes))
+            vision = self.vision(tape, config, is_one, *sizes)
+            (vision.encode_page_by_page if config.engine_code.encodes_page_by_page else vision.encode_batch)()
         elif stage == "prefill":
             logit_rows = TOKENS if config.prefill_logits == "all" else 1
             _record_language_model(tape, config, ForwardPass(BATCH, TOKENS, TOKENS, logit_rows, is_one, True, config.cache))
