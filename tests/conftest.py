@@ -32,8 +32,14 @@ def serve():
     from ocr_flops.measure.events import Result
 
     def served(request):
-        events = []
-        serve(request, events.append)
+        import torch
+
+        events, threads = [], torch.get_num_threads()
+        torch.set_num_threads(1)  # on a busy machine several wait for one another
+        try:
+            serve(request, events.append)
+        finally:
+            torch.set_num_threads(threads)
         return [event for event in events if isinstance(event, Result)]
 
     return served

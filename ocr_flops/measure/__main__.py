@@ -112,7 +112,7 @@ def serve(request: Request, send: Send) -> None:
 
 
 def _observe(session: Session, progress: Announcer, send: Send) -> None:
-    """Counts every point, and traces it in the same pass if that is asked for."""
+    """Counts every point; kind "trace" traces it in the same pass."""
     from ocr_flops.measure.worker.counting import Counting, Tracing
     from ocr_flops.measure.worker.machine import now
 

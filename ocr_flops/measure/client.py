@@ -98,9 +98,9 @@ class Conversation:
     """The events of one request; iterating yields them (from `converse`).
 
     The last event is `Done` or a `Failure`: also when the worker cannot be started, dies, takes too long, says what cannot be read, or is
-    cancelled. A timed point ends in a `Result` or a `PointFailed`. Where the worker ends early, that is told of the point it was at, or of
-    all points if it had not yet said what runs, because the next worker would not get further; those behind may be asked for again. Points
-    of a cancelled conversation just have no end.
+    cancelled. A timed point ends in a `Result` or a `PointFailed`. Where the worker ends early, the point that it was at
+    fails, or all points if it had not yet said what runs, because the next worker would not get further; the points after it can be
+    requested again. The points of a cancelled conversation have no such event.
     """
 
     def __init__(

@@ -47,7 +47,7 @@ class Result:
 
 @dataclass(frozen=True)
 class PointFailed:
-    """Why a point has no result; `ran` is what was told of what ran, None where the worker did not get so far."""
+    """Why a point has no result; `ran` says what ran, None where the worker did not get so far."""
 
     point: int
     workload: Point

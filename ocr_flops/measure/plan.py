@@ -1,4 +1,4 @@
-"""What is asked of the worker: a request from specs, where code and weights come from, and how points are timed."""
+"""Requests for the worker built from specs: where code and weights come from, and how points are timed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 POINT_FIELDS = tuple(field.name for field in fields(Point))
 TOWERS = ("sam", "clip", "decoder")  # those with attention
-DECODE_STEPS = 3  # that are run, unless more are asked for
+DECODE_STEPS = 3  # that are run, unless a request says otherwise
 
 
 class ModelSource(NamedTuple):
@@ -35,54 +35,31 @@ def build_request(
     model: ModelSpec,
     workloads: Iterable[Workload],
     *,
-    device: str = "auto",
     attention: str | AttentionSpec = "eager",
-    dtype: str = "bf16",
-    prefill_logits: str = "last",
     decode_steps: int = DECODE_STEPS,
     stages: Sequence[str] = STAGES,
-    kind: str = "count",
-    image: str | None = None,
-    engine: str = "transformers",
-    snapshot: str | None = None,
-    trust_remote_code: bool = False,
-    checkpoint: str | None = None,
+    **settings: Any,
 ) -> Request:
     """Builds a request for the worker to run the real model.
 
     Args:
         model: dimensions.
         workloads: single points.
-        device: "auto", "meta", "cpu" or "cuda".
-        attention: "eager" or "sdpa" for all towers, or a mode for each.
-        dtype, prefill_logits: as in `estimate`.
+        attention: "eager" or "sdpa" for all towers, or a kernel for each.
         decode_steps: steps run at most; a point with fewer output tokens runs those.
         stages: those to run.
-        kind: "count" or "trace".
-        image: path of a page to cut into views on cpu and cuda.
-        engine, snapshot, trust_remote_code, checkpoint: as in `Request`.
+        **settings: other fields of `Request`.
 
     Raises:
         SpecError: the engine cannot run this.
     """
-    points = []
-    for workload in workloads:
-        point = Point(**{name: getattr(workload, name) for name in POINT_FIELDS})
-        points.append(replace(point, output_tokens=min(workload.output_tokens, decode_steps)))
+    points = [Point(**{name: getattr(workload, name) for name in POINT_FIELDS}) for workload in workloads]
     request = Request(
         tower_dimensions(model),
-        points,
+        [replace(point, output_tokens=min(point.output_tokens, decode_steps)) for point in points],
         attention={tower: attention if isinstance(attention, str) else attention.kernel(tower) for tower in TOWERS},
-        dtype=dtype,
-        device=device,
-        prefill_logits=prefill_logits,
         stages=tuple(stages),
-        kind=kind,
-        image=image,
-        engine=engine,
-        snapshot=snapshot,
-        trust_remote_code=trust_remote_code,
-        checkpoint=checkpoint,
+        **settings,
     )
     if problem := request.problem():
         raise SpecError(problem)
@@ -131,18 +108,19 @@ class Plan:
             SpecError: the engine cannot run this.
         """
         points = list(workloads)
-        counted = build_request(
+        return build_request(
             self.run.model,
             points,
-            device=self.device,
             attention=self.run.attention.resolved(self.run.model, self.run.engine),
-            dtype=self.run.dtype,
-            prefill_logits=self.run.prefill_logits,
             decode_steps=max((point.output_tokens for point in points), default=0),
             stages=self.run.stages,
-            **{**self.source._asdict(), "engine": self.run.engine.name},
+            device=self.device,
+            dtype=self.run.dtype,
+            prefill_logits=self.run.prefill_logits,
+            kind="time",
+            runs=self.runs,
+            warmup=self.warmup,
+            experts=self.experts,
+            probes=tuple(self.probes),
+            **self.source._asdict() | {"engine": self.run.engine.name},
         )
-        timed = replace(counted, kind="time", runs=self.runs, warmup=self.warmup, experts=self.experts, probes=tuple(self.probes))
-        if problem := timed.problem():
-            raise SpecError(problem)
-        return timed

@@ -8,9 +8,9 @@ each is a class of `events.py`:
   "device_name", "label" (in words), versions ("torch", "transformers", "ocr_flops", "python", "platform"), "parameters", "started" and
   "finished" (of the point, ISO 8601 in UTC), "seconds" ({stage: seconds that observing it took}); `stages` maps a stage to
   {"flops", "modules": {module: flops}, "layers": {place: flops}, "operators": {aten operator: flops}, "missed": [what torch's counter
-  cannot see]}, after prefill and decode "kv_cache_bytes": [bytes of each layer], and, for a trace, "trace": {module: {column: integer}},
-  "layer_trace": {place: {column: integer}}, "weight_bytes" (of the parameters read) and "experts": {...}. A place is "module/layer",
-  outside layers the module alone
+  cannot see]} as torch's counter has them, after prefill and decode "kv_cache_bytes": [bytes of each layer], and, for a trace, of the same
+  pass, "trace": {module: {column: integer}}, "layer_trace": {place: {column: integer}}, "weight_bytes" (of the parameters read), "peak"
+  (the largest live sum, and where) and "experts": {...}. A place is "module/layer", outside layers the module alone
   For kind "time" a stage is as `worker/timing.py` says; there, before the first result, {"event": "ran", "ran"} tells what is about to
   run, and a point that cannot be run ends in {"event": "failed", "point", "workload", "ran", "message", "advice"} instead of a result; the
   points after it are still run
@@ -79,9 +79,9 @@ class Request:
         device: "auto" (cuda if present, else meta), "meta", "cpu" or "cuda".
         prefill_logits: "all" or "last".
         stages: those to run.
-        kind: "count" (torch's FLOP counter), "trace" (every operator's FLOPs, bytes and live memory), "time" (seconds, on cpu and cuda),
-            "audit" (what the counter sees of single operators) or "device" (what it would run on); the last two read neither towers nor
-            workloads.
+        kind: "count" (torch's FLOP counter), "trace" (also every operator's FLOPs, bytes and live memory), "time" (seconds, on cpu and
+            cuda), "audit" (what the counter sees of single operators) or "device" (what it would run on); the last two read neither towers
+            nor workloads.
         image: path of an image to cut into views, on cpu and cuda; random pixels otherwise.
         snapshot: folder of the published model, for remote_code: its config.json and the code beside it.
         trust_remote_code: whether that code may run here. It must be true for remote_code.

@@ -277,6 +277,16 @@ def test_runs_take_a_gpu_each_and_then_turns(cuda, monkeypatch):
         assert cuda.device == 0 and len(waited) == 3
 
 
+def test_every_user_of_a_machine_can_take_the_lock(cuda):
+    """Also where the one who made the file lets nobody else write."""
+    before = os.umask(0o077)
+    try:
+        with gpu_lock.hold_gpu("cuda", None):
+            assert lock(0).stat().st_mode & 0o777 == 0o666
+    finally:
+        os.umask(before)
+
+
 def test_a_run_that_can_hold_nothing_goes_ahead(cuda, monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
     with gpu_lock.hold_gpu("cuda", None):

@@ -39,7 +39,7 @@ def resolve_device(device: str) -> str:
     """The device that runs: "auto" is cuda where there is one, else meta.
 
     Raises:
-        RuntimeError: cuda was asked for and there is none.
+        RuntimeError: cuda was requested and there is none.
     """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "meta"
@@ -52,7 +52,7 @@ def timed_device(device: str) -> str:
     """The device that is timed: "auto" is cuda where there is one, else cpu.
 
     Raises:
-        RuntimeError: cuda was asked for and there is none.
+        RuntimeError: cuda was requested and there is none.
     """
     if device == "cpu" or torch.cuda.is_available():
         return resolve_device(device)
@@ -66,7 +66,7 @@ def device_name(device: str) -> str:
     return torch.cuda.get_device_name() if device == "cuda" else _cpu_name() if device == "cpu" else device
 
 
-def device_facts(asked: str) -> dict[str, Any]:
+def device_facts(requested: str) -> dict[str, Any]:
     """What a timed run would run on, and by which versions; builds nothing, and transformers is not imported.
 
     Raises:
@@ -76,7 +76,7 @@ def device_facts(asked: str) -> dict[str, Any]:
         transformers = version("transformers")
     except PackageNotFoundError:
         transformers = None
-    device = timed_device(asked)
+    device = timed_device(requested)
     versions = {"torch": torch.__version__, "transformers": transformers, "ocr_flops": __version__}
     return {"device": device, "device_name": device_name(device), **versions}
 
@@ -114,7 +114,7 @@ def clocks(device: str) -> dict[str, Any] | None:
     if device != "cuda" or (which := gpu_id(torch.cuda.current_device())) is None:
         return None
     try:
-        asked = subprocess.run(
+        answer = subprocess.run(
             ["nvidia-smi", f"--id={which}", f"--query-gpu={','.join(QUERIED)}", "--format=csv,noheader,nounits"],
             capture_output=True,
             text=True,
@@ -123,7 +123,7 @@ def clocks(device: str) -> dict[str, Any] | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return read_clocks(asked.stdout)
+    return read_clocks(answer.stdout)
 
 
 def read_clocks(text: str) -> dict[str, Any] | None:

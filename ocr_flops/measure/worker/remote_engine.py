@@ -24,10 +24,10 @@ class Remote:
 
     The code encodes images inside the language model's `forward`. Here that `forward` is called twice: for vision it ends where the
     features would be put into the embeddings, for prefill it begins there, with features made before. So each stage is the code's own
-    operators, and vision can be told from prefill.
+    operators, and vision is separate from prefill.
 
     Args:
-        request: what was asked for.
+        request: what to run.
         device: where it runs.
 
     Raises:

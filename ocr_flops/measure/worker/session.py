@@ -38,7 +38,7 @@ class Session:
     """A built model and how its stages are run.
 
     Args:
-        request: what was asked for; its engine builds the model.
+        request: what to run; its engine builds the model.
 
     Attributes:
         device: "meta", "cpu" or "cuda".

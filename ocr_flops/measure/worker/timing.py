@@ -7,8 +7,8 @@ A stage of a result: "seconds" [of each run], "steps" (passes of the stage in a 
 each run]; "module_seconds" {module: [of each run]} and "hooked_seconds" [the whole stage, in those runs]; "memory" {"idle_bytes" (allocated
 while nothing runs: weights, and the workspaces that libraries have taken by then), "held_bytes" (when the stage began), "allocated_bytes",
 "reserved_bytes" (at most)}; "flops", "modules" {module: FLOPs}, "operators" and "not_counted" (in words); "kv_cache_bytes" [of each layer];
-"traced" (as a stage of kind "trace"). What was not asked for, or cannot be had there, is null; a probe that failed is told in the result's
-"ran" as "not_observed" {probe: why}.
+"traced" (as a stage of kind "trace"). What was not requested, or cannot be had there, is null; the result's "ran" names a probe that
+failed in "not_observed" {probe: why}.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ OF_PROBES = ("module_seconds", "hooked_seconds", "memory", "flops", "modules", "
 
 
 def time_points(session: Session, progress: Announcer, send: Send) -> None:
-    """Times every point and sends its result; a point that cannot be run is told, and those after it are still run.
+    """Times every point and sends its result; a point that cannot be run ends in `PointFailed`, and those after it are still run.
 
     Args:
         session: with the model.

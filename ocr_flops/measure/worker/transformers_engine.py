@@ -120,7 +120,7 @@ class Transformers:
     """How transformers' class is run, stage by stage.
 
     Args:
-        request: what was asked for.
+        request: what to run.
         device: where it runs.
 
     Raises:
