@@ -13,6 +13,12 @@ def records_of_their_own(tmp_path_factory):
         yield
 
 
+@pytest.fixture(autouse=True)
+def no_terminal(monkeypatch):
+    """Output is as wide as it needs, whatever width the runner of the tests announces."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 @pytest.fixture(scope="session")
 def model():
     """DeepSeek-OCR."""
