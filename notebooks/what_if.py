@@ -56,7 +56,8 @@ def setting_controls(link):
     mode, source = controls.encoding_controls(link.setting)
     workload = controls.workload_controls(link.setting)
     device = controls.device_controls(link.setting)
-    upload = controls.upload_control()
+    _request = mo.app_meta().request
+    upload = controls.upload_control(_request.meta if _request else {})
     workload_inputs, upload_inputs = dict(workload.elements), [upload]  # in plain containers, so that the sidebar stays when one moves
     return device, mode, source, upload, upload_inputs, workload, workload_inputs
 

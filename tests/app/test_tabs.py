@@ -78,8 +78,9 @@ def test_the_prompt_field_has_its_limits():
 
 
 def test_the_upload_button_is_short():
-    upload = text(controls.upload_control())
-    assert "image or PDF" in upload and "choose an image" not in upload and "Only its size" in upload
+    upload = text(controls.upload_control({}))
+    assert "image or PDF" in upload and "choose an image" not in upload and "at most 50 MB" in upload
+    assert "at most 2 MB" in text(controls.upload_control({"max_upload_bytes": 2_000_000}))
 
 
 @pytest.mark.parametrize("gpu", ["v100_pcie", "t4"])
@@ -210,7 +211,9 @@ def test_a_failed_run_says_why_and_what_to_do_and_what_is_kept(monkeypatch):
 
 def chapter(model, name, job=None):
     return text(
-        method.method(evaluated(model), SimpleNamespace(value=name, _mime_=lambda: ("text/html", "")), summary.read_verification(), job, RUN)
+        method.method(
+            evaluated(model), SimpleNamespace(value=name, _mime_=lambda: ("text/html", "")), summary.read_verification(), job, RUN
+        )
     )
 
 

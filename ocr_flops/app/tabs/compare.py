@@ -53,7 +53,7 @@ class PinControls:
 
 def compared_charts(results: Results, pins: Pins) -> list[charts.Chart]:
     """The current setting and the pins beside each other."""
-    return [charts.comparison(_compared(results, pins)[0])]
+    return [charts.comparison(compare_pins(results, pins)[0])]
 
 
 def compare(results: Results, pins: PinControls) -> mo.Html:
@@ -63,7 +63,7 @@ def compare(results: Results, pins: PinControls) -> mo.Html:
         results: of the current setting.
         pins: what it is compared with.
     """
-    found, problems = _compared(results, pins.pins)
+    found, problems = compare_pins(results, pins.pins)
     listed = [
         row(name, mo.Html(_described(kept, results.setting, pins.pins)), removal)
         for (_, kept), name, removal in zip(pins.pins, pins.names, pins.removals, strict=True)
@@ -80,7 +80,8 @@ def compare(results: Results, pins: PinControls) -> mo.Html:
     )
 
 
-def _compared(results: Results, pins: Pins) -> tuple[list[comparison.ComparedSetting], list[str]]:
+def compare_pins(results: Results, pins: Pins) -> tuple[list[comparison.ComparedSetting], list[str]]:
+    """Evaluates the current setting and the pins; also returns why some could not be."""
     return comparison.compare_settings(results.model, {NOW: results.setting, **dict(pins)})
 
 

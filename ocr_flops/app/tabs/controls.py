@@ -21,7 +21,7 @@ ENGINES = {load_engine(name).label: name for name in reversed(names("engine"))}
 GPUS = {load_hardware(name).label: name for name in names("hardware")}
 BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 OUTPUTS = range(0, 8193, 32)
-MAX_UPLOAD_BYTES = 50_000_000
+MAX_UPLOAD_BYTES = 50_000_000  # where no server says another
 
 
 def encoding_controls(setting: Setting) -> tuple[mo.ui.dropdown, mo.ui.dropdown]:
@@ -128,10 +128,15 @@ def timing_controls() -> mo.ui.dictionary:
     return mo.ui.dictionary({"device": _device({"cuda if present, else cpu": "auto", "cuda": "cuda", "cpu (minutes, 7 GB)": "cpu"})})
 
 
-def upload_control() -> mo.ui.file:
-    """A file whose page gives the size."""
-    size = f"Only its size in pixels is read; at most {MAX_UPLOAD_BYTES / 1e6:.0f} MB."
-    return mo.ui.file(filetypes=list(documents.DOCUMENT_SUFFIXES), max_size=MAX_UPLOAD_BYTES, label=labelled("image or PDF", size))
+def upload_control(meta: Mapping[str, Any]) -> mo.ui.file:
+    """A file whose page gives the size.
+
+    Args:
+        meta: what the server says of itself, its limit on uploads among it.
+    """
+    most = meta.get("max_upload_bytes", MAX_UPLOAD_BYTES)
+    size = f"Only its size in pixels is read; at most {most / 1e6:.0f} MB."
+    return mo.ui.file(filetypes=list(documents.DOCUMENT_SUFFIXES), max_size=most, label=labelled("image or PDF", size))
 
 
 def pdf_controls(found: documents.Document | None) -> tuple[mo.ui.dictionary, list[Any]]:

@@ -8,11 +8,10 @@ from html import escape
 import marimo as mo
 import polars as pl
 
-from ocr_flops import charts
 from ocr_flops.app import comparison, views
 from ocr_flops.app.links import Pins
 from ocr_flops.app.spot_checks import STORE
-from ocr_flops.app.tabs.compare import NOW
+from ocr_flops.app.tabs.compare import compare_pins, compared_charts
 from ocr_flops.app.tabs.elements import labelled, row
 from ocr_flops.app.views import Results
 from ocr_flops.charts import Chart
@@ -25,7 +24,7 @@ ROWS: dict[str, Callable[[Results, Pins], pl.DataFrame]] = {
     "modules": lambda results, pins: results.modules,
     "stages": lambda results, pins: pl.concat([one.stages for one in (results.timings or results.estimates)]),
     "all grids of this mode": lambda results, pins: results.sweep,
-    "pinned settings": lambda results, pins: comparison.comparison_frame(_compared(results, pins)),
+    "pinned settings": lambda results, pins: comparison.comparison_frame(compare_pins(results, pins)[0]),
     "spot checks on this server": lambda results, pins: STORE.table(),
 }
 CHARTS = (*views.VIEWS, COMPARE)
@@ -52,7 +51,7 @@ def export(results: Results, pins: Pins, inputs: mo.ui.dictionary, make_report: 
     """
     rows, of = inputs.value["rows"], inputs.value["charts"]
     frame = ROWS[rows](results, pins)
-    drawn = views.VIEWS[of](results) if of in views.VIEWS else [charts.comparison(_compared(results, pins))]
+    drawn = views.VIEWS[of](results) if of in views.VIEWS else compared_charts(results, pins)
     report = make_report
     if make_report.value:
         page = report_html(results.setting.subject(results.model, results.device)).encode()
@@ -73,10 +72,6 @@ def export(results: Results, pins: Pins, inputs: mo.ui.dictionary, make_report: 
             *(_images(chart, f"{of.lower()}_{number}") for number, chart in enumerate(drawn, 1)),
         ]
     )
-
-
-def _compared(results: Results, pins: Pins) -> list[comparison.ComparedSetting]:
-    return comparison.compare_settings(results.model, {NOW: results.setting, **dict(pins)})[0]
 
 
 def _images(chart: Chart, name: str) -> mo.Html:
