@@ -79,7 +79,10 @@ def main() -> int:
             "ratio": round(statistics.median(times[name]) / statistics.median(times["minimal"]), 2),
         }.items()
     }
-    found |= {f"{name}first_chart_s": round(statistics.median(took), 2) for name, took in zip(("", "minimal_"), zip(*first, strict=True), strict=True)}
+    found |= {
+        f"{name}first_chart_s": round(statistics.median(took), 2)
+        for name, took in zip(("", "minimal_"), zip(*first, strict=True), strict=True)
+    }
     found |= {"server_rss_mb": round(memory / 1e6), "torch_in_the_server": torch}
     print(json.dumps(found) if options.json else "\n".join(f"{name:24} {value}" for name, value in found.items()))
     return 0
