@@ -246,6 +246,7 @@ def launched(folder, launcher, *overrides, module="ocr_flops.evidence.records.ca
     return "".join(path.read_text() for path in sorted(jobs.rglob("campaign.log")))
 
 
+@pytest.mark.verification
 def test_hydra_launchers_spread_jobs(tmp_path):
     """By processes, then as Slurm would, each job with a worker of its own, into one folder; what is recorded is not run again."""
     for plugin in ("joblib", "submitit"):
