@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import polars as pl
@@ -28,6 +27,11 @@ def print_integer(value: int, unit: str = "") -> Markup:
     return Markup(f"{si(value, unit)} <small>{value:,}</small>" if abs(value) >= 1000 else f"{value:,}")
 
 
+def print_bytes(value: int) -> Markup:
+    """A number of bytes with its unit, and exactly below it."""
+    return print_integer(value, "B")
+
+
 FORMATS: Formats = {
     "stage": lambda stage: Markup(stage) if stage == TOGETHER else stage,
     "module": module_name,
@@ -36,7 +40,7 @@ FORMATS: Formats = {
     **dict.fromkeys(("roofline_seconds", "bound_seconds", "ttft_seconds", "tpot_seconds"), seconds),
 }
 READABLE: Formats = FORMATS | dict.fromkeys(("total_flops", "tensor_flops", "vector_flops"), print_integer)
-READABLE |= dict.fromkeys(("io_bytes", "peak_activation_bytes", "total_bytes"), partial(print_integer, unit="B"))
+READABLE |= dict.fromkeys(("io_bytes", "peak_activation_bytes", "total_bytes"), print_bytes)
 
 
 def stages_table(subject: Subject) -> Markup:
@@ -86,5 +90,5 @@ def evidence_table() -> Markup:
 
 
 def _render(frame: pl.DataFrame, formats: Formats) -> Markup:
-    titles = {name: TITLES.get(name, name) for name in frame.columns}
+    titles = {name: TITLES.get(name, name).removesuffix(" (B)" if formats.get(name) is print_bytes else "") for name in frame.columns}
     return table_markdown(frame.rename(titles), {titles[name]: formats[name] for name in frame.columns if name in formats})

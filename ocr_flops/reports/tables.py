@@ -23,7 +23,7 @@ TITLES = {name: heading.format("") for name, heading in HEADINGS.items()} | {  #
     "total_flops": "FLOPs",
     "torch_flops_counted": "torch FLOPs",
     "arithmetic_intensity": "FLOPs/byte",
-    "roofline_seconds": "roofline time",
+    "roofline_seconds": "roofline",
     "bound_seconds": "bound",
     "binding_ceiling": "bound by",
     "total_bytes": "memory needed (B)",
