@@ -172,11 +172,3 @@ def verdict(measured: pl.DataFrame) -> str:
     stages = ", ".join([stage for stage in STAGES if stage in set(modules["stage"])])
     what = f"{modules.height} module counts ({stages}) at {points} point{'s' * (points != 1)}"
     return f"All {what} equal the analytic value, as integers." if not wrong.height else f"{wrong.height} of {what} differ."
-
-
-def missed_notes(measured: pl.DataFrame) -> list[str]:
-    """What torch's counter could not see, one line a stage."""
-    return [
-        f"{stage}: {note}"
-        for stage, note in measured.filter(pl.col("note") != "").select("stage", "note").unique(maintain_order=True).iter_rows()
-    ]

@@ -7,8 +7,8 @@ each is a class of `events.py`:
 - result: {"event", "point", "workload", "ran", "stages"}; `ran` says what ran where and when: settings of the request, "device" and
   "device_name", "label" (in words), versions ("torch", "transformers", "ocr_flops", "python", "platform"), "parameters", "started" and
   "finished" (of the point, ISO 8601 in UTC), "seconds" ({stage: seconds that observing it took}); `stages` maps a stage to
-  {"flops", "modules": {module: flops}, "layers": {place: flops}, "operators": {aten operator: flops}, "missed": [what torch's counter
-  cannot see]} as torch's counter has them, after prefill and decode "kv_cache_bytes": [bytes of each layer], and, for a trace, of the same
+  {"flops", "modules": {module: flops}, "layers": {place: flops}, "operators": {aten operator: flops}}
+  as torch's counter has them, after prefill and decode "kv_cache_bytes": [bytes of each layer], and, for a trace, of the same
   pass, "trace": {module: {column: integer}}, "layer_trace": {place: {column: integer}}, "weight_bytes" (of the parameters read), "peak"
   (the largest live sum, and where) and "experts": {...}. A place is "module/layer", outside layers the module alone
   For kind "time" a stage is as `worker/timing.py` says; there, before the first result, {"event": "ran", "ran"} tells what is about to

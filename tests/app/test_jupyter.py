@@ -20,7 +20,6 @@ def test_a_table_keeps_every_row_and_formats_its_numbers(model):
 
 def test_measured_points_are_judged(model):
     assert jupyter.measured_html([]) == ""
-    good, bad, unseen = (spot_checks.build_frame(model, result(Setting(), **how)) for how in ({}, {"off": 1}, {"missed": ["_grouped_mm"]}))
+    good, bad = (spot_checks.build_frame(model, result(Setting(), **how)) for how in ({}, {"off": 1}))
     assert "as integers." in jupyter.measured_html([good]) and "of-notice" not in jupyter.measured_html([good])
     assert "differ." in jupyter.measured_html([good, bad]) and "of-good" not in jupyter.measured_html([good, bad])
-    assert "Not seen by torch" in jupyter.measured_html([unseen]) and "_grouped_mm" in jupyter.measured_html([unseen])

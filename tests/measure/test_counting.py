@@ -157,7 +157,6 @@ def test_stage_totals_are_the_sums_of_modules_and_of_operators(tiny, serve):
     for kind in ("count", "trace"):
         for stage in serve(request(tiny, workloads(2)[:2], kind=kind))[1].stages.values():
             assert stage["flops"] == sum(stage["modules"].values()) == sum(stage["operators"].values()) > 0
-            assert stage["missed"] == []
 
 
 def test_a_trace_names_its_peak(tiny, serve):

@@ -10,7 +10,7 @@ from ocr_flops.spec.workload import Workload
 MODEL = of.load_model("deepseek_ocr")
 
 
-def result(scenario, steps=3, off=0, missed=(), **ran):
+def result(scenario, steps=3, off=0, **ran):
     """What the worker would send for a scenario if it counted what is analytic, `off` more in each module."""
     wanted = build_request(MODEL, [scenario.workload], decode_steps=steps)
     attention = dict.fromkeys(("sam", "clip", "decoder"), "eager")
@@ -26,7 +26,7 @@ def result(scenario, steps=3, off=0, missed=(), **ran):
     numbers = of.estimate(MODEL, Workload(**asdict(wanted.workloads[0])), "eager", prefill_logits=ran["prefill_logits"]).module_numbers
     stages = {}
     for (stage, module), row in numbers.items():
-        modules = stages.setdefault(stage, {"modules": {}, "missed": list(missed)})["modules"]
+        modules = stages.setdefault(stage, {"modules": {}})["modules"]
         modules[module] = row["torch_flops"] + off
     for seen in stages.values():
         seen["flops"] = sum(seen["modules"].values())

@@ -6,7 +6,7 @@ import marimo as mo
 
 from ocr_flops.app import spot_checks
 from ocr_flops.app.spot_checks import STORE
-from ocr_flops.app.tabs.elements import plain_table, problem, row
+from ocr_flops.app.tabs.elements import plain_table, row
 from ocr_flops.app.views import Results
 from ocr_flops.measure.plan import DECODE_STEPS
 from ocr_flops.reports import tables
@@ -31,11 +31,9 @@ def spot_check(results: Results, inputs: mo.ui.dictionary, run: mo.ui.button) ->
     measured = STORE.table()
     parts = [mo.md("Nothing has been measured on this server yet.")]
     if len(measured):
-        unseen = spot_checks.missed_notes(measured)
         is_equal = not measured["difference"].abs().sum()
         parts = [
             mo.callout(spot_checks.verdict(measured), kind="success" if is_equal else "danger"),
-            *([problem("Not seen by torch's counter, so not compared.", *unseen, kind="warn")] if unseen else []),
             mo.md("Measured on this server, by anyone; the latest first."),
             plain_table(tables.measured_table(measured), page_size=25),
         ]

@@ -69,19 +69,18 @@ def compare_flops(model: ModelSpec, result: Result) -> pl.DataFrame:
     """Compare the FLOPs that torch counted with the analytic ones, per stage and module, with a row "total" per stage.
 
     Returns:
-        stage, module, counted_flops, analytic_flops, difference (integers), note (what torch cannot see).
+        stage, module, counted_flops, analytic_flops, difference (integers).
     """
     import polars as pl
 
     numbers, rows = estimate_result(model, result), []
     for stage, seen in result.stages.items():
-        note = f"torch cannot see: {', '.join(seen['missed'])}" if seen["missed"] else ""
         expected = {module: row[FLOPS] for (of, module), row in numbers.module_numbers.items() if of == stage}
         both = {module: (seen["modules"].get(module, 0), expected.get(module, 0)) for module in [*expected, *seen["modules"]]}
         both[ALL] = (seen["flops"], sum(expected.values()))
-        rows += [(stage, module, counted, analytic, counted - analytic, note) for module, (counted, analytic) in both.items()]
+        rows += [(stage, module, counted, analytic, counted - analytic) for module, (counted, analytic) in both.items()]
     integers = dict.fromkeys(("counted_flops", "analytic_flops", "difference"), pl.Int64)
-    return pl.DataFrame(rows, {"stage": pl.String, "module": pl.String, **integers, "note": pl.String}, orient="row")
+    return pl.DataFrame(rows, {"stage": pl.String, "module": pl.String, **integers}, orient="row")
 
 
 def compare_numbers(model: ModelSpec, result: Result, levels: Iterable[str] = LEVELS, what: Iterable[str] = tuple(WHAT)) -> pl.DataFrame:

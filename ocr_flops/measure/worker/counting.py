@@ -32,7 +32,6 @@ class Work:
     modules: Counter = field(default_factory=Counter)
     layers: Counter = field(default_factory=Counter)
     operators: Counter = field(default_factory=Counter)
-    missed: list[str] = field(default_factory=list)
     kv_cache_bytes: list[int] | None = None
     trace: Rows | None = None
     layer_trace: Rows | None = None
