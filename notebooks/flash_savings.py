@@ -25,8 +25,7 @@ with app.setup(hide_code=True):
     from ocr_flops import charts
     from ocr_flops.app import talk
     from ocr_flops.app.setting import Setting
-    from ocr_flops.charts.slides import bars, lines
-    from ocr_flops.charts.slides.base import enlarged
+    from ocr_flops.charts import slides
     from ocr_flops.charts.tiling import PAD, PAGE, TILE, VIEW
     from ocr_flops.evidence import verify
     from ocr_flops.evidence.verify import summary
@@ -95,7 +94,7 @@ def a_page(columns, inputs, rows):
     )
     slide(
         talk.describe_page(_workload),
-        enlarged(charts.tiling_picture(_workload), {PAGE: PAD, VIEW: TILE}, factor=1.45),
+        slides.enlarged(charts.tiling_picture(_workload), {PAGE: PAD, VIEW: TILE}, factor=1.45),
         f'<ol class="steps">{_steps}</ol>',
         inputs=inputs["page"],
         below="Arrow keys turn the slides. On a slider they move it; Esc leaves it.",
@@ -108,7 +107,7 @@ def where_flops_go(attention, inputs, timings):
     _timing = timings.get(attention.value, timings["sdpa"])
     slide(
         talk.describe_work(_timing, attention.value),
-        enlarged(charts.shares(_timing.estimate, _timing, wide=True)),
+        slides.enlarged(charts.shares(_timing.estimate, _timing, wide=True)),
         inputs=inputs["mode"],
     )
     return
@@ -118,8 +117,8 @@ def where_flops_go(attention, inputs, timings):
 def why_quadratic(inputs, page):
     _sweep = of.sweep(model, growing_contexts(page.workload), page.attention_modes, dtype=page.dtype, level="module", stages=["prefill"])
     slide(
-        talk.describe_growth(lines.doubling(_sweep), model.tower("decoder").heads, page.workload, page.dtype),
-        lines.attention_traffic(_sweep, page.workload.context_tokens),
+        talk.describe_growth(slides.doubling(_sweep), model.tower("decoder").heads, page.workload, page.dtype),
+        slides.attention_traffic(_sweep, page.workload.context_tokens),
         inputs=inputs["pages"],
     )
     return
@@ -128,7 +127,7 @@ def why_quadratic(inputs, page):
 @app.cell(hide_code=True)
 def what_modes_move(inputs, page):
     _estimates = page.by_mode(model)
-    slide(talk.describe_modes(_estimates), bars.moved_and_held(_estimates), inputs=inputs["pages"])
+    slide(talk.describe_modes(_estimates), slides.moved_and_held(_estimates), inputs=inputs["pages"])
     return
 
 
@@ -136,19 +135,19 @@ def what_modes_move(inputs, page):
 def against_tiles(inputs, page):
     _sweep = of.sweep(model, neighbours(page.workload, itself=True), page.attention_modes, dtype=page.dtype, stages=["vision"])
     _chart = charts.savings_by_tiles(_sweep, "io_bytes", page.workload.tiles)
-    slide(talk.describe_tiles(" ".join(_chart.title.text), page.workload), lines.savings_by_tiles(_chart), inputs=inputs["pages"])
+    slide(talk.describe_tiles(" ".join(_chart.title.text), page.workload), slides.savings_by_tiles(_chart), inputs=inputs["pages"])
     return
 
 
 @app.cell(hide_code=True)
 def time_to_first_token(inputs, timings):
-    slide(talk.describe_first_token(timings), bars.first_token(timings), inputs=inputs["time"])
+    slide(talk.describe_first_token(timings), slides.first_token(timings), inputs=inputs["time"])
     return
 
 
 @app.cell(hide_code=True)
 def where_it_does_not_help(inputs, timings):
-    slide(talk.describe_token(timings), bars.one_token(timings), inputs=inputs["output"])
+    slide(talk.describe_token(timings), slides.one_token(timings), inputs=inputs["output"])
     return
 
 

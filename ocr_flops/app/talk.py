@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ocr_flops.charts.slides.bars import EXPERTS, FIRST, token_traffic
+from ocr_flops.charts.slides import EXPERTS, FIRST, token_traffic
 from ocr_flops.charts.theme import FAMILIES, module_name
 from ocr_flops.errors import SpecError
 from ocr_flops.evidence.verify import LEVELS, WHAT

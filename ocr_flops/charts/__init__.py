@@ -2,10 +2,8 @@
 
 from ocr_flops.charts.chart import Chart
 from ocr_flops.charts.comparison import comparison
-from ocr_flops.charts.flops import flops_by_module
-from ocr_flops.charts.flops_by_tokens import flops_by_tokens
-from ocr_flops.charts.growth import growth
-from ocr_flops.charts.memory import memory
+from ocr_flops.charts.flops import flops_by_module, flops_by_tokens
+from ocr_flops.charts.memory import growth, memory
 from ocr_flops.charts.roofline import roofline
 from ocr_flops.charts.savings import savings
 from ocr_flops.charts.savings_by_tiles import savings_by_tiles

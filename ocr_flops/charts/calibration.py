@@ -9,8 +9,7 @@ import altair as alt
 
 from ocr_flops.charts.bars import StageBars, row_axis
 from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, data, title
-from ocr_flops.charts.encoding import OWN_COLOUR, WORDS, listed, painted, si_axis, tips, x_of, y_of
-from ocr_flops.charts.sweep.axes import log_ticks
+from ocr_flops.charts.encoding import OWN_COLOUR, WORDS, listed, log_ticks, painted, si_axis, tips, x_of, y_of
 from ocr_flops.charts.theme import CEILING_COLOURS, CEILING_NAMES, INK, MEMORY_COLOURS, STAGE_COLOURS
 from ocr_flops.evidence.calibration import Calibration, Efficiency
 from ocr_flops.units import seconds, si, workload_words

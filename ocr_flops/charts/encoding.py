@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -35,14 +36,16 @@ def si_axis(unit: str = "") -> str:
     return f"datum.value >= 1000 ? format(datum.value, ',~r') + ' s' : {text}" if unit == "s" else text  # no kiloseconds
 
 
+def log_ticks(bottom: float, top: float) -> list[float]:
+    """Ticks of a logarithmic axis: powers of ten, and 2 and 5 times them where there are few."""
+    powers = range(math.floor(math.log10(bottom)), math.ceil(math.log10(top)) + 1)
+    steps = (1,) if len(powers) > 5 else (1, 2, 5)
+    return [step * 10.0**power for power in powers for step in steps if bottom <= step * 10.0**power <= top]
+
+
 def listed(param: str, **look: Any) -> alt.Legend:
     """A legend of those values alone that are in a parameter, so that the scale, and with it the template, can know them all."""
     return alt.Legend(values=alt.ExprRef(param), **look)
-
-
-def row_axis(**look: Any) -> alt.Y:
-    axis = alt.Axis(title=None, ticks=False, domain=False, **look)
-    return alt.Y("row", type="nominal", sort=None, scale=alt.Scale(domain=alt.ExprRef("rows")), axis=axis)
 
 
 def occurring(names: Iterable[str], rows: Iterable[Row], field: str) -> list[str]:

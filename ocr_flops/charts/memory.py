@@ -4,21 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import pairwise
 from types import MappingProxyType
 
 import altair as alt
+import polars as pl
 
 from ocr_flops.charts.bars import StageBars, row_axis, stacked
-from ocr_flops.charts.chart import Chart, Template, Title, compiled, data, title
-from ocr_flops.charts.encoding import WORDS, painted, si_axis, tips
-from ocr_flops.charts.overlay import MEASURED, measured_layer, origins
-from ocr_flops.charts.theme import LIMIT, MEMORY_COLOURS, conditions, module_name
+from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, data, title
+from ocr_flops.charts.encoding import OWN_COLOUR, WORDS, painted, si_axis, tips, x_of, y_of
+from ocr_flops.charts.overlay import MEASURED, mark_layers, measured_layer, origins
+from ocr_flops.charts.theme import LIMIT, MEMORY_COLOURS, STAGE_COLOURS, conditions, module_name
 from ocr_flops.spec.specs import HardwareSpec
 from ocr_flops.timing.estimate import Estimate
-from ocr_flops.units import share, si
+from ocr_flops.units import share, si, workload_words
 
 BESIDE = 0.3  # of the axis: words this close to the line stand after it
 BEYOND = "without the allocator's slack and the driver's own memory"
+TRAFFIC = {  # what a step moves: its column and its colour
+    "weights read": ("weight_io_bytes", MEMORY_COLOURS["weights"]),
+    "activations": ("activation_io_bytes", MEMORY_COLOURS["peak activations"]),
+    "KV cache": ("kv_io_bytes", MEMORY_COLOURS["KV cache"]),
+}
+HELD = STAGE_COLOURS["vision"]
+NAME_GAP = 0.05  # of the chart's height: the least distance of two names
+APPENDED = {
+    "dynamic": "a dynamic cache is read for attention, and read and written again to append each token",
+    "static": "a static cache is read for attention; each token is written in place",
+}
 
 
 def memory(
@@ -124,3 +137,112 @@ def _fits(labelled: Mapping[str, Estimate], hardware: HardwareSpec) -> str:
             words.append(f"{name}lacks {size}" if words else f"{name}does not fit {hardware.label}: lacks {size}")
     finding = ", ".join(words)
     return finding if len(spare) > 1 else finding[0].upper() + finding[1:]
+
+
+def growth(sweep: pl.DataFrame, output_tokens: int | None = None) -> Chart:
+    """KV cache held and bytes moved by a decode step, against output length.
+
+    Args:
+        sweep: `of.sweep` of one page over at least three ascending output_tokens; of several attention modes the first is drawn. A step's
+            bytes are linear in the context, so those of any step follow from the differences of totals.
+        output_tokens: the current output length, marked.
+    """
+    mode = sweep["attention"][0]
+    found = [row for row in sweep.to_dicts() if row["stage"] == "decode" and row["attention"] == mode]
+    steps = _steps(found)
+    held = [
+        {"output_tokens": row["output_tokens"], "bytes": row["kv_cache_bytes"], "size": si(row["kv_cache_bytes"], "B")} for row in found
+    ]
+    areas = []
+    for step in steps:
+        for kind, size, at in stacked({kind: step[column] for kind, (column, _) in TRAFFIC.items()}):
+            about = {"size": si(size, "B"), "part": share(size, step["io_bytes"]), "total": si(step["io_bytes"], "B")}
+            areas.append({"output_tokens": step["output_tokens"], "kind": kind, "start": at["start"], "bytes": at["end"], **about})
+    names = []
+    for end in areas[-len(TRAFFIC) :]:
+        middle = {"output_tokens": end["output_tokens"], "bytes": (end["start"] + end["bytes"]) / 2}
+        names.append({**middle, "text": f"{end['kind']}: {end['size']} a step", "colour": TRAFFIC[end["kind"]][1]})
+    names += [{**held[-1], "text": f"KV cache held: {held[-1]['size']}", "colour": HELD}] if steps else []
+    highest = max([row["bytes"] for row in (*areas, *held)], default=0)
+    return Chart(
+        _growth_template(),
+        _growth_title(found, steps, held),
+        {
+            "areas": areas,
+            "held": held,
+            "mark": [{"output_tokens": output_tokens, "text": f"{output_tokens:,} tokens"}] if output_tokens else [],
+            "names": _separate(names, NAME_GAP * highest),
+        },
+        {"room": 1.3 * found[-1]["output_tokens"] or 1, "highest": highest or 1},
+    )
+
+
+def _steps(found: list[Row]) -> list[Row]:
+    """The traffic of the decode step that ends at each output length, from decode's totals.
+
+    The mean of the steps between two lengths is that of the step in their middle; two such means give the line that all steps lie on.
+    """
+    columns = ("io_bytes", *(column for column, _ in TRAFFIC.values()))
+    means = []
+    for before, after in pairwise(found):
+        steps = after["output_tokens"] - before["output_tokens"]
+        middle = (before["output_tokens"] + 1 + after["output_tokens"]) / 2
+        means.append((middle, {column: (after[column] - before[column]) / steps for column in columns}))
+    if not means:
+        return []
+    (first, start), (last, end) = means[0], means[-1]
+    slope = {column: (end[column] - start[column]) / (last - first) if last > first else 0.0 for column in columns}
+    return [
+        {"output_tokens": at, **{column: start[column] + slope[column] * (at - first) for column in columns}}
+        for at in (max(1, row["output_tokens"]) for row in found)
+    ]
+
+
+def _separate(names: list[Row], least: float) -> list[Row]:
+    """Names moved up where they would lie on one another."""
+    below, placed = float("-inf"), []
+    for name in sorted(names, key=lambda name: name["bytes"]):
+        below = max(name["bytes"], below + least)
+        placed.append({**name, "bytes": below})
+    return placed
+
+
+@cache
+def _growth_template() -> Template:
+    scale = alt.Scale(domain=[0, alt.ExprRef("room")], nice=False)
+    x = x_of("output_tokens", title="output tokens", scale=scale, axis=alt.Axis(format=",d", tickCount=8, tickMinStep=1, grid=False))
+    scale = alt.Scale(domain=[0, alt.ExprRef("highest")], nice=True)
+    y = y_of("bytes", title="bytes of the whole batch", scale=scale, axis=alt.Axis(labelExpr=si_axis("B"), tickCount=6))
+    colour = painted("kind", {kind: colour for kind, (_, colour) in TRAFFIC.items()})
+    at = alt.Tooltip("output_tokens", type="quantitative", title="output token", format=",d")
+    of_step = [at, *tips(kind="moved", size="bytes in this step", part="share of the step", total="whole step")]
+    areas, held, names = (alt.Chart(data(name)) for name in ("areas", "held", "names"))
+    return compiled(
+        areas.mark_area(opacity=0.55).encode(x, y_of("start"), alt.Y2("bytes"), colour),
+        areas.mark_point(size=26, filled=True, opacity=0.9).encode(x, y, colour, of_step),
+        held.mark_line(strokeWidth=3, color=HELD).encode(x, y),
+        held.mark_point(size=40, filled=True, color=HELD).encode(x, y, [at, *tips(size="KV cache held")]),
+        *mark_layers(x),
+        names.mark_text(align="left", baseline="middle", dx=10, fontSize=12, fontWeight="bold").encode(x, y, WORDS, OWN_COLOUR),
+        height=380,
+    )
+
+
+def _growth_title(found: list[Row], steps: list[Row], held: list[Row]) -> Title:
+    row = found[-1]
+    if not steps:
+        return title("No output tokens: nothing grows", workload_words(row))
+    first, last = steps[0], steps[-1]
+    tokens = last["output_tokens"] - first["output_tokens"]
+    per_token = (last["kv_io_bytes"] - first["kv_io_bytes"]) / tokens if tokens else 0
+    times = per_token * (row["output_tokens"] - found[0]["output_tokens"]) / (held[-1]["bytes"] - held[0]["bytes"])
+    finding = (
+        f"At output token {row['output_tokens']:,} the KV cache holds {held[-1]['size']}; its step moves {si(last['io_bytes'], 'B')}, "
+        f"{share(last['kv_io_bytes'], last['io_bytes'])} of it cache"
+    )
+    how = APPENDED[row["cache"]]
+    grows = f"Each token cached adds {si(per_token, 'B')} to a step, {times:.3g} times its own size: {how}"
+    views = f"{row['columns']} × {row['rows']} tiles and a {row['global_px']} px view" if row["tiles"] else f"{row['global_px']} px view"
+    where = f"{views}, {row['context_tokens']:,} context tokens, batch {row['batch_size']}"
+    run = f"{row['engine']}, attention {row['attention']}, {row['dtype']}"
+    return title(finding, f"{where}; {run}", grows if per_token else how.capitalize())

@@ -6,9 +6,7 @@ import polars as pl
 
 from ocr_flops import charts
 from ocr_flops.charts import Chart
-from ocr_flops.charts.interactive.base import grid_name
-from ocr_flops.charts.interactive.explorer import explorer
-from ocr_flops.charts.interactive.modes import modes_by_stage
+from ocr_flops.charts.interactive import explorer, grid_name, modes_by_stage
 from ocr_flops.charts.savings_by_tiles import by_tiles
 from ocr_flops.charts.times import halves
 from ocr_flops.reports.estimate_subject import Subject

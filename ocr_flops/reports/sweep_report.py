@@ -15,8 +15,7 @@ from markupsafe import Markup
 
 from ocr_flops.charts import Chart
 from ocr_flops.charts.sweep import sweep_charts
-from ocr_flops.charts.sweep.points import name_views
-from ocr_flops.charts.sweep.summary import AXES, SweepSummary, summarize_sweep
+from ocr_flops.charts.sweep.summary import AXES, SweepSummary, name_views, summarize_sweep
 from ocr_flops.charts.sweep.wording import Wording, format_bytes, format_flops, name_memory
 from ocr_flops.evidence.verify import summary as verification
 from ocr_flops.reports.html import html_page

@@ -14,7 +14,7 @@ import ocr_flops as of
 from ocr_flops import units
 from ocr_flops.app import talk
 from ocr_flops.app.setting import Setting
-from ocr_flops.charts.slides import lines
+from ocr_flops.charts.slides import doubling
 from ocr_flops.evidence.verify import summary
 from ocr_flops.spec.catalog import notebook_dir
 from ocr_flops.spec.workload import growing_contexts
@@ -89,7 +89,7 @@ def test_precision_is_one_the_device_has(gpu, bits, dtype):
 
 def test_twice_the_tokens_is_twice_the_tokens():
     frame = of.sweep(MODEL, growing_contexts(SETTING.workload), MODES, level="module", stages=["prefill"])
-    times = lines.doubling(frame)
+    times = doubling(frame)
     assert frame["context_tokens"].unique().sort().to_list() == [1024 * number for number in range(1, 9)]
     title, line = talk.describe_growth(times, 10, SETTING.workload, "bf16")
     assert title == f"Twice the tokens: {times['eager']:.1f} times the bytes in eager, {times['flash']:.1f} in sdpa and flash"

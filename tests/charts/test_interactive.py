@@ -6,9 +6,7 @@ import pytest
 
 import ocr_flops as of
 from ocr_flops.app.setting import Setting
-from ocr_flops.charts.interactive.base import grid_name
-from ocr_flops.charts.interactive.explorer import explorer
-from ocr_flops.charts.interactive.modes import FIRST, modes_by_stage
+from ocr_flops.charts.interactive import FIRST, explorer, grid_name, modes_by_stage
 from ocr_flops.charts.savings import saved
 from ocr_flops.charts.theme import MODULES
 from ocr_flops.spec.workload import neighbours

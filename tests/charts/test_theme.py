@@ -9,7 +9,7 @@ import vl_convert
 
 from ocr_flops.charts import counter_audit, encoding, theme, tiling
 from ocr_flops.charts.calibration import COLOURS as FIGURES
-from ocr_flops.charts.slides.bars import EXPERTS, OTHERS, PARTS
+from ocr_flops.charts.slides import EXPERTS, OTHERS, PARTS
 from tests.support.colours import SIGHT, lab, linear, luminance
 
 SETTINGS = [*theme.STAGE_COLOURS.values(), *theme.MEMORY_COLOURS.values()]

@@ -6,8 +6,7 @@ import math
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from ocr_flops.charts.sweep.points import Names
-from ocr_flops.charts.sweep.summary import SweepSummary
+from ocr_flops.charts.sweep.summary import Names, SweepSummary
 from ocr_flops.charts.sweep.wording import Wording
 from ocr_flops.units import seconds, si
 

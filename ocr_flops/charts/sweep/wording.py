@@ -9,8 +9,7 @@ from math import prod
 
 import polars as pl
 
-from ocr_flops.charts.sweep.points import CHOICES, SHAPE, Names, Row, name_views
-from ocr_flops.charts.sweep.summary import AXES, SweepSummary
+from ocr_flops.charts.sweep.summary import AXES, CHOICES, SHAPE, Names, Row, SweepSummary, name_views
 from ocr_flops.units import share, si
 
 LONG = 1e6  # numbers are short from here on

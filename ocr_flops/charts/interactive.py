@@ -1,19 +1,23 @@
-"""Every module's FLOPs, bytes, peak and time, for the grid and the attention mode chosen inside the chart."""
+"""What charts with controls share: inputs inside the chart, and a title that follows them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 import altair as alt
 import polars as pl
 
 from ocr_flops.charts.bars import StageBars, headed_rows
-from ocr_flops.charts.chart import Row, Template, compiled, data
+from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, data, title
 from ocr_flops.charts.encoding import OWN_COLOUR, spaced, tips
-from ocr_flops.charts.interactive.base import NOTE, NOTE_OF_DECODE, Controlled, following, grid_control, grid_name, title_lines
+from ocr_flops.charts.savings import MEASURES, Table, mode_bars, mode_params, mode_template
 from ocr_flops.charts.theme import CEILING_NAMES, conditions, module_colour, module_name
 from ocr_flops.units import seconds, share, si
 
+NOTE = "A peak is a maximum, all else adds up. Each panel has a scale of its own"
+NOTE_OF_DECODE = f"Decode: mean of an output token. {NOTE}"
 Names = tuple[str, ...]
 PANELS = {  # column: what its panel is called, and the unit of its numbers
     "total_flops": ("FLOPs", ""),
@@ -26,6 +30,53 @@ ROW_PX = 18
 PER_STEP = f"(datum.decode && datum.key != '{LARGEST}' ? steps : 1)"  # divides what decode sums over its steps
 NUMBER = f"(datum.value ? {spaced('.3s')} : '0 ') + datum.unit"
 BAR = {3: 0.62, 4: 0.56}  # of a panel's width, by the number of panels; the rest is for the numbers
+FIRST, DECODE = "first token", "decode, a token"  # vision and prefill together; the mean of a step
+
+
+@dataclass(frozen=True, eq=False)
+class Controlled(Chart):
+    """A chart whose parameters are bound to inputs that Vega shows with it; its title follows them.
+
+    Vega-Lite takes an expression as a subtitle, but its schema knows none, so Altair would refuse such a chart.
+
+    Args:
+        bindings: Vega-Lite's binding of each parameter of `params` that has an input.
+        findings: {"text": lines, "subtitle": lines} by the values of the bound parameters, nested in their order.
+    """
+
+    bindings: dict[str, Row] = field(default_factory=dict)
+    findings: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The Vega-Lite specification."""
+        spec = super().to_dict()
+        bound = [{**one, "bind": self.bindings[one["name"]]} if one["name"] in self.bindings else one for one in spec["params"]]
+        return {**spec, "params": [*bound, {"name": "findings", "value": self.findings}]}
+
+
+def grid_name(row: Row) -> str:
+    """What the control calls a point's grid, or its view where the mode has no tiles."""
+    if row["tile_px"]:
+        return f"{row['columns']} × {row['rows']}" if row["tiles"] else "no tiles"
+    return f"{row['global_px']} px view"
+
+
+def grid_control(rows: list[Row]) -> Row:
+    """The list to choose a point's grid from."""
+    labels = {grid_name(row): f"{grid_name(row)} · {row['image_tokens']:,} image tokens" for row in rows}
+    name = "grid (columns × rows)" if any(row["tile_px"] for row in rows) else "view"
+    return {"input": "select", "options": list(labels), "labels": list(labels.values()), "name": name}
+
+
+def following(lookup: str) -> Title:
+    """A title whose lines are looked up for the values chosen."""
+    return Title({"expr": f"{lookup}.text"}, {"expr": f"{lookup}.subtitle"})
+
+
+def title_lines(finding: str, *conditions: str) -> Row:
+    """A title's lines as a chart looks them up."""
+    heading = title(finding, *conditions, width=120)
+    return {"text": heading.text, "subtitle": heading.subtitle}
 
 
 def explorer(stages: pl.DataFrame, modules: pl.DataFrame, grid: str, attention: str, device: str = "") -> Controlled:
@@ -46,25 +97,25 @@ def explorer(stages: pl.DataFrame, modules: pl.DataFrame, grid: str, attention: 
     for row in parts:
         ceiling = {"ceiling": CEILING_NAMES[row["binding_ceiling"]]} if "binding_ceiling" in row else {}
         about = {"colour": module_colour(row["module"]), "evidence": row["evidence"], **ceiling}
-        bars.append({**_numbers(row, f"{row['stage']}|{module_name(row['module'])}", panels), **about})
+        bars.append({**_explorer_numbers(row, f"{row['stage']}|{module_name(row['module'])}", panels), **about})
     inside = _by_point(parts)
     findings: dict[str, dict[str, Row]] = {}
     for (name, mode), of_point in _by_point(wholes).items():
-        findings.setdefault(name, {})[mode] = _finding(of_point, inside[name, mode], device)
+        findings.setdefault(name, {})[mode] = _explorer_finding(of_point, inside[name, mode], device)
     modes = list(dict.fromkeys(row["attention"] for row in wholes))
     names = [{"start": number, "text": PANELS[panel][0]} for number, panel in enumerate(panels)]
     chosen = {"grid": grid, "attention": attention, "steps": max(1, wholes[0]["output_tokens"])}
     return Controlled(
         _template(panels),
         following("findings[grid][attention]"),
-        {"bars": bars, "heads": [_numbers(row, f"{row['stage']}|", panels) for row in wholes], "panels": names},
+        {"bars": bars, "heads": [_explorer_numbers(row, f"{row['stage']}|", panels) for row in wholes], "panels": names},
         {"rows": headed_rows(groups), "panels": len(panels) - 0.02, **chosen},
         {"grid": grid_control(wholes), "attention": {"input": "radio", "options": modes, "name": "attention"}},
         findings,
     )
 
 
-def _numbers(row: Row, at: str, panels: Names) -> Row:
+def _explorer_numbers(row: Row, at: str, panels: Names) -> Row:
     """A row of a sweep as the chart reads it: where it is drawn, and exact totals; seconds with six digits, which keeps a page small."""
     totals = {panel: float(f"{row[panel]:.6g}") if isinstance(row[panel], float) else row[panel] for panel in panels}
     return {"grid": grid_name(row), "mode": row["attention"], "row": at, **totals}
@@ -78,7 +129,7 @@ def _by_point(rows: list[Row]) -> dict[tuple[str, str], list[Row]]:
     return groups
 
 
-def _finding(wholes: list[Row], parts: list[Row], device: str) -> Row:
+def _explorer_finding(wholes: list[Row], parts: list[Row], device: str) -> Row:
     """What the chosen point costs up to the first token (or in all, where it has no first token), and which module most of it."""
     stages = {row["stage"] for row in wholes}
     first = {"vision", "prefill"} <= stages
@@ -148,3 +199,74 @@ def _scaled(chart: alt.Chart, bar: float) -> alt.Chart:
     """
     length = f"{bar} * (datum.most ? datum.value / datum.most : 0)"
     return chart.transform_joinaggregate(most="max(value)", groupby=["key"]).transform_calculate(end=f"datum.start + {length}")
+
+
+def modes_by_stage(stages: pl.DataFrame, grid: str, device: str = "") -> Controlled:
+    """Attention modes side by side, stage by stage, for the grid chosen in the chart: DRAM traffic, peak and (on a device) time.
+
+    Args:
+        stages: `of.sweep` over grids and attention modes.
+        grid: shown first; a `grid_name` of the sweep.
+        device: its name for people.
+    """
+    measures = [name for name in MEASURES if name in stages.columns]
+    wholes = stages.to_dicts()
+    modes = list(dict.fromkeys(row["attention"] for row in wholes))
+    tables: dict[str, Table] = {}
+    for row in wholes:
+        if row["io_bytes"]:
+            stage = DECODE if row["stage"] == "decode" else row["stage"]
+            tables.setdefault(grid_name(row), {}).setdefault(stage, {})[row["attention"]] = _modes_numbers(row)
+    datasets: dict[str, list[Row]] = {}
+    findings = {}
+    for name, table in tables.items():
+        before = [stage for stage in table if stage != DECODE]
+        if len(before) > 1:
+            first = {mode: _together([table[stage][mode] for stage in before]) for mode in modes}
+            table = {**{stage: table[stage] for stage in before}, FIRST: first, **table}
+        for dataset, rows in mode_bars(table, measures).items():
+            datasets.setdefault(dataset, []).extend({**row, "grid": name} for row in rows)
+        findings[name] = _modes_finding(table, modes, device)
+    datasets["panels"] = datasets["panels"][: len(measures)]
+    return Controlled(
+        mode_template(modes[0], "datum.grid == grid"),
+        following("findings[grid]"),
+        datasets,
+        {**mode_params(datasets, table), "grid": grid},
+        {"grid": grid_control(wholes)},
+        findings,
+    )
+
+
+def _modes_numbers(row: Row) -> Row:
+    """A stage's numbers; of decode the mean of a step, but for the peak."""
+    steps = row["output_tokens"] if row["stage"] == "decode" else 1
+    spent = {name: row[name] / steps for name in ("io_bytes", "roofline_seconds") if name in row}
+    return {**row, **spent, "fixed": (row["weight_io_bytes"] + row["kv_io_bytes"]) / steps}
+
+
+def _together(rows: list[Row]) -> Row:
+    """Several stages as one."""
+    sums = {name: sum(row[name] for row in rows) for name in ("io_bytes", "fixed", "roofline_seconds") if name in rows[0]}
+    return {**rows[0], **sums, "peak_activation_bytes": max(row["peak_activation_bytes"] for row in rows)}
+
+
+def _modes_finding(table: Table, modes: list[str], device: str) -> Row:
+    """What the last mode saves of the first one, and where it saves little."""
+    first, last = modes[0], "flash" if "flash" in modes else modes[-1]
+    main = FIRST if FIRST in table else next(iter(table))
+    row, best = table[main][first], table[main][last]
+    less = row["io_bytes"] - best["io_bytes"]
+    where = {FIRST: "vision and prefill", DECODE: "decode"}.get(main, main)
+    finding = f"{last} moves {si(less, 'B')} ({share(less, row['io_bytes'])}) less than {first} in {where}"
+    if device:
+        finding += f" and takes {seconds(best['roofline_seconds'])} instead of {seconds(row['roofline_seconds'])}"
+    if main != DECODE and DECODE in table:
+        moved = [table[DECODE][mode]["io_bytes"] for mode in (first, last)]
+        finding += f"; in decode {share(moved[0] - moved[1], moved[0])} less"
+    return title_lines(
+        finding,
+        f"{conditions(row, with_attention=False)}{f', {device}' if device else ''}",
+        f"In brackets: against {first}. Inner bar: weights and KV cache, which no attention kernel changes",
+        NOTE_OF_DECODE if DECODE in table else NOTE,
+    )

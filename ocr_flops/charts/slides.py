@@ -1,0 +1,207 @@
+"""Charts to be read from the back of a room: they fill their slide, and their type grows with the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache, lru_cache
+from typing import Any
+
+import polars as pl
+
+from ocr_flops.charts.bars import Panel, panel_rows, panel_template, row_axis
+from ocr_flops.charts.chart import NO_TITLE, Chart, Row, Template
+from ocr_flops.charts.memory import TRAFFIC
+from ocr_flops.charts.savings import saved
+from ocr_flops.charts.savings_by_tiles import mode_lines
+from ocr_flops.charts.theme import ATTENTION_COLOURS, FAMILIES, INK, MEMORY_COLOURS, STAGE_COLOURS, in_bytes
+from ocr_flops.timing.estimate import Estimate
+from ocr_flops.timing.timing import Timing
+from ocr_flops.units import seconds
+
+FACTOR = 1.6  # by which a chart of the app is enlarged on a screen of 1280 x 720
+SCREEN = {  # 1 on such a screen; Vega asks anew whenever the chart's own size changes
+    "name": "unit",
+    "expr": "min(windowSize()[0] / 1280, windowSize()[1] / 720) + 0 * (width + height)",
+}
+LENGTHS = {
+    "fontSize", "labelFontSize", "titleFontSize", "labelLimit", "labelPadding", "titlePadding", "columnPadding", "rowPadding",
+    "strokeWidth", "symbolStrokeWidth", "lineHeight", "dx", "dy",
+}  # fmt: skip
+AREAS = {"size", "symbolSize"}
+EMBEDDING = {"embedOptions": {"renderer": "svg", "actions": False}}  # sharp at any size, in the slide's own colour, without a menu
+FULL_INK = "currentColor"  # words as dark, or as light, as the slide's own
+FIRST = ("vision", "prefill")  # the stages before the first token
+EXPERTS, OTHERS = "expert weights", "other weights"
+PARTS = {EXPERTS: FAMILIES["routed experts"], OTHERS: MEMORY_COLOURS["weights"]}
+PARTS |= {kind: colour for kind, (_, colour) in TRAFFIC.items()} | MEMORY_COLOURS | STAGE_COLOURS
+BAR = 0.56  # of a panel's width; the rest is for the words
+BARS_FACTOR = 1.8
+HEADROOM = 1.08  # of the highest point, for the words beside it
+AXES = ("tokens of the context", "moved by decoder attention")
+
+
+def enlarged(chart: Chart, colours: Mapping[str, str] | None = None, factor: float = FACTOR) -> Chart:
+    """A chart without its title that fills a slide: its type and offsets grow with the screen, its grey words take the slide's colour.
+
+    Args:
+        chart: any.
+        colours: that take the place of others.
+        factor: of all lengths on a screen of 1280 x 720.
+    """
+    swapped = colours or {}
+    rows = {name: [_recoloured(row, swapped) for row in found] for name, found in chart.datasets.items()} if swapped else chart.datasets
+    return Chart(_enlarged(chart.template, factor, tuple(swapped.items())), NO_TITLE, rows, chart.params)
+
+
+def _recoloured(row: dict[str, Any], colours: Mapping[str, str]) -> dict[str, Any]:
+    return {name: colours.get(value, value) if isinstance(value, str) else value for name, value in row.items()}
+
+
+@lru_cache(maxsize=64)
+def _enlarged(template: Template, factor: float, colours: tuple[tuple[str, str], ...]) -> Template:
+    """A template as high and as wide as its place, whose lengths are multiples of the screen's; too free for Altair's schema."""
+    spec = _in_units(template.spec, factor, {INK: FULL_INK, **dict(colours)})
+    legend = {**spec["config"]["legend"], "symbolSize": {"expr": "260 * unit * unit"}}
+    config = {**spec["config"], "legend": legend, "autosize": {"type": "fit", "contains": "padding"}}
+    return Template({**spec, "height": "container", "config": config, "params": [SCREEN], "usermeta": EMBEDDING})
+
+
+def _in_units(part: Any, factor: float, colours: Mapping[str, str]) -> Any:
+    """A specification, or a part of it, with all lengths in units of `SCREEN` and other colours."""
+    if isinstance(part, dict):
+        grown = {name: _in_units(value, factor, colours) for name, value in part.items()}
+        edges = {"x", "y"} if part.get("type") == "text" else set()  # of words that stand at an edge of the chart
+        for name in (LENGTHS | AREAS | edges) & part.keys():
+            if isinstance(part[name], int | float) and part[name]:
+                grown[name] = {
+                    "expr": f"{round(factor**2 * part[name], 2)} * unit * unit"
+                    if name in AREAS
+                    else f"{round(factor * part[name], 2)} * unit"
+                }
+        return grown
+    if isinstance(part, list):
+        return [_in_units(one, factor, colours) for one in part]
+    return colours.get(part, part) if isinstance(part, str) else part
+
+
+def moved_and_held(estimates: Mapping[str, Estimate]) -> Chart:
+    """DRAM traffic to the first token, and the peak activation memory.
+
+    Args:
+        estimates: of one point by attention mode, the one to compare with first.
+    """
+    moved = {mode: {stage: one.stage_numbers[stage]["io_bytes"] for stage in FIRST} for mode, one in estimates.items()}
+    held = {mode: {"peak activations": one.footprint.peak_activation_bytes} for mode, one in estimates.items()}
+    return compared([Panel("moved to the first token", moved, in_bytes), Panel("held at once, beside the weights", held, in_bytes)])
+
+
+def first_token(timings: Mapping[str, Timing]) -> Chart:
+    """Roofline time to the first token, and the memory that the whole run needs beside what the device has.
+
+    Args:
+        timings: of one point on one device by attention mode.
+    """
+    times = {
+        mode: {row["stage"]: row["roofline_seconds"] for row in one.stages.to_dicts() if row["stage"] in FIRST}
+        for mode, one in timings.items()
+    }
+    needs = {mode: dict(zip(MEMORY_COLOURS, one.estimate.footprint[:3], strict=True)) for mode, one in timings.items()}
+    has = next(iter(timings.values())).hardware.memory_bytes
+    return compared([Panel("time to the first token", times, seconds), Panel(f"memory needed, of {in_bytes(has)}", needs, in_bytes, has)])
+
+
+def one_token(timings: Mapping[str, Timing]) -> Chart:
+    """What a decode step moves on average, and its time.
+
+    Args:
+        timings: of one point with output tokens on one device by attention mode.
+    """
+    moved = {mode: token_traffic(one.estimate) for mode, one in timings.items()}
+    times = {mode: {"decode": one.tpot_seconds} for mode, one in timings.items()}
+    return compared([Panel("moved for each output token", moved, in_bytes), Panel("time per output token", times, seconds)])
+
+
+def token_traffic(estimate: Estimate) -> dict[str, float]:
+    """Bytes of a decode step on average: weights of routed experts, other weights, activations, KV cache."""
+    row, steps = estimate.stage_numbers["decode"], estimate.workload.output_tokens
+    experts = estimate.module_numbers["decode", "decoder.routed_experts"]["weight_io_bytes"]
+    parts = {EXPERTS: experts, OTHERS: row["weight_io_bytes"] - experts}
+    parts |= {kind: row[TRAFFIC[kind][0]] for kind in ("activations", "KV cache")}
+    return {kind: value / steps for kind, value in parts.items()}
+
+
+def compared(panels: Sequence[Panel]) -> Chart:
+    """Panels beside each other; at a bar's end its sum, and what it saves of the first mode's.
+
+    Args:
+        panels: of the same modes.
+    """
+    rows, whole = panel_rows(panels, BAR)
+    modes = list(panels[0].bars)
+    ends, differences = [], []
+    for bar in whole:
+        base, limit = sum(bar.panel.bars[modes[0]].values()), bar.panel.limit
+        words = saved(bar.total, base, bar.panel.words) if bar.row != modes[0] else ""
+        place = {"row": bar.row, "end": max(bar.end, rows["limits"][-1]["start"]) if limit else bar.end}  # beside the line, not across it
+        ends.append({**place, "text": bar.panel.words(bar.total)})
+        differences.append({**place, "text": "does not fit" if limit and bar.total > limit else words})
+    params = {"rows": modes, "panels": len(panels) - 0.01, "kinds": list(dict.fromkeys(bar["kind"] for bar in rows["bars"]))}
+    return enlarged(Chart(_template(), NO_TITLE, {**rows, "ends": ends, "differences": differences}, params), factor=BARS_FACTOR)
+
+
+@cache
+def _template() -> Template:
+    named = [{"test": f"datum.value == '{mode}'", "value": colour} for mode, colour in ATTENTION_COLOURS.items()]
+    labels = row_axis(labelPadding=8, labelFontSize=15, labelFontWeight="bold", labelColor={"condition": named, "value": INK})
+    return panel_template(labels, PARTS, height=300)
+
+
+def attention_traffic(sweep: pl.DataFrame, context_tokens: int) -> Chart:
+    """Bytes that decoder attention moves in prefill against the tokens of the context, a line a mode.
+
+    Args:
+        sweep: `of.sweep(level="module")` over ascending contexts in several attention modes.
+        context_tokens: the current context, marked.
+    """
+    mark = {"x": context_tokens, "text": f"the page: {context_tokens:,}"}
+    return _roomier(mode_lines(_attention_rows(sweep), NO_TITLE, AXES, mark, lambda end: end["size"]))
+
+
+def doubling(sweep: pl.DataFrame) -> dict[str, float]:
+    """How many times the bytes of decoder attention the longest context takes against one of half its tokens, by mode.
+
+    Raises:
+        KeyError: no context of half the tokens is in the sweep.
+    """
+    rows: dict[str, dict[int, int]] = {}
+    for row in _attention_rows(sweep):
+        rows.setdefault(row["mode"], {})[row["x"]] = row["value"]
+    return {mode: by_tokens[most := max(by_tokens)] / by_tokens[most // 2] for mode, by_tokens in rows.items()}
+
+
+def _attention_rows(sweep: pl.DataFrame) -> list[Row]:
+    return [
+        {"mode": row["attention"], "x": row["context_tokens"], "value": row["io_bytes"]}
+        for row in sweep.to_dicts()
+        if (row["stage"], row["module"]) == ("prefill", "decoder.attention")
+    ]
+
+
+def savings_by_tiles(chart: Chart) -> Chart:
+    """`charts.savings_by_tiles` for a slide: the words at the lines' ends give savings in percent alone, for which there is room.
+
+    Args:
+        chart: of the app.
+    """
+    ends = [{**end, "text": f"{', '.join(end['modes'])}: {end['size']}{_percent(end['saved'])}"} for end in chart.datasets["ends"]]
+    return _roomier(replace(chart, datasets={**chart.datasets, "ends": ends}))
+
+
+def _percent(saved: str) -> str:
+    """The last part of `savings.saved`: ", −61 %"."""
+    return f", {saved.rpartition(', ')[2]}" if "%" in saved else ""
+
+
+def _roomier(chart: Chart) -> Chart:
+    return enlarged(replace(chart, params={**chart.params, "highest": HEADROOM * chart.params["highest"]}))
