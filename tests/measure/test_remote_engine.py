@@ -134,7 +134,7 @@ def test_decode_goes_on_where_prefill_ended(asked):
         held, step = engine.step(point, 0, cache)
         step()
     tokens = point.image_tokens + 3
-    assert [tensor.tolist() for tensor in held] == [[[3]], [[1] * (tokens + 1)], [[tokens]]]
+    assert [tensor.tolist() for tensor in held] == [[[2]], [[1] * (tokens + 1)], [[tokens]]]
     assert [keys.shape[2] for keys, _ in engine.cached(cache)] == [tokens + 1] * 3
 
 

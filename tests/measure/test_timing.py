@@ -10,7 +10,9 @@ import ocr_flops as of
 from ocr_flops.measure.events import Done, PointFailed, Progress, Ran, Result
 from ocr_flops.measure.plan import ModelSource
 from ocr_flops.measure.protocol import ProgressStep, Request, progress_steps
-from ocr_flops.measure.worker import probes, timing
+from ocr_flops.measure.worker import probes, remote_engine, timing
+from ocr_flops.measure.worker.session import Session
+from ocr_flops.spec.workload import Workload
 from tests.support.timed import POINT, TILED, Inside, plan, results, served
 
 STAGES = ("vision", "prefill", "decode")
@@ -85,7 +87,7 @@ def test_timed_runs_are_free_of_hooks_and_counters(monkeypatch):
         @staticmethod
         def between(marks):
             modes = torch._C._len_torch_dispatch_stack()
-            seen.append((modes, len(sessions[0].model.model.language_model.layers[0].self_attn._forward_hooks)))
+            seen.append((modes, "forward" in vars(sessions[0].model.model.language_model.layers[0].self_attn)))
             return probes.HostClock.between(marks)
 
     sessions = []
@@ -99,9 +101,9 @@ def test_timed_runs_are_free_of_hooks_and_counters(monkeypatch):
     monkeypatch.setattr(timing, "_time_runs", spying)
     assert results(events_of(plan(probes=("modules",), warmup=0, runs=1).request([POINT])))
     stages = 2 + POINT.output_tokens
-    assert seen[:stages] == [(0, 0)] * stages
-    assert seen[stages:] == [(0, 1)] * stages  # the pass apart: hooks, and they are gone when it ends
-    assert not sessions[0].model.model.language_model.layers[0].self_attn._forward_hooks
+    assert seen[:stages] == [(0, False)] * stages
+    assert seen[stages:] == [(0, True)] * stages  # the pass apart: wrapped, and bare again when it ends
+    assert not [module for module in sessions[0].model.modules() if "forward" in vars(module) or module._forward_hooks]
 
 
 def test_what_is_not_asked_for_is_null():
@@ -182,17 +184,90 @@ def test_a_device_that_refuses_everything_ends_the_worker(monkeypatch):
     assert not [event for event in told if isinstance(event, Result | PointFailed)]
 
 
-def test_the_vendors_code_is_timed_where_transformers_lacks_our_class(tiny, tmp_path, monkeypatch):
-    """transformers 4.46.3, which it needs, has no UnlimitedOcr."""
+def test_the_experts_hit_are_those_of_the_timed_runs(tiny):
+    """Every run has the same inputs; sequences and steps of decode have tokens of their own, and so are routed to different experts."""
+    point = Workload(64, output_tokens=3, batch_size=4)
+    picks = []
+
+    def routed(module, args, output):
+        picks.append(output[2].reshape(-1, tiny.tower("decoder").experts_per_token).tolist())
+
+    session = Session(plan("stages=[decode]", "dtype=fp32").request([point]))
+    layers = session.model.model.language_model.layers[tiny.tower("decoder").dense_layers :]
+    for layer in layers:
+        layer.mlp.gate.register_forward_hook(routed)
+    runs = []
+    for _ in range(2):
+        session.run_stages(point, probes.StageTimes(session, probes.HostClock))
+        runs.append(picks.copy())
+        picks.clear()
+    assert runs[0] == runs[1]
+    steps = runs[0][len(layers) :]  # behind prefill
+    assert len(steps) == 3 * len(layers) and all(len({tuple(sorted(row)) for row in rows}) > 1 for rows in steps)
+    seen = timing._observe_flops(session, point)["decode"]
+    assert seen["experts_hit"] == sum(len({expert for row in rows for expert in row}) for rows in steps)
+
+
+def snapshot_plan(tiny, tmp_path, *overrides, **rest):
     from tests.support.remote_snapshot import make
 
+    source = ModelSource("remote_code", make(tiny, tmp_path / "snapshot"), True)
+    return plan("engine=remote_code", *overrides, source=source, **rest)
+
+
+def test_modules_whose_forward_is_called_directly_have_their_own_time(tiny, tmp_path):
+    """As CLIP's blocks in the published code call that of attention and MLP."""
+    time = [0.0]
+
+    class Clock(probes.HostClock):
+        mark = start = staticmethod(lambda: time[0])
+
+    def passing(seconds):
+        def hook(module, args, output):
+            time[0] += seconds
+
+        return hook
+
+    session = Session(snapshot_plan(tiny, tmp_path, "stages=[vision]").request([POINT]))
+    blocks = session.model.model.vision_model.transformer.layers
+    for block in blocks:
+        block.mlp.fc1.register_forward_hook(passing(1))
+        block.self_attn.qkv_proj.register_forward_hook(passing(100))
+    with probes.ModuleTimes(session, Clock) as modules:
+        session.run_stages(POINT, modules)
+    seconds = {module: spent for module, spent in modules.seconds["vision"].items() if spent}
+    assert seconds == {"clip.mlp": len(blocks), "clip.attention": 100 * len(blocks)}
+
+
+def test_the_vendors_flash_decoder_is_timed_and_counted_as_eager(tiny, tmp_path, monkeypatch):
+    asked = snapshot_plan(tiny, tmp_path, "attention.decoder=flash", probes=("flops",), runs=1, warmup=0).request([POINT])
+    assert asked.attention == {"sam": "sdpa", "clip": "sdpa", "decoder": "flash"}
+    missing = events_of(asked)[-1]
+    assert missing.message == "kernel missing: attention.decoder: 'flash' cannot be run without a CUDA device; choose eager"
+    monkeypatch.setattr(remote_engine, "need_flash", lambda *arguments: None)
+    # That of transformers 5 looks for the package before the code is asked.
+    monkeypatch.setattr("transformers.PreTrainedModel._check_and_adjust_attn_implementation", lambda model, asked, *rest, **options: asked)
+    session, ran = Session(asked), []
+    attention = session.model.model.layers[0].self_attn
+    attention.register_forward_hook(lambda module, args, output: ran.append(type(module).__name__))
+    stages = timing._time_runs(session, POINT, lambda text: None)
+    timing._add_probes(session, POINT, stages, {}, lambda text: None)
+    steps = 1 + POINT.output_tokens
+    assert ran == ["LlamaFlashAttention2"] * steps + ["LlamaAttention"] * steps and type(attention).__name__ == "LlamaFlashAttention2"
+    numbers = of.estimate(tiny, POINT, engine="remote_code")
+    for stage in ("prefill", "decode"):
+        assert stages[stage]["flops"] == numbers.stage_numbers[stage]["torch_flops"]
+        assert stages[stage]["not_counted"] == ["decoder: flash-attn is not counted; counted with eager"]
+
+
+def test_the_vendors_code_is_timed_where_transformers_lacks_our_class(tiny, tmp_path, monkeypatch):
+    """transformers 4.46.3, which it needs, has no UnlimitedOcr."""
     for name in ("timing", "counting"):
         path = f"ocr_flops.measure.worker.{name}"
         monkeypatch.setattr(path, importlib.import_module(path))  # so that the package has its module back afterwards
         monkeypatch.delitem(sys.modules, path)
     monkeypatch.setitem(sys.modules, "ocr_flops.measure.worker.transformers_engine", None)
-    source = ModelSource("remote_code", make(tiny, tmp_path / "snapshot"), True)
-    asked = plan("engine=remote_code", source=source, probes=("modules", "flops", "traffic")).request([TILED])
+    asked = snapshot_plan(tiny, tmp_path, probes=("modules", "flops", "traffic")).request([TILED])
     (result,) = results(events_of(asked))
     assert result.ran["experts"] == "loop" and result.ran["not_observed"] == {}
     numbers = of.estimate(tiny, TILED, engine="remote_code")

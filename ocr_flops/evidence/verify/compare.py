@@ -52,7 +52,7 @@ def estimate_result(model: ModelSpec, result: Result) -> Estimate:
     """
     ran, kernels = result.ran, result.ran["attention"]
     stages = tuple(stage for stage in STAGES if stage in result.stages)
-    hits = {stage: result.stages[stage].get("experts", {}).get("hit", 0) for stage in stages}
+    hits = {stage: result.stages[stage].get("experts", {}).get("hit", 0) for stage in stages if ran["kind"] == "trace"}
     return estimate(
         model,
         Workload(**asdict(result.workload)),

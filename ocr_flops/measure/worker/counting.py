@@ -48,7 +48,12 @@ class Work:
         for place, found in layers.items():
             self.modules[place.partition("/")[0]] += found
 
-    def add_trace(self, tracer: Tracer, weight_bytes: int, hit: int, assumed: int) -> None:
+    def count_experts(self, **counts: int) -> None:
+        """Adds what became of experts in a pass."""
+        self.experts = self.experts or Counter()
+        self.experts.update(counts)
+
+    def add_trace(self, tracer: Tracer, weight_bytes: int, assumed: int) -> None:
         """Adds what the tracer saw in a pass."""
         events = tracer.trace.events
         self.trace = _merged(self.trace or {}, tracer.trace.by_module())
@@ -57,8 +62,7 @@ class Work:
         worst = max(events, key=lambda event: event.live_bytes)
         if self.peak is None or worst.live_bytes > self.peak["bytes"]:
             self.peak = {"bytes": worst.live_bytes, "module": worst.module, "operator": worst.name, "path": worst.path}
-        self.experts = self.experts or Counter(handed_bytes=0, hit=0, assumed=0)
-        self.experts.update(handed_bytes=sum(event.expert_bytes for event in events), hit=hit, assumed=assumed)
+        self.count_experts(handed_bytes=sum(event.expert_bytes for event in events), hit=0, assumed=assumed)
 
     def as_stage(self) -> dict[str, Any]:
         """The stage of a result; what was not observed is left out."""
@@ -107,9 +111,12 @@ class Counting:
                 layers[engine.labels.place(paths[-1])] += now - credited
                 credited = now
 
-        with follow_modules(engine.model, paths, credit), counter, self._beside(work, paths, held, cache):
+        hits, beside = Counter(), self._beside(work, paths, held, cache)
+        with follow_modules(engine.model, paths, credit), counter, beside, _expert_hits(self._session, hits):
             yield
         credit()
+        if hits:
+            work.count_experts(hit=hits.total())
         operators = {str(operator).removeprefix("aten."): int(flops) for operator, flops in counter.get_flop_counts()["Global"].items()}
         work.count(int(counter.get_total_flops()), layers, operators)
         if cache is not None:
@@ -163,16 +170,14 @@ class Tracing(Counting):
         tracer = Tracer([*model.parameters(), *model.buffers()], engine.labels.place, cached, paths)
         tracer.hold(held)
         tracer.hold_cache(cached())
-        hits, assumed = Counter(), engine.assumed_experts
+        assumed = engine.assumed_experts
         with contextlib.ExitStack() as stack:
             if cache is not None:
                 stack.enter_context(_cache_updates(cache, tracer))
-            if self._session.device != "meta":  # where there is data to route by
-                stack.enter_context(_expert_hits(self._session, hits))
             stack.enter_context(CudaAttention())
             stack.enter_context(tracer)  # innermost: it sees what runs, whatever the counter does with it
             yield
-        work.add_trace(tracer, _read_bytes(model, tracer), hits.total(), engine.assumed_experts - assumed)
+        work.add_trace(tracer, _read_bytes(model, tracer), engine.assumed_experts - assumed)
 
 
 def _read_bytes(model: torch.nn.Module, tracer: Tracer) -> int:
@@ -209,10 +214,10 @@ def _cache_updates(cache: Any, tracer: Tracer) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _expert_hits(session: Session, hits: Counter) -> Iterator[None]:
-    """Counts the different experts that each layer's router picks."""
+    """Counts the different experts that each layer's router picks, where there is data to route by."""
     with contextlib.ExitStack() as stack:
         for name, module in session.model.named_modules():
-            if name.endswith("mlp.gate"):
+            if name.endswith("mlp.gate") and session.device != "meta":
 
                 def picked(module: Any, args: Any, output: Any, name: str = name) -> None:
                     hits[name] += len(set(session.engine.picked(output).reshape(-1).tolist()))

@@ -66,6 +66,12 @@ def features(point: Point, width: int, dtype: torch.dtype, device: str) -> list[
     return [torch.randn(point.image_tokens, width, device=device).to(dtype) for _ in range(point.batch_size)]
 
 
+def step_ids(point: Point, step: int, image_token: int, device: str) -> torch.Tensor:
+    """Ids [batch, 1] of a decode step: text that differs from sequence to sequence and from step to step, so that its routing does."""
+    first = step * point.batch_size
+    return 2 + torch.arange(first, first + point.batch_size, device=device).unsqueeze(1) % (image_token - 2)
+
+
 def token_ids(point: Point, image_token: int, device: str) -> torch.Tensor:
     """Ids [batch, context]: the image's placeholders, then text."""
     row = [image_token] * point.image_tokens + [2 + i % 90 for i in range(point.prompt_tokens)]

@@ -27,6 +27,7 @@ QUERIED = {  # nvidia-smi's names: ours
     "memory.used": "used_memory_mib",
 }
 PATIENCE_SECONDS = 10
+FLASH = "flash_attention_2"  # transformers' name of flash-attn's kernels
 DRIVER = Path("/proc/driver/nvidia/version")  # the kernel module's own words, where nvidia-smi is not installed
 
 
@@ -46,6 +47,24 @@ def resolve_device(device: str) -> str:
     if device == "cuda" and not torch.cuda.is_available():
         raise RuntimeError("device: 'cuda' is not available here; choose meta (exact FLOPs, no GPU) or cpu")
     return device
+
+
+def need_flash(tower: str, device: str, instead: str) -> None:
+    """Checks that flash-attn's kernels are here.
+
+    Args:
+        tower: that is to run them.
+        device: "meta", "cpu" or "cuda".
+        instead: the attention to choose otherwise.
+
+    Raises:
+        ValueError: they are not.
+    """
+    from transformers.utils import is_flash_attn_2_available
+
+    if device != "cuda" or not is_flash_attn_2_available():
+        needed = "the package flash-attn where the worker runs" if device == "cuda" else "a CUDA device"
+        raise ValueError(f"kernel missing: attention.{tower}: 'flash' cannot be run without {needed}; choose {instead}")
 
 
 def timed_device(device: str) -> str:

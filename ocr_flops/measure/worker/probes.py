@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -88,10 +89,11 @@ class StageTimes:
 
 
 class ModuleTimes(contextlib.AbstractContextManager):
-    """Observes stages by hooks where one module of our frames ends and another begins; the hooks are on the model while it is entered.
+    """Observes where one module of our frames ends and another begins, by wrapping `forward` of the modules that begin one while it is
+    entered: the published code's CLIP blocks call `forward` of their parts, so that hooks of these would not run.
 
-    What a layer of the vision towers does by itself, between its parts, counts as its attention (transformers), residuals included: hooks
-    see modules, not operators.
+    What a layer of the vision towers does by itself, between its parts, counts as its attention, residuals included: this sees modules,
+    not operators.
 
     Attributes:
         seconds: of each module, summed over the passes of a stage: {stage: {module: seconds}}.
@@ -104,29 +106,30 @@ class ModuleTimes(contextlib.AbstractContextManager):
         self.seconds: dict[str, defaultdict[str, float]] = {stage: defaultdict(float) for stage in session.stages}
         self._marks: list[tuple[str, Any]] = []  # from then on, this module runs
         self._running = [""]
-        self._hooks = contextlib.ExitStack()
+        self._wrapped = contextlib.ExitStack()
 
     def __enter__(self) -> ModuleTimes:
         for name, module in self._model.named_modules():
             inside = self._label(name)
             if name and inside != self._label(name.rpartition(".")[0]):
-                self._hooks.callback(module.register_forward_pre_hook(self._entering(inside)).remove)
-                self._hooks.callback(module.register_forward_hook(self._leaving).remove)
+                module.forward = self._timed(module.forward, inside)
+                self._wrapped.callback(delattr, module, "forward")
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._hooks.close()
+        self._wrapped.close()
 
-    def _entering(self, label: str) -> Callable[..., None]:
-        def enter(module: Any, args: Any) -> None:
+    def _timed(self, forward: Callable[..., Any], label: str) -> Callable[..., Any]:
+        @functools.wraps(forward)  # transformers reads signatures
+        def timed(*args: Any, **rest: Any) -> Any:
             self._running.append(label)
             self._marks.append((label, self._clock.mark()))
+            output = forward(*args, **rest)
+            self._running.pop()
+            self._marks.append((self._running[-1], self._clock.mark()))
+            return output
 
-        return enter
-
-    def _leaving(self, module: Any, args: Any, output: Any) -> None:
-        self._running.pop()
-        self._marks.append((self._running[-1], self._clock.mark()))
+        return timed
 
     @contextlib.contextmanager
     def watch(self, stage: str, held: Tensors, cache: Any) -> Iterator[None]:

@@ -12,6 +12,7 @@ import torch
 from ocr_flops.measure.protocol import Point, Request
 from ocr_flops.measure.worker import inputs
 from ocr_flops.measure.worker.labels import RemoteLabels
+from ocr_flops.measure.worker.machine import FLASH, need_flash
 from ocr_flops.measure.worker.remote_shims import Shims
 from ocr_flops.measure.worker.remote_snapshot import build_model
 
@@ -31,25 +32,43 @@ class Remote:
         device: where it runs.
 
     Raises:
-        ValueError, ImportError: as `build_model`.
+        ValueError: a kernel is missing, or as `build_model`.
+        ImportError: as `build_model`.
     """
 
     code, experts = "the published code", "loop"
 
     def __init__(self, request: Request, device: str):
-        self.model = build_model(request.snapshot, request.towers, request.dtype, device, request.checkpoint)
+        self._is_flash = request.attention["decoder"] == "flash"
+        if self._is_flash:
+            need_flash("decoder", device, "eager")
+        attention = FLASH if self._is_flash else "eager"
+        self.model = build_model(request.snapshot, request.towers, request.dtype, device, request.checkpoint, attention)
+        self._image_token = min(IMAGE_TOKEN, request.towers["decoder"]["vocabulary"] - 1)
         self.towers, self.device, self.labels = request.towers, device, RemoteLabels(request.towers)
         self._shims = Shims(device)
         self._cache_class = _cache_class(self.model)
 
-    def countable_kernels(self) -> contextlib.AbstractContextManager[None]:
-        """Torch's FLOP counter has formulas for all of its kernels."""
-        return contextlib.nullcontext()
+    @contextlib.contextmanager
+    def countable_kernels(self) -> Iterator[None]:
+        """Within it the decoder runs the eager attention that its flash attention inherits from: torch's FLOP counter knows no other."""
+        attentions = [layer.self_attn for layer in self.model.model.layers] if self._is_flash else []
+        flash = {attention: type(attention) for attention in attentions}
+        for attention, kind in flash.items():
+            attention.__class__ = kind.__bases__[0]
+        self.model.model._use_flash_attention_2 = False
+        try:
+            yield
+        finally:
+            self.model.model._use_flash_attention_2 = self._is_flash
+            for attention, kind in flash.items():
+                attention.__class__ = kind
 
     def uncounted_kernels(self, stage: str) -> list[str]:
         """What torch's counter could not have counted in a stage's own kernels, and what is counted instead; a line each."""
         names = ("sam", "clip") if stage == "vision" and self.device == "cpu" else ()
-        return [f"{tower}: the CPU's fused attention is not counted; counted with its plain one" for tower in names]
+        notes = [f"{tower}: the CPU's fused attention is not counted; counted with its plain one" for tower in names]
+        return notes + ["decoder: flash-attn is not counted; counted with eager"] * (self._is_flash and stage != "vision")
 
     @property
     def assumed_experts(self) -> int:
@@ -100,7 +119,7 @@ class Remote:
 
     def prefill(self, point: Point, features: Tensors, cache: Any, keep: int) -> tuple[Tensors, Callable[[], None]]:
         """The stage's inputs, and what runs it: token embeddings, the features put in, all layers, logits of every position."""
-        ids = inputs.token_ids(point, min(IMAGE_TOKEN, self.towers["decoder"]["vocabulary"] - 1), self.device)
+        ids = inputs.token_ids(point, self._image_token, self.device)
         places = (torch.arange(ids.shape[1], device=self.device) < point.image_tokens).expand(ids.shape).contiguous()
         arguments = self._at(point, ids, 0) | {"past_key_values": cache, "use_cache": True}
 
@@ -117,7 +136,7 @@ class Remote:
         Args:
             number: steps before it.
         """
-        token = torch.full((point.batch_size, 1), 3, device=self.device)
+        token = inputs.step_ids(point, number, self._image_token, self.device)
         arguments = self._at(point, token, point.image_tokens + point.prompt_tokens + number)
         return list(arguments.values()), lambda: self.model(**arguments, past_key_values=cache, use_cache=True)
 

@@ -39,7 +39,9 @@ DECODER_FIELDS = {  # of config.json: dimensions of the decoder
 }
 
 
-def build_model(folder: str, towers: dict[str, dict[str, Any]], dtype: str, device: str, checkpoint: str | None = None) -> torch.nn.Module:
+def build_model(
+    folder: str, towers: dict[str, dict[str, Any]], dtype: str, device: str, checkpoint: str | None = None, attention: str = "eager"
+) -> torch.nn.Module:
     """Builds the published model.
 
     Args:
@@ -47,6 +49,7 @@ def build_model(folder: str, towers: dict[str, dict[str, Any]], dtype: str, devi
         towers: dimensions, as in the request; the config's must be the same.
         dtype, device: "bf16", "fp16" or "fp32", and "meta", "cpu" or "cuda".
         checkpoint: folder of safetensors; random weights where it is None.
+        attention: of the decoder, "eager" or "flash_attention_2".
 
     Raises:
         ValueError: no such snapshot, or it is of another model.
@@ -61,7 +64,7 @@ def build_model(folder: str, towers: dict[str, dict[str, Any]], dtype: str, devi
             )
     model_class = _model_class(folder, settings)
     config = model_class.config_class.from_pretrained(folder)
-    config._attn_implementation = "eager"
+    config._attn_implementation = attention
     before = torch.get_default_dtype()
     torch.set_default_dtype(DTYPES[dtype])  # as from_pretrained does: constants that the code makes in fp32 stay fp32
     try:

@@ -90,7 +90,8 @@ class Session:
         }
 
     def run_stages(self, point: Point, observer: Observer, progress: Progress = lambda text: None) -> None:
-        """Runs the stages of a point under an observer; `progress` is called before each pass."""
+        """Runs the stages of a point under an observer, with the same inputs every time; `progress` is called before each pass."""
+        torch.manual_seed(0)  # so that experts that are counted in one run are those hit in the others
         with torch.no_grad(), self.engine.running():
             features: list[Tensors] = []  # at most one, taken out by whom it is for: nobody else keeps it alive
             if "vision" in self.stages:

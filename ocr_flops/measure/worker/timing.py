@@ -6,7 +6,9 @@ token. On CUDA the time is that between two events on the stream, elsewhere that
 A stage of a result: "seconds" [of each run], "steps" (passes of the stage in a run; decode: its tokens), "step_seconds" [[of each step] of
 each run]; "module_seconds" {module: [of each run]} and "hooked_seconds" [the whole stage, in those runs]; "memory" {"idle_bytes" (allocated
 while nothing runs: weights, and the workspaces that libraries have taken by then), "held_bytes" (when the stage began), "allocated_bytes",
-"reserved_bytes" (at most)}; "flops", "modules" {module: FLOPs}, "operators" and "not_counted" (in words); "kv_cache_bytes" [of each layer];
+"reserved_bytes" (at most)}; "flops", "modules" {module: FLOPs}, "operators", "not_counted" (in words) and "experts_hit"
+(different experts that routers picked, summed over layers and passes, in the run that counts FLOPs; its inputs are those of the timed
+runs); "kv_cache_bytes" [of each layer];
 "traced" (as a stage of kind "trace"). What was not requested, or cannot be had there, is null; the result's "ran" names a probe that
 failed in "not_observed" {probe: why}.
 """
@@ -29,7 +31,7 @@ from ocr_flops.measure.worker.progress import Announcer, Send
 from ocr_flops.measure.worker.session import Session
 
 Stages = dict[str, dict[str, Any]]
-OF_PROBES = ("module_seconds", "hooked_seconds", "memory", "flops", "modules", "operators", "not_counted", "traced")
+OF_PROBES = ("module_seconds", "hooked_seconds", "memory", "flops", "modules", "operators", "not_counted", "experts_hit", "traced")
 
 
 def time_points(session: Session, progress: Announcer, send: Send) -> None:
@@ -128,12 +130,13 @@ def _observe_memory(session: Session, point: Point) -> Stages:
 
 
 def _observe_flops(session: Session, point: Point) -> Stages:
-    """FLOPs as torch's counter sees them."""
+    """FLOPs as torch's counter sees them, and the experts hit."""
     counting = Counting(session)
     with session.engine.countable_kernels():
         session.run_stages(point, counting)
     return {
-        stage: {name: seen[name] for name in ("flops", "modules", "operators")} | {"not_counted": session.engine.uncounted_kernels(stage)}
+        stage: {name: seen[name] for name in ("flops", "modules", "operators")}
+        | {"not_counted": session.engine.uncounted_kernels(stage), "experts_hit": seen.get("experts", {}).get("hit")}
         for stage, seen in counting.stages.items()
     }
 

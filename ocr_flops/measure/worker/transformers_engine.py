@@ -10,16 +10,14 @@ import torch
 from transformers import DynamicCache, GenerationConfig, UnlimitedOcrConfig, UnlimitedOcrForConditionalGeneration
 from transformers.integrations import moe
 from transformers.modeling_outputs import BaseModelOutputWithPooling
-from transformers.utils import is_flash_attn_2_available
 
 from ocr_flops.measure.protocol import Point, Request
 from ocr_flops.measure.worker import checkpoint as checkpoints
 from ocr_flops.measure.worker import inputs
 from ocr_flops.measure.worker.labels import Labels
-from ocr_flops.measure.worker.machine import DTYPES
+from ocr_flops.measure.worker.machine import DTYPES, FLASH, need_flash
 
 Tensors = list[torch.Tensor]
-FLASH = "flash_attention_2"
 
 
 def model_config(towers: dict[str, dict[str, Any]]) -> UnlimitedOcrConfig:
@@ -139,9 +137,7 @@ class Transformers:
                 "kernel missing: attention.sam: 'flash' cannot be run, since no kernel builds SAM's bias on chip; choose attention.sam=sdpa"
             )
         for tower in self._flash:
-            if device != "cuda" or not is_flash_attn_2_available():
-                needed = "the package flash-attn where the worker runs" if device == "cuda" else "a CUDA device"
-                raise ValueError(f"kernel missing: attention.{tower}: 'flash' cannot be run without {needed}; choose sdpa")
+            need_flash(tower, device, "sdpa")
         plain = request.attention | dict.fromkeys(self._flash, "sdpa")
         self.model = build_model(request.towers, plain, request.dtype, device, self.experts, request.checkpoint)
         self._set_attention(self._flash, FLASH)
@@ -202,7 +198,7 @@ class Transformers:
 
     def step(self, point: Point, number: int, cache: DynamicCache) -> tuple[Tensors, Callable[[], None]]:
         """A decode step's inputs, and what runs it."""
-        token = torch.full((point.batch_size, 1), 3, device=self.device)
+        token = inputs.step_ids(point, number, self.model.config.image_token_id, self.device)
         return [token], lambda: self.model(input_ids=token, past_key_values=cache, use_cache=True, logits_to_keep=1)
 
     def new_cache(self) -> DynamicCache:

@@ -130,6 +130,22 @@ class LlamaAttention(nn.Module):
         return rotated_query, rotated_key
 
 
+class LlamaFlashAttention2(LlamaAttention):
+    """Where the published one calls flash-attn, this one calls torch's fused attention."""
+
+    def forward(self, hidden_states, attention_mask, position_ids, past_key_value):
+        assert attention_mask is None
+        shape = (*hidden_states.shape[:2], self.heads, self.head_dim)
+        query, key, value = (of(hidden_states).view(shape).transpose(1, 2) for of in (self.q_proj, self.k_proj, self.v_proj))
+        query, key = self._rotate_both(query, key, *self.rotary_emb(value, position_ids))
+        key, value = past_key_value.update(key, value, self.layer_idx)
+        output = F.scaled_dot_product_attention(query, key, value, is_causal=shape[1] > 1)
+        return self.o_proj(output.transpose(1, 2).reshape(hidden_states.shape))
+
+
+ATTENTION_CLASSES = {"eager": LlamaAttention, "flash_attention_2": LlamaFlashAttention2}
+
+
 class DeepseekV2MLP(nn.Module):
     def __init__(self, config, inner):
         super().__init__()
@@ -200,7 +216,7 @@ class DeepseekV2DecoderLayer(nn.Module):
     def __init__(self, config, layer_idx):
         super().__init__()
         dense = layer_idx < config.first_k_dense_replace
-        self.self_attn = LlamaAttention(config, layer_idx)
+        self.self_attn = ATTENTION_CLASSES[config._attn_implementation](config, layer_idx)
         self.mlp = DeepseekV2MLP(config, config.intermediate_size) if dense else DeepseekV2MoE(config)
         self.input_layernorm = DeepseekV2RMSNorm(config.hidden_size, 1e-6)
         self.post_attention_layernorm = DeepseekV2RMSNorm(config.hidden_size, 1e-6)
@@ -231,12 +247,16 @@ class DeepseekV2Model(DeepseekV2PreTrainedModel):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(DeepseekV2DecoderLayer(config, number) for number in range(config.num_hidden_layers))
         self.norm = DeepseekV2RMSNorm(config.hidden_size, 1e-6)
+        self._use_flash_attention_2 = config._attn_implementation == "flash_attention_2"
 
     def get_input_embeddings(self):
         return self.embed_tokens
 
     def forward(self, input_ids=None, attention_mask=None, position_ids=None, past_key_values=None, inputs_embeds=None, use_cache=None):
-        attention_mask = _causal_mask(attention_mask, inputs_embeds.shape[1], inputs_embeds.dtype)
+        if self._use_flash_attention_2:
+            attention_mask = attention_mask if 0 in attention_mask else None
+        else:
+            attention_mask = _causal_mask(attention_mask, inputs_embeds.shape[1], inputs_embeds.dtype)
         hidden_states = inputs_embeds
         for layer in self.layers:
             hidden_states = layer(hidden_states, attention_mask, position_ids, past_key_values if use_cache else None)
