@@ -109,18 +109,20 @@ class StageGroup:
 
 
 def group_stages(
-    config: RunConfig, workload: Workload, stages: Iterable[str] = STAGES, experts_hit: dict[str, int] | None = None
+    config: RunConfig, workload: Workload, stages: Iterable[str] = STAGES, experts_hit: dict[str, Column] | None = None
 ) -> list[StageGroup]:
     """Splits a workload into stages, and each stage into points that run the same operators.
 
     Args:
         config, workload: what runs.
         stages: those wanted.
-        experts_hit: experts hit, summed over layers, by stage (decode: over its steps too); expected ones where not given.
+        experts_hit: experts hit in a pass over all layers, by stage; expected ones where not given. Of decode an int is of one step, a
+            column (floats) the mean of each point's steps.
     """
+    hits = {stage: (experts_hit or {}).get(stage) for stage in stages}
     return [
-        _stage_group(config, stage, where, points, (experts_hit or {}).get(stage))
-        for stage in stages
+        _stage_group(config, stage, where, points, hit[where] if isinstance(hit, np.ndarray) and where is not None else hit)
+        for stage, hit in hits.items()
         for where, points in _alike(config, workload, stage)
     ]
 
@@ -138,14 +140,14 @@ def _alike(config: RunConfig, workload: Workload, stage: str) -> Iterable[tuple[
     return [(where, workload.take(where)) for where in (np.flatnonzero(code == value) for value in distinct)]
 
 
-def _stage_group(config: RunConfig, stage: str, where: np.ndarray | None, workload: Workload, experts_hit: int | None) -> StageGroup:
+def _stage_group(config: RunConfig, stage: str, where: np.ndarray | None, workload: Workload, experts_hit: Column | None) -> StageGroup:
     sizes = tuple(map(_constant, config.pipeline.view_sizes(workload))) if stage == "vision" else ()
     program = stage_program(config, stage, bool(np.all(workload.batch_size == 1)), sizes)
     values = config.pipeline.dimensions(config, stage, sizes, workload, experts_hit)
     if stage != "decode":
         return StageGroup(stage, program, workload, values, where)
     context, steps = workload.context_tokens, workload.output_tokens
-    if experts_hit is not None and np.any(steps != 1):
+    if isinstance(experts_hit, int) and np.any(steps != 1):
         raise SpecError(f"experts_hit: decode takes one step with the experts of that step, not output_tokens = {steps}")
     return StageGroup(stage, program, workload, values, where, steps, steps * context + steps * (steps + 1) // 2)
 

@@ -11,8 +11,10 @@ import ocr_flops as of
 from ocr_flops.evidence import records
 from ocr_flops.evidence.calibration import Calibration, Uncalibrated, calibrate
 from ocr_flops.evidence.calibration.cross_validation import WORKLOAD, half_width, number_costs
-from ocr_flops.evidence.calibration.selection import parse_attention
+from ocr_flops.evidence.calibration.features import row_costs
+from ocr_flops.evidence.calibration.selection import parse_attention, parse_workloads
 from ocr_flops.measure import client
+from ocr_flops.spec.catalog import load_engine
 from ocr_flops.spec.workload import Workload
 from tests.support import synthetic
 from tests.support.timed import Inside, plan, recorded
@@ -85,6 +87,25 @@ def test_launches_that_never_show_are_unidentifiable(model):
     """A batch so large that no launch is seen: no figure, instead of the least that the fit allows."""
     large = synthetic.workloads([("gundam", (2, 3)), ("large", (1, 1))], (64, 96, 128), ((10, 16),))
     assert calibrate(synthetic.frame(large, model, hidden=True), model).launch_seconds["vision"] is None
+
+
+def test_rows_are_charged_for_the_experts_that_were_hit(model):
+    """Of the record, where it says; expected ones in older records. In decode the mean of the steps is multiplied back."""
+    rows, engine, hardware = synthetic.frame(FEW, model, attention=["sdpa"]), load_engine("transformers"), of.load_hardware("h200")
+
+    def seconds(stage, rows):
+        found = row_costs(rows, model, engine, "bf16", hardware, (stage,))
+        return found.operator_seconds[2].sum(axis=0) * hardware.memory_bandwidth_bytes_per_second
+
+    expert = 2 * 3 * 1280 * 896
+    for stage, column in (("prefill", pl.lit(500)), ("decode", 70 * pl.col("output_tokens"))):
+        chosen = rows.filter(stage=stage)
+        for where in (pl.lit(True), pl.col("batch_size") == 8):  # all rows, or some of them
+            routed = chosen.with_columns(pl.when(where).then(column).cast(pl.Int64).alias("experts_hit"))
+            expected, hit = seconds(stage, chosen), seconds(stage, routed)
+            numbers = of.estimate(model, parse_workloads(chosen), "sdpa").module_numbers[stage, "decoder.routed_experts"]
+            charged = np.where(routed["experts_hit"].is_null(), numbers["weight_io_bytes"], routed["experts_hit"].fill_null(0) * expert)
+            np.testing.assert_allclose(hit - expected, charged - numbers["weight_io_bytes"], atol=1)
 
 
 def test_predictions_are_those_of_a_fit_without_the_workload(noisy, model, found):

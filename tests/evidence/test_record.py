@@ -134,6 +134,17 @@ def test_traced_bytes_are_the_analytic_ones_but_for_the_experts_hit(made, tiny):
             assert derived["peak_allocated_bytes"] == 2 * record["ran"]["parameters"] + peak
 
 
+def test_the_experts_hit_are_recorded_where_they_were_seen(made, tmp_path):
+    """Records of earlier versions have none, and are read all the same."""
+    old = json.loads(json.dumps(made[1]))
+    for figures in old["derived"].values():
+        del figures["experts_hit"]
+    for record in (made[0], old):
+        records.write_record(record, tmp_path)
+    seen = [made[0]["stages"][stage]["experts_hit"] for stage in ("prefill", "decode")]
+    assert all(seen) and frame(tmp_path)[0].sort("columns", maintain_order=True)["experts_hit"].to_list() == [None, *seen, *[None] * 3]
+
+
 def test_the_frame_has_the_promised_columns(made, tmp_path):
     for record in made:
         records.write_record(record, tmp_path)

@@ -24,7 +24,7 @@ class Experts(NamedTuple):
     width: int
 
 
-def expected_hits(spec: DecoderSpec, tokens: Column, itemsize: int, given: int | None) -> tuple[Column, Column]:
+def expected_hits(spec: DecoderSpec, tokens: Column, itemsize: int, given: Column | None) -> tuple[Column, Column]:
     """Experts hit in one pass over all layers, and the bytes of their down projections (a third of an expert).
 
     Expected when each token picks experts_per_token of them uniformly: experts · (1 − (1 − k / experts)^tokens) a layer, times the bytes

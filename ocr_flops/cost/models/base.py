@@ -39,7 +39,7 @@ class Pipeline(ABC):
 
     @abstractmethod
     def dimensions(
-        self, config: RunConfig, stage: str, sizes: tuple[int, ...], workload: Workload, experts_hit: int | None
+        self, config: RunConfig, stage: str, sizes: tuple[int, ...], workload: Workload, experts_hit: Column | None
     ) -> dict[str, Column]:
         """The values of a stage's symbolic dimensions; in decode those of the last step.
 

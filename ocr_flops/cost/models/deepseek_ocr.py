@@ -58,7 +58,7 @@ class DeepSeekOcr(Pipeline, name="deepseek_ocr"):
             _record_language_model(tape, config, ForwardPass(BATCH, 1, CONTEXT, 1, is_one, False, config.cache))
 
     def dimensions(
-        self, config: RunConfig, stage: str, sizes: tuple[int, ...], workload: Workload, experts_hit: int | None
+        self, config: RunConfig, stage: str, sizes: tuple[int, ...], workload: Workload, experts_hit: Column | None
     ) -> dict[str, Column]:
         batch, tiles = workload.batch_size, workload.tiles
         if stage == "vision":

@@ -52,7 +52,7 @@ def has_peaks(hardware: HardwareSpec, dtype: str) -> bool:
         return False
 
 
-def stage_costs(whole: Estimate, hardware: HardwareSpec, stage: str, number: int) -> StageCosts:
+def stage_costs(whole: Estimate, hardware: HardwareSpec, stage: str, number: int, experts_hit: np.ndarray | None = None) -> StageCosts:
     """Compute what a stage of an estimate takes at a device's peaks.
 
     Args:
@@ -60,11 +60,13 @@ def stage_costs(whole: Estimate, hardware: HardwareSpec, stage: str, number: int
         hardware: whose peaks.
         stage: one of the estimate's.
         number: of the stage in the fit.
+        experts_hit: in a pass of the stage, over all layers, at each point (in decode the mean); None for those of the estimate.
     """
     config, points = whole.config, whole.workload.points
     weights = sum(config.parameters.values()) * config.itemsize
     found, positions = [], []
-    for group in group_stages(config, whole.workload, (stage,), dict(whole.experts_hit)):
+    hits = dict(whole.experts_hit) if experts_hit is None else {stage: experts_hit}
+    for group in group_stages(config, whole.workload, (stage,), hits):
         where = np.arange(points) if group.where is None else group.where
         row = group.row(config, None, ("kv_cache_bytes", "peak_activation_bytes"))
         bound = 0.0 if hardware is NOMINAL else bound_seconds(group, config, hardware)
@@ -77,7 +79,7 @@ def stage_costs(whole: Estimate, hardware: HardwareSpec, stage: str, number: int
 def row_costs(
     rows: pl.DataFrame, model: ModelSpec, engine: EngineSpec, dtype: str, hardware: HardwareSpec, stages: tuple[str, ...]
 ) -> StageCosts:
-    """Compute what the rows of records ran, in their order.
+    """Compute what the rows of records ran, in their order, with the experts that were hit where the record says.
 
     Args:
         rows: a row per record and stage, of `selection.select_rows`.
@@ -86,10 +88,12 @@ def row_costs(
         stages: their order in the fit.
     """
     found, positions = [], []
-    for (attention, cache, logits, stage), group in rows.with_row_index("position").group_by(*SETTINGS, "stage", maintain_order=True):
+    numbered = rows.with_row_index("position").with_columns(pl.col("experts_hit").is_not_null().alias("is_routed"))
+    for (attention, cache, logits, stage, is_routed), group in numbered.group_by(*SETTINGS, "stage", "is_routed", maintain_order=True):
         options = {"engine": engine, "dtype": dtype, "cache": cache, "prefill_logits": logits, "stages": [stage]}
         whole = estimate(model, parse_workloads(group), parse_attention(attention), **options)
-        found.append(stage_costs(whole, hardware, stage, stages.index(stage)))
+        hit = (group["experts_hit"] / (group["output_tokens"] if stage == "decode" else 1)).to_numpy() if is_routed else None
+        found.append(stage_costs(whole, hardware, stage, stages.index(stage), hit))
         positions.append(group["position"].to_numpy())
     return _join(found, positions, rows.height)
 

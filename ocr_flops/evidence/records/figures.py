@@ -26,7 +26,8 @@ def derive_figures(plan: Plan, workload: Workload, result: Result, device: Hardw
     They are runs, median_seconds, spread_seconds (interquartile range), min_seconds; torch_flops_counted and, beside it,
     analytic_torch_flops (of what was counted); io_bytes and its source ("traced" or "analytic"); mfu: FLOPs counted / (median seconds x
     matrix peak of the dtype); bandwidth_use: bytes / (median seconds x bandwidth). Peaks, of stages: all that was allocated, weights and
-    cache included, and reserved; peak_source "allocator", or "traced": weights, cache at the stage's end and the largest live sum.
+    cache included, and reserved; peak_source "allocator", or "traced": weights, cache at the stage's end and the largest live sum; and
+    experts_hit, summed over layers and passes, where FLOPs were counted.
     """
     numbers = estimate_run(plan.run, workload)
     found = {}
@@ -44,7 +45,7 @@ def derive_figures(plan: Plan, workload: Workload, result: Result, device: Hardw
             size = moved.get(module, 0) if moved else ours.get("io_bytes", 0)
             modules[module] = _figures(seconds, flops, size, plan.run.dtype, device)
             modules[module] |= {"io_bytes_source": source, "analytic_torch_flops": ours.get("torch_flops", 0)}
-        found[stage] = figures | _peaks(seen, result.ran) | {"modules": modules}
+        found[stage] = figures | _peaks(seen, result.ran) | {"experts_hit": seen.get("experts_hit"), "modules": modules}
     return found
 
 

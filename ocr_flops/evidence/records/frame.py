@@ -44,7 +44,8 @@ def records_frame(where: Path | None = None, *, level: str = "stage", shipped: P
         (the config of its figures, or null), host; versions; the workload's; mode (null: a grid of no mode's), prefill_logits, cache,
         stage, module; runs, median_seconds, spread_seconds (interquartile range), min_seconds, torch_flops_counted,
         peak_allocated_bytes and peak_reserved_bytes (weights and cache included), mfu, bandwidth_use, io_bytes, io_bytes_source ("traced"
-        or "analytic"), analytic_torch_flops, peak_source ("allocator" or "traced"); model (a config's name), weights ("random", or a
+        or "analytic"), analytic_torch_flops, peak_source ("allocator" or "traced"), experts_hit (of a stage with experts whose FLOPs were
+        counted, over all layers and passes); model (a config's name), weights ("random", or a
         checkpoint's), failure (why, and what to do).
 
     Raises:

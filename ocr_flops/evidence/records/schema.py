@@ -96,6 +96,7 @@ class Figures(Struct):
     io_bytes_source: str | None = None
     analytic_torch_flops: Count | None = None
     peak_source: str | None = None
+    experts_hit: Count | None = None
 
 
 class StageFigures(Figures, kw_only=True):
