@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ocr_flops.errors import SpecError, one_of
+from ocr_flops.errors import one_of
 from ocr_flops.files import write_whole
 from ocr_flops.spec.catalog import names
 from ocr_flops.spec.overrides import GROUPS
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 GAP = 3  # characters between columns
 UNLIMITED = 10_000  # characters of a line that no terminal breaks: of a file or a pipe
 PLAIN = ("gpu_hours", "cost", "pages", "arithmetic", "mfu", "bandwidth_use")  # columns whose names begin so: no prefixes
-SOURCE_KEYS = ("snapshot", "trust_remote_code", "checkpoint")  # overrides that say which code and weights run
 
 
 def complete_override(incomplete: str) -> list[str]:
@@ -80,22 +79,6 @@ def known_names(option: str, text: str, known: Sequence[str]) -> tuple[str, ...]
     """The names, separated by commas, that an option gives, each of them known; all that are known where it gives none."""
     given = [name.strip() for name in text.split(",") if name.strip()]
     return tuple(dict.fromkeys(one_of(option, name, tuple(known)) for name in given)) or tuple(known)
-
-
-def split_overrides(overrides: Sequence[str] | None) -> tuple[list[str], dict[str, Any]]:
-    """Separates the overrides of a run from those that say which code and weights run."""
-    rest, source = [], {}
-    for text in overrides or ():
-        name, equals, value = text.partition("=")
-        if not equals or name not in SOURCE_KEYS:
-            rest.append(text)
-        elif name == "trust_remote_code":
-            source[name] = one_of(name, value.lower(), ("true", "false")) == "true"
-        elif value:
-            source[name] = str(Path(value).expanduser().resolve())
-        else:
-            raise SpecError(f"{name}: empty; name a folder")
-    return rest, source
 
 
 def write_result(name: str, form: str, out: Path | None, **forms: Callable[[], Any]) -> None:

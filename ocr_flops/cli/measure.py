@@ -43,10 +43,10 @@ def measure_model(
     from ocr_flops.evidence import records
     from ocr_flops.evidence.records.recorder import measure_points
     from ocr_flops.measure.client import interpreter
-    from ocr_flops.measure.plan import ModelSource, Plan
+    from ocr_flops.measure.plan import ModelSource, Plan, split_source
     from ocr_flops.spec.run_spec import load_run
 
-    rest, source = console.split_overrides(overrides)
+    rest, source = split_source(overrides or ())
     run = load_run(rest)
     if timeout is not None and not timeout > 0:
         raise SpecError(f"--timeout: {timeout!r} is not a number of seconds above 0")

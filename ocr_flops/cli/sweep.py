@@ -16,7 +16,8 @@ from ocr_flops.files import write_whole
 
 EXAMPLES = (
     "Any value may be a list or a range: sweep=product workload.columns=1:30 workload.batch_size=\\[1,4,16] attention=\\[eager,sdpa] "
-    "dtype=\\[bf16,fp16]; sweep=vendor|reference|extended|modes|images|product; measure=meta runs the real model beside it."
+    "dtype=\\[bf16,fp16]; sweep=vendor|reference|extended|modes|images|product; measure=meta runs the real model beside it "
+    "(engine=remote_code snapshot=DIR trust_remote_code=true: the published code)."
 )
 
 

@@ -52,10 +52,10 @@ def verify_model(
     from ocr_flops.evidence import verify
     from ocr_flops.evidence.verify import summary
     from ocr_flops.measure.client import interpreter
-    from ocr_flops.measure.plan import ModelSource
+    from ocr_flops.measure.plan import ModelSource, split_source
     from ocr_flops.spec.run_spec import load_run
 
-    rest, source_keys = console.split_overrides(overrides)
+    rest, source_keys = split_source(overrides or ())
     narrowing = {"quick": quick, "kind": kind, "level": level, "what": what, "stage": stage, "module": module}
     run = load_run(rest)
     source = ModelSource(run.engine.name, **source_keys)

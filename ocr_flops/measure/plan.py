@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ocr_flops.errors import SpecError, one_of
@@ -27,8 +28,32 @@ class ModelSource(NamedTuple):
     trust_remote_code: bool = False
     checkpoint: str | None = None
 
+    def of_engine(self, engine: str) -> ModelSource:
+        """The same for an engine, of which remote_code alone has a snapshot."""
+        return self._replace(engine=engine, **({} if engine == "remote_code" else {"snapshot": None, "trust_remote_code": False}))
+
 
 TRANSFORMERS = ModelSource()
+
+
+def split_source(overrides: Iterable[str]) -> tuple[list[str], dict[str, Any]]:
+    """Separates the overrides of a command line from those that say which code and weights run: the latter as fields of `ModelSource`.
+
+    Raises:
+        SpecError: a folder that is not named, or a trust that is neither true nor false.
+    """
+    rest, source = [], {}
+    for text in overrides:
+        name, equals, value = text.partition("=")
+        if not equals or name not in ModelSource._fields[1:]:
+            rest.append(text)
+        elif name == "trust_remote_code":
+            source[name] = one_of(name, value.lower(), ("true", "false")) == "true"
+        elif value:
+            source[name] = str(Path(value).expanduser().resolve())
+        else:
+            raise SpecError(f"{name}: empty; name a folder")
+    return rest, source
 
 
 def build_request(

@@ -10,6 +10,7 @@ from ocr_flops.measure import client
 from ocr_flops.reports.sweep_writers import write_sweep
 from ocr_flops.studies import sweeps
 from ocr_flops.studies.sweeps import real_model
+from tests.support.remote_snapshot import make
 from tests.support.timed import Inside
 
 SWEEP = ["sweep=vendor", "sweep.max_tiles=2", "model=tiny_test", "attention=[eager,flash,sdpa]", "measure=meta", "measured_steps=2"]
@@ -81,6 +82,25 @@ def test_what_ran_is_kept(tmp_path, served):
     one.unlink()
     assert real_model.compare_points(sweep, tmp_path).equals(first)
     assert len(served) == 3
+
+
+def test_the_published_code_is_measured_where_a_snapshot_is_given(tmp_path, served, tiny):
+    source = [f"snapshot={make(tiny, tmp_path / 'published')}", "trust_remote_code=true"]
+    both = [*SWEEP, "engine=[transformers,remote_code]", "attention=[vendor,eager]"]
+    sweep = sweeps.load_sweep([*both, *source])
+    write_sweep(sweep, tmp_path / "run")
+    frame, table = sweeps.read_table(tmp_path / "run").collect(), sweeps.read_table(tmp_path / "run", "measured").collect()
+    ran = frame.filter(pl.col("measured_steps").is_not_null()).select(pl.col("engine", "attention").cast(str)).unique()
+    assert sorted(ran.rows()) == [
+        ("remote_code", "vendor"),
+        ("transformers", "eager"),
+        ("transformers", "vendor"),
+    ]  # the code has no other attention
+    assert table["difference"].abs().max() == 0 and table["ran"].str.contains("the published code").any()
+    with pytest.raises(of.SpecError, match="^trust_remote_code: it is not true, so nothing was run"):
+        real_model.compare_points(sweeps.load_sweep([*both, source[0]]), tmp_path)
+    with pytest.raises(of.SpecError, match="^snapshot: the real model does not run beside this sweep; add measure=meta"):
+        sweeps.load_sweep([text for text in (*both, *source) if not text.startswith("measure=")])
 
 
 @pytest.mark.parametrize("overrides", [["attention=flash"], ["engine=remote_code"], ["cache=static"]])

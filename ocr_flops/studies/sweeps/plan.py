@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ocr_flops.errors import SpecError, one_of
+from ocr_flops.measure.plan import ModelSource, split_source
 from ocr_flops.spec.catalog import compose
 from ocr_flops.spec.overrides import GROUPS, SWEEP
 from ocr_flops.spec.workload import Workload
@@ -40,6 +41,7 @@ class Sweep:
         pages: grids or images; None where the workload's own keys say which.
         measure: where the real model runs too: "meta", "cpu", "cuda"; None for nowhere.
         measured_steps: decode steps that it runs at most.
+        source: the code and weights of the real model.
         config: what was composed, for the record, with lists and ranges in place of single values.
         impossible: combinations that cannot be, with why; they are no cases.
     """
@@ -51,6 +53,7 @@ class Sweep:
     pages: Pages | None
     measure: str | None
     measured_steps: int
+    source: ModelSource
     config: dict[str, Any]
     impossible: tuple[tuple[str, str], ...] = ()
 
@@ -182,17 +185,21 @@ def load_sweep(overrides: Sequence[str] = ()) -> Sweep:
 
     Args:
         overrides: those of `load_run`, of which any may have several values ("workload.columns=1:30", "attention=[eager,sdpa]",
-            "hardware.memory_bytes=[80e9,141e9]"), and such as "sweep=vendor", "sweep.max_tiles=6", "sweep.images=scans", "measure=meta".
+            "hardware.memory_bytes=[80e9,141e9]"), and such as "sweep=vendor", "sweep.max_tiles=6", "sweep.images=scans", "measure=meta",
+            with "snapshot=DIR", "trust_remote_code=true", "checkpoint=DIR" for what is measured.
 
     Raises:
         SpecError: one line naming the key, its value and what is allowed.
     """
-    plain, axes = split_overrides(overrides)
+    rest, source = split_source(overrides)
+    plain, axes = split_overrides(rest)
     first_choices = [f"{key}={axes[key][0]}" for key in GROUPS if key in axes]  # so that overrides of their keys have something to change
     config = compose([*first_choices, *plain], SWEEP)
     settings, measure, steps = (config.pop(key) for key in ("sweep", "measure", "measured_steps"))
     if measure is not None:
         one_of("measure", measure, DEVICES)
+    elif source:
+        raise SpecError(f"{next(iter(source))}: the real model does not run beside this sweep; add measure=meta, or leave this out")
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise SpecError(f"measured_steps: {steps!r} is not a whole number of at least 1")
     if not isinstance(settings["axes"] or {}, dict):
@@ -214,7 +221,8 @@ def load_sweep(overrides: Sequence[str] = ()) -> Sweep:
         _find_pages(settings, config, axes),
         measure,
         steps,
-        {**config, "sweep": {**settings, "axes": listed}, "measure": measure, "measured_steps": steps},
+        ModelSource(**source),
+        {**config, **source, "sweep": {**settings, "axes": listed}, "measure": measure, "measured_steps": steps},
     ).leave_out_impossible()
 
 

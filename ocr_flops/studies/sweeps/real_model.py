@@ -17,7 +17,7 @@ from ocr_flops.evidence import verify
 from ocr_flops.files import write_whole
 from ocr_flops.measure.client import ask
 from ocr_flops.measure.events import read_event, write_event
-from ocr_flops.measure.plan import build_request
+from ocr_flops.measure.plan import ModelSource, build_request
 from ocr_flops.measure.protocol import Request
 from ocr_flops.studies.sweeps.plan import Case, Sweep
 from ocr_flops.studies.sweeps.results import Progress, ignore_progress
@@ -30,10 +30,11 @@ LEVELS = ("stage", "module")
 COLUMNS = (*COSTS, "weight_bytes", "kv_cache_bytes", "peak_activation_bytes")
 
 
-def can_run(case: Case) -> bool:
-    """Whether the real model runs here as a case says: transformers' class, attention kernels that it has, a growing cache."""
+def can_run(case: Case, source: ModelSource) -> bool:
+    """Whether the real model runs as a case says: transformers' class or a snapshot, attention kernels that it has, a growing cache."""
     config = case.estimate(case.keys.workload()).config
-    return config.engine.name == "transformers" and all(config.evidence(stage) == "runnable" for stage in case.run.stages)
+    has_code = config.engine.name == "transformers" or source.snapshot is not None
+    return has_code and all(config.evidence(stage) == "runnable" for stage in case.run.stages)
 
 
 def compare_points(sweep: Sweep, folder: Path, progress: Progress = ignore_progress) -> pl.DataFrame:
@@ -56,7 +57,8 @@ def compare_points(sweep: Sweep, folder: Path, progress: Progress = ignore_progr
     runs = list(_list_runs(sweep))
     if not runs:
         raise SpecError(
-            "measure: nothing of this sweep runs here; the real model runs engine=transformers with eager or sdpa, cache=dynamic"
+            "measure: nothing of this sweep runs here; the real model runs engine=transformers with eager or sdpa, or engine=remote_code "
+            "snapshot=DIR trust_remote_code=true with vendor; cache=dynamic"
         )
     _run_missing(sweep, [request for _, _, request in runs], folder, progress)
     frames = []
@@ -113,7 +115,7 @@ def _list_runs(sweep: Sweep) -> Iterator[tuple[Case, int, Request]]:
     if sweep.points > MAX_POINTS:
         raise SpecError(f"measure: {sweep.points:,} points; the real model takes about a second for each, choose at most {MAX_POINTS:,}")
     for case, first, indices in sweep.slices(0, sweep.points):
-        if not can_run(case):
+        if not can_run(case, sweep.source):
             continue
         config, workload = case.estimate(case.keys.workload()).config, sweep.workload(case, indices)
         for number in range(len(indices)):
@@ -127,6 +129,7 @@ def _list_runs(sweep: Sweep) -> Iterator[tuple[Case, int, Request]]:
                 decode_steps=sweep.measured_steps,
                 stages=case.run.stages,
                 kind="trace",
+                **sweep.source.of_engine(case.run.engine.name)._asdict(),
             )
             yield case, first + number, request
 
