@@ -30,6 +30,7 @@ class StageGroup:
         workload: the points.
         values: the symbolic dimensions at the points; for decode those of the last step.
         where: indices of the points, None for all.
+        sizes: of the views, for vision; see `Pipeline.view_sizes`.
         steps: decode steps; None for stages that run once.
         context_sum: keys attended, summed over the steps.
     """
@@ -39,6 +40,7 @@ class StageGroup:
     workload: Workload
     values: dict[str, Column]
     where: np.ndarray | None = None
+    sizes: tuple[int, ...] = ()
     steps: Column | None = None
     context_sum: Column = 0
     _sums: dict[Monomial, Column] = field(default_factory=dict)
@@ -145,11 +147,11 @@ def _stage_group(config: RunConfig, stage: str, where: np.ndarray | None, worklo
     program = stage_program(config, stage, bool(np.all(workload.batch_size == 1)), sizes)
     values = config.pipeline.dimensions(config, stage, sizes, workload, experts_hit)
     if stage != "decode":
-        return StageGroup(stage, program, workload, values, where)
+        return StageGroup(stage, program, workload, values, where, sizes)
     context, steps = workload.context_tokens, workload.output_tokens
     if isinstance(experts_hit, int) and np.any(steps != 1):
         raise SpecError(f"experts_hit: decode takes one step with the experts of that step, not output_tokens = {steps}")
-    return StageGroup(stage, program, workload, values, where, steps, steps * context + steps * (steps + 1) // 2)
+    return StageGroup(stage, program, workload, values, where, sizes, steps, steps * context + steps * (steps + 1) // 2)
 
 
 def _constant(column: Column) -> int:

@@ -161,13 +161,13 @@ def _read_kernel_choice(cls: Any, config: Any, kernels: Sequence[str]) -> Any:
 
 def read_hardware(config: Any) -> HardwareSpec:
     """A device from the group `hardware`."""
-    return read_spec(HardwareSpec, "hardware", config, matrix_flops_per_second=_read_peaks, sources=_read_sources)
+    return read_spec(HardwareSpec, "hardware", config, matrix_flops_per_second=_read_figures, higher=_read_figures, sources=_read_sources)
 
 
-def _read_peaks(key: str, config: Any) -> tuple[tuple[str, float], ...]:
+def _read_figures(key: str, config: Any) -> tuple[tuple[str, float], ...]:
     if not isinstance(config, dict):
-        raise SpecError(f"{key}: {config!r} is not a mapping of dtypes to FLOPs a second")
-    return tuple((dtype, read_value(f"{key}.{dtype}", peak, float)) for dtype, peak in config.items())
+        raise SpecError(f"{key}: {config!r} is not a mapping of figures to numbers")
+    return tuple((name, read_value(f"{key}.{name}", value, float)) for name, value in config.items())
 
 
 def _read_sources(key: str, config: Any) -> tuple[Source, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import isfinite
 from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
@@ -134,7 +135,9 @@ class HardwareSpec:
     matrix_flops_per_second: tuple[tuple[str, float], ...]  # pairs of `MATRIX_DTYPES` and the matrix units' peak, accumulating in fp32
     vector_fp32_flops_per_second: float | None  # None where no source gives it: there is then no vector ceiling
     memory_bandwidth_bytes_per_second: float
-    memory_bytes: float  # decimal as printed: 80 GB is 80e9
+    memory_bytes: float  # decimal: what is sold as 80 GB is 80e9, also where a table prints it in MB of which 1024 are a GB
+    higher: tuple[tuple[str, float], ...] = ()  # pairs of a figure's key, as in `Source.figures`, and the highest value a source prints
+    flash_attention: bool = True  # whether flash-attn, or a fused kernel of its maker, runs on it with heads of 64 and 128
     sources: tuple[Source, ...] = field(default=(), compare=False, repr=False)  # of the config's figures, also where one was overridden
     device_names: tuple[str, ...] = field(default=(), compare=False, repr=False)  # of `torch.cuda.get_device_name`; "NVIDIA " may lack
 
@@ -146,15 +149,32 @@ class HardwareSpec:
         figures = {f"matrix_flops_per_second.{dtype}": peak for dtype, peak in self.matrix_flops_per_second}
         for name in ("memory_bandwidth_bytes_per_second", "memory_bytes", "vector_fp32_flops_per_second"):
             figures[name] = getattr(self, name)
-        for name, value in figures.items():
+        for name, _ in self.higher:
+            one_of("hardware.higher", name, figures)
+        for name, value in (*figures.items(), *((f"higher.{name}", value) for name, value in self.higher)):
             if value is not None and not (isfinite(value) and value > 0):
                 raise SpecError(f"hardware.{name}: {value!r} is not a number above 0")
 
-    def edited(self, dtype: str, **figures: float) -> HardwareSpec:
+    def edited(self, dtype: str, **figures: Any) -> HardwareSpec:
         """The same device with some figures (fields by name) replaced; `matrix_flops_per_second` is the matrix peak of the dtype."""
+        given = {f"{name}.{dtype}" if name.startswith("matrix") else name for name in figures}
+        figures["higher"] = tuple(pair for pair in self.higher if pair[0] not in given)
         if (peak := figures.pop("matrix_flops_per_second", None)) is not None:
             figures["matrix_flops_per_second"] = tuple({**dict(self.matrix_flops_per_second), dtype: peak}.items())
         return replace(self, **figures)
+
+    @cached_property
+    def at_higher_figures(self) -> HardwareSpec:
+        """The device with the highest value that a source prints, wherever sources disagree; for what must be a bound."""
+        higher = dict(self.higher)
+        single = {name: max(value, getattr(self, name) or value) for name, value in higher.items() if "." not in name}
+        matrix = ((dtype, max(peak, higher.get(f"matrix_flops_per_second.{dtype}", 0.0))) for dtype, peak in self.matrix_flops_per_second)
+        return replace(self, **single, matrix_flops_per_second=tuple(matrix), higher=())
+
+    def greatest_matrix_peak(self, dtype: str) -> float:
+        """The peak of matrix products in a dtype, or in fp32 where that is higher (as it may be for figures of one's own)."""
+        vector = self.vector_fp32_flops_per_second or 0
+        return max(self.matrix_peak(dtype), dict(self.matrix_flops_per_second).get("fp32", vector))
 
     def matrix_peak(self, dtype: str) -> float:
         """Peak FLOPs a second of matrix products in a dtype of `MATRIX_DTYPES`.

@@ -1,8 +1,7 @@
 """Costs times hardware: seconds under three ceilings (matrix units, vector units, memory bandwidth), and which one binds.
 
-Two times, never confused. `roofline_seconds` sums over operators the largest of what each ceiling allows (Williams et al., Roofline, 2009,
-per operator): nothing overlaps and no cache is reused. `bound_seconds` is, per stage, the largest of what the ceilings allow for the work
-that no implementation avoids; only this one is a bound.
+`roofline_seconds` sums over operators the largest of what each ceiling allows (Williams et al., Roofline, 2009, per operator): nothing
+overlaps and no cache is reused. It is no bound; `bound.py` has that.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ import numpy as np
 
 from ocr_flops.cost.program import Program
 from ocr_flops.cost.run_config import RunConfig
-from ocr_flops.cost.stage_groups import KV_MODULE, StageGroup
+from ocr_flops.cost.stage_groups import StageGroup
 from ocr_flops.spec.specs import HardwareSpec
-from ocr_flops.spec.workload import Column
+from ocr_flops.timing.bound import bound_seconds
 
 CEILINGS = ("matrix", "vector", "bandwidth", "launch")
 TIME_COLUMNS = {"roofline_seconds": np.float64, "bound_seconds": np.float64, "ceiling": np.int64, "ceiling_margin": np.float64}
@@ -109,56 +108,6 @@ def _sum_over_steps(contested: np.ndarray, group: StageGroup) -> np.ndarray:
     return total
 
 
-def bound_seconds(group: StageGroup, config: RunConfig, hardware: HardwareSpec, module: str | None = None) -> np.ndarray:
-    """The largest of three times that no implementation of this stage (or module) avoids: [point].
-
-    Matrix FLOPs, causally discounted in the decoder, at the matrix peak; vector FLOPs at the vector peak; and compulsory bytes at the
-    memory bandwidth: the weights used once per pass, the cache once, and for a stage its input and output once.
-    """
-    columns = ("tensor_flops", "vector_flops", "weight_io_bytes", "weight_bytes")
-    row = {name: np.asarray(value, np.float64) for name, value in group.row(config, module, columns).items()}
-    passes = 1 if group.steps is None else group.steps
-    matrix_flops = row["tensor_flops"]
-    moved = np.minimum(row["weight_io_bytes"], row["weight_bytes"] * passes)  # gathers and routing may read less than all
-    if module in (None, KV_MODULE):
-        matrix_flops = matrix_flops - _causal_saving(group, config)
-        moved = moved + _cache_bytes(group, config)
-    if module is None:
-        moved = moved + _edge_bytes(group, config)
-    times = [matrix_flops / hardware.matrix_peak(config.dtype), moved / hardware.memory_bandwidth_bytes_per_second]
-    if hardware.vector_fp32_flops_per_second:
-        times.append(row["vector_flops"] / hardware.vector_fp32_flops_per_second)
-    return np.maximum.reduce([np.broadcast_to(time, group.workload.points) for time in times])
-
-
-def _causal_saving(group: StageGroup, config: RunConfig) -> Column:
-    """Matrix FLOPs of prefill's scores above the diagonal: 4·layers·width·batch·(tokens² − tokens·(tokens + 1) / 2)."""
-    if group.stage != "prefill":
-        return 0
-    decoder, tokens = config.model.language_model, group.values["tokens"]
-    return 4.0 * decoder.layers * decoder.width * group.values["batch"] * (tokens * (tokens - 1) // 2)
-
-
-def _cache_bytes(group: StageGroup, config: RunConfig) -> Column:
-    """The cache once: written in prefill, read by every decode step."""
-    if group.stage == "vision":
-        return 0
-    tokens = group.values["tokens"] if group.stage == "prefill" else group.context_sum
-    return 1.0 * tokens * group.values["batch"] * config.kv_bytes_per_token
-
-
-def _edge_bytes(group: StageGroup, config: RunConfig) -> Column:
-    """A stage's input and output once: pixels, image features, logits."""
-    workload, decoder = group.workload, config.model.language_model
-    elements = 1.0 * workload.image_tokens * decoder.width if group.stage != "decode" else 0.0
-    if group.stage == "vision":
-        elements += 1.0 * config.model.towers[0].channels * (workload.global_px**2 + workload.tiles * workload.tile_px**2)
-    else:
-        rows = group.steps if group.stage == "decode" else group.values["tokens"] if config.prefill_logits == "all" else 1
-        elements += 1.0 * rows * decoder.vocabulary
-    return elements * workload.batch_size * config.itemsize
-
-
 def time_columns(
     group: StageGroup, config: RunConfig, hardware: HardwareSpec, launch_seconds: float, modules: Sequence[str | None]
 ) -> dict[str, np.ndarray]:
@@ -174,6 +123,5 @@ def time_columns(
     ordered = np.sort(seconds, axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         margin = ordered[:, -1] / ordered[:, -2]
-    bounds = np.stack([bound_seconds(group, config, hardware, module) for module in modules])
-    found = (seconds.sum(axis=1), bounds, seconds.argmax(axis=1), margin)
+    found = (seconds.sum(axis=1), bound_seconds(group, config, hardware, modules), seconds.argmax(axis=1), margin)
     return {name: values.T for name, values in zip(TIME_COLUMNS, found, strict=True)}

@@ -59,7 +59,7 @@ def complaints(gpu: HardwareSpec) -> list[str]:
 def figures(gpu: HardwareSpec) -> set[str]:
     single = ("vector_fp32_flops_per_second", "memory_bandwidth_bytes_per_second", "memory_bytes")
     matrix = {f"matrix_flops_per_second.{dtype}" for dtype, _ in gpu.matrix_flops_per_second}
-    return matrix | {name for name in single if getattr(gpu, name)}
+    return matrix | {"flash_attention"} | {name for name in single if getattr(gpu, name)}
 
 
 def scaled(gpu: HardwareSpec, factor: float, *dtypes: str) -> HardwareSpec:
@@ -103,6 +103,29 @@ def test_every_figure_has_a_source(name):
     for figure in figures(gpu):
         markings = [source.marking for source in gpu.sources if figure in source.figures]
         assert not figure.startswith("matrix") or any(map(MARKED.search, markings)), figure
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_figures_that_sources_dispute_keep_both_values(name):
+    """Every config says at one place which values it did not store, and `higher` has those above the stored ones."""
+    gpu = catalog.load_hardware(name)
+    stored = {f"matrix_flops_per_second.{dtype}": peak for dtype, peak in gpu.matrix_flops_per_second}
+    for figure, value in gpu.higher:
+        assert stored.get(figure, getattr(gpu, figure, None)) < value < 1.1 * stored.get(figure, getattr(gpu, figure, None))
+    if any(re.search("(the|of which the) lower|Others print", source.marking) for source in gpu.sources):
+        assert gpu.higher
+    greater = gpu.at_higher_figures
+    assert greater.memory_bandwidth_bytes_per_second >= gpu.memory_bandwidth_bytes_per_second and not greater.higher
+
+
+def test_a_disputed_figure_must_be_one_of_the_device():
+    with pytest.raises(SpecError, match=r"^hardware.higher: 'clock' is not one of"):
+        replace(catalog.load_hardware("t4"), higher=(("clock", 1.0),))
+
+
+def test_which_devices_have_a_flash_attention_kernel():
+    without = {name for name in NAMES if not catalog.load_hardware(name).flash_attention}
+    assert without == {"mi100", "quadro_rtx_6000", "rtx_2080_ti", "t4", "v100_pcie", "v100_sxm", "v100_sxm_16gb"}
 
 
 @pytest.mark.parametrize("name", DENSE)

@@ -53,7 +53,7 @@ WRONG = [  # key, value, what the message says after both
     ("hardware.memory_bytes", 10**400, "is not a number"),
     ("hardware.vector_fp32_flops_per_second", "fast", "is not a number or null"),
     ("hardware.matrix_flops_per_second.bf16", "fast", "is not a number"),
-    ("hardware.matrix_flops_per_second", 9, "is not a mapping of dtypes to FLOPs a second"),
+    ("hardware.matrix_flops_per_second", 9, "is not a mapping of figures to numbers"),
     ("hardware.sources", "book", "is not a list of sources"),
     ("hardware.device_names", "H200", "is not a list of texts"),
     ("engine.chooses_logits", 1, "is not true or false"),

@@ -1,4 +1,4 @@
-"""Seconds: operator by operator, exact over decode steps, and never below the bound."""
+"""Seconds: operator by operator, and exact over decode steps."""
 
 from dataclasses import replace
 
@@ -60,16 +60,6 @@ def test_last_token_takes_longest(model, h200):
     assert timing.last_tpot_seconds > timing.tpot_seconds
     one = of.estimate(model, of.Workload.from_grid(3, 3, prompt_tokens=509, output_tokens=1), "sdpa").on(h200)
     assert timing.last_tpot_seconds == pytest.approx(one.decode_seconds, rel=1e-9)
-
-
-@pytest.mark.parametrize("hardware", ["h200", "l4", "rtx_4090"])
-def test_bound_is_below_roofline_everywhere(model, hardware):
-    generator = np.random.default_rng(3)
-    most = {"columns": 12, "rows": 12, "batch_size": 65, "output_tokens": 999}
-    columns = {name: generator.integers(1, greatest, 500) for name, greatest in most.items()}
-    frame = of.sweep(model, of.Workload.from_grid(**columns), ["eager", "sdpa", "flash"], hardware=of.load_hardware(hardware))
-    assert (frame["bound_seconds"] <= frame["roofline_seconds"]).all()
-    assert (frame["bound_seconds"] > 0).all()
 
 
 SIDE = st.integers(1, 1500)

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import NamedTuple
 
+from ocr_flops.cost.polynomial import Dim
 from ocr_flops.cost.run_config import PIPELINES, RunConfig
 from ocr_flops.cost.tape import Tape
 from ocr_flops.spec.specs import ModelSpec
 from ocr_flops.spec.workload import Column, Workload
+
+
+class LeastWork(NamedTuple):
+    """What no implementation of a module avoids: matrix FLOPs, vector FLOPs, and elements that it reads or writes in memory."""
+
+    matrix_flops: Dim = 0
+    vector_flops: Dim = 0
+    elements: Dim = 0
 
 
 class Pipeline(ABC):
@@ -47,4 +57,15 @@ class Pipeline(ABC):
             config, stage, sizes: as of `record`.
             workload: points that run the same operators.
             experts_hit: experts hit, summed over layers; None for the expected number.
+        """
+
+    @abstractmethod
+    def least_work(self, model: ModelSpec, stage: str, sizes: tuple[int, ...]) -> dict[str | None, LeastWork]:
+        """The work of a stage (in decode of a step) that no implementation avoids, by module, in the dimensions of `dimensions`.
+
+        Under None stands what is no module's: the stage's input and output. Modules without any such work may lack.
+
+        Args:
+            model: its dimensions.
+            stage, sizes: as of `record`.
         """

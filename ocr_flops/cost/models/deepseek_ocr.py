@@ -8,7 +8,8 @@ from typing import Any
 from ocr_flops.cost import ops
 from ocr_flops.cost.blocks.experts import expected_hits, rows_of_an_expert
 from ocr_flops.cost.blocks.passes import ForwardPass, View
-from ocr_flops.cost.models.base import Pipeline
+from ocr_flops.cost.models.base import LeastWork, Pipeline
+from ocr_flops.cost.models.least_work import least_language_model, least_vision
 from ocr_flops.cost.ops import Tensor
 from ocr_flops.cost.polynomial import Dim, Dimension
 from ocr_flops.cost.run_config import RunConfig
@@ -79,6 +80,9 @@ class DeepSeekOcr(Pipeline, name="deepseek_ocr"):
         if stage == "prefill":
             return found | {"tokens": context, "image_tokens": workload.image_tokens}
         return found | {"context": context + workload.output_tokens}
+
+    def least_work(self, model: ModelSpec, stage: str, sizes: tuple[int, ...]) -> dict[str | None, LeastWork]:
+        return least_vision(model, *sizes) if stage == "vision" else least_language_model(model, stage == "prefill")
 
 
 def _record_language_model(tape: Tape, config: RunConfig, forward: ForwardPass) -> None:

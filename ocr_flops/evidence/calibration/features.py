@@ -15,7 +15,8 @@ from ocr_flops.evidence.calibration.fit import Features
 from ocr_flops.evidence.calibration.selection import SETTINGS, parse_attention, parse_workloads
 from ocr_flops.spec.specs import DTYPE_BYTES, EngineSpec, HardwareSpec, ModelSpec
 from ocr_flops.timing.estimate import Estimate, estimate
-from ocr_flops.timing.roofline import bound_seconds, operator_seconds
+from ocr_flops.timing.bound import bound_seconds
+from ocr_flops.timing.roofline import operator_seconds
 
 # Rates that no device reaches, in the proportions of devices: ceilings for those whose own are not known.
 NOMINAL = HardwareSpec("nominal", "no peaks known", "", "", tuple((dtype, 1e16) for dtype in DTYPE_BYTES), 1e15, 1e14, 1.0)
@@ -69,7 +70,7 @@ def stage_costs(whole: Estimate, hardware: HardwareSpec, stage: str, number: int
     for group in group_stages(config, whole.workload, (stage,), hits):
         where = np.arange(points) if group.where is None else group.where
         row = group.row(config, None, ("kv_cache_bytes", "peak_activation_bytes"))
-        bound = 0.0 if hardware is NOMINAL else bound_seconds(group, config, hardware)
+        bound = 0.0 if hardware is NOMINAL else bound_seconds(group, config, hardware)[0]
         columns = (number, bound, weights + row["kv_cache_bytes"], row["peak_activation_bytes"])
         found.append(StageCosts(*_operators(group, hardware, config.dtype), *(np.broadcast_to(one, len(where)) for one in columns)))
         positions.append(where)
