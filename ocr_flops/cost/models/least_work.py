@@ -1,9 +1,9 @@
 """The work of DeepSeek-OCR's stages that no implementation avoids, as plain formulas beside the tapes.
 
-Products and convolutions are taken as sums of products (no Strassen, no Winograd). What only enlarges them is left out: windows' padding, scores
-above the diagonal, rows of a last layer that nothing reads. Vector work is norms, softmax, activations and rotary embedding; what a product can
-take in on its way (additions, scales, the parameters of norms) is not counted, nor is what can be prepared from weights alone. Every weight
-is read once a pass: in vision once for all pages.
+Products and convolutions are taken as sums of products (no Strassen, no Winograd). What only enlarges them is left out: windows' padding,
+scores above the diagonal, rows of a last layer that nothing reads. Vector work is norms, softmax, activations and rotary embedding; what
+a product can take in on its way (additions, scales, the parameters of norms) is not counted, nor is what can be prepared from weights
+alone. Every weight is read once a pass: in vision once for all pages.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from ocr_flops.cost.models.base import LeastWork
 from ocr_flops.cost.polynomial import Dim, Dimension
 from ocr_flops.spec.specs import ModelSpec
 from ocr_flops.spec.tiling import queries
+from ocr_flops.spec.towers import ClipSpec, ProjectorSpec, SamSpec
 
 BATCH, TILES, TOKENS, CONTEXT = (Dimension(name) for name in ("batch", "tiles", "tokens", "context"))
 TILE_TOKENS = Dimension("tile_queries") + Dimension("tile_rows")
@@ -24,65 +25,73 @@ ROTATION = 3  # FLOPs an element: two products and a sum
 
 def least_vision(model: ModelSpec, global_px: int, tile_px: int) -> dict[str | None, LeastWork]:
     """Vision by module, with the pixels in and the image tokens out under None; sides of the views in pixels, tile_px 0 for no tiles."""
-    sam, clip, projector = (model.tower(name) for name in ("sam", "clip", "projector"))
-    views = [(_view(model, px), images) for px, images in ((global_px, BATCH), (tile_px, BATCH * TILES)) if px]
-    side, q, wide = global_px // sam.patch_px, queries(global_px), len(sam.global_layers)
-    first, second = sam.downsample_widths
-    projections = 4 * (sam.width + 1) * sam.width
-    weights = {  # positions as prepared for the global view
-        "sam.patch": sam.width * (sam.channels * sam.patch_px**2 + 1 + side**2),
-        "sam.attention_windowed": (sam.layers - wide) * (projections + 2 * (2 * sam.window - 1) * sam.head_dim),
-        "sam.attention_global": wide * (projections + 2 * (2 * side - 1) * sam.head_dim),
-        "sam.mlp": sam.layers * (2 * sam.width * sam.mlp_width + sam.width + sam.mlp_width),
-        "sam.neck": sam.neck_width * (sam.width + 9 * (sam.neck_width + first)) + 9 * first * second,
-        "clip.embed": clip.width * (q**2 + 2),
-        "clip.attention": clip.layers * 4 * (clip.width + 1) * clip.width,
-        "clip.mlp": clip.layers * (2 * clip.width * clip.mlp_width + clip.width + clip.mlp_width),
-        "projector": (projector.input_width + 1) * projector.output_width,
-        "merge": 2 * projector.output_width,
-    }
-    found: dict[str | None, LeastWork] = {}
-    for name, count in weights.items():
-        flops = [(matrix * images, vector * images) for view, images in views for matrix, vector in [view.get(name, (0, 0))]]
-        found[name] = LeastWork(*map(sum, zip(*flops, strict=True)), count)
-    pixels = sam.channels * (BATCH * global_px**2 + BATCH * TILES * tile_px**2)
+    width, channels, q = model.language_model.width, model.towers[0].channels, queries(global_px)
+    found: dict[str | None, LeastWork] = {"merge": LeastWork(elements=2 * width)}  # newline and separator
+    for spec in model.towers[:-1]:
+        tile = TOWERS[spec.tower](spec, tile_px) if tile_px else {}
+        for module, page in TOWERS[spec.tower](spec, global_px).items():
+            flops = (one * BATCH + other * BATCH * TILES for one, other in zip(page, tile.get(module, LeastWork()), strict=True))
+            found[module] = LeastWork(*flops)._replace(elements=page.elements)
     tokens = q * (q + 1) + 1 + (TILE_TOKENS if tile_px else 0)
-    return found | {None: LeastWork(elements=pixels + BATCH * tokens * projector.output_width)}
+    pixels = channels * (global_px**2 + TILES * tile_px**2)
+    return found | {None: LeastWork(elements=BATCH * pixels + BATCH * tokens * width)}
 
 
-def _view(model: ModelSpec, px: int) -> dict[str, tuple[int, int]]:
-    """Matrix and vector FLOPs of a square view, by module."""
-    sam, clip, projector = (model.tower(name) for name in ("sam", "clip", "projector"))
-    side, q, neck = px // sam.patch_px, queries(px), sam.neck_width
-    half = -(-side // 2)
-    rows, width, wide = side**2, sam.width, len(sam.global_layers)
-    in_windows = (side // sam.window * sam.window**2 + (side % sam.window) ** 2) ** 2  # pairs of patches that share a window
+def _sam(spec: SamSpec, px: int) -> dict[str, LeastWork]:
+    """SAM over one view by module, elements being its weights, with positions as prepared for the view."""
+    side, width, neck, wide = px // spec.patch_px, spec.width, spec.neck_width, len(spec.global_layers)
+    (first, second), rows, half = spec.downsample_widths, side**2, -(-side // 2)
+    in_windows = (side // spec.window * spec.window**2 + (side % spec.window) ** 2) ** 2  # pairs of patches that share a window
     found = {}
-    for kind, layers, pairs, span in (("windowed", sam.layers - wide, in_windows, sam.window), ("global", wide, rows**2, side)):
+    for kind, layers, pairs, span in (("windowed", spec.layers - wide, in_windows, spec.window), ("global", wide, rows**2, side)):
         matrix = rows * width * (8 * width + 4 * span) + 4 * width * pairs
-        found[f"sam.attention_{kind}"] = layers * matrix, layers * (LAYER_NORM * rows * width + SOFTMAX * sam.heads * pairs)
-    first, second = sam.downsample_widths
-    taps = _taps(side, side, 1) * neck * neck + _taps(side, half, 2) * neck * first + _taps(half, q, 2) * first * second
-    found["sam.patch"] = 2 * rows * width * sam.channels * sam.patch_px**2, 0
-    found["sam.mlp"] = _mlp(sam, sam.layers * rows)
-    found["sam.neck"] = 2 * rows * width * neck + 2 * taps, 2 * LAYER_NORM * rows * neck
-    tokens, width = q**2 + 1, clip.width
-    stored, used = clip.layers * tokens, clip.layers * tokens - 1  # rows over all layers; nothing reads the class token of the last one
-    vector = LAYER_NORM * stored * width + SOFTMAX * clip.heads * tokens * used
-    found["clip.embed"] = 0, LAYER_NORM * tokens * width
-    found["clip.attention"] = 4 * width**2 * (stored + used) + 4 * width * tokens * used, vector
-    found["clip.mlp"] = _mlp(clip, used)
-    found["projector"] = 2 * q**2 * projector.input_width * projector.output_width, 0
-    return found
+        vector = LAYER_NORM * rows * width + SOFTMAX * spec.heads * pairs
+        weights = 4 * (width + 1) * width + 2 * (2 * span - 1) * spec.head_dim
+        found[f"sam.attention_{kind}"] = LeastWork(layers * matrix, layers * vector, layers * weights)
+    taps = _taps(side, side, 1) * neck * neck + _taps(side, half, 2) * neck * first + _taps(half, queries(px), 2) * first * second
+    patch = spec.channels * spec.patch_px**2
+    return found | {
+        "sam.patch": LeastWork(2 * rows * width * patch, 0, width * (patch + 1 + rows)),
+        "sam.mlp": _mlp(spec, spec.layers * rows),
+        "sam.neck": LeastWork(
+            2 * rows * width * neck + 2 * taps, 2 * LAYER_NORM * rows * neck, neck * (width + 9 * (neck + first)) + 9 * first * second
+        ),
+    }
 
 
-def _mlp(spec, rows: int) -> tuple[int, int]:
-    """Norm, two products and the activation between them."""
-    return 4 * rows * spec.width * spec.mlp_width, rows * (LAYER_NORM * spec.width + ACTIVATION * spec.mlp_width)
+def _clip(spec: ClipSpec, px: int) -> dict[str, LeastWork]:
+    """CLIP over one view; nothing reads the class token of the last layer."""
+    tokens, width = queries(px) ** 2 + 1, spec.width
+    stored, used = spec.layers * tokens, spec.layers * tokens - 1  # rows over all layers
+    return {
+        "clip.embed": LeastWork(0, LAYER_NORM * tokens * width, width * (tokens + 1)),
+        "clip.attention": LeastWork(
+            4 * width**2 * (stored + used) + 4 * width * tokens * used,
+            LAYER_NORM * stored * width + SOFTMAX * spec.heads * tokens * used,
+            spec.layers * 4 * (width + 1) * width,
+        ),
+        "clip.mlp": _mlp(spec, used),
+    }
+
+
+def _projector(spec: ProjectorSpec, px: int) -> dict[str, LeastWork]:
+    return {
+        "projector": LeastWork(2 * queries(px) ** 2 * spec.input_width * spec.output_width, 0, (spec.input_width + 1) * spec.output_width)
+    }
+
+
+TOWERS = {"sam": _sam, "clip": _clip, "projector": _projector}
+
+
+def _mlp(spec: SamSpec | ClipSpec, rows: int) -> LeastWork:
+    """Norm, two products and the activation between them, in all layers."""
+    width, inner = spec.width, spec.mlp_width
+    vector = rows * (LAYER_NORM * width + ACTIVATION * inner)
+    return LeastWork(4 * rows * width * inner, vector, spec.layers * (2 * width * inner + width + inner))
 
 
 def _taps(side: int, out: int, stride: int) -> int:
-    """Places of a 3 x 3 convolution with padding 1 from side² to out², times the inputs each of them reads: without the padding."""
+    """Inputs that the places of a 3 x 3 convolution with padding 1 read, from side² to out², the padding left out."""
     return (3 * out - 1 - (stride * (out - 1) + 1 >= side)) ** 2
 
 

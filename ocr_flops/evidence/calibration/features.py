@@ -14,8 +14,8 @@ from ocr_flops.errors import SpecError
 from ocr_flops.evidence.calibration.fit import Features
 from ocr_flops.evidence.calibration.selection import SETTINGS, parse_attention, parse_workloads
 from ocr_flops.spec.specs import DTYPE_BYTES, EngineSpec, HardwareSpec, ModelSpec
-from ocr_flops.timing.estimate import Estimate, estimate
 from ocr_flops.timing.bound import bound_seconds
+from ocr_flops.timing.estimate import Estimate, estimate
 from ocr_flops.timing.roofline import operator_seconds
 
 # Rates that no device reaches, in the proportions of devices: ceilings for those whose own are not known.
