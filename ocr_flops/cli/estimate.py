@@ -20,11 +20,11 @@ def estimate_workload(overrides: Overrides = None, form: Form = "table", out: Ou
     """Cost of one workload, by stage and module; with hardware=... also its times."""
     from ocr_flops.reports.export import describe_estimate, describe_times
     from ocr_flops.spec.run_spec import load_run
-    from ocr_flops.timing.estimate import estimate_run
+    from ocr_flops.timing.estimate import estimate_run, time_run
 
     run = load_run(overrides or ())
     result = estimate_run(run)
-    timing = None if run.hardware is None else result.on(run.hardware)
+    timing = time_run(run, result)
     source = timing or result
     orders = {"stages": (*WORK, INTENSITY, *TIMES), "modules": ("total_flops", "io_bytes", *TIMES, *WORK, INTENSITY)}
     frames = {}
@@ -95,7 +95,7 @@ def write_report(
     from ocr_flops.timing.estimate import estimate_run
 
     run = load_run(overrides or ())
-    subject = Subject(estimate_run(run), run.hardware)
+    subject = Subject(estimate_run(run), run.hardware, run.host, run.efficiency)
     path = out if out.suffix == f".{form}" else out / f"report.{form}"
     with console.show_progress("drawing charts"):
         for file in estimate_report.write_report(path, subject, images=charts or "", in_child=False):

@@ -18,6 +18,22 @@ SUMS = {"total_flops": WORK, "io_bytes": TRAFFIC}
 COSTS = (*WORK, "total_flops", "torch_flops", "operators", *TRAFFIC, "io_bytes")
 
 
+class Region(NamedTuple):
+    """Operators that run several times over, one repeat after the other.
+
+    Args:
+        number: tells the regions of a tape apart.
+        times: how often operators in it are launched.
+        per_expert: whether that is once for every expert hit in a layer.
+        in_layer: whether it lies within a layer; otherwise layers lie within it.
+    """
+
+    number: int
+    times: Dim
+    per_expert: bool
+    in_layer: bool
+
+
 class Operation(NamedTuple):
     """One operator as it is charged.
 
@@ -28,6 +44,11 @@ class Operation(NamedTuple):
         matrix_itemsize: bytes per element of a matrix product's inputs; 0 where it is none.
         costs: `COSTS` over all repeats.
         live_bytes: activations alive while it runs.
+        once: tensor FLOPs, vector FLOPs and bytes moved in one execution, without the weights of experts.
+        runs_in: the layers in which it is executed: `layers`, or the ones before where it is charged to the layer it feeds.
+        regions: the repeated regions around it, outermost first.
+        expert_thirds: how many thirds of every expert hit it reads, in one execution in each layer.
+        synchronises: whether the host waits for its result.
     """
 
     module: str
@@ -36,6 +57,11 @@ class Operation(NamedTuple):
     matrix_itemsize: int
     costs: dict[str, Dim]
     live_bytes: Dim
+    once: tuple[Dim, Dim, Dim]
+    runs_in: Sequence[int]
+    regions: tuple[Region, ...]
+    expert_thirds: int = 0
+    synchronises: bool = False
 
 
 class Tape:
@@ -59,7 +85,8 @@ class Tape:
         self._layers: Sequence[int] = ()
         self._times: Dim = 1
         self._launches: Dim = 1
-        self._per_expert = False
+        self._regions: tuple[Region, ...] = ()
+        self._regions_begun = 0
 
     @contextmanager
     def module(self, name: str, layers: Sequence[int] = ()) -> Iterator[None]:
@@ -78,10 +105,19 @@ class Tape:
             times: how often; costs and launches are multiplied by it.
             launches: how often operators are launched, where that is not `times` (work that some workloads do not have).
         """
-        outer = self._times, self._launches
-        self._times, self._launches = times * self._times, (times if launches is None else launches) * self._launches
-        yield
+        outer, launches = (self._times, self._launches), times if launches is None else launches
+        self._times, self._launches = times * self._times, launches * self._launches
+        with self._region(launches):
+            yield
         self._times, self._launches = outer
+
+    @contextmanager
+    def _region(self, times: Dim, per_expert: bool = False) -> Iterator[None]:
+        outer = self._regions
+        self._regions = (*outer, Region(self._regions_begun, times, per_expert, bool(self._layers)))
+        self._regions_begun += 1
+        yield
+        self._regions = outer
 
     def weight(self, *shape: int, itemsize: int | None = None) -> Tensor:
         """A parameter of the current module, one for each layer."""
@@ -122,10 +158,13 @@ class Tape:
                 "torch_flops": operator.tensor_flops if operator.visible else 0,
                 **dict(zip(TRAFFIC, moved.values(), strict=True)),
             }
+            once = operator.tensor_flops, operator.vector_flops, sum(moved.values())
             costs = {name: cost * (repeat * self._times) for name, cost in costs.items()}
             costs |= {name: sum(costs[addend] for addend in addends) for name, addends in SUMS.items()}
-            costs["operators"] = EXPERTS_HIT if self._per_expert else repeat * self._launches
-            self.operations.append(Operation(module, layers, operator.name, operator.matrix_itemsize, costs, self.live))
+            costs["operators"] = EXPERTS_HIT if any(region.per_expert for region in self._regions) else repeat * self._launches
+            runs_in = layers if feeds is None else [layer - 1 for layer in layers] or self._layers[-1:]
+            charged = module, layers, operator.name, operator.matrix_itemsize, costs, self.live
+            self.operations.append(Operation(*charged, once, runs_in, self._regions))
         if keep is not None:
             self.free(*operator.outputs[keep:])
         return operator.outputs[0] if operator.outputs else operator.writes[0]
@@ -133,9 +172,12 @@ class Tape:
     @contextmanager
     def per_expert(self) -> Iterator[None]:
         """Operators inside are launched once for every expert hit; their sizes are the sums over those launches."""
-        self._per_expert = True
-        yield
-        self._per_expert = False
+        with self._region(1, per_expert=True):
+            yield
+
+    def synchronise(self) -> None:
+        """The host waits for the result of the operator recorded last, because the code reads it."""
+        self.operations[-1] = self.operations[-1]._replace(synchronises=True)
 
     def multiply_experts(self, operator: Operator, offsets: Tensor | None, experts: int, thirds: int) -> Tensor:
         """Records a matrix product of rows with the experts they are routed to, charged with the bytes of those hit.
@@ -152,6 +194,7 @@ class Tape:
         out = self(operator)
         costs = self.operations[-1].costs
         costs |= {name: costs[name] + EXPERT_BYTES * thirds for name in ("weight_io_bytes", "io_bytes")}
+        self.operations[-1] = self.operations[-1]._replace(expert_thirds=thirds)
         return out
 
     def free(self, *tensors: Tensor) -> None:

@@ -10,6 +10,7 @@ import polars as pl
 from ocr_flops.cost.blocks.attention import attention_modes
 from ocr_flops.errors import SpecError
 from ocr_flops.spec.catalog import load_attention
+from ocr_flops.spec.host import EfficiencySpec, HostSpec
 from ocr_flops.spec.specs import HardwareSpec
 from ocr_flops.spec.workload import Workload
 from ocr_flops.timing.estimate import Estimate, sweep
@@ -23,6 +24,7 @@ class Subject:
     Args:
         estimate: of one point.
         hardware: a device; None for no times.
+        host, efficiency: as in `Estimate.on`.
 
     Raises:
         SpecError: the estimate has columns of points, or the device has no peak for the precision.
@@ -30,6 +32,8 @@ class Subject:
 
     estimate: Estimate
     hardware: HardwareSpec | None = None
+    host: HostSpec | None = None
+    efficiency: EfficiencySpec | str = "published"
 
     def __post_init__(self) -> None:
         if not self.estimate.workload.is_single:
@@ -40,7 +44,7 @@ class Subject:
     @cached_property
     def timing(self) -> Timing | None:
         """The estimate on the device."""
-        return self.estimate.on(self.hardware) if self.hardware else None
+        return self.timings[self.mode] if self.timings else None
 
     @cached_property
     def by_mode(self) -> dict[str, Estimate]:
@@ -59,7 +63,9 @@ class Subject:
     @cached_property
     def timings(self) -> dict[str, Timing] | None:
         """Every mode on the device."""
-        return {name: one.on(self.hardware) for name, one in self.by_mode.items()} if self.hardware else None
+        if self.hardware is None:
+            return None
+        return {name: one.on(self.hardware, host=self.host, efficiency=self.efficiency) for name, one in self.by_mode.items()}
 
     @cached_property
     def mode(self) -> str:

@@ -15,14 +15,17 @@ from typing import Any
 import yaml
 
 from ocr_flops.errors import SpecError, one_of
+from ocr_flops.spec.host import EfficiencySpec, HostSpec
 from ocr_flops.spec.overrides import compose
 from ocr_flops.spec.reading import (
     config_dir,
     config_dirs,
     names,
     read_attention,
+    read_efficiency,
     read_engine,
     read_hardware,
+    read_host,
     read_model,
     read_spec,
     shipped_dir,
@@ -109,6 +112,18 @@ def load_engine(name: str = "transformers") -> EngineSpec:
 def load_attention(name: str = "vendor") -> AttentionSpec:
     """The attention mode of each tower under "vendor", "eager", "sdpa" or "flash"."""
     return read_attention(group_config("attention", name), kernels())
+
+
+@cache
+def load_host(name: str = "eager") -> HostSpec:
+    """What the host takes to issue operators under "none", "eager" or "graphs"."""
+    return read_host(group_config("host", name))
+
+
+@cache
+def load_efficiency(name: str = "published") -> EfficiencySpec:
+    """What kernels reach of a device's peaks, "published", or the "peak" itself."""
+    return read_efficiency(group_config("efficiency", name))
 
 
 @cache

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from ocr_flops.errors import SpecError, one_of
 from ocr_flops.spec.reading import check_keys, config_dirs, names, unknown_key
 
-GROUPS = ("model", "engine", "workload", "attention", "hardware")
+GROUPS = ("model", "engine", "workload", "attention", "hardware", "host", "efficiency")
+OPTIONAL = ("hardware", "host")  # groups that may be null
 KEYS = (*GROUPS, "dtype", "cache", "prefill_logits", "stages")
 _HYDRA = threading.Lock()  # Hydra keeps one global state, and the app's sessions are threads
 
@@ -39,18 +40,22 @@ def compose(overrides: Sequence[str], root: Root = RUN) -> dict[str, Any]:
 
     errors = (HydraException, OmegaConfBaseException, YAMLError)
     parsed = [_parse(text, root) for text in overrides]
-    # Hydra has no word for "none" of a group: `hardware=null` is left out, with what it undoes.
-    last = max((index for index, one in enumerate(parsed) if _is_no_hardware(one)), default=-1)
-    parsed = [one for index, one in enumerate(parsed) if one.key_or_group != "hardware" or index > last]
+    for group in OPTIONAL:  # Hydra has no word for "none" of a group: `hardware=null` is left out, with what it undoes
+        last = max((index for index, one in enumerate(parsed) if _is_null(one, group)), default=-1)
+        parsed = [one for index, one in enumerate(parsed) if one.key_or_group != group or index > last]
+    lines = [one.input_line for one in parsed]
     try:
-        config = _composed([one.input_line for one in parsed], root)
+        if any(line.startswith("host.") for line in lines) and not any(line.startswith("host=") for line in lines):
+            engine = _composed([line for line in lines if line.startswith("engine")], root)["engine"]
+            lines.append(f"host={engine['host']}")
+        config = _composed(lines, root)
     except errors as error:
         reason = " ".join(str(error).split())
     else:
         check_keys("", config, root.keys)
         return config
     try:  # which of the two is wrong: a config file, or an override of a key?
-        plain = _composed([one.input_line for one in parsed if one.key_or_group in root.groups], root)
+        plain = _composed([line for line in lines if line.partition("=")[0] in root.groups], root)
     except errors:
         raise SpecError(f"configs: {reason}") from None
     for one in parsed:
@@ -72,7 +77,7 @@ def _composed(overrides: list[str], root: Root) -> dict[str, Any]:
                 config = OmegaConf.to_container(hydra.compose(root.name, [*overrides, found]), resolve=True)
         finally:
             GlobalHydra.instance().hydra = outer
-    return {"hardware": None, **config}  # Hydra leaves out a group that was not chosen
+    return {**dict.fromkeys(OPTIONAL), **config}  # Hydra leaves out a group that was not chosen
 
 
 def _parse(text: str, root: Root) -> Any:
@@ -90,13 +95,13 @@ def _parse(text: str, root: Root) -> Any:
         raise SpecError(f"{text!r}: not of the form key=value, with one value")
     if key.partition(".")[0] not in root.keys:
         raise unknown_key(key, "", root.keys)
-    if key in root.groups and not _is_no_hardware(override):
+    if key in root.groups and not any(_is_null(override, group) for group in OPTIONAL):
         one_of(key, override.value(), names(key))
     return override
 
 
-def _is_no_hardware(override: Any) -> bool:
-    return override.key_or_group == "hardware" and override.value() is None
+def _is_null(override: Any, group: str) -> bool:
+    return override.key_or_group == group and override.value() is None
 
 
 def _check_reachable(config: Any, key: str) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 
 from ocr_flops.errors import SpecError, one_of
+from ocr_flops.spec.host import EFFICIENCIES, HOST_FIGURES, EfficiencySpec, HostSpec, Ranged
 from ocr_flops.spec.specs import OTHERS, AttentionSpec, EngineSpec, HardwareSpec, ModelSpec, Source
 from ocr_flops.spec.towers import TOWERS
 
@@ -174,3 +175,18 @@ def _read_sources(key: str, config: Any) -> tuple[Source, ...]:
     if not isinstance(config, list):
         raise SpecError(f"{key}: {config!r} is not a list of sources")
     return tuple(read_spec(Source, f"{key}[{index}]", fields) for index, fields in enumerate(config))
+
+
+def read_host(config: Any) -> HostSpec:
+    """What the host takes, from the group `host`."""
+    return read_spec(HostSpec, "host", config, **dict.fromkeys(HOST_FIGURES, _read_ranged))
+
+
+def read_efficiency(config: Any) -> EfficiencySpec:
+    """What kernels reach of the peaks, from the group `efficiency`."""
+    return read_spec(EfficiencySpec, "efficiency", config, **dict.fromkeys(EFFICIENCIES, _read_ranged))
+
+
+def _read_ranged(key: str, config: Any) -> Ranged:
+    """A number, or a mapping of its value, its range and its source."""
+    return read_spec(Ranged, key, config) if isinstance(config, dict) else Ranged.exact(read_value(key, config, float))

@@ -8,8 +8,18 @@ from typing import Any, NamedTuple
 
 from ocr_flops.errors import SpecError, one_of
 from ocr_flops.spec.catalog import kernels, load_attention
+from ocr_flops.spec.host import EfficiencySpec, HostSpec
 from ocr_flops.spec.overrides import compose
-from ocr_flops.spec.reading import names, read_attention, read_engine, read_hardware, read_model, read_spec
+from ocr_flops.spec.reading import (
+    names,
+    read_attention,
+    read_efficiency,
+    read_engine,
+    read_hardware,
+    read_host,
+    read_model,
+    read_spec,
+)
 from ocr_flops.spec.specs import CACHES, DTYPE_BYTES, PREFILL_LOGITS, STAGES, AttentionSpec, EngineSpec, HardwareSpec, Mode, ModelSpec
 from ocr_flops.spec.workload import Workload
 
@@ -27,6 +37,8 @@ class RunSpec:
     prefill_logits: str  # "all" or "last"; the engine's where none was chosen
     stages: tuple[str, ...]  # in the order they run
     hardware: HardwareSpec | None  # None where none was chosen
+    host: HostSpec | None = None  # None where none was chosen: the engine's
+    efficiency: EfficiencySpec | str = "published"
 
 
 class WorkloadKeys(NamedTuple):
@@ -87,6 +99,8 @@ def read_run(config: dict[str, Any]) -> RunSpec:
         prefill_logits=engine.prefill_logits if logits is None else one_of("prefill_logits", logits, PREFILL_LOGITS),
         stages=_read_stages(config["stages"]),
         hardware=None if config["hardware"] is None else read_hardware(config["hardware"]),
+        host=None if config["host"] is None else read_host(config["host"]),
+        efficiency=read_efficiency(config["efficiency"]),
     )
 
 

@@ -75,6 +75,7 @@ class EngineSpec(KernelChoice):
 
     name: str  # "transformers" or "remote_code"
     label: str  # for people
+    host: str  # how its operators are issued, by a config of the group `host`
     prefill_logits: Logits  # positions for which `generate` computes logits in prefill
     chooses_logits: bool  # also computes, when asked, logits for other positions than those
     kernels: Kernels  # the attention kernel each tower uses by itself (the mode "vendor")

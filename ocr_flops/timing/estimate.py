@@ -10,6 +10,8 @@ from ocr_flops.cost.estimate import Cost
 from ocr_flops.cost.run_config import RunConfig
 from ocr_flops.cost.stage_groups import COLUMNS
 from ocr_flops.errors import SpecError, one_of
+from ocr_flops.spec.catalog import load_efficiency, load_host
+from ocr_flops.spec.host import EfficiencySpec, HostSpec
 from ocr_flops.spec.run_spec import RunSpec
 from ocr_flops.spec.specs import STAGES, AttentionSpec, EngineSpec, HardwareSpec, ModelSpec
 from ocr_flops.spec.workload import Workload
@@ -23,9 +25,30 @@ if TYPE_CHECKING:
 class Estimate(Cost):
     """The cost of a workload, which a device turns into time; see `Cost` for its numbers and frames."""
 
-    def on(self, hardware: HardwareSpec, launch_seconds: float = 0.0) -> Timing:
-        """The same cost as time on a device; `launch_seconds` are added for every operator executed."""
-        return Timing(self, hardware, launch_seconds)
+    def on(
+        self,
+        hardware: HardwareSpec,
+        launch_seconds: float = 0.0,
+        *,
+        host: str | HostSpec | None = None,
+        efficiency: str | EfficiencySpec = "published",
+    ) -> Timing:
+        """The same cost as time on a device.
+
+        Args:
+            hardware: from `load_hardware`.
+            launch_seconds: added to roofline seconds for every operator executed.
+            host: what issues the operators, "none", "eager", "graphs" or a `HostSpec`; the engine's own by default.
+            efficiency: what kernels reach of the device's peaks, "published", "peak" or an `EfficiencySpec`.
+
+        Raises:
+            SpecError: an unknown name.
+        """
+        if not isinstance(host, HostSpec):
+            host = load_host(self.config.engine.host if host is None else host)
+        if not isinstance(efficiency, EfficiencySpec):
+            efficiency = load_efficiency(efficiency)
+        return Timing(self, hardware, host, efficiency, launch_seconds)
 
 
 def estimate(
@@ -72,6 +95,8 @@ def sweep(
     columns: Sequence[str] = COLUMNS,
     hardware: HardwareSpec | None = None,
     launch_seconds: float = 0.0,
+    host: str | HostSpec | None = None,
+    efficiency: str | EfficiencySpec = "published",
     **options,
 ) -> pl.DataFrame:
     """The cost of many workloads in one or several attention modes.
@@ -83,7 +108,7 @@ def sweep(
         level: "stage" for a row per stage, "module" for a row per stage and module.
         columns: cost columns wanted, all by default; fewer are faster and take less memory.
         hardware: a device; adds the time columns.
-        launch_seconds: added for every operator executed.
+        launch_seconds, host, efficiency: as in `Estimate.on`.
         **options: as in `estimate`.
 
     Returns:
@@ -96,8 +121,15 @@ def sweep(
     modes = [attention] if isinstance(attention, str | AttentionSpec) else list(attention)
     for column in columns:
         one_of("columns", column, COLUMNS)
-    results = (estimate(model, points, mode, **options) for mode in modes)
-    return pl.concat([(one.on(hardware, launch_seconds) if hardware else one).frame(level, columns) for one in results])
+    results = [estimate(model, points, mode, **options) for mode in modes]
+    if hardware is not None:
+        results = [one.on(hardware, launch_seconds, host=host, efficiency=efficiency) for one in results]
+    return pl.concat([one.frame(level, columns) for one in results])
+
+
+def time_run(run: RunSpec, estimate: Estimate) -> Timing | None:
+    """An estimate on the device, the host and the efficiencies that a command line chose; None where it chose no device."""
+    return estimate.on(run.hardware, host=run.host, efficiency=run.efficiency) if run.hardware else None
 
 
 def estimate_run(run: RunSpec, workload: Workload | None = None) -> Estimate:

@@ -1,9 +1,9 @@
-"""An estimate on a device: seconds per stage and module, time to first token, time per output token, and which ceiling binds."""
+"""An estimate on a device: seconds per stage and module, time to first token, time per output token, and what they rest on."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -12,24 +12,38 @@ import numpy as np
 from ocr_flops.cost.estimate import Cost
 from ocr_flops.cost.polynomial import evaluate
 from ocr_flops.cost.stage_groups import COLUMNS, Key
+from ocr_flops.spec.host import EfficiencySpec, HostSpec, Ranged
 from ocr_flops.spec.specs import HardwareSpec
 from ocr_flops.spec.workload import Column
+from ocr_flops.timing.expected import expected_seconds, module_seconds
 from ocr_flops.timing.roofline import CEILINGS, TIME_COLUMNS, operator_seconds, time_columns
 
 if TYPE_CHECKING:
     import polars as pl
 
+EXPECTED_CHUNK = 16_384
 CHUNK = 4_096  # points timed together: operators are looked at one by one, so a chunk is smaller than for costs
+EXPECTED_COLUMNS = ("expected_seconds", "expected_low_seconds", "expected_high_seconds", "device_busy_share")
 OPERATOR_COSTS = ("tensor_flops", "vector_flops", "io_bytes", "operators")
 Seconds = float | np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
 class Timing:
-    """An estimate's cost as time on a device, computed when it is first read; `launch_seconds` are added for every operator executed."""
+    """An estimate's cost as time on a device, computed when it is first read.
+
+    Args:
+        estimate: what runs.
+        hardware: the device.
+        host: what issues the operators.
+        efficiency: what kernels reach of the device's peaks.
+        launch_seconds: added to roofline seconds for every operator executed; expected seconds have the host's own figure.
+    """
 
     estimate: Cost
     hardware: HardwareSpec
+    host: HostSpec
+    efficiency: EfficiencySpec
     launch_seconds: float = 0.0
 
     def table(self, keys: tuple[Key, ...]) -> dict[str, np.ndarray]:
@@ -46,16 +60,80 @@ class Timing:
                     table[name][chunk][rows[:, None], positions] = values
         return table
 
+    def expected_table(self, keys: tuple[Key, ...]) -> dict[str, np.ndarray]:
+        """The columns of `EXPECTED_COLUMNS` at [point, key]; of a module its part of the critical path, and no range or share (NaN)."""
+        points = self.estimate.workload.points
+        table = {name: np.full((points, len(keys)), np.nan) for name in EXPECTED_COLUMNS}
+        for start in range(0, points, EXPECTED_CHUNK):
+            chunk = slice(start, min(start + EXPECTED_CHUNK, points))
+            for group in self.estimate.stage_groups(chunk):
+                lanes = group, self.estimate.config, self.hardware, self.host, self.efficiency
+                modules = {module: i for i, (stage, module) in enumerate(keys) if stage == group.stage}
+                rows = slice(None) if group.where is None else group.where
+                if None in modules:
+                    found, place = expected_seconds(*lanes), modules.pop(None)
+                    share = np.divide(found.device[0], found.seconds[0], out=np.zeros_like(found.device[0]), where=found.seconds[0] > 0)
+                    for name, values in zip(EXPECTED_COLUMNS, (*found.seconds, share), strict=True):
+                        table[name][chunk][rows, place] = values
+                if modules:
+                    shares = module_seconds(*lanes)
+                    for module, place in modules.items():
+                        table["expected_seconds"][chunk][rows, place] = shares[group.program.modules.index(module)]
+        return table
+
     @cached_property
     def _stages(self) -> dict[str, np.ndarray]:
         return self.table(self.estimate.keys("stage"))
+
+    @cached_property
+    def _expected(self) -> dict[str, np.ndarray]:
+        return self.expected_table(self.estimate.keys("stage"))
+
+    def _expect(self, *stages: str) -> Ranged | None:
+        """Expected seconds of several stages together, with their range; None where one of them was not estimated."""
+        found = [self._seconds(*stages, column=column) for column in EXPECTED_COLUMNS[:3]]
+        return None if found[0] is None else Ranged(*found, self.time_basis)
+
+    @property
+    def time_basis(self) -> str:
+        """What expected seconds rest on."""
+        return f"{self.host.describe()}; {self.efficiency.describe()}"
+
+    @property
+    def expected_ttft(self) -> Ranged | None:
+        """Expected time to first token, vision and prefill, with its range in seconds. None where the estimate has not both."""
+        return self._expect("vision", "prefill")
+
+    @property
+    def expected_tpot(self) -> Ranged | None:
+        """Expected mean time per output token of one sequence; None without output tokens (NaN in columns) or decode."""
+        decode, tokens = self._expect("decode"), self.estimate.workload.output_tokens
+        if decode is None or (self.estimate.workload.is_single and not tokens):
+            return None
+        return Ranged(*(_ratio(seconds, tokens) for seconds in decode[:3]), decode.source)
+
+    @property
+    def expected_pages_per_second(self) -> Ranged | None:
+        """Expected pages of the whole batch per second, from pixels to the last token; None where the estimate has not all stages."""
+        whole = self._expect("vision", "prefill", "decode")
+        if whole is None:
+            return None
+        pages = [_ratio(self.estimate.workload.batch_size, seconds) for seconds in (whole.value, whole.high, whole.low)]
+        return Ranged(*pages, whole.source)
+
+    @property
+    def device_busy_share(self) -> Seconds | None:
+        """The part of the expected time of all stages in which the device runs kernels."""
+        seconds, busy = self._expected["expected_seconds"], self._expected["device_busy_share"]
+        share = (seconds * busy).sum(axis=1) / seconds.sum(axis=1)
+        return float(share[0]) if self.estimate.workload.is_single else share
 
     def _seconds(self, *stages: str, column: str = "roofline_seconds") -> Seconds | None:
         """Seconds of several stages together; None where one of them was not estimated."""
         if not set(stages) <= set(self.estimate.chosen_stages):
             return None
         wanted = [i for i, (stage, _) in enumerate(self.estimate.keys("stage")) if stage in stages]
-        seconds = self._stages[column][:, wanted].sum(axis=1)
+        seconds = (self._expected if column in EXPECTED_COLUMNS else self._stages)[column][:, wanted].sum(axis=1)
         return float(seconds[0]) if self.estimate.workload.is_single else seconds
 
     @property
@@ -80,7 +158,7 @@ class Timing:
         if np.all(tokens == 0) or self.decode_seconds is None:
             return None
         shorter = self.estimate.with_workload(output_tokens=np.maximum(tokens - 1, 0) if isinstance(tokens, np.ndarray) else tokens - 1)
-        return self.decode_seconds - Timing(shorter, self.hardware, self.launch_seconds).decode_seconds
+        return self.decode_seconds - replace(self, estimate=shorter).decode_seconds
 
     @property
     def tokens_per_second(self) -> Seconds | None:
@@ -145,17 +223,19 @@ class Timing:
         """The estimate's frame of a level with the device's name and time columns.
 
         Columns added: hardware, roofline_seconds, bound_seconds, binding_ceiling, ceiling_margin (the binding ceiling's time over the next
-        one's; null where there is no other).
+        one's; null where there is no other), expected_seconds and, of stages only, its range and device_busy_share.
         """
         import polars as pl
 
-        times = self._stages if level == "stage" else self.table(self.estimate.keys(level))
+        keys = self.estimate.keys(level)
+        times, expected = (self._stages, self._expected) if level == "stage" else (self.table(keys), self.expected_table(keys))
         margin = pl.Series("ceiling_margin", times["ceiling_margin"].reshape(-1))
         return self.estimate.frame(level, columns).with_columns(
             pl.lit(self.hardware.name, pl.Categorical).alias("hardware"),
             *(pl.Series(name, times[name].reshape(-1)) for name in ("roofline_seconds", "bound_seconds")),
             pl.Series("binding_ceiling", CEILINGS, pl.Categorical).gather(times["ceiling"].reshape(-1)),
             margin.set(~margin.is_finite(), None),
+            *(pl.Series(name, values.reshape(-1), nan_to_null=True) for name, values in expected.items()),
         )
 
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 ERRORS = {
     # unknown keys and choices
     "workload.no_such_key=1": "workload.no_such_key: unknown key; workload has .*batch_size.*",
-    "no_such_key=1": "no_such_key: unknown key; the config has model, engine, workload, attention, hardware, dtype, cache, .*, stages",
+    "no_such_key=1": "no_such_key: unknown key; the config has model, engine, workload, attention, hardware, host, efficiency, dtype, cache, .*, stages",
     "model.towers.sam.widht=96": "model.towers.sam.widht: unknown key; model.towers.sam has image_px, .*downsample_widths",
     "dtype.kind=bf16": "dtype.kind: unknown key; dtype has no keys",
     "hydra.verbose=true": "hydra.verbose: unknown key; the config has .*",

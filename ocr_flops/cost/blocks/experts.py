@@ -120,6 +120,7 @@ def run_looped(tape: Tape, sizes: Experts, x: Tensor, weights: Tensor, index: Te
     tape.free(sorting.outputs[0])
     token = tape(ops.elementwise("floor_divide", order))
     picked = tape.then_free(ops.gather("index", x, token, (rows, width)), token, totals)  # the host has a copy of the totals
+    tape.synchronise()  # for that copy
     others = tape.hold(rows - EXPERT_ROWS, width, itemsize=x.itemsize)
     with tape.per_expert():  # 5 operators for each expert hit, which together see every row once
         gate = tape.multiply_experts(_of_one(ops.grouped_matmul(picked, sizes.width)), None, sizes.count, 1)

@@ -38,6 +38,7 @@ class Transformers(Engine, name="transformers"):
         product = tape(ops.elementwise("mul", count))
         same = tape.then_free(ops.elementwise("eq", product, itemsize=1), product)
         tape.free(tape(ops.reduction("_is_all_true", same, (1,))), same, count)
+        tape.synchronise()
         out = tape.then_free(ops.copy("masked_scatter", embedded, places, joined), embedded)
         return out, joined, places
 

@@ -230,3 +230,4 @@ class Vision:
     def _sum_pixels(self, pixels: Tensor) -> None:
         """The sum of pixels, read on the host."""
         self.tape.free(self.tape(ops.reduction("sum", pixels, ())))
+        self.tape.synchronise()

@@ -21,13 +21,13 @@ from ocr_flops.evidence.records.recorder import device_facts, measure_points
 from ocr_flops.measure.client import interpreter
 from ocr_flops.measure.plan import ModelSource, Plan
 from ocr_flops.spec.catalog import config_dir
+from ocr_flops.spec.overrides import KEYS, OPTIONAL
 from ocr_flops.spec.reading import read_value
 from ocr_flops.spec.run_spec import read_run, read_workload
 from ocr_flops.spec.workload import Workload
 
 LOG = logging.getLogger(__name__)
 SET_BY_CAMPAIGN = ("columns", "rows", "image_width_px", "image_height_px", "prompt_tokens", "output_tokens", "batch_size")
-RUN_KEYS = ("model", "engine", "workload", "attention", "hardware", "dtype", "cache", "prefill_logits", "stages")
 
 
 class Outcome(NamedTuple):
@@ -107,7 +107,7 @@ def read_plan(config: dict[str, Any]) -> Plan:
     Raises:
         SpecError: naming the key, its value and what is allowed.
     """
-    run = read_run({"hardware": None, **{name: config[name] for name in RUN_KEYS if name in config}})
+    run = read_run({**dict.fromkeys(OPTIONAL), **{name: config[name] for name in KEYS if name in config}})
     kinds = {"device": str, "runs": int, "warmup": int, "experts": str | None, "passes": tuple[str, ...]}
     values = {name: read_value(name, config[name], kind) for name, kind in kinds.items()}
     source = {name: read_value(name, config[name], str | None) for name in ("snapshot", "checkpoint")}

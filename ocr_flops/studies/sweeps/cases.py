@@ -15,7 +15,7 @@ from ocr_flops.spec.overrides import GROUPS
 from ocr_flops.spec.run_spec import RunSpec, WorkloadKeys, read_run, read_workload
 from ocr_flops.spec.workload import Workload
 from ocr_flops.studies.sweeps.ranges import Axes, Value
-from ocr_flops.timing.estimate import Estimate, estimate_run
+from ocr_flops.timing.estimate import Estimate, estimate_run, time_run
 
 if TYPE_CHECKING:
     import polars as pl
@@ -48,7 +48,7 @@ class Case:
     def stages_frame(self, workload: Workload) -> pl.DataFrame:
         """A row per point and stage, with times where the case has a device."""
         costs = self.estimate(workload)
-        return costs.stages if self.run.hardware is None else costs.on(self.run.hardware).stages
+        return (time_run(self.run, costs) or costs).stages
 
 
 def list_cases(config: dict[str, Any], axes: Axes, plain: Sequence[str]) -> Iterable[Case]:

@@ -22,6 +22,7 @@ from ocr_flops.spec.workload import Workload
 from ocr_flops.studies.sweeps.cases import Case, list_cases
 from ocr_flops.studies.sweeps.pages import Pages, grid_pages, image_pages, is_published_grid
 from ocr_flops.studies.sweeps.ranges import Axes, Value, read_values, split_overrides
+from ocr_flops.timing.estimate import time_run
 
 if TYPE_CHECKING:
     import polars as pl
@@ -177,7 +178,7 @@ class Sweep:
         )
         case.estimate(largest).stage_numbers  # noqa: B018
         if case.run.hardware is not None:
-            case.estimate(least.upper_bound()).on(case.run.hardware).stages  # noqa: B018
+            time_run(case.run, case.estimate(least.upper_bound())).stages  # noqa: B018
 
 
 def load_sweep(overrides: Sequence[str] = ()) -> Sweep:

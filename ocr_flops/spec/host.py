@@ -1,0 +1,110 @@
+"""What makes a run slower than a device's peaks: the host that issues operators, and the part of the peaks that kernels reach. Each
+figure has a range and a source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import isfinite
+from typing import NamedTuple
+
+from ocr_flops.errors import SpecError, one_of
+from ocr_flops.spec.specs import STAGES
+
+HOST_FIGURES = ("operator_us", "module_us", "launch_us", "step_us", "kernel_floor_us")
+EFFICIENCIES = ("matrix", "vector", "bandwidth")
+
+
+class Ranged(NamedTuple):
+    """A figure that is not known exactly: the best guess, the interval it is expected in, and where it was read or measured."""
+
+    value: float
+    low: float
+    high: float
+    source: str = ""
+
+    @classmethod
+    def exact(cls, value: float, source: str = "given") -> Ranged:
+        """A figure without a range."""
+        return cls(value, value, value, source)
+
+    def check(self, field: str, least: float, greatest: float) -> None:
+        """Raises SpecError unless least <= low <= value <= high <= greatest, all finite numbers."""
+        if not (isfinite(self.high) and least <= self.low <= self.value <= self.high <= greatest):
+            allowed = f"from {least:g} up" if greatest == float("inf") else f"from {least:g} to {greatest:g}"
+            is_exact = self.low == self.value == self.high
+            raise SpecError(f"{field}: {self.value!r}{'' if is_exact else f' in {self.low!r} to {self.high!r}'} is not a number {allowed}")
+
+    def __str__(self) -> str:
+        """The figure and, where it has one, its range: "7 (5 to 10)"."""
+        return f"{self.value:g}" if self.low == self.high else f"{self.value:g} ({self.low:g} to {self.high:g})"
+
+
+@dataclass(frozen=True)
+class HostSpec:
+    """What the host does for every operator and every step, in microseconds.
+
+    Args:
+        name: the config's, "eager".
+        label: for people.
+        graphs: stages that are replayed as one CUDA graph: one launch instead of one for every operator.
+        operator_us: Python and dispatcher for one operator.
+        module_us: the call of one module that has weights, besides its operators.
+        launch_us: the launch of one kernel, or of one graph.
+        step_us: what a decode step does besides the model: sampling, bookkeeping, detokenising.
+        kernel_floor_us: the least time that a kernel takes of the device.
+    """
+
+    name: str
+    label: str
+    graphs: tuple[str, ...]
+    operator_us: Ranged
+    module_us: Ranged
+    launch_us: Ranged
+    step_us: Ranged
+    kernel_floor_us: Ranged
+
+    def __post_init__(self) -> None:
+        for stage in self.graphs:
+            one_of("host.graphs", stage, STAGES)
+        for name in HOST_FIGURES:
+            getattr(self, name).check(f"host.{name}", 0.0, float("inf"))
+
+    def with_figures(self, **figures: float) -> HostSpec:
+        """The same host with some figures given exactly, in microseconds; a SpecError names a field that does not exist."""
+        return replace(self, **{one_of("host", name, HOST_FIGURES): Ranged.exact(float(value)) for name, value in figures.items()})
+
+    def describe(self) -> str:
+        """The figures in a line."""
+        if not any(getattr(self, name).high for name in HOST_FIGURES):
+            return self.label
+        per_module = f" and {self.module_us} a module" if self.module_us.high else ""
+        return (
+            f"{self.label}: {self.operator_us} µs an operator{per_module}, {self.launch_us} µs a launch, {self.step_us} µs a step, "
+            f"kernels of at least {self.kernel_floor_us} µs"
+        )
+
+
+@dataclass(frozen=True)
+class EfficiencySpec:
+    """The part of a device's peaks that kernels reach.
+
+    Args:
+        name: the config's, "published".
+        label: where the figures come from, for people.
+        matrix, vector, bandwidth: of the peak of the matrix units, the vector units and the memory, above 0 and at most 1.
+    """
+
+    name: str
+    label: str
+    matrix: Ranged
+    vector: Ranged
+    bandwidth: Ranged
+
+    def __post_init__(self) -> None:
+        for name in EFFICIENCIES:
+            getattr(self, name).check(f"efficiency.{name}", 1e-3, 1.0)
+
+    def describe(self) -> str:
+        """The figures in a line."""
+        figures = ", ".join(f"{name} {getattr(self, name)}" for name in EFFICIENCIES)
+        return f"efficiencies from {self.label}: {figures}"

@@ -1,0 +1,156 @@
+"""Two lanes: a host that issues operators in order, and a device that runs their kernels in order.
+
+The host takes h_i seconds for operator i (Python, dispatcher, launch) and never waits, except where code reads a result back. Kernel i
+lasts k_i seconds and starts when it is issued and the kernel before it has ended. So the last kernel of a run of operators ends at
+
+    max over i of (h_1 + ... + h_i) + (k_i + ... + k_n)
+
+which is the makespan of a flow shop with two machines (Johnson, Optimal two- and three-stage production schedules, 1954). Runs compose, so
+that a stage of thousands of operators is a short product over its distinct layers, exact at every point.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+Seconds = float | np.ndarray  # at one point, or at many; or [part, case, point]: all, and what modules have of the critical path
+
+
+def latest(one: Seconds, other: Seconds) -> Seconds:
+    """The later of two moments; where they come in parts, the first part says which one that is."""
+    if np.ndim(one) == np.ndim(other) == 3:
+        return np.where(one[:1] >= other[:1], one, other)
+    return np.maximum(one, other)
+
+
+class Lanes(NamedTuple):
+    """A run of operators without synchronisation, in seconds.
+
+    Args:
+        host: what the host takes to issue all of it.
+        device: what its kernels take, one after the other.
+        end: when the last kernel ends, if both lanes are free at 0.
+    """
+
+    host: Seconds
+    device: Seconds
+    end: Seconds
+
+    def then(self, later: Lanes) -> Lanes:
+        """This run followed by another one."""
+        end = latest(self.end + later.device, self.host + later.end)
+        return Lanes(self.host + later.host, self.device + later.device, end)
+
+    def repeated(self, times: Seconds) -> Lanes:
+        """This run several times over; nothing at all where it runs 0 times."""
+        end = self.end + (times - 1) * latest(self.host, self.device)
+        return Lanes(times * self.host, times * self.device, np.where(np.asarray(times) > 0, end, 0.0))
+
+
+NOTHING = Lanes(0.0, 0.0, 0.0)
+
+
+class Schedule(NamedTuple):
+    """A run of operators in which the host may wait for the device, in seconds.
+
+    Args:
+        host, device: what each lane works in all.
+        head: up to the first synchronisation; all of it where there is none.
+        middle: from the first synchronisation to the last; None where there is none.
+        tail: after the last synchronisation.
+    """
+
+    host: Seconds
+    device: Seconds
+    head: Lanes
+    middle: Seconds | None = None
+    tail: Lanes = NOTHING
+
+    @classmethod
+    def of(cls, lanes: Lanes) -> Schedule:
+        """A run without synchronisation."""
+        return cls(lanes.host, lanes.device, lanes)
+
+    @property
+    def seconds(self) -> Seconds:
+        """From the first operator's issue until the host and the device are both done."""
+        if self.middle is None:
+            return latest(self.head.end, self.head.host)
+        return self.head.end + self.middle + latest(self.tail.end, self.tail.host)
+
+    @property
+    def busy_share(self) -> Seconds:
+        """The part of that time in which the device runs a kernel; 0 where nothing runs."""
+        seconds = self.seconds
+        return np.divide(self.device, seconds, out=np.zeros_like(seconds * 1.0), where=np.asarray(seconds) > 0)
+
+    def synchronised(self) -> Schedule:
+        """The same run, at whose end the host waits for the device."""
+        if self.middle is None:
+            return Schedule(self.host, self.device, self.head, 0.0 * self.head.end)
+        return Schedule(self.host, self.device, self.head, self.middle + self.tail.end)
+
+    def then(self, later: Schedule) -> Schedule:
+        """This run followed by another one."""
+        host, device = self.host + later.host, self.device + later.device
+        if self.middle is None:
+            return Schedule(host, device, self.head.then(later.head), later.middle, later.tail)
+        joined = self.tail.then(later.head)
+        if later.middle is None:
+            return Schedule(host, device, self.head, self.middle, joined)
+        return Schedule(host, device, self.head, self.middle + joined.end + later.middle, later.tail)
+
+    def repeated(self, times: Seconds) -> Schedule:
+        """This run several times over, at least once where it synchronises."""
+        host, device = times * self.host, times * self.device
+        if self.middle is None:
+            return Schedule(host, device, self.head.repeated(times))
+        between = self.tail.then(self.head).end
+        return Schedule(host, device, self.head, self.middle + (times - 1) * (between + self.middle), self.tail)
+
+
+def run_lanes(host: np.ndarray, device: np.ndarray) -> Lanes:
+    """A run of operators, one after the other.
+
+    Args:
+        host: seconds to issue each operator: [operator] or [operator, point].
+        device: seconds of each operator's kernel: [operator, point].
+
+    Returns:
+        the run at every point: each field [point].
+    """
+    if not len(device):
+        return NOTHING
+    issued = np.cumsum(host, axis=0)
+    remaining = np.cumsum(device[::-1], axis=0)[::-1]
+    end = (remaining + (issued[:, None] if issued.ndim == 1 else issued)).max(axis=0)
+    return Lanes(issued[-1], remaining[0], end)
+
+
+class Launch(NamedTuple):
+    """One operator on both lanes, in seconds from the beginning."""
+
+    issue_start: float
+    issue_end: float
+    kernel_start: float
+    kernel_end: float
+
+
+def replay(host: np.ndarray, device: np.ndarray, synchronises: np.ndarray | None = None) -> list[Launch]:
+    """Plays operators one by one, for a timeline.
+
+    Args:
+        host, device: seconds of each operator at one point: [operator].
+        synchronises: whether the host waits for the device after an operator: [operator]; never by default.
+    """
+    launches, free, finished = [], 0.0, 0.0
+    for number, (issue, kernel) in enumerate(zip(host, device, strict=True)):
+        issued = free + issue
+        start = max(issued, finished)
+        launches.append(Launch(free, issued, start, start + kernel))
+        free, finished = issued, start + kernel
+        if synchronises is not None and synchronises[number]:
+            free = max(free, finished)
+    return launches

@@ -1,0 +1,377 @@
+"""A stage's two lanes at many points: the seconds of its runs of operators, and how runs follow each other.
+
+Kernel i lasts max(roofline seconds of its binding ceiling / efficiency of that ceiling, floor); the host takes a constant for every
+operator (see `HostSpec`). In a run without synchronisation the last kernel ends at the largest of sums that are linear in the program's
+monomials wherever one ceiling binds, so that most operators of a stage need not be looked at one by one (`_narrow`).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ocr_flops.cost.execution_order import Node, Operators, order_operations
+from ocr_flops.cost.polynomial import Dim, Monomial, evaluate, terms_of
+from ocr_flops.cost.program import Program
+from ocr_flops.cost.stage_groups import StageGroup
+from ocr_flops.cost.tape import EXPERT_BYTES, Operation
+from ocr_flops.spec.host import EfficiencySpec, HostSpec
+from ocr_flops.spec.specs import HardwareSpec
+from ocr_flops.timing.lanes import Lanes, Schedule
+
+NARROW_FROM = 64  # points from which on it pays to look for what binds at all of them
+NARROW_CHUNK = 1_024  # points for which that is looked for together
+CONTEXT = "context"
+
+
+class Repeat(NamedTuple):
+    """Items that run several times over: `times`, or (where it is not 0) once for every expert hit in each of `expert_layers` layers."""
+
+    times: Dim
+    expert_layers: int
+    items: tuple[Item, ...]
+
+
+Item = int | None | Repeat  # the number of a run; the host waits for the device; a repeat
+
+
+class _Order(NamedTuple):
+    """A program in execution order.
+
+    Args:
+        flat: positions of its operations, run after run.
+        starts: where each run begins in it.
+        items: how runs follow each other.
+        monomials: what the work of one execution is made of, the decode step's context left out.
+        grows: which of them are multiplied by the context.
+        work: tensor FLOPs, vector FLOPs and bytes of one execution: [3, operation, monomial].
+        expert_layers: layers of the operations that run once for every expert hit, 0 for others.
+        weights: whether an operation reads weights, so that it stands for the call of a module.
+        owner: 1 where an operation belongs to a module, else 0: [module, operation].
+    """
+
+    flat: np.ndarray
+    starts: np.ndarray
+    items: tuple[Item, ...]
+    monomials: tuple[Monomial, ...]
+    grows: np.ndarray
+    work: np.ndarray
+    expert_layers: np.ndarray
+    weights: np.ndarray
+    owner: np.ndarray
+
+
+@functools.cache
+def compile_order(program: Program) -> _Order:
+    """The operators of a program as runs, with their work in one execution."""
+    operations, runs = program.operations, []
+    items = _split_runs(order_operations(operations), operations, runs)
+    polynomials = []
+    for operation in operations:
+        tensor, vector, moved = map(terms_of, operation.once)
+        if operation.expert_thirds:
+            (expert,) = terms_of(EXPERT_BYTES)
+            moved = moved | {expert: moved.get(expert, 0) + operation.expert_thirds / len(operation.layers)}
+        polynomials.append((tensor, vector, moved))
+    names = tuple(dict.fromkeys([(), *(name for kinds in polynomials for terms in kinds for name in terms)]))
+    return _Order(
+        np.concatenate(runs),
+        np.cumsum([0, *map(len, runs)])[:-1],
+        items,
+        tuple(tuple(part for part in name if part != CONTEXT) for name in names),
+        np.array([CONTEXT in name for name in names]),
+        np.array([[[terms.get(name, 0) for name in names] for terms in kinds] for kinds in polynomials], float).transpose(1, 0, 2),
+        np.array([len(one.layers) * any(region.per_expert for region in one.regions) for one in operations]),
+        np.array([bool(one.costs["weight_io_bytes"]) for one in operations], float),
+        np.array([[one.module == module for one in operations] for module in program.modules], float),
+    )
+
+
+def _split_runs(nodes: Sequence[Node], operations: Sequence[Operation], runs: list[list[int]]) -> tuple[Item, ...]:
+    """Nodes as items; the operations of each run are appended to runs."""
+    items: list[Item] = []
+    is_open = False
+    for node in nodes:
+        if not isinstance(node, Operators):
+            inner = _split_runs(node.body, operations, runs)
+            layers = len(operations[runs[-1][0]].layers) if node.per_expert else 0
+            items.append(Repeat(node.times, layers, inner))
+            is_open = False
+            continue
+        for position in node.positions:
+            if not is_open:
+                items.append(len(runs))
+                runs.append([])
+                is_open = True
+            runs[-1].append(position)
+            if operations[position].synchronises:
+                items.append(None)
+                is_open = False
+    return tuple(items)
+
+
+class _Rows(NamedTuple):
+    """What is left to compute of a program's runs where most of its operators are bound by one ceiling at all points.
+
+    Args:
+        linear: seconds that are linear in the monomials: first the device's of every run, then, for every operator at which the lanes can
+            meet, the host's up to it and the device's from it on: [case, row, monomial].
+        first: where such operators begin for each run, among them.
+        kernels: the other operators, which are looked at one by one, in execution order.
+        begin, end: the kernels that belong to each row.
+        host: the host's seconds of every run: [case, run, 1].
+    """
+
+    linear: np.ndarray
+    first: np.ndarray
+    kernels: np.ndarray
+    begin: np.ndarray
+    end: np.ndarray
+    host: np.ndarray
+
+
+class StageLanes:
+    """A program on a device and a host, in three cases: as expected, all figures in favour, all against.
+
+    Args:
+        program: the stage's operators.
+        stage: its name.
+        hardware, dtype: the device, and the precision of matrix products.
+        host: what it takes to issue operators.
+        efficiency: what kernels reach of the device's peaks.
+    """
+
+    def __init__(self, program: Program, stage: str, hardware: HardwareSpec, dtype: str, host: HostSpec, efficiency: EfficiencySpec):
+        self.order = order = compile_order(program)
+        count = len(program.operations)
+        matrix = np.full(count, hardware.matrix_peak(dtype) if order.work[0].any() else 1.0)
+        in_fp32 = np.array([one.matrix_itemsize == 4 for one in program.operations])
+        if in_fp32.any():
+            matrix[in_fp32] = hardware.matrix_peak("fp32")
+        vector = np.full(count, hardware.vector_fp32_flops_per_second or np.inf)
+        peaks = np.stack([matrix, vector, np.full(count, hardware.memory_bandwidth_bytes_per_second)])
+        reached = np.array([[one.value, one.high, one.low] for one in (efficiency.matrix, efficiency.vector, efficiency.bandwidth)])
+        seconds = order.work[:, None] / (peaks[:, None] * reached[:, :, None])[..., None]  # [ceiling, case, operation, monomial]
+        self._lines = self._undominated(seconds)
+        self._size = self._lines[0][1][0].sum(axis=0)
+        self.floor = 1e-6 * np.array(host.kernel_floor_us[:3])
+        launch, operator, module = (1e-6 * np.array(one[:3]) for one in (host.launch_us, host.operator_us, host.module_us))
+        self.is_graph = stage in host.graphs
+        issue = (operator + launch)[:, None] + module[:, None] * order.weights
+        self.issue = np.zeros_like(issue) if self.is_graph else issue  # [case, operation]
+        self.once = launch if self.is_graph else np.zeros(3)
+        self.step = 1e-6 * np.array(host.step_us[:3])
+
+    def last_values(self, group: StageGroup) -> tuple[np.ndarray, np.ndarray]:
+        """What `kernels` takes at a group's points, in decode of the last step."""
+        values = self.settled_values(group)
+        context = group.values.get("context", 1)
+        return np.where(self.order.grows[:, None], values * context, values), take(group.values.get("experts_hit", 1), None)
+
+    def settled_values(self, group: StageGroup) -> np.ndarray:
+        """The monomials at a group's points, the context of a decode step left out: [monomial, point]."""
+        values = np.empty((len(self.order.monomials), group.workload.points))
+        for row, name in zip(values, self.order.monomials, strict=True):
+            row[:] = group.last(name)
+        return values
+
+    @staticmethod
+    def _undominated(seconds: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Ceilings as (operations, their lines [case, operation, monomial]): first one for every operation, then what may exceed it."""
+        largest = (seconds[:, None] >= seconds[None]).all(axis=(2, 4))  # ceiling a is at least b in every coefficient: [a, b, operation]
+        first = largest.sum(axis=1).argmax(axis=0)
+        everything = np.arange(seconds.shape[2])
+        lines = [(everything, seconds[first, :, everything].transpose(1, 0, 2))]
+        for ceiling in range(len(seconds)):
+            where = np.flatnonzero((first != ceiling) & ~largest[first, ceiling, everything])
+            if len(where):
+                lines.append((where, seconds[ceiling][:, where]))
+        return lines
+
+    def kernels(self, values: np.ndarray, hits: np.ndarray, of: np.ndarray | None = None) -> np.ndarray:
+        """Seconds of kernels: [case, operation, point].
+
+        Args:
+            values: of the monomials: [monomial, point].
+            hits: experts hit over all layers: [point].
+            of: the operations wanted; all where None.
+        """
+        place = None if of is None else np.full(len(self.order.weights), -1)
+        if place is not None:
+            place[of] = np.arange(len(of))
+        found = None
+        for where, lines in self._lines:
+            if place is not None:
+                inside = place[where] >= 0
+                where, lines = place[where[inside]], lines[:, inside]
+            cases, count, width = lines.shape
+            seconds = (lines.reshape(cases * count, width) @ values).reshape(cases, count, values.shape[1])
+            if found is None:
+                found = seconds  # of all operations
+            else:
+                found[:, where] = np.maximum(found[:, where], seconds)
+        layers = self.order.expert_layers if of is None else self.order.expert_layers[of]
+        if layers.any():
+            found[:, layers > 0] /= np.maximum(hits / layers[layers > 0, None], 1.0)
+        return np.maximum(found, self.floor[:, None, None], out=found)
+
+    def runs(self, values: np.ndarray, hits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What each run takes: host [case, run, 1], device [case, run, point], and when its last kernel ends [case, run, point]."""
+        order = self.order
+        if values.shape[1] >= NARROW_FROM:
+            return self._narrow_runs(values, hits)
+        kernels = self.kernels(values, hits)[:, order.flat]
+        host, ends, device = run_ends(self.issue[:, order.flat, None], kernels, order.starts)
+        return host, device, ends
+
+    def _narrow_runs(self, values: np.ndarray, hits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`runs` at many points: in chunks of points of about the same size, so that most operators are bound by one ceiling in each."""
+        points, runs = values.shape[1], len(self.order.starts)
+        by_size = np.argsort(self._size @ values)
+        device, ends = np.empty((3, runs, points)), np.empty((3, runs, points))
+        for chunk in np.array_split(by_size, -(-points // NARROW_CHUNK)):
+            some, hit = values[:, chunk], hits if len(hits) == 1 else hits[chunk]
+            rows = self._narrow(some.min(axis=1), some.max(axis=1), float(hit.min()))
+            cases, count, width = rows.linear.shape
+            seconds = (rows.linear.reshape(cases * count, width) @ some).reshape(cases, count, len(chunk))
+            if len(rows.kernels):
+                unique, where = np.unique(rows.kernels, return_inverse=True)
+                kernels = self.kernels(some, hit, unique)[:, where]
+                done = np.concatenate([np.zeros((cases, 1, len(chunk))), kernels.cumsum(axis=1)], axis=1)
+                seconds += done[:, rows.end] - done[:, rows.begin]
+            device[..., chunk] = seconds[:, :runs]
+            ends[..., chunk] = np.maximum.reduceat(seconds[:, runs:], rows.first, axis=1)
+        return rows.host, device, ends
+
+    def _narrow(self, low: np.ndarray, high: np.ndarray, fewest_hits: float) -> _Rows:
+        """What is left to compute at points whose monomials lie between low and high [monomial].
+
+        The operators of a run at which the lanes can meet are those that neither neighbour outlasts at all points.
+        """
+        order, floor = self.order, self.floor[:, None]
+        count = len(order.weights)
+        least, most, linear = (np.zeros((3, count)) for _ in range(3))
+        linear = np.array(self._lines[0][1])
+        alone = np.ones((3, count), bool)  # one ceiling, or the floor, binds at all points
+        for number, (where, lines) in enumerate(self._lines):
+            falls = np.minimum(lines, 0.0)
+            at_least = lines @ low + falls @ (high - low)
+            at_most = lines @ high - falls @ (high - low)
+            if number:
+                takes, keeps = at_least >= most[:, where], least[:, where] >= at_most
+                linear[:, where] = np.where(takes[..., None], lines, linear[:, where])
+                alone[:, where] = takes | (keeps & alone[:, where])
+            least[:, where], most[:, where] = np.maximum(at_least, least[:, where]), np.maximum(at_most, most[:, where])
+        per_expert = order.expert_layers > 0
+        if per_expert.any():
+            fewest = np.maximum(fewest_hits / order.expert_layers[per_expert], 1.0)
+            least[:, per_expert], most[:, per_expert] = 0.0, most[:, per_expert] / fewest
+            alone[:, per_expert] = False
+        rests = most <= floor
+        linear[rests] = 0.0
+        linear[..., order.monomials.index(())] += np.where(rests, floor, 0.0)
+        single = (rests | (alone & (least >= floor))).all(axis=0)
+        linear[:, ~single] = 0.0
+        least, most = np.maximum(least, floor), np.maximum(most, floor)
+
+        flat, starts = order.flat, order.starts
+        run = np.repeat(np.arange(len(starts)), np.diff([*starts, len(flat)]))
+        issue = self.issue[:, flat]
+        follows = run[1:] == run[:-1]
+        outlasted = np.zeros((3, len(flat)), bool)
+        outlasted[:, :-1] |= follows & (most[:, flat[:-1]] <= issue[:, 1:])  # by the next one
+        outlasted[:, 1:] |= follows & (least[:, flat[:-1]] > issue[:, 1:])  # by the one before
+        candidates = np.flatnonzero(~outlasted.all(axis=0))
+        ends = np.array([*starts[1:], len(flat)])
+
+        sums = np.zeros((3, len(flat) + 1, linear.shape[2]))
+        sums[:, 1:] = linear[:, flat].cumsum(axis=1)
+        begin, end = np.concatenate([starts, candidates]), np.concatenate([ends, ends[run[candidates]]])
+        rows = sums[:, end] - sums[:, begin]
+        issued = np.concatenate([np.zeros((3, 1)), issue.cumsum(axis=1)], axis=1)
+        rows[:, len(starts) :, order.monomials.index(())] += issued[:, candidates + 1] - issued[:, starts[run[candidates]]]
+        first = np.searchsorted(run[candidates], np.arange(len(starts)))
+        contested = np.concatenate([[0], (~single[flat]).cumsum()])
+        host = (issued[:, ends] - issued[:, starts])[..., None]
+        return _Rows(rows, first, flat[~single[flat]], contested[begin], contested[end], host)
+
+    def schedule(self, values: np.ndarray, hits: np.ndarray, group: StageGroup, points: np.ndarray | None = None) -> Schedule:
+        """Both lanes of one pass over the stage, or of one decode step: every figure [case, point].
+
+        Args:
+            values, hits: as in `kernels`.
+            group: gives how often regions are repeated.
+            points: the group's points that values are of; all where None.
+        """
+        whole = self._join(self.order.items, self.runs(values, hits), hits, group, points)
+        if not self.is_graph:
+            return whole
+        once = self.once[:, None]
+        return Schedule.of(Lanes(once, 0.0 * once, once)).then(whole)
+
+    def critical_path(self, values: np.ndarray, hits: np.ndarray, group: StageGroup, points: np.ndarray | None = None) -> np.ndarray:
+        """What each module has of the critical path, as expected, of one pass or one decode step; arguments as of `schedule`.
+
+        It is the chain of host and device work that decides when the stage ends. A graph's launch belongs to no module.
+
+        Returns:
+            seconds: [module, point].
+        """
+        order = self.order
+        kernels, issue = self.kernels(values, hits)[0, order.flat], self.issue[0, order.flat, None]
+        ends = np.array([*order.starts[1:], len(order.flat)])
+        lanes = [np.empty((1 + len(order.owner), 1, len(ends), values.shape[1])) for _ in range(3)]
+        for run, (start, end) in enumerate(zip(order.starts, ends, strict=True)):
+            host, device, owner = issue[start:end], kernels[start:end], order.owner[:, order.flat[start:end]]
+            meets = (host.cumsum(axis=0) - device.cumsum(axis=0) + device).argmax(axis=0)
+            place = np.arange(end - start)[:, None]
+            path = np.where(place <= meets, host, 0.0) + np.where(place >= meets, device, 0.0)
+            for lane, seconds in zip(lanes, (host, device, path), strict=True):
+                lane[0, 0, run], lane[1:, 0, run] = seconds.sum(axis=0), owner @ seconds
+        return self._join(order.items, lanes, hits, group, points).seconds[1:, 0]
+
+    def _join(
+        self, items: Sequence[Item], runs: Sequence[np.ndarray], hits: np.ndarray, group: StageGroup, points: np.ndarray | None
+    ) -> Schedule:
+        """Runs one after the other, as items say; their host, device and ends are [..., run, point]."""
+        whole: Schedule | None = None
+        for item in items:
+            if item is None:
+                whole = whole.synchronised()
+                continue
+            if isinstance(item, Repeat):
+                times = np.maximum(hits / item.expert_layers, 1.0) if item.expert_layers else repeats(item.times, group, points)
+                part = self._join(item.items, runs, hits, group, points).repeated(times)
+            else:
+                part = Schedule.of(Lanes(*(lane[..., item, :] for lane in runs)))
+            whole = part if whole is None else whole.then(part)
+        return whole
+
+
+def repeats(times: Dim, group: StageGroup, points: np.ndarray | None) -> np.ndarray | int:
+    """How often a region is repeated, at the points of a group."""
+    return times if isinstance(times, int) else take(evaluate(times, group.last), points)
+
+
+def run_ends(issue: np.ndarray, kernels: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Runs of operators that begin at starts, one after the other along axis 1.
+
+    Returns:
+        the host's seconds of every run, when its last kernel ends, and the device's seconds: the largest over operators of what the host
+        takes up to one and the device from it on.
+    """
+    host, device = np.add.reduceat(issue, starts, axis=1), np.add.reduceat(kernels, starts, axis=1)
+    lengths = np.diff([*starts, issue.shape[1]])
+    issued = issue.cumsum(axis=1) - np.repeat(host.cumsum(axis=1) - host, lengths, axis=1)
+    done = kernels.cumsum(axis=1) - np.repeat(device.cumsum(axis=1) - device, lengths, axis=1)
+    reached = np.maximum.reduceat(issued - done + kernels, starts, axis=1)
+    return host, reached + device, device
+
+
+def take(column: np.ndarray | int, points: np.ndarray | None) -> np.ndarray:
+    """A column at some points, as floats; a number that holds for all points stays one."""
+    column = np.atleast_1d(np.asarray(column, float))
+    return column if points is None or len(column) == 1 else column[points]

@@ -1,0 +1,124 @@
+"""Expected seconds: the closed form equals playing every operator; without a host and at the peaks they are the roofline."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import ocr_flops as of
+from ocr_flops.spec.catalog import load_host
+from ocr_flops.timing import stage_lanes
+from ocr_flops.timing.expected import CASES, lanes_of, sum_convex
+from ocr_flops.timing.timeline import timeline
+
+MODEL = of.load_model()
+GPUS = ("t4", "l4", "h20", "h200", "mi300x")
+SLOW = of.load_hardware("l4")
+
+
+def timed(engine="transformers", gpu="h200", host=None, attention="vendor", **workload):
+    page = of.Workload.from_grid(**{"columns": 2, "rows": 3, "mode": "gundam", **workload})
+    dtype = "fp16" if gpu == "t4" else "bf16"
+    return of.estimate(MODEL, page, attention, engine=engine, dtype=dtype).on(of.load_hardware(gpu), host=host)
+
+
+def ends(frame):
+    """When the last of both lanes is done, and the device's seconds."""
+    last = max(frame["kernel_end_seconds"].max(), frame["issue_end_seconds"].max())
+    return last, (frame["kernel_end_seconds"] - frame["kernel_start_seconds"]).sum()
+
+
+@pytest.mark.parametrize("engine", ["transformers", "remote_code"])
+@pytest.mark.parametrize("host", ["none", "eager", "graphs"])
+@settings(max_examples=12, deadline=None)
+@given(
+    gpu=st.sampled_from(GPUS),
+    columns=st.integers(1, 4),
+    rows=st.integers(1, 4),
+    prompt_tokens=st.integers(0, 3000),
+    batch_size=st.integers(1, 9),
+    output_tokens=st.integers(1, 3),
+)
+def test_the_closed_form_equals_a_replay(engine, host, gpu, **workload):
+    timing = timed(engine, gpu, host, **workload)
+    steps = [timed(engine, gpu, host, **{**workload, "output_tokens": step}) for step in range(1, workload["output_tokens"] + 1)]
+    for case, name in zip(CASES, ("expected_seconds", "expected_low_seconds", "expected_high_seconds"), strict=True):
+        for stage, seconds, share in timing.stages.select("stage", name, "device_busy_share").iter_rows():
+            played = [timeline(one, stage, case) for one in (steps if stage == "decode" else [timing])]
+            own = 1e-6 * getattr(timing.host.step_us, case) * len(played) if stage == "decode" else 0.0
+            assert seconds == pytest.approx(sum(ends(one)[0] for one in played) + own, rel=1e-9)
+            if case == "value":
+                assert share * seconds == pytest.approx(sum(ends(one)[1] for one in played), rel=1e-9)
+
+
+@pytest.mark.parametrize("engine", ["transformers", "remote_code"])
+def test_every_launch_is_played(engine):
+    timing = timed(engine, batch_size=2, output_tokens=1)
+    for stage, operators in timing.stages.select("stage", "operators").iter_rows():
+        assert timeline(timing, stage).height == operators
+
+
+@pytest.mark.parametrize("engine", ["transformers", "remote_code"])
+def test_without_a_host_and_at_the_peaks_it_is_the_roofline(engine):
+    page = of.Workload.from_grid(columns=3, rows=2, batch_size=3, output_tokens=777)
+    stages = of.estimate(MODEL, page, "eager", engine=engine).on(SLOW, host="none", efficiency="peak").stages
+    np.testing.assert_allclose(stages["expected_seconds"], stages["roofline_seconds"], rtol=1e-12)
+
+
+def test_the_host_hides_what_a_fast_device_saves():
+    slow, fast = (timed(gpu=gpu, output_tokens=64) for gpu in ("l4", "h200"))
+    step = 786 * 11e-6  # operators of a step, us each
+    assert fast.expected_tpot.value == pytest.approx(step + 300e-6, rel=0.02)
+    assert fast.device_busy_share < 0.5 < slow.device_busy_share
+    graphs = timed(host="graphs", output_tokens=64)
+    assert graphs.expected_tpot.high < fast.expected_tpot.low
+    assert fast.time_basis != graphs.time_basis
+
+
+def test_many_points_are_the_points_one_by_one(monkeypatch):
+    random = np.random.default_rng(3)
+    columns, rows, batch, tokens, prompt = random.integers([[1], [1], [1], [0], [0]], [[9], [9], [33], [3000], [9000]], (5, 300))
+    pages = of.Workload.from_grid(columns, rows, "gundam", batch_size=batch, output_tokens=tokens, prompt_tokens=prompt)
+    for engine in ("transformers", "remote_code"):
+        estimate = of.estimate(MODEL, pages, engine=engine)
+        together = estimate.on(SLOW).stages
+        monkeypatch.setattr(stage_lanes, "NARROW_FROM", 10**9)
+        alone = estimate.on(SLOW).stages
+        monkeypatch.undo()
+        for name in ("expected_seconds", "expected_low_seconds", "expected_high_seconds", "device_busy_share"):
+            np.testing.assert_allclose(together[name], alone[name], rtol=1e-12)
+        assert (alone["expected_low_seconds"] <= alone["expected_seconds"]).all()
+        assert (alone["expected_seconds"] <= alone["expected_high_seconds"]).all()
+
+
+def test_modules_share_the_critical_path():
+    for host in ("none", "eager", "graphs"):
+        timing = timed("remote_code", "l4", host, output_tokens=300)
+        rest = {"decode": 300 * 1e-6 * (timing.host.step_us.value + (timing.host.launch_us.value if host == "graphs" else 0))}
+        for (stage,), modules in timing.modules.group_by("stage"):
+            whole = timing.stages.filter(stage=stage)["expected_seconds"][0]
+            assert modules["expected_seconds"].sum() == pytest.approx(whole - rest.get(stage, 0), rel=1e-9)
+            assert modules["expected_low_seconds"].null_count() == modules.height
+
+
+def test_sums_of_convex_functions_are_exact():
+    random = np.random.default_rng(5)
+    slopes, offsets = random.random((5, 4)), random.random((5, 4)) * 300
+    first, last = np.array([1, 7, 5, 40]), np.array([900, 7, 4, 2000])
+
+    def largest(x, points):
+        return (slopes[:, points] * x + offsets[:, points]).max(axis=0)[None]
+
+    expected = [
+        sum(largest(np.array([x]), np.array([i]))[0, 0] for x in range(a, b + 1)) for i, (a, b) in enumerate(zip(first, last, strict=True))
+    ]
+    np.testing.assert_allclose(sum_convex(largest, first, last)[0], expected, rtol=1e-12)
+
+
+def test_given_figures_are_exact_and_change_what_they_are_of():
+    host = load_host("eager").with_figures(operator_us=20, launch_us=0, step_us=0)
+    found = timed(host=host, output_tokens=16).expected_tpot
+    assert found.value == pytest.approx(786 * 20e-6, rel=0.02)
+    with pytest.raises(of.SpecError, match="host: 'pages' is not one of operator_us"):
+        host.with_figures(pages=1)
+    assert lanes_of.cache_info().hits

@@ -1,0 +1,56 @@
+"""Two lanes: the closed form equals playing operator by operator, however runs are composed, repeated and synchronised."""
+
+import numpy as np
+import pytest
+
+from ocr_flops.timing.lanes import NOTHING, Schedule, replay, run_lanes
+
+
+def played(program, repeats):
+    """Seconds of a program of (host, device, synchronises) runs, each repeated, by playing every operator."""
+    whole = [one for run, times in zip(program, repeats, strict=True) for _ in range(times) for one in run]
+    launches = replay(*(np.array([one[i] for one in whole]) for i in range(3)))
+    return max(launches[-1].kernel_end, launches[-1].issue_end), sum(one[1] for one in whole)
+
+
+def composed(program, repeats):
+    schedule = Schedule.of(NOTHING)
+    for run, times in zip(program, repeats, strict=True):
+        part = Schedule.of(NOTHING)
+        for host, device, synchronises in run:
+            one = Schedule.of(run_lanes(np.array([host]), np.array([[device]])))
+            part = part.then(one.synchronised() if synchronises else one)
+        schedule = schedule.then(part.repeated(times))
+    return schedule
+
+
+@pytest.mark.parametrize("syncs", [0.0, 0.2])
+def test_the_closed_form_equals_a_replay(syncs):
+    random = np.random.default_rng(1)
+    for _ in range(500):
+        program = [
+            [(random.exponential(), random.exponential(), random.random() < syncs) for _ in range(random.integers(1, 6))] for _ in range(3)
+        ]
+        repeats = random.integers(1, 5, 3).tolist()
+        seconds, device = played(program, repeats)
+        schedule = composed(program, repeats)
+        assert schedule.seconds == pytest.approx(seconds, rel=1e-12)
+        assert schedule.busy_share == pytest.approx(device / seconds, rel=1e-12)
+
+
+def test_runs_of_operators_are_columns_of_points():
+    random = np.random.default_rng(2)
+    host, device = random.exponential(size=7), random.exponential(size=(7, 5))
+    lanes = run_lanes(host, device)
+    for point in range(5):
+        alone = replay(host, device[:, point])
+        assert lanes.end[point] == pytest.approx(alone[-1].kernel_end, rel=1e-12)
+        assert lanes.device[point] == pytest.approx(device[:, point].sum())
+
+
+def test_the_slower_lane_decides():
+    host_bound = Schedule.of(run_lanes(np.full(100, 1e-5), np.full((100, 1), 1e-6)))
+    device_bound = Schedule.of(run_lanes(np.full(100, 1e-6), np.full((100, 1), 1e-5)))
+    assert host_bound.seconds == pytest.approx(100 * 1e-5 + 1e-6) and host_bound.busy_share < 0.11
+    assert device_bound.seconds == pytest.approx(1e-6 + 100 * 1e-5) and device_bound.busy_share > 0.99
+    assert Schedule.of(NOTHING).seconds == 0 and Schedule.of(NOTHING).busy_share == 0
