@@ -165,7 +165,7 @@ def tab_controls(link):
 
 @app.cell(hide_code=True)
 def run_buttons(page, set_asked, spot_inputs, timing_inputs):
-    count = jobs.run_button("Run the real model", page, session.count_flops, spot_inputs, set_asked)
+    count = jobs.run_button("Run the real model", page, session.check_model, spot_inputs, set_asked)
     time = jobs.run_button("Time the real model here", page, session.time_model, timing_inputs, set_asked)
     audit = jobs.run_button("Run it again, here", page, session.audit_counter, None, set_asked)
     cancel = button("Cancel", page.cancel, kind="warn")

@@ -30,6 +30,5 @@ def measured_html(measured: Iterable[pl.DataFrame]) -> str:
     if not frames:
         return ""
     compared = pl.concat(reversed(frames))
-    equal = not compared["difference"].abs().sum()
-    parts = [notice_html(spot_checks.verdict(compared), "good" if equal else "notice")]
+    parts = [notice_html(spot_checks.verdict(compared), "notice" if spot_checks.count_differences(compared) else "good")]
     return "".join([*parts, table_html(tables.measured_table(compared))])

@@ -6,25 +6,19 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from ocr_flops.app import spot_checks
-from ocr_flops.cost.run_config import RunConfig
+from ocr_flops.app import runs, spot_checks
 from ocr_flops.errors import SpecError
 from ocr_flops.evidence import records
 from ocr_flops.evidence.records.cache import RECORDS
 from ocr_flops.measure.job_queue import QUEUE
-from ocr_flops.measure.plan import Plan, build_request
 from ocr_flops.measure.protocol import Request
 from ocr_flops.spec import documents
-from ocr_flops.spec.catalog import load_engine
-from ocr_flops.spec.run_spec import RunSpec
-from ocr_flops.spec.specs import STAGES
 from ocr_flops.units import workload_label
 
 if TYPE_CHECKING:
     from ocr_flops.app.views import Results
     from ocr_flops.measure.job_queue import Job
 
-TIMED_ENGINE = "transformers"  # no published code is run from a page
 Start = Callable[["Results", str], None]
 
 
@@ -75,7 +69,7 @@ class Session:
         """Puts a job into the queue, if the setting on the page has a result.
 
         Args:
-            start: `count_flops`, `time_model` or `audit_counter` with its options.
+            start: `check_model`, `time_model` or `audit_counter` with its options.
         """
         if self.results is None:
             return
@@ -102,8 +96,8 @@ class Session:
             QUEUE.cancel(self.job.id)
 
 
-def count_flops(results: Results, owner: str, *, scope: str, device: str) -> None:
-    """Asks for the FLOPs that torch's counter sees in the real model at the setting's point; they go to `spot_checks.STORE`.
+def check_model(results: Results, owner: str, *, scope: str, device: str) -> None:
+    """Asks for FLOPs, traffic and peaks of the real model as the setting has it; they go to `spot_checks.STORE`.
 
     Args:
         results: of the setting.
@@ -114,15 +108,14 @@ def count_flops(results: Results, owner: str, *, scope: str, device: str) -> Non
     Raises:
         SpecError: the setting cannot be run, or the queue takes no more.
     """
-    model, setting = results.model, results.setting
-    points = spot_checks.select_points(setting, scope)
-    label = workload_label(setting.workload) if len(points) == 1 else f"{len(points)} points, {setting.mode}"
-    request = build_request(model, points, device=device, dtype=setting.dtype, prefill_logits=setting.prefill_logits)
+    model, setting, request = results.model, results.setting, runs.request_check(results, scope, device)
+    points = len(request.workloads)
+    label = workload_label(setting.workload) if points == 1 else f"{points} points, {setting.mode}"
     QUEUE.submit(request, label=label, owner=owner, on_result=lambda result: spot_checks.STORE.add(model, result))
 
 
 def time_model(results: Results, owner: str, *, device: str) -> None:
-    """Asks for a timed run of the setting's point; its record is written when it ends. Of several attention modes the first is run.
+    """Asks for a timed run of the setting's point; its record is written when it ends.
 
     Args:
         results: of the setting.
@@ -132,13 +125,8 @@ def time_model(results: Results, owner: str, *, device: str) -> None:
     Raises:
         SpecError: the setting cannot be timed, its record cannot be written, or the queue takes no more.
     """
-    setting = results.setting
-    if setting.engine != TIMED_ENGINE:
-        raise SpecError(f"engine: {setting.engine!r} is not run from a page; choose {TIMED_ENGINE}, or run `ocr-flops measure`")
-    engine, workload = load_engine(TIMED_ENGINE), setting.workload
-    config = RunConfig.resolve(results.model, setting.attention_modes[0], engine, setting.dtype, setting.cache, None)
-    run = RunSpec(results.model, engine, config.attention, workload, config.dtype, config.cache, config.prefill_logits, STAGES, None)
-    plan, where = Plan(run, device=device), records.check_folder(records.records_folder())
+    plan, workload = runs.plan_timing(results, device), results.setting.workload
+    where = records.check_folder(records.records_folder())
     label = f"{workload_label(workload)}, {workload.output_tokens} output tokens, timed"
     QUEUE.submit(
         plan.request([workload]),

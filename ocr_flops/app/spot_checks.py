@@ -13,6 +13,7 @@ from ocr_flops.app.setting import Setting
 from ocr_flops.evidence import verify
 from ocr_flops.measure.events import Result
 from ocr_flops.measure.plan import POINT_FIELDS
+from ocr_flops.reports.tables import COMPARED
 from ocr_flops.spec.specs import STAGES, ModelSpec
 from ocr_flops.spec.workload import Workload, neighbours
 from ocr_flops.units import workload_label
@@ -49,11 +50,11 @@ def result_key(result: Result) -> Key:
 def build_frame(model: ModelSpec, result: Result) -> pl.DataFrame:
     """One result of the worker, compared with the analytic value of what ran.
 
-    Columns: those of `verify.compare_flops`; the workload's; `point` (the workload in words); `ran` (what ran, in words), `engine`,
-    `prefill_logits`, `dtype`, `steps` (decode steps that ran); `model`; `kind` ("count" or "trace"); `attention` (one mode, or a mode for
-    each tower); `device` (its name), `versions` (in words), `measured_at` (ISO 8601, UTC), `seconds` (that observing the row's stage took,
-    decode: all steps; a counted or traced run is slower than a plain one), `python`, `platform`. The last six are null where the worker
-    did not say.
+    Columns: those of `verify.compare_flops`; measured_io_bytes, analytic_io_bytes, measured_peak_bytes and analytic_peak_bytes, null in a
+    count without a trace; the workload's; `point` (the workload in words); `ran` (what ran, in words), `engine`, `prefill_logits`, `dtype`,
+    `steps` (decode steps that ran); `model`; `kind` ("count" or "trace"); `attention` (one mode, or a mode for each tower); `device` (its
+    name), `versions` (in words), `measured_at` (ISO 8601, UTC), `seconds` (that observing the row's stage took, decode: all steps; a
+    counted or traced run is slower than a plain one), `python`, `platform`. The last six are null where the worker did not say.
     """
     workload, ran = Workload(**asdict(result.workload)), result.ran
     numbers = {name: getattr(workload, name) for name in (*POINT_FIELDS, "tiles", "image_tokens", "context_tokens")}
@@ -73,12 +74,29 @@ def build_frame(model: ModelSpec, result: Result) -> pl.DataFrame:
         "platform": ran.get("platform"),
     }
     seconds = pl.col("stage").replace_strict(ran.get("seconds", {}), default=None, return_dtype=pl.Float64)
-    return verify.compare_flops(model, result).with_columns(
+    return _compare(model, result).with_columns(
         *(pl.lit(value).alias(name) for name, value in numbers.items()),
         *(pl.lit(value, dtype=pl.String).alias(name) for name, value in words.items()),
         pl.lit(workload.output_tokens).alias("steps"),
         seconds.alias("seconds"),
     )
+
+
+def _compare(model: ModelSpec, result: Result) -> pl.DataFrame:
+    """FLOPs, and of a trace bytes moved and the most alive, of each stage and module, beside their analytic values."""
+    flops, traced = verify.compare_flops(model, result), {name: COMPARED[name] for name in ("bytes moved", "peak bytes")}
+    if not any("trace" in seen for seen in result.stages.values()):
+        return flops.with_columns(pl.lit(None, pl.Int64).alias(name) for pair in traced.values() for name in pair)
+    numbers, is_peak = (
+        verify.compare_numbers(model, result, ("module", "stage"), ("traffic", "peak")),
+        pl.col("column") == "peak_activation_bytes",
+    )
+    sums = [
+        pl.col(side).filter(chosen).sum().alias(name)
+        for pair, chosen in zip(traced.values(), (~is_peak, is_peak), strict=True)
+        for side, name in zip(("measured", "analytic"), pair, strict=True)
+    ]
+    return flops.join(numbers.group_by("stage", "module").agg(sums), ["stage", "module"], "left", maintain_order="left")
 
 
 class Store:
@@ -164,11 +182,17 @@ def rows_beside(measured: Iterable[pl.DataFrame], setting: Setting) -> list[dict
     return rows
 
 
+def count_differences(measured: pl.DataFrame) -> int:
+    """How many numbers of results differ from their analytic values."""
+    return sum((measured[seen] != measured[ours]).sum() for seen, ours in COMPARED.values())
+
+
 def verdict(measured: pl.DataFrame) -> str:
     """What the comparisons say, in a sentence."""
     modules = measured.filter(pl.col("module") != verify.ALL)
-    wrong = modules.filter(pl.col("difference") != 0)
-    points = modules.select("point", "ran").unique().height
+    wrong, points = count_differences(modules), modules.select("point", "ran").unique().height
     stages = ", ".join([stage for stage in STAGES if stage in set(modules["stage"])])
-    what = f"{modules.height} module counts ({stages}) at {points} point{'s' * (points != 1)}"
-    return f"All {what} equal the analytic value, as integers." if not wrong.height else f"{wrong.height} of {what} differ."
+    numbers = {name: modules[seen].count() for name, (seen, _) in COMPARED.items()}
+    kinds = ", ".join(name for name, count in numbers.items() if count)
+    what = f"{sum(numbers.values())} numbers of modules ({kinds}; {stages}) at {points} point{'s' * (points != 1)}"
+    return f"All {what} equal the analytic value, as integers." if not wrong else f"{wrong} of {what} differ."

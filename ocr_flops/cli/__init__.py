@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import webbrowser
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,9 +22,16 @@ def serve_app(
     token: Annotated[str | None, typer.Option(help="What visitors must show; made and printed where it is needed and not given.")] = None,
     max_upload_mb: Annotated[float, typer.Option(metavar="MB", help="Largest upload.")] = 50,
     headless: Annotated[bool, typer.Option("--headless", help="Do not open a browser.")] = False,
+    snapshot: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the published model, whose code pages may run as engine remote_code.")
+    ] = None,
+    trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Trust that code: it runs with your rights.")] = False,
 ) -> int:
     """Open the what-if app in a browser."""
-    from ocr_flops.app import server
+    from ocr_flops.app import runs, server
+
+    if snapshot is not None:
+        runs.offer_snapshot(snapshot, trust_remote_code)
 
     where = server.serving(host, port, token, max_upload_mb)
     with server.listen(where) as listening:

@@ -52,7 +52,7 @@ def measure_model(
         raise SpecError(f"--timeout: {timeout!r} is not a number of seconds above 0")
     observed = () if passes == "none" else console.known_names("--passes", passes, PROBES)
     plan = Plan(run, ModelSource(run.engine.name, **source), device, runs, warmup, experts, observed)
-    python = interpreter(python)
+    python = interpreter(python, run.engine.name)
     where = records.check_folder(records.records_folder(records_folder))
     with console.show_progress() as say:
         options = {"python": python, "timeout_seconds": timeout, "progress": lambda done, total, text: say(f"{done} of {total}: {text}")}

@@ -59,7 +59,7 @@ def verify_model(
     narrowing = {"quick": quick, "kind": kind, "level": level, "what": what, "stage": stage, "module": module}
     run = load_run(rest)
     source = ModelSource(run.engine.name, **source_keys)
-    interpreter_path = interpreter(python)
+    interpreter_path = interpreter(python, run.engine.name)
     if audit:
         for name, value in narrowing.items():
             if value:

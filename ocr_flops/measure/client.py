@@ -24,18 +24,21 @@ from ocr_flops.measure.failures import Failure
 from ocr_flops.measure.protocol import Request
 
 VARIABLE = "OCR_FLOPS_PYTHON"
+REMOTE_VARIABLE = "OCR_FLOPS_SNAPSHOT_PYTHON"  # the published code needs another version of transformers
 
 
-def interpreter(python: str | None = None) -> str:
+def interpreter(python: str | None = None, engine: str = "transformers") -> str:
     """The interpreter that runs the worker: the one named, else that of the environment variable OCR_FLOPS_PYTHON, else this one.
 
     Args:
         python: a path, or the name of a program.
+        engine: that runs; for remote_code the environment variable OCR_FLOPS_SNAPSHOT_PYTHON comes first.
 
     Raises:
         SpecError: it does not exist, or cannot be executed.
     """
-    named, where = (python, "--python") if python else (os.environ.get(VARIABLE), VARIABLE)
+    variable = REMOTE_VARIABLE if engine == "remote_code" and REMOTE_VARIABLE in os.environ else VARIABLE
+    named, where = (python, "--python") if python else (os.environ.get(variable), variable)
     if not named:
         return sys.executable
     if found := shutil.which(named):
@@ -199,7 +202,7 @@ class Worker:
     """
 
     def __init__(self, request: Request, python: str | None = None):
-        python = python or interpreter()
+        python = python or interpreter(engine=request.engine)
         self._log = tempfile.TemporaryFile("w+b")  # noqa: SIM115  closed by close()
         try:
             self._process = subprocess.Popen(

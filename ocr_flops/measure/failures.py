@@ -19,7 +19,7 @@ TAIL_LINES = 20
 
 REMOTE = (
     "The published code needs transformers 4.46.3, einops, addict, easydict, requests, tqdm and pillow: install them in an environment of "
-    "its own, and name its interpreter by --python or OCR_FLOPS_PYTHON."
+    "its own, and name its interpreter by --python or OCR_FLOPS_SNAPSHOT_PYTHON."
 )
 
 _ADVICE = [  # first match wins, in a message or in the end of the worker's log

@@ -73,13 +73,22 @@ def _print_number(value: float | None, whole: bool) -> str:
     return f"{value:,.{min(DIGITS, max(0, DIGITS - 1 - floor(log10(abs(value)))))}f}"
 
 
+COMPARED = {  # what a result of the real model is compared in: its columns, measured and analytic
+    "FLOPs": ("counted_flops", "analytic_flops"),
+    "bytes moved": ("measured_io_bytes", "analytic_io_bytes"),
+    "peak bytes": ("measured_peak_bytes", "analytic_peak_bytes"),
+}
+
+
 def measured_table(measured: pl.DataFrame) -> pl.DataFrame:
-    """Counted FLOPs of every measured module and their difference from the analytic ones, as exact integers."""
+    """FLOPs, bytes moved and peaks of every measured module, each after its difference from the analytic value, as exact integers."""
     steps = pl.when(pl.col("stage") == "decode").then(pl.format("decode, {} steps", "steps")).otherwise(pl.col("stage")).alias("stage")
     minute = pl.col("measured_at").str.slice(0, 16).str.replace("T", " ").alias("measured (UTC)")
     logits = pl.format("{}, logits of {}", "dtype", "prefill_logits").alias("precision")
-    counted = pl.col("counted_flops").alias("counted FLOPs")
-    return measured.select(steps, "module", "difference", counted, "device", minute, "point", "versions", "ran", logits)
+    numbers = []
+    for name, (seen, ours) in COMPARED.items():
+        numbers += [(pl.col(seen) - pl.col(ours)).alias(f"{name}, difference"), pl.col(seen).alias(f"measured {name}")]
+    return measured.select(steps, "module", *numbers, "device", minute, "point", "versions", "ran", logits)
 
 
 def devices_table(devices: pl.DataFrame) -> pl.DataFrame:

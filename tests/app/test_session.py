@@ -64,14 +64,15 @@ def test_a_file_that_cannot_be_read_says_why_and_the_last_good_one_stays(page, c
     assert page.read_document([]) is None and page.document is None
 
 
-def test_flops_are_counted_at_the_setting_shown_and_kept(model, page, queue):
-    page.results = shown(model, engine="remote_code", dtype="fp16")
-    page.ask(lambda results, owner: session.count_flops(results, owner, scope="current point", device="meta"))
+def test_the_setting_shown_is_run_and_kept(model, page, queue):
+    page.results = shown(model, attention="eager", dtype="fp16")
+    page.ask(lambda results, owner: session.check_model(results, owner, scope="current point", device="meta"))
     request, label, owner = queue.asked[0]
-    assert (request["prefill_logits"], request["dtype"], request["device"], owner) == ("all", "fp16", "meta", page.owner)
+    assert (request["kind"], request["dtype"], request["device"], owner) == ("trace", "fp16", "meta", page.owner)
+    assert request["engine"] == "transformers" and set(request["attention"].values()) == {"eager"}
     assert request["workloads"][0].items() >= {"columns": 2, "rows": 3, "output_tokens": 3}.items() and label.startswith("2 × 3 tiles")
     assert len(STORE.frames()) == 1 and page.refused is None
-    session.count_flops(page.results, "me", scope="all grids of the tile rule", device="meta")
+    session.check_model(page.results, "me", scope="all grids of the tile rule", device="meta")
     assert len(queue.asked[1][0]["workloads"]) == 23 and queue.asked[1][1] == "23 points, gundam"
 
 
@@ -95,7 +96,7 @@ def test_a_timed_run_is_recorded(model, queue, monkeypatch, tmp_path):
     request, label, _ = queue.asked[0]
     assert request["kind"] == "time" and set(request["attention"].values()) == {"eager"} and "timed" in label
     assert kept == [(("eager", Setting().workload.image_tokens), tmp_path)]
-    for wrong, why in (({"engine": "remote_code"}, "not run from a page"), ({"cache": "static"}, "cannot be measured")):
+    for wrong, why in (({"engine": "remote_code"}, "no snapshot of the published code"), ({"cache": "static"}, "cannot be measured")):
         with pytest.raises(of.SpecError, match=why):
             session.time_model(shown(model, **wrong), "me", device="auto")
     assert len(queue.asked) == 1

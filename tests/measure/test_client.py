@@ -138,6 +138,8 @@ def test_an_interpreter_is_named_or_of_the_environment(tmp_path, monkeypatch):
     named = script(tmp_path, "echo")
     monkeypatch.setenv("OCR_FLOPS_PYTHON", named)
     assert interpreter() == named and interpreter(sys.executable) == sys.executable
+    monkeypatch.setenv("OCR_FLOPS_SNAPSHOT_PYTHON", sys.executable)  # the published code's, which needs other packages
+    assert interpreter() == named and interpreter(engine="remote_code") == sys.executable
     (tmp_path / "text").write_text("")
     for name, why in (("nowhere", "is not there"), ("text", "cannot be executed"), ("", "is not a file")):
         with pytest.raises(of.SpecError, match=f"^--python: .* {why}; name the Python interpreter"):

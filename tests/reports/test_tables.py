@@ -47,7 +47,7 @@ def test_a_device_without_a_figure_has_dashes(model):
 
 def test_measured_and_verified_differences_are_exact_integers_among_the_first_columns(model):
     measured = tables.measured_table(spot_checks.build_frame(model, result(Setting())))
-    assert measured["counted FLOPs"].dtype == pl.Int64 and "decode, 3 steps" in measured["stage"].to_list()
-    assert measured.columns.index("difference") == 2
+    assert measured["measured FLOPs"].dtype == pl.Int64 and "decode, 3 steps" in measured["stage"].to_list()
+    assert measured.columns.index("FLOPs, difference") == 2
     verified = tables.verification_table(summary.read_verification())
     assert verified.columns.index("largest difference") == 3 and verified["largest difference"].dtype.is_integer()

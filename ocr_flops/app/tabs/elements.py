@@ -36,6 +36,11 @@ def button(label: str, act: Callable[[], None], kind: str = "success") -> mo.ui.
     return mo.ui.button(value=0, on_click=lambda number: number + 1, on_change=lambda _: act(), label=label, kind=kind)
 
 
+def unless(missing: str | None, run: Any) -> Any:
+    """A button that runs something; where something is missing for it, one that says so and cannot be pressed."""
+    return run if missing is None else mo.ui.button(label=f"Cannot be run: {escape(missing)}", disabled=True)
+
+
 def plain_table(frame: pl.DataFrame, **options: Any) -> mo.ui.table:
     """A table to read: a dash where there is nothing, long texts in several lines."""
     texts = [name for name, kind in frame.schema.items() if kind == pl.String]

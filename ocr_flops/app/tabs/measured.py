@@ -9,7 +9,8 @@ import marimo as mo
 import polars as pl
 
 from ocr_flops.app.chart_widget import ChartWidget
-from ocr_flops.app.tabs.elements import plain_table, problem, row
+from ocr_flops.app.runs import missing, plan_timing
+from ocr_flops.app.tabs.elements import plain_table, problem, row, unless
 from ocr_flops.app.views import Results
 from ocr_flops.charts import calibration as charts
 from ocr_flops.evidence import records
@@ -36,7 +37,10 @@ def measured(results: Results, inputs: mo.ui.dictionary, run: mo.ui.button) -> m
     """
     on_record = results.on_record
     snapshot, calibration = on_record.snapshot, on_record.calibration
-    parts: list[Any] = [mo.md(ABOUT.format(folder=records.records_folder())), row(*inputs.elements.values(), run, gap=2)]
+    parts: list[Any] = [
+        mo.md(ABOUT.format(folder=records.records_folder())),
+        row(*inputs.elements.values(), unless(missing(plan_timing, results, "auto"), run), gap=2),
+    ]
     if snapshot.problems:
         unread = [f"{path}: {reason}" for path, reason in snapshot.problems[:10]]
         parts.append(problem("Not every file could be read.", *unread, kind="warn"))

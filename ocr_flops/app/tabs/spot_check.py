@@ -1,22 +1,24 @@
-"""The tab Spot check: the real model's FLOPs beside the analytic ones."""
+"""The tab Spot check: the real model's FLOPs, traffic and peaks beside the analytic ones."""
 
 from __future__ import annotations
 
 import marimo as mo
 
-from ocr_flops.app import spot_checks
-from ocr_flops.app.spot_checks import STORE
-from ocr_flops.app.tabs.elements import plain_table, row
+from ocr_flops.app import runs, spot_checks
+from ocr_flops.app.spot_checks import SCOPES, STORE
+from ocr_flops.app.tabs.elements import plain_table, row, unless
 from ocr_flops.app.views import Results
-from ocr_flops.measure.plan import DECODE_STEPS
+from ocr_flops.evidence.records.frame import attention_words
+from ocr_flops.measure.plan import DECODE_STEPS, TOWERS
 from ocr_flops.reports import tables
 
 ABOUT = """
-Builds the real model in a child process and counts its FLOPs with PyTorch's own counter, for the setting in the sidebar.
+Builds the real model in a child process, counts its FLOPs with PyTorch's own counter and traces the bytes that every operator moves and
+keeps alive, for the setting in the sidebar.
 
-What runs: **transformers, UnlimitedOcr class, random weights, eager, {device}**. It is given DeepSeek-OCR's dimensions, with which it is
-the same architecture; no weights are downloaded. At most {steps} decode steps are run and compared as such. About 8 s for a point on
-`meta`. One run at a time on a server; others wait their turn, and everything else stays live meanwhile.
+What runs: **{engine}, {attention} attention, {dtype}, random weights, {device}**. transformers' class is given DeepSeek-OCR's dimensions,
+with which it is the same architecture; no weights are downloaded. At most {steps} decode steps are run and compared as such. About 10 s for
+a point on `meta`. One run at a time on a server; others wait their turn, and everything else stays live meanwhile.
 """
 
 
@@ -31,13 +33,15 @@ def spot_check(results: Results, inputs: mo.ui.dictionary, run: mo.ui.button) ->
     measured = STORE.table()
     parts = [mo.md("Nothing has been measured on this server yet.")]
     if len(measured):
-        is_equal = not measured["difference"].abs().sum()
         parts = [
-            mo.callout(spot_checks.verdict(measured), kind="success" if is_equal else "danger"),
+            mo.callout(spot_checks.verdict(measured), kind="danger" if spot_checks.count_differences(measured) else "success"),
             mo.md("Measured on this server, by anyone; the latest first."),
             plain_table(tables.measured_table(measured), page_size=25),
         ]
-    about = ABOUT.format(device=inputs.elements["device"].selected_key, steps=DECODE_STEPS)
+    config = results.estimates[0].config
+    attention = attention_words({tower: config.attention.kernel(tower) for tower in TOWERS})
+    ran = {"engine": config.engine.label, "attention": attention, "dtype": config.dtype, "device": inputs.elements["device"].selected_key}
+    about, lacking = ABOUT.format(steps=DECODE_STEPS, **ran), runs.missing(runs.request_check, results, SCOPES[0], "auto")
     if (output_tokens := results.setting.output_tokens) > DECODE_STEPS:
         about += f" The charts show {output_tokens:,} output tokens, so decode's counts stand in the table below alone."
-    return mo.vstack([mo.md(about), row(*inputs.elements.values(), run, gap=2), *parts])
+    return mo.vstack([mo.md(about), row(*inputs.elements.values(), unless(lacking, run), gap=2), *parts])

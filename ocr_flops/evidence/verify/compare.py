@@ -212,7 +212,7 @@ def _charge_hits(rows: dict[Place, Row], stage: str, seen: Stage, numbers: Estim
     """
     config = numbers.config
     charged = numbers.module_numbers.get((stage, EXPERTS), {}).get("weight_io_bytes")
-    if charged is None:
+    if not charged:
         return
     decoder = config.model.tower("decoder")
     layers = decoder.layers - decoder.dense_layers

@@ -1,0 +1,102 @@
+"""Runs of the real model that a page may ask for: as its setting has it, with code that whoever started this process offers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ocr_flops.app.spot_checks import select_points
+from ocr_flops.errors import SpecError
+from ocr_flops.evidence import verify
+from ocr_flops.measure.plan import ModelSource, Plan
+from ocr_flops.measure.protocol import Request
+from ocr_flops.spec.run_spec import RunSpec
+from ocr_flops.spec.specs import STAGES
+
+if TYPE_CHECKING:
+    from ocr_flops.app.views import Results
+
+SNAPSHOT, TRUST = "OCR_FLOPS_SNAPSHOT", "OCR_FLOPS_TRUST_REMOTE_CODE"  # environment variables
+
+
+def offer_snapshot(folder: Path, trusted: bool) -> None:
+    """Lets pages of this process run the published code; for whoever starts it. The same as its two environment variables.
+
+    Args:
+        folder: of the published model.
+        trusted: whether its code may run with the rights of this process.
+
+    Raises:
+        SpecError: it holds no published model, or is not trusted.
+    """
+    if not (folder / "config.json").is_file():
+        raise SpecError(f"--snapshot: {str(folder)!r} holds no config.json; name the folder that the published model was downloaded into")
+    if not trusted:
+        code = f"the Python code in {str(folder)!r}"
+        raise SpecError(f"--snapshot: pages could run {code} with your rights; read it, and add --trust-remote-code if you trust it")
+    os.environ.update({SNAPSHOT: str(folder.resolve()), TRUST: "true"})
+
+
+def find_source(engine: str) -> ModelSource:
+    """The code that runs for an engine: of remote_code the snapshot that this process was started with.
+
+    Raises:
+        SpecError: there is none, or nobody said that it is trusted.
+    """
+    if engine != "remote_code":
+        return ModelSource(engine)
+    if not (folder := os.environ.get(SNAPSHOT)):
+        raise SpecError("engine: no snapshot of the published code is known here; start the app with --snapshot DIR --trust-remote-code")
+    if os.environ.get(TRUST, "").lower() != "true":
+        raise SpecError(f"engine: the published code is not trusted here; start the app with {TRUST}=true where it is")
+    return ModelSource(engine, folder, True)
+
+
+def find_run(results: Results) -> tuple[RunSpec, ModelSource]:
+    """What runs for a setting, of several attention modes the first, and its code.
+
+    Args:
+        results: of the setting.
+
+    Raises:
+        SpecError: as `find_source`.
+    """
+    config = results.estimates[0].config
+    chosen = config.model, config.engine, config.attention, results.setting.workload, config.dtype, config.cache, config.prefill_logits
+    return RunSpec(*chosen, STAGES, None), find_source(config.engine.name)
+
+
+def request_check(results: Results, scope: str, device: str) -> Request:
+    """The request that counts and traces the real model as a setting has it.
+
+    Args:
+        results: of the setting.
+        scope: one of `SCOPES`.
+        device: "auto", "meta", "cpu" or "cuda".
+
+    Raises:
+        SpecError: this setting cannot be run; the error says what is missing.
+    """
+    run, source = find_run(results)
+    case = verify.point_case(run)._replace(workloads=tuple(select_points(results.setting, scope)))
+    return case.request(run.model, device, source=source)
+
+
+def plan_timing(results: Results, device: str) -> Plan:
+    """How a setting's point is timed on a device, "auto", "cuda" or "cpu".
+
+    Raises:
+        SpecError: it cannot be; the error says what is missing.
+    """
+    return Plan(*find_run(results), device=device)
+
+
+def missing(plan: Callable[..., object], *arguments: Any) -> str | None:
+    """Why `request_check` or `plan_timing` cannot make a run; None where they can."""
+    try:
+        plan(*arguments)
+    except SpecError as problem:
+        return str(problem)
+    return None

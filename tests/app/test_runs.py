@@ -1,0 +1,89 @@
+"""What of the real model a page may run: what its setting says, with code that whoever started the app offers; else it says what is missing."""
+
+import pytest
+
+import ocr_flops as of
+from ocr_flops.app import runs, spot_checks, views
+from ocr_flops.app.setting import Setting
+from ocr_flops.app.tabs import controls, measured, spot_check
+from tests.support.remote_snapshot import make
+
+POINT = {"mode": "tiny", "output_tokens": 2, "prompt_tokens": 3}
+
+
+@pytest.fixture
+def offered(tiny, tmp_path, monkeypatch):
+    """A process that was started with a snapshot, which is trusted."""
+    for name in (runs.SNAPSHOT, runs.TRUST):
+        monkeypatch.setenv(name, "")  # so that it is taken back
+    folder = tmp_path / "published"
+    make(tiny, folder)
+    runs.offer_snapshot(folder, True)
+    return folder
+
+
+def shown(model, **values):
+    return views.Results(model, Setting(**POINT | values))
+
+
+@pytest.mark.parametrize(
+    ("values", "ran"),
+    [
+        ({}, ("transformers", "sdpa/sdpa/sdpa", "bf16")),
+        ({"attention": "eager", "dtype": "fp32"}, ("transformers", "eager/eager/eager", "fp32")),
+        ({"attention": "all"}, ("transformers", "eager/eager/eager", "bf16")),  # of several modes the first
+        ({"engine": "remote_code"}, ("remote_code", "sdpa/sdpa/eager", "bf16")),
+    ],
+)
+def test_what_the_setting_says_is_run_and_compared_in_flops_traffic_and_peak(tiny, serve, offered, values, ran):
+    results = shown(tiny, **values)
+    (told,) = serve(runs.request_check(results, "current point", "meta"))
+    assert (told.ran["engine"], "/".join(told.ran["attention"].values()), told.ran["dtype"]) == ran
+    frame = spot_checks.build_frame(tiny, told)
+    numbers = results.estimates[0].with_workload(output_tokens=2)
+    for (stage, module), row in numbers.module_numbers.items():
+        (seen,) = frame.filter(stage=stage, module=module).to_dicts()
+        assert (seen["measured_io_bytes"], seen["measured_peak_bytes"]) == (row["io_bytes"], row["peak_activation_bytes"]), (stage, module)
+    assert spot_checks.count_differences(frame) == 0
+    assert spot_checks.verdict(frame).startswith(
+        f"All {3 * (frame.height - 3)} numbers of modules (FLOPs, bytes moved, peak bytes; vision,"
+    )
+    wrong = frame.with_columns(measured_peak_bytes=frame["measured_peak_bytes"] + (frame["module"] == "sam.mlp"))
+    assert spot_checks.count_differences(wrong) == 1 and spot_checks.verdict(wrong).startswith("1 of ")
+
+
+def test_a_page_without_output_is_compared(tiny, serve, offered):
+    (told,) = serve(runs.request_check(shown(tiny, engine="remote_code", output_tokens=0), "current point", "meta"))
+    assert spot_checks.count_differences(spot_checks.build_frame(tiny, told)) == 0
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ({"attention": "flash"}, "attention.sam: 'flash' cannot be run here; choose from eager, sdpa"),
+        ({"cache": "static"}, "cache: 'static' cannot be run here"),
+        ({"engine": "remote_code"}, "engine: no snapshot of the published code is known here; start the app with --snapshot DIR"),
+    ],
+)
+def test_what_is_missing_is_said_on_the_button(tiny, monkeypatch, values, why):
+    monkeypatch.delenv(runs.SNAPSHOT, raising=False)
+    results = views.evaluate(tiny, Setting(**POINT | values))
+    assert runs.missing(runs.request_check, results, "current point", "auto").startswith(why)
+    page = spot_check.spot_check(results, controls.spot_check_controls(), "RUN").text
+    assert "Cannot be run: " in page and "RUN" not in page.replace("RUN_", "")
+    assert ("Cannot be run" in measured.measured(results, controls.timing_controls(), "RUN").text) == ("attention" not in values)
+
+
+def test_trust_is_given_by_whoever_starts_the_app(tiny, tmp_path, offered, monkeypatch):
+    with pytest.raises(of.SpecError, match="^--snapshot: pages could run the Python code in .* add --trust-remote-code"):
+        runs.offer_snapshot(offered, False)
+    with pytest.raises(of.SpecError, match="^--snapshot: .* holds no config.json"):
+        runs.offer_snapshot(tmp_path, True)
+    monkeypatch.setenv(runs.TRUST, "no")
+    with pytest.raises(of.SpecError, match="^engine: the published code is not trusted here"):
+        runs.request_check(shown(tiny, engine="remote_code"), "current point", "meta")
+
+
+def test_the_published_code_is_timed_too(tiny, offered):
+    request = runs.plan_timing(shown(tiny, engine="remote_code"), "cpu").request([])
+    assert (request.engine, request.snapshot, request.trust_remote_code, request.kind) == ("remote_code", str(offered), True, "time")
