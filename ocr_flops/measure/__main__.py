@@ -100,7 +100,11 @@ def serve(request: Request, send: Send) -> None:
 
     if request.kind != "time":
         progress.begin("building the model")
-        _observe(Session(request), progress, send)
+        if request.kind == "host":
+            from ocr_flops.measure.worker.host_lane import time_host as run
+        else:
+            run = _observe
+        run(Session(request), progress, send)
         return
     from ocr_flops.measure.worker.gpu_lock import hold_gpu
     from ocr_flops.measure.worker.machine import timed_device

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ocr_flops.errors import SpecError, one_of
 from ocr_flops.measure.protocol import TIMED_DEVICES, Point, Request
 from ocr_flops.spec.specs import STAGES, AttentionSpec, ModelSpec
+from ocr_flops.spec.workload import Workload
 
 if TYPE_CHECKING:
     from ocr_flops.spec.run_spec import RunSpec
-    from ocr_flops.spec.workload import Workload
 
 POINT_FIELDS = tuple(field.name for field in fields(Point))
 TOWERS = ("sam", "clip", "decoder")  # those with attention
 DECODE_STEPS = 3  # that are run, unless a request says otherwise
+HOST_RUNS = 60  # timed runs of the host's lane, each some 50 ms
+HOST_WORKLOAD = Workload(64, prompt_tokens=13, output_tokens=8)
 
 
 class ModelSource(NamedTuple):
@@ -89,6 +91,55 @@ def build_request(
     if problem := request.problem():
         raise SpecError(problem)
     return request
+
+
+def host_request(run: RunSpec, source: ModelSource = TRANSFORMERS, *, runs: int = HOST_RUNS, **settings: Any) -> Request:
+    """Builds the request that measures the host's lane: the class of a run at tiny widths, one view, a short text, some decode steps.
+
+    It runs in fp32, whose kernels cost a CPU least. What is written into the published code cannot be tiny, so its vision is left out.
+
+    Args:
+        run: model, engine, attention, logits and stages.
+        source: the code that runs.
+        runs: timed runs.
+        **settings: other fields of `Request`.
+
+    Raises:
+        SpecError: the engine cannot run this.
+    """
+    stages = [stage for stage in run.stages if stage != "vision" or run.engine.name != "remote_code"]
+    if not stages:
+        raise SpecError("stages: vision cannot be measured here, since its widths stand in the published code; add prefill or decode")
+    return build_request(
+        shrink_model(run.model),
+        [HOST_WORKLOAD],
+        attention=run.attention.resolved(run.model, run.engine),
+        decode_steps=HOST_WORKLOAD.output_tokens,
+        stages=stages,
+        dtype="fp32",
+        prefill_logits=run.prefill_logits,
+        kind="host",
+        runs=runs,
+        probes=("modules", "flops"),
+        **{"device": "cpu"} | settings,
+        **source._asdict() | {"engine": run.engine.name},
+    )
+
+
+def shrink_model(model: ModelSpec) -> ModelSpec:
+    """The model with the same layers, experts and operators at widths of 16 with two heads, for views of 64 px.
+
+    SAM's windows of 3 x 3 patches need padding in such a view, and their bias needs it on CUDA, as those of 14 x 14 do in views of 1024 px.
+    """
+    sizes = dict.fromkeys(("width", "mlp_width", "neck_width", "output_width", "dense_width", "expert_width"), 16)
+    sizes |= {"heads": 2, "patch_px": 16, "window": 3, "downsample_widths": (16, 16), "input_width": 32, "vocabulary": 128}
+    views = {"sam": 64, "clip": 16}  # each tower's position table fits the view, so it is not resized
+
+    def shrink(spec: Any) -> Any:
+        tiny = sizes | {"image_px": views.get(spec.tower)}
+        return replace(spec, **{field.name: tiny[field.name] for field in fields(spec) if field.name in tiny})
+
+    return replace(model, towers=tuple(map(shrink, model.towers)))
 
 
 def tower_dimensions(model: ModelSpec) -> dict[str, dict[str, Any]]:

@@ -17,6 +17,7 @@ each is a class of `events.py`:
 - waiting: {"event", "text"}: kind "time" waits, for as long as it takes, until no other timed run holds the GPU; sent once a second
 - ran: {"event", "ran"} is also the only result of a request of kind "device": {"device", "device_name", "torch", "transformers",
   "ocr_flops"} (transformers is not imported: null where it is not installed)
+  Kind "host" says what `worker/host_lane.py` does, in results as of "count"
 - audit: {"event", "ran", "cases"} (see `worker/counter_audit.py`), the only result of a request of that kind
 - error: {"event", "message", "advice"} and, where the worker left a log, "detail" (its end, several lines); nothing follows
 - done: {"event"}; nothing follows
@@ -35,7 +36,7 @@ ENGINES = ("transformers", "remote_code")
 REMOTE_ATTENTION = {"sam": "sdpa", "clip": "sdpa", "decoder": "eager"}  # of the published code; its decoder also has flash-attn's
 DEVICES = ("auto", "meta", "cpu", "cuda")
 TIMED_DEVICES = ("auto", "cpu", "cuda")  # meta holds nothing to compute with
-KINDS = ("count", "trace", "audit", "time", "device")
+KINDS = ("count", "trace", "audit", "time", "device", "host")
 EXPERTS = ("eager", "batched_mm", "grouped_mm")
 PROBES = ("modules", "memory", "flops", "traffic")
 SETUP = ("torch", "transformers", "model")
@@ -80,14 +81,14 @@ class Request:
         prefill_logits: "all" or "last".
         stages: those to run.
         kind: "count" (torch's FLOP counter), "trace" (also every operator's FLOPs, bytes and live memory), "time" (seconds, on cpu and
-            cuda), "audit" (what the counter sees of single operators) or "device" (what it would run on); the last two read neither towers
-            nor workloads.
+            cuda), "host" (what the host takes to issue the operators, on cpu), "audit" (what the counter sees of single operators) or
+            "device" (what it would run on); the last two read neither towers nor workloads.
         image: path of an image to cut into views, on cpu and cuda; random pixels otherwise.
         snapshot: folder of the published model, for remote_code: its config.json and the code beside it.
         trust_remote_code: whether that code may run here. It must be true for remote_code.
         checkpoint: folder of safetensors with the weights, on cpu and cuda; random ones where it is None.
-        experts: transformers' experts implementation, one of `EXPERTS`, for kind "time"; None: grouped_mm, its default.
-        runs, warmup: of every point, for kind "time": those timed, and those before them.
+        experts: transformers' experts implementation, one of `EXPERTS`, for kinds "time" and "host"; None: grouped_mm, its default.
+        runs, warmup: of every point, for kinds "time" and "host": those timed, and those before them.
         probes: for kind "time", what is observed in runs of their own, of `PROBES`: modules (their time, by hooks, in as many runs),
             memory (the allocator's peaks, on cuda), flops (counted), traffic (traced: bytes and live memory).
     """
@@ -154,7 +155,9 @@ class Request:
         """What keeps the engine from running with the other fields; None where nothing does. Both sides ask, before anything is loaded."""
         if self.checkpoint is not None and self.device == "meta":
             return "checkpoint: the meta device holds no weights; choose device cpu or cuda, or leave out the checkpoint"
-        if self.kind == "time" and (problem := self._problem_of_timing()):
+        if self.kind == "host" and self.device != "cpu":
+            return f"device: {self.device!r} has no part in the host's lane, which is measured without one; leave it out"
+        if self.kind in ("time", "host") and (problem := self._problem_of_timing()):
             return problem
         if self.engine != "remote_code":
             return "snapshot: only engine remote_code runs one; leave it out, or choose that engine" if self.snapshot is not None else None
@@ -175,7 +178,7 @@ class Request:
         return None
 
     def _problem_of_timing(self) -> str | None:
-        """What kind "time" cannot do."""
+        """What kinds "time" and "host" cannot do."""
         if self.device == "meta":
             return "device: 'meta' holds no data, so nothing can be timed; choose cpu or cuda"
         for name, least in (("runs", 1), ("warmup", 0)):
@@ -195,8 +198,8 @@ class ProgressStep(NamedTuple):
     """What one progress event announces.
 
     Args:
-        stage: one of `SETUP` (imports, then building the model), or "vision", "prefill" or "decode" (one decode step); for kind "time"
-            "warm-up" or "timed" (one run), or one of `PROBES`.
+        stage: one of `SETUP` (imports, then building the model), or "vision", "prefill" or "decode" (one decode step); for kinds "time"
+            and "host" "warm-up" or "timed" (one run), or one of `PROBES`.
         point: number of the workload; None during set-up.
     """
 
@@ -208,7 +211,7 @@ def progress_steps(request: Request) -> list[ProgressStep]:
     """The steps of a request in the order they run. Decode alone runs prefill too, to fill its cache."""
     found = [ProgressStep(stage) for stage in SETUP]
     for number, point in enumerate(request.workloads):
-        if request.kind == "time":
+        if request.kind in ("time", "host"):
             stages = ["warm-up"] * request.warmup + ["timed"] * request.runs + [name for name in PROBES if name in request.probes]
         else:
             decode_steps = point.output_tokens if "decode" in request.stages else 0

@@ -124,3 +124,12 @@ def test_a_disk_that_fills_up_meanwhile_loses_nothing(run, tmp_path, monkeypatch
     monkeypatch.setattr(files.os, "fsync", full)
     code, text, told = run("--passes", "none")
     assert code == 1 and json.loads(text)["state"] == "done" and "No space left on device; free some space" in told
+
+
+def test_the_hosts_lane_is_a_record_of_its_own(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(client, "Worker", Inside)
+    assert cli.main(["measure", "model=tiny_test", "--lane", "host", "--runs", "2", "--records", str(tmp_path / "records")]) == 0
+    (path,) = (tmp_path / "records" / "host_lane").iterdir()
+    text, data = capsys.readouterr().out, json.loads(path.read_text())
+    assert data["kind"] == "host_lane" and "sam.attention_global" in text and str(path) in text
+    assert kept(tmp_path).height == 0

@@ -9,7 +9,7 @@ import secrets
 import stat
 import tempfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -21,6 +21,7 @@ VARIABLE = "OCR_FLOPS_RECORDS"
 OPTION = "--records"
 RESTORE = "restore it from a copy, or move it away"
 SOURCES = USER, SHIPPED = ("user", "shipped")
+Kind = TypeVar("Kind")
 PACKAGE = Path(__file__).resolve().parents[2]
 
 
@@ -137,7 +138,16 @@ def _write(record: dict[str, Any], where: Path) -> Path:
 
 
 def read_record(path: Path) -> Record:
+    """Read a record of a timed point; raises SpecError as `read_json`."""
+    return read_json(path, Record)
+
+
+def read_json(path: Path, kind: type[Kind]) -> Kind:
     """Read a record.
+
+    Args:
+        path: its file.
+        kind: the class of its schema.
 
     Raises:
         SpecError: it is damaged, or of a newer schema; the message says what to do.
@@ -157,7 +167,7 @@ def read_record(path: Path) -> Record:
     if version > SCHEMA:
         raise SpecError(f"schema {version} is newer than this version reads (up to {SCHEMA}); update ocr-flops")
     try:
-        return msgspec.json.decode(content, type=Record)
+        return msgspec.json.decode(content, type=kind)
     except (ValueError, RecursionError) as problem:
         raise SpecError(f"damaged: {problem}; {RESTORE}") from None
 

@@ -42,8 +42,8 @@ class Remote:
         self._is_flash = request.attention["decoder"] == "flash"
         if self._is_flash:
             need_flash("decoder", device, "eager")
-        attention = FLASH if self._is_flash else "eager"
-        self.model = build_model(request.snapshot, request.towers, request.dtype, device, request.checkpoint, attention)
+        attention, is_host = FLASH if self._is_flash else "eager", request.kind == "host"
+        self.model = build_model(request.snapshot, request.towers, request.dtype, device, request.checkpoint, attention, is_host)
         self._image_token = min(IMAGE_TOKEN, request.towers["decoder"]["vocabulary"] - 1)
         self.towers, self.device, self.labels = request.towers, device, RemoteLabels(request.towers)
         self._shims = Shims(device)

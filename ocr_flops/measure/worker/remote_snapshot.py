@@ -40,7 +40,13 @@ DECODER_FIELDS = {  # of config.json: dimensions of the decoder
 
 
 def build_model(
-    folder: str, towers: dict[str, dict[str, Any]], dtype: str, device: str, checkpoint: str | None = None, attention: str = "eager"
+    folder: str,
+    towers: dict[str, dict[str, Any]],
+    dtype: str,
+    device: str,
+    checkpoint: str | None = None,
+    attention: str = "eager",
+    resized: bool = False,
 ) -> torch.nn.Module:
     """Builds the published model.
 
@@ -50,6 +56,7 @@ def build_model(
         dtype, device: "bf16", "fp16" or "fp32", and "meta", "cpu" or "cuda".
         checkpoint: folder of safetensors; random weights where it is None.
         attention: of the decoder, "eager" or "flash_attention_2".
+        resized: whether the decoder is built with the dimensions given instead. The towers' stand in the code, so they keep theirs.
 
     Raises:
         ValueError: no such snapshot, or it is of another model.
@@ -57,7 +64,7 @@ def build_model(
     """
     settings = _settings(folder)
     for name, dimension in DECODER_FIELDS.items():
-        if name in settings and settings[name] != towers["decoder"][dimension]:
+        if not resized and name in settings and settings[name] != towers["decoder"][dimension]:
             raise ValueError(
                 f"snapshot: its config.json has {name} = {settings[name]}, the model asked for decoder.{dimension} = "
                 f"{towers['decoder'][dimension]}; choose the model that the snapshot is of"
@@ -65,6 +72,8 @@ def build_model(
     model_class = _model_class(folder, settings)
     config = model_class.config_class.from_pretrained(folder)
     config._attn_implementation = attention
+    for name, dimension in (*DECODER_FIELDS.items(), ("num_key_value_heads", "heads")) if resized else ():
+        setattr(config, name, towers["decoder"][dimension])
     before = torch.get_default_dtype()
     torch.set_default_dtype(DTYPES[dtype])  # as from_pretrained does: constants that the code makes in fp32 stay fp32
     try:

@@ -1,0 +1,182 @@
+"""Times the host's lane: what one CPU thread takes to issue the operators of the real class, whose widths are so small that its kernels
+take next to nothing.
+
+The time is the processor's for this thread, so that neighbours who hold the processor do not count; the clock's is kept beside it. Whole
+passes are timed first, with nothing around them. Then each module, by marks where it begins and ends; what the marks take, each as much as
+the others, is taken off. Last, operators are counted by a trace, and calls of modules by hooks.
+
+A stage of a result is that of one pass (vision of a view, prefill, a decode step): "passes" (timed), "seconds" (a tenth of the passes took
+less: those that others on the machine disturbed least), "median_seconds", "spread_seconds" (interquartile range) and "wall_seconds" (median
+of the clock's); "operators", "module_calls" (of modules with parameters of their own); and "modules" {module: {"seconds", "operators",
+"module_calls"}}, which add up to the stage. Counts of decode are means over its steps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from statistics import median, quantiles
+from time import perf_counter, thread_time
+from typing import Any
+
+import torch
+
+from ocr_flops.measure.events import Result
+from ocr_flops.measure.worker.counting import Tracing
+from ocr_flops.measure.worker.machine import now
+from ocr_flops.measure.worker.probes import ModuleTimes, StageTimes
+from ocr_flops.measure.worker.progress import Announcer, Send
+from ocr_flops.measure.worker.session import Session, Tensors
+
+
+class ThreadClock:
+    """The processor's time of this thread."""
+
+    @staticmethod
+    def start() -> float:
+        """A first mark."""
+        return thread_time()
+
+    mark = start
+
+    @staticmethod
+    def between(marks: list[float]) -> list[float]:
+        """Seconds from each mark to the next."""
+        return [after - before for before, after in pairwise(marks)]
+
+
+class BothClocks:
+    """The processor's time of this thread and the clock's."""
+
+    @staticmethod
+    def start() -> tuple[float, float]:
+        """A first mark."""
+        return thread_time(), perf_counter()
+
+    mark = start
+
+    @staticmethod
+    def between(marks: list[tuple[float, float]]) -> list[tuple[float, float]]:
+        """Seconds of both from each mark to the next."""
+        return [(after[0] - before[0], after[1] - before[1]) for before, after in pairwise(marks)]
+
+
+class MarkCount(ThreadClock):
+    """Counts marks instead of time."""
+
+    @staticmethod
+    def between(marks: list[float]) -> list[float]:
+        """1 for each mark but the last."""
+        return [1] * (len(marks) - 1)
+
+
+class ModuleCalls:
+    """Counts the calls of modules that have parameters of their own.
+
+    Attributes:
+        calls: {stage: {module: calls in all passes}}.
+    """
+
+    wants_fresh_features = False
+
+    def __init__(self, session: Session):
+        self._engine, self._model = session.engine, session.model
+        self.calls: dict[str, Counter] = {stage: Counter() for stage in session.stages}
+
+    @contextlib.contextmanager
+    def watch(self, stage: str, held: Tensors, cache: Any) -> Iterator[None]:
+        """Counts the calls of a pass."""
+        with contextlib.ExitStack() as stack:
+            for name, module in self._model.named_modules():
+                if next(module.parameters(recurse=False), None) is not None:
+                    stack.callback(module.register_forward_pre_hook(self._called(stage, self._engine.labels(name))).remove)
+            yield
+
+    def _called(self, stage: str, label: str) -> Callable[..., None]:
+        def called(module: Any, args: Any) -> None:
+            self.calls[stage][label] += 1
+
+        return called
+
+
+def time_host(session: Session, progress: Announcer, send: Send) -> None:
+    """Times the host at every point and sends its result.
+
+    Args:
+        session: with the model, on the CPU.
+        progress: announces the steps.
+        send: takes the events.
+    """
+    request, threads = session.request, torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for number, point in enumerate(request.workloads):
+            ran = session.facts() | {"runs": request.runs, "warmup": request.warmup, "threads": 1, "load": [_load()], "started": now()}
+            for _ in range(request.warmup):
+                progress.begin("warm-up")
+                session.run_stages(point, StageTimes(session, BothClocks))
+            whole = StageTimes(session, BothClocks)
+            for _ in range(request.runs):
+                progress.begin("timed run")
+                session.run_stages(point, whole)
+            progress.begin("modules, in as many runs of their own")
+            marked = [_time_modules(session, point, ThreadClock) for _ in range(request.runs)]
+            marks = _time_modules(session, point, MarkCount)
+            progress.begin("operators and calls, counted")
+            tracing, calls = Tracing(session), ModuleCalls(session)
+            session.run_stages(point, tracing)
+            session.run_stages(point, calls)
+            progress.leave(number)
+            stages = {stage: _stage(stage, whole, marked, marks, tracing, calls) for stage in session.stages}
+            send(Result(number, point, ran | {"finished": now(), "load": [*ran["load"], _load()]}, stages))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _load() -> float | None:
+    """Processes that wanted a processor, on average over the last minute; None where the system does not say."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
+def _time_modules(session: Session, point: Any, clock: Any) -> dict[str, defaultdict[str, float]]:
+    """What each module takes by a clock, in a run with marks."""
+    with ModuleTimes(session, clock) as modules:
+        session.run_stages(point, modules)
+    return modules.seconds
+
+
+def _stage(
+    stage: str, whole: StageTimes, marked: list[dict[str, Any]], marks: dict[str, Any], tracing: Tracing, calls: ModuleCalls
+) -> dict[str, Any]:
+    """A stage of the result."""
+    seen, called, seconds = tracing.stages[stage], calls.calls[stage], [processor for processor, _ in whole.seconds[stage]]
+    steps, counted = seen["steps"], {module: row["operators"] for module, row in seen["trace"].items()}
+    lowest, raw = _cuts(seconds, 10)[0], {name: _cuts([run[stage][name] for run in marked], 10)[0] / steps for name in marked[0][stage]}
+    overhead, all_marks = max(0.0, sum(raw.values()) - lowest), sum(marks[stage].values())
+    free = {name: max(0.0, taken - overhead * marks[stage][name] / all_marks) for name, taken in raw.items()}
+    scale, quartiles = lowest / sum(free.values()), _cuts(seconds, 4)
+    return {
+        "passes": len(seconds),
+        "seconds": lowest,
+        "median_seconds": median(seconds),
+        "spread_seconds": quartiles[2] - quartiles[0],
+        "wall_seconds": median(wall for _, wall in whole.seconds[stage]),
+        "operators": sum(counted.values()) / steps,
+        "module_calls": called.total() / steps,
+        "modules": {
+            name: {
+                "seconds": free.get(name, 0.0) * scale,
+                "operators": counted.get(name, 0) / steps,
+                "module_calls": called[name] / steps,
+            }
+            for name in dict.fromkeys((*free, *counted))
+        },
+    }
+
+
+def _cuts(values: list[float], parts: int) -> list[float]:
+    """Where values, at least one of them, are cut into so many equal parts."""
+    return quantiles([*values, *values], n=parts, method="inclusive")
