@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import floor, log10
 from typing import Any
 
@@ -27,6 +27,12 @@ def si(value: float, unit: str = "", digits: int = 3, zeros: bool = True, small:
 def seconds(value: float) -> str:
     """Seconds with three digits and a prefix: 16.4 ms; thousands as they are: 1,450 s."""
     return f"{value:,.0f} s" if value >= 999.5 else si(value, "s", small=True)
+
+
+def interval(figure: Sequence[Any], unit: str = "s") -> str:
+    """A value and its low and high end with units, without the ends where they are the value: 16.4 ms (15.9 ms to 17.0 ms)."""
+    value, low, high = (seconds(one) if unit == "s" else si(one, unit) for one in figure[:3])
+    return value if low == high else f"{value} ({low} to {high})"
 
 
 def share(part: float, whole: float) -> str:

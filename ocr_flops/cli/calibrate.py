@@ -10,7 +10,7 @@ import typer
 from ocr_flops.cli import console
 from ocr_flops.cli.console import Form, Out, Overrides, Records
 from ocr_flops.timing.estimate import estimate_run
-from ocr_flops.units import si
+from ocr_flops.units import interval, si
 
 if TYPE_CHECKING:
     import polars as pl
@@ -86,7 +86,7 @@ def _tables(found: Calibration) -> dict[str, pl.DataFrame]:
         {
             "ceiling": one.ceiling,
             "efficiency": "" if one.efficiency is None else "{:.0%} ({:.0%} to {:.0%})".format(*one.efficiency),
-            "reached": f"not known: it {one.reason}" if one.reason else console.interval_words(one.rate, RATES[one.ceiling]),
+            "reached": f"not known: it {one.reason}" if one.reason else interval(one.rate, RATES[one.ceiling]),
             "of": "not known" if one.peak is None else si(one.peak, RATES[one.ceiling]),
         }
         for one in found.efficiencies

@@ -20,7 +20,7 @@ from ocr_flops.errors import one_of
 from ocr_flops.files import write_whole
 from ocr_flops.spec.catalog import names
 from ocr_flops.spec.overrides import GROUPS
-from ocr_flops.units import seconds, si
+from ocr_flops.units import interval, seconds, share, si
 
 if TYPE_CHECKING:
     import polars as pl
@@ -101,13 +101,8 @@ def render_text(template: str, out: Path | None = None, **values: Any) -> str:
     loader = FileSystemLoader(Path(__file__).parent / "templates")
     environment = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     limit = UNLIMITED if out else terminal_width()
-    environment.filters |= {"si": si, "seconds": seconds, "interval": interval_words, "wrap": partial(_wrap_lines, limit=limit)}
+    environment.filters |= {"si": si, "seconds": seconds, "interval": interval, "share": share, "wrap": partial(_wrap_lines, limit=limit)}
     return environment.get_template(f"{template}.txt.j2").render(table=partial(render_table, limit=limit), **values).rstrip()
-
-
-def interval_words(figure: Sequence[float], unit: str) -> str:
-    """A value and its interval, with units: 16.4 ms (15.9 ms to 17.0 ms)."""
-    return "{} ({} to {})".format(*(seconds(one) if unit == "s" else si(one, unit) for one in figure))
 
 
 def _wrap_lines(text: str, limit: int) -> str:
@@ -180,6 +175,8 @@ def _cell(column: str, value: Any) -> str:
         return str(value)
     if column.startswith(PLAIN):
         return f"{value:.4g}"
+    if column.endswith("_share"):
+        return share(value, 1)
     if column.endswith("_seconds"):
         return seconds(value)
     return si(value, "B" if column.endswith("_bytes") else "", digits=4)

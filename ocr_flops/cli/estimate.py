@@ -13,12 +13,13 @@ from ocr_flops.cli.console import Columns, Form, Out, Overrides
 
 WORK = ("tensor_flops", "vector_flops", "torch_flops", "io_bytes", "peak_activation_bytes", "weight_bytes", "kv_cache_bytes")
 INTENSITY = "arithmetic_intensity"
-TIMES = ("roofline_seconds", "bound_seconds", "binding_ceiling")
+EXPECTED = ("expected_seconds", "expected_low_seconds", "expected_high_seconds", "device_busy_share")
+TIMES = (*EXPECTED, "roofline_seconds", "bound_seconds", "binding_ceiling")
 
 
 def estimate_workload(overrides: Overrides = None, form: Form = "table", out: Out = None, columns: Columns = "") -> int:
     """Cost of one workload, by stage and module; with hardware=... also its times."""
-    from ocr_flops.reports.export import describe_estimate, describe_times
+    from ocr_flops.reports.export import describe_estimate
     from ocr_flops.spec.run_spec import load_run
     from ocr_flops.timing.estimate import estimate_run, time_run
 
@@ -26,13 +27,14 @@ def estimate_workload(overrides: Overrides = None, form: Form = "table", out: Ou
     result = estimate_run(run)
     timing = time_run(run, result)
     source = timing or result
-    orders = {"stages": (*WORK, INTENSITY, *TIMES), "modules": ("total_flops", "io_bytes", *TIMES, *WORK, INTENSITY)}
+    modules = ("expected_seconds", "total_flops", "io_bytes", "roofline_seconds", "bound_seconds", "binding_ceiling", *WORK, INTENSITY)
+    orders = {"stages": (*TIMES, *WORK, INTENSITY), "modules": modules}
     frames = {}
     for level, order in orders.items():
         frame = getattr(source, level)
         kept = [name for name in ("stage", "module", *dict.fromkeys(order)) if name in frame.columns]
         frames[level] = frame.select(kept)
-    values = {"run": run, "held": result.footprint, "times": timing and describe_times(timing), **frames, "columns": columns}
+    values = {"run": run, "held": result.footprint, "times": timing, **frames, "columns": columns}
     text = partial(console.render_text, "estimate", out, **values)
     data = partial(describe_estimate, result, timing)
     console.write_result("estimate", form, out, json=data, csv=lambda: source.modules, table=text)

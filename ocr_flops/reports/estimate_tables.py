@@ -14,10 +14,18 @@ from ocr_flops.reports.estimate_subject import Subject
 from ocr_flops.reports.headline import BOUND
 from ocr_flops.reports.markdown import table_markdown
 from ocr_flops.reports.tables import TITLES, verification_table
-from ocr_flops.units import seconds, si
+from ocr_flops.units import interval, seconds, share, si
 
-TIMES = ["roofline_seconds", "bound_seconds", "binding_ceiling"]
-SUMS = ("total_flops", "tensor_flops", "vector_flops", "io_bytes", "operators", "roofline_seconds", "bound_seconds")
+TIMES = [
+    "expected_seconds",
+    "expected_low_seconds",
+    "expected_high_seconds",
+    "device_busy_share",
+    "roofline_seconds",
+    "bound_seconds",
+    "binding_ceiling",
+]
+SUMS = ("total_flops", "tensor_flops", "vector_flops", "io_bytes", "operators", *TIMES[:3], "roofline_seconds", "bound_seconds")
 TOGETHER = "**all stages**"
 Formats = Mapping[str, Callable[[Any], str]]
 
@@ -37,7 +45,9 @@ FORMATS: Formats = {
     "module": module_name,
     "arithmetic_intensity": "{:,.3g}".format,
     "binding_ceiling": BOUND.get,
-    **dict.fromkeys(("roofline_seconds", "bound_seconds", "ttft_seconds", "tpot_seconds"), seconds),
+    "device_busy_share": lambda busy: share(busy, 1),
+    **dict.fromkeys((*TIMES[:3], "roofline_seconds", "bound_seconds"), seconds),
+    **dict.fromkeys(("expected_ttft", "expected_tpot"), str),
 }
 READABLE: Formats = FORMATS | dict.fromkeys(("total_flops", "tensor_flops", "vector_flops"), print_integer)
 READABLE |= dict.fromkeys(("io_bytes", "peak_activation_bytes", "total_bytes"), print_bytes)
@@ -60,13 +70,13 @@ def stages_table(subject: Subject) -> Markup:
 def modules_table(subject: Subject) -> Markup:
     """Every module of every stage in integers."""
     numbers = ["tensor_flops", "vector_flops", "torch_flops", "operators", "io_bytes", "peak_activation_bytes", "weight_bytes"]
-    times = ["roofline_seconds", "binding_ceiling"] if subject.timing else []
+    times = ["expected_seconds", "roofline_seconds", "binding_ceiling"] if subject.timing else []
     return _render((subject.timing or subject.estimate).modules.select("stage", "module", *numbers, *times, "evidence"), FORMATS)
 
 
 def modes_table(subject: Subject) -> Markup:
     """Every attention mode at the report's own grid."""
-    times = ("ttft_seconds", "tpot_seconds") if subject.timing and subject.timing.ttft_seconds is not None else ()
+    times = ("expected_ttft", "expected_tpot") if subject.timing and subject.timing.expected_ttft else ()
     rows = []
     for mode, estimate in subject.by_mode.items():
         modelled = ", ".join(subject.modelled_stages(mode))
@@ -76,7 +86,7 @@ def modes_table(subject: Subject) -> Markup:
                 "io_bytes": sum(row["io_bytes"] for row in estimate.stage_numbers.values()),
                 "peak_activation_bytes": estimate.footprint.peak_activation_bytes,
                 "total_bytes": estimate.footprint.total_bytes,
-                **{name: getattr(subject.timings[mode], name) for name in times},
+                **{name: (found := getattr(subject.timings[mode], name)) and interval(found) for name in times},
                 "evidence": f"modelled: {modelled}" if modelled else "runnable",
             }
         )

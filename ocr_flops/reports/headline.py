@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ocr_flops.spec.specs import HardwareSpec
+from ocr_flops.spec.host import Ranged
+from ocr_flops.spec.specs import STAGES, HardwareSpec
 from ocr_flops.timing.estimate import Estimate
 from ocr_flops.timing.timing import Timing
 from ocr_flops.units import seconds, share, si
 
 BOUND = {"matrix": "matrix", "vector": "vector", "bandwidth": "memory", "launch": "launch"}  # ceiling: the word before "-bound"
-ROOFLINE = "By roofline: every operator at its ceiling, none overlapping."
 
 
 class Card(NamedTuple):
@@ -37,33 +37,37 @@ def headline_cards(estimate: Estimate, timing: Timing | None = None, hardware: H
         hardware: the device where it gives no times; without it and `timing` there is no figure on whether the point fits.
     """
     device = timing.hardware if timing else hardware
-    return [*(_time_cards(timing) if timing else []), *([_memory_card(estimate, device)] if device else []), *_cost_cards(estimate)]
+    times, busy = (_time_cards(timing), [_busy_card(timing)]) if timing else ([], [])
+    return [*times, *([_memory_card(estimate, device)] if device else []), *_cost_cards(estimate), *busy]
 
 
 def _time_cards(timing: Timing) -> list[Card]:
     rows = {row["stage"]: row for row in timing.stages.iter_rows(named=True)}
-    spent = {stage: row["roofline_seconds"] for stage, row in rows.items()}
-    bound = {stage: f"{BOUND[row['binding_ceiling']]}-bound" for stage, row in rows.items()}
-    workload, total = timing.estimate.workload, sum(spent.values())
-    longest, longest_before_token = max(spent, key=spent.get), max(("vision", "prefill"), key=spent.get)
-    ttft = Card(
-        "first token (TTFT)",
-        seconds(timing.ttft_seconds),
-        f"{share(spent[longest_before_token], timing.ttft_seconds)} {longest_before_token}, {bound[longest_before_token]}",
-        f"Vision {seconds(spent['vision'])} ({bound['vision']}), prefill {seconds(spent['prefill'])} ({bound['prefill']}). {ROOFLINE} "
-        f"No implementation takes less than {seconds(timing.bound_ttft_seconds)}.",
-    )
-    tpot = Card("per token (TPOT)", "–", "no output tokens", "Choose a number of output tokens to see their time.")
-    if timing.tpot_seconds is not None:
-        explanation = f"Mean of {workload.output_tokens:,} output tokens, which take {seconds(spent['decode'])} together. {ROOFLINE}"
-        tpot = Card("per token (TPOT)", seconds(timing.tpot_seconds), bound["decode"], explanation)
-    pages = Card(
-        "pages",
-        f"{timing.pages_per_second:.3g}/s",
-        f"{share(spent[longest], total)} {longest}, {bound[longest]}",
-        f"The batch ({workload.batch_size:,}) over vision, prefill and decode, {seconds(total)}. {ROOFLINE}",
-    )
-    return [ttft, tpot, pages]
+    workload, rests = timing.estimate.workload, f"It rests on {timing.time_basis}."
+    vision, prefill, decode = (seconds(rows[stage]["expected_seconds"]) for stage in STAGES)
+    peaks = f"The device alone, at its peaks: {seconds(timing.ttft_seconds)}; no implementation takes less than"
+    explanation = f"Expected: vision {vision}, prefill {prefill}. {rests} {peaks} {seconds(timing.bound_ttft_seconds)}."
+    cards = [_expected_card("first token (TTFT)", timing.expected_ttft, explanation)]
+    if timing.expected_tpot is None:
+        cards.append(Card("per token (TPOT)", "–", "no output tokens", "Choose a number of output tokens to see their time."))
+    else:
+        together = f"Expected mean of {workload.output_tokens:,} output tokens, which take {decode} together."
+        peaks = f"The device alone, at its peaks: {seconds(timing.tpot_seconds)}, {BOUND[rows['decode']['binding_ceiling']]}-bound."
+        cards.append(_expected_card("per token (TPOT)", timing.expected_tpot, f"{together} {rests} {peaks}"))
+    batch = f"The batch ({workload.batch_size:,}) over vision, prefill and decode, as expected; the device runs kernels"
+    busy = f"{batch} in {share(timing.device_busy_share, 1)} of that time. {rests}"
+    pages = timing.expected_pages_per_second
+    return [*cards, Card("pages", f"{pages.value:.3g}/s", f"{pages.low:.3g} to {pages.high:.3g}", busy)]
+
+
+def _expected_card(label: str, figure: Ranged, explanation: str) -> Card:
+    value, low, high = map(seconds, figure[:3])
+    return Card(label, value, "exactly" if low == high else f"{low} to {high}", explanation)
+
+
+def _busy_card(timing: Timing) -> Card:
+    words = "The part of the expected time in which the device runs kernels; in the rest it waits for the host to issue them."
+    return Card("device busy", share(timing.device_busy_share, 1), f"host: {timing.host.name}", words)
 
 
 def _memory_card(estimate: Estimate, hardware: HardwareSpec) -> Card:
