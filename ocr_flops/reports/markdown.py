@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from ocr_flops.reports import tables
 from ocr_flops.reports.headline import BOUND
-from ocr_flops.units import seconds, share, si, workload_words
+from ocr_flops.units import interval, seconds, share, si, workload_words
 
 SPECIAL = re.compile(r"[\\`*\[\]|]|(?<!\w)_|_(?!\w)|^[#+-](?= )")  # what Markdown reads as markup within a line, beside HTML
 MARKED = re.compile(r"(\*\*.+?\*\*|`[^`]+`)")
@@ -74,7 +74,15 @@ def open_templates(**options: Any) -> Environment:
 @cache
 def _markdown_templates() -> Environment:
     found = open_templates(finalize=escape_markdown, keep_trailing_newline=True)
-    found.filters |= {"sentence": sentence, "si": si, "seconds": seconds, "share": share, "count": "{:,}".format, "bound": BOUND.get}
+    found.filters |= {
+        "sentence": sentence,
+        "si": si,
+        "seconds": seconds,
+        "interval": interval,
+        "share": share,
+        "count": "{:,}".format,
+        "bound": BOUND.get,
+    }
     found.filters["workload_words"] = workload_words
     found.globals["table"] = table_markdown
     return found

@@ -30,6 +30,8 @@ SHAPE = ("columns", "rows", "global_px", *AXES)  # what a page is; the table has
 COSTS = {  # measure: heading, unit
     "total_flops": ("FLOPs", ""),
     "io_bytes": ("DRAM traffic", "B"),
+    "ttft.expected_seconds": ("TTFT, expected", "s"),
+    "tpot.expected_seconds": ("TPOT, expected", "s"),
     "ttft.roofline_seconds": ("TTFT, roofline", "s"),
     "tpot.roofline_seconds": ("TPOT, roofline", "s"),
     "kv_cache_bytes": ("KV cache", "B"),
@@ -66,7 +68,7 @@ class SweepReport:
         """Time, targets, work, what attention saves, memory, the real model, and what part of the sweep is shown, as a list in Markdown."""
         summary, targets = self.summary, []
         for phase, target in self.results.targets.items():
-            if summary.has(measure := f"{phase}.roofline_seconds"):
+            if summary.has(measure := f"{phase}.expected_seconds"):
                 times = summary.points[measure].drop_nulls()
                 targets.append((phase, target, (times <= target).sum(), len(times)))
         values = {

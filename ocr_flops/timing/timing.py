@@ -123,9 +123,9 @@ class Timing:
 
     @property
     def device_busy_share(self) -> Seconds | None:
-        """The part of the expected time of all stages in which the device runs kernels."""
+        """The part of the expected time of all stages in which the device runs kernels; 0 where nothing runs."""
         seconds, busy = self._expected["expected_seconds"], self._expected["device_busy_share"]
-        share = (seconds * busy).sum(axis=1) / seconds.sum(axis=1)
+        share = (seconds * busy).sum(axis=1) / np.maximum(seconds.sum(axis=1), np.finfo(float).tiny)
         return float(share[0]) if self.estimate.workload.is_single else share
 
     def _seconds(self, *stages: str, column: str = "roofline_seconds") -> Seconds | None:

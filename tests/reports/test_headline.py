@@ -24,28 +24,31 @@ def by_label(*args):
 def test_values_are_those_of_the_estimate_on_the_device(model):
     estimate, timing = shown(model)
     found = by_label(estimate, timing)
-    assert found["first token (TTFT)"].value == seconds(timing.ttft_seconds)
-    assert found["per token (TPOT)"].value == seconds(timing.tpot_seconds)
-    assert found["pages"].value == f"{timing.pages_per_second:.3g}/s"
+    assert found["first token (TTFT)"].value == seconds(timing.expected_ttft.value)
+    assert found["per token (TPOT)"].value == seconds(timing.expected_tpot.value)
+    assert found["pages"].value == f"{timing.expected_pages_per_second.value:.3g}/s"
+    assert found["device busy"].value == f"{100 * timing.device_busy_share:.0f} %"
     assert found["memory"].value == si(estimate.footprint.total_bytes, "B")
     assert found["FLOPs"].value == si(sum(row["total_flops"] for row in estimate.stage_numbers.values())) == "4.60 T"
     assert found["image tokens"].value == "903" and found["image tokens"].caption == "2 × 3 tiles + page"
     assert found["weights"].value == "6.67 GB"
-    assert seconds(timing.bound_ttft_seconds) in found["first token (TTFT)"].explanation
+    for figure in (timing.ttft_seconds, timing.bound_ttft_seconds):
+        assert seconds(figure) in found["first token (TTFT)"].explanation
 
 
 @pytest.mark.parametrize("gpu", ["l4", "h200", "mi300x", "rtx_4090"])
 @pytest.mark.parametrize("batch_size", [1, 64, 512])
-def test_captions_name_the_stage_that_takes_most_and_what_binds_it(model, gpu, batch_size):
+def test_captions_have_the_range_and_explanations_what_it_rests_on(model, gpu, batch_size):
     estimate, timing = shown(model, gpu=gpu, batch_size=batch_size)
-    words = {"matrix": "matrix-bound", "vector": "vector-bound", "bandwidth": "memory-bound"}
-    bound = {stage: words[ceiling] for stage, ceiling in timing.binding_ceilings.items()}
-    spent = dict(zip(timing.stages["stage"], timing.stages["roofline_seconds"], strict=True))
-    found, first = by_label(estimate, timing), max(("vision", "prefill"), key=spent.get)
-    assert found["first token (TTFT)"].caption == f"{100 * spent[first] / timing.ttft_seconds:.0f} % {first}, {bound[first]}"
-    assert found["per token (TPOT)"].caption == bound["decode"]
-    longest = max(spent, key=spent.get)
-    assert found["pages"].caption == f"{100 * spent[longest] / sum(spent.values()):.0f} % {longest}, {bound[longest]}"
+    found = by_label(estimate, timing)
+    for label, figure in (("first token (TTFT)", timing.expected_ttft), ("per token (TPOT)", timing.expected_tpot)):
+        assert found[label].caption == f"{seconds(figure.low)} to {seconds(figure.high)}"
+        assert timing.time_basis in found[label].explanation
+    bound = {"matrix": "matrix-bound", "vector": "vector-bound", "bandwidth": "memory-bound"}[timing.binding_ceilings["decode"]]
+    assert bound in found["per token (TPOT)"].explanation
+    assert timing.time_basis in found["pages"].explanation
+    exact = by_label(estimate, estimate.on(timing.hardware, host="none", efficiency="peak"))
+    assert exact["first token (TTFT)"].caption == "exactly" and exact["first token (TTFT)"].value == seconds(timing.ttft_seconds)
 
 
 def test_what_does_not_fit_is_an_alarm(model):
@@ -73,7 +76,7 @@ def test_without_a_device_there_are_costs_alone(model):
     estimate, timing = shown(model)
     costs = by_label(estimate)
     assert not set(TIMES) & set(costs)
-    assert by_label(estimate, timing) == {label: by_label(estimate, timing)[label] for label in TIMES} | costs
+    assert by_label(estimate, timing) == {label: by_label(estimate, timing)[label] for label in (*TIMES, "device busy")} | costs
 
 
 def test_a_device_without_times_still_has_its_memory(model):

@@ -46,8 +46,8 @@ def sweep_charts(summary: SweepSummary, targets: Mapping[str, float]) -> dict[st
         "weights": (by_stage("weight_bytes", "weights that a stage uses", "B"), titles.title_weights),
         "activations": (by_stage("peak_activation_bytes", "peak activation memory", "B"), titles.title_activations),
         "kv_cache": (one("kv_cache_bytes", "KV cache at its end", "B"), titles.title_kv_cache),
-        "ttft": (one("ttft.roofline_seconds", "time to first token (TTFT), roofline", "s", log=log_times), titles.title_ttft),
-        "tpot": (one("tpot.roofline_seconds", "time per output token (TPOT), roofline", "s", log=log_times), titles.title_tpot),
+        "ttft": (one("ttft.expected_seconds", "time to first token (TTFT), expected", "s", log=log_times), titles.title_ttft),
+        "tpot": (one("tpot.expected_seconds", "time per output token (TPOT), expected", "s", log=log_times), titles.title_tpot),
     }
     for phase, target in targets.items():
         for name, (cost, work, unit) in RATES.items():

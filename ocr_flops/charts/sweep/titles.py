@@ -101,17 +101,17 @@ def title_kv_cache(words: Wording) -> Lines:
 
 
 def title_ttft(words: Wording) -> Lines:
-    """Roofline times to the first token."""
-    return _title_times(words, "ttft.roofline_seconds", "The first token comes after")
+    """Expected times to the first token."""
+    return _title_times(words, "ttft.expected_seconds", "The first token comes after")
 
 
 def title_tpot(words: Wording) -> Lines:
-    """Roofline times of an output token."""
-    return _title_times(words, "tpot.roofline_seconds", "An output token takes")
+    """Expected times of an output token."""
+    return _title_times(words, "tpot.expected_seconds", "An output token takes")
 
 
 def _title_times(words: Wording, measure: str, begin: str) -> Lines:
-    all_points, model = words.format_range(measure, seconds), "By roofline: a model, not a measurement"
+    all_points, model = words.format_range(measure, seconds), "Expected, with a host that issues operators: a model, not a measurement"
     times = [seconds(row[measure]) for row in words.kernels or () if row.get(measure) is not None]
     if len(set(times)) < 2:
         return f"{begin} {all_points}", model
