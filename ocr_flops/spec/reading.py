@@ -162,13 +162,17 @@ def _read_kernel_choice(cls: Any, config: Any, kernels: Sequence[str]) -> Any:
 
 def read_hardware(config: Any) -> HardwareSpec:
     """A device from the group `hardware`."""
-    return read_spec(HardwareSpec, "hardware", config, matrix_flops_per_second=_read_figures, higher=_read_figures, sources=_read_sources)
+    return read_spec(HardwareSpec, "hardware", config, matrix_flops_per_second=_read_figures, disputed=_read_disputed, sources=_read_sources)
 
 
-def _read_figures(key: str, config: Any) -> tuple[tuple[str, float], ...]:
+def _read_disputed(key: str, config: Any) -> tuple[tuple[str, tuple[float, ...]], ...]:
+    return _read_figures(key, config, tuple[float, ...])
+
+
+def _read_figures(key: str, config: Any, kind: Any = float) -> tuple[tuple[str, Any], ...]:
     if not isinstance(config, dict):
         raise SpecError(f"{key}: {config!r} is not a mapping of figures to numbers")
-    return tuple((name, read_value(f"{key}.{name}", value, float)) for name, value in config.items())
+    return tuple((name, read_value(f"{key}.{name}", value, kind)) for name, value in config.items())
 
 
 def _read_sources(key: str, config: Any) -> tuple[Source, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import isfinite
+from math import inf, isfinite
 from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 from ocr_flops.errors import SpecError, one_of
@@ -137,7 +137,7 @@ class HardwareSpec:
     vector_fp32_flops_per_second: float | None  # None where no source gives it: there is then no vector ceiling
     memory_bandwidth_bytes_per_second: float
     memory_bytes: float  # decimal: what is sold as 80 GB is 80e9, also where a table prints it in MB of which 1024 are a GB
-    higher: tuple[tuple[str, float], ...] = ()  # pairs of a figure's key, as in `Source.figures`, and the highest value a source prints
+    disputed: tuple[tuple[str, tuple[float, ...]], ...] = ()  # a figure's key, as in `Source.figures`; its lowest and highest value in print
     flash_attention: bool = True  # whether flash-attn, or a fused kernel of its maker, runs on it with heads of 64 and 128
     sources: tuple[Source, ...] = field(default=(), compare=False, repr=False)  # of the config's figures, also where one was overridden
     device_names: tuple[str, ...] = field(default=(), compare=False, repr=False)  # of `torch.cuda.get_device_name`; "NVIDIA " may lack
@@ -150,27 +150,28 @@ class HardwareSpec:
         figures = {f"matrix_flops_per_second.{dtype}": peak for dtype, peak in self.matrix_flops_per_second}
         for name in ("memory_bandwidth_bytes_per_second", "memory_bytes", "vector_fp32_flops_per_second"):
             figures[name] = getattr(self, name)
-        for name, _ in self.higher:
-            one_of("hardware.higher", name, figures)
-        for name, value in (*figures.items(), *((f"higher.{name}", value) for name, value in self.higher)):
+        for name, values in self.disputed:
+            one_of("hardware.disputed", name, figures)
+            if len(values) != 2 or not 0 < values[0] < values[1] < inf:
+                raise SpecError(f"hardware.disputed.{name}: {values!r} is not a number above 0 and a higher one")
+        for name, value in figures.items():
             if value is not None and not (isfinite(value) and value > 0):
                 raise SpecError(f"hardware.{name}: {value!r} is not a number above 0")
 
-    def edited(self, dtype: str, **figures: Any) -> HardwareSpec:
+    def edited(self, dtype: str, **figures: float) -> HardwareSpec:
         """The same device with some figures (fields by name) replaced; `matrix_flops_per_second` is the matrix peak of the dtype."""
-        given = {f"{name}.{dtype}" if name.startswith("matrix") else name for name in figures}
-        figures["higher"] = tuple(pair for pair in self.higher if pair[0] not in given)
         if (peak := figures.pop("matrix_flops_per_second", None)) is not None:
             figures["matrix_flops_per_second"] = tuple({**dict(self.matrix_flops_per_second), dtype: peak}.items())
         return replace(self, **figures)
 
     @cached_property
     def at_higher_figures(self) -> HardwareSpec:
-        """The device with the highest value that a source prints, wherever sources disagree; for what must be a bound."""
-        higher = dict(self.higher)
-        single = {name: max(value, getattr(self, name) or value) for name, value in higher.items() if "." not in name}
-        matrix = ((dtype, max(peak, higher.get(f"matrix_flops_per_second.{dtype}", 0.0))) for dtype, peak in self.matrix_flops_per_second)
-        return replace(self, **single, matrix_flops_per_second=tuple(matrix), higher=())
+        """The device with the highest value in print of every disputed figure, unless the figure is one of the user's own; for bounds."""
+        higher = {(name, low): high for name, (low, high) in self.disputed}
+        single = ("memory_bandwidth_bytes_per_second", "vector_fp32_flops_per_second")
+        matrix = ((dtype, higher.get((f"matrix_flops_per_second.{dtype}", peak), peak)) for dtype, peak in self.matrix_flops_per_second)
+        changed = {name: higher.get((name, getattr(self, name)), getattr(self, name)) for name in single}
+        return replace(self, **changed, matrix_flops_per_second=tuple(matrix), disputed=())
 
     def greatest_matrix_peak(self, dtype: str) -> float:
         """The peak of matrix products in a dtype, or in fp32 where that is higher (as it may be for figures of one's own)."""

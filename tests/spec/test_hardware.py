@@ -107,20 +107,19 @@ def test_every_figure_has_a_source(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_figures_that_sources_dispute_keep_both_values(name):
-    """Every config says at one place which values it did not store, and `higher` has those above the stored ones."""
     gpu = catalog.load_hardware(name)
     stored = {f"matrix_flops_per_second.{dtype}": peak for dtype, peak in gpu.matrix_flops_per_second}
-    for figure, value in gpu.higher:
-        assert stored.get(figure, getattr(gpu, figure, None)) < value < 1.1 * stored.get(figure, getattr(gpu, figure, None))
+    for figure, (low, high) in gpu.disputed:
+        assert low == stored.get(figure, getattr(gpu, figure, None)) and high < 1.1 * low
     if any(re.search("(the|of which the) lower|Others print", source.marking) for source in gpu.sources):
-        assert gpu.higher
-    greater = gpu.at_higher_figures
-    assert greater.memory_bandwidth_bytes_per_second >= gpu.memory_bandwidth_bytes_per_second and not greater.higher
+        assert gpu.disputed
+    assert gpu.at_higher_figures == replace(gpu, disputed=()) or gpu.disputed
 
 
-def test_a_disputed_figure_must_be_one_of_the_device():
-    with pytest.raises(SpecError, match=r"^hardware.higher: 'clock' is not one of"):
-        replace(catalog.load_hardware("t4"), higher=(("clock", 1.0),))
+@pytest.mark.parametrize(("figure", "values"), [("clock", (1.0, 2.0)), ("memory_bytes", (2.0, 1.0)), ("memory_bytes", (1.0,))])
+def test_disputed_figures_are_a_figure_and_two_values(figure, values):
+    with pytest.raises(SpecError, match=r"^hardware.disputed.* is not (one of|a number above 0 and a higher one)"):
+        replace(catalog.load_hardware("t4"), disputed=((figure, values),))
 
 
 def test_which_devices_have_a_flash_attention_kernel():
