@@ -9,7 +9,7 @@ from ocr_flops.cost.blocks.attention import attention_modes
 from ocr_flops.errors import SpecError, one_of
 from ocr_flops.reports.estimate_subject import Subject
 from ocr_flops.spec.catalog import load_engine, load_hardware, load_mode
-from ocr_flops.spec.specs import DTYPE_BYTES, HardwareSpec, ModelSpec
+from ocr_flops.spec.specs import HardwareSpec, ModelSpec
 from ocr_flops.spec.workload import Workload, growing_outputs, neighbours
 from ocr_flops.timing.estimate import Estimate, estimate
 
@@ -83,8 +83,22 @@ class Setting:
 
     @property
     def attention_modes(self) -> tuple[str, ...]:
-        """The modes to show: one, or all side by side (no flash kernel takes fp32)."""
-        return attention_modes(self.dtype) if self.attention == SIDE_BY_SIDE else (self.attention,)
+        """The modes to show: one, or all side by side."""
+        return self.known_modes if self.attention == SIDE_BY_SIDE else (self.attention,)
+
+    @property
+    def known_modes(self) -> tuple[str, ...]:
+        """The modes that take the precision and that the device has (no flash kernel takes fp32, or runs on a T4)."""
+        try:
+            device = load_hardware(self.gpu)
+        except SpecError:
+            device = None
+        return attention_modes(self.dtype, device)
+
+    @property
+    def main_mode(self) -> str:
+        """The mode that single figures are of: the one to show, or of several side by side the engine's own."""
+        return "vendor" if self.attention == SIDE_BY_SIDE else self.attention
 
     @property
     def prefill_logits(self) -> str:
@@ -108,12 +122,12 @@ class Setting:
         return found
 
     def by_mode(self, model: ModelSpec) -> dict[str, Estimate]:
-        """The current point in every attention mode there is for its precision, the most wasteful first."""
-        return {mode: self.estimate(model, mode) for mode in attention_modes(self.dtype)}
+        """The current point in every one of `known_modes`, the most wasteful first."""
+        return {mode: self.estimate(model, mode) for mode in self.known_modes}
 
     def subject(self, model: ModelSpec, hardware: HardwareSpec | None = None) -> Subject:
         """What a report on the current point is about; of several attention modes side by side the engine's own choice."""
-        return Subject(self.estimate(model, "vendor" if self.attention == SIDE_BY_SIDE else self.attention), hardware)
+        return Subject(self.estimate(model, self.main_mode), hardware)
 
     @cached_property
     def hardware(self) -> HardwareSpec:
@@ -130,17 +144,11 @@ class Setting:
         """`hardware`, which gives times.
 
         Raises:
-            SpecError: as `hardware`, or no matrix peak for the precision.
+            SpecError: as `hardware`, or no matrix peak for the precision, or no such attention kernel.
         """
-        if not _multiplies(self.hardware, self.dtype):
-            others = " or ".join(dtype for dtype in DTYPE_BYTES if _multiplies(self.hardware, dtype))
-            raise SpecError(f"{self.hardware.label} has no {self.dtype} figure: choose {others}, or enter one under 'edit its figures'")
+        label, others = self.hardware.label, " or ".join(self.hardware.dtypes)
+        if self.dtype not in self.hardware.dtypes:
+            raise SpecError(f"{label} has no {self.dtype} figure: choose {others}, or enter one under 'edit its figures'")
+        if self.attention in attention_modes(self.dtype) and self.attention not in self.known_modes:
+            raise SpecError(f"{label} has no {self.attention} kernel: choose {' or '.join(self.known_modes)}")
         return self.hardware
-
-
-def _multiplies(device: HardwareSpec, dtype: str) -> bool:
-    try:
-        device.matrix_peak(dtype)
-    except SpecError:
-        return False
-    return True

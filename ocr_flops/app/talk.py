@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 from ocr_flops.charts.slides import EXPERTS, FIRST, token_traffic
 from ocr_flops.charts.theme import FAMILIES, module_name
-from ocr_flops.errors import SpecError
 from ocr_flops.evidence.verify import LEVELS, WHAT
 from ocr_flops.spec.specs import DTYPE_BYTES, HardwareSpec, ModelSpec
 from ocr_flops.spec.tiling import queries
@@ -85,13 +84,7 @@ def choose_dtype(bits: int, device: HardwareSpec) -> str:
     Args:
         bits: 16 or 32.
     """
-    if bits == 32:
-        return "fp32"
-    try:
-        device.matrix_peak("bf16")
-    except SpecError:
-        return "fp16"
-    return "bf16"
+    return "fp32" if bits == 32 else "bf16" if "bf16" in device.dtypes else "fp16"
 
 
 def describe_conditions(timing: Timing) -> str:
@@ -106,14 +99,14 @@ def describe_work(timing: Timing, wanted: str) -> Heading:
 
     Args:
         timing: of one point in one attention mode.
-        wanted: the attention mode wanted, which fp32 may not have.
+        wanted: the attention mode wanted, which fp32 or the device may not have.
     """
     estimate = timing.estimate
     stages = {stage: row["total_flops"] for stage, row in estimate.stage_numbers.items()}
     most = max(stages, key=stages.get)
     spent = {row["module"]: row["roofline_seconds"] for row in timing.modules.to_dicts() if row["stage"] in FIRST}
     longest, mode = max(spent, key=spent.get), estimate.config.attention.name
-    instead = f"; no {wanted} kernel takes {estimate.config.dtype}" if mode != wanted else ""
+    instead = f"; no {wanted} kernel takes {estimate.config.dtype} here" if mode != wanted else ""
     return (
         f"{most.capitalize()} is {share(stages[most], sum(stages.values()))} of {si(sum(stages.values()), 'FLOPs')}; "
         f"{module_name(longest)} takes {share(spent[longest], sum(spent.values()))} of the time to first token",

@@ -52,6 +52,16 @@ class Results:
         return self.setting.estimates(self.model)
 
     @cached_property
+    def main(self) -> Estimate:
+        """The point in the mode that single figures are of."""
+        return self.estimates[0] if len(self.estimates) == 1 else self.setting.estimate(self.model, self.setting.main_mode)
+
+    @cached_property
+    def main_timing(self) -> Timing | None:
+        """`main` on the device; None where there are no times."""
+        return self.timings[0] if len(self.timings) == 1 else self.main.on(self.device) if self.device else None
+
+    @cached_property
     def without_times(self) -> str | None:
         """Why there are no times on the device; None where there are."""
         try:
@@ -93,13 +103,13 @@ class Results:
 
     @cached_property
     def sweep(self) -> pl.DataFrame:
-        """The grids, or modes without tiles, to see the setting among, in its first attention mode."""
-        return sweep(self.model, self.setting.neighbours, self.setting.attention_modes[0], **self.setting.options)
+        """The grids, or modes without tiles, to see the setting among, in its main attention mode."""
+        return sweep(self.model, self.setting.neighbours, self.setting.main_mode, **self.setting.options)
 
     @cached_property
     def timed(self) -> list[dict[str, Any]]:
-        """Measured times of the point in its first attention mode."""
-        return self.on_record.timed(self.estimates[0].config) if self.on_record else []
+        """Measured times of the point in its main attention mode."""
+        return self.on_record.timed(self.main.config) if self.on_record else []
 
     @cached_property
     def allocated(self) -> dict[str, tuple[int, str]]:
@@ -121,17 +131,16 @@ def evaluate(model: ModelSpec, setting: Setting) -> Results:
 
 def overview(results: Results) -> list[Chart]:
     """Tensor FLOPs by module, measured points over them; which part of the model takes what share; what memory holds."""
-    timing = results.timings[0] if results.timings else None
     return [
         charts.flops_by_module(results.modules, results.beside),
-        charts.shares(results.estimates[0], timing),
+        charts.shares(results.main, results.main_timing),
         charts.memory(results.estimates, results.hardware, narrow=True, allocated=results.allocated),
     ]
 
 
 def grids(results: Results) -> list[Chart]:
     """FLOPs of each stage against image tokens, measured points among them."""
-    return [charts.flops_by_tokens(results.sweep, results.estimates[0].stages, results.beside)]
+    return [charts.flops_by_tokens(results.sweep, results.main.stages, results.beside)]
 
 
 def tiling(results: Results) -> list[Chart]:
@@ -142,15 +151,14 @@ def tiling(results: Results) -> list[Chart]:
 def roofline(results: Results) -> list[Chart]:
     """Roofline, then seconds by module to the first token and after it (not without times); vector FLOPs, which have a ceiling too."""
     vector = charts.flops_by_module(results.modules, work="vector_flops")
-    if not results.timings:
-        return [vector]
-    return [charts.roofline(results.timings[0], results.timed), *halves(results.timings[0], results.timed).values(), vector]
+    timing = results.main_timing
+    return [charts.roofline(timing, results.timed), *halves(timing, results.timed).values(), vector] if timing else [vector]
 
 
 def memory(results: Results) -> list[Chart]:
     """What memory holds, and how it grows with output."""
     setting = results.setting
-    points = sweep(results.model, setting.lengths, setting.attention_modes[0], **setting.options)
+    points = sweep(results.model, setting.lengths, setting.main_mode, **setting.options)
     return [
         charts.memory(results.estimates, results.hardware, allocated=results.allocated),
         charts.growth(points, results.setting.output_tokens),

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ocr_flops.cost.blocks.attention import Kernel, find_kernel
+from ocr_flops.cost.blocks.attention import Kernel, attention_modes, find_kernel
 from ocr_flops.cost.engines.base import ENGINES, Engine
 from ocr_flops.cost.program import Program
 from ocr_flops.cost.registry import Registry
 from ocr_flops.cost.tape import Tape
 from ocr_flops.errors import SpecError, one_of
 from ocr_flops.spec.catalog import load_attention, load_engine
-from ocr_flops.spec.specs import CACHES, DTYPE_BYTES, PREFILL_LOGITS, AttentionSpec, EngineSpec, ModelSpec
+from ocr_flops.spec.specs import CACHES, DTYPE_BYTES, PREFILL_LOGITS, AttentionSpec, EngineSpec, HardwareSpec, ModelSpec
 
 PIPELINES: Registry[Any] = Registry(
     "model.pipeline", "ocr_flops.cost.models"
@@ -88,6 +88,15 @@ class RunConfig:
     def kernel(self, tower: str) -> Kernel:
         """The attention kernel of a tower."""
         return find_kernel(self.attention.kernel(tower))
+
+    def obstacle(self, hardware: HardwareSpec) -> str | None:
+        """Why a device does not run this, with what it does run; None where it does."""
+        if self.dtype not in hardware.dtypes:
+            return f"no {self.dtype}: use dtype={' or '.join(hardware.dtypes)}"
+        missing = (kernel.name for spec in self.model.attention_towers if not (kernel := self.kernel(spec.tower)).runs_on(hardware))
+        if (name := next(missing, None)) is not None:
+            return f"no {name} kernel: use attention={' or '.join(attention_modes(self.dtype, hardware))}"
+        return None
 
     def evidence(self, stage: str) -> str:
         """Whether a stage's cost can be counted and traced on the real model here ("runnable") or not ("modelled")."""

@@ -27,7 +27,7 @@ class Subject:
         host, efficiency: as in `Estimate.on`.
 
     Raises:
-        SpecError: the estimate has columns of points, or the device has no peak for the precision.
+        SpecError: the estimate has columns of points, or the device has no peak for the precision or no such attention kernel.
     """
 
     estimate: Estimate
@@ -40,6 +40,7 @@ class Subject:
             raise SpecError(f"estimate: {self.estimate.workload.points} points; a report is about one")
         if self.hardware:
             self.hardware.matrix_peak(self.estimate.config.dtype)
+            self.estimate.on(self.hardware)
 
     @cached_property
     def timing(self) -> Timing | None:
@@ -48,12 +49,13 @@ class Subject:
 
     @cached_property
     def by_mode(self) -> dict[str, Estimate]:
-        """The point in every attention mode there is for its precision, the one with the most DRAM traffic first.
+        """The point in every attention mode there is for its precision and device, the one with the most DRAM traffic first.
 
         The engine's own mix, and one set tower by tower, are among them where they differ from all the others.
         """
         config = self.estimate.config
-        *known, own = (load_attention(name).resolved(config.model, config.engine) for name in (*attention_modes(config.dtype), "vendor"))
+        names = (*attention_modes(config.dtype, self.hardware), "vendor")
+        *known, own = (load_attention(name).resolved(config.model, config.engine) for name in names)
         specs = {spec.name: spec for spec in known}
         for spec in (own, config.attention):
             if spec.kernels not in [known.kernels for known in specs.values()]:

@@ -98,13 +98,13 @@ def measured_table(measured: pl.DataFrame) -> pl.DataFrame:
 
 
 def devices_table(devices: pl.DataFrame) -> pl.DataFrame:
-    """The rows of `planning.compare_devices` in milliseconds and gigabytes; a dash where a device has no figure for the precision."""
+    """The rows of `planning.compare_devices` in milliseconds and gigabytes; a dash where a device has no figure."""
     yes = {True: "yes", False: "no"}
     bound = pl.col("binding_ceiling").cast(pl.String)
-    meets = pl.when(bound.is_null()).then(pl.lit(NONE)).otherwise(pl.col("meets_target").replace_strict(yes, return_dtype=pl.String))
+    meets = pl.col("meets_target").replace_strict(yes, return_dtype=pl.String, default=NONE)
     return devices.select(
         pl.col("label").alias("device"),
-        meets.alias("meets targets"),
+        *([] if devices["meets_target"].null_count() == devices.height else [meets.alias("meets targets")]),
         pl.col("pages_per_second").alias("pages/s"),
         *([pl.col("cost_per_1000_pages").alias("cost/1000 pages")] if "cost_per_1000_pages" in devices.columns else []),
         (pl.col("ttft_seconds") * 1e3).alias("TTFT (ms)"),
@@ -113,6 +113,7 @@ def devices_table(devices: pl.DataFrame) -> pl.DataFrame:
         (pl.col("memory_bytes") / 1e9).alias("memory (GB)"),
         bound.fill_null(NONE).alias("bound by"),
         pl.col("gpu_hours_per_1000_pages").alias("hours/1000 pages"),
+        pl.col("reason").fill_null(NONE).alias("why not"),
     )
 
 

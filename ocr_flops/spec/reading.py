@@ -162,7 +162,8 @@ def _read_kernel_choice(cls: Any, config: Any, kernels: Sequence[str]) -> Any:
 
 def read_hardware(config: Any) -> HardwareSpec:
     """A device from the group `hardware`."""
-    return read_spec(HardwareSpec, "hardware", config, matrix_flops_per_second=_read_figures, disputed=_read_disputed, sources=_read_sources)
+    parsers = {"matrix_flops_per_second": _read_figures, "disputed": _read_disputed, "sources": _read_sources}
+    return read_spec(HardwareSpec, "hardware", config, **parsers)
 
 
 def _read_disputed(key: str, config: Any) -> tuple[tuple[str, tuple[float, ...]], ...]:

@@ -137,7 +137,7 @@ class HardwareSpec:
     vector_fp32_flops_per_second: float | None  # None where no source gives it: there is then no vector ceiling
     memory_bandwidth_bytes_per_second: float
     memory_bytes: float  # decimal: what is sold as 80 GB is 80e9, also where a table prints it in MB of which 1024 are a GB
-    disputed: tuple[tuple[str, tuple[float, ...]], ...] = ()  # a figure's key, as in `Source.figures`; its lowest and highest value in print
+    disputed: tuple[tuple[str, tuple[float, ...]], ...] = ()  # figures by key, each with its lowest and highest value in print
     flash_attention: bool = True  # whether flash-attn, or a fused kernel of its maker, runs on it with heads of 64 and 128
     sources: tuple[Source, ...] = field(default=(), compare=False, repr=False)  # of the config's figures, also where one was overridden
     device_names: tuple[str, ...] = field(default=(), compare=False, repr=False)  # of `torch.cuda.get_device_name`; "NVIDIA " may lack
@@ -173,6 +173,12 @@ class HardwareSpec:
         changed = {name: higher.get((name, getattr(self, name)), getattr(self, name)) for name in single}
         return replace(self, **changed, matrix_flops_per_second=tuple(matrix), disputed=())
 
+    @property
+    def dtypes(self) -> tuple[str, ...]:
+        """The precisions of `DTYPE_BYTES` in which it multiplies matrices."""
+        peaks = dict(self.matrix_flops_per_second)
+        return tuple(dtype for dtype in DTYPE_BYTES if dtype in peaks or (dtype == "fp32" and self.vector_fp32_flops_per_second))
+
     def greatest_matrix_peak(self, dtype: str) -> float:
         """The peak of matrix products in a dtype, or in fp32 where that is higher (as it may be for figures of one's own)."""
         vector = self.vector_fp32_flops_per_second or 0
@@ -190,7 +196,7 @@ class HardwareSpec:
         if self.vector_fp32_flops_per_second is not None:
             peaks.setdefault("fp32", self.vector_fp32_flops_per_second)
         if dtype not in peaks:
-            has = ", ".join(known for known in DTYPE_BYTES if known in peaks)
+            has = ", ".join(self.dtypes)
             raise SpecError(f"hardware.{self.name}.matrix_flops_per_second.{dtype}: {self.label} has no such figure; choose dtype={has}")
         return peaks[dtype]
 

@@ -42,8 +42,11 @@ class Estimate(Cost):
             efficiency: what kernels reach of the device's peaks, "published", "peak" or an `EfficiencySpec`.
 
         Raises:
-            SpecError: an unknown name.
+            SpecError: an unknown name, or an attention kernel that the device does not have.
         """
+        obstacle = self.config.obstacle(hardware)
+        if obstacle and self.config.dtype in hardware.dtypes:
+            raise SpecError(f"attention: {hardware.label} has {obstacle}")
         if not isinstance(host, HostSpec):
             host = load_host(self.config.engine.host if host is None else host)
         if not isinstance(efficiency, EfficiencySpec):

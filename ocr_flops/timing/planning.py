@@ -14,6 +14,7 @@ from ocr_flops.spec.specs import HardwareSpec
 from ocr_flops.spec.tiling import square_grids
 from ocr_flops.spec.workload import LIMITS, MAX_CONTEXT_TOKENS, Workload
 from ocr_flops.timing.estimate import Estimate
+from ocr_flops.units import si
 
 if TYPE_CHECKING:
     import polars as pl
@@ -111,7 +112,7 @@ def compare_devices(
     tpot_seconds: float | None = None,
     price_per_hour: float | None = None,
 ) -> pl.DataFrame:
-    """What each device would do at best: one row per device, fastest first.
+    """What each device would do at best: one row per device, those that run it first, fastest first.
 
     Args:
         estimate: one point; its batch size is the one that is meant.
@@ -121,8 +122,8 @@ def compare_devices(
 
     Returns:
         columns hardware, label, memory_bytes, fits, ttft_seconds, tpot_seconds, binding_ceiling (of the stage that takes longest),
-        pages_per_second, meets_target, gpu_hours_per_1000_pages and, with a price, cost_per_1000_pages. A device without a figure for the
-        dtype is left out of the times (null).
+        pages_per_second, meets_target (null without a target), gpu_hours_per_1000_pages, with a price cost_per_1000_pages, and reason:
+        why a device does not run it, null where it does. One without a figure for the dtype or a kernel has no times (null).
     """
     import polars as pl
 
@@ -130,22 +131,24 @@ def compare_devices(
         if value is not None:
             _check_positive(name, value)
     rows = []
+    needed, has_target = estimate.footprint.total_bytes, ttft_seconds is not None or tpot_seconds is not None
     for device in hardware:
-        fits = bool(estimate.footprint.total_bytes <= device.memory_bytes)
+        fits, reason = bool(needed <= device.memory_bytes), estimate.config.obstacle(device)
         try:
             timing = estimate.on(device)
             slowest = max(zip(timing.stages["roofline_seconds"], timing.stages["binding_ceiling"], strict=True))[1]
             times = dict(zip(TIMES, (timing.ttft_seconds, timing.tpot_seconds, slowest, timing.pages_per_second), strict=True))
-        except SpecError:
-            times = dict.fromkeys(TIMES)
+        except SpecError as problem:
+            times, reason = dict.fromkeys(TIMES), reason or str(problem)
+        reason = reason or (None if fits else f"does not fit: needs {si(needed, 'B')}")
         reached = ((times["ttft_seconds"], ttft_seconds), (times["tpot_seconds"], tpot_seconds))
-        meets = fits and times["binding_ceiling"] is not None
-        meets &= all(target is None or (seconds is not None and seconds <= target) for seconds, target in reached)
+        meets = reason is None and all(target is None or (seconds is not None and seconds <= target) for seconds, target in reached)
         pages = times["pages_per_second"]
         hours = 1000 / pages / SECONDS_PER_HOUR if pages else None
         row = {"hardware": device.name, "label": device.label, "memory_bytes": int(device.memory_bytes), "fits": fits, **times}
-        row |= {"meets_target": meets, "gpu_hours_per_1000_pages": hours}
+        row |= {"meets_target": meets if has_target else None, "gpu_hours_per_1000_pages": hours}
         if price_per_hour is not None:
             row["cost_per_1000_pages"] = None if hours is None else hours * price_per_hour
-        rows.append(row)
-    return pl.DataFrame(rows, infer_schema_length=None).sort("pages_per_second", descending=True, nulls_last=True)
+        rows.append(row | {"reason": reason})
+    frame = pl.DataFrame(rows, schema_overrides={"meets_target": pl.Boolean, "reason": pl.String}, infer_schema_length=None)
+    return frame.sort(pl.col("reason").is_null(), "pages_per_second", descending=True, nulls_last=True)

@@ -105,9 +105,8 @@ def test_modes_are_compared_with_the_first():
 def test_time_to_first_token_says_what_fits():
     title, line = talk.describe_first_token(TIMINGS)
     assert title == "First token in 722 ms with flash, 2.63 s with eager; eager does not fit" and "256 output tokens" in line
-    small = {
-        mode: one.on(of.load_hardware("rtx_2080_ti")) for mode, one in replace(SETTING, dtype="fp16", batch_size=32).by_mode(MODEL).items()
-    }
+    small_setting = replace(SETTING, dtype="fp16", batch_size=32, gpu="rtx_2080_ti")
+    small = {mode: one.on(of.load_hardware("rtx_2080_ti")) for mode, one in small_setting.by_mode(MODEL).items()}
     assert talk.describe_first_token(small)[0].endswith("; neither fits")
 
 

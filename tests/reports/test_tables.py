@@ -40,7 +40,8 @@ def test_a_device_without_a_figure_has_dashes(model):
     devices = [of.load_hardware(name) for name in ("v100_pcie", "l4")]
     table = tables.devices_table(planning.compare_devices(Setting().estimate(model, "sdpa"), devices, price_per_hour=1.0))
     row, formats = table.row(1, named=True), tables.number_formats(table)
-    assert row["device"].startswith("NVIDIA V100") and (row["meets targets"], row["bound by"], row["fits"]) == ("–", "–", "yes")
+    assert row["device"].startswith("NVIDIA V100") and (row["why not"], row["bound by"]) == ("no bf16: use dtype=fp16 or fp32", "–")
+    assert row["fits"] == "yes" and "meets targets" not in table.columns  # as no target was given
     assert [formats[name](row[name]) for name in ("pages/s", "TTFT (ms)", "cost/1000 pages")] == ["–"] * 3
     assert formats["memory (GB)"](row["memory (GB)"]) == "16"
 

@@ -80,9 +80,25 @@ def test_devices_meet_targets_or_say_that_they_do_not(page):
 
 
 def test_a_device_too_small_is_not_recommended(model):
-    estimate = of.estimate(model, of.Workload.from_grid(3, 3, batch_size=64), "eager")
-    row = planning.compare_devices(estimate, [of.load_hardware("l4")]).row(0, named=True)
-    assert not row["fits"] and not row["meets_target"]
+    estimate = of.estimate(model, of.Workload.from_grid(3, 3, batch_size=16), "eager")
+    table = planning.compare_devices(estimate, map(of.load_hardware, ("l4", "t4", "gaudi3")), ttft_seconds=1e9)
+    assert table["hardware"].to_list() == ["gaudi3", "l4", "t4"] and table["meets_target"].to_list() == [True, False, False]
+    reasons = table["reason"].to_list()
+    assert reasons[0] is None and reasons[1].startswith("does not fit: needs ") and reasons[2] == "no bf16: use dtype=fp16 or fp32"
+
+
+def test_without_a_target_none_is_met(page):
+    assert planning.compare_devices(page, [of.load_hardware("h200")])["meets_target"].to_list() == [None]
+
+
+def test_flash_is_refused_where_there_is_no_kernel(model):
+    estimate = of.estimate(model, of.Workload.from_grid(2, 3), of.AttentionSpec("mixed", {"decoder": "flash"}), dtype="fp16")
+    said = "no flash kernel: use attention=eager or sdpa"
+    with pytest.raises(of.SpecError, match=rf"^attention: NVIDIA T4 \(16 GB\) has {said}$"):
+        estimate.on(of.load_hardware("t4"))
+    table = planning.compare_devices(estimate, map(of.load_hardware, ("v100_pcie", "l4", "mi100")))
+    assert dict(table.select("hardware", "reason").iter_rows()) == {"l4": None, "v100_pcie": said, "mi100": said}
+    assert table["hardware"][0] == "l4" and table["ttft_seconds"].null_count() == 2
 
 
 def test_a_target_needs_its_stages(model):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import marimo as mo
 
+from ocr_flops.reports.estimate_settings import name_kernels
 from ocr_flops.reports.headline import Card, headline_cards
 from ocr_flops.reports.html import cards_html
 from ocr_flops.units import seconds
@@ -28,11 +29,24 @@ def headline(results: Results, record: dict[str, Any], page: str = "") -> mo.Htm
         record: of `summary.read_verification`.
         page: where the page's size comes from, in words; "" for the controls.
     """
-    estimate = results.estimates[0]
-    found = headline_cards(estimate, results.timings[0] if results.timings else None, results.hardware)
-    rest = [*found[CARDS:], *_calibrated(results.on_record, estimate), *_page(results.setting, page), _checked(record, estimate)]
+    estimate = results.main
+    found = headline_cards(estimate, results.main_timing, results.hardware)
+    rest = [
+        *found[CARDS:],
+        *_calibrated(results.on_record, estimate),
+        *_page(results.setting, page),
+        _attention(estimate),
+        _checked(record, estimate),
+    ]
     cards, details = cards_html(found[:CARDS], "figures", TOOLTIP), cards_html(rest, "details", TOOLTIP)
     return mo.Html(f"{cards}{details}")
+
+
+def _attention(estimate: Estimate) -> Card:
+    """The mode that the figures are of."""
+    mode = estimate.config.attention
+    explanation = f"What attends: {name_kernels(estimate.config.model, mode)}."
+    return Card("attention", "the engine's own" if mode.name == "vendor" else mode.name, "of these figures", explanation)
 
 
 def _calibrated(on_record: OnRecord, estimate: Estimate) -> list[Card]:

@@ -45,7 +45,7 @@ def measured(results: Results, inputs: mo.ui.dictionary, run: mo.ui.button) -> m
         unread = [f"{path}: {reason}" for path, reason in snapshot.problems[:10]]
         parts.append(problem("Not every file could be read.", *unread, kind="warn"))
     if isinstance(calibration, Calibration):
-        calibrated = on_record.calibrated(results.estimates[0])
+        calibrated = on_record.calibrated(results.main)
         parts.append(mo.md(f"**This point on {calibration.device}**, calibrated by {calibration.records} records: {calibration.launches}."))
         parts += _at_the_point(results)
         parts += [problem("Beyond what was measured.", *calibrated.notes, kind="warn")] if calibrated.notes else []
@@ -61,16 +61,14 @@ def measured(results: Results, inputs: mo.ui.dictionary, run: mo.ui.button) -> m
 
 def _at_the_point(results: Results) -> list[Any]:
     """The table of `figures`, and where what was measured comes from."""
-    origins = results.on_record.here.filter(attention=attention_name(results.estimates[0].config.attention))["origin"].unique(
-        maintain_order=True
-    )
+    origins = results.on_record.here.filter(attention=attention_name(results.main.config.attention))["origin"].unique(maintain_order=True)
     words = "; ".join(origins) if len(origins) else "Not measured at this very point."
     return [plain_table(figures(results), pagination=False), mo.Html(f"<small>{escape(words)}</small>")]
 
 
 def figures(results: Results) -> pl.DataFrame:
     """The setting's point: roofline and bound, calibrated, and measured."""
-    estimate, timing = results.estimates[0], results.timings[0] if results.timings else None
+    estimate, timing = results.main, results.main_timing
     calibrated = results.on_record.calibrated(estimate)
     here = results.on_record.here.filter(attention=attention_name(estimate.config.attention))
     measured = {one["stage"]: one for one in here.iter_rows(named=True)}

@@ -21,7 +21,7 @@ def plan(results: Results, targets: mo.ui.dictionary) -> mo.Html:
         results: of a setting.
         targets: of `target_controls`.
     """
-    estimate, setting = results.estimates[0], results.setting
+    estimate, setting = results.main, results.setting
     wanted = {
         "ttft_seconds": None if setting.ttft_ms is None else setting.ttft_ms / 1e3,
         "tpot_seconds": None if setting.tpot_ms is None or not estimate.workload.output_tokens else setting.tpot_ms / 1e3,

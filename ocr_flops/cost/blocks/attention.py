@@ -13,7 +13,7 @@ from ocr_flops.cost.polynomial import Dim, product
 from ocr_flops.cost.tape import Tape
 from ocr_flops.errors import one_of
 from ocr_flops.spec.catalog import kernels
-from ocr_flops.spec.specs import DTYPE_BYTES
+from ocr_flops.spec.specs import DTYPE_BYTES, HardwareSpec
 
 RANDOM_STATE_BYTES = 8  # the seed or the offset of a fused kernel's random state: one int64 each
 ALIGNMENT = 8  # elements that a row of the memory-efficient kernel's bias must be a multiple of
@@ -66,6 +66,10 @@ class Kernel(ABC):
             cls.name = name
             KERNELS[name] = cls()
 
+    def runs_on(self, hardware: HardwareSpec) -> bool:
+        """Whether a device has the kernel."""
+        return True
+
     @abstractmethod
     def attend(self, tape: Tape, query: Tensor, key: Tensor, value: Tensor, layout: Layout, mask: Tensor | None = None) -> Attended:
         """Records attention of query [batch, heads, rows, d] to key and value [batch, heads, keys, d], all of which stay alive.
@@ -91,10 +95,10 @@ def find_kernel(name: str | None) -> Kernel:
     return KERNELS[one_of("attention", name, KERNELS)]
 
 
-def attention_modes(dtype: str) -> tuple[str, ...]:
-    """The attention modes that run one kernel everywhere and take a precision, the most wasteful first."""
-    configs = kernels()
-    return tuple(name for name, kernel in KERNELS.items() if name in configs and dtype in kernel.dtypes)
+def attention_modes(dtype: str, hardware: HardwareSpec | None = None) -> tuple[str, ...]:
+    """The attention modes that run one kernel everywhere, take a precision and exist on a device (None: any), the most wasteful first."""
+    there = {name: kernel for name, kernel in KERNELS.items() if hardware is None or kernel.runs_on(hardware)}
+    return tuple(name for name, kernel in there.items() if name in kernels() and dtype in kernel.dtypes)
 
 
 class Eager(Kernel, name="eager"):
@@ -185,6 +189,9 @@ class Flash(Sdpa, name="flash"):
 
     dtypes = ("bf16", "fp16")
     visible = False
+
+    def runs_on(self, hardware: HardwareSpec) -> bool:
+        return hardware.flash_attention
 
     def attend_with_positions(self, tape: Tape, query: Tensor, key: Tensor, value: Tensor, positions: RelativePositions) -> Attended:
         sides, gathered = positions.side_biases(tape, query)
