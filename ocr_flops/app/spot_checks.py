@@ -12,10 +12,11 @@ import polars as pl
 from ocr_flops.app.setting import Setting
 from ocr_flops.evidence import verify
 from ocr_flops.measure.events import Result
-from ocr_flops.measure.plan import POINT_FIELDS
+from ocr_flops.measure.plan import POINT_FIELDS, TOWERS
 from ocr_flops.reports.tables import COMPARED
 from ocr_flops.spec.specs import STAGES, ModelSpec
 from ocr_flops.spec.workload import Workload, neighbours
+from ocr_flops.timing.estimate import Estimate
 from ocr_flops.units import workload_label
 
 SCOPES = ("current point", "all grids of the tile rule")
@@ -158,7 +159,7 @@ def _device(ran: dict[str, Any]) -> str:
 
 def _modes(attention: dict[str, str]) -> str:
     modes = set(attention.values())
-    return modes.pop() if len(modes) == 1 else ", ".join(f"{tower} {mode}" for tower, mode in attention.items())
+    return modes.pop() if len(modes) == 1 else ", ".join(f"{tower} {attention[tower]}" for tower in TOWERS)
 
 
 def rows_beside(measured: Iterable[pl.DataFrame], setting: Setting) -> list[dict[str, Any]]:
@@ -180,6 +181,21 @@ def rows_beside(measured: Iterable[pl.DataFrame], setting: Setting) -> list[dict
             views = all(row[name] == getattr(here, name) for name in VIEWS)
             rows.append({**row, "on_curve": same and mode, "matches": same and views})
     return rows
+
+
+def find_held(beside: Iterable[dict[str, Any]], estimate: Estimate) -> tuple[int, str] | None:
+    """Weights, cache and the most activations that a trace saw alive, and where that comes from; None where no trace shows the most.
+
+    Args:
+        beside: of `rows_beside`.
+        estimate: whose attention and precision must have run.
+    """
+    config, needs = estimate.config, estimate.footprint
+    same = {"module": verify.ALL, "matches": True, "attention": _modes(dict(config.attention.kernels)), "dtype": config.dtype}
+    traced = {row["stage"]: row for row in beside if row.get("measured_peak_bytes") and same.items() <= row.items()}
+    peaks = {stage: peak.live_bytes for stage, peak in estimate.peaks.items()} if traced else {}
+    row = traced.get(max(peaks, key=peaks.get, default=""))
+    return (needs.weight_bytes + needs.kv_cache_bytes + row["measured_peak_bytes"], f"traced: {row['ran']}") if row else None
 
 
 def count_differences(measured: pl.DataFrame) -> int:

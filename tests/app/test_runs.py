@@ -1,5 +1,7 @@
 """What of the real model a page may run: what its setting says, with code that whoever started the app offers; else it says what is missing."""
 
+from dataclasses import replace
+
 import pytest
 
 import ocr_flops as of
@@ -48,6 +50,10 @@ def test_what_the_setting_says_is_run_and_compared_in_flops_traffic_and_peak(tin
     assert spot_checks.verdict(frame).startswith(
         f"All {3 * (frame.height - 3)} numbers of modules (FLOPs, bytes moved, peak bytes; vision,"
     )
+    held = {name: held for name, (held, _) in views.Results(tiny, results.setting, [frame]).allocated.items()}
+    ours = results.estimates[0]
+    assert held == {ours.config.attention.name: ours.footprint.total_bytes}  # over the chart of memory, of what ran alone
+    assert not views.Results(tiny, replace(results.setting, batch_size=2), [frame]).allocated
     wrong = frame.with_columns(measured_peak_bytes=frame["measured_peak_bytes"] + (frame["module"] == "sam.mlp"))
     assert spot_checks.count_differences(wrong) == 1 and spot_checks.verdict(wrong).startswith("1 of ")
 
