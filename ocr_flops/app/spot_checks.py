@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from ocr_flops.app.setting import Setting
+from ocr_flops.cost.run_config import RunConfig
 from ocr_flops.evidence import verify
 from ocr_flops.measure.events import Result
 from ocr_flops.measure.plan import POINT_FIELDS, TOWERS
@@ -183,16 +184,21 @@ def rows_beside(measured: Iterable[pl.DataFrame], setting: Setting) -> list[dict
     return rows
 
 
+def find_traced(beside: Iterable[dict[str, Any]], config: RunConfig) -> dict[str, dict[str, Any]]:
+    """Of `rows_beside` the latest trace of each whole stage at the views shown that ran what a configuration says, by stage."""
+    same = {"module": verify.ALL, "matches": True, "attention": _modes(dict(config.attention.kernels)), "dtype": config.dtype}
+    rows = [row for row in beside if row.get("measured_peak_bytes") is not None and same.items() <= row.items()]
+    return {row["stage"]: row for row in rows if row["stage"] == "vision" or config.cache == "dynamic"}
+
+
 def find_held(beside: Iterable[dict[str, Any]], estimate: Estimate) -> tuple[int, str] | None:
     """Weights, cache and the most activations that a trace saw alive, and where that comes from; None where no trace shows the most.
 
     Args:
         beside: of `rows_beside`.
-        estimate: whose attention and precision must have run.
+        estimate: whose configuration must have run.
     """
-    config, needs = estimate.config, estimate.footprint
-    same = {"module": verify.ALL, "matches": True, "attention": _modes(dict(config.attention.kernels)), "dtype": config.dtype}
-    traced = {row["stage"]: row for row in beside if row.get("measured_peak_bytes") and same.items() <= row.items()}
+    traced, needs = find_traced(beside, estimate.config), estimate.footprint
     peaks = {stage: peak.live_bytes for stage, peak in estimate.peaks.items()} if traced else {}
     row = traced.get(max(peaks, key=peaks.get, default=""))
     return (needs.weight_bytes + needs.kv_cache_bytes + row["measured_peak_bytes"], f"traced: {row['ran']}") if row else None

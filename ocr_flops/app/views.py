@@ -173,7 +173,8 @@ def savings(results: Results) -> list[Chart]:
     by_mode = results.setting.by_mode(results.model)
     timings = {mode: one.on(results.device) for mode, one in by_mode.items()} if results.device else None
     points = sweep(results.model, results.setting.neighbours, list(by_mode), **results.setting.options)
-    return [charts.savings(by_mode, timings), *by_tiles(points, results.setting.workload.tiles).values()]
+    traced = {mode: spot_checks.find_traced(results.beside, one.config) for mode, one in by_mode.items()}
+    return [charts.savings(by_mode, timings, traced), *by_tiles(points, results.setting.workload.tiles).values()]
 
 
 VIEWS: dict[str, Callable[[Results], list[Chart]]] = {

@@ -5,25 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from itertools import pairwise
+from types import MappingProxyType
 
 import altair as alt
 
 from ocr_flops.charts.bars import Panel, StageBars, headed_rows, panel_rows
 from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, data, title
 from ocr_flops.charts.encoding import OWN_COLOUR, tips
+from ocr_flops.charts.overlay import MEASURED, measured_layer, origins
 from ocr_flops.charts.theme import attention_colour, conditions, in_bytes
 from ocr_flops.timing.estimate import Estimate
 from ocr_flops.timing.timing import Timing
 from ocr_flops.units import seconds, share, si
 
 MEASURES = {"io_bytes": "DRAM traffic", "peak_activation_bytes": "peak activation memory", "roofline_seconds": "roofline time"}
+TRACED = {MEASURES["io_bytes"]: "io_bytes", MEASURES["peak_activation_bytes"]: "peak_bytes"}  # names of columns, "measured_" before them
 LETTER_PX = 5.6  # of the words beside bars
 BAR = 0.42  # of a panel's width; the rest is for the words
 WHOLE = "all stages"
 Table = dict[str, dict[str, Row]]  # {stage: {attention mode: its numbers}}, the mode to compare with first
 
 
-def savings(estimates: Mapping[str, Estimate], timings: Mapping[str, Timing] | None = None) -> Chart:
+def savings(
+    estimates: Mapping[str, Estimate],
+    timings: Mapping[str, Timing] | None = None,
+    traced: Mapping[str, Mapping[str, Row]] = MappingProxyType({}),
+) -> Chart:
     """DRAM traffic, peak activation memory and (with a device) roofline time per stage and attention mode; savings written at the bars.
 
     Each panel has a scale of its own, from zero. The thin inner bar marks weights and KV cache, which no attention mode changes.
@@ -31,6 +38,7 @@ def savings(estimates: Mapping[str, Estimate], timings: Mapping[str, Timing] | N
     Args:
         estimates: of one point by attention mode, the one to compare with first: {"eager": ..., "sdpa": ..., "flash": ...}.
         timings: of the same modes on one device.
+        traced: by mode and stage what the real model moved and held, as `spot_checks.find_traced` has it, laid over the bars.
     """
     table: Table = {}
     for mode, estimate in estimates.items():
@@ -39,7 +47,15 @@ def savings(estimates: Mapping[str, Estimate], timings: Mapping[str, Timing] | N
     busy = {stage: rows for stage, rows in table.items() if any(next(iter(rows.values())).values())}
     measures = [name for name in MEASURES if timings or name != "roofline_seconds"]
     datasets = mode_bars(busy, measures)
-    return Chart(mode_template(next(iter(estimates))), _title(estimates, timings, table), datasets, mode_params(datasets, busy))
+    for bar in datasets["bars"]:
+        stage, mode = bar["row"].split("|")
+        row, column = traced.get(mode, {}).get(stage), TRACED.get(bar["what"])
+        if row and column:
+            length = (bar["end"] - bar["start"]) * row[f"measured_{column}"] / row[f"analytic_{column}"]
+            about = {"value": in_bytes(row[f"measured_{column}"]), "what": bar["what"], "origin": f"traced: {row['ran']}"}
+            datasets[MEASURED].append({"row": bar["row"], "end": bar["start"] + length, **about})
+    heading = _title(estimates, timings, table, origins(datasets[MEASURED]))
+    return Chart(mode_template(next(iter(estimates))), heading, datasets, mode_params(datasets, busy))
 
 
 def mode_bars(table: Table, measures: Sequence[str]) -> dict[str, list[Row]]:
@@ -74,7 +90,7 @@ def mode_bars(table: Table, measures: Sequence[str]) -> dict[str, list[Row]]:
         if bar.panel is panels[0]:
             part = table[stage][mode]["fixed"] / bar.total if bar.total else 0
             fixed.append({"row": bar.row, "start": 0, "end": part * bar.end})
-    return {"bars": rows["bars"], "panels": rows["panels"], "fixed": fixed}
+    return {"bars": rows["bars"], "panels": rows["panels"], "fixed": fixed, MEASURED: []}
 
 
 def mode_params(datasets: Mapping[str, Sequence[Row]], table: Table) -> Row:
@@ -100,7 +116,8 @@ def mode_template(base: str, chosen: str = "true") -> Template:
         bars.panel_heads(),
         bars.segments(segments, OWN_COLOUR, about, start="start", band=0.82),
         inner.encode(bars.rows, bars.x("start"), alt.X2("end")),
-        bars.words(segments.transform_calculate(text="width < least ? datum.brief : datum.text")),
+        bars.words(segments.transform_calculate(text="width < least ? datum.brief : datum.text"), dx=9),
+        measured_layer(bars.x("end"), bars.rows, what="what", value="traced"),
         height=alt.Step(19),
     )
 
@@ -128,7 +145,7 @@ def saved(value: float, base: float, words: Callable[[float], str] = in_bytes) -
     return f"{sign}{words(abs(base - value))}, {sign}{share(abs(base - value), base)}"
 
 
-def _title(estimates: Mapping[str, Estimate], timings: Mapping[str, Timing] | None, table: Table) -> Title:
+def _title(estimates: Mapping[str, Estimate], timings: Mapping[str, Timing] | None, table: Table, origin: Sequence[str]) -> Title:
     """What the last mode saves of the first one, where, and where it saves nothing."""
     modes = list(estimates)
     base, best = ({stage: rows[mode] for stage, rows in table.items()} for mode in (modes[0], modes[-1]))
@@ -148,6 +165,7 @@ def _title(estimates: Mapping[str, Estimate], timings: Mapping[str, Timing] | No
         f"{same if len(set(flops.values())) == 1 else 'Matrix FLOPs differ'}. {_limits(base, best, modes)}",
         f"{conditions(row, with_attention=False)}. {_evidence(estimates)}",
         "Inner bar: weights and KV cache, which no attention kernel changes. Each panel has its own scale",
+        *origin,
         width=105,
     )
 

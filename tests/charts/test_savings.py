@@ -33,6 +33,21 @@ def test_savings_are_the_differences_of_the_frames(by_mode, timings):
     assert texts["vision|sdpa"] == "266 GB (−424 GB, −61 %)" and texts["decode|flash"] == "1.26 TB (as sdpa)"
 
 
+def test_what_was_traced_is_laid_over_its_bars(by_mode):
+    """At the end of the bar where the real model moved and held what was computed, and as far beyond it as it did more."""
+    row = {"measured_io_bytes": 300, "analytic_io_bytes": 200, "measured_peak_bytes": 7, "analytic_peak_bytes": 7, "ran": "the real model"}
+    chart = savings(by_mode, traced={"sdpa": {"vision": row}, "vendor": {"vision": row}})
+    bars = {bar["what"]: bar for bar in chart.datasets["bars"] if bar["row"] == "vision|sdpa"}
+    moved, held = chart.datasets["measured"]
+    assert (moved["row"], moved["value"], moved["origin"]) == ("vision|sdpa", "300 B", "traced: the real model")
+    ends = [
+        (point["end"] - bars[point["what"]]["start"]) / (bars[point["what"]]["end"] - bars[point["what"]]["start"])
+        for point in (moved, held)
+    ]
+    assert ends == [pytest.approx(1.5), pytest.approx(1.0)] and "◇ traced: the real model" in headline(chart)
+    assert_draws(chart)
+
+
 def test_words_leave_out_the_difference_where_a_panel_is_narrow(by_mode, timings):
     chart, bare = savings(by_mode, timings), savings(by_mode)
     longest = max(chart.datasets["bars"], key=lambda row: len(row["text"]))
