@@ -124,16 +124,12 @@ def test_tiny_model_on_cpu_with_a_real_image(tiny, serve, page, attention, dtype
         assert wrong(tiny, message) == []
 
 
-@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
 def test_tiny_model_on_cpu_traced_with_its_routing(tiny, serve, page, dtype):
-    """Grouped experts on data: the experts that the router picked are given to the analytic side.
-
-    In bf16 without vision: on CPU the statistics of a LayerNorm are written in bf16, on meta and CUDA in fp32.
-    """
-    stages = ("vision", "prefill", "decode") if dtype == "fp32" else ("prefill", "decode")
+    """Grouped experts on data: the experts that the router picked are given to the analytic side; LayerNorm's statistics are CUDA's."""
     points = [of.Workload(256, 128, 2, 1, prompt_tokens=4, output_tokens=1), of.Workload(64, prompt_tokens=1, output_tokens=1)]
     decoder, hits = tiny.tower("decoder"), []
-    for message in serve(request(tiny, points, device="cpu", kind="trace", dtype=dtype, stages=stages, image=page)):
+    for message in serve(request(tiny, points, device="cpu", kind="trace", dtype=dtype, image=page)):
         hit = {stage: message.stages[stage]["experts"]["hit"] for stage in ("prefill", "decode")}
         assert 2 * decoder.experts_per_token < hit["prefill"] <= 2 * decoder.experts
         assert hit["decode"] == 2 * decoder.experts_per_token

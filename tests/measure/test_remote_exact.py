@@ -39,7 +39,7 @@ def of_decoder(model, **dimensions):
     return replace(model, towers=tuple(replace(spec, **dimensions) if spec.tower == "decoder" else spec for spec in model.towers))
 
 
-@pytest.mark.parametrize(("device", "dtype"), [("meta", "bf16"), ("meta", "fp16"), ("meta", "fp32"), ("cpu", "fp32")])
+@pytest.mark.parametrize(("device", "dtype"), [("meta", "bf16"), ("meta", "fp16"), ("meta", "fp32"), ("cpu", "fp32"), ("cpu", "bf16")])
 def test_every_traced_number_is_the_analytic_one(tiny, traced, device, dtype):
     results = traced(tiny, POINTS, device=device, dtype=dtype, decode_steps=3 if device == "meta" else 1)
     assert len(results) == len(POINTS)

@@ -152,12 +152,10 @@ class Tracing(Counting):
     """
 
     wants_fresh_features = True  # no leftovers of vision beside them
-    formulas = {torch.ops.aten._grouped_mm: _grouped_flops}  # noqa: RUF012
-
     def __init__(self, session: Session):
         super().__init__(session)
-        if hasattr(torch.ops.transformers, "grouped_mm_fallback"):
-            self.formulas = self.formulas | {torch.ops.transformers.grouped_mm_fallback: _grouped_flops}
+        products = (torch.ops.aten, "_grouped_mm"), (torch.ops.transformers, "grouped_mm_fallback")  # torch 2.6 has neither
+        self.formulas = {getattr(library, name): _grouped_flops for library, name in products if hasattr(library, name)}
 
     @contextlib.contextmanager
     def _beside(self, work: Work, paths: list[str], held: Tensors, cache: Any) -> Iterator[None]:

@@ -189,7 +189,7 @@ class Tracer(TorchDispatchMode):
         return _key(weight) in self._read
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
+        out = _as_on_cuda(func, func(*args, **(kwargs or {})))
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
         outputs = [leaf for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor)]
         shared = {_key(tensor) for tensor in inputs}
@@ -231,6 +231,19 @@ class Tracer(TorchDispatchMode):
                 event.activation_io_bytes += size
         event.live_bytes = self.live_bytes()
         return event
+
+
+def _as_on_cuda(func, out):
+    """What an operator returns, with the side results that CUDA has in torch 2.7 and later.
+
+    LayerNorm's statistics are in fp32 there and on `meta`, but on the CPU in the input's dtype. The random state of flash attention is a
+    seed and an offset in one tensor; torch 2.6 has a tensor for each, 8 bytes less together with the one that is left unused.
+    """
+    if func is torch.ops.aten.native_layer_norm.default:
+        return out[0], out[1].float(), out[2].float()
+    if func is torch.ops.aten._scaled_dot_product_flash_attention.default and not out[6].ndim:
+        return *out[:6], out[6].new_empty(2), *out[7:]
+    return out
 
 
 def _written(name: str, inputs: list[torch.Tensor]) -> int:
