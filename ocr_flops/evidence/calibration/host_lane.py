@@ -43,9 +43,10 @@ def fit_host(record: HostLane) -> HostFit:
     fitted = {name: 1e-6 * (operator * stage.operators + module * stage.module_calls) for name, stage in record.stages.items()}
     low = min(1.0, *(stage.seconds / fitted[name] for name, stage in record.stages.items()))
     high = max(1.0, *(stage.median_seconds / fitted[name] for name, stage in record.stages.items()))
+    load = "" if record.load[0] is None else f", load {record.load[0]:.1f}"
     source = (
         f"measured with tiny widths on one thread of {record.device_name}, {record.engine} under torch {record.torch} and transformers "
-        f"{record.transformers}, {record.finished[:10]}"
+        f"{record.transformers}, {record.finished[:10]}{load}"
     )
     return HostFit(*(Ranged(value, low * value, high * value, source) for value in (operator, module)))
 
