@@ -61,7 +61,7 @@ def test_the_button_puts_measured_points_on_the_charts_and_they_stay(page):
     open_tab(page, "Overview")
     until(page, lambda: len(drawn(page)) == 3, "charts while it runs")
     open_tab(page, "Spot check")
-    expect(page.get_by_text(re.compile(r"^All \d+ module counts .* equal the analytic value, as integers\.$"))).to_be_visible(
+    expect(page.get_by_text(re.compile(r"^All \d+ numbers of modules .* equal the analytic value, as integers\.$"))).to_be_visible(
         timeout=RUN_MS
     )
     differences = page.locator("table tbody tr td:nth-child(3)")
@@ -71,7 +71,7 @@ def test_the_button_puts_measured_points_on_the_charts_and_they_stay(page):
     until(page, lambda: any(rows.get("points") for rows in datasets(page)), "measured points on the overview")
     points = next(rows["points"] for rows in datasets(page) if rows.get("points"))
     assert all(point["clear"] and point["difference"] == 0 for point in points) and len(points) > 10
-    assert " ".join(points[0]["measured"].split()) == "measured: transformers, UnlimitedOcr class, random weights, eager, meta"
+    assert " ".join(points[0]["measured"].split()) == "measured: transformers, UnlimitedOcr class, random weights, sdpa, meta"
     sidebar(page).get_by_label("resolution mode").select_option(label="Base")
     until(
         page,
