@@ -69,7 +69,7 @@ def before_the_first_token(batch_size, bits, columns, rows):
 def on_a_device(bits, gpu, output_tokens, page):
     _device = of.load_hardware(gpu.value)
     _setting = replace(page, output_tokens=output_tokens.value, dtype=talk.choose_dtype(bits.value, _device), gpu=gpu.value)
-    timings = {mode: one.on(_device) for mode, one in _setting.by_mode(model).items()}
+    timings = {mode: one.on(**_setting.conditions) for mode, one in _setting.by_mode(model).items()}
     return (timings,)
 
 
@@ -166,7 +166,7 @@ def how_far_to_trust():
         f"""<div class="evidence"><table><thead><tr>{_head}</tr></thead><tbody>{_rows}</tbody></table><dl>
     <dt>Equal to the real model</dt><dd>FLOPs by PyTorch's own counter; the rest by a trace of every operator that eager and sdpa run.</dd>
     <dt>Modelled in part</dt><dd>flash: traced in CLIP and the decoder. In SAM no engine has a kernel that builds its bias on chip.</dd>
-    <dt>Expected times</dt><dd>From published efficiencies and a host that issues every operator; their range is in the app.</dd>
+    <dt>Not a clock</dt><dd>Times are a roofline from datasheet peaks: right to compare modes, not to promise milliseconds.</dd>
     </dl></div>""",
     )
     return

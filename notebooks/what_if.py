@@ -55,11 +55,11 @@ def state(link):
 def setting_controls(link):
     mode, source = controls.encoding_controls(link.setting)
     workload = controls.workload_controls(link.setting)
-    device = controls.device_controls(link.setting)
+    engine, device = controls.engine_controls(link.setting), controls.device_controls(link.setting)
     _request = mo.app_meta().request
     upload = controls.upload_control(_request.meta if _request else {})
     workload_inputs, upload_inputs = dict(workload.elements), [upload]  # in plain containers, so that the sidebar stays when one moves
-    return device, mode, source, upload, upload_inputs, workload, workload_inputs
+    return device, engine, mode, source, upload, upload_inputs, workload, workload_inputs
 
 
 @app.cell(hide_code=True)
@@ -67,6 +67,13 @@ def figure_controls(device, link):
     figures, published = controls.figure_controls(link.setting, **device.value)
     figure_inputs = list(figures.elements.values())
     return figure_inputs, figures, published
+
+
+@app.cell(hide_code=True)
+def host_figure_controls(engine, link):
+    host_figures, hosts_own = controls.host_figure_controls(link.setting, **engine.value)
+    host_inputs = list(host_figures.elements.values())
+    return host_figures, host_inputs, hosts_own
 
 
 @app.cell(hide_code=True)
@@ -78,7 +85,21 @@ def document(page, source, upload):
 
 
 @app.cell(hide_code=True)
-def evaluated(device, figures, get_arrived, mode, page, pdf, published, source, targets, workload):
+def evaluated(
+    device,
+    engine,
+    figures,
+    get_arrived,
+    host_figures,
+    hosts_own,
+    mode,
+    page,
+    pdf,
+    published,
+    source,
+    targets,
+    workload,
+):
     get_arrived()  # runs again when a run brings a result
     _notices, _size, _origin = [], {}, ""
     if source.value == "file":
@@ -86,14 +107,15 @@ def evaluated(device, figures, get_arrived, mode, page, pdf, published, source, 
             _size, _origin = page.document_page(**pdf.value)
         except of.SpecError as _error:
             _notices.append(problem("The page's size was not used.", f"{_error}."))
+    _edited = controls.edited_figures({**figures.value, **host_figures.value}, {**published, **hosts_own})
     setting = Setting(
         mode=mode.value,
         source="grid" if source.value == "grid" else "page",
-        **{**workload.value, **_size, **device.value, **targets.value, **controls.edited_figures(figures.value, published)},
+        **{**workload.value, **_size, **engine.value, **device.value, **targets.value, **_edited},
     )
     try:
         results = views.evaluate(model, setting)
-        _notices += [problem("No times on this GPU.", f"{results.without_times}.", kind="warn")] if results.without_times else []
+        _notices += [problem("There are no times.", f"{results.without_times}.", kind="warn")] if results.without_times else []
         _head = headline.headline(results, RECORD, _origin)
     except of.SpecError as _error:
         results, _head = None, problem("This setting has no result.", f"{_error}.")
@@ -210,7 +232,7 @@ def opened(
 
 
 @app.cell(hide_code=True)
-def sidebar(device, figure_inputs, mode, pdf_inputs, source, upload_inputs, workload_inputs):
+def sidebar(device, engine, figure_inputs, host_inputs, mode, pdf_inputs, source, upload_inputs, workload_inputs):
     # Last, so that the first charts need not wait until the browser has made its controls.
     _sources = {
         "page": [workload_inputs["width_px"], workload_inputs["height_px"]],
@@ -228,12 +250,13 @@ def sidebar(device, figure_inputs, mode, pdf_inputs, source, upload_inputs, work
             mo.md("**Text and batch**"),
             *(workload_inputs[_name] for _name in ("prompt_tokens", "output_tokens", "batch_size")),
             mo.md("**Software**"),
-            *(workload_inputs[_name] for _name in ("attention", "engine")),
+            workload_inputs["attention"],
+            *engine.elements.values(),
             device.elements["dtype"],
             workload_inputs["cache"],
             mo.md("**Hardware**"),
             device.elements["gpu"],
-            mo.accordion({"edit its figures": mo.vstack(figure_inputs)}),
+            mo.accordion({"edit its figures": mo.vstack([*figure_inputs, mo.md("**Host**"), *host_inputs])}),
         ],
         width="310px",
     )

@@ -16,7 +16,7 @@ STYLE = f"<style>{Path(__file__).with_suffix('.css').read_text(encoding='utf-8')
 
 
 def notice_html(text: str, kind: str = "notice") -> str:
-    """A sentence in a frame: "notice" for what is wrong, "good" for what is right."""
+    """A sentence in a frame: "notice" for what is wrong, "good" for what is right; small as "basis"."""
     return f'<div class="of-{kind}">{escape(text)}</div>'
 
 

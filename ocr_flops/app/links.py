@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 
-from ocr_flops.app.setting import FIGURES, SIDE_BY_SIDE, SOURCES, Setting
+from ocr_flops.app.setting import FIGURES, HOST_US, OWN_HOST, REACHED, SIDE_BY_SIDE, SOURCES, Setting
 from ocr_flops.spec.catalog import modes, names
 from ocr_flops.spec.specs import CACHES, DTYPE_BYTES
 from ocr_flops.spec.workload import LIMITS, MAX_TILES
@@ -128,16 +128,19 @@ def _read(text: str, kind: Any) -> Any:
         if text not in kind:
             raise ValueError(f"one of {', '.join(kind)}" if len(kind) <= MAX_LISTED else f"one of the {len(kind)} names in its list")
         return text
-    if text == NONE and kind is POSITIVE:
+    if text == NONE and kind in OPTIONAL:
         return None
     try:
         return msgspec.convert(text, kind, strict=False)
     except msgspec.ValidationError as problem:
         allowed = str(problem).partition(", got")[0].removeprefix("Expected ")  # as in "Expected `int` >= 1"
-        raise ValueError(f"{allowed}{' or none' if kind is POSITIVE else ''}") from None
+        raise ValueError(f"{allowed}{' or none' if kind in OPTIONAL else ''}") from None
 
 
-POSITIVE = Annotated[float, msgspec.Meta(gt=0, le=sys.float_info.max)]  # or none
+POSITIVE = Annotated[float, msgspec.Meta(gt=0, le=sys.float_info.max)]
+MICROSECONDS = Annotated[float, msgspec.Meta(ge=0, le=sys.float_info.max)]
+PART = Annotated[float, msgspec.Meta(ge=0.001, le=1)]
+OPTIONAL = (POSITIVE, MICROSECONDS, PART)  # or none
 
 
 @cache
@@ -148,6 +151,8 @@ def _kinds() -> dict[str, Any]:
     whole |= {name: LIMITS[name] for name in ("prompt_tokens", "output_tokens", "batch_size")}
     return {
         **dict.fromkeys((*FIGURES, "ttft_ms", "tpot_ms", "price"), POSITIVE),
+        **dict.fromkeys(HOST_US, MICROSECONDS),
+        **dict.fromkeys(REACHED, PART),
         **{name: Annotated[int, msgspec.Meta(ge=least, le=most)] for name, (least, most) in whole.items()},
         "mode": tuple(mode.name for mode in modes()),
         "source": SOURCES,
@@ -156,6 +161,7 @@ def _kinds() -> dict[str, Any]:
         "dtype": tuple(DTYPE_BYTES),
         "cache": CACHES,
         "gpu": tuple(names("hardware")),
+        "host": (OWN_HOST, *names("host")),
     }
 
 

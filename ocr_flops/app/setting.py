@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 from ocr_flops.cost.blocks.attention import attention_modes
 from ocr_flops.errors import SpecError, one_of
 from ocr_flops.reports.estimate_subject import Subject
-from ocr_flops.spec.catalog import load_engine, load_hardware, load_mode
+from ocr_flops.spec.catalog import load_efficiency, load_engine, load_hardware, load_host, load_mode
+from ocr_flops.spec.host import EFFICIENCIES, EfficiencySpec, HostSpec, Ranged
 from ocr_flops.spec.specs import HardwareSpec, ModelSpec
 from ocr_flops.spec.workload import Workload, growing_outputs, neighbours
 from ocr_flops.timing.estimate import Estimate, estimate
 
 SIDE_BY_SIDE = "all"
 SOURCES = ("page", "grid")
+OWN_HOST = "engine"  # the host that the engine has by itself
 FIGURES = ("matrix_flops_per_second", "vector_fp32_flops_per_second", "memory_bandwidth_bytes_per_second", "memory_bytes")
+HOST_US = ("operator_us", "launch_us")
+REACHED = tuple(f"{name}_efficiency" for name in EFFICIENCIES)
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,9 @@ class Setting:
             place of the device's own (the matrix peak is that of `dtype`); None leaves the device's.
         ttft_ms, tpot_ms: targets of the plan in milliseconds; None for none.
         price: of a device hour, in any currency; None for none.
+        host: what issues the operators, a config of the group `host`, or `OWN_HOST`.
+        operator_us, launch_us: microseconds of the host for an operator and for a launch; None leaves the host's own.
+        matrix_efficiency, vector_efficiency, bandwidth_efficiency: the part of a peak that kernels reach; None leaves those published.
 
     Raises:
         SpecError: when what a value decides is read first, naming the field, the value and what is allowed.
@@ -61,6 +69,12 @@ class Setting:
     ttft_ms: float | None = 500.0
     tpot_ms: float | None = 20.0
     price: float | None = None
+    host: str = OWN_HOST
+    operator_us: float | None = None
+    launch_us: float | None = None
+    matrix_efficiency: float | None = None
+    vector_efficiency: float | None = None
+    bandwidth_efficiency: float | None = None
 
     @cached_property
     def workload(self) -> Workload:
@@ -127,7 +141,8 @@ class Setting:
 
     def subject(self, model: ModelSpec, hardware: HardwareSpec | None = None) -> Subject:
         """What a report on the current point is about; of several attention modes side by side the engine's own choice."""
-        return Subject(self.estimate(model, self.main_mode), hardware)
+        estimate = self.estimate(model, self.main_mode)
+        return Subject(estimate, hardware, self.host_spec, self.efficiency) if hardware else Subject(estimate)
 
     @cached_property
     def hardware(self) -> HardwareSpec:
@@ -152,3 +167,33 @@ class Setting:
         if self.attention in attention_modes(self.dtype) and self.attention not in self.known_modes:
             raise SpecError(f"{label} has no {self.attention} kernel: choose {' or '.join(self.known_modes)}")
         return self.hardware
+
+    @cached_property
+    def host_spec(self) -> HostSpec:
+        """What issues the operators, with the figures given for it.
+
+        Raises:
+            SpecError: an unknown host, or a figure that is not a number from 0 up.
+        """
+        given = {name: value for name in HOST_US if (value := getattr(self, name)) is not None}
+        return load_host(load_engine(self.engine).host if self.host == OWN_HOST else self.host).with_figures(**given)
+
+    @cached_property
+    def efficiency(self) -> EfficiencySpec:
+        """What kernels reach of the device's peaks, with the parts given.
+
+        Raises:
+            SpecError: a part that is not a number from 0.001 to 1.
+        """
+        given = {name: getattr(self, field) for name, field in zip(EFFICIENCIES, REACHED, strict=True)}
+        return replace(load_efficiency(), **{name: Ranged.exact(value) for name, value in given.items() if value is not None})
+
+    def default(self, field: str) -> Ranged:
+        """What one of `HOST_US` and `REACHED` is where nobody has set it, with its range and source."""
+        unset = replace(self, **dict.fromkeys((*HOST_US, *REACHED)))
+        return getattr(unset.host_spec, field) if field in HOST_US else getattr(unset.efficiency, field.removesuffix("_efficiency"))
+
+    @cached_property
+    def conditions(self) -> dict[str, Any]:
+        """What times hold under, as keywords of `Estimate.on`; raises as `device`, `host_spec` and `efficiency`."""
+        return {"hardware": self.device, "host": self.host_spec, "efficiency": self.efficiency}

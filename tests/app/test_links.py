@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 
 from ocr_flops.app import links
 from ocr_flops.app.links import Link
-from ocr_flops.app.setting import FIGURES, Setting
+from ocr_flops.app.setting import FIGURES, HOST_US, REACHED, Setting
 from ocr_flops.errors import SpecError
 from ocr_flops.spec.catalog import names
 
 TABS = ("Overview", "Memory")
 OTHER = Setting(
-    "gundam_m", "grid", 800, 600, 7, 9, 0, 5000, 33, "flash", "remote_code", "fp16", "static", "h200", 1.5e15, 6.7e13, 4.8e12, 1.41e11, None, 7.25, 3.5
+    "gundam_m", "grid", 800, 600, 7, 9, 0, 5000, 33, "flash", "remote_code", "fp16", "static", "h200", 1.5e15, 6.7e13, 4.8e12, 1.41e11, None, 7.25, 3.5,
+    "graphs", 9.5, 0.0, 0.5, 0.29, 1.0,
 )  # fmt: skip
 
 
@@ -31,7 +32,7 @@ def test_what_is_written_is_read_back(link):
 
 def test_a_link_says_every_field_so_that_a_new_default_does_not_change_it():
     written = links.write(Link())
-    optional = {*FIGURES, "price"}
+    optional = {*FIGURES, *HOST_US, *REACHED, "price"}
     assert set(written) == {one.name for one in fields(Setting)} - optional
 
 
@@ -41,6 +42,8 @@ def test_a_link_says_every_field_so_that_a_new_default_does_not_change_it():
     ("batch_size", "65537", "<= 65536"), ("prompt_tokens", " 7", "int"), ("output_tokens", "9" * 400, "<="), ("attention", "Flash", "one of eager"),
     ("engine", "", "one of"), ("dtype", "fp64", "one of bf16"), ("cache", "none", "one of dynamic, static"), ("rows", "none", "int"),
     ("gpu", "../../etc/passwd", "names in its list"), ("price", "nan", "> 0"), ("memory_bytes", "-1", "> 0"), ("ttft_ms", "inf", "<="), ("tpot_ms", "x", "float"),
+    ("host", "fast", "one of engine, eager, graphs, none"), ("operator_us", "-1", ">= 0"), ("launch_us", "nan", ">= 0"), ("matrix_efficiency", "1.01", "<= 1"),
+    ("vector_efficiency", "0", ">= 0.001"), ("bandwidth_efficiency", "half", "float` or none"),
 ])  # fmt: skip
 def test_a_value_that_is_not_allowed_gives_a_notice_and_the_default(key, text, allowed):
     link = links.read({key: text}, TABS)

@@ -1,5 +1,6 @@
 """What each tab shows, and the controls, without a page around them."""
 
+from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -60,15 +61,34 @@ def test_a_button_acts_once_a_press():
 
 
 def test_controls_begin_with_a_link_and_give_its_setting():
-    setting = Setting("gundam_m", "grid", 9000, 12, 40, 9, 0, 5001, 33, "flash", "remote_code", "fp16", "static", "h200", 1.5e15, None, 4e12, None, None, 7.25, 3.5)  # fmt: skip
+    setting = Setting("gundam_m", "grid", 9000, 12, 40, 9, 0, 5001, 33, "flash", "remote_code", "fp16", "static", "h200", 1.5e15, None, 4e12, None, None, 7.25, 3.5, "graphs", 9.5, 0.0, 0.55, 0.29, None)  # fmt: skip
     mode, source = controls.encoding_controls(setting)
-    figures, published = controls.figure_controls(setting, "h200", "fp16")
-    groups = (controls.workload_controls(setting), controls.device_controls(setting), controls.target_controls(setting))
-    values = {name: value for group in groups for name, value in group.value.items()}
-    edited = controls.edited_figures(figures.value, published)
+    figures = controls.figure_controls(setting, "h200", "fp16"), controls.host_figure_controls(setting, "remote_code", "graphs")
+    make = (controls.workload_controls, controls.engine_controls, controls.device_controls, controls.target_controls)
+    values = {name: value for group in make for name, value in group(setting).value.items()}
+    edited = {name: value for fields, own in figures for name, value in controls.edited_figures(fields.value, own).items()}
     assert Setting(mode=mode.value, source=source.value, **values, **edited) == setting
-    figures, published = controls.figure_controls(setting, "l4", "fp16")
-    assert controls.edited_figures(figures.value, published) == {}, "figures of another device"
+    for fields, own in (controls.figure_controls(setting, "l4", "fp16"), controls.host_figure_controls(setting, "remote_code", "eager")):
+        assert controls.edited_figures(fields.value, own) == {}, "figures of another device or host"
+
+
+def test_a_figure_begins_with_its_default_and_says_where_that_comes_from():
+    fields, own = controls.host_figure_controls(Setting(), "transformers", "engine")
+    assert fields.value == own == {"operator_us": 7.0, "launch_us": 4.0}
+    assert "Unless set here 7 (5 to 10); one decode step of both engines" in unescape(text(fields.elements["operator_us"]))
+    assert controls.host_figure_controls(Setting(), "transformers", "none")[1] == {"operator_us": 0.0, "launch_us": 0.0}
+    fields, own = controls.figure_controls(Setting(), "l4", "bf16")
+    assert own["matrix_efficiency"] == 65.0 and "65 (40 to 85); " in unescape(text(fields.elements["matrix_efficiency"]))
+
+
+@pytest.mark.parametrize(("values", "said"), [
+    ({"operator_us": -1.0}, "host.operator_us: -1.0 is not a number from 0 up"), ({"launch_us": float("inf")}, "host.launch_us: inf"),
+    ({"matrix_efficiency": 1.5}, "efficiency.matrix: 1.5 is not a number from 0.001 to 1"), ({"host": "fast"}, "host: 'fast'"),
+])  # fmt: skip
+def test_a_host_that_cannot_be_is_told_and_costs_stay(model, values, said):
+    shown = evaluated(model, **values)
+    assert said in shown.without_times and shown.timings == [] and shown.time_basis == ""
+    assert all(draw(shown) for draw in VIEWS.values()) and "fits the GPU" in text(headline.headline(shown, summary.read_verification()))
 
 
 def test_the_prompt_field_has_its_limits():

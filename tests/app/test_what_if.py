@@ -118,7 +118,7 @@ def check_callout(notebook, setting, tab, message):
 
 
 def test_a_link_sets_every_control(notebook):
-    setting = Setting("gundam_m", "grid", 800, 600, 40, 9, 0, 5001, 33, "flash", "remote_code", "fp16", "static", "h200", 1.5e15, None, 4e12, None, None, 7.25, 3.5)  # fmt: skip
+    setting = Setting("gundam_m", "grid", 800, 600, 40, 9, 0, 5001, 33, "flash", "remote_code", "fp16", "static", "h200", 1.5e15, None, 4e12, None, None, 7.25, 3.5, "graphs", 9.5, 0.0, 0.55, 0.29, None)  # fmt: skip
     link = links.read(links.write(Link(setting, "Savings", PINS)), SIGNS)
     page, found = show(notebook, link.setting, link.tab, link.pins)
     assert found["setting"] == setting and found["tab"].value == "Savings" and found["get_pins"]() == PINS
@@ -136,7 +136,7 @@ def test_a_page_of_a_document_is_the_pages_size(notebook):
     page.document = documents.Document("paper.pdf", "pt", ((612.0, 792.0), (792.0, 612.0)))
     stub = {"page": page, "source": SimpleNamespace(value="file"), "pdf_inputs": []}
     controls = {"mode": SimpleNamespace(value="gundam"), "upload": None, "upload_inputs": []}
-    rest = {name: show(notebook)[1][name] for name in ("device", "workload", "workload_inputs")}
+    rest = {name: show(notebook)[1][name] for name in ("device", "engine", "workload", "workload_inputs")}
     state = {name: show(notebook)[1][name] for name in ("charts", "get_arrived", "get_asked", "get_pins", "set_arrived", "set_asked", "set_pins")}  # fmt: skip
     for number, size, notice in ((2, 1584, False), (3, 1654, True)):
         pdf = SimpleNamespace(value={"number": number, "dpi": 144})
@@ -171,7 +171,7 @@ def test_the_notebook_is_clean():
 
 def test_a_gpu_without_a_figure_says_so_and_costs_stay(notebook):
     page, found = show(notebook, Setting(gpu="t4"), "Memory")
-    assert "No times on this GPU" in page and "choose fp16" in page and "TTFT" not in page
+    assert "There are no times" in page and "choose fp16" in page and "TTFT" not in page
     assert found["results"].timings == [] and found["charts"].charts
 
 
@@ -180,3 +180,10 @@ def test_times_are_those_of_the_device_chosen(notebook):
     results = found["results"]
     assert results.timings[0].hardware.name == "h200" and "On NVIDIA H200" in page
     assert results.timings[0].ttft_seconds == results.estimates[0].on(of.load_hardware("h200")).ttft_seconds
+
+
+def test_times_are_those_of_the_host_and_the_efficiencies_chosen(notebook):
+    page, found = show(notebook, Setting(gpu="h200", host="graphs", operator_us=9.5, bandwidth_efficiency=0.5))
+    shown, l4 = found["results"].timings[0], of.load_hardware("h200")
+    assert "decode replayed as CUDA graphs: 9.5 µs an operator" in page and "bandwidth 0.5" in page
+    assert shown.expected_tpot.value < found["results"].estimates[0].on(l4).expected_tpot.value / 2

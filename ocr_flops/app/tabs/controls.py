@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import marimo as mo
 
-from ocr_flops.app.setting import FIGURES, SIDE_BY_SIDE, Setting
+from ocr_flops.app.setting import FIGURES, HOST_US, OWN_HOST, REACHED, SIDE_BY_SIDE, Setting
 from ocr_flops.app.spot_checks import SCOPES
 from ocr_flops.app.tabs.elements import choice, labelled
 from ocr_flops.spec import documents
-from ocr_flops.spec.catalog import load_engine, load_hardware, modes, names
+from ocr_flops.spec.catalog import load_engine, load_hardware, load_host, modes, names
+from ocr_flops.spec.host import Ranged
 from ocr_flops.spec.workload import LIMITS
 
 SOURCES = {"page size": "page", "image or PDF": "file", "grid by hand": "grid"}
 ATTENTION = {"the engine's own": "vendor", "eager": "eager", "sdpa": "sdpa", "flash": "flash", "all side by side": SIDE_BY_SIDE}
 MODES = {one.label: one.name for one in modes()}
 ENGINES = {load_engine(name).label: name for name in reversed(names("engine"))}
+HOSTS = {"the engine's own": OWN_HOST} | {load_host(name).label: name for name in names("host")}
 GPUS = {load_hardware(name).label: name for name in names("hardware")}
 BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 OUTPUTS = range(0, 8193, 32)
+UNITS = dict.fromkeys(FIGURES, 1e12) | dict.fromkeys(REACHED, 0.01) | dict.fromkeys(HOST_US, 1.0)  # of the fields, in those of `Setting`
+Fields = tuple[mo.ui.dictionary, dict[str, float | None]]  # and what they hold where nobody has set them
 MAX_UPLOAD_BYTES = 50_000_000  # where no server says another
 
 
@@ -32,11 +37,10 @@ def encoding_controls(setting: Setting) -> tuple[mo.ui.dropdown, mo.ui.dropdown]
 
 
 def workload_controls(setting: Setting) -> mo.ui.dictionary:
-    """The page's size, the grid set by hand, tokens, batch, and what runs the model."""
+    """The page's size, the grid set by hand, tokens, batch, attention and cache."""
     most_prompt = LIMITS["prompt_tokens"][1]
     prompt = f"Text beside the image, BOS included, up to {most_prompt:,}; the published default prompt has 10."
     attention = "What differs between modes is vector work, memory and traffic; matrix FLOPs are the same."
-    engine = "The code that runs the model: transformers' own class, or the code published with the weights."
     cache = "Dynamic grows by copying at every step, as both engines do; static is written in place."
     grid = "Tiles across the page. 1 × 1 means no tiles; the rule's own grids have 2 to 9."
     return mo.ui.dictionary(
@@ -49,8 +53,19 @@ def workload_controls(setting: Setting) -> mo.ui.dictionary:
             "output_tokens": _steps(OUTPUTS, setting.output_tokens, "output (tokens)", "Tokens generated; each is one decode step."),
             "batch_size": _steps(BATCHES, setting.batch_size, "batch (pages)", "Equal pages run together."),
             "attention": choice(ATTENTION, setting.attention, "attention", attention),
-            "engine": choice(ENGINES, setting.engine, "engine", engine),
             "cache": choice(("dynamic", "static"), setting.cache, "KV cache", cache),
+        }
+    )
+
+
+def engine_controls(setting: Setting) -> mo.ui.dictionary:
+    """The code that runs the model, and what issues its operators, which together decide the host's figures."""
+    engine = "The code that runs the model: transformers' own class, or the code published with the weights."
+    host = "How operators are issued: one by one by Python, which a fast GPU waits for, or recorded once and replayed as a graph."
+    return mo.ui.dictionary(
+        {
+            "engine": choice(ENGINES, setting.engine, "engine", engine),
+            "host": choice(HOSTS, setting.host, "operators issued", host),
         }
     )
 
@@ -67,8 +82,8 @@ def device_controls(setting: Setting) -> mo.ui.dictionary:
     )
 
 
-def figure_controls(setting: Setting, gpu: str, dtype: str) -> tuple[mo.ui.dictionary, dict[str, float | None]]:
-    """A device's figures to be edited, in 10^12 units, and those published.
+def figure_controls(setting: Setting, gpu: str, dtype: str) -> Fields:
+    """A device's figures to be edited in `UNITS`, the part of its peaks that kernels reach among them, and those published.
 
     Args:
         setting: of the link, whose own figures are taken where it is about this device and precision.
@@ -80,29 +95,63 @@ def figure_controls(setting: Setting, gpu: str, dtype: str) -> tuple[mo.ui.dicti
     unknown = "" if dtype in peaks or dtype == "fp32" else f" {device.label} has no {dtype} figure: enter one."
     own = {name: getattr(device, name) for name in FIGURES[1:]}
     own[FIGURES[0]] = None if unknown else peaks.get(dtype) or device.vector_fp32_flops_per_second
-    published = {name: value and value / 1e12 for name, value in own.items()}
     linked = setting if (setting.gpu, setting.dtype) == (gpu, dtype) else Setting()
     labels = (
-        labelled("matrix (TFLOP/s)", f"Dense peak in {dtype}.{unknown}"),
-        labelled("vector (TFLOP/s)", "fp32 peak of the vector units."),
-        labelled("memory (TB/s)", "Peak bandwidth of the device's memory."),
-        labelled("size (TB)", "Memory of the device; 0.024 is 24 GB."),
+        ("matrix (TFLOP/s)", f"Dense peak in {dtype}.{unknown}"),
+        ("vector (TFLOP/s)", "fp32 peak of the vector units."),
+        ("memory (TB/s)", "Peak bandwidth of the device's memory."),
+        ("size (TB)", "Memory of the device; 0.024 is 24 GB."),
+        *((f"{name} reached (%)", "The part of this peak that kernels reach.") for name in ("matrix", "vector", "memory")),
     )
-    numbers = {
-        name: mo.ui.number(value=(getattr(linked, name) or 0) / 1e12 or published[name], label=label)
-        for name, label in zip(FIGURES, labels, strict=True)
+    return _figure_fields(linked, own, dict(zip((*FIGURES, *REACHED), labels, strict=True)))
+
+
+def host_figure_controls(setting: Setting, engine: str, host: str) -> Fields:
+    """A host's figures to be edited, in microseconds, and its own.
+
+    Args:
+        setting: of the link, whose own figures are taken where it is about this engine and host.
+        engine: the engine chosen.
+        host: the host chosen.
+    """
+    linked = setting if (setting.engine, setting.host) == (engine, host) else replace(Setting(), engine=engine, host=host)
+    labels = {
+        "operator_us": ("operator (µs)", "What Python and the dispatcher take on the host for one operator."),
+        "launch_us": ("launch (µs)", "What the host takes to launch one kernel, or one graph."),
     }
-    return mo.ui.dictionary(numbers), published
+    return _figure_fields(linked, {}, labels)
+
+
+def _figure_fields(linked: Setting, own: dict[str, float | None], labels: dict[str, tuple[str, str]]) -> Fields:
+    """Fields in `UNITS`, and what they hold where nobody has set them.
+
+    Args:
+        linked: what they begin with.
+        own: the device's figures where nobody has set them; all others have a range and a source.
+        labels: of the fields, each with its explanation.
+    """
+    fields, published = {}, {}
+    for name, (label, explanation) in labels.items():
+        default = own[name] if name in own else linked.default(name)
+        if isinstance(default, Ranged):
+            low, value, high = (f"{one / UNITS[name]:.4g}" for one in (default.low, default.value, default.high))
+            origin = f"; {default.source}" if default.source else ""
+            explanation += f" Unless set here {value}{f' ({low} to {high})' if low != high else ''}{origin}."
+            default = default.value
+        given = default if getattr(linked, name) is None else getattr(linked, name)
+        published[name], value = (one if one is None else round(one / UNITS[name], 12) for one in (default, given))
+        fields[name] = mo.ui.number(value=value, label=labelled(label, explanation))
+    return mo.ui.dictionary(fields), published
 
 
 def edited_figures(figures: dict[str, float | None], published: dict[str, float | None]) -> dict[str, float]:
     """The figures that differ from those published, as fields of `Setting`.
 
     Args:
-        figures: what `figure_controls` say, in 10^12 units.
-        published: as `figure_controls` returns them.
+        figures: what `figure_controls` or `host_figure_controls` say.
+        published: as these return them.
     """
-    return {name: value * 1e12 for name, value in figures.items() if value is not None and value != published[name]}
+    return {name: round(value * UNITS[name], 12) for name, value in figures.items() if value is not None and value != published[name]}
 
 
 def target_controls(setting: Setting) -> mo.ui.dictionary:

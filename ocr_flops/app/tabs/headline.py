@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import marimo as mo
@@ -22,7 +23,7 @@ TOOLTIP = "data-tooltip"  # what marimo shows
 
 
 def headline(results: Results, record: dict[str, Any], page: str = "") -> mo.Html:
-    """Six figures as cards, the rest in a line.
+    """Six figures as cards, the rest in a line, and what times rest on.
 
     Args:
         results: a setting that can be computed.
@@ -39,7 +40,7 @@ def headline(results: Results, record: dict[str, Any], page: str = "") -> mo.Htm
         _checked(record, estimate),
     ]
     cards, details = cards_html(found[:CARDS], "figures", TOOLTIP), cards_html(rest, "details", TOOLTIP)
-    return mo.Html(f"{cards}{details}")
+    return mo.Html(f'{cards}{details}<p class="basis">{escape(results.time_basis)}</p>')
 
 
 def _attention(estimate: Estimate) -> Card:
