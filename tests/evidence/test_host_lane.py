@@ -62,6 +62,17 @@ def test_the_newest_record_of_the_engine_counts(tmp_path):
     assert other.operator_us.value == pytest.approx(9) and "remote_code" in other.label
 
 
+def test_shipped_records_agree_and_predict_the_other_class(tmp_path):
+    """Two of transformers' class on one machine within 10 %; fitted to them, a decode step of the published code within 25 %."""
+    records = read_host_lanes(tmp_path)
+    first, second = (one for one in records if one.engine == "transformers")
+    for stage, one in first.stages.items():
+        assert one.seconds == pytest.approx(second.stages[stage].seconds, rel=0.1)
+    (published,) = (one.stages["decode"] for one in records if one.engine == "remote_code")
+    for one in (first, second):
+        assert fit_host(one).seconds(published) == pytest.approx(published.seconds, rel=0.25)
+
+
 def test_without_a_record_it_says_what_to_run(tmp_path):
     assert read_host_lanes(tmp_path, tmp_path) == []
     with pytest.raises(of.SpecError, match=r"^host=measured: .* run ocr-flops measure --lane host"):
