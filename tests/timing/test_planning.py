@@ -23,6 +23,12 @@ def test_largest_batch_fits_and_the_next_does_not(model, page):
     assert total(model, batch_size=batch) <= 40e9 < total(model, batch_size=batch + 1)
 
 
+def test_pages_that_fit_under_the_vendors_generate(model):
+    """The clone of all logits counts: 32 pages, where a plain `forward` of the stages one by one would seem to fit 42."""
+    page = of.estimate(model, of.Workload.from_grid(2, 3, output_tokens=256), engine="remote_code")
+    assert planning.largest_batch(page, of.load_hardware("a100_40gb").memory_bytes) == 32
+
+
 def test_largest_context_fits_and_the_next_does_not(model, page):
     context = planning.largest_context(page, 40e9)
     prompt = context - page.workload.image_tokens
