@@ -171,7 +171,7 @@ def test_what_lives_in_one_call_beside_what_a_stage_needs_alone(model):
     ours = of.estimate(model, page)
     assert ours.footprint.peak_activation_bytes - ours.stage_numbers["vision"]["peak_activation_bytes"] == 493 * (2 * 1280 + 8)
     long = of.Workload.from_grid(2, 1, prompt_tokens=3000)
-    ours = of.estimate(model, long, "eager", prefill_logits="last")
+    ours = of.estimate(model, long, of.AttentionSpec("mixed", {"sam": "flash", "clip": "flash", "decoder": "eager"}))
     encoded = 2 * 2048 * (256 + 2 * 100)
     assert ours.footprint.peak_activation_bytes - ours.stage_numbers["prefill"]["peak_activation_bytes"] == pixels + encoded
     vendor = of.estimate(model, long, engine="remote_code")

@@ -177,7 +177,8 @@ def _measured(level: str, result: Result, numbers: Estimate) -> dict[tuple[str, 
             _charge_hits(rows, stage, seen, numbers)
         found |= {(stage, *place): row for place, row in rows.items()}
     if level == "total":
-        return {(ALL, ALL, None): _total({stage: row for (stage, *_), row in found.items()}, WORK[ran["kind"]]) | {PARAMETERS: ran["parameters"]}}
+        stages = {stage: row for (stage, *_), row in found.items()}
+        return {(ALL, ALL, None): _total(stages, WORK[ran["kind"]]) | {PARAMETERS: ran["parameters"]}}
     for place, count in ran["layer_parameters"].items() if level != "stage" else ():
         module, layer = _parse_place(place)
         row = found.setdefault((MODEL, module, layer if level == "layer" else None), {PARAMETERS: 0})
