@@ -18,7 +18,7 @@ def test_memory_stacks_to_the_footprint_and_says_what_fits(timings, l4):
         text = next(row["text"] for row in chart.datasets["ends"] if row["row"] == mode)
         assert ("to spare" in text) == timing.fits
     assert headline(chart).startswith("sdpa fits NVIDIA L4 (24 GB) with 9.71 GB to spare, flash with 15.2 GB, eager lacks 3.16 GB")
-    assert headline(memory(estimates[:1], l4)).startswith("Does not fit NVIDIA L4 (24 GB): lacks 3.14 GB")
+    assert headline(memory(estimates[:1], l4)).startswith("Does not fit NVIDIA L4 (24 GB): lacks 3.16 GB")
 
 
 def test_without_a_device_no_line_is_drawn(by_mode):
