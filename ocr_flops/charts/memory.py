@@ -110,10 +110,13 @@ def _template(labels: int, narrow: bool) -> Template:
 def _title(labelled: Mapping[str, Estimate], hardware: HardwareSpec | None, narrow: bool, origin: Sequence[str]) -> Title:
     finding = _fits(labelled, hardware) if hardware else _needs(labelled)
     if narrow:
-        return title(finding, f"Peak activation memory, {BEYOND}", *origin, width=48)
+        return title(finding, f"Peak activation memory of one call, {BEYOND}", *origin, width=48)
     row = next(iter(labelled.values())).stages.row(0, named=True)
     return title(
-        finding, conditions(row, with_attention=False), f"Weights, KV cache at its end and peak activation memory; {BEYOND}", *origin
+        finding,
+        conditions(row, with_attention=False),
+        f"Weights, KV cache at its end and peak activation memory of one call; {BEYOND}",
+        *origin,
     )
 
 
