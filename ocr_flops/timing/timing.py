@@ -89,6 +89,12 @@ class Timing:
     def _expected(self) -> dict[str, np.ndarray]:
         return self.expected_table(self.estimate.keys("stage"))
 
+    def lane_seconds(self, stage: str, lane: str) -> np.ndarray:
+        """Expected seconds of a stage at every point: all of them ("expected"), or those in which the device runs kernels ("device")."""
+        place = self.estimate.keys("stage").index((stage, None))
+        seconds, busy = (self._expected[name][:, place] for name in ("expected_seconds", "device_busy_share"))
+        return seconds * busy if lane == "device" else seconds
+
     def _expect(self, *stages: str) -> Ranged | None:
         """Expected seconds of several stages together, with their range; None where one of them was not estimated."""
         found = [self._seconds(*stages, column=column) for column in EXPECTED_COLUMNS[:3]]
