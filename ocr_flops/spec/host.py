@@ -51,7 +51,7 @@ class HostSpec:
         module_us: the call of one module that has weights, besides its operators.
         launch_us: the launch of one kernel, or of one graph.
         step_us: what a decode step does besides the model: sampling, bookkeeping, detokenising.
-        kernel_floor_us: the least time that a kernel takes of the device.
+        kernel_floor_us: the least time that an operator's kernel takes of the device, or its part of a fused kernel.
     """
 
     name: str
