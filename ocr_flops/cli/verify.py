@@ -12,7 +12,7 @@ import typer
 from ocr_flops.cli import console
 from ocr_flops.cli.console import Form, Out, Overrides, Python, known_names
 from ocr_flops.errors import SpecError
-from ocr_flops.spec.specs import CALL, STAGES
+from ocr_flops.spec.specs import STAGES
 
 if TYPE_CHECKING:
     from ocr_flops.evidence.verify import Case
@@ -28,8 +28,14 @@ def verify_model(
         Literal["count", "trace"] | None, typer.Option(help="Only FLOPs as torch counts them, or only traces; both by default.")
     ] = None,
     level: Annotated[str, typer.Option(metavar="LEVEL,...", help="Of layer, module, stage, total (end to end); all by default.")] = "",
-    what: Annotated[str, typer.Option(metavar="WHAT,...", help="Of flops, operators, traffic, peak, parameters, kv; all by default.")] = "",
-    stage: Annotated[str, typer.Option(metavar="STAGE,...", help="Of vision, prefill, decode, call (vision and prefill in one).")] = "",
+    what: Annotated[
+        str,
+        typer.Option(
+            metavar="WHAT,...",
+            help="Of flops, operators, traffic, peak, parameters, kv; all by default. time alone: expected times against published ones.",
+        ),
+    ] = "",
+    stage: Annotated[str, typer.Option(metavar="STAGE,...", help="Of vision, prefill, decode.")] = "",
     module: Annotated[str, typer.Option(metavar="MODULE,...", help="Only these, as in sam.mlp,clip.mlp.")] = "",
     device: Annotated[Literal["auto", "meta", "cpu", "cuda"], typer.Option(help="Where the real model runs.")] = "meta",
     python: Python = None,
@@ -42,7 +48,7 @@ def verify_model(
     form: Form = "table",
     out: Out = None,
 ) -> int:
-    """Compare the analytic numbers with the real model's; exits 1 on any difference.
+    """Compare the analytic numbers with the real model's; exits 1 on any difference. With --what time, published figures: always 0.
 
     model=... and stages=[...] choose what runs, engine=remote_code snapshot=DIR trust_remote_code=true the published code,
     checkpoint=DIR local weights; any other override runs that one point.
@@ -55,8 +61,13 @@ def verify_model(
     from ocr_flops.measure.plan import ModelSource, split_source
     from ocr_flops.spec.run_spec import load_run
 
-    rest, source_keys = split_source(overrides or ())
     narrowing = {"quick": quick, "kind": kind, "level": level, "what": what, "stage": stage, "module": module}
+    if what == "time":
+        for name, value in (narrowing | {"what": "", "audit": audit, "record": record}).items():
+            if value:
+                raise SpecError(f"--{name}: has no part in --what time; leave it out")
+        return _compare_published(overrides or (), form, out)
+    rest, source_keys = split_source(overrides or ())
     run = load_run(rest)
     source = ModelSource(run.engine.name, **source_keys)
     interpreter_path = interpreter(python, run.engine.name)
@@ -65,10 +76,7 @@ def verify_model(
             if value:
                 raise SpecError(f"--{name}: has no part in an audit; leave it out")
         return _audit_counter(run, interpreter_path, record, form, out)
-    chosen_stages = known_names("--stage", stage, (*STAGES, CALL)) if stage else run.stages
-    if not stage and kind != "count" and {"vision", "prefill"} <= {*chosen_stages}:
-        chosen_stages = (*chosen_stages, CALL)  # which shows what is alive together
-    stages = tuple(name for name in (*STAGES, CALL) if name in chosen_stages)
+    stages = tuple(name for name in STAGES if name in known_names("--stage", stage, STAGES)) if stage else run.stages
     levels, measures = known_names("--level", level, verify.LEVELS), known_names("--what", what, verify.WHAT)
     if record and any((*narrowing.values(), rest, source_keys)):
         raise SpecError("--record: keeps the default set as evidence; leave out what narrows it")
@@ -115,6 +123,18 @@ def _cases(
     if not set(measures) & verify.MEASURES[kind]:
         raise SpecError(f"--what: {', '.join(sorted(measures))} cannot be had from --kind {kind}; leave out --kind")
     return [verify.point_case(run, kind, decode_steps)] if point else verify.default_cases(quick, run.engine.name, kind)
+
+
+def _compare_published(overrides: Sequence[str], form: str, out: Path | None) -> int:
+    """Expected times beside published ones, with further overrides for every run; 0 whatever they are, for they are evidence."""
+    from ocr_flops.evidence.published import points
+
+    frame = points.compare_points(overrides)
+    summary = points.summarise_points(frame)
+    data = {"summary": summary, "points": frame.to_dicts()}
+    text = partial(console.render_text, "published", out, points=data["points"], shown=points.shown_frame(frame), **summary)
+    console.write_result("published", form, out, json=lambda: data, csv=lambda: frame, table=text)
+    return 0
 
 
 def _audit_counter(run: RunSpec, python: str, record: bool, form: str, out: Path | None) -> int:

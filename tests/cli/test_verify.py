@@ -115,7 +115,7 @@ def test_the_command_runs_one_point_as_chosen(offline, capsys):
     ("options", "said"),
     [
         (["--level", "tower"], "--level: 'tower' is not one of layer, module, stage, total"),
-        (["--what", "time"], "--what: 'time' is not one of flops"),
+        (["--what", "seconds"], "--what: 'seconds' is not one of flops"),
         (["--stage", "training"], "--stage: 'training'"),
         (["--module", "sam.nose"], "--module: 'sam.nose' is not one of sam.patch, "),
         (["--decode-steps", "0"], "--decode-steps: 0"),

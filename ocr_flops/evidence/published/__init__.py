@@ -1,0 +1,1 @@
+"""What others measured and published, held against expected times; nothing is fitted to a single figure."""

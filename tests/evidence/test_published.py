@@ -1,0 +1,100 @@
+"""Published figures: what the package claims of its expected times, how a figure is held against runs, which ones a chart may show."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from ocr_flops import cli
+from ocr_flops.errors import SpecError
+from ocr_flops.evidence.published import points
+
+
+def point(name):
+    return next(one for one in points.load_points() if one.id == name)
+
+
+@pytest.fixture(scope="module")
+def frame():
+    return points.compare_points()
+
+
+def test_expected_times_agree_with_published_ones(frame):
+    found = points.summarise_points(frame)
+    assert found["compared"] >= 10 and found["kept_apart"] >= 3
+    assert found["within_25_percent"] >= found["compared"] / 2
+    assert found["within_factor_2"] == found["compared"]
+    assert found["in_range"] >= 0.8 * found["compared"]
+
+
+def test_memory_and_tokens_agree_within_two_percent(frame):
+    exact = frame.filter(status="compared").drop_nulls("quantity")
+    exact = exact.filter(~exact["quantity"].str.ends_with("_seconds"))
+    assert exact.height == 4 and exact["ratio"].is_between(0.98, 1.02).all() and exact["in_range"].null_count() == 4
+
+
+def test_every_figure_has_its_source_and_what_is_left_out_its_reason():
+    known = points.load_points()
+    assert len({one.id for one in known}) == len(known)
+    for one in known:
+        assert one.conditions and one.source and one.link.startswith("https://"), one.id
+        assert one.note or one.status == "compared", one.id
+
+
+def test_a_figure_of_unknown_conditions_spans_all_its_runs():
+    over_all = point("U5-graphs")
+    each = [replace(over_all, hardware=(name,)).expect() for name in over_all.hardware]
+    together = over_all.expect()
+    assert (together.low, together.high) == (min(one.low for one in each), max(one.high for one in each))
+    assert min(one.value for one in each) < together.value < max(one.value for one in each)
+
+
+def test_further_overrides_win():
+    one = point("K1")
+    assert one.expect(["host.operator_us=70"]).value > 4 * one.expect().value
+    assert point("K2").expect(["host.kernel_floor_us=4"]).low > point("K2").expect().low
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"quantity": "joules"}, "K1.quantity"),
+        ({"published": (2.0, 1.0)}, "K1.published: (2.0, 1.0) is not a number above 0, or the lowest and the highest"),
+        ({"hardware": ()}, "K1.hardware: empty"),
+        ({"quantity": None}, "K1.note: empty"),
+    ],
+)
+def test_a_figure_that_cannot_be_compared_is_refused(change, message):
+    with pytest.raises(SpecError) as error:
+        replace(point("K1"), **change)
+    assert message in str(error.value)
+
+
+def test_charts_are_given_what_one_known_device_showed():
+    def ids(*choice):
+        return [one.id for one in points.points_for(*choice)]
+
+    assert ids("rtx_3090", "page_seconds", "remote_code") == ["U12-letter", "U12-a4"]
+    assert ids("rtx_3090", "page_seconds", "transformers") == []
+    assert ids("rtx_6000_ada", "vision_seconds") == ["U10-graphs"], "open ones are left out"
+    assert ids("h200", "tpot_seconds") == [], "a device that the source does not name"
+    with pytest.raises(SpecError):
+        points.points_for("h200", "tpot")
+
+
+def test_the_command_prints_every_figure_and_exits_0(capsys, tmp_path, monkeypatch):
+    some = point("K1"), point("D15-tokens"), point("U10-wall"), point("D7")
+    monkeypatch.setattr(points, "load_points", lambda: some)
+    assert cli.main(["verify", "--what", "time", "--format", "json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert [row["id"] for row in data["points"]] == [one.id for one in some]
+    assert [data["summary"][name] for name in ("compared", "memory_and_tokens", "open", "not_compared")] == [1, 1, 1, 1]
+    assert cli.main(["verify", "--what", "time", "host.operator_us=700", "--out", str(tmp_path)]) == 0, "it is evidence, not a test"
+    text = (tmp_path / "published.txt").read_text()
+    assert "D7, not compared: " in text and "1 published times compared: 0 within 25 %" in text
+
+
+@pytest.mark.parametrize("option", [["--quick"], ["--record"], ["--audit"], ["--stage", "decode"]])
+def test_options_of_the_comparison_with_the_model_have_no_part_in_it(option, capsys):
+    assert cli.main(["verify", "--what", "time", *option]) == 2
+    assert f"{option[0]}: has no part in --what time; leave it out" in capsys.readouterr().err
