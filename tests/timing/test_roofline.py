@@ -12,8 +12,6 @@ import ocr_flops as of
 from ocr_flops.cost.polynomial import evaluate
 from ocr_flops.timing.roofline import CEILINGS, seconds_by_ceiling
 
-ENGINES = ("transformers", "remote_code")
-
 
 @pytest.fixture(scope="module")
 def h200():
@@ -61,28 +59,30 @@ def test_last_token_takes_longest(model, h200):
     assert timing.last_tpot_seconds == pytest.approx(one.decode_seconds, rel=1e-9)
 
 
-SIDE = st.integers(1, 1500)
-PAGE = st.builds(
-    of.Workload.from_image,
-    SIDE,
-    SIDE,
-    st.sampled_from(["gundam", "tiny"]),
-    prompt_tokens=st.integers(0, 40),
-    output_tokens=st.integers(0, 300),
-    batch_size=st.sampled_from([1, 1, 5]),
+SIZES = {"prompt_tokens": st.integers(0, 40), "output_tokens": st.integers(0, 300), "batch_size": st.sampled_from([1, 1, 5])}
+MODES = ["tiny", "gundam"]
+PAGE = st.one_of(
+    st.builds(of.Workload.from_image, st.integers(1, 1500), st.integers(1, 1500), st.sampled_from(MODES), **SIZES),
+    st.builds(of.Workload.from_grid, st.integers(1, 4), st.integers(1, 4), st.just("gundam"), **SIZES),
+)
+SETTING = st.fixed_dictionaries(
+    {
+        "engine": st.sampled_from(["transformers", "remote_code"]),
+        "cache": st.sampled_from(["dynamic", "static"]),
+        "prefill_logits": st.sampled_from(["all", "last"]),
+        "attention": st.sampled_from(["eager", "sdpa", "flash"]),
+    }
 )
 
 
-@settings(max_examples=40, deadline=None)
-@given(pages=st.lists(PAGE, min_size=2, max_size=5), level=st.sampled_from(["stage", "module"]), engine=st.sampled_from(ENGINES))
-def test_columns_equal_points(model, h200, pages, level, engine):
-    """Also where all points have the same operators, or cost the same: untiled pages of different sizes."""
-    pages = [replace(page, mode=pages[0].mode) for page in pages]
-    frame = of.sweep(model, pages, "eager", level=level, hardware=h200, engine=engine)
-    points = pl.concat([of.estimate(model, page, "eager", engine=engine).on(h200).frame(level) for page in pages])
-    times = ["roofline_seconds", "bound_seconds", "ceiling_margin"]
-    assert_frame_equal(frame.drop(times), points.drop(times), check_column_order=False, categorical_as_str=True)
-    assert_frame_equal(frame.select(times), points.select(times), rel_tol=1e-9)
+@settings(max_examples=25, deadline=None)
+@given(st.lists(PAGE, min_size=2, max_size=5), st.sampled_from(["stage", "module"]), SETTING, st.sampled_from(["h200", "gaudi3"]))
+def test_columns_equal_points(model, pages, level, setting, device):
+    """Of every kind: with and without tiles, of one page and of several, of one mode or mixed; also where all points cost the same."""
+    device, pages = of.load_hardware(device), [replace(page, mode="gundam") for page in pages]
+    frame = of.sweep(model, pages, level=level, hardware=device, **setting)
+    points = pl.concat([of.estimate(model, page, **setting).on(device).frame(level) for page in pages])
+    assert_frame_equal(frame, points, check_column_order=False, categorical_as_str=True, rel_tol=1e-9)
 
 
 def test_modules_add_up_to_stages(model, h200):
