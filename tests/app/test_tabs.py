@@ -115,6 +115,14 @@ def test_a_gpu_without_a_figure_keeps_fit_and_memory(model, gpu):
     assert VIEWS["Memory"](shown)[0].datasets["line"]
 
 
+def test_a_gpu_without_a_flash_kernel_says_so_and_the_other_modes_have_times(model):
+    shown = Results(model, Setting(gpu="t4", dtype="fp16", attention="flash"))
+    assert shown.without_times == "NVIDIA T4 (16 GB) has no flash kernel: choose eager or sdpa" and VIEWS["Overview"](shown)
+    shown = Results(model, Setting(gpu="t4", dtype="fp16", attention="all"))
+    assert [one.estimate.config.attention.name for one in shown.timings] == ["eager", "sdpa"]
+    assert shown.main_timing.ttft_seconds == shown.timings[1].ttft_seconds  # the engine's own mode
+
+
 def test_figures_that_are_none_leave_no_device(model):
     shown = Results(model, Setting(memory_bytes=-1.0))
     assert shown.device is None and shown.hardware is None and "memory_bytes" in shown.without_times and VIEWS["Overview"](shown)
