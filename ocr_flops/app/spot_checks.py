@@ -17,7 +17,6 @@ from ocr_flops.measure.plan import POINT_FIELDS, TOWERS
 from ocr_flops.reports.tables import COMPARED
 from ocr_flops.spec.specs import STAGES, ModelSpec
 from ocr_flops.spec.workload import Workload, neighbours
-from ocr_flops.timing.estimate import Estimate
 from ocr_flops.units import workload_label
 
 SCOPES = ("current point", "all grids of the tile rule")
@@ -189,19 +188,6 @@ def find_traced(beside: Iterable[dict[str, Any]], config: RunConfig) -> dict[str
     same = {"module": verify.ALL, "matches": True, "attention": _modes(dict(config.attention.kernels)), "dtype": config.dtype}
     rows = [row for row in beside if row.get("measured_peak_bytes") is not None and same.items() <= row.items()]
     return {row["stage"]: row for row in rows if row["stage"] == "vision" or config.cache == "dynamic"}
-
-
-def find_held(beside: Iterable[dict[str, Any]], estimate: Estimate) -> tuple[int, str] | None:
-    """Weights, cache and the most activations that a trace saw alive, and where that comes from; None where no trace shows the most.
-
-    Args:
-        beside: of `rows_beside`.
-        estimate: whose configuration must have run.
-    """
-    traced, needs = find_traced(beside, estimate.config), estimate.footprint
-    peaks = {stage: peak.live_bytes for stage, peak in estimate.peaks.items()} if traced else {}
-    row = traced.get(max(peaks, key=peaks.get, default=""))
-    return (needs.weight_bytes + needs.kv_cache_bytes + row["measured_peak_bytes"], f"traced: {row['ran']}") if row else None
 
 
 def count_differences(measured: pl.DataFrame) -> int:

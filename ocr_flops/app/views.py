@@ -118,12 +118,9 @@ class Results:
 
     @cached_property
     def allocated(self) -> dict[str, tuple[int, str]]:
-        """Bytes measured at the point, on record or else traced, and where that comes from, by attention mode."""
-        found = {}
-        for one in self.estimates:
-            recorded = self.on_record.allocated(one.config) if self.on_record else None
-            found[one.config.attention.name] = recorded or spot_checks.find_held(self.beside, one)
-        return {name: held for name, held in found.items() if held}
+        """Bytes measured at the point, and where that comes from, by attention mode."""
+        found = {one.config.attention.name: self.on_record.allocated(one.config) for one in self.estimates} if self.on_record else {}
+        return {name: one for name, one in found.items() if one}
 
 
 def evaluate(model: ModelSpec, setting: Setting) -> Results:

@@ -50,10 +50,9 @@ def test_what_the_setting_says_is_run_and_compared_in_flops_traffic_and_peak(tin
     assert spot_checks.verdict(frame).startswith(
         f"All {3 * (frame.height - 3)} numbers of modules (FLOPs, bytes moved, peak bytes; vision,"
     )
-    held = {name: held for name, (held, _) in views.Results(tiny, results.setting, [frame]).allocated.items()}
-    ours = results.estimates[0]
-    assert held == {ours.config.attention.name: ours.footprint.total_bytes}  # over the chart of memory, of what ran alone
-    assert not views.Results(tiny, replace(results.setting, batch_size=2), [frame]).allocated
+    config = results.estimates[0].config
+    assert list(spot_checks.find_traced(spot_checks.rows_beside([frame], results.setting), config)) == ["vision", "prefill", "decode"]
+    assert not spot_checks.find_traced(spot_checks.rows_beside([frame], replace(results.setting, batch_size=2)), config)
     wrong = frame.with_columns(measured_peak_bytes=frame["measured_peak_bytes"] + (frame["module"] == "sam.mlp"))
     assert spot_checks.count_differences(wrong) == 1 and spot_checks.verdict(wrong).startswith("1 of ")
 
