@@ -166,7 +166,7 @@ def how_far_to_trust():
         f"""<div class="evidence"><table><thead><tr>{_head}</tr></thead><tbody>{_rows}</tbody></table><dl>
     <dt>Equal to the real model</dt><dd>FLOPs by PyTorch's own counter; the rest by a trace of every operator that eager and sdpa run.</dd>
     <dt>Modelled in part</dt><dd>flash: traced in CLIP and the decoder. In SAM no engine has a kernel that builds its bias on chip.</dd>
-    <dt>Not a clock</dt><dd>Times are a roofline from datasheet peaks: right to compare modes, not to promise milliseconds.</dd>
+    <dt>Expected times</dt><dd>From published efficiencies and a host that issues every operator; their range is in the app.</dd>
     </dl></div>""",
     )
     return

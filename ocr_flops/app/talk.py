@@ -12,6 +12,7 @@ from ocr_flops.spec.specs import DTYPE_BYTES, HardwareSpec, ModelSpec
 from ocr_flops.spec.tiling import queries
 from ocr_flops.spec.workload import Workload
 from ocr_flops.timing.estimate import Estimate
+from ocr_flops.timing.hidden_savings import hidden_saving
 from ocr_flops.timing.timing import Timing
 from ocr_flops.units import less, seconds, share, si
 
@@ -104,12 +105,12 @@ def describe_work(timing: Timing, wanted: str) -> Heading:
     estimate = timing.estimate
     stages = {stage: row["total_flops"] for stage, row in estimate.stage_numbers.items()}
     most = max(stages, key=stages.get)
-    spent = {row["module"]: row["roofline_seconds"] for row in timing.modules.to_dicts() if row["stage"] in FIRST}
+    spent = {row["module"]: row["expected_seconds"] for row in timing.modules.to_dicts() if row["stage"] in FIRST}
     longest, mode = max(spent, key=spent.get), estimate.config.attention.name
     instead = f"; no {wanted} kernel takes {estimate.config.dtype} here" if mode != wanted else ""
     return (
         f"{most.capitalize()} is {share(stages[most], sum(stages.values()))} of {si(sum(stages.values()), 'FLOPs')}; "
-        f"{module_name(longest)} takes {share(spent[longest], sum(spent.values()))} of the time to first token",
+        f"{module_name(longest)} takes {share(spent[longest], sum(spent.values()))} of the expected time to first token",
         f"Attention {mode}{instead}; {describe_conditions(timing)}. Every bar is 100 %.",
     )
 
@@ -161,10 +162,11 @@ def describe_first_token(timings: Mapping[str, Timing]) -> Heading:
     base, *_, best = timings
     without = [mode for mode in (base, best) if not timings[mode].fits]
     fits = "; neither fits" if len(without) == 2 else "".join(f"; {mode} does not fit" for mode in without)
+    first, last = (timings[mode].expected_ttft.value for mode in (base, best))
+    hidden = hidden_saving(timings[base], timings[best], FIRST).describe("the time to first token")
     return (
-        f"First token in {seconds(timings[best].ttft_seconds)} with {best}, {seconds(timings[base].ttft_seconds)} with {base}{fits}",
-        f"{describe_conditions(timings[base])}. Time: roofline. Memory: the whole run, "
-        f"{timings[base].estimate.workload.output_tokens:,} output tokens included.",
+        f"First token expected in {seconds(last)} with {best}, {seconds(first)} with {base}{fits}",
+        f"{describe_conditions(timings[base])}. {hidden}. Memory: the whole run.",
     )
 
 
@@ -177,7 +179,8 @@ def describe_token(timings: Mapping[str, Timing]) -> Heading:
     return (
         f"An output token moves {less(sums[base], sums[best])} with {best} than with {base}: "
         f"{parts[EXPERTS]} are {EXPERTS}, {parts['KV cache']} KV cache",
-        f"{describe_conditions(timings[base])}. One query has no square of scores; a batch shares weights but hits more experts.",
+        f"{describe_conditions(timings[base])}. One query has no square of scores. "
+        f"{hidden_saving(timings[base], timings[best], ('decode',)).describe('the time')}.",
     )
 
 

@@ -23,7 +23,7 @@ PANELS = {  # column: what its panel is called, and the unit of its numbers
     "total_flops": ("FLOPs", ""),
     "io_bytes": ("DRAM traffic", "B"),
     "peak_activation_bytes": ("peak activation memory", "B"),
-    "roofline_seconds": ("roofline time", "s"),
+    "expected_seconds": ("expected time", "s"),
 }
 LARGEST = "peak_activation_bytes"  # a maximum; all else adds up
 ROW_PX = 18
@@ -133,7 +133,7 @@ def _explorer_finding(wholes: list[Row], parts: list[Row], device: str) -> Row:
     """What the chosen point costs up to the first token (or in all, where it has no first token), and which module most of it."""
     stages = {row["stage"] for row in wholes}
     first = {"vision", "prefill"} <= stages
-    measure = "roofline_seconds" if device else "io_bytes"
+    measure = "expected_seconds" if device else "io_bytes"
     rows = [row for row in parts if not first or row["stage"] != "decode"]
     total, row = sum(one[measure] for one in rows), wholes[0]
     widest = max(rows, key=lambda one: one[measure])
@@ -156,11 +156,11 @@ def _template(panels: Names) -> Template:
     modules = _scaled(_folded("bars", panels, chosen), BAR[len(panels)]).transform_calculate(
         text="datum.number",
         what=f"datum.what + ({a_token} ? ', a token' : '')",
-        exact="datum.key == 'roofline_seconds' ? datum.number : format(datum.total, ',d')",
+        exact="datum.key == 'expected_seconds' ? datum.number : format(datum.total, ',d')",
         name="split(datum.row, '|')[1]",
     )
     wholes = _folded("heads", panels, chosen).transform_calculate(text=f"datum.number + ({a_token} ? ' a token' : '')")
-    ceiling = {"ceiling": "bound by"} if "roofline_seconds" in panels else {}
+    ceiling = {"ceiling": "bound by"} if "expected_seconds" in panels else {}
     about = tips(stage="stage", name="module", mode="attention", what="what", text="value", exact="in all", **ceiling, evidence="evidence")
     return compiled(
         bars.segments(modules, OWN_COLOUR, about, start="start"),
@@ -241,13 +241,13 @@ def modes_by_stage(stages: pl.DataFrame, grid: str, device: str = "") -> Control
 def _modes_numbers(row: Row) -> Row:
     """A stage's numbers; of decode the mean of a step, but for the peak."""
     steps = row["output_tokens"] if row["stage"] == "decode" else 1
-    spent = {name: row[name] / steps for name in ("io_bytes", "roofline_seconds") if name in row}
+    spent = {name: row[name] / steps for name in ("io_bytes", "expected_seconds") if name in row}
     return {**row, **spent, "fixed": (row["weight_io_bytes"] + row["kv_io_bytes"]) / steps}
 
 
 def _together(rows: list[Row]) -> Row:
     """Several stages as one."""
-    sums = {name: sum(row[name] for row in rows) for name in ("io_bytes", "fixed", "roofline_seconds") if name in rows[0]}
+    sums = {name: sum(row[name] for row in rows) for name in ("io_bytes", "fixed", "expected_seconds") if name in rows[0]}
     return {**rows[0], **sums, "peak_activation_bytes": max(row["peak_activation_bytes"] for row in rows)}
 
 
@@ -260,7 +260,7 @@ def _modes_finding(table: Table, modes: list[str], device: str) -> Row:
     where = {FIRST: "vision and prefill", DECODE: "decode"}.get(main, main)
     finding = f"{last} moves {si(less, 'B')} ({share(less, row['io_bytes'])}) less than {first} in {where}"
     if device:
-        finding += f" and takes {seconds(best['roofline_seconds'])} instead of {seconds(row['roofline_seconds'])}"
+        finding += f" and is expected to take {seconds(best['expected_seconds'])} instead of {seconds(row['expected_seconds'])}"
     if main != DECODE and DECODE in table:
         moved = [table[DECODE][mode]["io_bytes"] for mode in (first, last)]
         finding += f"; in decode {share(moved[0] - moved[1], moved[0])} less"

@@ -15,11 +15,12 @@ from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, data, 
 from ocr_flops.charts.encoding import OWN_COLOUR, WORDS, painted, si_axis, tips, x_of, y_of
 from ocr_flops.charts.overlay import MEASURED, mark_layers, measured_layer, origins
 from ocr_flops.charts.theme import LIMIT, MEMORY_COLOURS, STAGE_COLOURS, conditions, module_name
-from ocr_flops.spec.specs import HardwareSpec
+from ocr_flops.spec.specs import CALL, HardwareSpec
 from ocr_flops.timing.estimate import Estimate
 from ocr_flops.units import share, si, workload_words
 
 BESIDE = 0.3  # of the axis: words this close to the line stand after it
+ONE_CALL = "the call of vision and prefill"
 BEYOND = "without the allocator's slack and the driver's own memory"
 TRAFFIC = {  # what a step moves: its column and its colour
     "weights read": ("weight_io_bytes", MEMORY_COLOURS["weights"]),
@@ -57,8 +58,8 @@ def memory(
     bars, ends = [], []
     for label, estimate in labelled.items():
         needs, whole = estimate.footprint, estimate.footprint.total_bytes
-        stage, peak = max(estimate.peaks.items(), key=lambda item: item[1].live_bytes)
-        where = f"{module_name(peak.module)} in {stage}, at {peak.operator.strip('_')}"
+        stage, peak = max(estimate.together.peaks.items(), key=lambda item: item[1].live_bytes)
+        where = f"{module_name(peak.module)} in {ONE_CALL if stage == CALL else stage}, at {peak.operator.strip('_')}"
         notes = ("every parameter", "at the last output token", f"largest in {where}")
         parts = dict(zip(MEMORY_COLOURS, needs[:3], strict=True))
         for (kind, size, at), note in zip(stacked(parts), notes, strict=True):
@@ -109,10 +110,13 @@ def _template(labels: int, narrow: bool) -> Template:
 def _title(labelled: Mapping[str, Estimate], hardware: HardwareSpec | None, narrow: bool, origin: Sequence[str]) -> Title:
     finding = _fits(labelled, hardware) if hardware else _needs(labelled)
     if narrow:
-        return title(finding, f"Peak activation memory, {BEYOND}", *origin, width=48)
+        return title(finding, f"Peak activation memory of one call, {BEYOND}", *origin, width=48)
     row = next(iter(labelled.values())).stages.row(0, named=True)
     return title(
-        finding, conditions(row, with_attention=False), f"Weights, KV cache at its end and peak activation memory; {BEYOND}", *origin
+        finding,
+        conditions(row, with_attention=False),
+        f"Weights, KV cache at its end and peak activation memory of one call; {BEYOND}",
+        *origin,
     )
 
 

@@ -32,6 +32,7 @@ AREAS = {"size", "symbolSize"}
 EMBEDDING = {"embedOptions": {"renderer": "svg", "actions": False}}  # sharp at any size, in the slide's own colour, without a menu
 FULL_INK = "currentColor"  # words as dark, or as light, as the slide's own
 FIRST = ("vision", "prefill")  # the stages before the first token
+LANES = {"device": "time of the device", "expected": "expected time"}
 EXPERTS, OTHERS = "expert weights", "other weights"
 PARTS = {EXPERTS: FAMILIES["routed experts"], OTHERS: MEMORY_COLOURS["weights"]}
 PARTS |= {kind: colour for kind, (_, colour) in TRAFFIC.items()} | MEMORY_COLOURS | STAGE_COLOURS
@@ -97,29 +98,33 @@ def moved_and_held(estimates: Mapping[str, Estimate]) -> Chart:
 
 
 def first_token(timings: Mapping[str, Timing]) -> Chart:
-    """Roofline time to the first token, and the memory that the whole run needs beside what the device has.
+    """Device time and expected time to the first token, and the memory that the whole run needs beside what the device has.
 
     Args:
         timings: of one point on one device by attention mode.
     """
-    times = {
-        mode: {row["stage"]: row["roofline_seconds"] for row in one.stages.to_dicts() if row["stage"] in FIRST}
-        for mode, one in timings.items()
-    }
+    times = [_lane_panel(timings, lane, FIRST) for lane in LANES]
     needs = {mode: dict(zip(MEMORY_COLOURS, one.estimate.footprint[:3], strict=True)) for mode, one in timings.items()}
     has = next(iter(timings.values())).hardware.memory_bytes
-    return compared([Panel("time to the first token", times, seconds), Panel(f"memory needed, of {in_bytes(has)}", needs, in_bytes, has)])
+    return compared([*times, Panel(f"memory needed, of {in_bytes(has)}", needs, in_bytes, has)])
+
+
+def _lane_panel(timings: Mapping[str, Timing], lane: str, stages: Sequence[str], steps: int = 1) -> Panel:
+    """Seconds of stages, or of one of their steps, as bars of attention modes."""
+    bars = {mode: {stage: float(one.lane_seconds(stage, lane)[0]) / steps for stage in stages} for mode, one in timings.items()}
+    return Panel(LANES[lane], bars, seconds)
 
 
 def one_token(timings: Mapping[str, Timing]) -> Chart:
-    """What a decode step moves on average, and its time.
+    """What a decode step moves on average, the device's time for it, and the expected time.
 
     Args:
         timings: of one point with output tokens on one device by attention mode.
     """
     moved = {mode: token_traffic(one.estimate) for mode, one in timings.items()}
-    times = {mode: {"decode": one.tpot_seconds} for mode, one in timings.items()}
-    return compared([Panel("moved for each output token", moved, in_bytes), Panel("time per output token", times, seconds)])
+    steps = next(iter(timings.values())).estimate.workload.output_tokens
+    times = [_lane_panel(timings, lane, ["decode"], steps) for lane in LANES]
+    return compared([Panel("moved for each output token", moved, in_bytes), *times])
 
 
 def token_traffic(estimate: Estimate) -> dict[str, float]:

@@ -16,6 +16,18 @@ INTENSITY = "arithmetic_intensity"
 EXPECTED = ("expected_seconds", "expected_low_seconds", "expected_high_seconds", "device_busy_share")
 TIMES = (*EXPECTED, "roofline_seconds", "bound_seconds", "binding_ceiling")
 
+ANSWERS = (  # columns of a plan's table in the order in which they are shown; the others follow
+    "hardware",
+    "expected_ttft_seconds",
+    "expected_tpot_seconds",
+    "expected_pages_per_second",
+    "device_busy_share",
+    "fits",
+    "meets_target",
+    "cost_per_1000_pages",
+    "reason",
+)
+
 
 def estimate_workload(overrides: Overrides = None, form: Form = "table", out: Out = None, columns: Columns = "") -> int:
     """Cost of one workload, by stage and module; with hardware=... also its times."""
@@ -63,7 +75,8 @@ def plan_devices(
     result = estimate_run(run)
     required = planning.required_rates(result, ttft_seconds=ttft, tpot_seconds=tpot)
     gpus = [run.hardware] if run.hardware else [load_hardware(name) for name in names("hardware")]
-    devices = planning.compare_devices(result, gpus, ttft_seconds=ttft, tpot_seconds=tpot, price_per_hour=price)
+    targets = {"ttft_seconds": ttft, "tpot_seconds": tpot, "price_per_hour": price}
+    devices = planning.compare_devices(result, gpus, **targets, host=run.host, efficiency=run.efficiency)
     memory = memory_gb * 1e9 if memory_gb is not None else run.hardware.memory_bytes if run.hardware else None
     largest = {}
     if memory is not None:
@@ -74,7 +87,9 @@ def plan_devices(
             "grid": planning.largest_grid(result, memory) if run.workload.tile_px else None,
         }
     data = {"required": [one._asdict() for one in required], "largest": largest, "devices": devices.to_dicts()}
-    values = {"run": run, "required": required, "largest": largest, "devices": devices.drop("label", strict=False), "columns": columns}
+    first = [name for name in ANSWERS if name in devices.columns and devices[name].null_count() < devices.height]
+    shown = [*first, *(name for name in devices.columns if name not in (*first, "label", "meets_target", "reason"))]
+    values = {"run": run, "required": required, "largest": largest, "devices": devices.select(shown), "columns": columns}
     text = partial(console.render_text, "plan", out, **values)
     console.write_result("plan", form, out, json=lambda: data, csv=lambda: devices, table=text)
     return 0

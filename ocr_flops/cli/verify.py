@@ -12,7 +12,7 @@ import typer
 from ocr_flops.cli import console
 from ocr_flops.cli.console import Form, Out, Overrides, Python, known_names
 from ocr_flops.errors import SpecError
-from ocr_flops.spec.specs import STAGES
+from ocr_flops.spec.specs import CALL, STAGES
 
 if TYPE_CHECKING:
     from ocr_flops.evidence.verify import Case
@@ -35,7 +35,7 @@ def verify_model(
             help="Of flops, operators, traffic, peak, parameters, kv; all by default. time alone: expected times against published ones.",
         ),
     ] = "",
-    stage: Annotated[str, typer.Option(metavar="STAGE,...", help="Of vision, prefill, decode.")] = "",
+    stage: Annotated[str, typer.Option(metavar="STAGE,...", help="Of vision, prefill, decode, call (vision and prefill in one).")] = "",
     module: Annotated[str, typer.Option(metavar="MODULE,...", help="Only these, as in sam.mlp,clip.mlp.")] = "",
     device: Annotated[Literal["auto", "meta", "cpu", "cuda"], typer.Option(help="Where the real model runs.")] = "meta",
     python: Python = None,
@@ -76,7 +76,10 @@ def verify_model(
             if value:
                 raise SpecError(f"--{name}: has no part in an audit; leave it out")
         return _audit_counter(run, interpreter_path, record, form, out)
-    stages = tuple(name for name in STAGES if name in known_names("--stage", stage, STAGES)) if stage else run.stages
+    chosen_stages = known_names("--stage", stage, (*STAGES, CALL)) if stage else run.stages
+    if not stage and kind != "count" and {"vision", "prefill"} <= {*chosen_stages}:
+        chosen_stages = (*chosen_stages, CALL)  # which shows what is alive together
+    stages = tuple(name for name in (*STAGES, CALL) if name in chosen_stages)
     levels, measures = known_names("--level", level, verify.LEVELS), known_names("--what", what, verify.WHAT)
     if record and any((*narrowing.values(), rest, source_keys)):
         raise SpecError("--record: keeps the default set as evidence; leave out what narrows it")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from ocr_flops.cost.program import greatest
 from ocr_flops.cost.run_config import RunConfig
 from ocr_flops.cost.stage_groups import COLUMNS, Key, StageGroup, group_stages
 from ocr_flops.errors import SpecError
-from ocr_flops.spec.specs import STAGES
+from ocr_flops.spec.specs import CALL, STAGES
 from ocr_flops.spec.workload import Column, Workload
 
 if TYPE_CHECKING:
@@ -27,7 +27,12 @@ CHUNK = 16_384  # points evaluated together: their columns stay in the processor
 
 
 class Footprint(NamedTuple):
-    """Memory a run needs, in bytes: weights, KV cache at the end, the largest live activations of any stage, and their sum."""
+    """Memory a run needs, in bytes: weights, KV cache at the end, the largest live activations, and their sum.
+
+    The activations are those of `generate` on pages: vision and prefill are one call, in which the pixels and what the encoders return
+    stay alive beside the language model, and the pixels are held through decode too. Of stages wanted without vision or without prefill
+    they are the largest of any stage run by itself, as `peak_activation_bytes` of stages always is.
+    """
 
     weight_bytes: Column
     kv_cache_bytes: Column
@@ -134,7 +139,7 @@ class Cost:
         """For one point: where in each stage the most activations are alive."""
         found = {}
         for group in self.stage_groups():
-            live = [(evaluate(operation.live_bytes, group.last), operation) for operation in group.program.operations]
+            live = [(group.largest(partial(evaluate, operation.live_bytes)), operation) for operation in group.program.operations]
             most, where = max(live, key=lambda pair: pair[0])
             found[group.stage] = Peak(most, where.module, where.name)
         return found
@@ -142,10 +147,20 @@ class Cost:
     @property
     def footprint(self) -> Footprint:
         """Memory the whole run needs."""
-        weight = sum(self.config.parameters.values()) * self.config.itemsize
-        rows = self.stage_numbers.values()
-        kv, peak = (greatest([row[column] for row in rows]) for column in ("kv_cache_bytes", "peak_activation_bytes"))
+        config, rows = self.config, self.together.stage_numbers
+        weight = sum(config.parameters.values()) * config.itemsize
+        kv = greatest([row["kv_cache_bytes"] for row in rows.values()])
+        held = config.pipeline.input_bytes(config, self.workload) if CALL in rows else 0  # the call itself counts them
+        peak = greatest([row["peak_activation_bytes"] + held * (stage == "decode") for stage, row in rows.items()])
         return Footprint(weight, kv, peak, weight + kv + peak)
+
+    @cached_property
+    def together(self) -> Cost:
+        """The same with vision and prefill, where both are wanted, as the one call of the model that `generate` makes of them."""
+        if not {"vision", "prefill"} <= {*self.chosen_stages}:
+            return self
+        hits = tuple((CALL if stage == "prefill" else stage, hit) for stage, hit in self.experts_hit)
+        return replace(self, chosen_stages=(CALL, *(stage for stage in self.chosen_stages if stage == "decode")), experts_hit=hits)
 
     @cached_property
     def stages(self) -> pl.DataFrame:

@@ -14,7 +14,7 @@ from ocr_flops.cost.registry import Registry
 from ocr_flops.cost.tape import Tape
 from ocr_flops.errors import SpecError, one_of
 from ocr_flops.spec.catalog import load_attention, load_engine
-from ocr_flops.spec.specs import CACHES, DTYPE_BYTES, PREFILL_LOGITS, AttentionSpec, EngineSpec, HardwareSpec, ModelSpec
+from ocr_flops.spec.specs import CACHES, CALL, DTYPE_BYTES, PREFILL_LOGITS, AttentionSpec, EngineSpec, HardwareSpec, ModelSpec
 
 PIPELINES: Registry[Any] = Registry(
     "model.pipeline", "ocr_flops.cost.models"
@@ -120,7 +120,7 @@ class RunConfig:
 
     def _trained_program(self, stage: str) -> Program:
         """A stage's operators at the view that vision was trained for, for what does not depend on the workload."""
-        return stage_program(self, stage, True, self.pipeline.trained_sizes(self.model) if stage == "vision" else ())
+        return stage_program(self, stage, True, self.pipeline.trained_sizes(self.model) if stage in ("vision", CALL) else ())
 
     def weight_bytes(self, stage: str, module: str | None = None) -> int:
         """Bytes of a module's parameters; for a stage those of all modules it uses."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
 from ocr_flops.cost.polynomial import Monomial, evaluate
-from ocr_flops.cost.program import Program
+from ocr_flops.cost.program import Program, greatest
 from ocr_flops.cost.run_config import RunConfig, stage_program
 from ocr_flops.cost.tape import COSTS
 from ocr_flops.errors import SpecError
-from ocr_flops.spec.specs import STAGES
+from ocr_flops.spec.specs import CALL, STAGES
 from ocr_flops.spec.workload import Column, Workload
 
 KV_MODULE = "decoder.attention"
@@ -25,14 +26,15 @@ class StageGroup:
     """A stage of those points of a workload that run the same operators.
 
     Args:
-        stage: "vision", "prefill" or "decode".
+        stage: "vision", "prefill", "decode", or "call": vision and prefill in one.
         program: the compiled operators.
         workload: the points.
         values: the symbolic dimensions at the points; for decode those of the last step.
         where: indices of the points, None for all.
-        sizes: of the views, for vision; see `Pipeline.view_sizes`.
+        sizes: of the views, where vision takes part; see `Pipeline.view_sizes`.
         steps: decode steps; None for stages that run once.
         context_sum: keys attended, summed over the steps.
+        first: the first decode step, where more can be alive in that than in the last; else None.
     """
 
     stage: str
@@ -43,6 +45,7 @@ class StageGroup:
     sizes: tuple[int, ...] = ()
     steps: Column | None = None
     context_sum: Column = 0
+    first: StageGroup | None = None
     _sums: dict[Monomial, Column] = field(default_factory=dict)
     _last: dict[Monomial, Column] = field(default_factory=dict)
 
@@ -63,6 +66,12 @@ class StageGroup:
         if monomial not in self._last:
             self._last[monomial] = self.values[monomial[-1]] * self.last(monomial[:-1]) if monomial else 1
         return self._last[monomial]
+
+    def largest(self, live: Callable[[Callable[[Monomial], Column]], Column]) -> Column:
+        """The largest of what is a function of monomials' values, over the steps: live sums grow with the context, but for what prefill
+        left alive through the first step."""
+        last = live(self.last)
+        return last if self.first is None else greatest([last, live(self.first.last)])
 
     def monomial_values(self, without: str | None = None) -> np.ndarray:
         """All of the program's monomials, in decode summed over the steps: floats [monomial, point].
@@ -97,7 +106,7 @@ class StageGroup:
             elif column == "kv_cache_bytes":
                 row[column] = self.cached_tokens * config.kv_bytes_per_token if module in (None, KV_MODULE) else 0
             else:
-                peak = self.program.peak(self.last, module)
+                peak = self.largest(lambda values: self.program.peak(values, module))
                 row[column] = peak if self.steps is None else peak * (self.steps > 0)
         return row
 
@@ -130,11 +139,11 @@ def group_stages(
 
 
 def _alike(config: RunConfig, workload: Workload, stage: str) -> Iterable[tuple[np.ndarray | None, Workload]]:
-    """Groups of points whose operators are the same: one page or several, and for vision the sizes of the views."""
+    """Groups of points whose operators are the same: one page or several, and with vision the sizes of the views."""
     if workload.is_single:
         return [(None, workload)]
     code = np.broadcast_to(workload.batch_size, workload.points) == 1
-    for size in config.pipeline.view_sizes(workload) if stage == "vision" else ():
+    for size in config.pipeline.view_sizes(workload) if stage in ("vision", CALL) else ():
         code = code * np.int64(32_768) + size
     distinct = np.unique(code)
     if len(distinct) == 1:
@@ -143,15 +152,17 @@ def _alike(config: RunConfig, workload: Workload, stage: str) -> Iterable[tuple[
 
 
 def _stage_group(config: RunConfig, stage: str, where: np.ndarray | None, workload: Workload, experts_hit: Column | None) -> StageGroup:
-    sizes = tuple(map(_constant, config.pipeline.view_sizes(workload))) if stage == "vision" else ()
+    sizes = tuple(map(_constant, config.pipeline.view_sizes(workload))) if stage in ("vision", CALL) else ()
     program = stage_program(config, stage, bool(np.all(workload.batch_size == 1)), sizes)
-    values = config.pipeline.dimensions(config, stage, sizes, workload, experts_hit)
-    if stage != "decode":
-        return StageGroup(stage, program, workload, values, where, sizes)
     context, steps = workload.context_tokens, workload.output_tokens
+    dimensions = partial(config.pipeline.dimensions, config, stage, sizes, workload, experts_hit)
+    if stage != "decode":
+        return StageGroup(stage, program, workload, dimensions(steps), where, sizes)
     if isinstance(experts_hit, int) and np.any(steps != 1):
         raise SpecError(f"experts_hit: decode takes one step with the experts of that step, not output_tokens = {steps}")
-    return StageGroup(stage, program, workload, values, where, sizes, steps, steps * context + steps * (steps + 1) // 2)
+    first = StageGroup(stage, program, workload, dimensions(1)) if config.engine_code.clones_logits else None
+    context_sum = steps * context + steps * (steps + 1) // 2
+    return StageGroup(stage, program, workload, dimensions(steps), where, sizes, steps, context_sum, first)
 
 
 def _constant(column: Column) -> int:

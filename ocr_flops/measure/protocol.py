@@ -79,7 +79,7 @@ class Request:
         dtype: "bf16", "fp16" or "fp32".
         device: "auto" (cuda if present, else meta), "meta", "cpu" or "cuda".
         prefill_logits: "all" or "last".
-        stages: those to run.
+        stages: those to run; beside "vision", "prefill" and "decode" also "call", which is vision and prefill in one call of the model.
         kind: "count" (torch's FLOP counter), "trace" (also every operator's FLOPs, bytes and live memory), "time" (seconds, on cpu and
             cuda), "host" (what the host takes to issue the operators, on cpu), "audit" (what the counter sees of single operators) or
             "device" (what it would run on); the last two read neither towers nor workloads.
@@ -217,5 +217,6 @@ def progress_steps(request: Request) -> list[ProgressStep]:
             decode_steps = point.output_tokens if "decode" in request.stages else 0
             runs_language = "prefill" in request.stages or "decode" in request.stages
             stages = ["vision"] * ("vision" in request.stages) + ["prefill"] * runs_language + ["decode"] * decode_steps
+            stages += ["call"] * ("call" in request.stages)
         found += [ProgressStep(stage, number) for stage in stages]
     return found

@@ -13,7 +13,6 @@ from ocr_flops.timing.estimate import Estimate
 from ocr_flops.timing.timing import Timing
 
 WRITERS = {"csv": pl.DataFrame.write_csv, "parquet": pl.DataFrame.write_parquet, "json": pl.DataFrame.write_json}
-EXPECTED = {"ttft": "_seconds", "tpot": "_seconds", "pages_per_second": ""}
 TIMES = ("ttft_seconds", "tpot_seconds", "last_tpot_seconds", "bound_ttft_seconds", "tokens_per_second", "pages_per_second")
 
 
@@ -49,7 +48,4 @@ def describe_estimate(estimate: Estimate, timing: Timing | None = None) -> dict[
 def describe_times(timing: Timing) -> dict[str, Any]:
     """The headline times of an estimate on a device with the range of expected ones, what these rest on, and whether it fits."""
     found = {"hardware": timing.hardware.name, "host": timing.host.name, "fits": bool(timing.fits), "time_basis": timing.time_basis}
-    for name, unit in EXPECTED.items():
-        expected = getattr(timing, f"expected_{name}") or (None, None, None)
-        found |= {f"expected_{name}{part}{unit}": one for part, one in zip(("", "_low", "_high"), expected[:3], strict=True)}
-    return found | {name: getattr(timing, name) for name in ("device_busy_share", *TIMES)}
+    return found | timing.expected_figures() | {name: getattr(timing, name) for name in ("device_busy_share", *TIMES)}

@@ -87,7 +87,7 @@ def _cost_cards(estimate: Estimate) -> list[Card]:
     return [
         Card("FLOPs", si(sum(flops.values())), f"batch {workload.batch_size:,}", f"{by_stage}. A multiply-add is 2 FLOPs."),
         Card("memory", si(memory.total_bytes, "B"), "all together", "Weights, KV cache at its end and the peak activation memory."),
-        Card("activations", si(memory.peak_activation_bytes, "B"), "peak", "The most alive at one instant beside weights and KV cache."),
+        Card("activations", si(memory.peak_activation_bytes, "B"), "peak", "The most alive at one instant of one call, beside those."),
         Card("image tokens", f"{workload.image_tokens:,}", grid, "What a page is to the decoder."),
         Card("context", f"{workload.context_tokens:,}", "with prompt", tokens),
         Card("weights", si(memory.weight_bytes, "B"), parameters, f"In {config.dtype}; all experts are held, hit or not."),

@@ -19,6 +19,7 @@ HEADINGS = {  # column: heading, in which {} is an SI prefix; what matters most 
     "operators": "kernel launches",
     "torch_flops": "torch {}FLOPs",
 }
+_FIGURES = (("ttft", "TTFT", "_seconds"), ("tpot", "TPOT", "_seconds"), ("pages_per_second", "pages/s", ""))
 TITLES = {name: heading.format("") for name, heading in HEADINGS.items()} | {  # of columns that are not scaled
     "total_flops": "FLOPs",
     "torch_flops_counted": "torch FLOPs",
@@ -33,9 +34,12 @@ TITLES = {name: heading.format("") for name, heading in HEADINGS.items()} | {  #
     "total_bytes": "memory needed (B)",
     "expected_ttft": "expected TTFT",
     "expected_tpot": "expected TPOT",
-    "ttft_seconds": "TTFT",
-    "tpot_seconds": "TPOT",
-    "pages_per_second": "pages/s",
+    **{
+        f"expected_{name}{part}{unit}": f"{title}{part.replace('_', ' ')}"
+        for name, title, unit in _FIGURES
+        for part in ("", "_low", "_high")
+    },
+    **{f"{name}{unit}": f"{title}, roofline" for name, title, unit in _FIGURES},
     "gpu_hours_per_1000_pages": "GPU hours/1000 pages",
     "cost_per_1000_pages": "cost/1000 pages",
 }
@@ -102,13 +106,24 @@ def devices_table(devices: pl.DataFrame) -> pl.DataFrame:
     yes = {True: "yes", False: "no"}
     bound = pl.col("binding_ceiling").cast(pl.String)
     meets = pl.col("meets_target").replace_strict(yes, return_dtype=pl.String, default=NONE)
+    spans = [
+        pl.when(pl.col(f"expected_{name}_seconds").is_null())
+        .then(None)
+        .otherwise(pl.format("{} to {}", *((pl.col(f"expected_{name}_{end}_seconds") * 1e3).round(1) for end in ("low", "high"))))
+        .fill_null(NONE)
+        .alias(f"{name.upper()} range")
+        for name in ("ttft", "tpot")
+    ]
     return devices.select(
         pl.col("label").alias("device"),
         *([] if devices["meets_target"].null_count() == devices.height else [meets.alias("meets targets")]),
-        pl.col("pages_per_second").alias("pages/s"),
+        pl.col("expected_pages_per_second").alias("pages/s"),
         *([pl.col("cost_per_1000_pages").alias("cost/1000 pages")] if "cost_per_1000_pages" in devices.columns else []),
-        (pl.col("ttft_seconds") * 1e3).alias("TTFT (ms)"),
-        (pl.col("tpot_seconds") * 1e3).alias("TPOT (ms)"),
+        (pl.col("expected_ttft_seconds") * 1e3).alias("TTFT (ms)"),
+        spans[0],
+        (pl.col("expected_tpot_seconds") * 1e3).alias("TPOT (ms)"),
+        spans[1],
+        (100 * pl.col("device_busy_share")).round().alias("device busy (%)"),
         pl.col("fits").replace_strict(yes, return_dtype=pl.String),
         (pl.col("memory_bytes") / 1e9).alias("memory (GB)"),
         bound.fill_null(NONE).alias("bound by"),

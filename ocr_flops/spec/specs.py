@@ -13,6 +13,7 @@ from ocr_flops.spec.towers import TOWERS
 Logits = Literal["all", "last"]
 
 STAGES = ("vision", "prefill", "decode")
+CALL = "call"  # vision and prefill in one call of the model, as `generate` makes it: what must fit in memory together
 DTYPE_BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
 MATRIX_DTYPES = (*DTYPE_BYTES, "tf32")
 CACHES = ("dynamic", "static")

@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ocr_flops.errors import SpecError
+from ocr_flops.spec.host import EfficiencySpec, HostSpec
 from ocr_flops.spec.specs import HardwareSpec
 from ocr_flops.spec.tiling import square_grids
 from ocr_flops.spec.workload import LIMITS, MAX_CONTEXT_TOKENS, Workload
 from ocr_flops.timing.estimate import Estimate
+from ocr_flops.timing.timing import EXPECTED_FIGURES
 from ocr_flops.units import si
 
 if TYPE_CHECKING:
     import polars as pl
 
 SECONDS_PER_HOUR = 3600
-TIMES = ("ttft_seconds", "tpot_seconds", "binding_ceiling", "pages_per_second")
+TIMES = ("device_busy_share", "ttft_seconds", "tpot_seconds", "binding_ceiling", "pages_per_second")
 
 
 class RequiredRates(NamedTuple):
@@ -111,19 +113,24 @@ def compare_devices(
     ttft_seconds: float | None = None,
     tpot_seconds: float | None = None,
     price_per_hour: float | None = None,
+    host: str | HostSpec | None = None,
+    efficiency: str | EfficiencySpec = "published",
 ) -> pl.DataFrame:
-    """What each device would do at best: one row per device, those that run it first, fastest first.
+    """What is expected of each device: one row per device, those that run it first, fastest first.
 
     Args:
         estimate: one point; its batch size is the one that is meant.
         hardware: the devices.
         ttft_seconds, tpot_seconds: targets; None for none.
         price_per_hour: of one device, in any currency.
+        host, efficiency: as in `Estimate.on`.
 
     Returns:
-        columns hardware, label, memory_bytes, fits, ttft_seconds, tpot_seconds, binding_ceiling (of the stage that takes longest),
-        pages_per_second, meets_target (null without a target), gpu_hours_per_1000_pages, with a price cost_per_1000_pages, and reason:
-        why a device does not run it, null where it does. One without a figure for the dtype or a kernel has no times (null).
+        columns hardware, label, memory_bytes, fits; expected_ttft_seconds, expected_tpot_seconds and expected_pages_per_second, each with
+        its range (..._low..., ..._high...), and device_busy_share; of the roofline ttft_seconds, tpot_seconds, binding_ceiling (of the
+        stage that takes longest) and pages_per_second; from expected times meets_target (null without a target),
+        gpu_hours_per_1000_pages and, with a price, cost_per_1000_pages; and reason: why a device does not run it, null where it does.
+        One without a figure for the dtype or a kernel has no times (null).
     """
     import polars as pl
 
@@ -135,15 +142,16 @@ def compare_devices(
     for device in hardware:
         fits, reason = bool(needed <= device.memory_bytes), estimate.config.obstacle(device)
         try:
-            timing = estimate.on(device)
+            timing = estimate.on(device, host=host, efficiency=efficiency)
             slowest = max(zip(timing.stages["roofline_seconds"], timing.stages["binding_ceiling"], strict=True))[1]
-            times = dict(zip(TIMES, (timing.ttft_seconds, timing.tpot_seconds, slowest, timing.pages_per_second), strict=True))
+            rooflines = timing.ttft_seconds, timing.tpot_seconds, slowest, timing.pages_per_second
+            times = timing.expected_figures() | dict(zip(TIMES, (timing.device_busy_share, *rooflines), strict=True))
         except SpecError as problem:
-            times, reason = dict.fromkeys(TIMES), reason or str(problem)
+            times, reason = dict.fromkeys((*EXPECTED_FIGURES, *TIMES)), reason or str(problem)
         reason = reason or (None if fits else f"does not fit: needs {si(needed, 'B')}")
-        reached = ((times["ttft_seconds"], ttft_seconds), (times["tpot_seconds"], tpot_seconds))
+        reached = ((times["expected_ttft_seconds"], ttft_seconds), (times["expected_tpot_seconds"], tpot_seconds))
         meets = reason is None and all(target is None or (seconds is not None and seconds <= target) for seconds, target in reached)
-        pages = times["pages_per_second"]
+        pages = times["expected_pages_per_second"]
         hours = 1000 / pages / SECONDS_PER_HOUR if pages else None
         row = {"hardware": device.name, "label": device.label, "memory_bytes": int(device.memory_bytes), "fits": fits, **times}
         row |= {"meets_target": meets if has_target else None, "gpu_hours_per_1000_pages": hours}
@@ -151,4 +159,4 @@ def compare_devices(
             row["cost_per_1000_pages"] = None if hours is None else hours * price_per_hour
         rows.append(row | {"reason": reason})
     frame = pl.DataFrame(rows, schema_overrides={"meets_target": pl.Boolean, "reason": pl.String}, infer_schema_length=None)
-    return frame.sort(pl.col("reason").is_null(), "pages_per_second", descending=True, nulls_last=True)
+    return frame.sort(pl.col("reason").is_null(), "expected_pages_per_second", descending=True, nulls_last=True)

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 EXPECTED_CHUNK = 16_384
 CHUNK = 4_096  # points timed together: operators are looked at one by one, so a chunk is smaller than for costs
 EXPECTED_COLUMNS = ("expected_seconds", "expected_low_seconds", "expected_high_seconds", "device_busy_share")
+EXPECTED_FIGURES = tuple(
+    f"expected_{figure}{part}{unit}"
+    for figure, unit in (("ttft", "_seconds"), ("tpot", "_seconds"), ("pages_per_second", ""))
+    for part in ("", "_low", "_high")
+)
 OPERATOR_COSTS = ("tensor_flops", "vector_flops", "io_bytes", "operators")
 Seconds = float | np.ndarray
 
@@ -89,6 +94,12 @@ class Timing:
     def _expected(self) -> dict[str, np.ndarray]:
         return self.expected_table(self.estimate.keys("stage"))
 
+    def lane_seconds(self, stage: str, lane: str) -> np.ndarray:
+        """Expected seconds of a stage at every point: all of them ("expected"), or those in which the device runs kernels ("device")."""
+        place = self.estimate.keys("stage").index((stage, None))
+        seconds, busy = (self._expected[name][:, place] for name in ("expected_seconds", "device_busy_share"))
+        return seconds * busy if lane == "device" else seconds
+
     def _expect(self, *stages: str) -> Ranged | None:
         """Expected seconds of several stages together, with their range; None where one of them was not estimated."""
         found = [self._seconds(*stages, column=column) for column in EXPECTED_COLUMNS[:3]]
@@ -120,6 +131,11 @@ class Timing:
             return None
         pages = [_ratio(self.estimate.workload.batch_size, seconds) for seconds in (whole.value, whole.high, whole.low)]
         return Ranged(*pages, whole.source)
+
+    def expected_figures(self) -> dict[str, Seconds | None]:
+        """The expected times and pages per second with their ranges, by the names of `EXPECTED_FIGURES`; None where there is none."""
+        found = (self.expected_ttft, self.expected_tpot, self.expected_pages_per_second)
+        return dict(zip(EXPECTED_FIGURES, (one for figure in found for one in (figure or (None,) * 3)[:3]), strict=True))
 
     @property
     def device_busy_share(self) -> Seconds | None:

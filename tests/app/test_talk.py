@@ -18,7 +18,8 @@ from ocr_flops.charts.slides import doubling
 from ocr_flops.evidence.verify import summary
 from ocr_flops.spec.catalog import notebook_dir
 from ocr_flops.spec.workload import growing_contexts
-from ocr_flops.units import si
+from ocr_flops.timing.hidden_savings import hidden_saving
+from ocr_flops.units import seconds, si
 
 MODEL = of.load_model("deepseek_ocr")
 PATH = notebook_dir() / "flash_savings.py"
@@ -104,7 +105,23 @@ def test_modes_are_compared_with_the_first():
 
 def test_time_to_first_token_says_what_fits():
     title, line = talk.describe_first_token(TIMINGS)
-    assert title == "First token in 722 ms with flash, 2.63 s with eager; eager does not fit" and "256 output tokens" in line
+    first, last = (seconds(TIMINGS[mode].expected_ttft.value) for mode in ("eager", "flash"))
+    assert title == f"First token expected in {last} with flash, {first} with eager; eager does not fit"
+    assert "a user sees 71 %" in line
+
+
+def test_a_saving_that_the_host_hides_is_said_to_be_hidden():
+    fast = replace(SETTING, gpu="h200", batch_size=1, engine="remote_code")
+    timings = {mode: one.on(fast.device) for mode, one in fast.by_mode(MODEL).items()}
+    line = talk.describe_first_token(timings)[1]
+    found = hidden_saving(timings["eager"], timings["flash"], talk.FIRST)
+    assert found.is_hidden and f"from batch {found.from_batch} on" in line
+    shown = {mode: one.estimate.with_workload(batch_size=found.from_batch) for mode, one in timings.items()}
+    shown = hidden_saving(*(shown[mode].on(fast.device) for mode in ("eager", "flash")), talk.FIRST)
+    assert not shown.is_hidden and shown.expected >= shown.device / 2
+
+
+def test_memory_that_is_too_small_is_said():
     small_setting = replace(SETTING, dtype="fp16", batch_size=32, gpu="rtx_2080_ti")
     small = {mode: one.on(of.load_hardware("rtx_2080_ti")) for mode, one in small_setting.by_mode(MODEL).items()}
     assert talk.describe_first_token(small)[0].endswith("; neither fits")

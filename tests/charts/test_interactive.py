@@ -80,7 +80,7 @@ def test_choosing_changes_every_number_and_the_finding(charts):
     eager = subject.by_mode["eager"].with_workload(columns=3, rows=3, image_width_px=0, image_height_px=0)
     vision, timing = eager.stage_numbers["vision"], eager.on(L4)
     before, after = texts(chart), texts(chart, grid="3 × 3", attention="eager")
-    assert f"eager on {L4.label}: {seconds(timing.ttft_seconds)} to the first token" in after and "sdpa" in before
+    assert f"eager on {L4.label}: {seconds(timing.expected_ttft.value)} to the first token" in after and "sdpa" in before
     for number in (si(vision["total_flops"]), si(vision["io_bytes"], "B"), si(vision["peak_activation_bytes"], "B")):
         assert number in after and number not in before
 

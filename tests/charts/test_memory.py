@@ -17,14 +17,14 @@ def test_memory_stacks_to_the_footprint_and_says_what_fits(timings, l4):
         assert [part["end"] - part["start"] for part in parts] == list(needs[:3]) and parts[-1]["end"] == needs.total_bytes
         text = next(row["text"] for row in chart.datasets["ends"] if row["row"] == mode)
         assert ("to spare" in text) == timing.fits
-    assert headline(chart).startswith("sdpa fits NVIDIA L4 (24 GB) with 9.73 GB to spare, flash with 15.2 GB, eager lacks 3.14 GB")
-    assert headline(memory(estimates[:1], l4)).startswith("Does not fit NVIDIA L4 (24 GB): lacks 3.14 GB")
+    assert headline(chart).startswith("sdpa fits NVIDIA L4 (24 GB) with 9.71 GB to spare, flash with 15.2 GB, eager lacks 3.16 GB")
+    assert headline(memory(estimates[:1], l4)).startswith("Does not fit NVIDIA L4 (24 GB): lacks 3.16 GB")
 
 
 def test_without_a_device_no_line_is_drawn(by_mode):
     chart = memory({"here": by_mode["sdpa"]})
     assert chart.datasets["line"] == [] and headline(chart).startswith("The run needs 14.3 GB")
-    assert headline(memory(by_mode)).startswith("eager needs 27.1 GB of device memory, flash 8.77 GB")
+    assert headline(memory(by_mode)).startswith("eager needs 27.2 GB of device memory, flash 8.79 GB")
     assert_draws(chart)
 
 

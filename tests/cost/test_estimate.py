@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import ocr_flops as of
+from ocr_flops.cost.engines.remote_code import RemoteCode
 from ocr_flops.cost.estimate import LIMIT
 from ocr_flops.cost.stage_groups import COLUMNS
 
@@ -148,12 +150,74 @@ def test_stages_are_the_sums_of_their_modules(request, name, attention, engine):
         assert all(row[column] > 0 for column in COLUMNS if not column.startswith("kv_")), stage
 
 
-def test_footprint_takes_maxima_not_sums(model, page):
-    result = of.estimate(model, page, "eager")
-    peaks = [row["peak_activation_bytes"] for row in result.stage_numbers.values()]
+@pytest.mark.parametrize("engine", ENGINES)
+def test_footprint_is_that_of_one_call_or_of_the_largest_stage(model, page, engine):
+    result = of.estimate(model, page, "eager", engine=engine)
+    peaks = {stage: row["peak_activation_bytes"] for stage, row in result.stage_numbers.items()}
     weight, kv, peak, total = result.footprint
-    assert peak == max(peaks) < sum(peaks)
+    assert max(peaks.values()) < peak < sum(peaks.values())
     assert total == weight + kv + peak
+    assert peak == result.together.peaks["call"].live_bytes
+    for stages in (["vision"], ["prefill", "decode"], ["vision", "decode"]):
+        alone = of.estimate(model, page, "eager", engine=engine, stages=stages).footprint
+        assert alone.peak_activation_bytes == max(peaks[stage] for stage in stages)
+
+
+def test_what_lives_in_one_call_beside_what_a_stage_needs_alone(model):
+    """Beside vision: token embeddings and ids. Beside the layers of prefill: pixels, and both encoders' outputs that the class returns.
+    Beside the logits: pixels, but not the features, which remote_code names in a function that has returned by then."""
+    pixels = 2 * 3 * (1024**2 + 2 * 640**2)
+    page = of.Workload.from_grid(2, 1)
+    ours = of.estimate(model, page)
+    assert ours.footprint.peak_activation_bytes - ours.stage_numbers["vision"]["peak_activation_bytes"] == 493 * (2 * 1280 + 8)
+    long = of.Workload.from_grid(2, 1, prompt_tokens=3000)
+    ours = of.estimate(model, long, of.AttentionSpec("mixed", {"sam": "flash", "clip": "flash", "decoder": "eager"}))
+    encoded = 2 * 2048 * (256 + 2 * 100)
+    assert ours.footprint.peak_activation_bytes - ours.stage_numbers["prefill"]["peak_activation_bytes"] == pixels + encoded
+    vendor = of.estimate(model, long, engine="remote_code")
+    grown = vendor.footprint.peak_activation_bytes - vendor.stage_numbers["prefill"]["peak_activation_bytes"]
+    assert grown == pixels - 2 * 1280 * 483
+
+
+def test_pixels_are_held_through_decode(model):
+    """Long outputs of a small page: the last step's cache beside what `generate` was handed."""
+    page = of.Workload.from_grid(1, 1, "tiny", output_tokens=200_000)
+    result = of.estimate(model, page, "flash")
+    assert result.footprint.peak_activation_bytes == result.stage_numbers["decode"]["peak_activation_bytes"] + 2 * 3 * 512**2
+
+
+class Forward(RemoteCode, name="forward"):
+    """The published code's plain `forward`, without what `generate` does with its logits."""
+
+    clones_logits = False
+
+
+@pytest.fixture
+def forward():
+    return replace(of.load_engine("remote_code"), name="forward")
+
+
+def test_generate_clones_the_logits_of_the_vendors_engine(model, page, forward):
+    """transformers 4.46.3: logits in fp32 twice, 1 034 240 bytes a token; a plain forward has them in bf16 and fp32, 775 680."""
+    plain, generate = (of.estimate(model, page, engine=engine).stage_numbers for engine in (forward, "remote_code"))
+    inputs = 493 * (8 + 8 + 8 + 1) + 483 * 1280 * 2  # ids, positions, padding mask, places; image features
+    assert plain["prefill"]["peak_activation_bytes"] == 493 * 775_680 + 493 * 1280 * 2 + inputs
+    assert generate["prefill"]["peak_activation_bytes"] == 493 * 1_034_240 + inputs
+    assert generate["prefill"]["io_bytes"] - plain["prefill"]["io_bytes"] == 2 * 493 * 517_120
+    assert generate["decode"]["io_bytes"] - plain["decode"]["io_bytes"] == 2 * 100 * 517_120
+    assert generate["prefill"]["torch_flops"] == plain["prefill"]["torch_flops"]
+
+
+def test_the_clone_lives_through_the_first_decode_step(model, page, forward):
+    for batch in (1, 3):
+        point = replace(page, batch_size=batch)
+        first = of.estimate(model, replace(point, output_tokens=1), engine=forward).stage_numbers["decode"]["peak_activation_bytes"]
+        for tokens in (1, 2, 100):
+            decode = of.estimate(model, replace(point, output_tokens=tokens), engine="remote_code").stage_numbers["decode"]
+            assert decode["peak_activation_bytes"] == first + batch * 493 * 517_120
+        last = of.estimate(model, replace(point, output_tokens=1_000_000), engine=forward).stage_numbers["decode"]
+        long = of.estimate(model, replace(point, output_tokens=1_000_000), engine="remote_code").stage_numbers["decode"]
+        assert long["peak_activation_bytes"] == last["peak_activation_bytes"] + batch * 517_120
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa", "flash"])

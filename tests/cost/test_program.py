@@ -23,19 +23,20 @@ SIZES = {
     "gathered_queries": 600,
     "gathers": 1,
     "expert_rows": 5,
+    "logit_rows_before": 37,
 }
 
 
 def tape_of(stage, config, is_one):
     tape = Tape(config.itemsize)
-    config.pipeline.record(tape, config, stage, is_one, (256, 208) if stage == "vision" else ())
+    config.pipeline.record(tape, config, stage, is_one, (256, 208) if stage in ("vision", "call") else ())
     return tape
 
 
 @pytest.mark.parametrize("engine", ["transformers", "remote_code"])
 @pytest.mark.parametrize("attention", ATTENTION)
 @pytest.mark.parametrize("cache", ["dynamic", "static"])
-@pytest.mark.parametrize("stage", ["vision", "prefill", "decode"])
+@pytest.mark.parametrize("stage", ["vision", "prefill", "decode", "call"])
 def test_polynomials_equal_the_tape_run_on_ints(tiny, monkeypatch, stage, cache, attention, engine):
     config = RunConfig.resolve(tiny, attention, engine, "bf16", cache, "all")
     sizes = tape_of(stage, config, False)

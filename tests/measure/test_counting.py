@@ -63,13 +63,14 @@ SOME = VIEWS[::2]
 def test_tiny_model_on_meta(tiny, serve, attention, dtype, views):
     """Counted and traced in one pass, all that is compared is equal."""
     half = len(views) // 2
+    stages = ("vision", "prefill", "decode", "call")
     for batch, logits, some in ((1, "last", views[:half]), (3, "all", views[half:])):
-        results = serve(request(tiny, workloads(batch, some), attention, kind="trace", dtype=dtype, prefill_logits=logits))
+        results = serve(request(tiny, workloads(batch, some), attention, kind="trace", dtype=dtype, prefill_logits=logits, stages=stages))
         assert len(results) == len(some)
         for result in results:
             assert wrong(tiny, result) == [], result.workload
-            assert compared(tiny, result) == 27 * 8  # modules of all stages x columns
-            assert list(result.stages) == ["vision", "prefill", "decode"] and result.stages["decode"]["steps"] == 2
+            assert compared(tiny, result) == (27 + 18) * 8  # modules of all stages x columns; those of vision and prefill again in the call
+            assert tuple(result.stages) == stages and result.stages["decode"]["steps"] == 2
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])

@@ -8,12 +8,15 @@ import torch
 import ocr_flops as of
 from ocr_flops.cost.engines.remote_code import RemoteCode
 from ocr_flops.cost.engines.transformers import Transformers
+from ocr_flops.cost.run_config import stage_program
 from ocr_flops.evidence import verify
 from ocr_flops.measure.plan import build_request
+from ocr_flops.measure.worker.remote_engine import Remote
 from ocr_flops.measure.worker.remote_shims import Shims
 from ocr_flops.measure.worker.tracer import Tracer
 from tests.support.remote_snapshot import VENDOR, make
 
+STAGES = ("vision", "prefill", "decode", "call")
 POINTS = [
     of.Workload(256, 128, 3, 2, prompt_tokens=5, output_tokens=2),  # CLIP's positions as trained and resized, SAM's too
     of.Workload(128, prompt_tokens=4, output_tokens=1),
@@ -41,9 +44,10 @@ def of_decoder(model, **dimensions):
 
 @pytest.mark.parametrize(("device", "dtype"), [("meta", "bf16"), ("meta", "fp16"), ("meta", "fp32"), ("cpu", "fp32"), ("cpu", "bf16")])
 def test_every_traced_number_is_the_analytic_one(tiny, traced, device, dtype):
-    results = traced(tiny, POINTS, device=device, dtype=dtype, decode_steps=3 if device == "meta" else 1)
+    results = traced(tiny, POINTS, device=device, dtype=dtype, decode_steps=3 if device == "meta" else 1, stages=STAGES)
     assert len(results) == len(POINTS)
     for result in results:
+        assert tuple(result.stages) == STAGES
         found = verify.compare_numbers(tiny, result)
         assert not found.filter(found["difference"] != 0).rows()
         assert set(found["level"]) == set(verify.LEVELS)
@@ -60,9 +64,21 @@ def test_other_models_of_the_family(tiny, traced, dimensions):
 
 
 def test_the_published_dimensions(model, traced):
-    (result,) = traced(model, [of.Workload.from_grid(2, 1, output_tokens=1, batch_size=2)])
+    (result,) = traced(model, [of.Workload.from_grid(2, 1, output_tokens=1, batch_size=2)], stages=STAGES)
     found = verify.compare_numbers(model, result)
     assert not found.filter(found["difference"] != 0).rows()
+
+
+def test_a_plain_forward_without_what_generate_does_with_its_logits(tiny, traced, monkeypatch):
+    monkeypatch.setattr(Remote, "_next_logits", lambda self, **arguments: [self.model(**arguments, use_cache=True).logits][:0])
+    monkeypatch.setattr(RemoteCode, "clones_logits", False)
+    stage_program.cache_clear()
+    try:
+        for result in traced(tiny, POINTS[:3], stages=STAGES):
+            found = verify.compare_numbers(tiny, result)
+            assert not found.filter(found["difference"] != 0).rows()
+    finally:
+        stage_program.cache_clear()
 
 
 def test_lifetimes_decide_peaks_and_nothing_else(model):

@@ -22,6 +22,7 @@ def plan(results: Results, targets: mo.ui.dictionary) -> mo.Html:
         targets: of `target_controls`.
     """
     estimate, setting = results.main, results.setting
+    mode = f"attention {estimate.config.attention.name} in {estimate.config.engine.label}"
     wanted = {
         "ttft_seconds": None if setting.ttft_ms is None else setting.ttft_ms / 1e3,
         "tpot_seconds": None if setting.tpot_ms is None or not estimate.workload.output_tokens else setting.tpot_ms / 1e3,
@@ -31,7 +32,7 @@ def plan(results: Results, targets: mo.ui.dictionary) -> mo.Html:
         devices = planning.compare_devices(estimate, gpus, price_per_hour=setting.price, **wanted)
         required = planning.required_rates(estimate, **wanted)
         answer = [
-            mo.md(render_markdown("plan.md.j2", estimate=estimate, required=required, hardware=results.hardware, planning=planning)),
+            mo.md(render_markdown("plan.md.j2", estimate=estimate, required=required, hardware=results.hardware, planning=planning, mode=mode)),
             plain_table(tables.devices_table(devices), page_size=50),
         ]
     except SpecError as error:

@@ -30,6 +30,7 @@ class Engine:
         encodes_page_by_page: whether vision encodes one page after the other, its tiles before its global view; otherwise all global views
             of a batch are one pass, and all tiles another.
         prefill_cache_is_contiguous: whether attention in prefill reads keys and values as the cache laid them out for it.
+        clones_logits: whether `generate` clones all logits that `forward` returned; the clone lives until that of the next pass is made.
     """
 
     named: frozenset[str] = frozenset()
@@ -37,6 +38,7 @@ class Engine:
     scale_name = "mul"
     encodes_page_by_page = False
     prefill_cache_is_contiguous = False
+    clones_logits = False
 
     def __init_subclass__(cls, name: str = "") -> None:
         if name:

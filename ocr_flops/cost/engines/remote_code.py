@@ -24,6 +24,7 @@ class RemoteCode(Engine, name="remote_code"):
     named = frozenset({"side biases", "clip attention", "clip embeddings", "upcast positions", "encoder outputs"})
     scale_name = "div"
     encodes_page_by_page = True
+    clones_logits = True  # transformers 4.46.3, generation/utils.py:3219
 
     def arrange_side_biases(self, tape: Tape, sides: Tensors, gathered: Tensors) -> tuple[Tensors, Tensors]:
         """It makes both factors contiguous instead of their sum."""
@@ -125,5 +126,5 @@ class RemoteCode(Engine, name="remote_code"):
         return layers.scale_and_cast(tape, both, positions, angles, doubled)
 
     def finish_logits(self, tape: Tape, logits: Tensor) -> Tensor:
-        """Logits are cast to fp32, and stay alive in both precisions."""
+        """Logits are cast to fp32; within `forward` they are alive in both precisions."""
         return tape.cast(logits, 4)

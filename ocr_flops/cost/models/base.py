@@ -37,27 +37,32 @@ class Pipeline(ABC):
 
     @abstractmethod
     def record(self, tape: Tape, config: RunConfig, stage: str, is_one: bool, sizes: tuple[int, ...]) -> None:
-        """Records a stage: vision, prefill of the language model, or one decode step.
+        """Records a stage: vision, prefill of the language model, both in one call, or one decode step.
 
         Args:
             tape: takes the operators.
             config: what runs.
-            stage: "vision", "prefill" or "decode".
+            stage: "vision", "prefill", "call" (both of them) or "decode".
             is_one: whether the batch is a single page.
-            sizes: those of `view_sizes`, for vision.
+            sizes: those of `view_sizes`, where vision takes part.
         """
 
     @abstractmethod
     def dimensions(
-        self, config: RunConfig, stage: str, sizes: tuple[int, ...], workload: Workload, experts_hit: Column | None
+        self, config: RunConfig, stage: str, sizes: tuple[int, ...], workload: Workload, experts_hit: Column | None, step: Column
     ) -> dict[str, Column]:
-        """The values of a stage's symbolic dimensions; in decode those of the last step.
+        """The values of a stage's symbolic dimensions.
 
         Args:
             config, stage, sizes: as of `record`.
             workload: points that run the same operators.
             experts_hit: experts hit, summed over layers; None for the expected number.
+            step: of decode, from 1.
         """
+
+    @abstractmethod
+    def input_bytes(self, config: RunConfig, workload: Workload) -> Column:
+        """Bytes of the pixels, which whoever calls `generate` holds to its end."""
 
     @abstractmethod
     def least_work(self, model: ModelSpec, stage: str, sizes: tuple[int, ...]) -> dict[str | None, LeastWork]:

@@ -18,11 +18,12 @@ from ocr_flops.cost.towers.clip import Clip
 from ocr_flops.cost.towers.decoder import Decoder
 from ocr_flops.cost.towers.projector import record_projector
 from ocr_flops.cost.towers.sam import Sam
-from ocr_flops.spec.specs import ModelSpec
+from ocr_flops.spec.specs import CALL, ModelSpec
 from ocr_flops.spec.tiling import queries
 from ocr_flops.spec.workload import Column, Workload
 
 Tensors = tuple[Tensor, ...]
+WITH_VISION = ("vision", CALL)  # stages that encode images
 
 BATCH, TOKENS, CONTEXT, IMAGE_TOKENS = (Dimension(name) for name in ("batch", "tokens", "context", "image_tokens"))
 TILES = Dimension("tiles")  # of a page
@@ -30,6 +31,7 @@ TILE_QUERIES, TILE_ROWS = Dimension("tile_queries"), Dimension("tile_rows")  # q
 # The same as TILE_QUERIES, and 1, where rows of queries must be gathered from several tiles, as there are several columns of tiles of
 # several queries a side; else 0.
 GATHERED_QUERIES, GATHERS = Dimension("gathered_queries"), Dimension("gathers")
+LOGIT_ROWS_BEFORE = Dimension("logit_rows_before")  # of the pass before a decode step, a sequence
 
 
 class DeepSeekOcr(Pipeline, name="deepseek_ocr"):
@@ -49,23 +51,24 @@ class DeepSeekOcr(Pipeline, name="deepseek_ocr"):
         return model.tower("sam").image_px, 0
 
     def record(self, tape: Tape, config: RunConfig, stage: str, is_one: bool, sizes: tuple[int, ...]) -> None:
-        if stage == "vision":
-            vision = self.vision(tape, config, is_one, *sizes)
-            (vision.encode_page_by_page if config.engine_code.encodes_page_by_page else vision.encode_batch)()
-        elif stage == "prefill":
-            logit_rows = TOKENS if config.prefill_logits == "all" else 1
-            _record_language_model(tape, config, ForwardPass(BATCH, TOKENS, TOKENS, logit_rows, is_one, True, config.cache))
-        else:
+        if stage == "decode":
             _record_language_model(tape, config, ForwardPass(BATCH, 1, CONTEXT, 1, is_one, False, config.cache))
+            return
+        vision = self.vision(tape, config, is_one, *sizes) if stage in WITH_VISION else None
+        if stage == "vision":
+            vision.encode(*vision.hold_pixels())
+        else:
+            logit_rows = TOKENS if config.prefill_logits == "all" else 1
+            _record_language_model(tape, config, ForwardPass(BATCH, TOKENS, TOKENS, logit_rows, is_one, True, config.cache), vision)
 
     def dimensions(
-        self, config: RunConfig, stage: str, sizes: tuple[int, ...], workload: Workload, experts_hit: Column | None
+        self, config: RunConfig, stage: str, sizes: tuple[int, ...], workload: Workload, experts_hit: Column | None, step: Column
     ) -> dict[str, Column]:
-        batch, tiles = workload.batch_size, workload.tiles
-        if stage == "vision":
+        batch, tiles, found = workload.batch_size, workload.tiles, {}
+        if stage in WITH_VISION:
             side = queries(sizes[1])
             several = (workload.columns > 1) & (side > 1)  # single queries are in order already
-            return {
+            found = {
                 "batch": batch,
                 "tiles": tiles,
                 "tile_queries": side * side * tiles,
@@ -73,29 +76,50 @@ class DeepSeekOcr(Pipeline, name="deepseek_ocr"):
                 "gathered_queries": side * side * tiles * several,
                 "gathers": several * 1,
             }
+        if stage == "vision":
+            return found
         context, spec = workload.context_tokens, config.model.tower("decoder")
-        tokens = batch * context if stage == "prefill" else batch
+        tokens = batch if stage == "decode" else batch * context
         hit, hit_bytes = expected_hits(spec, tokens, config.itemsize, experts_hit)
-        found = {"batch": batch, "expert_bytes": hit_bytes, "experts_hit": hit, "expert_rows": rows_of_an_expert(spec, tokens, hit)}
-        if stage == "prefill":
-            return found | {"tokens": context, "image_tokens": workload.image_tokens}
-        return found | {"context": context + workload.output_tokens}
+        found |= {"batch": batch, "expert_bytes": hit_bytes, "experts_hit": hit, "expert_rows": rows_of_an_expert(spec, tokens, hit)}
+        if stage == "decode":
+            all_rows = (step == 1) & (config.prefill_logits == "all")
+            return found | {"context": context + step, "logit_rows_before": 1 + (context - 1) * all_rows}
+        return found | {"tokens": context, "image_tokens": workload.image_tokens}
+
+    def input_bytes(self, config: RunConfig, workload: Workload) -> Column:
+        pixels = workload.batch_size * (workload.global_px**2 + workload.tiles * workload.tile_px**2)
+        return pixels * config.model.tower("sam").channels * config.itemsize
 
     def least_work(self, model: ModelSpec, stage: str, sizes: tuple[int, ...]) -> dict[str | None, LeastWork]:
         return least_vision(model, *sizes) if stage == "vision" else least_language_model(model, stage == "prefill")
 
 
-def _record_language_model(tape: Tape, config: RunConfig, forward: ForwardPass) -> None:
-    """The language model over a context, image tokens included, or over the last token of it."""
+def _record_language_model(tape: Tape, config: RunConfig, forward: ForwardPass, vision: Vision | None = None) -> None:
+    """The language model over a context, image tokens included, or over the last token of it.
+
+    Args:
+        tape, config: as of `Pipeline.record`.
+        forward: the pass.
+        vision: encodes the images in the same call; None where prefill is handed their features.
+    """
     engine, spec = config.engine_code, config.model.tower("decoder")
-    features = tape.hold(BATCH * IMAGE_TOKENS, spec.width) if forward.is_prefill else None
+    kept: Tensors = ()
+    if vision is not None:
+        pixels = vision.hold_pixels()
+    elif forward.is_prefill:
+        features = tape.hold(BATCH * IMAGE_TOKENS, spec.width)
+    elif engine.clones_logits:
+        tape.hold(BATCH, LOGIT_ROWS_BEFORE, spec.vocabulary, itemsize=4)
     engine.hold_inputs(tape, forward)
     decoder = Decoder(tape, spec, engine, config.kernel("decoder"), forward)
     embedded: Tensors = (decoder.embed(),)
-    if features is not None:
+    if vision is not None:
+        features, *kept = vision.encode(*pixels, in_call=True)
+    if forward.is_prefill:
         with tape.module("merge"):
             embedded = engine.insert_features(tape, forward, embedded[0], features)
-    decoder.record(*embedded)
+    decoder.record(*embedded, *kept)
 
 
 @dataclass(frozen=True)
@@ -136,11 +160,23 @@ class Vision:
         """Tokens of a page, the separator included."""
         return self.tile_tokens + self.global_tokens + 1
 
-    def encode_batch(self) -> None:
+    def encode(self, pages: Tensor, tiles: Tensor | None, in_call: bool = False) -> Tensors:
+        """Records everything from pixels to the tokens of each page.
+
+        Args:
+            pages, tiles: the pixels, of `hold_pixels`.
+            in_call: whether the language model follows in the same call, which takes each page's tokens as they are made.
+
+        Returns:
+            in such a call the image features that the language model reads, then what ends its life before the logits.
+        """
+        one_by_one = self.config.engine_code.encodes_page_by_page
+        return (self._encode_page_by_page if one_by_one else self._encode_batch)(pages, tiles, in_call)
+
+    def _encode_batch(self, pages: Tensor, tiles: Tensor | None, in_call: bool) -> Tensors:
         """All global views in one pass, all tiles in another, then the tokens of every page: rows of queries with a newline after each,
         tiles first, then the global view and a separator."""
-        tape, width = self.tape, self.width
-        pages, tiles = self._hold_pixels()
+        tape, width, before = self.tape, self.width, self.tape.live
         features = self.encode_view(View(self.global_px, BATCH, self.is_one), pages)
         tiled = None if tiles is None else self.encode_view(View(self.tile_px, BATCH * TILES, False), tiles)
         with tape.module("merge"):
@@ -155,19 +191,24 @@ class Vision:
                     flat = ops.copy("cat", tiled.view(TILE_QUERIES, width), newline, shape=(self.tile_tokens, width))
                     lines.insert(0, tape.then_free(flat, gathered, *previous))
                 tape(ops.copy("cat", *lines, separator, shape=(self.page_tokens, width)))
+        tape.live = before  # what is returned outlives the function: all pages' tokens, and what the projector read
+        tokens = tape.hold(BATCH * self.page_tokens, width)
+        queried = BATCH * (queries(self.global_px) ** 2 + (TILE_QUERIES if self.tile_px else 0))
+        joined = tape.hold(queried, self.config.model.tower("projector").input_width)
+        return tokens, *self.config.engine_code.release(tape, "projector input", joined)
 
-    def encode_page_by_page(self) -> None:
+    def _encode_page_by_page(self, pages: Tensor, tiles: Tensor | None, in_call: bool) -> Tensors:
         """The published code's loop over pages, which sums pixels to tell whether there are any, and names what it makes: all of it lives
         until the next page's takes its place, or to the end."""
-        tape, width = self.tape, self.width
-        pages, tiles = self._hold_pixels()
+        tape, width, before = self.tape, self.width, self.tape.live
         page = pages.view(1, *pages.shape[1:])
         cuts = page.view(0) if tiles is None else tiles.view(TILES, *tiles.shape[1:])
         with tape.module("merge"):
             self._sum_pixels(page)
         held_tokens, held = (), {}
         if not self.is_one:
-            tape.hold((BATCH - 1) * self.page_tokens, width)
+            if not in_call:
+                tape.hold((BATCH - 1) * self.page_tokens, width)
             held_tokens, held = (tape.hold(self.page_tokens, width),), self._hold_page_before()
         with tape.times(BATCH):
             with tape.module("merge"):
@@ -182,9 +223,10 @@ class Vision:
                     flat = ops.copy("cat", tiled.view(TILE_QUERIES, width), newline, shape=(self.tile_tokens, width))
                     lines.insert(0, tape.then_free(flat, tiled))
                 together = tape.then_free(ops.copy("cat", *lines, separator, shape=(self.page_tokens, width)), *held_tokens)
-                tape(ops.copy("cat", together))
+                tokens = tape(ops.copy("cat", together))
+        return tokens, ops.new((tape.live - before,), 1)  # names of the last page, its tokens among them
 
-    def _hold_pixels(self) -> tuple[Tensor, Tensor | None]:
+    def hold_pixels(self) -> tuple[Tensor, Tensor | None]:
         """The pixels of a batch's global views and, where there are any, of its tiles: [images, channels, px, px]."""
         channels = self.config.model.tower("sam").channels
         pages = self.tape.hold(BATCH, channels, self.global_px, self.global_px)
@@ -206,8 +248,7 @@ class Vision:
         states = Clip(tape, config.model.tower("clip"), engine, config.kernel("clip"), view).record(feature_map)
         tape.free(*old_states)
         features = record_projector(tape, config.model.tower("projector"), engine, states, feature_map, old_features)
-        if known:
-            tape.parameters = known  # every pass uses the same weights
+        tape.parameters |= known  # every pass uses the same weights
         return features
 
     def _hold_page_before(self) -> dict[str, tuple[Tensor, Tensor, Tensor]]:

@@ -41,15 +41,12 @@ class Decoder:
             table = tape.weight(spec.vocabulary, spec.width)
             return tape(ops.gather("embedding", table, index, (forward.batch, forward.tokens, spec.width)))
 
-    def record(self, embedded: Tensor, *made_of: Tensor) -> Tensor:
-        """Records everything from token embeddings to logits.
+    def record(self, embedded: Tensor, *made_of: Tensor) -> None:
+        """Records everything from token embeddings to the choice of the next token.
 
         Args:
             embedded: [batch, tokens, width].
             made_of: what the engine's code keeps alive until the logits, beside the embeddings.
-
-        Returns:
-            logits [batch, logit_rows, vocabulary].
         """
         tape, spec, engine, forward = self.tape, self.spec, self.engine, self.forward
         with tape.module("decoder.attention"):
@@ -65,7 +62,12 @@ class Decoder:
             tape.free(x, *angles, *built, embedded, *made_of)
         with tape.module("lm_head"):
             rows = normed.view(forward.batch, forward.logit_rows, spec.width)
-            return engine.finish_logits(tape, tape(ops.linear(rows, tape.weight(spec.vocabulary, spec.width))))
+            logits = tape(ops.linear(rows, tape.weight(spec.vocabulary, spec.width)))
+            finished = engine.finish_logits(tape, logits)
+            tape.free(normed)
+            tape.free_copy(logits, finished)
+            if engine.clones_logits:
+                tape(ops.copy("clone", finished))
 
     def _record_layers(
         self, x: Tensor, layers: range, record_mlp: Callable, mask: Tensor | None, angles: tuple[Tensor, ...], replaced: tuple[Tensor, ...]

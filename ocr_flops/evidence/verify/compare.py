@@ -6,14 +6,15 @@ A result is compared with the estimate of the engine, attention, precision and l
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ocr_flops.cost.polynomial import evaluate
 from ocr_flops.cost.stage_groups import KV_MODULE
 from ocr_flops.measure.events import Result
-from ocr_flops.spec.specs import STAGES, AttentionSpec, ModelSpec
+from ocr_flops.spec.specs import CALL, STAGES, AttentionSpec, ModelSpec
 from ocr_flops.spec.workload import Workload
 from ocr_flops.timing.estimate import Estimate, estimate
 
@@ -51,18 +52,18 @@ def estimate_result(model: ModelSpec, result: Result) -> Estimate:
         result: from the worker.
     """
     ran, kernels = result.ran, result.ran["attention"]
-    stages = tuple(stage for stage in STAGES if stage in result.stages)
+    stages = tuple(stage for stage in (*STAGES, CALL) if stage in result.stages)
     hits = {stage: result.stages[stage].get("experts", {}).get("hit", 0) for stage in stages if ran["kind"] == "trace"}
-    return estimate(
+    whole = estimate(
         model,
         Workload(**asdict(result.workload)),
         AttentionSpec(next(iter(kernels.values())) if len(set(kernels.values())) == 1 else "mixed", kernels),
         engine=ran["engine"],
         dtype=ran["dtype"],
         prefill_logits=ran["prefill_logits"],
-        stages=stages,
         experts_hit={stage: hit for stage, hit in hits.items() if hit},
     )
+    return replace(whole, chosen_stages=stages)
 
 
 def compare_flops(model: ModelSpec, result: Result) -> pl.DataFrame:
@@ -140,9 +141,9 @@ def _expected(level: str, kind: str, numbers: Estimate) -> dict[tuple[str, *Plac
         for stage, row in numbers.stage_numbers.items()
     }
     if level == "total":
-        return {(ALL, ALL, None): _total(stages.values(), work) | {PARAMETERS: sum(config.parameters.values())}}
-    if weights and "vision" in stages:  # of which no operator reads some
-        stages["vision"][WEIGHTS] -= config.engine_code.unused_parameters(config.model.tower("clip")) * config.itemsize
+        return {(ALL, ALL, None): _total(stages, work) | {PARAMETERS: sum(config.parameters.values())}}
+    for stage in {"vision", CALL} & {*stages} if weights else ():  # of which no operator reads some
+        stages[stage][WEIGHTS] -= config.engine_code.unused_parameters(config.model.tower("clip")) * config.itemsize
     return {(stage, ALL, None): row for stage, row in stages.items()}
 
 
@@ -157,7 +158,7 @@ def _by_layer(numbers: Estimate, columns: Iterable[str]) -> dict[tuple[str, *Pla
         for operation in group.program.operations:
             layers = operation.layers or (None,)
             costs = {name: Fraction(evaluate(operation.costs[name], group.summed), len(layers)) for name in columns if name != PEAK}
-            live = evaluate(operation.live_bytes, group.last)
+            live = group.largest(partial(evaluate, operation.live_bytes))
             for layer in layers:
                 row = found.setdefault((group.stage, operation.module, layer), dict.fromkeys(columns, 0))
                 for name, cost in costs.items():
@@ -176,7 +177,8 @@ def _measured(level: str, result: Result, numbers: Estimate) -> dict[tuple[str, 
             _charge_hits(rows, stage, seen, numbers)
         found |= {(stage, *place): row for place, row in rows.items()}
     if level == "total":
-        return {(ALL, ALL, None): _total(found.values(), WORK[ran["kind"]]) | {PARAMETERS: ran["parameters"]}}
+        stages = {stage: row for (stage, *_), row in found.items()}
+        return {(ALL, ALL, None): _total(stages, WORK[ran["kind"]]) | {PARAMETERS: ran["parameters"]}}
     for place, count in ran["layer_parameters"].items() if level != "stage" else ():
         module, layer = _parse_place(place)
         row = found.setdefault((MODEL, module, layer if level == "layer" else None), {PARAMETERS: 0})
@@ -233,11 +235,11 @@ def _charge_hits(rows: dict[Place, Row], stage: str, seen: Stage, numbers: Estim
             row["weight_io_bytes"] += charged // share - read // share
 
 
-def _total(stages: Iterable[Row], columns: Iterable[str]) -> Row:
-    """Work and traffic of all stages together, the largest peak, the largest cache."""
-    rows = list(stages)
-    total = {name: (max if name == PEAK else sum)(row[name] for row in rows) for name in columns}
-    held = [row[KV] for row in rows if KV in row]
+def _total(stages: Mapping[str, Row], columns: Iterable[str]) -> Row:
+    """Work and traffic of all stages together, which those of the call repeat, the largest peak, the largest cache."""
+    added = [row for stage, row in stages.items() if stage != CALL] or list(stages.values())
+    total = {name: max(row[name] for row in stages.values()) if name == PEAK else sum(row[name] for row in added) for name in columns}
+    held = [row[KV] for row in added if KV in row]
     return total | ({KV: max(held)} if held else {})
 
 

@@ -20,6 +20,7 @@ from ocr_flops.measure.worker.tracer import Tracer, follow_modules
 Rows = dict[str, dict[str, int]]
 SEEN = {"vision": ("sam.attention_global", "clip.attention")}  # modules whose FLOPs the counter would miss in silence
 SEEN |= dict.fromkeys(("prefill", "decode"), ("decoder.attention", "decoder.routed_experts"))
+SEEN["call"] = SEEN["vision"] + SEEN["prefill"]
 _EXPERT = re.compile(r"experts\.\d+\.")
 
 

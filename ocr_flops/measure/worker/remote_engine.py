@@ -96,18 +96,12 @@ class Remote:
 
     def vision(self, point: Point, dtype: torch.dtype, image: str | None) -> tuple[Tensors, Callable[[], Tensors]]:
         """The stage's inputs, and what runs it and returns the features of each page."""
-        self.labels.has_tiles = point.tiles > 0
-        views = inputs.views(point, self.towers["sam"]["channels"], dtype, self.device, image)
-        pages, batch = views["pixel_values"], point.batch_size
-        cuts = views.get("pixel_values_local", pages[:0])  # a page without tiles has none, whose sum is zero
-        images = [(cuts[number * point.tiles : (number + 1) * point.tiles], pages[number : number + 1]) for number in range(batch)]
-        width = self.towers["projector"]["output_width"]
-        arguments = {
+        held, images = self._images(point, dtype, image)
+        batch, width = point.batch_size, self.towers["projector"]["output_width"]
+        arguments = images | {
             "input_ids": torch.empty(batch, 2, dtype=torch.long, device=self.device),  # of its width it is asked only whether it is 1
             "inputs_embeds": torch.empty(batch, 0, width, dtype=dtype, device=self.device),
-            "images": images,
             "images_seq_mask": torch.empty(batch, 0, dtype=torch.bool, device=self.device),
-            "images_spatial_crop": [[point.columns, point.rows]] * batch,
         }
 
         def run() -> Tensors:
@@ -115,30 +109,56 @@ class Remote:
                 self.model.model(**arguments)
             return features.found
 
-        return [view for view in views.values() if isinstance(view, torch.Tensor)], run
+        return held, run
 
-    def prefill(self, point: Point, features: Tensors, cache: Any, keep: int) -> tuple[Tensors, Callable[[], None]]:
-        """The stage's inputs, and what runs it: token embeddings, the features put in, all layers, logits of every position."""
-        ids = inputs.token_ids(point, self._image_token, self.device)
-        places = (torch.arange(ids.shape[1], device=self.device) < point.image_tokens).expand(ids.shape).contiguous()
-        arguments = self._at(point, ids, 0) | {"past_key_values": cache, "use_cache": True}
+    def _images(self, point: Point, dtype: torch.dtype, image: str | None) -> tuple[Tensors, dict[str, Any]]:
+        """Pixels, and the arguments that hand them to the code, page by page."""
+        self.labels.has_tiles = point.tiles > 0
+        views = inputs.views(point, self.towers["sam"]["channels"], dtype, self.device, image)
+        pages, batch = views["pixel_values"], point.batch_size
+        cuts = views.get("pixel_values_local", pages[:0])  # a page without tiles has none, whose sum is zero
+        images = [(cuts[number * point.tiles : (number + 1) * point.tiles], pages[number : number + 1]) for number in range(batch)]
+        held = [view for view in views.values() if isinstance(view, torch.Tensor)]
+        return held, {"images": images, "images_spatial_crop": [[point.columns, point.rows]] * batch}
 
-        def run() -> None:
+    def prefill(self, point: Point, features: Tensors, cache: Any, keep: int) -> tuple[Tensors, Callable[[], Tensors]]:
+        """The stage's inputs, and what runs it: token embeddings, the features put in, all layers, logits of every position. It returns
+        what lives on beside the next pass, as of `_next_logits`."""
+        arguments, places = self._context(point)
+
+        def run() -> Tensors:
             with _image_in(self.model.model, places, features):
-                self.model(**arguments)
+                return self._next_logits(**arguments, past_key_values=cache)
 
-        held = [arguments[name] for name in ("input_ids", "attention_mask", "position_ids")]
-        return [*features, *held, places], run
+        return [*features, *arguments.values(), places], run
 
-    def step(self, point: Point, number: int, cache: Any) -> tuple[Tensors, Callable[[], None]]:
-        """A decode step's inputs, and what runs it.
+    def call(self, point: Point, dtype: torch.dtype, image: str | None, cache: Any, keep: int) -> tuple[Tensors, Callable[[], Tensors]]:
+        """The inputs of one call for vision and prefill, and what makes it (arguments as of `vision` and `prefill`)."""
+        pixels, images = self._images(point, dtype, image)
+        arguments, places = self._context(point)
+        held = [*pixels, *arguments.values(), places]
+        return held, lambda: self._next_logits(**arguments, **images, images_seq_mask=places, past_key_values=cache)
+
+    def step(self, point: Point, number: int, cache: Any) -> tuple[Tensors, Callable[[], Tensors]]:
+        """A decode step's inputs, and what runs it (as of `prefill`).
 
         Args:
             number: steps before it.
         """
         token = inputs.step_ids(point, number, self._image_token, self.device)
         arguments = self._at(point, token, point.image_tokens + point.prompt_tokens + number)
-        return list(arguments.values()), lambda: self.model(**arguments, past_key_values=cache, use_cache=True)
+        return list(arguments.values()), lambda: self._next_logits(**arguments, past_key_values=cache)
+
+    def _next_logits(self, **arguments: Any) -> Tensors:
+        """Calls the code as `generate` of transformers 4.46.3 does (generation/utils.py:3219), which clones all logits to read the last
+        position's: a view by which the whole clone lives until the next pass has made its own."""
+        return [self.model(**arguments, use_cache=True).logits.clone()[:, -1, :].float()]
+
+    def _context(self, point: Point) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """What prefill is passed for the whole context, and where in it the image's tokens are."""
+        ids = inputs.token_ids(point, self._image_token, self.device)
+        places = (torch.arange(ids.shape[1], device=self.device) < point.image_tokens).expand(ids.shape).contiguous()
+        return self._at(point, ids, 0), places
 
     def _at(self, point: Point, ids: torch.Tensor, start: int) -> dict[str, torch.Tensor]:
         """What `generate` passes for tokens from a position on: a mask of the whole context, and a row of positions for each sequence."""

@@ -1,4 +1,5 @@
-"""A built model and how its stages are run: vision, prefill and decode steps of the real model, each under an observer's eyes."""
+"""A built model and how its stages are run: vision, prefill and decode steps of the real model, and the call that is both vision and
+prefill, each under an observer's eyes."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from ocr_flops.measure.worker import inputs
 from ocr_flops.measure.worker.labels import count_parameters
 from ocr_flops.measure.worker.machine import DTYPES, device_name, resolve_device, timed_device
 
-STAGES = ("vision", "prefill", "decode")
+STAGES = ("vision", "prefill", "decode", "call")
 Progress = Callable[[str], None]
 Tensors = list[torch.Tensor]
 
@@ -102,6 +103,17 @@ class Session:
                 del held, encode
             if "prefill" in self.stages or "decode" in self.stages:
                 self._run_language(point, features, observer, progress)
+            if "call" in self.stages:
+                progress("call")
+                cache = self.engine.new_cache()
+                held, run = self.engine.call(point, self.dtype, self.request.image, cache, self._kept_positions)
+                with observer.watch("call", held, cache):
+                    run()
+
+    @property
+    def _kept_positions(self) -> int:
+        """The last positions that get logits in prefill, 0 for all."""
+        return 1 if self.request.prefill_logits == "last" else 0
 
     def _run_language(self, point: Point, encoded: list[Tensors], observer: Observer, progress: Progress) -> None:
         features = encoded.pop() if encoded else None
@@ -109,12 +121,12 @@ class Session:
             features = inputs.features(point, self.request.towers["projector"]["output_width"], self.dtype, self.device)
         cache = self.engine.new_cache()
         progress("prefill")
-        held, fill = self.engine.prefill(point, features, cache, 1 if self.request.prefill_logits == "last" else 0)
+        held, fill = self.engine.prefill(point, features, cache, self._kept_positions)
         with observer.watch("prefill", held, cache) if "prefill" in self.stages else contextlib.nullcontext():
-            fill()
+            left = fill()
         del features, held, fill
         for step in range(point.output_tokens if "decode" in self.stages else 0):
             progress(f"decode step {step + 1}")
             held, decode = self.engine.step(point, step, cache)
-            with observer.watch("decode", held, cache):
-                decode()
+            with observer.watch("decode", [*held, *left], cache):
+                left = decode()

@@ -187,20 +187,39 @@ class Transformers:
         held = [view for view in views.values() if isinstance(view, torch.Tensor)]
         return held, lambda: encode(**views, return_dict=True).pooler_output
 
-    def prefill(self, point: Point, features: Tensors, cache: DynamicCache, keep: int) -> tuple[Tensors, Callable[[], None]]:
-        """The stage's inputs, and what runs it; `keep` is the last positions that get logits, 0 for all."""
+    def prefill(self, point: Point, features: Tensors, cache: DynamicCache, keep: int) -> tuple[Tensors, Callable[[], Tensors]]:
+        """The stage's inputs, and what runs it and returns what lives on beside the next pass: nothing.
+
+        Args:
+            keep: the last positions that get logits, 0 for all.
+        """
         ids = inputs.token_ids(point, self.model.config.image_token_id, self.device)
 
-        def run() -> None:
+        def run() -> Tensors:
             encoded = {"image": BaseModelOutputWithPooling(pooler_output=features)}
             self.model(input_ids=ids, mm_encoder_outputs=encoded, past_key_values=cache, use_cache=True, logits_to_keep=keep)
+            return []
 
         return [*features, ids], run
 
-    def step(self, point: Point, number: int, cache: DynamicCache) -> tuple[Tensors, Callable[[], None]]:
-        """A decode step's inputs, and what runs it."""
+    def call(
+        self, point: Point, dtype: torch.dtype, image: str | None, cache: DynamicCache, keep: int
+    ) -> tuple[Tensors, Callable[[], object]]:
+        """The inputs of one call for vision and prefill, and what makes it (arguments as of `vision` and `prefill`)."""
+        ids = inputs.token_ids(point, self.model.config.image_token_id, self.device)
+        views = inputs.views(point, self.towers["sam"]["channels"], dtype, self.device, image)
+        held = [view for view in (ids, *views.values()) if isinstance(view, torch.Tensor)]
+        return held, lambda: self.model(input_ids=ids, **views, past_key_values=cache, use_cache=True, logits_to_keep=keep)
+
+    def step(self, point: Point, number: int, cache: DynamicCache) -> tuple[Tensors, Callable[[], Tensors]]:
+        """A decode step's inputs, and what runs it (as of `prefill`)."""
         token = inputs.step_ids(point, number, self.model.config.image_token_id, self.device)
-        return [token], lambda: self.model(input_ids=token, past_key_values=cache, use_cache=True, logits_to_keep=1)
+
+        def run() -> Tensors:
+            self.model(input_ids=token, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            return []
+
+        return [token], run
 
     def new_cache(self) -> DynamicCache:
         """An empty cache."""
