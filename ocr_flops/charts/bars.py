@@ -20,33 +20,28 @@ PANELS = {"axis": None, "scale": alt.Scale(domain=[0, alt.ExprRef("panels")], ni
 
 
 def row_axis(**look: Any) -> alt.Y:
-    """Rows of bars, in the order in which the parameter "rows" names them.
-
-    Args:
-        look: of the axis.
-    """
+    """Rows of bars, in the order in which the parameter "rows" names them, on an axis with further looks."""
     axis = alt.Axis(title=None, ticks=False, domain=False, **{"labelPadding": 6, **look})
     return alt.Y("row", type="nominal", sort=None, scale=alt.Scale(domain=alt.ExprRef("rows")), axis=axis)
 
 
-def headed_axis(decode: str = "decode", head: str = "upper({})") -> alt.Y:
-    """Rows under headings: "stage|" is a heading, "stage|name" a row of it.
-
-    Args:
-        decode: what stands for decode in its heading.
-        head: expression of a heading's words, which take the place of {}.
-    """
+def headed_axis(head: str = "upper({})") -> alt.Y:
+    """Rows under headings: "stage|" is a heading, "stage|name" a row of it; a heading's words take the place of {} in `head`."""
     heading = "split(datum.value, '|')[1] == ''"
-    words = head.format(f"(datum.value == 'decode|' ? '{decode}' : split(datum.value, '|')[0])")
+    words = head.format("(datum.value == 'decode|' ? 'decode' : split(datum.value, '|')[0])")
     return row_axis(
         labelExpr=f"{heading} ? {words} : split(datum.value, '|')[1]",
         labelFontWeight={"condition": {"test": heading, "value": "bold"}, "value": "normal"},
     )
 
 
-def headed_rows(groups: Mapping[str, Iterable[str]]) -> list[str]:
-    """Rows in the order of a `headed_axis`: each group's heading, then its rows."""
-    return [f"{group}|{name}" for group, names in groups.items() for name in ("", *names)]
+def headed_rows(rows: Iterable[str]) -> list[str]:
+    """The rows of a `headed_axis`, each once, with every stage's together below its heading."""
+    groups: dict[str, dict[str, None]] = {}
+    for row in rows:
+        stage, name = row.split("|")
+        groups.setdefault(stage, {"": None})[name] = None
+    return [f"{stage}|{name}" for stage, names in groups.items() for name in names]
 
 
 @dataclass(frozen=True)
@@ -76,18 +71,13 @@ class StageBars:
         """The rows' `text`, after a bar."""
         return _layer(source).mark_text(**AFTER | look).encode(self.rows, self.x(at), WORDS, *channels)
 
-    def headings(self, source: str = "heads") -> alt.Chart:
-        """The rows' `text` at the left edge, beside a heading or in its place."""
+    def headings(self) -> alt.Chart:
+        """The `text` of "heads" at the left edge, beside a heading or in its place."""
         look = AFTER | {"dx": 3, "fontSize": 12, "fontWeight": "bold"}
-        return _layer(source).mark_text(**look).encode(self.rows, WORDS, x=alt.value(0))
+        return _layer("heads").mark_text(**look).encode(self.rows, WORDS, x=alt.value(0))
 
     def inside(self, text: str, span: str) -> alt.Chart:
-        """A field's words in the middle of those segments that have room for them.
-
-        Args:
-            text: the field.
-            span: expression of the axis' length.
-        """
+        """A field's words in the middle of those of the "bars" that have room for them, where `span` is the axis' length."""
         fits = f"(datum.end - datum.start) * width / ({span}) > {LETTER_PX} * length(datum.{text}) + {MARGIN_PX}"
         segments = _layer("bars").transform_filter(fits).transform_calculate(middle="(datum.start + datum.end) / 2")
         return segments.mark_text(**INSIDE).encode(self.rows, self.x("middle"), alt.Text(text, type="nominal"))
@@ -102,13 +92,7 @@ def _layer(source: str | alt.Chart) -> alt.Chart:
 
 
 def stacked(parts: Mapping[str, float], start: float = 0, scale: float = 1) -> Iterable[tuple[str, float, dict[str, float]]]:
-    """Parts behind each other: the name and the value of each, and where it begins and ends.
-
-    Args:
-        parts: values by name.
-        start: where the first begins.
-        scale: length of a value of 1.
-    """
+    """Parts behind each other from `start` on, `scale` long for a value of 1: the name and value of each, and where it begins and ends."""
     for name, value in parts.items():
         end = start + scale * value
         yield name, value, {"start": start, "end": end}
@@ -133,11 +117,12 @@ class Panel:
 
 
 class Bar(NamedTuple):
-    """A whole bar of a panel: the sum of its parts, and where it ends on the axis of panels."""
+    """A whole bar: the sum of its parts, that of its panel's first bar, and where on the axis of panels it and a limit end."""
 
     panel: Panel
     row: str
     total: float
+    base: float
     end: float
 
 
@@ -160,8 +145,15 @@ def panel_rows(panels: Sequence[Panel], width: float) -> tuple[dict[str, list[Ro
             for kind, value, place in stacked(parts, position, scale):
                 about = {"what": panel.name, "value": panel.words(value), "all": panel.words(sums[row])}
                 rows["bars"].append({"row": row, "kind": kind, **place, **about})
-            whole.append(Bar(panel, row, sums[row], position + scale * sums[row]))
+            end = position + scale * max(sums[row], panel.limit or 0)
+            whole.append(Bar(panel, row, sums[row], next(iter(sums.values())), end))
     return rows, whole
+
+
+def panel_words(whole: Iterable[Bar], value: Callable[[Bar], str], difference: Callable[[Bar], str]) -> dict[str, list[Row]]:
+    """The two lines of words after each bar of a `panel_template`."""
+    lines = {"ends": value, "differences": difference}
+    return {name: [{"row": bar.row, "end": bar.end, "text": words(bar)} for bar in whole] for name, words in lines.items()}
 
 
 def panel_template(rows: alt.Y, colours: Mapping[str, str], height: int) -> Template:
@@ -174,11 +166,10 @@ def panel_template(rows: alt.Y, colours: Mapping[str, str], height: int) -> Temp
     """
     bars = StageBars(rows)
     about = tips(row="setting", what="figure", kind="part", value="value", all="in all")
+    colour = painted("kind", colours, listed("kinds", orient="bottom", columnPadding=14))
     return compiled(
         bars.panel_heads(y=-6),
-        bars.segments(
-            "bars", painted("kind", colours, listed("kinds", orient="bottom", columnPadding=14)), about, start="start", band=0.62
-        ),
+        bars.segments("bars", colour, about, start="start", band=0.62),
         alt.Chart(data("limits")).mark_rule(strokeDash=[4, 3], strokeWidth=1.7, color=INK).encode(bars.x("start")),
         bars.words("ends", dy=-7, fontSize=13, fontWeight="bold"),
         bars.words("differences", dy=8, fontSize=12),

@@ -6,6 +6,7 @@ import math
 from functools import cache
 
 import altair as alt
+import polars as pl
 
 from ocr_flops.charts.bars import StageBars, row_axis
 from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, data, title
@@ -22,11 +23,7 @@ GOLDEN = 0.618034  # multiples of it, without their whole parts, are spread even
 
 
 def predictions(found: Calibration) -> Chart:
-    """Every record's stages: predicted by the other workloads (with the interval of nine in ten) against measured, and the bound.
-
-    Args:
-        found: a calibration.
-    """
+    """Every record's stages: predicted by the other workloads (with the interval of nine in ten) against measured, and the bound."""
     points = []
     for row in found.predictions.to_dicts():
         value, low, high, bound = (row[f"{name}_seconds"] for name in ("predicted", "low", "high", "bound"))
@@ -39,18 +36,13 @@ def predictions(found: Calibration) -> Chart:
         points.append({**numbers, **about, **_error(row), "stage": row["stage"]})
     ends = [row[name] for row in points for name in ("measured", "low", "high", "bound") if row[name]]
     low, high = min(ends) / 1.3, max(ends) * 1.3
-    is_bounded = any(row["bound"] for row in points)
     line = [{"measured": end, "predicted": end} for end in (low, high)]
     params = {"stages": [stage for stage in STAGE_COLOURS if stage in found.stages], "ends": [low, high], "ticks": log_ticks(low, high)}
-    return Chart(_predictions_template(), _predictions_title(found, is_bounded), {"points": points, "line": line}, params)
+    return Chart(_predictions_template(), _predictions_title(found), {"points": points, "line": line}, params)
 
 
 def efficiencies(found: Calibration) -> Chart:
-    """What the device reaches of every ceiling with its 90 % interval: of its peak, or as rates where no peak is known.
-
-    Args:
-        found: a calibration.
-    """
+    """What the device reaches of every ceiling with its 90 % interval: of its peak, or as rates where no peak is known."""
     intervals = {one.ceiling: one.efficiency if found.hardware else one.rate for one in found.efficiencies}
     ends = [end for interval in intervals.values() if interval for end in (interval.low, interval.high)] or [1.0]
     start = 0.0 if found.hardware else 10.0 ** math.floor(math.log10(min(ends)))
@@ -68,11 +60,7 @@ def efficiencies(found: Calibration) -> Chart:
 
 
 def errors(found: Calibration) -> Chart:
-    """The error of every prediction of a workload by the others, a lane a figure, with the interval that nine of ten stay in.
-
-    Args:
-        found: a calibration.
-    """
+    """The error of every prediction of a workload by the others, a lane a figure, with the interval that nine of ten stay in."""
     spans, points, texts = [], [], []
     by_stage: dict[str, list[Row]] = {FIRST: _first_tokens(found)}
     for row in found.predictions.to_dicts():
@@ -91,15 +79,10 @@ def errors(found: Calibration) -> Chart:
 
 def _first_tokens(found: Calibration) -> list[Row]:
     """Vision and prefill of the same record together."""
-    both: dict[str, list[Row]] = {}
-    for row in found.predictions.to_dicts():
-        if row["stage"] != "decode":
-            both.setdefault(row["record_id"], []).append(row)
-    return [
-        rows[0] | {"ratio": sum(row["predicted_seconds"] for row in rows) / sum(row["measured_seconds"] for row in rows)}
-        for rows in both.values()
-        if len(rows) == 2
-    ]
+    both = found.predictions.filter(pl.col("stage") != "decode").group_by("record_id", maintain_order=True)
+    ratio = pl.col("predicted_seconds").sum() / pl.col("measured_seconds").sum()
+    summed = both.agg(pl.exclude("ratio").first(), ratio.alias("ratio"), stages=pl.len())
+    return summed.filter(pl.col("stages") == 2).to_dicts()
 
 
 def _error(row: Row) -> Row:
@@ -132,10 +115,12 @@ def _conditions(found: Calibration) -> str:
     return f"{found.model.name}, {found.engine.name}, {found.dtype}: {records}"
 
 
-def _predictions_title(found: Calibration, is_bounded: bool) -> Title:
+def _predictions_title(found: Calibration) -> Title:
     within = float(((found.predictions["ratio"] - 1).abs() <= WANTED).mean())
     finding = f"{found.device}: {100 * within:.0f} % of the stages of workloads left out are predicted within {100 * WANTED:.0f} %"
-    below = "hollow below: the bound, which nothing undercuts" if is_bounded else "no bound: the device's peaks are not known"
+    below = "no bound: the device's peaks are not known"
+    if found.predictions["bound_seconds"].count():
+        below = "hollow below: the bound, which nothing undercuts"
     return title(finding, _conditions(found), f"Each predicted by the other workloads; bars: the range of nine in ten; {below}", width=80)
 
 

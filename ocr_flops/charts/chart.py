@@ -55,9 +55,6 @@ class Template:
         for (const [name, value] of Object.entries(signals)) view.signal(name, value);
         for (const [name, rows] of Object.entries(datasets)) view.data(name, rows);
         await view.width(view.container().clientWidth).resize().runAsync();
-
-    Args:
-        spec: the specification.
     """
 
     spec: dict[str, Any]
@@ -72,13 +69,8 @@ class Template:
 class Chart:
     """A Vega-Lite chart: a template, with a title, rows and values of its own.
 
-    Building and checking a chart through Altair takes 50 ms, which a slider feels; filling a template takes 1.
-
-    Args:
-        template: from `compiled`.
-        title: of `title`.
-        datasets: rows of every dataset that the template names.
-        params: values of the template's parameters.
+    Building and checking a chart through Altair takes 50 ms, which a slider feels; filling a template takes 1. `datasets` are the rows of
+    every dataset that the template names, `params` the values of its parameters.
     """
 
     template: Template
@@ -119,11 +111,7 @@ def data(name: str) -> alt.NamedData:
 
 
 def compiled(*layers: alt.Chart | alt.LayerChart, height: int | alt.Step) -> Template:
-    """A template of layers, as wide as its container.
-
-    Args:
-        height: in px, or that of each row of an axis.
-    """
+    """A template of layers, as wide as its container; `height` is in px, or that of each row of an axis."""
     return Template(configured(alt.layer(*layers).properties(width="container", height=height)).to_dict())
 
 

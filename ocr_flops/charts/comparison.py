@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Protocol
 
-from ocr_flops.charts.bars import Bar, Panel, panel_rows, panel_template, row_axis
-from ocr_flops.charts.chart import Chart, Row, Template, Title, title
+from ocr_flops.charts.bars import Bar, Panel, panel_rows, panel_template, panel_words, row_axis
+from ocr_flops.charts.chart import Chart, Template, Title, title
 from ocr_flops.charts.encoding import occurring
-from ocr_flops.charts.theme import MEMORY_COLOURS, STAGE_COLOURS, in_bytes
+from ocr_flops.charts.theme import MEMORY_COLOURS, STAGE_COLOURS, in_bytes, stage_seconds
 from ocr_flops.timing.estimate import Estimate
 from ocr_flops.timing.timing import Timing
 from ocr_flops.units import seconds, share, si
@@ -35,18 +35,16 @@ def comparison(settings: Sequence[Compared]) -> Chart:
     """
     found = [Panel(name, {one.label: _parts(name, one) for one in settings}, words) for name, words in PANELS.items()]
     rows, whole = panel_rows([panel for panel in found if any(panel.bars.values())], BAR)
-    values = [{"row": bar.row, "end": bar.end, "text": bar.panel.words(bar.total) if _exists(bar) else "no figure"} for bar in whole]
-    differences = [{"row": bar.row, "end": bar.end, "text": _against(bar, settings[0].label)} for bar in whole]
-    return Chart(
-        _template(len(settings)),
-        _title(settings),
-        {**rows, "ends": values, "differences": differences},
-        {
-            "rows": [one.label for one in settings],
-            "panels": len(rows["panels"]) - 0.02,
-            "kinds": occurring(COLOURS, rows["bars"], "kind"),
-        },
-    )
+
+    def value(bar: Bar) -> str:
+        return bar.panel.words(bar.total) if bar.panel.bars[bar.row] else "no figure"
+
+    def difference(bar: Bar) -> str:
+        return _difference(bar.total, bar.base) if bar.row != settings[0].label and bar.panel.bars[bar.row] else ""
+
+    params = {"rows": [one.label for one in settings], "panels": len(rows["panels"]) - 0.02}
+    params["kinds"] = occurring(COLOURS, rows["bars"], "kind")
+    return Chart(_template(len(settings)), _title(settings), rows | panel_words(whole, value, difference), params)
 
 
 def _parts(panel: str, one: Compared) -> dict[str, float]:
@@ -57,20 +55,11 @@ def _parts(panel: str, one: Compared) -> dict[str, float]:
         return dict(zip(MEMORY_COLOURS, one.estimate.footprint[:3], strict=True))
     if one.timing is None:
         return {}
-    steps = one.estimate.workload.output_tokens
-    times = {row["stage"]: row["roofline_seconds"] for row in one.timing.stages.to_dicts()}
+    times = stage_seconds(one.timing)
     if panel == "first token":
         return {stage: times[stage] for stage in ("vision", "prefill")}
+    steps = one.estimate.workload.output_tokens
     return {"decode": times["decode"] / steps} if steps else {}
-
-
-def _exists(bar: Bar) -> bool:
-    return bool(bar.panel.bars[bar.row])
-
-
-def _against(bar: Bar, first: str) -> str:
-    """How a bar stands to that of the first setting."""
-    return _difference(bar.total, sum(bar.panel.bars[first].values())) if bar.row != first and _exists(bar) else ""
 
 
 def _difference(value: float, base: float) -> str:
@@ -86,11 +75,10 @@ def _template(settings: int) -> Template:
     return panel_template(row_axis(labelPadding=8, labelFontSize=13, labelFontWeight="bold"), COLOURS, max(90, 46 * settings))
 
 
-def _figures(one: Compared) -> Row:
+def _figures(one: Compared) -> dict[str, float | None]:
     """What the title compares, by what it is called."""
-    timing = one.timing
-    times = {"first token": timing.ttft_seconds, "per token": timing.tpot_seconds} if timing else {"first token": None, "per token": None}
-    return {**times, "memory": one.estimate.footprint.total_bytes}
+    times = (one.timing.ttft_seconds, one.timing.tpot_seconds) if one.timing else (None, None)
+    return dict(zip(("first token", "per token", "memory"), (*times, one.estimate.footprint.total_bytes), strict=True))
 
 
 def _title(settings: Sequence[Compared]) -> Title:

@@ -27,18 +27,14 @@ def hidden_flops(hidden: pl.DataFrame, estimated: Estimate, torch: str) -> Chart
         estimated: the same estimate.
         torch: version of torch that was audited.
     """
-    groups: dict[str, dict[str, list[Row]]] = {}
-    for row in hidden.to_dicts():
-        if row["flops"]:
-            groups.setdefault(row["setting"], {}).setdefault(row["stage"], []).append(row)
     bars = []
-    for setting, stages in groups.items():
-        for stage, rows in stages.items():
-            flops = {row["group"]: si(row["flops"], "FLOPs") for row in rows}
-            for group, part, at in stacked({row["group"]: row["share"] for row in rows}, scale=100):
-                about = {"setting": setting, "stage": stage, "group": group, "part": _part(part), "flops": flops[group]}
-                bars.append({"row": f"{setting}|{stage}", **about, **at})
-    params = {"rows": headed_rows(groups), "groups": occurring(GROUPS, bars, "group")}
+    rows = hidden.filter(pl.col("flops") > 0)
+    for (setting, stage), of_stage in rows.group_by("setting", "stage", maintain_order=True):
+        flops = dict(of_stage["group", "flops"].rows())
+        for group, part, at in stacked(dict(of_stage["group", "share"].rows()), scale=100):
+            about = {"setting": setting, "stage": stage, "group": group, "part": _part(part), "flops": si(flops[group], "FLOPs")}
+            bars.append({"row": f"{setting}|{stage}", **about, **at})
+    params = {"rows": headed_rows(bar["row"] for bar in bars), "groups": occurring(GROUPS, bars, "group")}
     return Chart(_template(), _title(hidden.to_dicts(), estimated, torch), {"bars": bars}, params)
 
 

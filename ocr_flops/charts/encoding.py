@@ -18,20 +18,12 @@ OWN_COLOUR = alt.Color("colour", type="nominal", scale=None)
 
 
 def spaced(form: str = SI) -> str:
-    """Vega expression of a value with an SI prefix after a space: "786 G"; "12 " where it takes none.
-
-    Args:
-        form: d3's format of the number.
-    """
+    """Vega expression of a value in d3's format with its SI prefix after a space: "786 G"; "12 " where it takes none."""
     return f"replace(format(datum.value, '{form}'), regexp('([a-zA-Zµ]?)$'), ' $1')"
 
 
 def si_axis(unit: str = "") -> str:
-    """Vega expression for an axis' labels, `alt.Axis(labelExpr=si_axis("B"))`: "25 GB", "200 ms", "0".
-
-    Args:
-        unit: "B", "s", "FLOP/s"; "" for a number alone.
-    """
+    """Vega expression for an axis' labels in "B", "s", "FLOP/s", or numbers alone: "25 GB", "200 ms", "0"."""
     text = f"datum.value ? trim({spaced()} + '{unit}') : '0'"
     return f"datum.value >= 1000 ? format(datum.value, ',~r') + ' s' : {text}" if unit == "s" else text  # no kiloseconds
 
@@ -64,6 +56,12 @@ def y_of(name: str, **options: Any) -> alt.Y:
     return alt.Y(name, type="quantitative", **options)
 
 
+def from_zero(title: str, end: str, unit: str = "", ticks: int = 6, nice: bool = False) -> dict[str, Any]:
+    """Options of a channel: from zero to the parameter `end`, with about so many ticks in a unit as of `si_axis`."""
+    scale = alt.Scale(domain=[0, alt.ExprRef(end)], nice=nice)
+    return {"title": title, "scale": scale, "axis": alt.Axis(labelExpr=si_axis(unit), tickCount=ticks)}
+
+
 def painted(name: str, palette: Mapping[str, str], legend: alt.Legend | None = None) -> alt.Color:
     """A nominal field in the colours of a palette."""
     scale = alt.Scale(domain=list(palette), range=list(palette.values()))
@@ -77,22 +75,8 @@ def tips(*own: str, **words: str) -> list[alt.Tooltip]:
 
 def configured(chart: alt.LayerChart) -> alt.LayerChart:
     """A chart with the look of ours: transparent, framed by nothing, with quiet axes that follow the page's theme."""
-    axis = alt.AxisConfig(
-        gridColor=INK,
-        gridOpacity=0.18,
-        domainColor=INK,
-        tickColor=INK,
-        labelFontSize=12,
-        titleFontSize=12,
-        labelLimit=240,
-        titleFontWeight="normal",
-        titlePadding=8,
-    )
-    legend = alt.LegendConfig(labelLimit=0, labelFontSize=12, titleFontSize=12, symbolStrokeWidth=2)
-    return chart.configure(
-        background="transparent",
-        axis=axis,
-        legend=legend,
-        view=alt.ViewConfig(stroke=None),
-        autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
-    )
+    size = {"labelFontSize": 12, "titleFontSize": 12}
+    lines = {"gridColor": INK, "gridOpacity": 0.18, "domainColor": INK, "tickColor": INK}
+    axis = alt.AxisConfig(**lines, **size, labelLimit=240, titleFontWeight="normal", titlePadding=8)
+    legend, fit = alt.LegendConfig(labelLimit=0, **size, symbolStrokeWidth=2), alt.AutoSizeParams(type="fit-x", contains="padding")
+    return chart.configure(background="transparent", axis=axis, legend=legend, view=alt.ViewConfig(stroke=None), autosize=fit)

@@ -1,4 +1,4 @@
-"""Where the FLOPs of one point go, by stage and module."""
+"""Where the FLOPs of one point go, by stage and module; and those of many grids, against image tokens."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import polars as pl
 
 from ocr_flops.charts.bars import StageBars, headed_rows
 from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, data, title
-from ocr_flops.charts.encoding import OWN_COLOUR, listed, painted, si_axis, tips, x_of, y_of
+from ocr_flops.charts.encoding import OWN_COLOUR, from_zero, listed, painted, si_axis, tips, x_of, y_of
 from ocr_flops.charts.overlay import counted_layer, counted_point, mark_layers, points_inside
-from ocr_flops.charts.theme import STAGE_COLOURS, attention_colour, grids_words, module_colour, module_name, sum_by
+from ocr_flops.charts.theme import STAGE_COLOURS, attention_colour, evidence_words, grids_words, module_colour, module_name, sum_by
 from ocr_flops.units import SI, share, si, workload_words
 
 PANELS = {"tensor_flops": "tensor FLOPs (matrix units)", "vector_flops": "vector FLOPs (CUDA cores)"}
@@ -39,37 +39,27 @@ def flops_by_module(modules: pl.DataFrame, measured: Iterable[Row] = (), work: s
     points, legend = points_inside(points, lambda point: point["counted_flops"] <= ROOM * longest)
     at = {point["row"]: point for point in points}
     by_row: dict[str, list[Row]] = {}
-    groups: dict[str, list[str]] = {}
     for bar in bars:
         bar["end"] = _end(bar["flops"], at.get(bar["row"]), longest)
         by_row.setdefault(bar["row"], []).append(bar)
-        groups.setdefault(bar["stage"], []).append(bar["name"])
-    alike = {row for row, group in by_row.items() if len({bar["flops"] for bar in group}) == 1}
-    heading = (_tensor_title if work == "tensor_flops" else _vector_title)(first, found, modes, whole[modes[0]])
-    datasets = {
-        "bars": bars,
-        "points": points,
-        "heads": _stage_totals(first, work),
-        "once": [group[0] for row, group in by_row.items() if row in alike],
-    }
+    once = {row: group[0] for row, group in by_row.items() if len({bar["flops"] for bar in group}) == 1}
+    totals = sum_by(first, "stage", work)
+    heads = {stage: f"{si(flops, 'FLOPs')} · {share(flops, sum(totals.values()))}" for stage, flops in totals.items()}
+    datasets = {"bars": bars, "points": points, "once": list(once.values())}
+    datasets["heads"] = [{"row": f"{stage}|", "text": text} for stage, text in heads.items()]
     if len(modes) > 1:
-        datasets["each"] = [bar for bar in bars if bar["row"] not in alike]
-    params = {"rows": headed_rows({stage: dict.fromkeys(names) for stage, names in groups.items()}), "room": ROOM * longest or 1}
+        datasets["each"] = [bar for bar in bars if bar["row"] not in once]
+    params = {"rows": headed_rows(by_row), "room": ROOM * longest or 1}
     params |= {"modes": modes, "colours": [attention_colour(mode) for mode in modes], "ran": legend}
+    heading = (_tensor_title if work == "tensor_flops" else _vector_title)(first, found, modes, whole[modes[0]])
     return Chart(_template(work, len(modes), bool(legend)), heading, datasets, params)
 
 
 def _bar(row: Row, work: str, whole: int) -> Row:
-    name = module_name(row["module"])
-    return {
-        **{column: row[column] for column in ("stage", "attention", "evidence", "tensor_flops", "vector_flops", "torch_flops")},
-        "row": f"{row['stage']}|{name}",
-        "name": name,
-        "flops": row[work],
-        "colour": module_colour(row["module"]),
-        "share": share(row["total_flops"], whole),
-        "text": si(row[work]) if row[work] else "",
-    }
+    name, kept = module_name(row["module"]), ("stage", "attention", "evidence", "tensor_flops", "vector_flops", "torch_flops")
+    about = {"share": share(row["total_flops"], whole), "text": si(row[work]) if row[work] else ""}
+    place = {"row": f"{row['stage']}|{name}", "name": name, "flops": row[work], "colour": module_colour(row["module"])}
+    return {**{column: row[column] for column in kept}, **place, **about}
 
 
 def _end(flops: int, point: Row | None, longest: int) -> int:
@@ -78,13 +68,6 @@ def _end(flops: int, point: Row | None, longest: int) -> int:
         return flops
     near = point["clear"] or point["counted_flops"] <= min(flops + ASIDE * longest, longest)
     return point["counted_flops"] if near else flops
-
-
-def _stage_totals(first: list[Row], work: str) -> list[Row]:
-    """Beside each stage's heading, its sum and its part of all work of this kind."""
-    totals = sum_by(first, "stage", work)
-    whole = sum(totals.values())
-    return [{"row": f"{stage}|", "text": f"{si(flops, 'FLOPs')} · {share(flops, whole)}"} for stage, flops in totals.items()]
 
 
 def _latest(measured: Iterable[Row], rows: set[str]) -> list[Row]:
@@ -99,16 +82,9 @@ def _latest(measured: Iterable[Row], rows: set[str]) -> list[Row]:
 
 @cache
 def _template(work: str, modes: int, is_measured: bool) -> Template:
-    """Bars, numbers at their ends, measured points on top.
-
-    Args:
-        work: a key of `PANELS`.
-        modes: how many attention modes stand side by side.
-        is_measured: whether there is a legend of what was measured.
-    """
-    axis = alt.Axis(labelExpr=si_axis(), tickCount=4)
-    bars = StageBars(along={"title": PANELS[work], "scale": alt.Scale(domain=[0, alt.ExprRef("room")], nice=False), "axis": axis})
-    numbers = flops_tips("tensor_flops", "vector_flops", "torch_flops")
+    """Bars of so many modes side by side, numbers at their ends, measured points on top and maybe in a legend."""
+    bars = StageBars(along=from_zero(PANELS[work], "room", ticks=4))
+    numbers = _flops_tips("tensor_flops", "vector_flops", "torch_flops")
     about = [*tips(stage="stage", name="module", attention="attention"), *numbers, *tips(share="of all FLOPs", evidence="evidence")]
     once = bars.words("once", dx=11 if is_measured else 5)
     points = counted_layer(bars.x("counted_flops"), bars.rows, is_measured)
@@ -122,7 +98,7 @@ def _template(work: str, modes: int, is_measured: bool) -> Template:
     return compiled(*layers, height=alt.Step(10 * modes, **{"for": "position"}))
 
 
-def flops_tips(*columns: str) -> list[alt.Tooltip]:
+def _flops_tips(*columns: str) -> list[alt.Tooltip]:
     """Tooltips of columns of FLOPs."""
     return [alt.Tooltip(name, type="quantitative", title=name.replace("_flops", " FLOPs"), format=SI) for name in columns]
 
@@ -133,14 +109,12 @@ def _tensor_title(first: list[Row], found: list[Row], modes: list[str], whole: i
     tensor, stage = sum(stages.values()), max(stages, key=stages.get)
     module = max((row for row in first if row["stage"] == stage), key=lambda row: row["tensor_flops"])
     part = f"{stage.capitalize()} is {share(stages[stage], tensor)} of {si(tensor)} tensor FLOPs"
-    evidence = {row["evidence"] for row in found}
-    how = evidence.pop() if len(evidence) == 1 else "partly modelled"
     row = first[0]
     return title(
         f"{part}; {module_name(module['module'])} alone {share(module['tensor_flops'], tensor)}",
         f"With {si(whole - tensor)} vector FLOPs it is {si(whole, 'FLOPs')} in all",
         workload_words(row),
-        f"{row['engine']}, attention {' / '.join(modes)}, {row['dtype']} ({how})",
+        f"{row['engine']}, attention {' / '.join(modes)}, {row['dtype']} ({evidence_words(found)})",
         width=60,
     )
 
@@ -180,14 +154,10 @@ def flops_by_tokens(sweep: pl.DataFrame, current: pl.DataFrame, measured: Iterab
     points, legend = points_inside(points, lambda point: point["image_tokens"] <= widest and point["counted_flops"] <= highest)
     row = current.row(0, named=True)
     text = f"{row['prompt_tokens']:,} prompt + {row['output_tokens']:,} output tokens"
-    conditions = f"{grids_words(around)}; {text}, batch {row['batch_size']}, {row['engine']}"
+    heading = title(_finding(lines, here), f"{grids_words(around)}; {text}, batch {row['batch_size']}, {row['engine']}")
     mark = {**here[0], "text": f"{here[0]['grid']}: {here[0]['image_tokens']:,} tokens"}
-    return Chart(
-        _tokens_template(bool(legend)),
-        title(_tokens_title(lines, here), conditions),
-        {"lines": lines, "here": here, "mark": [mark], "points": points},
-        {"stages": stages, "ran": legend},
-    )
+    datasets = {"lines": lines, "here": here, "mark": [mark], "points": points}
+    return Chart(_tokens_template(bool(legend)), heading, datasets, {"stages": stages, "ran": legend})
 
 
 def _line(row: Row) -> Row:
@@ -203,7 +173,7 @@ def _tokens_template(is_measured: bool) -> Template:
     y = y_of("tensor_flops", title="tensor FLOPs of the stage", axis=alt.Axis(labelExpr=si_axis(), tickCount=6))
     colour = painted("stage", STAGE_COLOURS, listed("stages", orient="top"))
     tokens = alt.Tooltip("image_tokens", type="quantitative", title="image tokens", format=",d")
-    about = [*tips(grid="grid", stage="stage"), tokens, *flops_tips("tensor_flops", "vector_flops", "total_flops")]
+    about = [*tips(grid="grid", stage="stage"), tokens, *_flops_tips("tensor_flops", "vector_flops", "total_flops")]
     lines, here = alt.Chart(data("lines")), alt.Chart(data("here"))
     return compiled(
         lines.mark_line(strokeWidth=2, opacity=0.6).encode(x, y, colour),
@@ -215,12 +185,9 @@ def _tokens_template(is_measured: bool) -> Template:
     )
 
 
-def _tokens_title(lines: list[Row], here: list[Row]) -> str:
+def _finding(lines: list[Row], here: list[Row]) -> str:
     """What the current point costs, and how that compares with the cheapest (or, for the cheapest, the dearest) shown."""
-    by_tokens: dict[int, dict[str, int]] = {}
-    for row in lines:
-        by_tokens.setdefault(row["image_tokens"], {})[row["stage"]] = row["tensor_flops"]
-    totals = {tokens: sum(stages.values()) for tokens, stages in by_tokens.items()}
+    totals = sum_by({(row["image_tokens"], row["stage"]): row for row in lines}.values(), "image_tokens", "tensor_flops")
     mine, now = here[0]["image_tokens"], sum(row["tensor_flops"] for row in here)
     other = min(totals) if mine > min(totals) else max(totals)
     if other < mine:

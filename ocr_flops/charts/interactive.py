@@ -1,8 +1,8 @@
-"""What charts with controls share: inputs inside the chart, and a title that follows them."""
+"""Charts with controls inside them and a title that follows: every module's numbers, and attention modes side by side."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Any
 
@@ -12,8 +12,8 @@ import polars as pl
 from ocr_flops.charts.bars import StageBars, headed_rows
 from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, data, title
 from ocr_flops.charts.encoding import OWN_COLOUR, spaced, tips
-from ocr_flops.charts.savings import MEASURES, Table, mode_bars, mode_params, mode_template
-from ocr_flops.charts.theme import CEILING_NAMES, conditions, module_colour, module_name
+from ocr_flops.charts.savings import MEASURES, Table, add_stages, mode_bars, mode_params, mode_template
+from ocr_flops.charts.theme import CEILING_NAMES, conditions, evidence_words, module_colour, module_name
 from ocr_flops.units import seconds, share, si
 
 NOTE = "A peak is a maximum, all else adds up. Each panel has a scale of its own"
@@ -50,7 +50,7 @@ class Controlled(Chart):
     def to_dict(self) -> dict[str, Any]:
         """The Vega-Lite specification."""
         spec = super().to_dict()
-        bound = [{**one, "bind": self.bindings[one["name"]]} if one["name"] in self.bindings else one for one in spec["params"]]
+        bound = [one | ({"bind": self.bindings[one["name"]]} if one["name"] in self.bindings else {}) for one in spec["params"]]
         return {**spec, "params": [*bound, {"name": "findings", "value": self.findings}]}
 
 
@@ -61,22 +61,21 @@ def grid_name(row: Row) -> str:
     return f"{row['global_px']} px view"
 
 
-def grid_control(rows: list[Row]) -> Row:
+def _grid_control(rows: list[Row]) -> Row:
     """The list to choose a point's grid from."""
     labels = {grid_name(row): f"{grid_name(row)} · {row['image_tokens']:,} image tokens" for row in rows}
     name = "grid (columns × rows)" if any(row["tile_px"] for row in rows) else "view"
     return {"input": "select", "options": list(labels), "labels": list(labels.values()), "name": name}
 
 
-def following(lookup: str) -> Title:
+def _following(lookup: str) -> Title:
     """A title whose lines are looked up for the values chosen."""
-    return Title({"expr": f"{lookup}.text"}, {"expr": f"{lookup}.subtitle"})
+    return Title(*({"expr": f"{lookup}.{lines}"} for lines in ("text", "subtitle")))
 
 
-def title_lines(finding: str, *conditions: str) -> Row:
+def _lines(finding: str, *conditions: str) -> Row:
     """A title's lines as a chart looks them up."""
-    heading = title(finding, *conditions, width=120)
-    return {"text": heading.text, "subtitle": heading.subtitle}
+    return asdict(title(finding, *conditions, width=120))
 
 
 def explorer(stages: pl.DataFrame, modules: pl.DataFrame, grid: str, attention: str, device: str = "") -> Controlled:
@@ -89,28 +88,26 @@ def explorer(stages: pl.DataFrame, modules: pl.DataFrame, grid: str, attention: 
     """
     panels = tuple(name for name in PANELS if name in modules.columns)
     parts = [row for row in modules.to_dicts() if row["total_flops"] or row["io_bytes"]]
-    groups: dict[str, dict[str, None]] = {}
-    for row in parts:
-        groups.setdefault(row["stage"], {})[module_name(row["module"])] = None
-    wholes = [row for row in stages.to_dicts() if row["stage"] in groups]
+    busy = {row["stage"] for row in parts}
+    wholes = [row for row in stages.to_dicts() if row["stage"] in busy]
     bars = []
     for row in parts:
         ceiling = {"ceiling": CEILING_NAMES[row["binding_ceiling"]]} if "binding_ceiling" in row else {}
         about = {"colour": module_colour(row["module"]), "evidence": row["evidence"], **ceiling}
         bars.append({**_explorer_numbers(row, f"{row['stage']}|{module_name(row['module'])}", panels), **about})
-    inside = _by_point(parts)
     findings: dict[str, dict[str, Row]] = {}
-    for (name, mode), of_point in _by_point(wholes).items():
-        findings.setdefault(name, {})[mode] = _explorer_finding(of_point, inside[name, mode], device)
+    inside, around = _by_point(parts), _by_point(wholes)
+    for name, mode in around:
+        findings.setdefault(name, {})[mode] = _explorer_finding(around[name, mode], inside[name, mode], device)
     modes = list(dict.fromkeys(row["attention"] for row in wholes))
     names = [{"start": number, "text": PANELS[panel][0]} for number, panel in enumerate(panels)]
     chosen = {"grid": grid, "attention": attention, "steps": max(1, wholes[0]["output_tokens"])}
     return Controlled(
         _template(panels),
-        following("findings[grid][attention]"),
+        _following("findings[grid][attention]"),
         {"bars": bars, "heads": [_explorer_numbers(row, f"{row['stage']}|", panels) for row in wholes], "panels": names},
-        {"rows": headed_rows(groups), "panels": len(panels) - 0.02, **chosen},
-        {"grid": grid_control(wholes), "attention": {"input": "radio", "options": modes, "name": "attention"}},
+        {"rows": headed_rows(bar["row"] for bar in bars), "panels": len(panels) - 0.02, **chosen},
+        {"grid": _grid_control(wholes), "attention": {"input": "radio", "options": modes, "name": "attention"}},
         findings,
     )
 
@@ -139,27 +136,26 @@ def _explorer_finding(wholes: list[Row], parts: list[Row], device: str) -> Row:
     widest = max(rows, key=lambda one: one[measure])
     spent = seconds(total) if device else f"{si(total, 'B')} moved"
     where = f"{row['attention']} on {device}" if device else row["attention"]
-    evidence = {one["evidence"] for one in wholes}
-    how = evidence.pop() if len(evidence) == 1 else "partly modelled"
     part = f"{share(widest[measure], total)} of it by {module_name(widest['module'])} ({widest['stage']})"
-    return title_lines(
+    return _lines(
         f"{where}: {spent}{' to the first token' if first else ''}, {part}",
-        f"{conditions(row, with_attention=False)} ({how})",
+        f"{conditions(row, with_attention=False)} ({evidence_words(wholes)})",
         NOTE_OF_DECODE if "decode" in stages else NOTE,
     )
 
 
 @cache
 def _template(panels: Names) -> Template:
-    chosen, a_token = "datum.grid == grid && datum.mode == attention", f"datum.decode && datum.key != '{LARGEST}'"
+    a_token, length = f"datum.decode && datum.key != '{LARGEST}'", f"{BAR[len(panels)]} * (datum.most ? datum.value / datum.most : 0)"
     bars = StageBars()
-    modules = _scaled(_folded("bars", panels, chosen), BAR[len(panels)]).transform_calculate(
+    scaled = _folded("bars", panels).transform_joinaggregate(most="max(value)", groupby=["key"])
+    modules = scaled.transform_calculate(end=f"datum.start + {length}").transform_calculate(
         text="datum.number",
         what=f"datum.what + ({a_token} ? ', a token' : '')",
         exact="datum.key == 'expected_seconds' ? datum.number : format(datum.total, ',d')",
         name="split(datum.row, '|')[1]",
     )
-    wholes = _folded("heads", panels, chosen).transform_calculate(text=f"datum.number + ({a_token} ? ' a token' : '')")
+    wholes = _folded("heads", panels).transform_calculate(text=f"datum.number + ({a_token} ? ' a token' : '')")
     ceiling = {"ceiling": "bound by"} if "expected_seconds" in panels else {}
     about = tips(stage="stage", name="module", mode="attention", what="what", text="value", exact="in all", **ceiling, evidence="evidence")
     return compiled(
@@ -171,16 +167,10 @@ def _template(panels: Names) -> Template:
     )
 
 
-def _folded(name: str, panels: Names, chosen: str) -> alt.Chart:
-    """A dataset's chosen rows, one for each panel: `value`, its `number` in words, and `start`, where the panel begins.
-
-    Args:
-        name: of the dataset.
-        panels: columns.
-        chosen: an expression of a row.
-    """
-    found = alt.Chart(data(name)).transform_filter(chosen).transform_fold(list(panels), as_=["key", "total"])
-    found = found.transform_calculate(
+def _folded(name: str, panels: Names) -> alt.Chart:
+    """A dataset's chosen rows, one for each panel: `value`, its `number` in words, and `start`, where the panel begins."""
+    chosen = alt.Chart(data(name)).transform_filter("datum.grid == grid && datum.mode == attention")
+    found = chosen.transform_fold(list(panels), as_=["key", "total"]).transform_calculate(
         stage="split(datum.row, '|')[0]",
         decode="split(datum.row, '|')[0] == 'decode'",
         start=f"indexof({list(panels)}, datum.key)",
@@ -188,17 +178,6 @@ def _folded(name: str, panels: Names, chosen: str) -> alt.Chart:
         what=f"({ {panel: PANELS[panel][0] for panel in panels} })[datum.key]",
     )
     return found.transform_calculate(value=f"datum.total / {PER_STEP}").transform_calculate(number=NUMBER)
-
-
-def _scaled(chart: alt.Chart, bar: float) -> alt.Chart:
-    """With `end`, where the bar of a row ends in its panel.
-
-    Args:
-        chart: from `_folded`.
-        bar: length of the longest, as a part of a panel's width.
-    """
-    length = f"{bar} * (datum.most ? datum.value / datum.most : 0)"
-    return chart.transform_joinaggregate(most="max(value)", groupby=["key"]).transform_calculate(end=f"datum.start + {length}")
 
 
 def modes_by_stage(stages: pl.DataFrame, grid: str, device: str = "") -> Controlled:
@@ -215,43 +194,32 @@ def modes_by_stage(stages: pl.DataFrame, grid: str, device: str = "") -> Control
     tables: dict[str, Table] = {}
     for row in wholes:
         if row["io_bytes"]:
-            stage = DECODE if row["stage"] == "decode" else row["stage"]
-            tables.setdefault(grid_name(row), {}).setdefault(stage, {})[row["attention"]] = _modes_numbers(row)
+            stage, steps = (DECODE, row["output_tokens"]) if row["stage"] == "decode" else (row["stage"], 1)
+            numbers = {name: row[name] / (1 if name == LARGEST else steps) for name in measures}  # of decode the mean of a step
+            numbers["fixed"] = (row["weight_io_bytes"] + row["kv_io_bytes"]) / steps
+            tables.setdefault(grid_name(row), {}).setdefault(stage, {})[row["attention"]] = numbers
     datasets: dict[str, list[Row]] = {}
-    findings = {}
+    findings, of_grid = {}, {grid_name(row): row for row in wholes}
     for name, table in tables.items():
         before = [stage for stage in table if stage != DECODE]
         if len(before) > 1:
-            first = {mode: _together([table[stage][mode] for stage in before]) for mode in modes}
+            first = {mode: add_stages(table[stage][mode] for stage in before) for mode in modes}
             table = {**{stage: table[stage] for stage in before}, FIRST: first, **table}
         for dataset, rows in mode_bars(table, measures).items():
             datasets.setdefault(dataset, []).extend({**row, "grid": name} for row in rows)
-        findings[name] = _modes_finding(table, modes, device)
+        findings[name] = _modes_finding(table, modes, of_grid[name], device)
     datasets["panels"] = datasets["panels"][: len(measures)]
     return Controlled(
         mode_template(modes[0], "datum.grid == grid"),
-        following("findings[grid]"),
+        _following("findings[grid]"),
         datasets,
-        {**mode_params(datasets, table), "grid": grid},
-        {"grid": grid_control(wholes)},
+        {**mode_params(datasets), "grid": grid},
+        {"grid": _grid_control(wholes)},
         findings,
     )
 
 
-def _modes_numbers(row: Row) -> Row:
-    """A stage's numbers; of decode the mean of a step, but for the peak."""
-    steps = row["output_tokens"] if row["stage"] == "decode" else 1
-    spent = {name: row[name] / steps for name in ("io_bytes", "expected_seconds") if name in row}
-    return {**row, **spent, "fixed": (row["weight_io_bytes"] + row["kv_io_bytes"]) / steps}
-
-
-def _together(rows: list[Row]) -> Row:
-    """Several stages as one."""
-    sums = {name: sum(row[name] for row in rows) for name in ("io_bytes", "fixed", "expected_seconds") if name in rows[0]}
-    return {**rows[0], **sums, "peak_activation_bytes": max(row["peak_activation_bytes"] for row in rows)}
-
-
-def _modes_finding(table: Table, modes: list[str], device: str) -> Row:
+def _modes_finding(table: Table, modes: list[str], about: Row, device: str) -> Row:
     """What the last mode saves of the first one, and where it saves little."""
     first, last = modes[0], "flash" if "flash" in modes else modes[-1]
     main = FIRST if FIRST in table else next(iter(table))
@@ -264,9 +232,9 @@ def _modes_finding(table: Table, modes: list[str], device: str) -> Row:
     if main != DECODE and DECODE in table:
         moved = [table[DECODE][mode]["io_bytes"] for mode in (first, last)]
         finding += f"; in decode {share(moved[0] - moved[1], moved[0])} less"
-    return title_lines(
+    return _lines(
         finding,
-        f"{conditions(row, with_attention=False)}{f', {device}' if device else ''}",
+        f"{conditions(about, with_attention=False)}{f', {device}' if device else ''}",
         f"In brackets: against {first}. Inner bar: weights and KV cache, which no attention kernel changes",
         NOTE_OF_DECODE if DECODE in table else NOTE,
     )

@@ -12,7 +12,7 @@ import polars as pl
 
 from ocr_flops.charts.bars import StageBars, row_axis, stacked
 from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, data, title
-from ocr_flops.charts.encoding import OWN_COLOUR, WORDS, painted, si_axis, tips, x_of, y_of
+from ocr_flops.charts.encoding import OWN_COLOUR, WORDS, from_zero, painted, tips, x_of, y_of
 from ocr_flops.charts.overlay import MEASURED, mark_layers, measured_layer, origins
 from ocr_flops.charts.theme import LIMIT, MEMORY_COLOURS, STAGE_COLOURS, conditions, module_name
 from ocr_flops.spec.specs import CALL, HardwareSpec
@@ -67,32 +67,18 @@ def memory(
             bars.append({"row": label, "kind": kind, **at, **about})
         end = max(whole, found.get(label, (0, ""))[0])
         beside = limit if limit and end <= limit < end + BESIDE * most else end  # clear of the line
-        ends.append({"row": label, "end": beside, "text": si(whole, "B") + ("" if narrow else _spare(whole, limit))})
-    return Chart(
-        _template(len(labelled), narrow),
-        _title(labelled, hardware, narrow, origins(measured)),
-        {"bars": bars, "ends": ends, "line": [{"end": limit, "text": f"memory: {si(limit, 'B')}"}] if limit else [], MEASURED: measured},
-        {"rows": list(labelled), "room": max([most, *(point["end"] for point in measured)]) * 1.25},
-    )
-
-
-def _spare(total: int, limit: float) -> str:
-    if not limit:
-        return ""
-    return f", {si(limit - total, 'B')} to spare" if total <= limit else f", {si(total - limit, 'B')} too much"
+        spare = f", {si(abs(limit - whole), 'B')} {'to spare' if whole <= limit else 'too much'}" if limit and not narrow else ""
+        ends.append({"row": label, "end": beside, "text": si(whole, "B") + spare})
+    line = [{"end": limit, "text": f"memory: {si(limit, 'B')}"}] if limit else []
+    datasets = {"bars": bars, "ends": ends, "line": line, MEASURED: measured}
+    params = {"rows": list(labelled), "room": max([most, *(point["end"] for point in measured)]) * 1.25}
+    return Chart(_template(len(labelled), narrow), _title(labelled, hardware, narrow, origins(measured)), datasets, params)
 
 
 @cache
 def _template(labels: int, narrow: bool) -> Template:
-    """Bars and their words, the device's memory as a line, and what was measured.
-
-    Args:
-        labels: how many bars.
-        narrow: fewer ticks on the axis.
-    """
-    axis = alt.Axis(labelExpr=si_axis("B"), tickCount=3 if narrow else 6)
-    scale = alt.Scale(domain=[0, alt.ExprRef("room")], nice=False)
-    bars = StageBars(row_axis(), {"title": "bytes of device memory", "scale": scale, "axis": axis})
+    """So many bars and their words, the device's memory as a line, and what was measured."""
+    bars = StageBars(row_axis(), from_zero("bytes of device memory", "room", "B", ticks=3 if narrow else 6))
     colour = painted("kind", MEMORY_COLOURS, alt.Legend(orient="top"))
     about = tips(row="setting", kind="what", size="bytes", part="share", note="how", total="in all")
     line, above = alt.Chart(data("line")), {"align": "center", "baseline": "bottom", "y": -4, "fontSize": 12, "fontWeight": "bold"}
@@ -111,13 +97,8 @@ def _title(labelled: Mapping[str, Estimate], hardware: HardwareSpec | None, narr
     finding = _fits(labelled, hardware) if hardware else _needs(labelled)
     if narrow:
         return title(finding, f"Peak activation memory of one call, {BEYOND}", *origin, width=48)
-    row = next(iter(labelled.values())).stages.row(0, named=True)
-    return title(
-        finding,
-        conditions(row, with_attention=False),
-        f"Weights, KV cache at its end and peak activation memory of one call; {BEYOND}",
-        *origin,
-    )
+    run = conditions(next(iter(labelled.values())).stages.row(0, named=True), with_attention=False)
+    return title(finding, run, f"Weights, KV cache at its end and peak activation memory of one call; {BEYOND}", *origin)
 
 
 def _needs(labelled: Mapping[str, Estimate]) -> str:
@@ -162,23 +143,18 @@ def growth(sweep: pl.DataFrame, output_tokens: int | None = None) -> Chart:
         for kind, size, at in stacked({kind: step[column] for kind, (column, _) in TRAFFIC.items()}):
             about = {"size": si(size, "B"), "part": share(size, step["io_bytes"]), "total": si(step["io_bytes"], "B")}
             areas.append({"output_tokens": step["output_tokens"], "kind": kind, "start": at["start"], "bytes": at["end"], **about})
-    names = []
+    names = [{**held[-1], "text": f"KV cache held: {held[-1]['size']}", "colour": HELD}] if steps else []
     for end in areas[-len(TRAFFIC) :]:
         middle = {"output_tokens": end["output_tokens"], "bytes": (end["start"] + end["bytes"]) / 2}
         names.append({**middle, "text": f"{end['kind']}: {end['size']} a step", "colour": TRAFFIC[end["kind"]][1]})
-    names += [{**held[-1], "text": f"KV cache held: {held[-1]['size']}", "colour": HELD}] if steps else []
+    names.sort(key=lambda name: name["bytes"])
     highest = max([row["bytes"] for row in (*areas, *held)], default=0)
-    return Chart(
-        _growth_template(),
-        _growth_title(found, steps, held),
-        {
-            "areas": areas,
-            "held": held,
-            "mark": [{"output_tokens": output_tokens, "text": f"{output_tokens:,} tokens"}] if output_tokens else [],
-            "names": _separate(names, NAME_GAP * highest),
-        },
-        {"room": 1.3 * found[-1]["output_tokens"] or 1, "highest": highest or 1},
-    )
+    for below, name in pairwise(names):  # moved up where they would lie on one another
+        name["bytes"] = max(name["bytes"], below["bytes"] + NAME_GAP * highest)
+    mark = [{"output_tokens": output_tokens, "text": f"{output_tokens:,} tokens"}] if output_tokens else []
+    datasets = {"areas": areas, "held": held, "mark": mark, "names": names}
+    params = {"room": 1.3 * found[-1]["output_tokens"] or 1, "highest": highest or 1}
+    return Chart(_growth_template(), _growth_title(found, steps, held), datasets, params)
 
 
 def _steps(found: list[Row]) -> list[Row]:
@@ -187,36 +163,25 @@ def _steps(found: list[Row]) -> list[Row]:
     The mean of the steps between two lengths is that of the step in their middle; two such means give the line that all steps lie on.
     """
     columns = ("io_bytes", *(column for column, _ in TRAFFIC.values()))
-    means = []
-    for before, after in pairwise(found):
+    if len(found) < 2:
+        return []
+
+    def mean(before: Row, after: Row) -> tuple[float, dict[str, float]]:
         steps = after["output_tokens"] - before["output_tokens"]
         middle = (before["output_tokens"] + 1 + after["output_tokens"]) / 2
-        means.append((middle, {column: (after[column] - before[column]) / steps for column in columns}))
-    if not means:
-        return []
-    (first, start), (last, end) = means[0], means[-1]
+        return middle, {column: (after[column] - before[column]) / steps for column in columns}
+
+    (first, start), (last, end) = mean(*found[:2]), mean(*found[-2:])
     slope = {column: (end[column] - start[column]) / (last - first) if last > first else 0.0 for column in columns}
-    return [
-        {"output_tokens": at, **{column: start[column] + slope[column] * (at - first) for column in columns}}
-        for at in (max(1, row["output_tokens"]) for row in found)
-    ]
-
-
-def _separate(names: list[Row], least: float) -> list[Row]:
-    """Names moved up where they would lie on one another."""
-    below, placed = float("-inf"), []
-    for name in sorted(names, key=lambda name: name["bytes"]):
-        below = max(name["bytes"], below + least)
-        placed.append({**name, "bytes": below})
-    return placed
+    ends = (max(1, row["output_tokens"]) for row in found)
+    return [{"output_tokens": at, **{column: start[column] + slope[column] * (at - first) for column in columns}} for at in ends]
 
 
 @cache
 def _growth_template() -> Template:
-    scale = alt.Scale(domain=[0, alt.ExprRef("room")], nice=False)
-    x = x_of("output_tokens", title="output tokens", scale=scale, axis=alt.Axis(format=",d", tickCount=8, tickMinStep=1, grid=False))
-    scale = alt.Scale(domain=[0, alt.ExprRef("highest")], nice=True)
-    y = y_of("bytes", title="bytes of the whole batch", scale=scale, axis=alt.Axis(labelExpr=si_axis("B"), tickCount=6))
+    axis = alt.Axis(format=",d", tickCount=8, tickMinStep=1, grid=False)
+    x = x_of("output_tokens", **from_zero("output tokens", "room") | {"axis": axis})
+    y = y_of("bytes", **from_zero("bytes of the whole batch", "highest", "B", nice=True))
     colour = painted("kind", {kind: colour for kind, (_, colour) in TRAFFIC.items()})
     at = alt.Tooltip("output_tokens", type="quantitative", title="output token", format=",d")
     of_step = [at, *tips(kind="moved", size="bytes in this step", part="share of the step", total="whole step")]

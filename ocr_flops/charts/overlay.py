@@ -26,12 +26,7 @@ def mark_layers(x: alt.X) -> tuple[alt.Chart, alt.Chart]:
 
 
 def measured_layer(x: alt.X, y: alt.Y, **words: str) -> alt.Chart:
-    """What was measured, from dataset `MEASURED`: white diamonds with a dark edge, seen on every colour.
-
-    Args:
-        x, y: channels of their fields.
-        words: what the tooltip calls further fields.
-    """
+    """What was measured, from dataset `MEASURED`: white diamonds with a dark edge, seen on every colour; `words` name further tooltips."""
     return alt.Chart(data(MEASURED)).mark_point(**LOOK).encode(x, y, tooltip=tips(**words, origin="where from"))
 
 
@@ -42,13 +37,7 @@ def origins(measured: Iterable[Row]) -> tuple[str, ...]:
 
 
 def counted_point(row: Row, is_clear: bool, otherwise: str) -> Row:
-    """FLOPs that were counted, with what the legend and the tooltip say.
-
-    Args:
-        row: of `spot_checks.beside`.
-        is_clear: whether they are of what is shown; other points are drawn faint.
-        otherwise: what the legend says of a faint point.
-    """
+    """FLOPs that were counted (a row of `spot_checks.beside`) with legend and tooltip; not clear is what is not of what is shown."""
     legend = [*textwrap.wrap(f"measured: {row['ran']}", 52), *([] if is_clear else [otherwise])]
     kept = {name: row[name] for name in ("counted_flops", "analytic_flops", "difference", "point", "stage")}
     return {**kept, "name": module_name(row["module"]), "clear": is_clear, "measured": "\n".join(legend)}
@@ -63,12 +52,7 @@ def points_inside(points: list[Row], fits: Callable[[Row], bool]) -> tuple[list[
 
 
 def counted_layer(x: alt.X, y: alt.Y, is_named: bool) -> alt.Chart:
-    """What was counted, from dataset "points", with a legend of the parameter "ran".
-
-    Args:
-        x, y: channels of their fields.
-        is_named: whether there is a legend; Vega cannot draw one of nothing.
-    """
+    """What was counted, from dataset "points", with a legend of the parameter "ran" if there are any: Vega cannot draw one of nothing."""
     look = {"orient": "bottom", "direction": "vertical", "symbolFillColor": INK, "symbolSize": 90}
     legend = alt.Legend(labelExpr="split(datum.label, '\\n')", **look) if is_named else None
     scale = alt.Scale(domain=alt.ExprRef("ran"), range=SHAPES)

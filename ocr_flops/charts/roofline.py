@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from math import log10
+from typing import NamedTuple
 
 import altair as alt
 
@@ -41,6 +41,16 @@ NAMED = 0.005  # share of time from which a point can be named
 FAR, TEXT_WIDTH = 0.66, 0.35  # of the width: where names stand to the left of their points, and what the longest takes
 
 
+class Frame(NamedTuple):
+    """Where the chart of what has FLOPs ends, in FLOPs per byte and FLOP/s, and the slope that crosses it, in bytes per second."""
+
+    left: float
+    right: float
+    bottom: float
+    top: float
+    bandwidth: float
+
+
 def roofline(timing: Timing, measured: Iterable[Row] = ()) -> Chart:
     """Operators as points under the device's ceilings: FLOPs per byte against FLOP/s attained, as large as their share of the time.
 
@@ -63,25 +73,19 @@ def roofline(timing: Timing, measured: Iterable[Row] = ()) -> Chart:
     edge = left / (right / left) ** STRIP_WIDTH if idle else left
     strip = _strip(idle, (edge * left) ** 0.5, frame)
     points = sorted([*placed, *strip], key=lambda point: -point["share"])
-    box = {"intensity": edge, "x2": left / 1.12, "attained": bottom, "y2": frame.top, "middle": (edge * left) ** 0.5, "text": "no FLOPs"}
-    return Chart(
-        _template(),
-        _title(timing, operators, sum(row["share"] for row in idle), attained),
-        {
-            "box": [box] if idle else [],
-            "points": points,
-            MEASURED: attained,
-            "idle": [{**point, "text": point_words(point)} for point in strip if point["share"] >= 4 * NAMED],
-            **point_names(placed, frame),
-            **ceilings(timing, frame),
-        },
-        {
-            "across": [edge, right],
-            "up": [bottom, frame.top],
-            "families": occurring(FAMILIES, points, "family"),
-            "stages": occurring(STAGE_SHAPES, points, "stage"),
-        },
-    )
+    middle = (edge * left) ** 0.5
+    box = {"intensity": edge, "x2": left / 1.12, "attained": bottom, "y2": frame.top, "middle": middle, "text": "no FLOPs"}
+    datasets = {
+        "box": [box] if idle else [],
+        "points": points,
+        MEASURED: attained,
+        "idle": [{**point, "text": _point_words(point)} for point in strip if point["share"] >= 4 * NAMED],
+        **_point_names(placed, frame),
+        **_ceilings(timing, frame),
+    }
+    params = {"across": [edge, right], "up": [bottom, frame.top], "families": occurring(FAMILIES, points, "family")}
+    params["stages"] = occurring(STAGE_SHAPES, points, "stage")
+    return Chart(_template(), _title(timing, operators, sum(row["share"] for row in idle), attained), datasets, params)
 
 
 def _attained(timing: Timing, measured: Iterable[Row]) -> list[Row]:
@@ -93,17 +97,10 @@ def _attained(timing: Timing, measured: Iterable[Row]) -> list[Row]:
     for row in rows:
         known = ours.get((row["stage"], row["module"]))
         if known and known["total_flops"] and row["seconds"] > least:
-            points.append(
-                {
-                    "intensity": known["arithmetic_intensity"],
-                    "attained": known["total_flops"] / row["seconds"],
-                    "stage": row["stage"],
-                    "name": module_name(row["module"]) if row["module"] else "whole stage",
-                    "seconds": seconds(row["seconds"]),
-                    "times": f"{row['seconds'] / known['roofline_seconds']:.3g} times",
-                    "origin": row["origin"],
-                }
-            )
+            place = {"intensity": known["arithmetic_intensity"], "attained": known["total_flops"] / row["seconds"], "stage": row["stage"]}
+            name = module_name(row["module"]) if row["module"] else "whole stage"
+            times = f"{row['seconds'] / known['roofline_seconds']:.3g} times"
+            points.append({**place, "name": name, "seconds": seconds(row["seconds"]), "times": times, "origin": row["origin"]})
     return points
 
 
@@ -131,24 +128,16 @@ def _operator(name: str) -> str:
 
 
 def _strip(idle: list[Row], x: float, frame: Frame) -> list[Row]:
-    """Operators without FLOPs as points in a column at `x`, the largest on top, the smallest as one.
-
-    Args:
-        idle: from the largest on.
-        x: where.
-        frame: of the chart.
-    """
+    """Operators without FLOPs, from the largest on, as points in a column at `x`, the largest on top, the smallest as one."""
     points = [_point(row) for row in idle if row["share"] >= STRIP_LEAST]
     small = [row for row in idle if row["share"] < STRIP_LEAST]
     if small:
         sums = {name: sum(row[name] for row in small) for name in ("share", "roofline_seconds", "io_bytes", "operators")}
         names = {"name": f"{len(small)} smaller ones of all stages", "operator": "copies and casts", "family": "norms, embedding"}
         points.append(_point({**small[0], **sums}) | names | {"stage": "decode"})
-    gap = min(STRIP_GAP, STRIP / max(1, len(points)))
-    height = log10(frame.top / frame.bottom)
-    return [
-        {**point, "intensity": x, "attained": frame.bottom * 10 ** (height * (STRIP - gap * number))} for number, point in enumerate(points)
-    ]
+    gap, height = min(STRIP_GAP, STRIP / max(1, len(points))), log10(frame.top / frame.bottom)
+    levels = (frame.bottom * 10 ** (height * (STRIP - gap * number)) for number in range(len(points)))
+    return [{**point, "intensity": x, "attained": level} for point, level in zip(points, levels, strict=True)]
 
 
 @cache
@@ -199,14 +188,7 @@ def _points(x: alt.X, y: alt.Y) -> alt.Chart:
 
 
 def _title(timing: Timing, operators: list[Row], idle: float, attained: list[Row]) -> Title:
-    """Which ceiling binds most of the time, and the largest point.
-
-    Args:
-        timing: of the chart.
-        operators: all of them.
-        idle: share of the time of those without FLOPs.
-        attained: what was measured.
-    """
+    """Which ceiling binds most of the time, and the largest point; `idle` is the share of the time without FLOPs."""
     spent = sum_by(operators, "binding_ceiling", "share")
     ceiling, widest = max(spent, key=spent.get), max(operators, key=lambda row: row["share"])
     row = timing.estimate.stages.row(0, named=True)
@@ -222,23 +204,7 @@ def _title(timing: Timing, operators: list[Row], idle: float, attained: list[Row
     )
 
 
-@dataclass(frozen=True)
-class Frame:
-    """Where a chart ends, in FLOPs per byte and FLOP/s, and the slope that crosses it.
-
-    Args:
-        left, right, bottom, top: of what has FLOPs; its strip for what has none lies further left.
-        bandwidth: bytes per second.
-    """
-
-    left: float
-    right: float
-    bottom: float
-    top: float
-    bandwidth: float
-
-
-def ceilings(timing: Timing, frame: Frame) -> dict[str, list[Row]]:
+def _ceilings(timing: Timing, frame: Frame) -> dict[str, list[Row]]:
     """The bandwidth's slope up to the matrix peak and the flat roofs, as the ends of lines; and their names.
 
     The vector roof's name stands below it and is narrow: the slope passes above and to the left.
@@ -247,16 +213,16 @@ def ceilings(timing: Timing, frame: Frame) -> dict[str, list[Row]]:
     peak, bandwidth, vector = hardware.matrix_peak(dtype), frame.bandwidth, hardware.vector_fp32_flops_per_second
     ends = {"bandwidth": ((frame.left, frame.left * bandwidth), (peak / bandwidth, peak))}
     ends["matrix"] = ((peak / bandwidth, peak), (frame.right, peak))
-    names = {"bandwidth": [], "vector": []}
+    below = []
     if vector and vector != peak:
         ends["vector"] = ((vector / bandwidth, vector), (frame.right, vector))
-        names["vector"] = [_name(frame.right, vector, f"vector, fp32\n{si(vector, 'FLOP/s')}", CEILING_COLOURS["vector"])]
+        below = [_name(frame.right, vector, f"vector, fp32\n{si(vector, 'FLOP/s')}", CEILING_COLOURS["vector"])]
     ridge = f"the slope meets the roof at {peak / bandwidth:.3g} FLOPs per byte"
     lines = [_name(x, y, "", CEILING_COLOURS[ceiling]) | {"line": ceiling} for ceiling, two in ends.items() for x, y in two]
     return {
         "lines": lines,
         "roofs": [_name(frame.right, peak, f"matrix units, {dtype}: {si(peak, 'FLOP/s')}", CEILING_COLOURS["matrix"])],
-        "vector": names["vector"],
+        "vector": below,
         "slope": [_name(frame.left, peak, f"memory: {si(bandwidth, 'B/s')}", CEILING_COLOURS["bandwidth"])],
         "ridge": [_name(frame.left, peak, ridge, INK)],
     }
@@ -266,13 +232,8 @@ def _name(x: float, y: float, text: str, colour: str) -> Row:
     return {"intensity": x, "attained": y, "text": text, "colour": colour}
 
 
-def point_names(points: Sequence[Row], frame: Frame) -> dict[str, list[Row]]:
-    """The largest points, named below the slope where nothing lies, each on a line of its own: to their right ("names") or left ("far").
-
-    Args:
-        points: with FLOPs.
-        frame: of the chart.
-    """
+def _point_names(points: Sequence[Row], frame: Frame) -> dict[str, list[Row]]:
+    """The largest points, named below the slope where nothing lies, each on a line of its own: to their right ("names") or left ("far")."""
     largest = [point for point in sorted(points, key=lambda point: -point["share"])[:LABELLED] if point["share"] >= NAMED]
     per_px, width = log10(frame.top / frame.bottom) / HEIGHT, log10(frame.right / frame.left)
     wanted = []
@@ -286,10 +247,10 @@ def point_names(points: Sequence[Row], frame: Frame) -> dict[str, list[Row]]:
     for height, intensity, is_far, point in sorted(wanted, key=lambda one: one[:2], reverse=True):
         above = min(height, above - LABEL_PX * per_px)
         place = {"intensity": intensity, "point": point["attained"], "attained": 10**above}
-        names["far" if is_far else "names"].append({**place, "text": point_words(point)})
+        names["far" if is_far else "names"].append({**place, "text": _point_words(point)})
     return names
 
 
-def point_words(point: Row) -> str:
+def _point_words(point: Row) -> str:
     """What a point is called: its module, stage and operator, and its share of the time."""
     return f"{point['name']}, {point['stage']}: {point['operator'].split(' (')[0]}, {point['part']}"

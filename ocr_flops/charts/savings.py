@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from itertools import pairwise
 from types import MappingProxyType
@@ -62,7 +62,7 @@ def savings(
             about = {"value": in_bytes(row[f"measured_{column}"]), "what": bar["what"], "origin": f"traced: {row['ran']}"}
             datasets[MEASURED].append({"row": bar["row"], "end": bar["start"] + length, **about})
     heading = _title(estimates, timings, table, origins(datasets[MEASURED]))
-    return Chart(mode_template(next(iter(estimates))), heading, datasets, mode_params(datasets, busy))
+    return Chart(mode_template(next(iter(estimates))), heading, datasets, mode_params(datasets))
 
 
 def mode_bars(table: Table, measures: Sequence[str]) -> dict[str, list[Row]]:
@@ -73,14 +73,10 @@ def mode_bars(table: Table, measures: Sequence[str]) -> dict[str, list[Row]]:
         measures: keys of `MEASURES`, "io_bytes" first.
     """
     base, *others = next(iter(table.values()))
-    panels = [
-        Panel(
-            MEASURES[measure],
-            {f"{stage}|{mode}": {mode: row[measure]} for stage, rows in table.items() for mode, row in rows.items()},
-            seconds if measure.endswith("_seconds") else in_bytes,
-        )
-        for measure in measures
-    ]
+    panels = []
+    for measure in measures:
+        bars = {f"{stage}|{mode}": {mode: row[measure]} for stage, rows in table.items() for mode, row in rows.items()}
+        panels.append(Panel(MEASURES[measure], bars, seconds if measure.endswith("_seconds") else in_bytes))
     rows, whole = panel_rows(panels, BAR)
     fixed = []
     for bar, drawn in zip(whole, rows["bars"], strict=True):
@@ -100,21 +96,16 @@ def mode_bars(table: Table, measures: Sequence[str]) -> dict[str, list[Row]]:
     return {"bars": rows["bars"], "panels": rows["panels"], "fixed": fixed, MEASURED: []}
 
 
-def mode_params(datasets: Mapping[str, Sequence[Row]], table: Table) -> Row:
+def mode_params(datasets: Mapping[str, Sequence[Row]]) -> Row:
     """The parameters of `mode_template`; "least" is the width in px from which words are written in full."""
     panels = len(datasets["panels"])
     least = max(len(end["text"]) for end in datasets["bars"]) * LETTER_PX / (1 - BAR) * panels
-    return {"rows": headed_rows(table), "panels": panels - 0.02, "least": round(least)}
+    return {"rows": headed_rows(bar["row"] for bar in datasets["bars"]), "panels": panels - 0.02, "least": round(least)}
 
 
 @cache
 def mode_template(base: str, chosen: str = "true") -> Template:
-    """Panels of bars, the words after them in brief where a panel is narrow.
-
-    Args:
-        base: the attention mode compared with.
-        chosen: an expression of the rows that are drawn.
-    """
+    """Panels of bars, the words after them in brief where a panel is narrow; `chosen` is an expression of the rows that are drawn."""
     bars = StageBars()
     about = tips(stage="stage", kind="attention", what="what", value="value", saved=f"against {base}", kept=f"of {base}'s")
     segments, fixed = (alt.Chart(data(name)).transform_filter(chosen) for name in ("bars", "fixed"))
@@ -137,10 +128,13 @@ def _by_stage(estimate: Estimate, timing: Timing | None) -> dict[str, Row]:
         table[stage]["fixed"] = row["weight_io_bytes"] + row["kv_io_bytes"]
         if timing:
             table[stage] |= {f"{lane}_seconds": float(timing.lane_seconds(stage, lane)[0]) for lane in ("device", "expected")}
-    if len(table) > 1:
-        rows = list(table.values())
-        table[WHOLE] = {name: (max if name == "peak_activation_bytes" else sum)(row[name] for row in rows) for name in rows[0]}
-    return table
+    return {**table, WHOLE: add_stages(table.values())} if len(table) > 1 else table
+
+
+def add_stages(rows: Iterable[Row]) -> Row:
+    """The numbers of several stages as one: sums, and of peaks the largest."""
+    rows = list(rows)
+    return {name: (max if name == "peak_activation_bytes" else sum)(row[name] for row in rows) for name in rows[0]}
 
 
 def saved(value: float, base: float, words: Callable[[float], str] = in_bytes) -> str:
@@ -157,39 +151,31 @@ def _title(estimates: Mapping[str, Estimate], timings: Mapping[str, Timing] | No
     """What the last mode saves of the first one, where, and where it saves nothing."""
     modes = list(estimates)
     base, best = ({stage: rows[mode] for stage, rows in table.items()} for mode in (modes[0], modes[-1]))
-    where = max((stage for stage in base if stage != WHOLE), key=lambda stage: base[stage]["io_bytes"] - best[stage]["io_bytes"])
-    less = base[where]["io_bytes"] - best[where]["io_bytes"]
-    finding = f"{modes[-1]} moves {si(less, 'B')} ({share(less, base[where]['io_bytes'])}) less than {modes[0]} in {where}"
+    less = {stage: base[stage]["io_bytes"] - best[stage]["io_bytes"] for stage in base if stage != WHOLE}
+    where = max(less, key=less.get)
+    finding = f"{modes[-1]} moves {si(less[where], 'B')} ({share(less[where], base[where]['io_bytes'])}) less than {modes[0]} in {where}"
+    decode, limits = base.get("decode", {}).get("io_bytes"), ""
+    if decode:  # where fused attention helps little, and why
+        fixed = f"Decode is {share(base['decode']['fixed'], decode)} weights and KV cache"
+        limits = f"{fixed}: {modes[-1]} saves {share(less['decode'], decode)} of its bytes"
     hidden = []
     if timings and timings[modes[0]].expected_ttft:
         ends = [timings[mode] for mode in (modes[0], modes[-1])]
         first, last = (one.expected_ttft.value for one in ends)
         finding += f"; to the first token an expected {seconds(last)} instead of {seconds(first)} on {ends[0].hardware.label}"
         hidden = [hidden_saving(*ends, ("vision", "prefill")).describe("the time to first token")]
-    elif "decode" in base and base["decode"]["io_bytes"]:
-        finding += f", and {share(base['decode']['io_bytes'] - best['decode']['io_bytes'], base['decode']['io_bytes'])} less in decode"
-    flops = {mode: sum(row["tensor_flops"] for row in estimate.stage_numbers.values()) for mode, estimate in estimates.items()}
-    same = f"Matrix FLOPs are the same in every mode: {si(flops[modes[0]], 'FLOPs')}"
-    row = estimates[modes[0]].stages.row(0, named=True)
+    elif decode:
+        finding += f", and {share(less['decode'], decode)} less in decode"
+    flops = {sum(row["tensor_flops"] for row in estimate.stage_numbers.values()) for estimate in estimates.values()}
+    same = f"Matrix FLOPs are the same in every mode: {si(min(flops), 'FLOPs')}" if len(flops) == 1 else "Matrix FLOPs differ"
     return title(
         finding,
         *hidden,
-        f"{same if len(set(flops.values())) == 1 else 'Matrix FLOPs differ'}. {_limits(base, best, modes)}",
-        f"{conditions(row, with_attention=False)}. {_evidence(estimates)}",
+        f"{same}. {limits}",
+        f"{conditions(estimates[modes[0]].stages.row(0, named=True), with_attention=False)}. {_evidence(estimates)}",
         "Inner bar: weights and KV cache, which no attention kernel changes. Each panel has its own scale",
         *origin,
         width=105,
-    )
-
-
-def _limits(base: dict[str, Row], best: dict[str, Row], modes: list[str]) -> str:
-    """Where fused attention helps little, and why."""
-    if "decode" not in base or not base["decode"]["io_bytes"]:
-        return ""
-    of_decode = base["decode"]
-    return (
-        f"Decode is {share(of_decode['fixed'], of_decode['io_bytes'])} weights and KV cache: {modes[-1]} saves "
-        f"{share(of_decode['io_bytes'] - best['decode']['io_bytes'], of_decode['io_bytes'])} of its bytes"
     )
 
 

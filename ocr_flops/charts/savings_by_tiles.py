@@ -9,7 +9,7 @@ import altair as alt
 import polars as pl
 
 from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, data, title
-from ocr_flops.charts.encoding import OWN_COLOUR, WORDS, si_axis, tips, x_of, y_of
+from ocr_flops.charts.encoding import OWN_COLOUR, WORDS, from_zero, tips, x_of, y_of
 from ocr_flops.charts.overlay import mark_layers
 from ocr_flops.charts.savings import saved
 from ocr_flops.charts.theme import attention_colour, grids_words
@@ -45,9 +45,9 @@ def mode_lines(
 
 @cache
 def _template(x_title: str, y_title: str, about: tuple[tuple[str, str], ...]) -> Template:
-    along, up = (alt.Scale(domain=[0, alt.ExprRef(end)], nice=nice) for end, nice in (("room", False), ("highest", True)))
-    x = x_of("x", title=x_title, scale=along, axis=alt.Axis(format=",d", tickMinStep=1, tickCount=10, grid=False))
-    y = y_of("value", title=y_title, scale=up, axis=alt.Axis(labelExpr=si_axis("B"), tickCount=6))
+    axis = alt.Axis(format=",d", tickMinStep=1, tickCount=10, grid=False)
+    x = x_of("x", **from_zero(x_title, "room") | {"axis": axis})
+    y = y_of("value", **from_zero(y_title, "highest", "B", nice=True))
     tooltip = [alt.Tooltip("x", type="quantitative", title=x_title, format=",d"), *tips(mode="attention", size="bytes", **dict(about))]
     points, ends = alt.Chart(data("points")), alt.Chart(data("ends"))
     return compiled(
@@ -67,25 +67,16 @@ def savings_by_tiles(sweep: pl.DataFrame, work: str = "io_bytes", tiles: int | N
         work: "io_bytes" or "peak_activation_bytes".
         tiles: the current page's, marked.
     """
-    found: dict[tuple[str, int], Row] = {}
-    rows = sweep.to_dicts()
-    for row in rows:
-        if row["stage"] == "vision":
-            found.setdefault((row["attention"], row["tiles"]), row)
+    vision = sweep.filter(stage="vision").unique(["attention", "tiles"], keep="first", maintain_order=True)
+    found = {(row["attention"], row["tiles"]): row for row in vision.to_dicts()}
     base = next(mode for mode, _ in found)
-    points = [
-        {
-            "x": count,
-            "mode": mode,
-            "value": row[work],
-            "saved": saved(row[work], found[base, count][work]) or "–",
-            "tokens": f"{row['image_tokens']:,}",
-        }
-        for (mode, count), row in sorted(found.items(), key=lambda item: item[0][1])
-    ]
+    points = []
+    for (mode, count), row in sorted(found.items(), key=lambda item: item[0][1]):
+        about = {"saved": saved(row[work], found[base, count][work]) or "–", "tokens": f"{row['image_tokens']:,}"}
+        points.append({"x": count, "mode": mode, "value": row[work], **about})
     return mode_lines(
         points,
-        _title(found, work, grids_words(rows)),
+        _title(found, work, grids_words(sweep.to_dicts())),
         ("tiles of a page, beside its global view", MEASURES[work]),
         None if tiles is None else {"x": tiles, "text": f"{tiles} tiles" if tiles else "no tiles"},
         lambda end: end["size"] if end["mode"] == base else f"{end['size']} ({end['saved']})",

@@ -10,7 +10,7 @@ import altair as alt
 from ocr_flops.charts.bars import StageBars, headed_axis, headed_rows, stacked
 from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, title
 from ocr_flops.charts.encoding import listed, occurring, painted, tips
-from ocr_flops.charts.theme import FAMILIES, MODULES, module_name
+from ocr_flops.charts.theme import FAMILIES, MODULES, module_name, sum_by
 from ocr_flops.timing.estimate import Estimate
 from ocr_flops.timing.timing import Timing
 from ocr_flops.units import seconds, share, si
@@ -31,22 +31,21 @@ def shares(estimate: Estimate, timing: Timing | None = None, *, wide: bool = Fal
     """
     table = _by_module(estimate, timing)
     steps = max(1, estimate.workload.output_tokens)
-    groups, bars, ends = {}, [], []
+    bars, ends, heads = [], [], []
     for phase, stages in PHASES.items():
         rows = [(module, row) for (stage, module), row in table.items() if stage in stages]
         measures = [name for name in MEASURES if sum(row.get(name, 0) for _, row in rows)]
-        if measures:
-            groups[phase] = [MEASURES[measure] for measure in measures]
+        heads += [{"row": f"{phase}|", "text": phase.upper()}] if measures else []
         for measure in measures:
             place = {"row": f"{phase}|{MEASURES[measure]}", "phase": phase, "measure": MEASURES[measure]}
             whole = sum(row[measure] for _, row in rows)
             ends.append({**place, "end": 1, "text": WORDS[measure](whole / (steps if stages == ("decode",) else 1))})
-            for family, value, at in stacked(_by_family(rows, measure), scale=1 / whole):
+            found = sum_by([{"family": MODULES[module][0], **row} for module, row in rows if row[measure]], "family", measure)
+            parts = {family: found[family] for family in FAMILIES if family in found}
+            for family, value, at in stacked(parts, scale=1 / whole):
                 bars.append({**place, **at, "family": family, "part": share(value, whole), "value": WORDS[measure](value)})
-    heads = [{"row": f"{phase}|", "text": phase.upper()} for phase in groups]
-    params = {"rows": headed_rows(groups), "families": occurring(FAMILIES, bars, "family")}
-    datasets = {"bars": bars, "ends": ends, "heads": heads}
-    return Chart(_template(5 if wide else 2), _title(table, timing), datasets, params)
+    params = {"rows": headed_rows(end["row"] for end in ends), "families": occurring(FAMILIES, bars, "family")}
+    return Chart(_template(5 if wide else 2), _title(table, timing), {"bars": bars, "ends": ends, "heads": heads}, params)
 
 
 def _by_module(estimate: Estimate, timing: Timing | None) -> dict[tuple[str, str], Row]:
@@ -57,13 +56,6 @@ def _by_module(estimate: Estimate, timing: Timing | None) -> dict[tuple[str, str
         for key, spent in zip(keys, timing.table(keys)["roofline_seconds"][0].tolist(), strict=True):
             table[key]["roofline_seconds"] = spent
     return table
-
-
-def _by_family(rows: list[tuple[str, Row]], measure: str) -> dict[str, float]:
-    sums = dict.fromkeys(FAMILIES, 0)
-    for module, row in rows:
-        sums[MODULES[module][0]] += row[measure]
-    return {family: value for family, value in sums.items() if value}
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Charts to be read from the back of a room: they fill their slide, and their type grows with the screen."""
+"""The talk's charts, to be read from the back of a room: they fill their slide, and their type grows with the screen."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from ocr_flops.charts.bars import Panel, panel_rows, panel_template, row_axis
+from ocr_flops.charts.bars import Bar, Panel, panel_rows, panel_template, panel_words, row_axis
 from ocr_flops.charts.chart import NO_TITLE, Chart, Row, Template
 from ocr_flops.charts.memory import TRAFFIC
 from ocr_flops.charts.savings import saved
@@ -20,10 +20,8 @@ from ocr_flops.timing.timing import Timing
 from ocr_flops.units import seconds
 
 FACTOR = 1.6  # by which a chart of the app is enlarged on a screen of 1280 x 720
-SCREEN = {  # 1 on such a screen; Vega asks anew whenever the chart's own size changes
-    "name": "unit",
-    "expr": "min(windowSize()[0] / 1280, windowSize()[1] / 720) + 0 * (width + height)",
-}
+# 1 on such a screen; Vega asks anew whenever the chart's own size changes
+SCREEN = {"name": "unit", "expr": "min(windowSize()[0] / 1280, windowSize()[1] / 720) + 0 * (width + height)"}
 LENGTHS = {
     "fontSize", "labelFontSize", "titleFontSize", "labelLimit", "labelPadding", "titlePadding", "columnPadding", "rowPadding",
     "strokeWidth", "symbolStrokeWidth", "lineHeight", "dx", "dy",
@@ -50,13 +48,10 @@ def enlarged(chart: Chart, colours: Mapping[str, str] | None = None, factor: flo
         colours: that take the place of others.
         factor: of all lengths on a screen of 1280 x 720.
     """
-    swapped = colours or {}
-    rows = {name: [_recoloured(row, swapped) for row in found] for name, found in chart.datasets.items()} if swapped else chart.datasets
+    swapped, rows = colours or {}, chart.datasets
+    if swapped:
+        rows = {name: [{key: swapped.get(value, value) for key, value in row.items()} for row in found] for name, found in rows.items()}
     return Chart(_enlarged(chart.template, factor, tuple(swapped.items())), NO_TITLE, rows, chart.params)
-
-
-def _recoloured(row: dict[str, Any], colours: Mapping[str, str]) -> dict[str, Any]:
-    return {name: colours.get(value, value) if isinstance(value, str) else value for name, value in row.items()}
 
 
 @lru_cache(maxsize=64)
@@ -70,20 +65,17 @@ def _enlarged(template: Template, factor: float, colours: tuple[tuple[str, str],
 
 def _in_units(part: Any, factor: float, colours: Mapping[str, str]) -> Any:
     """A specification, or a part of it, with all lengths in units of `SCREEN` and other colours."""
-    if isinstance(part, dict):
-        grown = {name: _in_units(value, factor, colours) for name, value in part.items()}
-        edges = {"x", "y"} if part.get("type") == "text" else set()  # of words that stand at an edge of the chart
-        for name in (LENGTHS | AREAS | edges) & part.keys():
-            if isinstance(part[name], int | float) and part[name]:
-                grown[name] = {
-                    "expr": f"{round(factor**2 * part[name], 2)} * unit * unit"
-                    if name in AREAS
-                    else f"{round(factor * part[name], 2)} * unit"
-                }
-        return grown
     if isinstance(part, list):
         return [_in_units(one, factor, colours) for one in part]
-    return colours.get(part, part) if isinstance(part, str) else part
+    if not isinstance(part, dict):
+        return colours.get(part, part) if isinstance(part, str) else part
+    grown = {name: _in_units(value, factor, colours) for name, value in part.items()}
+    edges = {"x", "y"} if part.get("type") == "text" else set()  # of words that stand at an edge of the chart
+    for name in (LENGTHS | AREAS | edges) & part.keys():
+        if isinstance(part[name], int | float) and part[name]:
+            power = 2 if name in AREAS else 1
+            grown[name] = {"expr": f"{round(factor**power * part[name], 2)}{' * unit' * power}"}
+    return grown
 
 
 def moved_and_held(estimates: Mapping[str, Estimate]) -> Chart:
@@ -94,7 +86,7 @@ def moved_and_held(estimates: Mapping[str, Estimate]) -> Chart:
     """
     moved = {mode: {stage: one.stage_numbers[stage]["io_bytes"] for stage in FIRST} for mode, one in estimates.items()}
     held = {mode: {"peak activations": one.footprint.peak_activation_bytes} for mode, one in estimates.items()}
-    return compared([Panel("moved to the first token", moved, in_bytes), Panel("held at once, beside the weights", held, in_bytes)])
+    return _compared(Panel("moved to the first token", moved, in_bytes), Panel("held at once, beside the weights", held, in_bytes))
 
 
 def first_token(timings: Mapping[str, Timing]) -> Chart:
@@ -106,7 +98,7 @@ def first_token(timings: Mapping[str, Timing]) -> Chart:
     times = [_lane_panel(timings, lane, FIRST) for lane in LANES]
     needs = {mode: dict(zip(MEMORY_COLOURS, one.estimate.footprint[:3], strict=True)) for mode, one in timings.items()}
     has = next(iter(timings.values())).hardware.memory_bytes
-    return compared([*times, Panel(f"memory needed, of {in_bytes(has)}", needs, in_bytes, has)])
+    return _compared(*times, Panel(f"memory needed, of {in_bytes(has)}", needs, in_bytes, has))
 
 
 def _lane_panel(timings: Mapping[str, Timing], lane: str, stages: Sequence[str], steps: int = 1) -> Panel:
@@ -124,7 +116,7 @@ def one_token(timings: Mapping[str, Timing]) -> Chart:
     moved = {mode: token_traffic(one.estimate) for mode, one in timings.items()}
     steps = next(iter(timings.values())).estimate.workload.output_tokens
     times = [_lane_panel(timings, lane, ["decode"], steps) for lane in LANES]
-    return compared([Panel("moved for each output token", moved, in_bytes), *times])
+    return _compared(Panel("moved for each output token", moved, in_bytes), *times)
 
 
 def token_traffic(estimate: Estimate) -> dict[str, float]:
@@ -136,23 +128,19 @@ def token_traffic(estimate: Estimate) -> dict[str, float]:
     return {kind: value / steps for kind, value in parts.items()}
 
 
-def compared(panels: Sequence[Panel]) -> Chart:
-    """Panels beside each other; at a bar's end its sum, and what it saves of the first mode's.
-
-    Args:
-        panels: of the same modes.
-    """
+def _compared(*panels: Panel) -> Chart:
+    """Panels of the same modes beside each other; at a bar's end its sum, and what it saves of the first mode's."""
     rows, whole = panel_rows(panels, BAR)
     modes = list(panels[0].bars)
-    ends, differences = [], []
-    for bar in whole:
-        base, limit = sum(bar.panel.bars[modes[0]].values()), bar.panel.limit
-        words = saved(bar.total, base, bar.panel.words) if bar.row != modes[0] else ""
-        place = {"row": bar.row, "end": max(bar.end, rows["limits"][-1]["start"]) if limit else bar.end}  # beside the line, not across it
-        ends.append({**place, "text": bar.panel.words(bar.total)})
-        differences.append({**place, "text": "does not fit" if limit and bar.total > limit else words})
+
+    def difference(bar: Bar) -> str:
+        if bar.panel.limit and bar.total > bar.panel.limit:
+            return "does not fit"
+        return saved(bar.total, bar.base, bar.panel.words) if bar.row != modes[0] else ""
+
+    rows |= panel_words(whole, lambda bar: bar.panel.words(bar.total), difference)
     params = {"rows": modes, "panels": len(panels) - 0.01, "kinds": list(dict.fromkeys(bar["kind"] for bar in rows["bars"]))}
-    return enlarged(Chart(_template(), NO_TITLE, {**rows, "ends": ends, "differences": differences}, params), factor=BARS_FACTOR)
+    return enlarged(Chart(_template(), NO_TITLE, rows, params), factor=BARS_FACTOR)
 
 
 @cache
@@ -186,26 +174,17 @@ def doubling(sweep: pl.DataFrame) -> dict[str, float]:
 
 
 def _attention_rows(sweep: pl.DataFrame) -> list[Row]:
-    return [
-        {"mode": row["attention"], "x": row["context_tokens"], "value": row["io_bytes"]}
-        for row in sweep.to_dicts()
-        if (row["stage"], row["module"]) == ("prefill", "decoder.attention")
-    ]
+    found = sweep.filter(stage="prefill", module="decoder.attention")
+    return found.select(mode="attention", x="context_tokens", value="io_bytes").to_dicts()
 
 
 def savings_by_tiles(chart: Chart) -> Chart:
-    """`charts.savings_by_tiles` for a slide: the words at the lines' ends give savings in percent alone, for which there is room.
-
-    Args:
-        chart: of the app.
-    """
-    ends = [{**end, "text": f"{', '.join(end['modes'])}: {end['size']}{_percent(end['saved'])}"} for end in chart.datasets["ends"]]
+    """`charts.savings_by_tiles` for a slide: the words at the lines' ends give savings in percent alone, for which there is room."""
+    ends = []
+    for end in chart.datasets["ends"]:
+        percent = f", {end['saved'].rpartition(', ')[2]}" if "%" in end["saved"] else ""  # the last part of `savings.saved`
+        ends.append({**end, "text": f"{', '.join(end['modes'])}: {end['size']}{percent}"})
     return _roomier(replace(chart, datasets={**chart.datasets, "ends": ends}))
-
-
-def _percent(saved: str) -> str:
-    """The last part of `savings.saved`: ", −61 %"."""
-    return f", {saved.rpartition(', ')[2]}" if "%" in saved else ""
 
 
 def _roomier(chart: Chart) -> Chart:

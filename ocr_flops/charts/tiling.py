@@ -32,7 +32,7 @@ def tiling_picture(workload: Workload) -> Chart:
     page = (SIDE * width / max(width, height), SIDE * height / max(width, height))
     size = f"{width:,} × {height:,} px" if is_known else "of any size"
     boxes, tokens = [_box(0, CAPTION, *page, PAGE, 0.25, f"page, {size}")], []
-    captions = [_caption(0, "Page", size)]
+    captions = [{"x": 0.0, "text": "Page", "detail": size}]
     left = max(page[0], CAPTION_WIDTH) + GAP
     if workload.tiles:
         columns, rows, px = workload.columns, workload.rows, workload.tile_px
@@ -42,27 +42,20 @@ def tiling_picture(workload: Workload) -> Chart:
             middles = [((box["x"] + box["x2"]) / 2, (box["y"] + box["y2"]) / 2) for box in drawn]
             tokens = [{"x": x, "y": y, "text": str(queries(px) ** 2)} for x, y in middles]
         product = f"({queries(px)}·{rows})·({queries(px)}·{columns} + 1) = {tile_tokens(px, columns, rows):,} tokens"
-        captions.append(_caption(left, f"{columns} × {rows} tiles of {px} px", product))
+        captions.append({"x": left, "text": f"{columns} × {rows} tiles of {px} px", "detail": product})
         left += max(columns * pitch, 72) + GAP
     boxes += _global_view(left, page, workload)
     side = queries(workload.global_px)
     product = f"{side}·({side} + 1) + 1 = {global_tokens(workload.global_px):,} tokens"
-    captions.append(_caption(left, f"Global view, {workload.global_px} px", product))
-    return Chart(
-        _template(),
-        title(_finding(workload), _conditions(workload)),
-        {"boxes": boxes, "lines": _cuts(page, workload) if workload.tiles else [], "captions": captions, "tokens": tokens},
-        {"content_width": left + SIDE + 1, "content_height": CAPTION + SIDE + 1},
-    )
+    captions.append({"x": left, "text": f"Global view, {workload.global_px} px", "detail": product})
+    lines, captions = _cuts(page, workload) if workload.tiles else [], [{**caption, "y": CAPTION} for caption in captions]
+    datasets = {"boxes": boxes, "lines": lines, "captions": captions, "tokens": tokens}
+    params = {"content_width": left + SIDE + 1, "content_height": CAPTION + SIDE + 1}
+    return Chart(_template(), title(_finding(workload), _conditions(workload)), datasets, params)
 
 
 def _box(x: float, y: float, width: float, height: float, colour: str, opacity: float, what: str) -> Row:
     return {"x": x, "y": y, "x2": x + width, "y2": y + height, "colour": colour, "opacity": opacity, "what": what}
-
-
-def _caption(x: float, text: str, detail: str) -> Row:
-    """Two lines above a picture."""
-    return {"x": x, "y": CAPTION, "text": text, "detail": detail}
 
 
 def _cuts(page: tuple[float, float], workload: Workload) -> list[Row]:
@@ -112,10 +105,9 @@ def _template() -> Template:
     fill, stroke = (channel("colour", type="nominal", scale=None) for channel in (alt.Fill, alt.Stroke))
     boxes, captions, tokens = (alt.Chart(data(name)) for name in ("boxes", "captions", "tokens"))
     above = {"align": "left", "baseline": "bottom", "color": INK}
+    opacity = alt.FillOpacity("opacity", type="quantitative", scale=None)
     return compiled(
-        boxes.mark_rect(strokeWidth=0.8).encode(
-            *corners, fill, stroke, alt.FillOpacity("opacity", type="quantitative", scale=None), tips(what="this is")
-        ),
+        boxes.mark_rect(strokeWidth=0.8).encode(*corners, fill, stroke, opacity, tips(what="this is")),
         alt.Chart(data("lines")).mark_rule(color=PAGE, strokeDash=[4, 3]).encode(*corners),
         captions.mark_text(dy=-22, fontSize=13, fontWeight="bold", **above).encode(x, y, WORDS),
         captions.mark_text(dy=-6, fontSize=12, **above).encode(x, y, alt.Text("detail", type="nominal")),

@@ -9,7 +9,7 @@ import altair as alt
 
 from ocr_flops.charts.bars import StageBars, headed_rows
 from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, data, title
-from ocr_flops.charts.encoding import listed, occurring, painted, si_axis, tips
+from ocr_flops.charts.encoding import from_zero, listed, occurring, painted, tips
 from ocr_flops.charts.overlay import MEASURED, measured_layer, origins
 from ocr_flops.charts.theme import CEILING_COLOURS, CEILING_NAMES, INK, LIMIT, conditions, module_name
 from ocr_flops.timing.timing import Timing
@@ -35,7 +35,7 @@ def time_by_module(timing: Timing, stages: Sequence[str] = ("vision", "prefill")
     total = sum(row["roofline_seconds"] for row in wholes)
     heads = [{**_described(row, total), "words": _stage_words(row)} for row in wholes if row["stage"] in busy]
     bars = [_described(row, total) for row in modules]
-    rows = headed_rows({row["stage"]: [bar["name"] for bar in bars if bar["stage"] == row["stage"]] for row in wholes})
+    rows = headed_rows([*(f"{row['stage']}|" for row in wholes), *(bar["row"] for bar in bars)])
     points = [point for point in map(_measured, measured) if point["row"] in rows]
     spent = {point["row"]: point["seconds"] for point in points}
     for row in (*bars, *heads):
@@ -43,20 +43,15 @@ def time_by_module(timing: Timing, stages: Sequence[str] = ("vision", "prefill")
         row["end"] = max(row["seconds"], took)  # where its words begin
         row["text"] = row["words"] + (f" · ◇ {seconds(took)}" if took else "")
     room = max((row["end"] for row in heads), default=0) * ((2.3 if "decode" in stages else 1.6) + (0.5 if points else 0))  # for the words
-    return Chart(
-        _template(bool(points)),
-        _title(timing, modules, total, stages, points),
-        {"bars": bars, "heads": heads, MEASURED: points},
-        {"rows": rows, "room": room or 1, "ceilings": occurring(CEILINGS, bars, "ceiling")},
-    )
+    datasets = {"bars": bars, "heads": heads, MEASURED: points}
+    params = {"rows": rows, "room": room or 1, "ceilings": occurring(CEILINGS, bars, "ceiling")}
+    return Chart(_template(bool(points)), _title(timing, modules, total, stages, points), datasets, params)
 
 
 @cache
 def _template(is_measured: bool) -> Template:
     """Bars of modules, and in the rows of headings those of whole stages."""
-    axis = alt.Axis(labelExpr=si_axis("s"), tickCount=5)
-    scale = alt.Scale(domain=[0, alt.ExprRef("room")], nice=False)
-    bars = StageBars(along={"title": "roofline seconds", "scale": scale, "axis": axis})
+    bars = StageBars(along=from_zero("roofline seconds", "room", "s", ticks=5))
     colour = painted("ceiling", CEILINGS, listed("ceilings", title="bound by", orient="top", titleFontWeight="normal"))
     spent = {"value": "roofline time", "least": "bound", "part": "share of what is drawn"}
     about = tips("stage", name="module", **spent, ceiling="bound by", next="ahead of the next ceiling", work="work", moved="DRAM traffic")
@@ -73,24 +68,23 @@ def _template(is_measured: bool) -> Template:
     )
 
 
-def _row(stage: str, module: str | None) -> Row:
-    """Where a module's bar is, or a whole stage's, and what it is called."""
-    name = module_name(module) if module else ""
-    return {"row": f"{stage}|{name}", "stage": stage, "name": name or "whole stage"}
+def _place(row: Row) -> Row:
+    """Where the bar of a module, or of a whole stage, is, and what it is called."""
+    name = module_name(row["module"]) if row.get("module") else ""
+    return {"row": f"{row['stage']}|{name}", "stage": row["stage"], "name": name or "whole stage"}
 
 
 def _measured(row: Row) -> Row:
     """A measured time on the bar it belongs to."""
-    spread = row["spread_seconds"]
-    value = {"seconds": row["seconds"], "value": seconds(row["seconds"]), "spread": "" if spread is None else seconds(spread)}
-    return {**_row(row["stage"], row["module"]), **value, "origin": row["origin"]}
+    spread = "" if row["spread_seconds"] is None else seconds(row["spread_seconds"])
+    return {**_place(row), "seconds": row["seconds"], "value": seconds(row["seconds"]), "spread": spread, "origin": row["origin"]}
 
 
 def _described(row: Row, total: float) -> Row:
     """A bar, and what its tooltip says."""
     margin, value = row["ceiling_margin"], seconds(row["roofline_seconds"])
     return {
-        **_row(row["stage"], row.get("module")),
+        **_place(row),
         "seconds": row["roofline_seconds"],
         "bound": row["bound_seconds"],
         "value": value,

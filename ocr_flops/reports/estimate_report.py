@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date
+from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import polars as pl
@@ -19,21 +21,34 @@ from ocr_flops.files import write_whole
 from ocr_flops.reports.estimate_charts import all_charts, page_charts
 from ocr_flops.reports.estimate_settings import LOGITS, find_overrides, list_figures, name_kernels, name_sources
 from ocr_flops.reports.estimate_subject import Subject
-from ocr_flops.reports.estimate_tables import evidence_table, modes_table, modules_table, stages_table
 from ocr_flops.reports.export import describe_estimate
-from ocr_flops.reports.headline import Card, headline_cards
+from ocr_flops.reports.headline import BOUND, Card, headline_cards
 from ocr_flops.reports.html import cards_html, html_page
 from ocr_flops.reports.images import chart_images
 from ocr_flops.reports.markdown import escape_markdown, render_markdown, table_markdown
+from ocr_flops.reports.tables import TITLES, verification_table
 from ocr_flops.spec.specs import STAGES
 from ocr_flops.studies.sweeps.folder import list_versions
 from ocr_flops.timing import planning
 from ocr_flops.timing.estimate import Estimate
+from ocr_flops.units import interval, seconds, share, si
 
 CAPTIONS = {
     "explorer": "Choose a grid and an attention mode above the bars; rest on a bar for its exact number. The menu saves the chart.",
     "modes": "Follows the grid chosen above.",
 }
+TIMES = [
+    "expected_seconds",
+    "expected_low_seconds",
+    "expected_high_seconds",
+    "device_busy_share",
+    "roofline_seconds",
+    "bound_seconds",
+    "binding_ceiling",
+]
+SUMS = ("total_flops", "tensor_flops", "vector_flops", "io_bytes", "operators", *TIMES[:3], "roofline_seconds", "bound_seconds")
+TOGETHER = "**all stages**"
+Formats = Mapping[str, Callable[[Any], str]]
 
 
 def report_html(subject: Subject, *, made: date | None = None, in_child: bool = True) -> str:
@@ -157,3 +172,73 @@ def _render(subject: Subject, cards: Markup, charts: Mapping[str, Chart], places
         made=(made or date.today()).isoformat(),
         versions=list_versions(),
     )
+
+
+def print_integer(value: int, unit: str = "") -> Markup:
+    """An integer with an SI prefix, and exactly below it."""
+    return Markup(f"{si(value, unit)} <small>{value:,}</small>" if abs(value) >= 1000 else f"{value:,}")
+
+
+print_bytes = partial(print_integer, unit="B")
+FORMATS: Formats = {
+    "stage": lambda stage: Markup(stage) if stage == TOGETHER else stage,
+    "module": module_name,
+    "arithmetic_intensity": "{:,.3g}".format,
+    "binding_ceiling": BOUND.get,
+    "device_busy_share": lambda busy: share(busy, 1),
+    **dict.fromkeys((*TIMES[:3], "roofline_seconds", "bound_seconds"), seconds),
+    **dict.fromkeys(("expected_ttft", "expected_tpot"), str),
+}
+READABLE: Formats = FORMATS | dict.fromkeys(("total_flops", "tensor_flops", "vector_flops"), print_integer)
+READABLE |= dict.fromkeys(("io_bytes", "peak_activation_bytes", "total_bytes"), print_bytes)
+
+
+def stages_table(subject: Subject) -> Markup:
+    """Every stage and their sum: readable numbers with the exact ones below."""
+    work = ["total_flops", "tensor_flops", "vector_flops", "io_bytes", "peak_activation_bytes", "operators", "arithmetic_intensity"]
+    frame = (subject.timing or subject.estimate).stages.select("stage", *work, *(TIMES if subject.timing else []))
+    frame = frame.with_columns(pl.col(pl.Categorical, pl.Enum).cast(pl.String), pl.col(pl.Int64).cast(pl.Int128))  # sums may exceed 2^63
+    sums = frame.select(
+        pl.lit(TOGETHER).alias("stage"),
+        *(pl.col(name).sum() for name in SUMS if name in frame.columns),
+        pl.col("peak_activation_bytes").max(),
+        (pl.col("total_flops").sum() / pl.col("io_bytes").sum()).fill_nan(None).alias("arithmetic_intensity"),
+    )
+    return _table(pl.concat([frame, sums], how="diagonal") if frame.height > 1 else frame, READABLE)
+
+
+def modules_table(subject: Subject) -> Markup:
+    """Every module of every stage in integers."""
+    numbers = ["tensor_flops", "vector_flops", "torch_flops", "operators", "io_bytes", "peak_activation_bytes", "weight_bytes"]
+    times = ["expected_seconds", "roofline_seconds", "binding_ceiling"] if subject.timing else []
+    return _table((subject.timing or subject.estimate).modules.select("stage", "module", *numbers, *times, "evidence"), FORMATS)
+
+
+def modes_table(subject: Subject) -> Markup:
+    """Every attention mode at the report's own grid."""
+    times = ("expected_ttft", "expected_tpot") if subject.timing and subject.timing.expected_ttft else ()
+    rows = []
+    for mode, estimate in subject.by_mode.items():
+        modelled = ", ".join(subject.modelled_stages(mode))
+        rows.append(
+            {
+                "attention": f"{mode}, this report" if mode == subject.mode else mode,
+                "io_bytes": sum(row["io_bytes"] for row in estimate.stage_numbers.values()),
+                "peak_activation_bytes": estimate.footprint.peak_activation_bytes,
+                "total_bytes": estimate.footprint.total_bytes,
+                **{name: (found := getattr(subject.timings[mode], name)) and interval(found) for name in times},
+                "evidence": f"modelled: {modelled}" if modelled else "runnable",
+            }
+        )
+    return _table(pl.DataFrame(rows), READABLE)
+
+
+def evidence_table() -> Markup:
+    """What this version was compared with before its release, without stages and modules."""
+    rows = verification_table(summary.read_verification()).group_by("number", "against", maintain_order=True)
+    return table_markdown(rows.agg(pl.col("compared").sum(), pl.col("largest difference").max()))
+
+
+def _table(frame: pl.DataFrame, formats: Formats) -> Markup:
+    titles = {name: TITLES.get(name, name).removesuffix(" (B)" if formats.get(name) is print_bytes else "") for name in frame.columns}
+    return table_markdown(frame.rename(titles), {titles[name]: formats[name] for name in frame.columns if name in formats})

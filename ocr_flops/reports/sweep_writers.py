@@ -43,13 +43,13 @@ def write_sweep(sweep: Sweep, out: str | Path, formats: Sequence[str] = (), **op
     for name in formats:
         one_of("--format", name, WRITERS)
     default = DATA if sweep.points <= PART_POINTS else DATA[:1]
-    return run_sweep(sweep, out, tuple(dict.fromkeys(formats or default)), _write_formats, **options)
 
+    def write(results: Results, formats: Iterable[str]) -> None:
+        writer = SweepWriter(results)
+        for name in formats:
+            WRITERS[name](writer)
 
-def _write_formats(results: Results, formats: Iterable[str]) -> None:
-    writer = SweepWriter(results)
-    for name in formats:
-        WRITERS[name](writer)
+    return run_sweep(sweep, out, tuple(dict.fromkeys(formats or default)), write, **options)
 
 
 @dataclass(frozen=True, eq=False)

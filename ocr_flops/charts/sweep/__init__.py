@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 from ocr_flops.charts.chart import Chart
 from ocr_flops.charts.sweep import titles
@@ -28,13 +29,11 @@ def sweep_charts(summary: SweepSummary, targets: Mapping[str, float]) -> dict[st
         targets: seconds by "ttft" and "tpot", whose required rates are drawn.
     """
     words, stages = Wording(summary), {name: STAGE_COLOURS[name] for name in summary.stages}
-    log_times = summary.layout.axis is not None and len(words.ridge_points) > 1  # devices, whose times differ by orders of magnitude
+    several = len(words.ridge_points) > 1
+    log = summary.layout.axis is not None and several  # times of devices differ by orders of magnitude
 
     def by_stage(cost: str, name: str, unit: str, log: bool = False) -> Measure:
         return Measure({stage: f"{stage}.{cost}" for stage in stages}, name, unit, stages, log)
-
-    def one(column: str, name: str, unit: str, **options: bool | float) -> Measure:
-        return Measure({"": column}, name, unit, **options)
 
     measures = {
         "flops": (by_stage("total_flops", "FLOPs of a stage", "FLOPs"), titles.title_flops),
@@ -42,18 +41,18 @@ def sweep_charts(summary: SweepSummary, targets: Mapping[str, float]) -> dict[st
         "flop_split_log": (replace(SPLIT, log=True), titles.title_split_range),
         "traffic": (by_stage("io_bytes", "DRAM traffic of a stage", "B"), titles.title_traffic),
         "intensity": (by_stage("arithmetic_intensity", "FLOPs per byte moved", "", log=True), titles.title_intensity),
-        "memory": (one("needed_bytes", "device memory needed", "B"), titles.title_memory),
+        "memory": (Measure({"": "needed_bytes"}, "device memory needed", "B"), titles.title_memory),
         "weights": (by_stage("weight_bytes", "weights that a stage uses", "B"), titles.title_weights),
         "activations": (by_stage("peak_activation_bytes", "peak activation memory", "B"), titles.title_activations),
-        "kv_cache": (one("kv_cache_bytes", "KV cache at its end", "B"), titles.title_kv_cache),
-        "ttft": (one("ttft.expected_seconds", "time to first token (TTFT), expected", "s", log=log_times), titles.title_ttft),
-        "tpot": (one("tpot.expected_seconds", "time per output token (TPOT), expected", "s", log=log_times), titles.title_tpot),
+        "kv_cache": (Measure({"": "kv_cache_bytes"}, "KV cache at its end", "B"), titles.title_kv_cache),
     }
+    for phase, name in {"ttft": "time to first token (TTFT)", "tpot": "time per output token (TPOT)"}.items():
+        measure = Measure({"": f"{phase}.expected_seconds"}, f"{name}, expected", "s", log=log)
+        measures[phase] = (measure, partial(titles.title_times, phase=phase))
     for phase, target in targets.items():
         for name, (cost, work, unit) in RATES.items():
-            measure = one(f"{phase}.{cost}", f"{work} for a {phase.upper()} of {seconds(target)}", unit, scale=1 / target)
-            measures[f"required_{name}_{phase}"] = (measure, titles.title_required(phase, cost, target))
-    several = len(words.ridge_points) > 1
+            measure = Measure({"": f"{phase}.{cost}"}, f"{work} for a {phase.upper()} of {seconds(target)}", unit, scale=1 / target)
+            measures[f"required_{name}_{phase}"] = (measure, partial(titles.title_required, phase=phase, cost=cost, target=target))
     marks = [(value, f"balance{f' on {name}' if several else ''} {value:.3g}") for (name, _), value in words.ridge_points.items()]
     return {
         name: measure_chart(words, measure, write_title(words), marks if name == "intensity" and len(marks) <= MAX_MARKS else ())

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from ocr_flops.charts.sweep.summary import Names, SweepSummary
 from ocr_flops.charts.sweep.wording import Wording
@@ -40,16 +41,8 @@ class Measure:
         return seconds(value) if self.unit == "s" else si(value, self.unit) if self.unit else f"{value:,.3g}"
 
 
-@dataclass(frozen=True)
-class Place:
-    """A place on a line.
-
-    Args:
-        x: on the axis.
-        value, low, high: median, smallest and largest of its points.
-        published: whether all of them are on grids of the published code.
-        n: how many points.
-    """
+class Place(NamedTuple):
+    """A place on a line: the median, smallest and largest of its points, how many, and whether the published code cuts all their grids."""
 
     x: float
     value: float
@@ -61,13 +54,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a chart, or a bar where there is one place.
-
-    Args:
-        kinds: of the measure's columns that it stands for.
-        series: that it stands for.
-        places: from left to right.
-    """
+    """A line of a chart, or a bar where there is one place: the kinds and series it stands for, and its places from left to right."""
 
     kinds: Names
     series: tuple[Names, ...]
@@ -87,46 +74,43 @@ class Line:
         return measure.colours[self.kinds[0]] if measure.colours else COLOURS[self.number(summary) % len(COLOURS)]
 
 
+def list_ends(lines: Iterable[Line]) -> list[float]:
+    """The smallest and the largest value at every place of lines."""
+    return [end for line in lines for place in line.places for end in (place.low, place.high)]
+
+
 def list_lines(summary: SweepSummary, measure: Measure) -> list[Line]:
     """A line for every kind and series, unknown values left out, and zeros too where the axis is logarithmic."""
     found: dict[tuple[str, Names], list[Place]] = {(kind, series): [] for kind in measure.columns for series in summary.series}
     for row in summary.lines.to_dicts():
-        series = tuple(row[f"series {name}"] for name in summary.layout.columns)
         for kind, column in measure.columns.items():
             value, low, high = (row[name] for name in (column, f"{column}<", f"{column}>"))
             if value is not None and (low > 0 or not measure.log):
                 numbers = (measure.scale * one for one in (low if low == high else value, low, high))
-                found[kind, series].append(Place(row["x"], *numbers, row["published"] == row["n"], row["n"]))
+                found[kind, summary.series_of(row)].append(Place(row["x"], *numbers, row["published"] == row["n"], row["n"]))
     return [Line((kind,), (series,), tuple(places)) for (kind, series), places in found.items() if places]
 
 
-def merge_lines(lines: Iterable[Line], log: bool, alike: float = ALIKE) -> list[Line]:
-    """Puts lines together that no eye could separate: series of one kind first, then kinds of the same series.
-
-    Args:
-        lines: of `list_lines`.
-        log: whether their axis is logarithmic.
-        alike: the largest distance of such lines, as a part of the axis.
-    """
-    lines = list(lines)
-    ends = [end for line in lines for place in line.places for end in (place.low, place.high)]
+def merge_lines(lines: list[Line], log: bool, alike: float = ALIKE) -> list[Line]:
+    """Puts lines together that are nowhere further apart than a part of their axis: series of one kind first, then kinds of a series."""
+    ends = list_ends(lines)
     top, least = max(ends, default=1) or 1, min((end for end in ends if end > 0), default=1)
     nearest = alike * ((math.log(top / least) or 1) if log else top)
 
     def near(one: Line, other: Line) -> bool:
         if [place.x for place in one.places] != [place.x for place in other.places]:
             return False
-        here, there = ([end for place in line.places for end in (place.value, place.low, place.high)] for line in (one, other))
+        here, there = ([end for place in line.places for end in place[1:4]] for line in (one, other))
         return all(abs(math.log(a / b) if log else a - b) <= nearest for a, b in zip(here, there, strict=True))
 
-    def merge(lines: Iterable[Line], key: Callable[[Line], Hashable], field: str) -> list[Line]:
+    for same, joined in (("kinds", "series"), ("series", "kinds")):
         merged: list[Line] = []
         for line in lines:
-            place = next((i for i, other in enumerate(merged) if key(other) == key(line) and near(other, line)), None)
-            if place is None:
-                merged.append(line)
+            for place, other in enumerate(merged):
+                if getattr(other, same) == getattr(line, same) and near(other, line):
+                    merged[place] = replace(other, **{joined: getattr(other, joined) + getattr(line, joined)})
+                    break
             else:
-                merged[place] = replace(merged[place], **{field: getattr(merged[place], field) + getattr(line, field)})
-        return merged
-
-    return merge(merge(lines, lambda line: line.kinds, "series"), lambda line: line.series, "kinds")
+                merged.append(line)
+        lines = merged
+    return lines

@@ -81,6 +81,7 @@ class SweepSummary:
         layout: what is where.
         stages: of the sweep.
         total: points of the whole sweep.
+        count, published, too_large: points shown, those of them on grids of the published code, and those that do not fit their device.
         series: the values of the layout's columns that are shown.
         left_out: how many series are not shown.
         every: medians and `points` are of one point in so many; smallest and largest are always of all.
@@ -94,6 +95,9 @@ class SweepSummary:
     layout: Layout
     stages: Names
     total: int
+    count: int
+    published: int
+    too_large: int
     series: tuple[Names, ...]
     left_out: int
     every: int
@@ -102,24 +106,13 @@ class SweepSummary:
     extremes: pl.DataFrame
 
     @cached_property
-    def count(self) -> int:
-        """Points that are shown."""
-        return int(self.lines["n"].sum())
-
-    @cached_property
-    def published(self) -> int:
-        """Points shown that are on grids of the published code."""
-        return int(self.lines["published"].sum())
-
-    @cached_property
-    def too_large(self) -> int:
-        """Points shown that do not fit their device."""
-        return int(self.lines["too_large"].sum())
-
-    @cached_property
     def has_ranges(self) -> bool:
         """Whether a place on a line stands for several points that differ."""
         return self.layout.binned or bool((self.lines["total_flops>"] > self.lines["total_flops<"]).any())
+
+    def series_of(self, row: Row) -> Names:
+        """The series of one of `points`, `lines` or `extremes`."""
+        return tuple(row[f"series {name}"] for name in self.layout.columns)
 
     def has(self, measure: str) -> bool:
         """Whether any point shown has a measure."""
@@ -135,11 +128,7 @@ class SweepSummary:
 
 
 def summarize_sweep(results: Results) -> SweepSummary:
-    """Reads what charts and reports show of a sweep.
-
-    Args:
-        results: with the table "stages".
-    """
+    """Reads what charts and reports show of a sweep, from its table "stages"."""
     sweep, layout = results.sweep, _lay_out(results)
     every = -(-sweep.points // KEPT)
     keys = [f"series {name}" for name in layout.columns]
@@ -151,7 +140,8 @@ def summarize_sweep(results: Results) -> SweepSummary:
     )
     if len(shown) < len(kinds):
         found = found.join(shown.lazy(), on=keys, how="semi", nulls_equal=True, maintain_order="left")
-    measures = list_measures(found.collect_schema().names())
+    names, costs = found.collect_schema().names(), {*COSTS, "weights", "needed_bytes"}
+    measures = [name for name in names if name in costs or name.partition(".")[2] in COSTS]  # what charts may measure
     evenly = (pl.col("point") % sweep.points_per_case).cast(pl.UInt64) % RANGE * SPREAD % RANGE  # alike for a point under two kernels
     ranges = found.group_by(*keys, "x").agg(
         n=pl.len(),
@@ -165,10 +155,10 @@ def summarize_sweep(results: Results) -> SweepSummary:
     lines = lines.join(medians, on=[*keys, "x"], how="left", nulls_equal=True).sort("x", *keys)
     if every > 1:  # a place of which no point was kept
         lines = lines.with_columns(pl.col(name).fill_null((pl.col(f"{name}<") + pl.col(f"{name}>")) / 2) for name in measures)
-    extremes = _find_extremes(found, lines, measures)
-    series = tuple(shown.rows()) if keys else ((),)
-    left_out = len(kinds) - len(shown)
-    return SweepSummary(layout, sweep.stages, sweep.points, series, left_out, every, points.sort("point"), lines, extremes)
+    counts = (int(lines[name].sum()) for name in ("n", "published", "too_large"))
+    series, left_out = tuple(shown.rows()) if keys else ((),), len(kinds) - len(shown)
+    found = points.sort("point"), lines, _find_extremes(found, lines, measures)
+    return SweepSummary(layout, sweep.stages, sweep.points, *counts, series, left_out, every, *found)
 
 
 def _lay_out(results: Results) -> Layout:
@@ -257,12 +247,6 @@ def scan_points(results: Results, *conditions: pl.Expr) -> pl.LazyFrame:
     points = points.with_columns(*sums, case=pl.col("point") // results.sweep.points_per_case)
     points = points.join(cases, on="case", how="left", maintain_order="left")
     return points.with_columns(needed_bytes=pl.col("weights") + pl.col("kv_cache_bytes") + pl.col("peak_activation_bytes"))
-
-
-def list_measures(columns: list[str]) -> list[str]:
-    """Those columns of `scan_points` that charts may measure."""
-    costs = {*COSTS, "weights", "needed_bytes"}
-    return [name for name in columns if name in costs or ("." in name and name.partition(".")[2] in COSTS)]
 
 
 def name_views(row: Row) -> str:

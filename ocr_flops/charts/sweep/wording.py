@@ -10,6 +10,7 @@ from math import prod
 import polars as pl
 
 from ocr_flops.charts.sweep.summary import AXES, CHOICES, SHAPE, Names, Row, SweepSummary, name_views
+from ocr_flops.charts.theme import in_bytes
 from ocr_flops.units import share, si
 
 LONG = 1e6  # numbers are short from here on
@@ -18,29 +19,20 @@ LOGITS = {"all": "logits of all positions", "last": "logits of the last position
 Format = Callable[[float], str]
 
 
-def format_bytes(value: float) -> str:
-    """A number of bytes."""
-    return si(value, "B")
-
-
-def format_flops(value: float) -> str:
-    """A number of FLOPs."""
-    return si(value, "FLOPs")
+def format_number(value: float) -> str:
+    """A number in full, short where it is long."""
+    return si(value) if abs(value) >= LONG else f"{value:,.6g}"
 
 
 def name_memory(row: Row) -> str:
     """What a point's memory is made of."""
     found = {"weights": row["weights"], "KV cache": row["kv_cache_bytes"], "peak activations": row["peak_activation_bytes"]}
-    return ", ".join(f"{name} {format_bytes(value)}" for name, value in found.items())
+    return ", ".join(f"{name} {in_bytes(value)}" for name, value in found.items())
 
 
 @dataclass(frozen=True, eq=False)
 class Wording:
-    """Names of what a summary shows.
-
-    Args:
-        summary: of a sweep.
-    """
+    """Names of what a summary shows."""
 
     summary: SweepSummary
 
@@ -61,12 +53,7 @@ class Wording:
         return layout.resolutions.get(row["x"]) or (f"{row[layout.axis]:,} {self.axis}" if layout.axis else "")
 
     def name_series(self, series: Iterable[Names], without: str = "") -> str:
-        """What separates series from the others shown: "eager", "sdpa = flash, h200"; "" for all together.
-
-        Args:
-            series: some of those shown.
-            without: a column whose values are not said.
-        """
+        """What separates some series from the others shown, but for a column: "eager", "sdpa = flash, h200"; "" for all together."""
         columns = [name for name in self.summary.layout.columns if name != without]
         where = [self.summary.layout.columns.index(name) for name in columns]
         every, some = (list(dict.fromkeys(tuple(one[place] for place in where) for one in kind)) for kind in (self.summary.series, series))
@@ -80,18 +67,12 @@ class Wording:
 
     def name_row_series(self, row: Row) -> str:
         """What separates the series of a point from the others shown."""
-        return self.name_series([tuple(row[f"series {name}"] for name in self.summary.layout.columns)])
+        return self.name_series([self.summary.series_of(row)])
 
     def name_point(self, row: Row, measure: str, without: str = "") -> str:
-        """Which point it is: its place on the axis, and what separates its series from those there with another value of the measure.
-
-        Args:
-            row: of the summary's points or extremes.
-            measure: a column of it.
-            without: a column of the series that is not said.
-        """
+        """Which point it is: its place on the axis, and what separates its series from those there with another value of the measure."""
         alike = [
-            tuple(line[f"series {name}"] for name in self.summary.layout.columns)
+            self.summary.series_of(line)
             for line in self.summary.lines.filter(pl.col("x") == row["x"]).to_dicts()
             if row[measure] in (line[f"{measure}<"], line[f"{measure}>"])
         ]
@@ -161,7 +142,7 @@ def _name_value(column: str, value: str) -> str:
         number = float(value)
     except ValueError:
         return f"{_name_column(column)} {value}"
-    return f"{_name_column(column)} {si(number) if abs(number) >= LONG else f'{number:,.6g}'}"
+    return f"{_name_column(column)} {format_number(number)}"
 
 
 def _name_column(column: str) -> str:
