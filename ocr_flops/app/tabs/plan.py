@@ -32,7 +32,9 @@ def plan(results: Results, targets: mo.ui.dictionary) -> mo.Html:
         devices = planning.compare_devices(estimate, gpus, price_per_hour=setting.price, **wanted)
         required = planning.required_rates(estimate, **wanted)
         answer = [
-            mo.md(render_markdown("plan.md.j2", estimate=estimate, required=required, hardware=results.hardware, planning=planning, mode=mode)),
+            mo.md(
+                render_markdown("plan.md.j2", estimate=estimate, required=required, hardware=results.hardware, planning=planning, mode=mode)
+            ),
             plain_table(tables.devices_table(devices), page_size=50),
         ]
     except SpecError as error:
