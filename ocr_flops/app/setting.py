@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any
 
 from ocr_flops.cost.blocks.attention import attention_modes
 from ocr_flops.errors import SpecError, one_of
+from ocr_flops.evidence.calibration.host_lane import measured_host
+from ocr_flops.evidence.records.host_lane import list_host_lanes, read_host_lanes
 from ocr_flops.reports.estimate_subject import Subject
 from ocr_flops.spec.catalog import load_efficiency, load_engine, load_hardware, load_host, load_mode
 from ocr_flops.spec.host import EFFICIENCIES, EfficiencySpec, HostSpec, Ranged
@@ -17,7 +20,7 @@ from ocr_flops.timing.estimate import Estimate, estimate
 
 SIDE_BY_SIDE = "all"
 SOURCES = ("page", "grid")
-OWN_HOST = "engine"  # the host that the engine has by itself
+OWN_HOST, MEASURED = "engine", "measured"  # the host that the engine has by itself; as records of its lane have it
 FIGURES = ("matrix_flops_per_second", "vector_fp32_flops_per_second", "memory_bandwidth_bytes_per_second", "memory_bytes")
 HOST_US = ("operator_us", "launch_us")
 REACHED = tuple(f"{name}_efficiency" for name in EFFICIENCIES)
@@ -40,7 +43,7 @@ class Setting:
             place of the device's own (the matrix peak is that of `dtype`); None leaves the device's.
         ttft_ms, tpot_ms: targets of the plan in milliseconds; None for none.
         price: of a device hour, in any currency; None for none.
-        host: what issues the operators, a config of the group `host`, or `OWN_HOST`.
+        host: what issues the operators, a config of the group `host`, `OWN_HOST` or `MEASURED`.
         operator_us, launch_us: microseconds of the host for an operator and for a launch; None leaves the host's own.
         matrix_efficiency, vector_efficiency, bandwidth_efficiency: the part of a peak that kernels reach; None leaves those published.
 
@@ -173,10 +176,11 @@ class Setting:
         """What issues the operators, with the figures given for it.
 
         Raises:
-            SpecError: an unknown host, or a figure that is not a number from 0 up.
+            SpecError: an unknown host, one that was not measured, or a figure that is not a number from 0 up.
         """
         given = {name: value for name in HOST_US if (value := getattr(self, name)) is not None}
-        return load_host(load_engine(self.engine).host if self.host == OWN_HOST else self.host).with_figures(**given)
+        name = load_engine(self.engine).host if self.host == OWN_HOST else self.host
+        return (_measured(self.engine, tuple(list_host_lanes())) if name == MEASURED else load_host(name)).with_figures(**given)
 
     @cached_property
     def efficiency(self) -> EfficiencySpec:
@@ -197,3 +201,9 @@ class Setting:
     def conditions(self) -> dict[str, Any]:
         """What times hold under, as keywords of `Estimate.on`; raises as `device`, `host_spec` and `efficiency`."""
         return {"hardware": self.device, "host": self.host_spec, "efficiency": self.efficiency}
+
+
+@lru_cache(maxsize=16)
+def _measured(engine: str, files: tuple[Path, ...]) -> HostSpec:
+    """`measured_host` of the records in files, which never change: fitted once."""
+    return measured_host(engine, read_host_lanes())

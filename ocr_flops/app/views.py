@@ -20,6 +20,7 @@ from ocr_flops.evidence.records.cache import RECORDS
 from ocr_flops.spec.specs import HardwareSpec, ModelSpec
 from ocr_flops.timing.estimate import Estimate, sweep
 from ocr_flops.timing.timing import Timing
+from ocr_flops.units import seconds
 
 if TYPE_CHECKING:
     import polars as pl
@@ -90,8 +91,15 @@ class Results:
 
     @property
     def time_basis(self) -> str:
-        """What the expected times rest on, in a sentence; "" without any."""
-        return f"The expected times rest on: {self.main_timing.time_basis}." if self.main_timing else ""
+        """What the expected times rest on, and the roofline and the bound beside them, in sentences; "" without any."""
+        if (timing := self.main_timing) is None:
+            return ""
+        token = "" if timing.tpot_seconds is None else f", {seconds(timing.tpot_seconds)} a token"
+        first, bound = seconds(timing.ttft_seconds), seconds(timing.bound_ttft_seconds)
+        return (
+            f"The expected times rest on: {timing.time_basis}. The device alone, at its peaks (roofline): "
+            f"{first} to the first token{token}; no implementation takes less than {bound} to the first token."
+        )
 
     @cached_property
     def modules(self) -> pl.DataFrame:

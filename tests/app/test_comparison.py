@@ -58,4 +58,4 @@ def test_changes_in_words(changed, words):
 def test_the_table_has_numbers_and_differences():
     table = comparison.comparison_table(found())
     memory = dict(zip(table[""], table["flash"], strict=True))["memory needed"]
-    assert table.columns == ["", "now", "flash", "H200"] and memory.startswith("6.93 GB (−2.2") and memory.endswith("25 %)")
+    assert table.columns == ["", "now", "flash", "H200"] and memory.startswith("6.94 GB (−2.2") and memory.endswith("25 %)")

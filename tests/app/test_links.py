@@ -42,7 +42,7 @@ def test_a_link_says_every_field_so_that_a_new_default_does_not_change_it():
     ("batch_size", "65537", "<= 65536"), ("prompt_tokens", " 7", "int"), ("output_tokens", "9" * 400, "<="), ("attention", "Flash", "one of eager"),
     ("engine", "", "one of"), ("dtype", "fp64", "one of bf16"), ("cache", "none", "one of dynamic, static"), ("rows", "none", "int"),
     ("gpu", "../../etc/passwd", "names in its list"), ("price", "nan", "> 0"), ("memory_bytes", "-1", "> 0"), ("ttft_ms", "inf", "<="), ("tpot_ms", "x", "float"),
-    ("host", "fast", "one of engine, eager, graphs, none"), ("operator_us", "-1", ">= 0"), ("launch_us", "nan", ">= 0"), ("matrix_efficiency", "1.01", "<= 1"),
+    ("host", "fast", "one of engine, eager, graphs,"), ("operator_us", "-1", ">= 0"), ("launch_us", "nan", ">= 0"), ("matrix_efficiency", "1.01", "<= 1"),
     ("vector_efficiency", "0", ">= 0.001"), ("bandwidth_efficiency", "half", "float` or none"),
 ])  # fmt: skip
 def test_a_value_that_is_not_allowed_gives_a_notice_and_the_default(key, text, allowed):

@@ -4,6 +4,9 @@ import pytest
 
 import ocr_flops as of
 from ocr_flops.app.setting import SIDE_BY_SIDE, Setting
+from ocr_flops.evidence.calibration.host_lane import measured_host
+from ocr_flops.evidence.records import host_lane, store
+from ocr_flops.evidence.records.host_lane import read_host_lanes
 
 MODEL = of.load_model("deepseek_ocr")
 
@@ -61,3 +64,12 @@ def test_the_numbers_are_those_of_estimate():
 def test_a_wrong_value_is_an_error_that_names_it(wrong, message):
     with pytest.raises(of.SpecError, match=message):
         Setting(**wrong).estimates(MODEL)
+
+
+def test_a_measured_host_is_that_of_the_records_there_are(tmp_path, monkeypatch):
+    assert Setting(host="measured").host_spec == measured_host("transformers", read_host_lanes())
+    assert Setting(host="measured", engine="remote_code").host_spec.label == "host measured with remote_code"
+    monkeypatch.setattr(host_lane, "shipped_folder", lambda: tmp_path)
+    monkeypatch.setenv(store.VARIABLE, str(tmp_path))
+    with pytest.raises(of.SpecError, match="host=measured: the host was not measured here; run ocr-flops measure --lane host"):
+        Setting(host="measured").conditions  # noqa: B018

@@ -8,7 +8,7 @@ from typing import Any
 
 import marimo as mo
 
-from ocr_flops.app.setting import FIGURES, HOST_US, OWN_HOST, REACHED, SIDE_BY_SIDE, Setting
+from ocr_flops.app.setting import FIGURES, HOST_US, MEASURED, OWN_HOST, REACHED, SIDE_BY_SIDE, Setting
 from ocr_flops.app.spot_checks import SCOPES
 from ocr_flops.app.tabs.elements import choice, labelled
 from ocr_flops.spec import documents
@@ -20,7 +20,8 @@ SOURCES = {"page size": "page", "image or PDF": "file", "grid by hand": "grid"}
 ATTENTION = {"the engine's own": "vendor", "eager": "eager", "sdpa": "sdpa", "flash": "flash", "all side by side": SIDE_BY_SIDE}
 MODES = {one.label: one.name for one in modes()}
 ENGINES = {load_engine(name).label: name for name in reversed(names("engine"))}
-HOSTS = {"the engine's own": OWN_HOST} | {load_host(name).label: name for name in names("host")}
+HOSTS = {"the engine's own": OWN_HOST} | {load_host(name).label: name for name in names("host") if name != MEASURED}
+HOSTS["as measured on a host"] = MEASURED
 GPUS = {load_hardware(name).label: name for name in names("hardware")}
 BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 OUTPUTS = range(0, 8193, 32)
@@ -134,13 +135,12 @@ def _figure_fields(linked: Setting, own: dict[str, float | None], labels: dict[s
     for name, (label, explanation) in labels.items():
         default = own[name] if name in own else linked.default(name)
         if isinstance(default, Ranged):
-            low, value, high = (f"{one / UNITS[name]:.4g}" for one in (default.low, default.value, default.high))
-            origin = f"; {default.source}" if default.source else ""
-            explanation += f" Unless set here {value}{f' ({low} to {high})' if low != high else ''}{origin}."
-            default = default.value
+            shown = Ranged(*(float(f"{one / UNITS[name]:.4g}") for one in default[:3]))
+            explanation += f" Unless set here {shown}{default.source and f'; {default.source}'}."
+            default = shown.value * UNITS[name]
         given = default if getattr(linked, name) is None else getattr(linked, name)
         published[name], value = (one if one is None else round(one / UNITS[name], 12) for one in (default, given))
-        fields[name] = mo.ui.number(value=value, label=labelled(label, explanation))
+        fields[name] = mo.ui.number(value=value, full_width=True, label=labelled(label, explanation))
     return mo.ui.dictionary(fields), published
 
 

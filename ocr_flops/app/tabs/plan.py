@@ -29,7 +29,9 @@ def plan(results: Results, targets: mo.ui.dictionary) -> mo.Html:
     }
     try:
         gpus = [load_hardware(name) for name in GPUS.values()]
-        devices = planning.compare_devices(estimate, gpus, price_per_hour=setting.price, **wanted)
+        devices = planning.compare_devices(
+            estimate, gpus, price_per_hour=setting.price, host=setting.host_spec, efficiency=setting.efficiency, **wanted
+        )
         required = planning.required_rates(estimate, **wanted)
         answer = [
             mo.md(

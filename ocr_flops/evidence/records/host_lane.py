@@ -114,10 +114,15 @@ def read_host_lanes(where: Path | None = None, shipped: Path | None = None) -> l
         SpecError: a file is damaged; the message says what to do.
     """
     found = []
-    for place in (where or records_folder(), shipped or shipped_folder()):
-        for path in sorted((place / FOLDER).glob("*.json"), reverse=True):
-            try:
-                found.append(read_json(path, HostLane))
-            except SpecError as problem:
-                raise SpecError(f"{path}: {problem}") from None
+    for path in list_host_lanes(where, shipped):
+        try:
+            found.append(read_json(path, HostLane))
+        except SpecError as problem:
+            raise SpecError(f"{path}: {problem}") from None
     return found
+
+
+def list_host_lanes(where: Path | None = None, shipped: Path | None = None) -> list[Path]:
+    """The files of `read_host_lanes`, in its order."""
+    places = (where or records_folder(), shipped or shipped_folder())
+    return [path for place in places for path in sorted((place / FOLDER).glob("*.json"), reverse=True)]
