@@ -16,6 +16,7 @@ _HOMES = {
     "SpecError": "errors",
     "estimate": "timing.estimate",
     "sweep": "timing.estimate",
+    "measured_host": "evidence.calibration.host_lane",
     "Estimate": "timing.estimate",
 }
 __all__ = list(_HOMES)

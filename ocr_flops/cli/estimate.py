@@ -31,11 +31,12 @@ ANSWERS = (  # columns of a plan's table in the order in which they are shown; t
 
 def estimate_workload(overrides: Overrides = None, form: Form = "table", out: Out = None, columns: Columns = "") -> int:
     """Cost of one workload, by stage and module; with hardware=... also its times."""
+    from ocr_flops.evidence.calibration.host_lane import with_measured_host
     from ocr_flops.reports.export import describe_estimate
     from ocr_flops.spec.run_spec import load_run
     from ocr_flops.timing.estimate import estimate_run, time_run
 
-    run = load_run(overrides or ())
+    run = with_measured_host(load_run(overrides or ()))
     result = estimate_run(run)
     timing = time_run(run, result)
     source = timing or result
@@ -66,12 +67,13 @@ def plan_devices(
     columns: Columns = "",
 ) -> int:
     """What a target requires, what fits, which GPUs do, and what a thousand pages cost."""
+    from ocr_flops.evidence.calibration.host_lane import with_measured_host
     from ocr_flops.spec.catalog import load_hardware, names
     from ocr_flops.spec.run_spec import load_run
     from ocr_flops.timing import planning
     from ocr_flops.timing.estimate import estimate_run
 
-    run = load_run(overrides or ())
+    run = with_measured_host(load_run(overrides or ()))
     result = estimate_run(run)
     required = planning.required_rates(result, ttft_seconds=ttft, tpot_seconds=tpot)
     gpus = [run.hardware] if run.hardware else [load_hardware(name) for name in names("hardware")]
@@ -106,12 +108,13 @@ def write_report(
     ] = Path(),
 ) -> int:
     """One self-contained HTML file, or Markdown: findings, charts (in HTML with controls), tables, evidence."""
+    from ocr_flops.evidence.calibration.host_lane import with_measured_host
     from ocr_flops.reports import estimate_report
     from ocr_flops.reports.estimate_subject import Subject
     from ocr_flops.spec.run_spec import load_run
     from ocr_flops.timing.estimate import estimate_run
 
-    run = load_run(overrides or ())
+    run = with_measured_host(load_run(overrides or ()))
     subject = Subject(estimate_run(run), run.hardware, run.host, run.efficiency)
     path = out if out.suffix == f".{form}" else out / f"report.{form}"
     with console.show_progress("drawing charts"):

@@ -36,7 +36,7 @@ class Ranged(NamedTuple):
 
     def __str__(self) -> str:
         """The figure and, where it has one, its range: "7 (5 to 10)"."""
-        return f"{self.value:g}" if self.low == self.high else f"{self.value:g} ({self.low:g} to {self.high:g})"
+        return f"{self.value:.3g}" if self.low == self.high else f"{self.value:.3g} ({self.low:.3g} to {self.high:.3g})"
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,8 @@ class Estimate(Cost):
             raise SpecError(f"attention: {hardware.label} has {obstacle}")
         if not isinstance(host, HostSpec):
             host = load_host(self.config.engine.host if host is None else host)
+        if host.name == "measured" and not (host.operator_us.high or host.module_us.high):
+            raise SpecError("host: 'measured' has no figures yet; hand over measured_host(engine), or choose none, eager or graphs")
         if not isinstance(efficiency, EfficiencySpec):
             efficiency = load_efficiency(efficiency)
         return Timing(self, hardware, host, efficiency, launch_seconds)

@@ -4,10 +4,11 @@ import msgspec
 import pytest
 
 import ocr_flops as of
-from ocr_flops.evidence.calibration.host_lane import fit_host, measured_host
+from ocr_flops.evidence.calibration.host_lane import fit_host, measured_host, with_measured_host
 from ocr_flops.evidence.records.host_lane import FOLDER, HostLane, read_host_lanes
 from ocr_flops.evidence.records.store import write_record
 from ocr_flops.spec.catalog import load_host
+from ocr_flops.spec.run_spec import load_run
 
 COUNTS = {"vision": {"sam.mlp": (60, 36), "clip.mlp": (168, 72)}, "decode": {"decoder.attention": (234, 48), "decoder.router": (44, 11)}}
 VALUES = {"model": "tiny_test", "experts": "eager", "dtype": "fp32", "prefill_logits": "last", "device_name": "Abacus 9000"}
@@ -56,7 +57,7 @@ def test_the_newest_record_of_the_engine_counts(tmp_path):
     write_record(record(day="09", operator_us=1.0), tmp_path / "shipped" / FOLDER)
     records = read_host_lanes(tmp_path / "mine", tmp_path / "shipped")
     host = measured_host("transformers", records)
-    assert host.name == "measured" and host.operator_us.value == pytest.approx(8) and host.launch_us == load_host("eager").launch_us
+    assert host.name == "measured" and host.operator_us.value == pytest.approx(8) and host.launch_us == load_host("measured").launch_us
     assert measured_host("remote_code", records).operator_us.value == pytest.approx(9)
     other = measured_host("vllm", records)
     assert other.operator_us.value == pytest.approx(9) and "remote_code" in other.label
@@ -84,3 +85,10 @@ def test_a_damaged_record_is_named(tmp_path):
     (tmp_path / FOLDER / "broken.json").write_text('{"schema": 1}')
     with pytest.raises(of.SpecError, match=r"broken\.json: damaged"):
         read_host_lanes(tmp_path, tmp_path)
+
+
+def test_a_run_with_a_measured_host_has_the_records_figures_but_those_it_gives():
+    run = with_measured_host(load_run(["host=measured", "host.launch_us=1"]))
+    assert run.host.launch_us.value == 1 and run.host.operator_us == measured_host().operator_us
+    eager = load_run(["host=eager"])
+    assert with_measured_host(eager) is eager

@@ -22,7 +22,8 @@ def plan(results: Results, targets: mo.ui.dictionary) -> mo.Html:
         targets: of `target_controls`.
     """
     estimate, setting = results.main, results.setting
-    mode = f"attention {estimate.config.attention.name} in {estimate.config.engine.label}"
+    values = {"estimate": estimate, "hardware": results.hardware}
+    values["mode"] = f"attention {estimate.config.attention.name} in {estimate.config.engine.label}"
     wanted = {
         "ttft_seconds": None if setting.ttft_ms is None else setting.ttft_ms / 1e3,
         "tpot_seconds": None if setting.tpot_ms is None or not estimate.workload.output_tokens else setting.tpot_ms / 1e3,
@@ -34,9 +35,7 @@ def plan(results: Results, targets: mo.ui.dictionary) -> mo.Html:
         )
         required = planning.required_rates(estimate, **wanted)
         answer = [
-            mo.md(
-                render_markdown("plan.md.j2", estimate=estimate, required=required, hardware=results.hardware, planning=planning, mode=mode)
-            ),
+            mo.md(render_markdown("plan.md.j2", **values, required=required, planning=planning)),
             plain_table(tables.devices_table(devices), page_size=50),
         ]
     except SpecError as error:

@@ -14,9 +14,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ocr_flops.errors import SpecError
-from ocr_flops.evidence.records.host_lane import HostLane, HostStage
+from ocr_flops.evidence.records.host_lane import HostLane, HostStage, read_host_lanes
 from ocr_flops.spec.catalog import load_host
-from ocr_flops.spec.host import HostSpec, Ranged
+from ocr_flops.spec.host import HOST_FIGURES, HostSpec, Ranged
+from ocr_flops.spec.run_spec import RunSpec
 
 
 class HostFit(NamedTuple):
@@ -51,19 +52,33 @@ def fit_host(record: HostLane) -> HostFit:
     return HostFit(*(Ranged(value, low * value, high * value, source) for value in (operator, module)))
 
 
-def measured_host(engine: str, records: Sequence[HostLane]) -> HostSpec:
+def measured_host(engine: str = "transformers", records: Sequence[HostLane] | None = None) -> HostSpec:
     """The host as it was measured: of the first record of an engine, else of another engine's, which the source names.
 
-    Launch, step and kernel floor, which cannot be measured without a device, are those of host=eager.
+    Launch, step and kernel floor, which cannot be measured without a device, are those of configs/host/measured.yaml.
 
     Args:
         engine: "transformers", "remote_code", ...
-        records: of `read_host_lanes`, in their order.
+        records: of `read_host_lanes`, in their order; None reads them.
 
     Raises:
         SpecError: there is no record.
     """
+    records = read_host_lanes() if records is None else records
     chosen = next((record for record in records if record.engine == engine), next(iter(records), None))
     if chosen is None:
         raise SpecError("host=measured: the host was not measured here; run ocr-flops measure --lane host, or choose eager, graphs or none")
-    return replace(load_host("eager"), name="measured", label=f"host measured with {chosen.engine}", **fit_host(chosen)._asdict())
+    return replace(load_host("measured"), label=f"host measured with {chosen.engine}", **fit_host(chosen)._asdict())
+
+
+def with_measured_host(run: RunSpec) -> RunSpec:
+    """The same run; under host=measured with the figures of the records there are, unless the run gives them itself.
+
+    Raises:
+        SpecError: there is no record.
+    """
+    if run.host is None or run.host.name != "measured":
+        return run
+    found = measured_host(run.engine.name)
+    given = {name: getattr(run.host, name) for name in HOST_FIGURES if getattr(run.host, name) != getattr(load_host("measured"), name)}
+    return replace(run, host=replace(found, **given))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ocr_flops.errors import SpecError
+from ocr_flops.evidence.calibration.host_lane import with_measured_host
 from ocr_flops.spec.catalog import group_config
 from ocr_flops.spec.overrides import GROUPS
 from ocr_flops.spec.run_spec import RunSpec, WorkloadKeys, read_run, read_workload
@@ -76,7 +77,7 @@ def list_cases(config: dict[str, Any], axes: Axes, plain: Sequence[str]) -> Iter
             else:
                 _set_field(tree, key, value)
         labels = tuple((key, _as_label(axes[key], value)) for key, value in choices.items() if key not in WITH_COLUMN)
-        yield Case(read_run(tree), read_workload(tree["workload"]), labels, tuple(choices.items()))
+        yield Case(with_measured_host(read_run(tree)), read_workload(tree["workload"]), labels, tuple(choices.items()))
 
 
 def _as_label(axis: Iterable[Value], value: Value) -> Value:
