@@ -152,12 +152,12 @@ def read_attention(config: Any, kernels: Sequence[str]) -> AttentionSpec:
 def _read_kernel_choice(cls: Any, config: Any, kernels: Sequence[str]) -> Any:
     """A spec whose config holds, beside its own keys, towers and the attention kernel of each."""
     own = [field.name for field in fields(cls) if field.name != "kernels"]
-    check_keys(cls.group, config, (*own, *TOWERS, OTHERS), own)
+    check_keys(cls.group, config, (*own, *TOWERS, OTHERS), [name for name in own if name in _fields_of(cls)[1]])
     chosen = {name: value for name, value in config.items() if name not in own}
     for tower, kernel in chosen.items():
         if kernel is not None and kernel not in kernels:
             raise SpecError(f"{cls.group}.{tower}: {kernel!r} is not one of {', '.join(kernels)} or null")
-    return read_spec(cls, cls.group, {name: config[name] for name in own} | {"kernels": chosen}, kernels=lambda _, towers: towers)
+    return read_spec(cls, cls.group, {name: config[name] for name in own if name in config} | {"kernels": chosen}, kernels=lambda _, towers: towers)
 
 
 def read_hardware(config: Any) -> HardwareSpec:

@@ -76,11 +76,11 @@ class EngineSpec(KernelChoice):
 
     name: str  # "transformers" or "remote_code"
     label: str  # for people
-    host: str  # how its operators are issued, by a config of the group `host`
     prefill_logits: Logits  # positions for which `generate` computes logits in prefill
     chooses_logits: bool  # also computes, when asked, logits for other positions than those
     kernels: Kernels  # the attention kernel each tower uses by itself (the mode "vendor")
     runnable_attention: tuple[str, ...]  # kernels that every tower has besides its own, so that they can be counted and traced
+    host: str = "eager"  # how its operators are issued, by a config of the group `host`
 
     group = "engine"
 

@@ -157,7 +157,7 @@ def test_fault_11_units_are_bytes_flops_and_seconds(model):
     """Every figure's name ends in its unit (counts in what they count); intensity is FLOPs per byte, not per bit."""
     timing = of.estimate(model, of.Workload.from_grid(2, 3)).on(of.load_hardware("h200"))
     numeric = [name for name, dtype in timing.modules.schema.items() if dtype.is_numeric()]
-    counts = {"columns", "rows", "tiles", "operators", "batch_size", "arithmetic_intensity", "ceiling_margin"}
+    counts = {"columns", "rows", "tiles", "operators", "batch_size", "arithmetic_intensity", "ceiling_margin", "device_busy_share"}
     units = ("_flops", "_bytes", "_seconds", "_tokens", "_px")
     assert [name for name in numeric if not name.endswith(units) and name not in counts] == []
     for row in timing.modules.iter_rows(named=True):
@@ -171,7 +171,7 @@ def test_fault_12_required_throughput_has_a_bandwidth(model, page):
     assert required.bytes_per_second == page.stage_numbers["decode"]["io_bytes"] / 100 / 0.002
     assert required.matrix_flops_per_second < 0.6e12 < required.bytes_per_second
     devices = [of.load_hardware(name) for name in ("h200", "l4")]
-    table = planning.compare_devices(page, devices, tpot_seconds=0.002)
+    table = planning.compare_devices(page, devices, tpot_seconds=0.002, host="graphs")
     enough = {gpu.name: gpu.matrix_peak("bf16") > required.matrix_flops_per_second for gpu in devices}
     assert enough == {"h200": True, "l4": True}
     assert dict(table.select("hardware", "meets_target").iter_rows()) == {"h200": True, "l4": False}
