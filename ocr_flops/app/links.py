@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 
-from ocr_flops.app.setting import FIGURES, HOST_US, MEASURED, OWN_HOST, REACHED, SIDE_BY_SIDE, SOURCES, Setting
+from ocr_flops.app.setting import FIGURES, HOST_US, OWN_HOST, REACHED, SIDE_BY_SIDE, SOURCES, Setting
 from ocr_flops.spec.catalog import modes, names
 from ocr_flops.spec.specs import CACHES, DTYPE_BYTES
 from ocr_flops.spec.workload import LIMITS, MAX_TILES
@@ -161,7 +161,7 @@ def _kinds() -> dict[str, Any]:
         "dtype": tuple(DTYPE_BYTES),
         "cache": CACHES,
         "gpu": tuple(names("hardware")),
-        "host": tuple(dict.fromkeys((OWN_HOST, *names("host"), MEASURED))),
+        "host": (OWN_HOST, *names("host")),
     }
 
 

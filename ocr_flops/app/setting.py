@@ -20,7 +20,7 @@ from ocr_flops.timing.estimate import Estimate, estimate
 
 SIDE_BY_SIDE = "all"
 SOURCES = ("page", "grid")
-OWN_HOST, MEASURED = "engine", "measured"  # the host that the engine has by itself; as records of its lane have it
+OWN_HOST = "engine"  # the host that the engine has by itself
 FIGURES = ("matrix_flops_per_second", "vector_fp32_flops_per_second", "memory_bandwidth_bytes_per_second", "memory_bytes")
 HOST_US = ("operator_us", "launch_us")
 REACHED = tuple(f"{name}_efficiency" for name in EFFICIENCIES)
@@ -43,7 +43,7 @@ class Setting:
             place of the device's own (the matrix peak is that of `dtype`); None leaves the device's.
         ttft_ms, tpot_ms: targets of the plan in milliseconds; None for none.
         price: of a device hour, in any currency; None for none.
-        host: what issues the operators, a config of the group `host`, `OWN_HOST` or `MEASURED`.
+        host: what issues the operators, a config of the group `host`, or `OWN_HOST`.
         operator_us, launch_us: microseconds of the host for an operator and for a launch; None leaves the host's own.
         matrix_efficiency, vector_efficiency, bandwidth_efficiency: the part of a peak that kernels reach; None leaves those published.
 
@@ -180,7 +180,7 @@ class Setting:
         """
         given = {name: value for name in HOST_US if (value := getattr(self, name)) is not None}
         name = load_engine(self.engine).host if self.host == OWN_HOST else self.host
-        return (_measured(self.engine, tuple(list_host_lanes())) if name == MEASURED else load_host(name)).with_figures(**given)
+        return (_measured(self.engine, tuple(list_host_lanes())) if name == "measured" else load_host(name)).with_figures(**given)
 
     @cached_property
     def efficiency(self) -> EfficiencySpec:

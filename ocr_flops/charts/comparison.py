@@ -9,7 +9,7 @@ from typing import Protocol
 from ocr_flops.charts.bars import Bar, Panel, panel_rows, panel_template, panel_words, row_axis
 from ocr_flops.charts.chart import Chart, Template, Title, title
 from ocr_flops.charts.encoding import occurring
-from ocr_flops.charts.theme import MEMORY_COLOURS, STAGE_COLOURS, in_bytes, stage_seconds
+from ocr_flops.charts.theme import MEMORY_COLOURS, STAGE_COLOURS, in_bytes
 from ocr_flops.timing.estimate import Estimate
 from ocr_flops.timing.timing import Timing
 from ocr_flops.units import seconds, share, si
@@ -55,7 +55,7 @@ def _parts(panel: str, one: Compared) -> dict[str, float]:
         return dict(zip(MEMORY_COLOURS, one.estimate.footprint[:3], strict=True))
     if one.timing is None:
         return {}
-    times = stage_seconds(one.timing)
+    times = dict(one.timing.stages["stage", "expected_seconds"].rows())
     if panel == "first token":
         return {stage: times[stage] for stage in ("vision", "prefill")}
     steps = one.estimate.workload.output_tokens
@@ -77,13 +77,13 @@ def _template(settings: int) -> Template:
 
 def _figures(one: Compared) -> dict[str, float | None]:
     """What the title compares, by what it is called."""
-    times = (one.timing.ttft_seconds, one.timing.tpot_seconds) if one.timing else (None, None)
+    times = [figure and figure.value for figure in (one.timing.expected_ttft, one.timing.expected_tpot)] if one.timing else (None, None)
     return dict(zip(("first token", "per token", "memory"), (*times, one.estimate.footprint.total_bytes), strict=True))
 
 
 def _title(settings: Sequence[Compared]) -> Title:
     """How the others stand to the first."""
-    line = "Roofline times on each setting's own device; every panel has a scale of its own, from zero"
+    line = "Expected times on each setting's own device and host; every panel has a scale of its own, from zero"
     base, *others = settings
     if not others:
         return title(f"Only {base.label} so far: pin it, then change a control", line, width=105)

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ocr_flops.spec.tiling import rule_grids
-from ocr_flops.timing.timing import Timing
 from ocr_flops.units import si, workload_words
 
 # Any two colours of a palette differ for colour-blind readers too, and all are seen on white as on black: tests hold it.
@@ -90,11 +89,6 @@ def evidence_words(rows: Iterable[Mapping[str, Any]]) -> str:
     """Whether what rows hold is runnable or modelled."""
     kinds = {row["evidence"] for row in rows}
     return kinds.pop() if len(kinds) == 1 else "partly modelled"
-
-
-def stage_seconds(timing: Timing) -> dict[str, float]:
-    """Roofline seconds by stage."""
-    return dict(timing.stages["stage", "roofline_seconds"].rows())
 
 
 def in_bytes(value: float) -> str:

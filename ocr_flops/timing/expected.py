@@ -20,7 +20,7 @@ from ocr_flops.timing.stage_lanes import StageLanes, take
 CASES = ("value", "low", "high")  # of the figures: as expected, all in favour, all against
 MODULE_CHUNK = 256  # points whose critical path is found together
 
-lanes_of = functools.cache(StageLanes)
+lanes_of = functools.lru_cache(maxsize=1024)(StageLanes)  # bounded: a page has a new one for every figure that is typed
 
 
 class Expected(NamedTuple):

@@ -8,6 +8,7 @@ import pytest
 import ocr_flops as of
 from ocr_flops.charts import comparison, shares
 from ocr_flops.charts.theme import MODULES
+from ocr_flops.units import seconds, share
 from tests.support.drawing import assert_draws, headline, texts
 
 
@@ -26,13 +27,15 @@ def test_every_setting_stands_with_its_difference_from_the_first(by_mode, timing
         "no times",
     ]
     memory = {bar["row"]: bar["all"] for bar in chart.datasets["bars"] if bar["what"] == "device memory"}
-    assert memory["eager"] == "27.1 GB" and memory["flash"] == "8.77 GB"
+    assert memory == {one.label: f"{one.estimate.footprint.total_bytes / 1e9:.3g} GB" for one in settings}
     first = {row["row"]: row for row in chart.datasets["ends"] if row["end"] < 1}
-    assert first["eager"]["text"] == "2.63 s" and first["no times"]["text"] == "no figure"
-    assert first["flash"]["end"] / first["eager"]["end"] == pytest.approx(timings["flash"].ttft_seconds / timings["eager"].ttft_seconds)
+    eager, flash = (timings[mode].expected_ttft.value for mode in ("eager", "flash"))
+    assert first["eager"]["text"] == seconds(eager) and first["no times"]["text"] == "no figure"
+    assert first["flash"]["end"] / first["eager"]["end"] == pytest.approx(flash / eager)
     differences = {row["row"]: row["text"] for row in chart.datasets["differences"] if row["end"] < 1}
-    assert differences == {"eager": "", "flash": "−73 %", "no times": ""}
-    assert headline(chart).startswith("Against eager: flash: first token −73 %, per token −0.65 %, memory −68 %; no times: memory ")
+    less = f"−{share(eager - flash, eager)}"
+    assert differences == {"eager": "", "flash": less, "no times": ""}
+    assert headline(chart).startswith(f"Against eager: flash: first token {less}, per token −") and "; no times: memory " in headline(chart)
     assert "pin it" in headline(comparison(settings[:1]))
     assert_draws(chart)
 

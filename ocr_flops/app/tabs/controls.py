@@ -8,7 +8,7 @@ from typing import Any
 
 import marimo as mo
 
-from ocr_flops.app.setting import FIGURES, HOST_US, MEASURED, OWN_HOST, REACHED, SIDE_BY_SIDE, Setting
+from ocr_flops.app.setting import FIGURES, HOST_US, OWN_HOST, REACHED, SIDE_BY_SIDE, Setting
 from ocr_flops.app.spot_checks import SCOPES
 from ocr_flops.app.tabs.elements import choice, labelled
 from ocr_flops.spec import documents
@@ -20,8 +20,7 @@ SOURCES = {"page size": "page", "image or PDF": "file", "grid by hand": "grid"}
 ATTENTION = {"the engine's own": "vendor", "eager": "eager", "sdpa": "sdpa", "flash": "flash", "all side by side": SIDE_BY_SIDE}
 MODES = {one.label: one.name for one in modes()}
 ENGINES = {load_engine(name).label: name for name in reversed(names("engine"))}
-HOSTS = {"the engine's own": OWN_HOST} | {load_host(name).label: name for name in names("host") if name != MEASURED}
-HOSTS["as measured on a host"] = MEASURED
+HOSTS = {"the engine's own": OWN_HOST} | {load_host(name).label: name for name in names("host")}
 GPUS = {load_hardware(name).label: name for name in names("hardware")}
 BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 OUTPUTS = range(0, 8193, 32)
