@@ -25,13 +25,11 @@ with app.setup(hide_code=True):
     from ocr_flops.app.setting import Setting
     from ocr_flops.app.tabs import compare, controls, export, headline, jobs, measured, method, plan, spot_check
     from ocr_flops.app.tabs.elements import button, plain_table, problem
-    from ocr_flops.evidence.verify import summary
     from ocr_flops.measure.job_queue import QUEUE
     from ocr_flops.reports import tables
 
     TABS = (*views.VIEWS, "Compare", "Plan", "Spot check", "Measured", "Table", "Export", "Method")
     model = of.load_model("deepseek_ocr")
-    RECORD = summary.read_verification()
 
 
 @app.cell(hide_code=True)
@@ -116,7 +114,7 @@ def evaluated(
     try:
         results = views.evaluate(model, setting)
         _notices += [problem("There are no times.", f"{results.without_times}.", kind="warn")] if results.without_times else []
-        _head = headline.headline(results, RECORD, _origin)
+        _head = headline.headline(results, _origin)
     except of.SpecError as _error:
         results, _head = None, problem("This setting has no result.", f"{_error}.")
     page.results = results
@@ -225,7 +223,7 @@ def opened(
         "Measured": lambda: measured.measured(results, timing_inputs, time),
         "Table": lambda: plain_table(tables.modules_table(results.modules), pagination=False, max_height=1200),
         "Export": lambda: export.export(results, pin_inputs.pins, export_inputs, make_report),
-        "Method": lambda: method.method(results, chapter, RECORD, page.job, audit),
+        "Method": lambda: method.method(results, chapter, page.job, audit),
     }
     _tabs[tab.value]() if results and tab.value in _tabs else None
     return

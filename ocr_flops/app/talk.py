@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ocr_flops.charts.slides import EXPERTS, FIRST, token_traffic
 from ocr_flops.charts.theme import FAMILIES, module_name
-from ocr_flops.evidence.verify import LEVELS, WHAT
+from ocr_flops.evidence.verify import LEVELS
+from ocr_flops.evidence.verify.summary import find_compared
 from ocr_flops.spec.specs import DTYPE_BYTES, HardwareSpec, ModelSpec
 from ocr_flops.spec.tiling import queries
 from ocr_flops.spec.workload import Workload
@@ -17,12 +18,12 @@ from ocr_flops.timing.timing import Timing
 from ocr_flops.units import less, seconds, share, si
 
 Heading = tuple[str, str]  # a slide's title, and the line below it
-COMPARED = {  # rows of the evidence: what they are called, and the columns of `verify.WHAT` in each
-    "FLOPs": WHAT["flops"],
-    "DRAM traffic": WHAT["traffic"],
-    "kernel launches": WHAT["operators"],
-    "peak activation memory": WHAT["peak"],
-    "weights, KV cache": (*WHAT["parameters"], *WHAT["kv"]),
+COMPARED = {  # rows of the evidence: what they are called, and the keys of `verify.WHAT` in each
+    "FLOPs": ("flops",),
+    "DRAM traffic": ("traffic",),
+    "kernel launches": ("operators",),
+    "peak activation memory": ("peak",),
+    "weights, KV cache": ("parameters", "kv"),
 }
 LEVEL_NAMES = {"layer": "by layer", "module": "by module", "stage": "by stage", "total": "in all"}
 
@@ -43,11 +44,10 @@ class ModelStep(NamedTuple):
 
 
 class EvidenceRow(NamedTuple):
-    """A row of the evidence: how many numbers were compared at each of `verify.LEVELS`, and how many of its sums differ."""
+    """A row of the evidence: how many numbers were compared at each of `verify.LEVELS`."""
 
     name: str
     numbers: tuple[int, ...]
-    differing: int
 
 
 def describe_page(workload: Workload) -> Heading:
@@ -184,26 +184,29 @@ def describe_token(timings: Mapping[str, Timing]) -> Heading:
     )
 
 
-def describe_evidence(record: Mapping[str, Any]) -> Heading:
+def describe_evidence(estimates: Mapping[str, Estimate]) -> Heading:
     """How far to trust it.
 
     Args:
-        record: of `summary.read_verification`.
+        estimates: of the page, by attention mode; only what was compared in exactly these settings counts.
     """
-    wrong = sum(row["largest_difference"] != 0 for row in record["rows"])
-    verdict = "all equal, as integers" if not wrong else f"{wrong} rows differ"
-    versions = record["versions"]
+    found = {mode: find_compared(one.config) for mode, one in estimates.items()}
+    compared = {mode: one for mode, one in found.items() if one is not None}
+    others = f"not compared: {', '.join(mode for mode in found if mode not in compared)}" if len(compared) < len(found) else ""
+    if not compared:
+        return "Nothing of these settings was compared with the real model", "The same rules hold for what was: see the app's tab Method."
+    first, different = next(iter(compared.values())), sum(one.different for one in compared.values())
     return (
-        f"{record['numbers']:,} numbers compared with the real model: {verdict}",
-        f"{record['date']}, transformers {versions['transformers']}, torch {versions['torch']}; ocr-flops verify repeats it where you are.",
+        f"{sum(one.numbers for one in compared.values()):,} numbers of {' and '.join(compared)} compared with the real model: "
+        f"{f'{different:,} DIFFER' if different else 'all equal, as integers'}",
+        "; ".join(filter(None, (f"{first.basis}, {first.points}", others, "ocr-flops verify repeats it where you are"))) + ".",
     )
 
 
-def evidence_rows(record: Mapping[str, Any]) -> list[EvidenceRow]:
+def evidence_rows(estimates: Mapping[str, Estimate]) -> list[EvidenceRow]:
     """What was compared, and how many numbers at each level (argument as in `describe_evidence`)."""
-    found = []
-    for name, columns in COMPARED.items():
-        rows = [row for row in record["rows"] if row["column"] in columns]
-        numbers = tuple(sum(row["points"] for row in rows if row["level"] == level) for level in LEVELS)
-        found.append(EvidenceRow(name, numbers, sum(row["largest_difference"] != 0 for row in rows)))
-    return found
+    compared = [found for one in estimates.values() if (found := find_compared(one.config))]
+    return [
+        EvidenceRow(name, tuple(sum(one.levels[what][level] for one in compared for what in kinds) for level in range(len(LEVELS))))
+        for name, kinds in COMPARED.items()
+    ]

@@ -81,7 +81,8 @@ def verify_model(
         chosen_stages = (*chosen_stages, CALL)  # which shows what is alive together
     stages = tuple(name for name in (*STAGES, CALL) if name in chosen_stages)
     levels, measures = known_names("--level", level, verify.LEVELS), known_names("--what", what, verify.WHAT)
-    if record and any((*narrowing.values(), rest, source_keys)):
+    narrowed = [text for text in rest if not text.startswith("engine=")]
+    if record and any((*narrowing.values(), narrowed, source.checkpoint)):
         raise SpecError("--record: keeps the default set as evidence; leave out what narrows it")
     cases = _cases(run, rest, quick, kind, measures, decode_steps)
     for case in cases:
@@ -100,7 +101,7 @@ def verify_model(
     if frame.is_empty():
         raise SpecError("verify: nothing is compared by these options; choose another --level or --what")
     if record:
-        summary.write_verification(frame, ran)
+        summary.write_verification(frame, ran, run.model, source.snapshot)
     different = int((frame["difference"] != 0).sum())
 
     def data() -> dict[str, Any]:

@@ -146,9 +146,8 @@ def _title(subject: Subject) -> str:
 
 def _render(subject: Subject, cards: Markup, charts: Mapping[str, Chart], places: Mapping[str, str], made: date | None) -> str:
     """The template filled in; a chart's title describes its image, whose file or place in the page is in `places`."""
-    modelled = [mode for mode in subject.by_mode if subject.modelled_stages(mode)]
-    runnable = [mode for mode in subject.by_mode if mode not in modelled]
-    kinds = ", ".join(f"{' and '.join(modes)} {kind}" for kind, modes in (("runnable", runnable), ("modelled", modelled)) if modes)
+    stages, modes = subject.estimate.chosen_stages, subject.by_mode.items()
+    compared = "; ".join(f"{mode} {summary.describe_compared(one.config, stages)}" for mode, one in modes)
     overrides = find_overrides(subject)
     return render_markdown(
         "estimate.md.j2",
@@ -165,10 +164,10 @@ def _render(subject: Subject, cards: Markup, charts: Mapping[str, Chart], places
         device=list_figures(subject.hardware) if subject.hardware else {},
         sources=name_sources(subject.hardware) if subject.hardware else "",
         command=overrides and shlex.join(["ocr-flops", "report", *overrides]),
-        record=summary.read_verification(),
-        evidence=f"**In this report** ({subject.estimate.config.engine.label}): {kinds}.",
+        records=[summary.read_verification(subject.estimate.config.engine.name)],
+        evidence=f"**In this report** ({subject.estimate.config.engine.label}, {subject.estimate.config.dtype}): {compared}.",
         has_times=subject.timing is not None,
-        compared=evidence_table(),
+        compared=evidence_table(subject.estimate.config.engine.name),
         made=(made or date.today()).isoformat(),
         versions=list_versions(),
     )
@@ -220,6 +219,7 @@ def modes_table(subject: Subject) -> Markup:
     rows = []
     for mode, estimate in subject.by_mode.items():
         modelled = ", ".join(subject.modelled_stages(mode))
+        evidence = f"modelled: {modelled}" if modelled else "not compared"
         rows.append(
             {
                 "attention": f"{mode}, this report" if mode == subject.mode else mode,
@@ -227,15 +227,18 @@ def modes_table(subject: Subject) -> Markup:
                 "peak_activation_bytes": estimate.footprint.peak_activation_bytes,
                 "total_bytes": estimate.footprint.total_bytes,
                 **{name: (found := getattr(subject.timings[mode], name)) and interval(found) for name in times},
-                "evidence": f"modelled: {modelled}" if modelled else "runnable",
+                "evidence": "compared" if summary.find_compared(estimate.config) else evidence,
             }
         )
     return _table(pl.DataFrame(rows), READABLE)
 
 
-def evidence_table() -> Markup:
-    """What this version was compared with before its release, without stages and modules."""
-    rows = verification_table(summary.read_verification()).group_by("number", "against", maintain_order=True)
+def evidence_table(engine: str) -> Markup:
+    """What an engine was compared with before this version's release, without stages and modules; empty where nothing was."""
+    record = summary.read_verification(engine)
+    if record is None:
+        return Markup()
+    rows = verification_table(record).group_by("number", "against", maintain_order=True)
     return table_markdown(rows.agg(pl.col("compared").sum(), pl.col("largest difference").max()))
 
 

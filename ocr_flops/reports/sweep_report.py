@@ -121,7 +121,7 @@ class SweepReport:
             points=points,
             starred=not rows["vendor_supported"].all(),
             formats=formats,
-            record=verification.read_verification(),
+            records=[verification.read_verification(engine) for engine in dict.fromkeys(case.run.engine.name for case in sweep.cases)],
             evidence=describe_evidence(sweep),
             has_times=any(case.run.hardware for case in sweep.cases),
             made=self.made.isoformat(),
@@ -130,11 +130,16 @@ class SweepReport:
 
 
 def describe_evidence(sweep: Sweep) -> str:
-    """How many rows of a sweep can be counted and traced on the real model, and how many are modelled."""
-    configs = [case.estimate(case.keys.workload()).config for case in sweep.cases]
-    kinds = Counter(config.evidence(stage) for config in configs for stage in sweep.stages)
-    words = " and ".join(f"{kinds[kind] * sweep.points_per_case:,} are {kind}" for kind in ("runnable", "modelled") if kinds[kind])
-    return f"**Of the {sweep.rows:,} rows, {words}.** A row is one stage of one point."
+    """How many rows of a sweep are of settings that were compared with the real model, and how many are not."""
+    kinds, words = Counter(), {}
+    for case in sweep.cases:
+        config = case.estimate(case.keys.workload()).config
+        name = f"{config.attention.name}, {config.dtype}, {config.prefill_logits} logits, {config.engine.label}"
+        words[name] = verification.describe_compared(config, sweep.stages)
+        kinds["compared" if verification.find_compared(config) else "not compared"] += len(sweep.stages) * sweep.points_per_case
+    rows = " and ".join(f"{number:,} are of settings that were {kind} with the real model" for kind, number in kinds.items())
+    settings = "; ".join(f"{name}: {text}" for name, text in words.items())
+    return f"**Of the {sweep.rows:,} rows, {rows}.** A row is one stage of one point. {settings}."
 
 
 def choose_points(summary: SweepSummary) -> pl.DataFrame:

@@ -132,6 +132,18 @@ def devices_table(devices: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def settings_table(record: dict[str, Any]) -> pl.DataFrame:
+    """The settings that this version was compared in before its release, and the points that they were compared at."""
+    columns = ("attention", "dtype", "cache", "prefill_logits", "numbers", "different", "points", "grids")
+    ranges = ("batch_size", "prompt_tokens", "output_tokens")
+    rows = [
+        {name: row[name] for name in columns}
+        | {"up to": "{} x {}".format(*row["largest_grid"]), **{name: ", ".join(map(str, row[name])) for name in ranges}}
+        for row in record["settings"]
+    ]
+    return pl.DataFrame(rows).rename({"prefill_logits": "logits", "batch_size": "batch"})
+
+
 def verification_table(record: dict[str, Any]) -> pl.DataFrame:
     """What this version was compared with before its release: a row per level, stage, module and column."""
     against = {"count": "torch's counter", "trace": "operator trace"}

@@ -18,7 +18,7 @@ from ocr_flops.app.tabs.elements import button, plain_table
 from ocr_flops.app.views import VIEWS, Results
 from ocr_flops.evidence import records
 from ocr_flops.evidence.records.cache import RECORDS, Snapshot
-from ocr_flops.evidence.verify import counter_audit, summary
+from ocr_flops.evidence.verify import counter_audit
 from ocr_flops.measure.events import Audit
 from ocr_flops.measure.failures import Failure
 from ocr_flops.measure.job_queue import QUEUE, Job, Stage
@@ -88,7 +88,7 @@ def test_a_figure_begins_with_its_default_and_says_where_that_comes_from():
 def test_a_host_that_cannot_be_is_told_and_costs_stay(model, values, said):
     shown = evaluated(model, **values)
     assert said in shown.without_times and shown.timings == [] and shown.time_basis == ""
-    assert all(draw(shown) for draw in VIEWS.values()) and "fits the GPU" in text(headline.headline(shown, summary.read_verification()))
+    assert all(draw(shown) for draw in VIEWS.values()) and "fits the GPU" in text(headline.headline(shown))
 
 
 def test_the_prompt_field_has_its_limits():
@@ -129,11 +129,11 @@ def test_figures_that_are_none_leave_no_device(model):
 
 
 def test_the_headline_has_the_estimates_figures(model):
-    shown = text(headline.headline(evaluated(model), summary.read_verification()))
+    shown = text(headline.headline(evaluated(model)))
     stages = of.estimate(model, of.Workload.from_image(1654, 2339)).stage_numbers
     assert f"<strong>{sum(row['total_flops'] for row in stages.values()) / 1e12:.2f} T</strong>" in shown
     assert "<strong>903</strong>" in shown and "<strong>6.67 GB</strong>" in shown
-    without_times = text(headline.headline(evaluated(model, gpu="v100_pcie"), summary.read_verification()))
+    without_times = text(headline.headline(evaluated(model, gpu="v100_pcie")))
     assert "fits the GPU" in without_times and "8.38 GB spare" in without_times
 
 
@@ -235,11 +235,7 @@ def test_a_failed_run_says_why_and_what_to_do_and_what_is_kept(monkeypatch):
 
 
 def chapter(model, name, job=None):
-    return text(
-        method.method(
-            evaluated(model), SimpleNamespace(value=name, _mime_=lambda: ("text/html", "")), summary.read_verification(), job, RUN
-        )
-    )
+    return text(method.method(evaluated(model), SimpleNamespace(value=name, _mime_=lambda: ("text/html", "")), job, RUN))
 
 
 def test_method_shows_the_verification_of_this_version(model):
@@ -280,7 +276,7 @@ def snapshot(monkeypatch):
 
 def recorded(model, **values):
     results = evaluated(model, **values)
-    head = text(headline.headline(results, summary.read_verification()))
+    head = text(headline.headline(results))
     return results, head + text(measured.measured(results, controls.timing_controls(), RUN))
 
 

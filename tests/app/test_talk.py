@@ -15,7 +15,7 @@ from ocr_flops import units
 from ocr_flops.app import talk
 from ocr_flops.app.setting import Setting
 from ocr_flops.charts.slides import doubling
-from ocr_flops.evidence.verify import summary
+from ocr_flops.evidence.verify.summary import find_compared
 from ocr_flops.spec.catalog import notebook_dir
 from ocr_flops.spec.workload import growing_contexts
 from ocr_flops.timing.hidden_savings import hidden_saving
@@ -139,14 +139,14 @@ def test_less(base, best, words):
     assert units.less(base, best) == words
 
 
-def test_evidence_is_the_record():
-    record = summary.read_verification()
-    assert f"{record['numbers']:,} numbers" in talk.describe_evidence(record)[0] and "all equal" in talk.describe_evidence(record)[0]
-    rows = talk.evidence_rows(record)
-    assert sum(sum(row.numbers) for row in rows) == record["numbers"], "every number is in one row"
-    assert not any(row.differing for row in rows)
-    wrong = record | {"rows": [{**record["rows"][0], "largest_difference": 3}, *record["rows"][1:]]}
-    assert "1 rows differ" in talk.describe_evidence(wrong)[0] and talk.evidence_rows(wrong)[0].differing == 1
+def test_evidence_is_of_the_modes_shown():
+    title, line = talk.describe_evidence(BY_MODE)
+    compared = {mode: found for mode, one in BY_MODE.items() if (found := find_compared(one.config))}
+    numbers = sum(found.numbers for found in compared.values())
+    assert f"{numbers:,} numbers of {' and '.join(compared)} compared" in title and "all equal" in title
+    assert "not compared: " in line and "flash" not in title and "batch" in line
+    assert sum(sum(row.numbers) for row in talk.evidence_rows(BY_MODE)) == numbers, "every number is in one row"
+    assert talk.describe_evidence({"flash": BY_MODE["flash"]})[0].startswith("Nothing of these settings")
 
 
 def test_the_notebook_is_clean():

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import marimo as mo
 
+from ocr_flops.evidence.verify.summary import describe_compared, find_compared
 from ocr_flops.reports.estimate_settings import name_kernels
 from ocr_flops.reports.headline import Card, headline_cards
 from ocr_flops.reports.html import cards_html
@@ -22,12 +23,11 @@ CARDS = 6
 TOOLTIP = "data-tooltip"  # what marimo shows
 
 
-def headline(results: Results, record: dict[str, Any], page: str = "") -> mo.Html:
+def headline(results: Results, page: str = "") -> mo.Html:
     """Six figures as cards, the rest in a line, and what times rest on.
 
     Args:
         results: a setting that can be computed.
-        record: of `summary.read_verification`.
         page: where the page's size comes from, in words; "" for the controls.
     """
     estimate = results.main
@@ -37,7 +37,7 @@ def headline(results: Results, record: dict[str, Any], page: str = "") -> mo.Htm
         *_calibrated(results.on_record, estimate),
         *_page(results.setting, page),
         _attention(estimate),
-        _checked(record, estimate),
+        _checked(estimate),
     ]
     cards, details = cards_html(found[:CARDS], "figures", TOOLTIP), cards_html(rest, "details", TOOLTIP)
     return mo.Html(f'{cards}{details}<p class="basis">{escape(results.time_basis)}</p>')
@@ -68,14 +68,11 @@ def _page(setting: Setting, page: str) -> list[Card]:
     return [Card("page", f"{setting.width_px:,} × {setting.height_px:,} px", page, "Only its size is read.")] if page else []
 
 
-def _checked(record: dict[str, Any], estimate: Estimate) -> Card:
-    """How this choice was compared with the real model."""
-    numbers = f"{record['numbers']:,} numbers"
-    wrong = sum(one["largest_difference"] != 0 for one in record["rows"])
-    how = "How this version was compared with the real model before it was released: see Method."
-    modelled = [stage for stage in estimate.chosen_stages if estimate.config.evidence(stage) == "modelled"]
-    if modelled and not wrong:
-        return Card(
-            "evidence", "modelled", " and ".join(modelled), f"By the rules that hold for {numbers} of modes that can be run here. {how}"
-        )
-    return Card("checked", numbers, f"{wrong} DIFFER" if wrong else "all equal the real model", how)
+def _checked(estimate: Estimate) -> Card:
+    """What of exactly this setting was compared with the real model."""
+    config = estimate.config
+    found, words = find_compared(config), describe_compared(config, estimate.chosen_stages)
+    if found is None:
+        return Card("evidence", "not compared", "", f"This setting was {words}. What was: see Method.")
+    equal = found.verdict if found.different else "all equal the real model"
+    return Card("checked", f"{found.numbers:,} numbers", equal, f"This setting: {words}. {found.basis}. See Method.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from html import escape
 from typing import Any
 
@@ -12,7 +11,7 @@ from ocr_flops.app.chart_widget import ChartWidget
 from ocr_flops.app.tabs.elements import plain_table, problem, row
 from ocr_flops.app.views import Results
 from ocr_flops.charts.counter_audit import hidden_flops
-from ocr_flops.evidence.verify import counter_audit
+from ocr_flops.evidence.verify import counter_audit, summary
 from ocr_flops.measure.job_queue import Job
 from ocr_flops.reports import tables
 from ocr_flops.reports.markdown import render_markdown
@@ -21,13 +20,12 @@ from ocr_flops.spec.catalog import notebook_dir
 MADE, COMPARED, MISSED = CHAPTERS = ("How these numbers are made", "Compared with the real model", "What torch's counter misses")
 
 
-def method(results: Results, chapter: mo.ui.tabs, record: Mapping[str, Any], job: Job | None, run: mo.ui.button) -> mo.Html:
+def method(results: Results, chapter: mo.ui.tabs, job: Job | None, run: mo.ui.button) -> mo.Html:
     """The chapter that is open.
 
     Args:
         results: of a setting.
         chapter: which of `CHAPTERS`.
-        record: of `summary.recorded`.
         job: the page's latest.
         run: the button that repeats the audit of torch's counter here.
     """
@@ -35,8 +33,10 @@ def method(results: Results, chapter: mo.ui.tabs, record: Mapping[str, Any], job
         text = mo.md((notebook_dir() / "method.md").read_text(encoding="utf-8"))
         parts = [mo.Html(f'<div class="page">{text.text}</div>')]
     elif chapter.value == COMPARED:
+        record = summary.read_verification(results.setting.engine)
         words = mo.md("The comparison this version was released with: " + render_markdown("verification.md.j2", record=record))
-        parts = [words, plain_table(tables.verification_table(record), page_size=25)]
+        found = (tables.settings_table(record), tables.verification_table(record)) if record else ()
+        parts = [words, *(plain_table(table, page_size=25) for table in found)]
     else:
         parts = _missed(results, job, run)
     return mo.vstack([chapter, *parts])

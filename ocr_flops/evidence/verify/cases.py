@@ -18,14 +18,25 @@ from ocr_flops.spec.workload import Workload
 if TYPE_CHECKING:
     from ocr_flops.spec.run_spec import RunSpec
 
-SETTINGS = {  # of each engine: attention, logits, batch size, prompt tokens, dtype
+SETTINGS = {  # of each engine: attention, logits, dtype, batch size, prompt tokens, and which of the points (every so many)
     "transformers": (
-        ("eager", "last", 1, 10, "bf16"),
-        ("eager", "all", 4, 100, "bf16"),
-        ("sdpa", "all", 1, 2000, "bf16"),
-        ("sdpa", "last", 3, 10, "fp32"),
+        ("eager", "last", "bf16", 1, 10, 1),
+        ("sdpa", "last", "bf16", 3, 10, 1),
+        ("eager", "all", "bf16", 4, 100, 10),
+        ("sdpa", "all", "bf16", 1, 2000, 10),
+        # the integers depend on a precision by its bytes alone, and on the kernel that sdpa is in fp32
+        *(
+            (attention, logits, dtype, batch_size, prompt_tokens, 16)
+            for dtype, batch_size, prompt_tokens in (("fp16", 1, 100), ("fp32", 3, 10))
+            for attention in ("eager", "sdpa")
+            for logits in ("last", "all")
+        ),
     ),
-    "remote_code": (("vendor", "all", 1, 10, "bf16"), ("vendor", "all", 3, 100, "fp32")),
+    "remote_code": (
+        ("vendor", "all", "bf16", 1, 10, 1),
+        ("vendor", "all", "fp16", 4, 10, 10),
+        ("vendor", "all", "fp32", 3, 100, 10),
+    ),
 }
 
 
@@ -50,7 +61,7 @@ class Case(NamedTuple):
     @property
     def label(self) -> str:
         """The setting in words."""
-        return f"{self.kind} {self.attention.name} {self.prefill_logits} logits, batch {self.workloads[0].batch_size}"
+        return f"{self.kind} {self.attention.name} {self.dtype} {self.prefill_logits} logits, batch {self.workloads[0].batch_size}"
 
     def request(
         self, model: ModelSpec, device: str = "meta", stages: Sequence[str] = STAGES, source: ModelSource = TRANSFORMERS
@@ -77,16 +88,17 @@ class Case(NamedTuple):
 def default_cases(quick: bool = False, engine: str = "transformers", kind: str = "trace") -> list[Case]:
     """Return the cases that `verify` runs by default.
 
-    Each of the engine's `SETTINGS` at the six modes, all 22 grids of the tile rule and two beyond (4 x 5, 10 x 10), with three decode
-    steps. `quick` keeps a handful of the points. Engine remote_code has one attention kernel for each tower, and computes all logits.
+    The engine's `SETTINGS`: bf16 with its usual logits at the six modes, all 22 grids of the tile rule and two beyond (4 x 5, 10 x 10),
+    others at some of these; three decode steps. `quick` keeps a handful of the points. Engine remote_code has one
+    attention kernel for each tower, and computes all logits.
     """
 
     def attention(name: str) -> AttentionSpec:
         return AttentionSpec(name, REMOTE_ATTENTION) if name == "vendor" else load_attention(name)
 
     return [
-        Case(kind, attention(name), logits, _points(batch_size, prompt_tokens)[:: 9 if quick else 1], dtype)
-        for name, logits, batch_size, prompt_tokens, dtype in SETTINGS[engine]
+        Case(kind, attention(name), logits, _points(batch_size, prompt_tokens)[::every][:: 9 if quick else 1], dtype)
+        for name, logits, dtype, batch_size, prompt_tokens, every in SETTINGS[engine]
     ]
 
 

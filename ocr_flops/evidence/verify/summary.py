@@ -2,24 +2,55 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ocr_flops import __version__
 from ocr_flops.evidence.records.store import check_not_installed
-from ocr_flops.evidence.verify.compare import FLOPS
+from ocr_flops.evidence.verify.compare import FLOPS, LEVELS, WHAT
 from ocr_flops.files import write_whole
 from ocr_flops.measure.events import Result
-from ocr_flops.measure.plan import POINT_FIELDS
+from ocr_flops.measure.plan import POINT_FIELDS, tower_dimensions
+from ocr_flops.measure.protocol import REMOTE_ATTENTION
+from ocr_flops.spec.specs import STAGES, ModelSpec
 
 if TYPE_CHECKING:
     import polars as pl
 
-POINT = ("kind", "attention", "prefill_logits", "dtype", *POINT_FIELDS)
-SHIPPED = Path(__file__).parent / "data" / "verification.json"
+    from ocr_flops.cost.run_config import RunConfig
+
+SETTING = ("engine", "attention", "dtype", "cache", "prefill_logits")
+POINT = ("kind", *SETTING, *POINT_FIELDS)
+DATA = Path(__file__).parent / "data"
+SHIPPED = {"transformers": DATA / "verification.json", "remote_code": DATA / "remote_code.json"}
+
+
+class Compared(NamedTuple):
+    """What of a setting was compared with the real model.
+
+    Args:
+        numbers, different: how many numbers, and how many of them differed.
+        points: at which points, in words.
+        levels: numbers by what was compared (keys of `WHAT`), one for each of `LEVELS`.
+        basis: when, and with which versions, in words.
+    """
+
+    numbers: int
+    different: int
+    points: str
+    levels: dict[str, list[int]]
+    basis: str
+
+    @property
+    def verdict(self) -> str:
+        """Whether all are equal, in words."""
+        return f"{self.different:,} DIFFER" if self.different else "all equal, as integers"
 
 
 def add_point(numbers: pl.DataFrame, result: Result) -> pl.DataFrame:
@@ -31,10 +62,17 @@ def add_point(numbers: pl.DataFrame, result: Result) -> pl.DataFrame:
     """
     import polars as pl
 
-    kernels = set(result.ran["attention"].values())
-    values = result.ran | asdict(result.workload) | {"attention": kernels.pop() if len(kernels) == 1 else "mixed"}
+    attention = _name_attention(result.ran["engine"], result.ran["attention"])
+    values = result.ran | asdict(result.workload) | {"attention": attention, "cache": "dynamic"}  # the cache that both engines run
     kind = pl.when(pl.col("column") == FLOPS).then(pl.lit("count")).otherwise(pl.lit(values["kind"]))
     return numbers.select(kind.alias("kind"), *(pl.lit(values[name]).alias(name) for name in POINT[1:]), pl.all())
+
+
+def _name_attention(engine: str, kernels: Mapping[str, str]) -> str:
+    """The kernel of all towers; "vendor" for those of the published code; "mixed" otherwise."""
+    if len(set(kernels.values())) == 1:
+        return next(iter(kernels.values()))
+    return "vendor" if engine == "remote_code" and dict(kernels) == REMOTE_ATTENTION else "mixed"
 
 
 def summarise(frame: pl.DataFrame) -> pl.DataFrame:
@@ -100,22 +138,105 @@ def _describe_difference(row: dict[str, Any]) -> str:
     )
 
 
-def write_verification(frame: pl.DataFrame, ran: dict[str, Any], path: Path = SHIPPED) -> None:
+def _settings(frame: pl.DataFrame) -> list[dict[str, Any]]:
+    """How many numbers of each setting were compared, by what and level, and the range of points that they are of."""
+    import polars as pl
+
+    found = []
+    for key, rows in frame.group_by(SETTING, maintain_order=True):
+        points = rows.select(POINT_FIELDS).unique()
+        grids = points.select("columns", "rows").unique().sort(pl.col("columns") * pl.col("rows"), "columns")
+        levels = {
+            what: [rows.filter(pl.col("column").is_in(columns), level=level).height for level in LEVELS] for what, columns in WHAT.items()
+        }
+        found.append(
+            {
+                **dict(zip(SETTING, key, strict=True)),
+                "numbers": rows.height,
+                "different": rows.filter(pl.col("difference") != 0).height,
+                "points": points.height,
+                "grids": grids.height,
+                "largest_grid": grids.row(-1),
+                **{name: points[name].unique().sort().to_list() for name in ("global_px", "batch_size", "prompt_tokens", "output_tokens")},
+                "levels": levels,
+            }
+        )
+    return found
+
+
+def write_verification(
+    frame: pl.DataFrame, ran: dict[str, Any], model: ModelSpec, snapshot: str | None = None, path: Path | None = None
+) -> None:
     """Write the summary of a verification, with the versions that ran, as the evidence that the package ships.
 
     Args:
-        frame: as in `summarise`.
-        ran: of any result: versions and device.
-        path: where to; written whole or not at all.
+        frame: as in `summarise`, of one engine.
+        ran: of any result: engine, versions and device.
+        model: the dimensions that ran.
+        snapshot: the folder of the published code, whose files are named by their SHA-256.
+        path: where to; written whole or not at all. By default that of the engine, in `SHIPPED`.
     """
     versions = {name: ran[name] for name in ("torch", "transformers", "device", "weights")} | {"ocr_flops": __version__}
     head = {"versions": versions, "date": date.today().isoformat(), "numbers": frame.height}
-    write_evidence(path, head, "rows", summarise(frame).to_dicts())
+    if snapshot is not None:
+        files = [file for file in sorted(Path(snapshot).iterdir()) if file.suffix == ".py" or file.name == "config.json"]
+        head["code"] = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    head |= {"towers": tower_dimensions(model), "settings": _settings(frame)}
+    write_evidence(path or SHIPPED[ran["engine"]], head, "rows", summarise(frame).to_dicts())
 
 
-def read_verification(path: Path = SHIPPED) -> dict[str, Any]:
-    """Return the verification that this version was released with: versions, date, how many numbers, and the rows of `summarise`."""
-    return json.loads(path.read_text(encoding="utf-8"))
+def read_verification(engine: str = "transformers", path: Path | None = None) -> dict[str, Any] | None:
+    """Return the verification that this version was released with; None where none of the engine is shipped.
+
+    Returns:
+        versions, date, how many numbers, "code" (SHA-256 of the published code's files), "towers" (the dimensions that ran), "settings"
+        (a row for each key of `SETTING`, with its ranges) and the rows of `summarise`.
+    """
+    path = path or SHIPPED.get(engine)
+    return json.loads(path.read_text(encoding="utf-8")) if path and path.exists() else None
+
+
+@functools.cache
+def find_compared(config: RunConfig) -> Compared | None:
+    """Return what of exactly this setting was compared before release; None where nothing was.
+
+    Args:
+        config: engine, attention, dtype, cache, logits and dimensions, all of which must be those that ran.
+    """
+    record = read_verification(config.engine.name)
+    if record is None or record["towers"] != json.loads(json.dumps(tower_dimensions(config.model))):
+        return None
+    engine = config.engine.name
+    key = (engine, _name_attention(engine, dict(config.attention.kernels)), config.dtype, config.cache, config.prefill_logits)
+    for row in record["settings"]:
+        if tuple(row[name] for name in SETTING) == key:
+            columns, rows = row["largest_grid"]
+            versions = record["versions"]
+            spans = [_span(row[name]) for name in ("global_px", "batch_size", "prompt_tokens", "output_tokens")]
+            points = (
+                f"{row['points']} points: views of {spans[0]} px, {row['grids']} grids up to {columns} x {rows}, batch {spans[1]}, "
+                f"{spans[2]} prompt and {spans[3]} output tokens"
+            )
+            basis = f"{record['date']}, transformers {versions['transformers']}, torch {versions['torch']}, {versions['device']} device"
+            return Compared(row["numbers"], row["different"], points, row["levels"], basis)
+    return None
+
+
+def _span(values: list[int]) -> str:
+    return str(values[0]) if len(values) == 1 else f"{values[0]} to {values[-1]}"
+
+
+def describe_compared(config: RunConfig, stages: Iterable[str] = STAGES) -> str:
+    """Say in words what of a setting was compared with the real model, at which points, or that nothing was.
+
+    Args:
+        config: the setting.
+        stages: those shown.
+    """
+    if found := find_compared(config):
+        return f"{found.numbers:,} numbers compared at {found.points}: {found.verdict}"
+    modelled = [stage for stage in stages if config.evidence(stage) == "modelled"]
+    return f"not compared ({', '.join(modelled)} modelled)" if modelled else "not compared in this installation"
 
 
 def write_evidence(path: Path, head: dict[str, Any], name: str, rows: list[dict[str, Any]]) -> None:
