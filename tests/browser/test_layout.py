@@ -39,3 +39,12 @@ def test_the_upload_button_holds_its_text(chromium, address, scheme):
         assert all(over <= 2 for over in button.evaluate(OVERFLOW))
         edges = [sidebar(page).get_by_text(text).last.bounding_box() for text in ("image or PDF", "Click to clear")]
         assert edges[0]["x"] + edges[0]["width"] <= edges[1]["x"] and edges[1]["x"] + edges[1]["width"] <= 310
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_long_explanation_stays_in_the_window(chromium, address, width):
+    with opened(chromium, address) as page:
+        page.set_viewport_size({"width": width, "height": 900})
+        page.locator(".figures [data-tooltip]").first.hover()
+        shown = page.get_by_role("tooltip").bounding_box()
+        assert shown["x"] >= 0 and shown["x"] + shown["width"] <= width and "rest on" in page.locator(".basis").inner_text()
