@@ -14,6 +14,7 @@ from ocr_flops.app.setting import Setting
 from ocr_flops.app.spot_checks import STORE
 from ocr_flops.charts import Chart
 from ocr_flops.charts.savings_by_tiles import by_tiles
+from ocr_flops.charts.timeline import timelines
 from ocr_flops.charts.times import halves
 from ocr_flops.errors import SpecError
 from ocr_flops.evidence.records.cache import RECORDS
@@ -168,6 +169,11 @@ def roofline(results: Results) -> list[Chart]:
     return [charts.roofline(timing, results.timed), *halves(timing, results.timed).values(), vector] if timing else [vector]
 
 
+def timeline(results: Results) -> list[Chart]:
+    """What the host issues and the device runs over time, in each stage; nothing without times."""
+    return [*timelines(results.main_timing).values()] if results.main_timing else []
+
+
 def memory(results: Results) -> list[Chart]:
     """What memory holds, and how it grows with output."""
     setting = results.setting
@@ -192,6 +198,7 @@ VIEWS: dict[str, Callable[[Results], list[Chart]]] = {
     "Tiling": tiling,
     "Sweep": grids,
     "Roofline": roofline,
+    "Timeline": timeline,
     "Memory": memory,
     "Savings": savings,
 }

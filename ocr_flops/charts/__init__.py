@@ -9,6 +9,7 @@ from ocr_flops.charts.savings import savings
 from ocr_flops.charts.savings_by_tiles import savings_by_tiles
 from ocr_flops.charts.shares import shares
 from ocr_flops.charts.tiling import tiling_picture
+from ocr_flops.charts.timeline import stage_timeline
 from ocr_flops.charts.times import time_by_module
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "savings",
     "savings_by_tiles",
     "shares",
+    "stage_timeline",
     "tiling_picture",
     "time_by_module",
 ]

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ocr_flops.spec.host import Ranged
 from ocr_flops.spec.tiling import rule_grids
-from ocr_flops.units import si, workload_words
+from ocr_flops.timing.timing import Timing
+from ocr_flops.units import share, si, workload_words
 
 # Any two colours of a palette differ for colour-blind readers too, and all are seen on white as on black: tests hold it.
 FAMILIES = {
@@ -116,3 +118,12 @@ def grids_words(rows: Iterable[dict[str, Any]]) -> str:
         return f"No tiles and the {published}"
     last = " × ".join(map(str, beyond[-1]))
     return f"No tiles, the {published} and{' nearly square grids beyond them up to' if len(beyond) > 1 else ''} {last}"
+
+
+def rests_on(timing: Timing) -> str:
+    """What expected times rest on, in a line: the host, and microseconds an operator."""
+    host = timing.host
+    issue = Ranged(*(host.operator_us[case] + host.launch_us[case] for case in range(3)))
+    figures = f", {issue} µs an operator" if issue.high else ""
+    matrix, bandwidth = (share(one.value, 1) for one in (timing.efficiency.matrix, timing.efficiency.bandwidth))
+    return f"Expected times rest on: {host.label}{figures}; kernels that reach {matrix} of the matrix peak, {bandwidth} of the bandwidth"

@@ -8,6 +8,7 @@ from ocr_flops import charts
 from ocr_flops.charts import Chart
 from ocr_flops.charts.interactive import explorer, grid_name, modes_by_stage
 from ocr_flops.charts.savings_by_tiles import by_tiles
+from ocr_flops.charts.timeline import timelines
 from ocr_flops.charts.times import halves
 from ocr_flops.reports.estimate_subject import Subject
 from ocr_flops.spec.workload import growing_outputs, neighbours
@@ -28,7 +29,7 @@ def page_charts(subject: Subject) -> dict[str, Chart]:
     }
     if "vision" in estimate.chosen_stages and stages["tiles"].n_unique() > 1:
         found["tiles"] = charts.savings_by_tiles(_distinct_in_vision(subject, stages), "io_bytes", estimate.workload.tiles)
-    return found | ({"roofline": charts.roofline(subject.timing)} if subject.timing else {})
+    return found | ({"roofline": charts.roofline(subject.timing), **timelines(subject.timing)} if subject.timing else {})
 
 
 def all_charts(subject: Subject) -> dict[str, Chart]:
@@ -48,7 +49,7 @@ def all_charts(subject: Subject) -> dict[str, Chart]:
     found["savings"] = charts.savings(subject.by_mode, subject.timings if timing and timing.ttft_seconds is not None else None)
     if "vision" in subject.busy_stages:
         found |= by_tiles(_distinct_in_vision(subject, around), workload.tiles)
-    return found | ({"roofline": charts.roofline(timing), **halves(timing)} if timing else {})
+    return found | ({"roofline": charts.roofline(timing), **halves(timing), **timelines(timing)} if timing else {})
 
 
 def _distinct_in_vision(subject: Subject, points: pl.DataFrame) -> pl.DataFrame:

@@ -64,7 +64,7 @@ def expected_seconds(group: StageGroup, config: RunConfig, hardware: HardwareSpe
 
 
 def module_seconds(group: StageGroup, config: RunConfig, hardware: HardwareSpec, host: HostSpec, efficiency: EfficiencySpec) -> np.ndarray:
-    """What each of the program's modules has of a stage's expected seconds, by the critical path: [module, point].
+    """What each of the program's modules has of a stage's expected seconds, by the critical path: [host or device, module, point].
 
     A decode step's own host work belongs to no module. Arguments and errors as of `expected_seconds`.
     """
@@ -76,7 +76,7 @@ def module_seconds(group: StageGroup, config: RunConfig, hardware: HardwareSpec,
         shares = np.concatenate(shares, axis=-1)
         return np.concatenate([shares.sum(axis=0, keepdims=True), shares])
 
-    return _over_steps(group, lanes, evaluate, 1)[1:]
+    return _over_steps(group, lanes, evaluate, 1)[1:].reshape(2, len(group.program.modules), -1)
 
 
 def _over_steps(

@@ -318,19 +318,21 @@ class StageLanes:
         It is the chain of host and device work that decides when the stage ends. A graph's launch belongs to no module.
 
         Returns:
-            seconds: [module, point].
+            seconds in which the host issues its operators, then those in which the device runs its kernels: [2 x module, point].
         """
         order = self.order
         kernels, issue = self.kernels(values, hits)[0, order.flat], self.issue[0, order.flat, None]
         ends = np.array([*order.starts[1:], len(order.flat)])
-        lanes = [np.empty((1 + len(order.owner), 1, len(ends), values.shape[1])) for _ in range(3)]
+        modules = len(order.owner)
+        lanes = [np.zeros((1 + 2 * modules, 1, len(ends), values.shape[1])) for _ in range(3)]
         for run, (start, end) in enumerate(zip(order.starts, ends, strict=True)):
             host, device, owner = issue[start:end], kernels[start:end], order.owner[:, order.flat[start:end]]
             meets = (host.cumsum(axis=0) - device.cumsum(axis=0) + device).argmax(axis=0)
             place = np.arange(end - start)[:, None]
-            path = np.where(place <= meets, host, 0.0) + np.where(place >= meets, device, 0.0)
-            for lane, seconds in zip(lanes, (host, device, path), strict=True):
-                lane[0, 0, run], lane[1:, 0, run] = seconds.sum(axis=0), owner @ seconds
+            paths = (host, 0.0 * device), (0.0 * host, device), (np.where(place <= meets, host, 0.0), np.where(place >= meets, device, 0.0))
+            for lane, (issuing, running) in zip(lanes, paths, strict=True):
+                lane[0, 0, run] = issuing.sum(axis=0) + running.sum(axis=0)
+                lane[1 : 1 + modules, 0, run], lane[1 + modules :, 0, run] = owner @ issuing, owner @ running
         return self._join(order.items, lanes, hits, group, points).seconds[1:, 0]
 
     def _join(

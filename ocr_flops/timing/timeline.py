@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,13 +18,14 @@ if TYPE_CHECKING:
     import polars as pl
 
 
-def timeline(timing: Timing, stage: str, case: str = "value") -> pl.DataFrame:
+def timeline(timing: Timing, stage: str, case: str = "value", most: int | None = None) -> pl.DataFrame:
     """Both lanes of one pass over a stage, in decode of its last step, at one point.
 
     Args:
         timing: an estimate of one point on a device.
         stage: one of the estimate's.
         case: "value" as expected, "low" with all figures in favour, "high" with all against.
+        most: stop after so many operators; the published code issues those of vision anew for every page.
 
     Returns:
         a row per executed operator in order: number, module, operator, issue_start_seconds, issue_end_seconds, kernel_start_seconds,
@@ -50,7 +52,7 @@ def timeline(timing: Timing, stage: str, case: str = "value") -> pl.DataFrame:
     def times(node: Repeated) -> int:
         return max(1, round(hits / moe_layers)) if node.per_expert else int(evaluate(node.times, group.last))
 
-    order = np.fromiter(expand_nodes(order_operations(operations), times), int)
+    order = np.fromiter(islice(expand_nodes(order_operations(operations), times), most), int)
     issue, waits = lanes.issue[number, order], np.array([operation.synchronises for operation in operations])[order]
     if lanes.is_graph:
         issue[:1] = lanes.once[number]

@@ -66,9 +66,13 @@ class Timing:
         return table
 
     def expected_table(self, keys: tuple[Key, ...]) -> dict[str, np.ndarray]:
-        """The columns of `EXPECTED_COLUMNS` at [point, key]; of a module its part of the critical path, and no range or share (NaN)."""
+        """The columns of `EXPECTED_COLUMNS` at [point, key]; of a module its part of the critical path, and no range or share (NaN).
+
+        Of modules also `expected_host_seconds`, what of that part the host takes to issue operators.
+        """
         points = self.estimate.workload.points
-        table = {name: np.full((points, len(keys)), np.nan) for name in EXPECTED_COLUMNS}
+        names = (*EXPECTED_COLUMNS, *(["expected_host_seconds"] if any(module for _, module in keys) else []))
+        table = {name: np.full((points, len(keys)), np.nan) for name in names}
         for start in range(0, points, EXPECTED_CHUNK):
             chunk = slice(start, min(start + EXPECTED_CHUNK, points))
             for group in self.estimate.stage_groups(chunk):
@@ -83,7 +87,9 @@ class Timing:
                 if modules:
                     shares = module_seconds(*lanes)
                     for module, place in modules.items():
-                        table["expected_seconds"][chunk][rows, place] = shares[group.program.modules.index(module)]
+                        host, device = shares[:, group.program.modules.index(module)]
+                        table["expected_seconds"][chunk][rows, place] = host + device
+                        table["expected_host_seconds"][chunk][rows, place] = host
         return table
 
     @cached_property
@@ -239,7 +245,7 @@ class Timing:
         """The estimate's frame of a level with the device's name and time columns.
 
         Columns added: hardware, roofline_seconds, bound_seconds, binding_ceiling, ceiling_margin (the binding ceiling's time over the next
-        one's; null where there is no other), expected_seconds and, of stages only, its range and device_busy_share.
+        one's; null where there is no other), expected_seconds; of stages its range and device_busy_share, of modules expected_host_seconds.
         """
         import polars as pl
 

@@ -17,7 +17,8 @@ def texts(chart, width=700, **chosen):
     """
     spec = json.loads(json.dumps(chart.to_dict(), allow_nan=False))
     for one in spec["params"]:
-        one["value"] = chosen.get(one["name"], one.get("value"))
+        if one["name"] in chosen:
+            one["value"] = chosen[one["name"]]
     svg = vl_convert.vegalite_to_svg(spec | {"width": width})
     return re.sub(r"\s+", " ", " ".join(re.findall(r">([^<>]+)</(?:text|tspan)>", svg)))
 

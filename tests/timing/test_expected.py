@@ -99,6 +99,10 @@ def test_modules_share_the_critical_path():
             whole = timing.stages.filter(stage=stage)["expected_seconds"][0]
             assert modules["expected_seconds"].sum() == pytest.approx(whole - rest.get(stage, 0), rel=1e-9)
             assert modules["expected_low_seconds"].null_count() == modules.height
+            issuing = modules["expected_host_seconds"]
+            assert ((issuing >= 0) & (issuing <= modules["expected_seconds"])).all() and bool(issuing.sum()) is (
+                host != "none" and not (host == "graphs" and stage == "decode")
+            )
 
 
 def test_sums_of_convex_functions_are_exact():
