@@ -16,7 +16,7 @@ from ocr_flops.timing.timing import Timing
 from ocr_flops.units import seconds, share, si
 
 PHASES = {"to the first token": ("vision", "prefill"), "each output token": ("decode",)}
-MEASURES = {"total_flops": "FLOPs", "io_bytes": "DRAM traffic", "roofline_seconds": "time"}
+MEASURES = {"total_flops": "FLOPs", "io_bytes": "DRAM traffic", "roofline_seconds": "device time"}
 WORDS = {"total_flops": si, "io_bytes": lambda value: si(value, "B"), "roofline_seconds": seconds}
 SPAN = 1.24  # of a bar's length, with room for its sum on the right
 
@@ -70,7 +70,7 @@ def _template(columns: int) -> Template:
 def _title(table: Mapping[tuple[str, str], Row], timing: Timing | None) -> Title:
     """The module with the largest share of each phase's time (of its bytes, without a device)."""
     measure = "roofline_seconds" if timing else "io_bytes"
-    names = ("TTFT", "TPOT") if timing else ("the bytes to the first token", "those of an output token")
+    names = ("device time to the first token", "that of an output token") if timing else ("the bytes to the first token", "those of an output token")
     parts = []
     for name, stages in zip(names, PHASES.values(), strict=True):
         rows = {module: row[measure] for (stage, module), row in table.items() if stage in stages}
