@@ -22,7 +22,7 @@ def test_every_tab_is_seen(chromium, address, width, height, lines):
         page.set_viewport_size({"width": width, "height": height})
         page.wait_for_timeout(500)
         count, within, above, found = page.get_by_role("tablist").first.evaluate(EDGES)
-        assert (count, within, above) == (13, True, True) and found <= lines
+        assert (count, within, above) == (14, True, True) and found <= lines
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
