@@ -70,7 +70,8 @@ def _template(columns: int) -> Template:
 def _title(table: Mapping[tuple[str, str], Row], timing: Timing | None) -> Title:
     """The module with the largest share of each phase's time (of its bytes, without a device)."""
     measure = "roofline_seconds" if timing else "io_bytes"
-    names = ("device time to the first token", "that of an output token") if timing else ("the bytes to the first token", "those of an output token")
+    what, those = ("device time", "that") if timing else ("the bytes", "those")
+    names = (f"{what} to the first token", f"{those} of an output token")
     parts = []
     for name, stages in zip(names, PHASES.values(), strict=True):
         rows = {module: row[measure] for (stage, module), row in table.items() if stage in stages}

@@ -24,6 +24,7 @@ SIGNS = {  # what only this tab shows
     "Tiling": "tiles and a global view",
     "Sweep": "image tokens cost",
     "Roofline": "of the time is bound by",
+    "Timeline": "of it: the host issues",
     "Memory": "the KV cache holds",
     "Savings": "less than eager in vision",
     "Compare": "Pin the current setting",
@@ -34,7 +35,7 @@ SIGNS = {  # what only this tab shows
     "Export": "Make the HTML report",
     "Method": "How these numbers are made",
 }
-DRAWN = ("Overview", "Tiling", "Sweep", "Roofline", "Memory", "Savings", "Compare")
+DRAWN = ("Overview", "Tiling", "Sweep", "Roofline", "Timeline", "Memory", "Savings", "Compare")
 EVERY_SETTING = (
     Setting("tiny"),
     Setting("gundam_m", source="grid", columns=32, rows=32),
