@@ -194,10 +194,10 @@ def _title(timing: Timing, operators: list[Row], idle: float, attained: list[Row
     row = timing.estimate.stages.row(0, named=True)
     note = f"Copies, casts and gathers: {share(idle, 1)} of the time, no FLOPs; they stand in the strip on the left"
     return title(
-        f"On {timing.hardware.label} {share(spent[ceiling], 1)} of the time is bound by {CEILING_NAMES[ceiling]}; the largest point is "
-        f"{module_name(widest['module'])} in {widest['stage']}, {share(widest['share'], 1)}",
+        f"On {timing.hardware.label} {share(spent[ceiling], 1)} of roofline time is bound by {CEILING_NAMES[ceiling]}; the largest point "
+        f"is {module_name(widest['module'])} in {widest['stage']}, {share(widest['share'], 1)}",
         f"{conditions(row)}, {row['cache']} cache",
-        "Roofline time: each operator at its lowest ceiling, nothing overlaps, every operator reads and writes memory",
+        "Roofline time, the device at its peaks: each operator at its lowest ceiling, nothing overlaps, all read and write memory",
         *([note] if idle else []),
         *origins(attained),
         width=100,

@@ -10,19 +10,20 @@ import altair as alt
 from ocr_flops.charts.bars import StageBars, headed_axis, headed_rows, stacked
 from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, title
 from ocr_flops.charts.encoding import listed, occurring, painted, tips
-from ocr_flops.charts.theme import FAMILIES, MODULES, module_name, sum_by
+from ocr_flops.charts.theme import BETWEEN, FAMILIES, INK, MODULES, module_name, sum_by
 from ocr_flops.timing.estimate import Estimate
 from ocr_flops.timing.timing import Timing
 from ocr_flops.units import seconds, share, si
 
 PHASES = {"to the first token": ("vision", "prefill"), "each output token": ("decode",)}
-MEASURES = {"total_flops": "FLOPs", "io_bytes": "DRAM traffic", "roofline_seconds": "device time"}
-WORDS = {"total_flops": si, "io_bytes": lambda value: si(value, "B"), "roofline_seconds": seconds}
+MEASURES = {"total_flops": "FLOPs", "io_bytes": "DRAM traffic", "expected_seconds": "expected time"}
+WORDS = {"total_flops": si, "io_bytes": lambda value: si(value, "B"), "expected_seconds": seconds}
+COLOURS = {**FAMILIES, BETWEEN: INK}
 SPAN = 1.24  # of a bar's length, with room for its sum on the right
 
 
 def shares(estimate: Estimate, timing: Timing | None = None, *, wide: bool = False) -> Chart:
-    """Bars of 100 %: which part of the model takes what share of FLOPs, of bytes and (on a device) of roofline time.
+    """Bars of 100 %: which part of the model takes what share of FLOPs, of bytes and (on a device) of expected time, by the critical path.
 
     Args:
         estimate: of one point.
@@ -40,11 +41,15 @@ def shares(estimate: Estimate, timing: Timing | None = None, *, wide: bool = Fal
             place = {"row": f"{phase}|{MEASURES[measure]}", "phase": phase, "measure": MEASURES[measure]}
             whole = sum(row[measure] for _, row in rows)
             ends.append({**place, "end": 1, "text": WORDS[measure](whole / (steps if stages == ("decode",) else 1))})
-            found = sum_by([{"family": MODULES[module][0], **row} for module, row in rows if row[measure]], "family", measure)
-            parts = {family: found[family] for family in FAMILIES if family in found}
+            found = sum_by(
+                [{"family": MODULES[module][0] if module in MODULES else module, **row} for module, row in rows if row[measure]],
+                "family",
+                measure,
+            )
+            parts = {family: found[family] for family in COLOURS if family in found}
             for family, value, at in stacked(parts, scale=1 / whole):
                 bars.append({**place, **at, "family": family, "part": share(value, whole), "value": WORDS[measure](value)})
-    params = {"rows": headed_rows(end["row"] for end in ends), "families": occurring(FAMILIES, bars, "family")}
+    params = {"rows": headed_rows(end["row"] for end in ends), "families": occurring(COLOURS, bars, "family")}
     return Chart(_template(5 if wide else 2), _title(table, timing), {"bars": bars, "ends": ends, "heads": heads}, params)
 
 
@@ -53,15 +58,18 @@ def _by_module(estimate: Estimate, timing: Timing | None) -> dict[tuple[str, str
     table = {key: {name: row[name] for name in ("total_flops", "io_bytes")} for key, row in estimate.module_numbers.items()}
     if timing:
         keys = estimate.keys("module")
-        for key, spent in zip(keys, timing.table(keys)["roofline_seconds"][0].tolist(), strict=True):
-            table[key]["roofline_seconds"] = spent
+        for key, spent in zip(keys, timing.expected_table(keys)["expected_seconds"][0].tolist(), strict=True):
+            table[key]["expected_seconds"] = spent
+        whole = dict(timing.stages["stage", "expected_seconds"].rows()).get("decode", 0.0)
+        rest = whole - sum(row["expected_seconds"] for (stage, _), row in table.items() if stage == "decode")
+        table["decode", BETWEEN] = {"total_flops": 0, "io_bytes": 0, "expected_seconds": rest if rest > 1e-6 * whole else 0.0}
     return table
 
 
 @cache
 def _template(columns: int) -> Template:
     bars = StageBars(headed_axis(head="''"), {"axis": None, "scale": alt.Scale(domain=[0, SPAN], nice=False)})
-    colour = painted("family", FAMILIES, listed("families", orient="bottom", columns=columns, symbolType="square"))
+    colour = painted("family", COLOURS, listed("families", orient="bottom", columns=columns, symbolType="square"))
     about = tips(family="part of the model", phase="when", measure="of", part="share", value="value")
     segments = bars.segments("bars", colour, about, start="start", band=0.82)
     return compiled(segments, bars.inside("part", str(SPAN)), bars.words(dx=6), bars.headings(), height=alt.Step(22))
@@ -69,15 +77,14 @@ def _template(columns: int) -> Template:
 
 def _title(table: Mapping[tuple[str, str], Row], timing: Timing | None) -> Title:
     """The module with the largest share of each phase's time (of its bytes, without a device)."""
-    measure = "roofline_seconds" if timing else "io_bytes"
-    what, those = ("device time", "that") if timing else ("the bytes", "those")
-    names = (f"{what} to the first token", f"{those} of an output token")
+    measure = "expected_seconds" if timing else "io_bytes"
+    names = ("TTFT", "TPOT") if timing else ("the bytes to the first token", "those of an output token")
     parts = []
     for name, stages in zip(names, PHASES.values(), strict=True):
         rows = {module: row[measure] for (stage, module), row in table.items() if stage in stages}
         if whole := sum(rows.values()):
             widest = max(rows, key=rows.get)
             parts.append(f"{module_name(widest)}: {share(rows[widest], whole)} of {name}")
-    where = f"Roofline time on {timing.hardware.label}" if timing else "No times, so by DRAM traffic"
+    where = f"Expected time on {timing.hardware.label}" if timing else "No times, so by DRAM traffic"
     finding = "; ".join(parts) or "Nothing to do"
     return title(finding[0].upper() + finding[1:], f"{where}; every bar is 100 %", width=48)

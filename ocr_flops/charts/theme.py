@@ -55,6 +55,7 @@ CEILING_COLOURS = {
     "vector": STAGE_COLOURS["decode"],
     "launch": MEMORY_COLOURS["KV cache"],
 }
+BETWEEN = "between steps"  # the host's work besides the operators of modules
 CEILING_NAMES = {"bandwidth": "memory bandwidth", "matrix": "matrix units", "vector": "vector units", "launch": "launches"}
 
 

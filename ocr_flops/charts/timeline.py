@@ -9,7 +9,7 @@ import polars as pl
 
 from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, data, title
 from ocr_flops.charts.encoding import listed, painted, spaced, tips, x_of
-from ocr_flops.charts.theme import FAMILIES, INK, MODULES, conditions, module_name, rests_on
+from ocr_flops.charts.theme import BETWEEN, FAMILIES, INK, MODULES, conditions, module_name, rests_on
 from ocr_flops.timing.timeline import timeline
 from ocr_flops.timing.timing import Timing
 from ocr_flops.units import seconds, share
@@ -18,7 +18,6 @@ MOST = 2_000  # operators that have a bar of their own
 PLAYED = 20_000  # operators of a stage that are drawn as a whole; of more only the first `MOST`
 LANES = ("host", "device")
 NAMES = {"vision": "Vision", "prefill": "Prefill", "decode": "The last decode step"}
-BETWEEN = "between steps"  # the host's work besides the model's operators
 COLOURS = {**FAMILIES, BETWEEN: INK}
 FULL = 0.9  # of the time: from this share on the device is busy
 DIGITS = 9  # of seconds

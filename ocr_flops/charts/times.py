@@ -1,67 +1,93 @@
-"""Roofline seconds by module, coloured by the ceiling that binds."""
+"""Expected seconds by module, coloured by what takes them: the host that issues operators, or the ceiling that binds on the device."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cache
+from typing import Any
 
 import altair as alt
 
-from ocr_flops.charts.bars import StageBars, headed_rows
+from ocr_flops.charts.bars import StageBars, headed_rows, stacked
 from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, data, title
 from ocr_flops.charts.encoding import from_zero, listed, occurring, painted, tips
 from ocr_flops.charts.overlay import MEASURED, measured_layer, origins
-from ocr_flops.charts.theme import CEILING_COLOURS, CEILING_NAMES, INK, LIMIT, conditions, module_name
+from ocr_flops.charts.theme import BETWEEN, CEILING_COLOURS, CEILING_NAMES, INK, LIMIT, conditions, module_name, rests_on
+from ocr_flops.evidence.published.points import rows_beside
 from ocr_flops.timing.timing import Timing
-from ocr_flops.units import seconds, share, si, workload_words
+from ocr_flops.units import interval, seconds, share, si, workload_words
 
 PHASES = {("vision", "prefill"): "to the first token", ("decode",): "for all output tokens"}
-CEILINGS = {name: CEILING_COLOURS[ceiling] for ceiling, name in CEILING_NAMES.items()}
+HOST = "the host, issuing operators"
+PARTS = {HOST: CEILING_COLOURS["launch"], **{name: CEILING_COLOURS[ceiling] for ceiling, name in CEILING_NAMES.items()}}
+PEAKS, BOUND = "device at its peaks", "no implementation below"
+MARKS = {PEAKS: INK, BOUND: LIMIT}
 
 
 def time_by_module(timing: Timing, stages: Sequence[str] = ("vision", "prefill"), measured: Iterable[Row] = ()) -> Chart:
-    """Bars of roofline seconds by stage and module, coloured by the ceiling that binds; each stage's bound as a tick.
+    """Bars of expected seconds by stage and module, of modules their part of the critical path; roofline and bound as ticks.
 
-    Drawn once for the time to first token and once for decode, which is often ten times as long.
+    A bar has the part in which the host issues operators, and that of kernels, coloured by the ceiling that binds. Drawn once for the time
+    to first token and once for decode, which is often ten times as long.
 
     Args:
         timing: of one point.
         stages: those drawn on one scale.
         measured: rows with `stage`, `module` (None: the whole stage), `seconds`, `spread_seconds` and `origin`, laid over the bars.
     """
-    wholes = [row for row in timing.stages.to_dicts() if row["stage"] in stages]
-    busy = {row["stage"] for row in wholes if row["roofline_seconds"]}
-    modules = [row for row in timing.modules.to_dicts() if row["stage"] in busy and row["roofline_seconds"] > 0]
-    total = sum(row["roofline_seconds"] for row in wholes)
-    heads = [{**_described(row, total), "words": _stage_words(row)} for row in wholes if row["stage"] in busy]
-    bars = [_described(row, total) for row in modules]
-    rows = headed_rows([*(f"{row['stage']}|" for row in wholes), *(bar["row"] for bar in bars)])
+    wholes = [row for row in timing.stages.to_dicts() if row["stage"] in stages and row["expected_seconds"]]
+    modules = [row for whole in wholes for row in _modules(timing, whole)]
+    total = sum(row["expected_seconds"] for row in wholes)
+    heads = [{**_described(row, total), "text": _stage_words(row)} for row in wholes]
+    ends = [_described(row, total) for row in modules]
+    bars = [{**about, **part} for about, row in zip(ends, modules, strict=True) for part in _parts(row)]
+    rows = headed_rows([*(f"{row['stage']}|" for row in wholes), *(one["row"] for one in ends)])
     points = [point for point in map(_measured, measured) if point["row"] in rows]
     spent = {point["row"]: point["seconds"] for point in points}
-    for row in (*bars, *heads):
+    for row in (*ends, *heads):
         took = spent.get(row["row"], 0)
-        row["end"] = max(row["seconds"], took)  # where its words begin
-        row["text"] = row["words"] + (f" · ◇ {seconds(took)}" if took else "")
-    room = max((row["end"] for row in heads), default=0) * ((2.3 if "decode" in stages else 1.6) + (0.5 if points else 0))  # for the words
-    datasets = {"bars": bars, "heads": heads, MEASURED: points}
-    params = {"rows": rows, "room": room or 1, "ceilings": occurring(CEILINGS, bars, "ceiling")}
-    return Chart(_template(bool(points)), _title(timing, modules, total, stages, points), datasets, params)
+        row["end"] = max(row["high"], took)  # where its words begin
+        row["text"] += f" · ◇ {seconds(took)}" if took else ""
+    marks = [{**row, "mark": mark, "at": row[at]} for row in heads for mark, at in ((PEAKS, "peaks"), (BOUND, "bound"))]
+    room = max((row["end"] for row in heads), default=0) * ((2.3 if "decode" in stages else 1.9) + (0.4 if points else 0))  # for the words
+    datasets = {"bars": bars, "heads": heads, "ends": ends, "marks": marks, MEASURED: points}
+    params = {"rows": rows, "room": room or 1, "parts": occurring(PARTS, bars, "kind")}
+    return Chart(_template(bool(points)), _title(timing, wholes, modules, stages, points), datasets, params)
+
+
+def _modules(timing: Timing, whole: Row) -> list[Row]:
+    """The modules of a stage that take time, and last what the host does in it besides their operators."""
+    rows = [row for row in timing.modules.to_dicts() if row["stage"] == whole["stage"] and row["expected_seconds"] > 0]
+    rest = whole["expected_seconds"] - sum(row["expected_seconds"] for row in rows)
+    if rest > 1e-6 * whole["expected_seconds"]:
+        own = {"module": BETWEEN, "expected_seconds": rest, "expected_host_seconds": rest, "roofline_seconds": 0.0}
+        rows.append({**whole, **own, "expected_high_seconds": None, "total_flops": 0, "io_bytes": 0})
+    return rows
 
 
 @cache
 def _template(is_measured: bool) -> Template:
     """Bars of modules, and in the rows of headings those of whole stages."""
-    bars = StageBars(along=from_zero("roofline seconds", "room", "s", ticks=5))
-    colour = painted("ceiling", CEILINGS, listed("ceilings", title="bound by", orient="top", titleFontWeight="normal"))
-    spent = {"value": "roofline time", "least": "bound", "part": "share of what is drawn"}
-    about = tips("stage", name="module", **spent, ceiling="bound by", next="ahead of the next ceiling", work="work", moved="DRAM traffic")
+    bars = StageBars(along=from_zero("expected seconds", "room", "s", ticks=5))
+    colour = painted("kind", PARTS, listed("parts", orient="top"))
+    spent = {"value": "expected", "hosts": "of it the host", "at_peaks": PEAKS, "least": BOUND, "part": "share of what is drawn"}
+    about = tips("stage", name="module", **spent, ceiling="the device is bound by", work="work", moved="DRAM traffic")
     dx = 11 if is_measured else 6
-    bound = alt.Chart(data("heads")).mark_tick(thickness=3, height={"band": 0.95}, color=LIMIT)
+    names = alt.Stroke(
+        "mark",
+        type="nominal",
+        title=None,
+        scale=alt.Scale(domain=[*MARKS], range=[*MARKS.values()]),
+        legend=alt.Legend(symbolType="stroke", symbolStrokeWidth=3, orient="bottom"),
+    )
+    ticks = alt.Chart(data("marks")).mark_tick(thickness=1, strokeWidth=2, fillOpacity=0, height={"band": 0.9})
+    ranges = alt.Chart(data("heads")).mark_rule(color=INK, strokeWidth=2)
     return compiled(
         bars.segments("heads", about, end="seconds", color=INK, opacity=0.35),
-        bars.segments("bars", colour, about, end="seconds"),
-        bars.words("bars", dx=dx),
-        bound.encode(bars.rows, bars.x("bound"), tooltip=about),
+        ranges.encode(bars.rows, bars.x("low"), alt.X2("high"), tooltip=about),
+        bars.segments("bars", colour, about, start="start"),
+        bars.words("ends", dx=dx),
+        ticks.encode(bars.rows, bars.x("at"), names, tooltip=about),
         bars.words("heads", dx=dx, fontSize=12, fontWeight="bold"),
         measured_layer(bars.x("seconds"), bars.rows, stage="stage", name="module", value="measured, median", spread="interquartile range"),
         height=alt.Step(22),
@@ -80,42 +106,64 @@ def _measured(row: Row) -> Row:
     return {**_place(row), "seconds": row["seconds"], "value": seconds(row["seconds"]), "spread": spread, "origin": row["origin"]}
 
 
+def _parts(row: Row) -> Iterable[dict[str, Any]]:
+    """What the host and what the device has of a module's time, one after the other."""
+    host = row["expected_host_seconds"]
+    kinds = {HOST: host, CEILING_NAMES[row["binding_ceiling"]]: row["expected_seconds"] - host}
+    return ({"kind": kind, **place} for kind, value, place in stacked(kinds) if value > 0)
+
+
 def _described(row: Row, total: float) -> Row:
-    """A bar, and what its tooltip says."""
-    margin, value = row["ceiling_margin"], seconds(row["roofline_seconds"])
+    """A bar, its range, and what its tooltip says."""
+    spent, host = row["expected_seconds"], row.get("expected_host_seconds")
     return {
         **_place(row),
-        "seconds": row["roofline_seconds"],
+        "seconds": spent,
+        "low": row["expected_low_seconds"],
+        "high": row["expected_high_seconds"] or spent,
+        "peaks": row["roofline_seconds"],
         "bound": row["bound_seconds"],
-        "value": value,
-        "words": value,
+        "text": seconds(spent),
+        "value": _with_range(row),
+        "hosts": "see its modules" if host is None else seconds(host),
+        "at_peaks": seconds(row["roofline_seconds"]),
         "least": seconds(row["bound_seconds"]),
-        "part": share(row["roofline_seconds"], total),
+        "part": share(spent, total),
         "ceiling": CEILING_NAMES[row["binding_ceiling"]],
-        "next": f"{margin:.3g} times its time" if margin else "no other binds",
         "work": si(row["total_flops"], "FLOPs"),
         "moved": si(row["io_bytes"], "B"),
     }
 
 
+def _with_range(row: Row) -> str:
+    if row["expected_high_seconds"] is None:
+        return seconds(row["expected_seconds"])
+    return interval([row[f"expected_{case}seconds"] for case in ("", "low_", "high_")])
+
+
 def _stage_words(whole: Row) -> str:
     steps = whole["output_tokens"]
-    each = f", {seconds(whole['roofline_seconds'] / steps)} a token" if whole["stage"] == "decode" and steps else ""
-    return f"{seconds(whole['roofline_seconds'])}{each}; bound {seconds(whole['bound_seconds'])}"
+    each = f"; {seconds(whole['expected_seconds'] / steps)} a token" if whole["stage"] == "decode" and steps else ""
+    return f"{_with_range(whole)}{each}"
 
 
-def _title(timing: Timing, modules: list[Row], total: float, stages: Sequence[str], points: list[Row]) -> Title:
+def _title(timing: Timing, wholes: list[Row], modules: list[Row], stages: Sequence[str], points: list[Row]) -> Title:
     where, row = timing.hardware.label, timing.estimate.stages.row(0, named=True)
     what = PHASES.get(tuple(stages), "for " + ", ".join(stages))
     if not modules:
         return title(f"{where}: nothing to do {what}", workload_words(row))
-    widest = max(modules, key=lambda one: one["roofline_seconds"])
+    total, low, high = (sum(one[f"expected_{case}seconds"] for one in wholes) for case in ("", "low_", "high_"))
+    host = sum(one["expected_host_seconds"] for one in modules)
+    widest = max(modules, key=lambda one: one["expected_seconds"])
+    waiting = f"; {share(host, total)} of it is the host issuing operators" if host > 0.1 * total else ""
+    largest = f"{share(widest['expected_seconds'], total)} in {module_name(widest['module'])}"
     return title(
-        f"{where}: {seconds(total)} {what}; {share(widest['roofline_seconds'], total)} of it in {module_name(widest['module'])}",
+        f"{where}: {interval((total, low, high))} {what}{waiting}; {largest}",
         conditions(row),
-        "Grey: the whole stage. Red tick: its bound, which no implementation undercuts",
+        "Of modules: their part of what decides when the stage ends. Grey: the whole stage, with its range as a line",
+        rests_on(timing),
         *origins(points),
-        width=60,
+        width=70,
     )
 
 
@@ -124,4 +172,5 @@ def halves(timing: Timing, measured: Sequence[Row] = ()) -> dict[str, Chart]:
     busy = {row["stage"] for row in timing.stages.to_dicts() if row["io_bytes"]}
     wanted = {"time_to_first_token": ("vision", "prefill"), "time_of_decode": ("decode",)}
     stages = {name: [stage for stage in those if stage in busy] for name, those in wanted.items()}
-    return {name: time_by_module(timing, those, measured) for name, those in stages.items() if those}
+    marks = [*rows_beside(timing), *measured]
+    return {name: time_by_module(timing, those, marks) for name, those in stages.items() if those}

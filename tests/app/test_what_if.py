@@ -23,7 +23,7 @@ SIGNS = {  # what only this tab shows
     "Overview": "tensor FLOPs; ",
     "Tiling": "tiles and a global view",
     "Sweep": "image tokens cost",
-    "Roofline": "of the time is bound by",
+    "Roofline": "of roofline time is bound by",
     "Timeline": "of it: the host issues",
     "Memory": "the KV cache holds",
     "Savings": "less than eager in vision",

@@ -33,7 +33,7 @@ def test_titles_name_ceiling_and_largest_point(timings, long_batch):
         bound = operators.filter(operators["binding_ceiling"] == "bandwidth")["share"].sum()
         without = operators.filter(operators["total_flops"] == 0)["share"].sum()
         words = headline(roofline(timing))
-        assert f"{100 * bound:.0f} % of the time is bound by memory bandwidth" in words and f"largest point is {largest}" in words
+        assert f"{100 * bound:.0f} % of roofline time is bound by memory bandwidth" in words and f"largest point is {largest}" in words
         assert f"Copies, casts and gathers: {100 * without:.0f} % of the time" in words
 
 

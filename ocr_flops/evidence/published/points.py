@@ -152,6 +152,25 @@ def points_for(hardware: str, quantity: str, engine: str | None = None) -> tuple
     )
 
 
+def rows_beside(timing: Timing) -> list[dict[str, Any]]:
+    """Published times per token of an estimate's device, engine and host, for a batch of 1, laid over its decode as a measured time is.
+
+    Returns:
+        rows with stage, module (None), seconds (of as many tokens as the estimate's), spread_seconds (None) and origin.
+    """
+    estimate, rows = timing.estimate, []
+    if estimate.workload.batch_size != 1 or not estimate.workload.output_tokens or "decode" not in estimate.chosen_stages:
+        return rows
+    for point in points_for(timing.hardware.name, "tpot_seconds", estimate.config.engine.name):
+        run = dict(one.split("=", 1) for one in point.run)
+        if run.get("host", estimate.config.engine.host) == timing.host.name and not any(name.startswith("host.") for name in run):
+            token = sum(point.published) / len(point.published)
+            origin = f"published, {seconds(token)} a token: {point.conditions} ({point.source})"
+            spent = {"seconds": token * estimate.workload.output_tokens, "spread_seconds": None}
+            rows.append({"stage": "decode", "module": None, **spent, "origin": origin})
+    return rows
+
+
 def compare_points(overrides: Sequence[str] = ()) -> pl.DataFrame:
     """A row a figure: what was published, what is expected, their ratio (1 inside a published range) and whether the ranges meet.
 
