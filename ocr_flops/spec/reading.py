@@ -157,7 +157,8 @@ def _read_kernel_choice(cls: Any, config: Any, kernels: Sequence[str]) -> Any:
     for tower, kernel in chosen.items():
         if kernel is not None and kernel not in kernels:
             raise SpecError(f"{cls.group}.{tower}: {kernel!r} is not one of {', '.join(kernels)} or null")
-    return read_spec(cls, cls.group, {name: config[name] for name in own if name in config} | {"kernels": chosen}, kernels=lambda _, towers: towers)
+    given = {name: config[name] for name in own if name in config}
+    return read_spec(cls, cls.group, given | {"kernels": chosen}, kernels=lambda _, towers: towers)
 
 
 def read_hardware(config: Any) -> HardwareSpec:

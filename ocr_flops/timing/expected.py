@@ -53,8 +53,7 @@ def expected_seconds(group: StageGroup, config: RunConfig, hardware: HardwareSpe
     lanes = lanes_of(group.program, group.stage, hardware, config.dtype, host, efficiency)
 
     def evaluate(values: np.ndarray, hits: np.ndarray, points: np.ndarray) -> np.ndarray:
-        schedule = lanes.schedule(values, hits, group, points)
-        return np.stack(np.broadcast_arrays(schedule.seconds, schedule.device, schedule.host))
+        return lanes.figures(values, hits, group, points)
 
     seconds, device, host_seconds = _over_steps(group, lanes, evaluate, 3)
     if group.steps is not None:
@@ -94,11 +93,11 @@ def _over_steps(
     hits, settled = take(group.values.get("experts_hit", 1), None), lanes.settled_values(group)
     everything = np.arange(group.workload.points)
     if group.steps is None:
-        # In vision many points are the same: batch and tiles take few values.
-        mixed = np.sin(np.arange(1.0, len(settled) + 1)) @ settled
-        _, index, inverse = np.unique(mixed, return_index=True, return_inverse=True)
-        if len(index) < len(everything) // 2 and (settled[:, index[inverse]] == settled).all():
-            return evaluate(settled[:, index], hits if len(hits) == 1 else hits[index], index)[..., inverse]
+        if len(everything) > 1:  # in vision many points are the same: batch and tiles take few values
+            sizes = np.stack(np.broadcast_arrays(*group.values.values(), everything)[:-1]).astype(float)
+            _, index, inverse = np.unique(np.sin(np.arange(1.0, len(sizes) + 1)) @ sizes, return_index=True, return_inverse=True)
+            if len(index) < len(everything) // 2 and (sizes[:, index[inverse]] == sizes).all():
+                return evaluate(settled[:, index], hits if len(hits) == 1 else hits[index], index)[..., inverse]
         return evaluate(settled, hits, everything)
     steps, last = (np.broadcast_to(np.asarray(one, np.int64), everything.shape) for one in (group.steps, group.values["context"]))
     grows = order.grows[:, None]
@@ -107,46 +106,50 @@ def _over_steps(
         values = np.where(grows, settled[:, points] * context, settled[:, points])
         return evaluate(values, hits if len(hits) == 1 else hits[points], points)
 
-    return sum_convex(step, last - steps + 1, last, convex)
+    return sum_convex(step, last - steps + 1, last, lanes.crossings(settled), convex)
 
 
 def sum_convex(
-    function: Callable[[np.ndarray, np.ndarray], np.ndarray], first: np.ndarray, last: np.ndarray, convex: int = 1
+    function: Callable[[np.ndarray, np.ndarray], np.ndarray], first: np.ndarray, last: np.ndarray, bends: np.ndarray, convex: int = 1
 ) -> np.ndarray:
     """The sum over whole numbers of convex functions that are linear piece by piece, exact to rounding.
 
-    A convex function that lies on its chord in the middle of an interval is linear on all of it, so intervals are halved only where it
-    bends.
+    A convex function that lies on its chord in the middle of an interval is linear on all of it, so pieces between known bends are
+    halved only where the function bends besides.
 
     Args:
         function: takes arguments [n] and the indices of the points [n] they are of; returns values [figure, ..., n].
         first, last: the range of every point, both included; empty where last < first: [point].
+        bends: arguments after which functions may bend, in any order, also outside the range: [bend, point].
         convex: how many of the figures are such functions; the others are linear where these are.
 
     Returns:
         the sums [..., point].
     """
-    points = np.flatnonzero(last >= first)
-    low, high = first[points], last[points]
+    ends = np.sort(np.concatenate([np.clip(np.floor(bends), first - 1, last), last[None]]), axis=0).astype(np.int64)
+    starts = np.concatenate([first[None], ends[:-1] + 1])
+    piece, points = np.nonzero(starts <= ends)
+    low, high = starts[piece, points], ends[piece, points]
     count, middle = len(points), (low + high) // 2
-    at = function(np.concatenate([low, middle, high]), np.tile(points, 3))
+    at = function(np.concatenate([low, middle, high]), np.concatenate([points, points, points]))
     at_low, at_middle, at_high = at[..., :count], at[..., count : 2 * count], at[..., 2 * count :]
     total = np.zeros((*at.shape[:-1], len(first)))
     while count:
         chord = at_low + (at_high - at_low) * ((middle - low) / np.maximum(high - low, 1))
         bent = np.abs(at_middle[:convex] - chord[:convex]) > 1e-12 * np.abs(at_middle[:convex])
-        bends = bent.reshape(-1, count).any(axis=0) & (high - low > 1)
-        sums = np.where(bends, -at_middle, (at_low + at_high) / 2 * (high - low + 1))  # a middle belongs to both halves
-        if count == len(first) and (points == np.arange(count)).all():
-            total += sums
+        halved = bent.reshape(-1, count).any(axis=0) & (high - low > 1)
+        sums = np.where(halved, -at_middle, (at_low + at_high) / 2 * (high - low + 1))  # a middle belongs to both halves
+        if len(first) == 1:
+            total += sums.sum(axis=-1, keepdims=True)
         else:
             np.add.at(total, (..., points), sums)
-        points = np.tile(points[bends], 2)
-        low, high = np.concatenate([low[bends], middle[bends]]), np.concatenate([middle[bends], high[bends]])
+        if not halved.any():
+            break
+        points, middles = np.tile(points[halved], 2), middle[halved]
+        low, high = np.concatenate([low[halved], middles]), np.concatenate([middles, high[halved]])
         at_low, at_high = (
-            np.concatenate([one[..., bends], other[..., bends]], axis=-1) for one, other in ((at_low, at_middle), (at_middle, at_high))
+            np.concatenate([one[..., halved], other[..., halved]], axis=-1) for one, other in ((at_low, at_middle), (at_middle, at_high))
         )
         count, middle = len(points), (low + high) // 2
-        if count:
-            at_middle = function(middle, points)
+        at_middle = function(middle, points)
     return total

@@ -20,6 +20,8 @@ Seconds = float | np.ndarray  # at one point, or at many; or [part, case, point]
 
 def latest(one: Seconds, other: Seconds) -> Seconds:
     """The later of two moments; where they come in parts, the first part says which one that is."""
+    if isinstance(one, float) and isinstance(other, float):
+        return max(one, other)
     if np.ndim(one) == np.ndim(other) == 3:
         return np.where(one[:1] >= other[:1], one, other)
     return np.maximum(one, other)
@@ -46,6 +48,8 @@ class Lanes(NamedTuple):
     def repeated(self, times: Seconds) -> Lanes:
         """This run several times over; nothing at all where it runs 0 times."""
         end = self.end + (times - 1) * latest(self.host, self.device)
+        if isinstance(times, int | float):
+            return Lanes(times * self.host, times * self.device, end if times > 0 else 0.0 * end)
         return Lanes(times * self.host, times * self.device, np.where(np.asarray(times) > 0, end, 0.0))
 
 

@@ -8,7 +8,7 @@ monomials wherever one ceiling binds, so that most operators of a stage need not
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,11 +20,12 @@ from ocr_flops.cost.stage_groups import StageGroup
 from ocr_flops.cost.tape import EXPERT_BYTES, Operation
 from ocr_flops.spec.host import EfficiencySpec, HostSpec
 from ocr_flops.spec.specs import HardwareSpec
-from ocr_flops.timing.lanes import Lanes, Schedule
+from ocr_flops.timing.lanes import Lanes, Schedule, Seconds
 
 NARROW_FROM = 64  # points from which on it pays to look for what binds at all of them
 NARROW_CHUNK = 1_024  # points for which that is looked for together
 CONTEXT = "context"
+Points = np.ndarray | None  # indices of a group's points; None for all
 
 
 class Repeat(NamedTuple):
@@ -44,6 +45,7 @@ class _Order(NamedTuple):
     Args:
         flat: positions of its operations, run after run.
         starts: where each run begins in it.
+        run: the run of each of them.
         items: how runs follow each other.
         monomials: what the work of one execution is made of, the decode step's context left out.
         grows: which of them are multiplied by the context.
@@ -55,6 +57,7 @@ class _Order(NamedTuple):
 
     flat: np.ndarray
     starts: np.ndarray
+    run: np.ndarray
     items: tuple[Item, ...]
     monomials: tuple[Monomial, ...]
     grows: np.ndarray
@@ -80,6 +83,7 @@ def compile_order(program: Program) -> _Order:
     return _Order(
         np.concatenate(runs),
         np.cumsum([0, *map(len, runs)])[:-1],
+        np.repeat(np.arange(len(runs)), [len(one) for one in runs]),
         items,
         tuple(tuple(part for part in name if part != CONTEXT) for name in names),
         np.array([CONTEXT in name for name in names]),
@@ -218,14 +222,46 @@ class StageLanes:
             found[:, layers > 0] /= np.maximum(hits / layers[layers > 0, None], 1.0)
         return np.maximum(found, self.floor[:, None, None], out=found)
 
+    @functools.cached_property
+    def _crossing(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of `crossings` the numerators and denominators: [crossing, monomial], in the latter those that the context multiplies."""
+        grows, lines = self.order.grows, np.zeros((len(self._lines) + 1, *self._lines[0][1].shape))
+        for own, (where, found) in zip(lines, self._lines, strict=False):
+            own[:, where] = found
+        lines[-1, ..., self.order.monomials.index(())] = self.floor[:, None]
+        pairs = [lines[i] - lines[j] for i in range(len(lines)) for j in range(i)]
+        found = np.concatenate(pairs, axis=1).reshape(-1, lines.shape[-1])
+        found = found[found[:, grows].any(axis=1)]
+        return np.where(grows, 0.0, -found), np.where(grows, found, 0.0)
+
+    def crossings(self, values: np.ndarray) -> np.ndarray:
+        """The contexts at which another ceiling, or none but the floor, comes to bind a kernel whose work grows with it.
+
+        Args:
+            values: of the monomials, the context left out: [monomial, point].
+
+        Returns:
+            contexts, also such as never occur: [crossing, point].
+        """
+        above, below = (terms @ values for terms in self._crossing)
+        return np.divide(above, below, out=np.full_like(above, -1.0), where=below != 0)
+
     def runs(self, values: np.ndarray, hits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What each run takes: host [case, run, 1], device [case, run, point], and when its last kernel ends [case, run, point]."""
         order = self.order
         if values.shape[1] >= NARROW_FROM:
             return self._narrow_runs(values, hits)
-        kernels = self.kernels(values, hits)[:, order.flat]
-        host, ends, device = run_ends(self.issue[:, order.flat, None], kernels, order.starts)
-        return host, device, ends
+        kernels, (host, issued) = self.kernels(values, hits)[:, order.flat], self._issued
+        device = np.add.reduceat(kernels, order.starts, axis=1)
+        done = kernels.cumsum(axis=1) - (device.cumsum(axis=1) - device)[:, order.run]  # of the run up to each kernel
+        return host, device, device + np.maximum.reduceat(issued - done + kernels, order.starts, axis=1)
+
+    @functools.cached_property
+    def _issued(self) -> tuple[np.ndarray, np.ndarray]:
+        """The host's seconds of every run [case, run, 1], and in each run up to every operator [case, operator in order, 1]."""
+        issue = self.issue[:, self.order.flat]
+        host = np.add.reduceat(issue, self.order.starts, axis=1)
+        return host[..., None], (issue.cumsum(axis=1) - (host.cumsum(axis=1) - host)[:, self.order.run])[..., None]
 
     def _narrow_runs(self, values: np.ndarray, hits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """`runs` at many points: in chunks of points of about the same size, so that most operators are bound by one ceiling in each."""
@@ -278,7 +314,7 @@ class StageLanes:
         least, most = np.maximum(least, floor), np.maximum(most, floor)
 
         flat, starts = order.flat, order.starts
-        run = np.repeat(np.arange(len(starts)), np.diff([*starts, len(flat)]))
+        run = order.run
         issue = self.issue[:, flat]
         follows = run[1:] == run[:-1]
         outlasted = np.zeros((3, len(flat)), bool)
@@ -298,22 +334,32 @@ class StageLanes:
         host = (issued[:, ends] - issued[:, starts])[..., None]
         return _Rows(rows, first, flat[~single[flat]], contested[begin], contested[end], host)
 
-    def schedule(self, values: np.ndarray, hits: np.ndarray, group: StageGroup, points: np.ndarray | None = None) -> Schedule:
-        """Both lanes of one pass over the stage, or of one decode step: every figure [case, point].
+    def figures(self, values: np.ndarray, hits: np.ndarray, group: StageGroup, points: Points = None) -> np.ndarray:
+        """Seconds, device and host of one pass over the stage, or of one decode step: [figure, case, point].
 
         Args:
             values, hits: as in `kernels`.
             group: gives how often regions are repeated.
             points: the group's points that values are of; all where None.
         """
-        whole = self._join(self.order.items, self.runs(values, hits), hits, group, points)
-        if not self.is_graph:
-            return whole
-        once = self.once[:, None]
-        return Schedule.of(Lanes(once, 0.0 * once, once)).then(whole)
+        lanes = self.runs(values, hits)
+        if values.shape[1] > 1:
+            whole = self._join(self.order.items, lambda run: Lanes(*(lane[..., run, :] for lane in lanes)), hits, group, points)
+            whole = self._launch(whole, self.once[:, None])
+            return np.stack(np.broadcast_arrays(whole.seconds, whole.device, whole.host))
+        found = np.empty((3, 3, 1))  # numbers one by one are faster than arrays of one
+        for case, (once, *runs) in enumerate(zip(self.once.tolist(), *(lane[..., 0].tolist() for lane in lanes), strict=True)):
+            runs = [Lanes(*run) for run in zip(*runs, strict=True)]
+            whole = self._launch(self._join(self.order.items, runs.__getitem__, float(hits[0]), group, points), once)
+            found[:, case, 0] = whole.seconds, whole.device, whole.host
+        return found
 
-    def critical_path(self, values: np.ndarray, hits: np.ndarray, group: StageGroup, points: np.ndarray | None = None) -> np.ndarray:
-        """What each module has of the critical path, as expected, of one pass or one decode step; arguments as of `schedule`.
+    def _launch(self, whole: Schedule, once: Seconds) -> Schedule:
+        """A stage after the launch of its graph, where it is one."""
+        return Schedule.of(Lanes(once, 0.0 * once, once)).then(whole) if self.is_graph else whole
+
+    def critical_path(self, values: np.ndarray, hits: np.ndarray, group: StageGroup, points: Points = None) -> np.ndarray:
+        """What each module has of the critical path, as expected, of one pass or one decode step; arguments as of `figures`.
 
         It is the chain of host and device work that decides when the stage ends. A graph's launch belongs to no module.
 
@@ -333,12 +379,10 @@ class StageLanes:
             for lane, (issuing, running) in zip(lanes, paths, strict=True):
                 lane[0, 0, run] = issuing.sum(axis=0) + running.sum(axis=0)
                 lane[1 : 1 + modules, 0, run], lane[1 + modules :, 0, run] = owner @ issuing, owner @ running
-        return self._join(order.items, lanes, hits, group, points).seconds[1:, 0]
+        return self._join(order.items, lambda run: Lanes(*(lane[..., run, :] for lane in lanes)), hits, group, points).seconds[1:, 0]
 
-    def _join(
-        self, items: Sequence[Item], runs: Sequence[np.ndarray], hits: np.ndarray, group: StageGroup, points: np.ndarray | None
-    ) -> Schedule:
-        """Runs one after the other, as items say; their host, device and ends are [..., run, point]."""
+    def _join(self, items: Sequence[Item], run: Callable[[int], Lanes], hits: Seconds, group: StageGroup, points: Points) -> Schedule:
+        """Runs one after the other, as items say."""
         whole: Schedule | None = None
         for item in items:
             if item is None:
@@ -346,34 +390,20 @@ class StageLanes:
                 continue
             if isinstance(item, Repeat):
                 times = np.maximum(hits / item.expert_layers, 1.0) if item.expert_layers else repeats(item.times, group, points)
-                part = self._join(item.items, runs, hits, group, points).repeated(times)
+                part = self._join(item.items, run, hits, group, points).repeated(times)
             else:
-                part = Schedule.of(Lanes(*(lane[..., item, :] for lane in runs)))
+                part = Schedule.of(run(item))
             whole = part if whole is None else whole.then(part)
         return whole
 
 
-def repeats(times: Dim, group: StageGroup, points: np.ndarray | None) -> np.ndarray | int:
-    """How often a region is repeated, at the points of a group."""
-    return times if isinstance(times, int) else take(evaluate(times, group.last), points)
+def repeats(times: Dim, group: StageGroup, points: Points) -> Seconds:
+    """How often a region is repeated, at the points of a group; a number where it is the same at all."""
+    value = times if isinstance(times, int) else evaluate(times, group.last)
+    return float(np.ravel(value)[0]) if np.size(value) == 1 else take(value, points)
 
 
-def run_ends(issue: np.ndarray, kernels: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Runs of operators that begin at starts, one after the other along axis 1.
-
-    Returns:
-        the host's seconds of every run, when its last kernel ends, and the device's seconds: the largest over operators of what the host
-        takes up to one and the device from it on.
-    """
-    host, device = np.add.reduceat(issue, starts, axis=1), np.add.reduceat(kernels, starts, axis=1)
-    lengths = np.diff([*starts, issue.shape[1]])
-    issued = issue.cumsum(axis=1) - np.repeat(host.cumsum(axis=1) - host, lengths, axis=1)
-    done = kernels.cumsum(axis=1) - np.repeat(device.cumsum(axis=1) - device, lengths, axis=1)
-    reached = np.maximum.reduceat(issued - done + kernels, starts, axis=1)
-    return host, reached + device, device
-
-
-def take(column: np.ndarray | int, points: np.ndarray | None) -> np.ndarray:
+def take(column: np.ndarray | int, points: Points) -> np.ndarray:
     """A column at some points, as floats; a number that holds for all points stays one."""
     column = np.atleast_1d(np.asarray(column, float))
     return column if points is None or len(column) == 1 else column[points]

@@ -11,7 +11,7 @@ import numpy as np
 
 from ocr_flops.cost.estimate import Cost
 from ocr_flops.cost.polynomial import evaluate
-from ocr_flops.cost.stage_groups import COLUMNS, Key
+from ocr_flops.cost.stage_groups import COLUMNS, Key, StageGroup
 from ocr_flops.spec.host import EfficiencySpec, HostSpec, Ranged
 from ocr_flops.spec.specs import HardwareSpec
 from ocr_flops.spec.workload import Column
@@ -51,13 +51,21 @@ class Timing:
     efficiency: EfficiencySpec
     launch_seconds: float = 0.0
 
+    def _groups(self, chunk: slice) -> list[StageGroup]:
+        """The stages of some points; of a single point once for all tables."""
+        return self._single_groups if self.estimate.workload.is_single else self.estimate.stage_groups(chunk)
+
+    @cached_property
+    def _single_groups(self) -> list[StageGroup]:
+        return self.estimate.stage_groups()
+
     def table(self, keys: tuple[Key, ...]) -> dict[str, np.ndarray]:
         """Time columns at [point, key]; see `roofline.time_columns`."""
         points = self.estimate.workload.points
         table = {name: np.zeros((points, len(keys)), kind) for name, kind in TIME_COLUMNS.items()}
         for start in range(0, points, CHUNK):
             chunk = slice(start, min(start + CHUNK, points))
-            for group in self.estimate.stage_groups(chunk):
+            for group in self._groups(chunk):
                 positions = [i for i, (stage, _) in enumerate(keys) if stage == group.stage]
                 columns = time_columns(group, self.estimate.config, self.hardware, self.launch_seconds, [keys[i][1] for i in positions])
                 rows = np.arange(chunk.stop - chunk.start) if group.where is None else group.where
@@ -75,7 +83,7 @@ class Timing:
         table = {name: np.full((points, len(keys)), np.nan) for name in names}
         for start in range(0, points, EXPECTED_CHUNK):
             chunk = slice(start, min(start + EXPECTED_CHUNK, points))
-            for group in self.estimate.stage_groups(chunk):
+            for group in self._groups(chunk):
                 lanes = group, self.estimate.config, self.hardware, self.host, self.efficiency
                 modules = {module: i for i, (stage, module) in enumerate(keys) if stage == group.stage}
                 rows = slice(None) if group.where is None else group.where

@@ -87,6 +87,7 @@ def test_many_points_are_the_points_one_by_one(monkeypatch):
         monkeypatch.undo()
         for name in ("expected_seconds", "expected_low_seconds", "expected_high_seconds", "device_busy_share"):
             np.testing.assert_allclose(together[name], alone[name], rtol=1e-12)
+        assert (alone["roofline_seconds"] <= alone["expected_low_seconds"] * (1 + 1e-12)).all()
         assert (alone["expected_low_seconds"] <= alone["expected_seconds"]).all()
         assert (alone["expected_seconds"] <= alone["expected_high_seconds"]).all()
 
@@ -116,7 +117,8 @@ def test_sums_of_convex_functions_are_exact():
     expected = [
         sum(largest(np.array([x]), np.array([i]))[0, 0] for x in range(a, b + 1)) for i, (a, b) in enumerate(zip(first, last, strict=True))
     ]
-    np.testing.assert_allclose(sum_convex(largest, first, last)[0], expected, rtol=1e-12)
+    for bends in (np.empty((0, 4)), np.array([[300.0, 7, 4, 700.5], [1e9, -1, 5, 41]])):
+        np.testing.assert_allclose(sum_convex(largest, first, last, bends)[0], expected, rtol=1e-12)
 
 
 def test_given_figures_are_exact_and_change_what_they_are_of():
