@@ -93,11 +93,6 @@ def _over_steps(
     hits, settled = take(group.values.get("experts_hit", 1), None), lanes.settled_values(group)
     everything = np.arange(group.workload.points)
     if group.steps is None:
-        if len(everything) > 1:  # in vision many points are the same: batch and tiles take few values
-            sizes = np.stack(np.broadcast_arrays(*group.values.values(), everything)[:-1]).astype(float)
-            _, index, inverse = np.unique(np.sin(np.arange(1.0, len(sizes) + 1)) @ sizes, return_index=True, return_inverse=True)
-            if len(index) < len(everything) // 2 and (sizes[:, index[inverse]] == sizes).all():
-                return evaluate(settled[:, index], hits if len(hits) == 1 else hits[index], index)[..., inverse]
         return evaluate(settled, hits, everything)
     steps, last = (np.broadcast_to(np.asarray(one, np.int64), everything.shape) for one in (group.steps, group.values["context"]))
     grows = order.grows[:, None]

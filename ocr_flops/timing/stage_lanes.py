@@ -1,8 +1,7 @@
 """A stage's two lanes at many points: the seconds of its runs of operators, and how runs follow each other.
 
 Kernel i lasts max(roofline seconds of its binding ceiling / efficiency of that ceiling, floor); the host takes a constant for every
-operator (see `HostSpec`). In a run without synchronisation the last kernel ends at the largest of sums that are linear in the program's
-monomials wherever one ceiling binds, so that most operators of a stage need not be looked at one by one (`_narrow`).
+operator (see `HostSpec`).
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ from ocr_flops.cost.tape import EXPERT_BYTES, Operation
 from ocr_flops.spec.host import EfficiencySpec, HostSpec
 from ocr_flops.spec.specs import HardwareSpec
 from ocr_flops.timing.lanes import Lanes, Schedule, Seconds
+from ocr_flops.timing.run_groups import Lines, RunGroup, kernel_seconds
 
 NARROW_FROM = 64  # points from which on it pays to look for what binds at all of them
-NARROW_CHUNK = 1_024  # points for which that is looked for together
 CONTEXT = "context"
 Points = np.ndarray | None  # indices of a group's points; None for all
 
@@ -117,26 +116,6 @@ def _split_runs(nodes: Sequence[Node], operations: Sequence[Operation], runs: li
     return tuple(items)
 
 
-class _Rows(NamedTuple):
-    """What is left to compute of a program's runs where most of its operators are bound by one ceiling at all points.
-
-    Args:
-        linear: seconds that are linear in the monomials: first the device's of every run, then, for every operator at which the lanes can
-            meet, the host's up to it and the device's from it on: [case, row, monomial].
-        first: where such operators begin for each run, among them.
-        kernels: the other operators, which are looked at one by one, in execution order.
-        begin, end: the kernels that belong to each row.
-        host: the host's seconds of every run: [case, run, 1].
-    """
-
-    linear: np.ndarray
-    first: np.ndarray
-    kernels: np.ndarray
-    begin: np.ndarray
-    end: np.ndarray
-    host: np.ndarray
-
-
 class StageLanes:
     """A program on a device and a host, in three cases: as expected, all figures in favour, all against.
 
@@ -160,7 +139,6 @@ class StageLanes:
         reached = np.array([[one.value, one.high, one.low] for one in (efficiency.matrix, efficiency.vector, efficiency.bandwidth)])
         seconds = order.work[:, None] / (peaks[:, None] * reached[:, :, None])[..., None]  # [ceiling, case, operation, monomial]
         self._lines = self._undominated(seconds)
-        self._size = self._lines[0][1][0].sum(axis=0)
         self.floor = 1e-6 * np.array(host.kernel_floor_us[:3])
         launch, operator, module = (1e-6 * np.array(one[:3]) for one in (host.launch_us, host.operator_us, host.module_us))
         self.is_graph = stage in host.graphs
@@ -183,7 +161,7 @@ class StageLanes:
         return values
 
     @staticmethod
-    def _undominated(seconds: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    def _undominated(seconds: np.ndarray) -> Lines:
         """Ceilings as (operations, their lines [case, operation, monomial]): first one for every operation, then what may exceed it."""
         largest = (seconds[:, None] >= seconds[None]).all(axis=(2, 4))  # ceiling a is at least b in every coefficient: [a, b, operation]
         first = largest.sum(axis=1).argmax(axis=0)
@@ -195,32 +173,14 @@ class StageLanes:
                 lines.append((where, seconds[ceiling][:, where]))
         return lines
 
-    def kernels(self, values: np.ndarray, hits: np.ndarray, of: np.ndarray | None = None) -> np.ndarray:
+    def kernels(self, values: np.ndarray, hits: np.ndarray) -> np.ndarray:
         """Seconds of kernels: [case, operation, point].
 
         Args:
             values: of the monomials: [monomial, point].
-            hits: experts hit over all layers: [point].
-            of: the operations wanted; all where None.
+            hits: experts hit over all layers: [point], or [1] where it is the same at all.
         """
-        place = None if of is None else np.full(len(self.order.weights), -1)
-        if place is not None:
-            place[of] = np.arange(len(of))
-        found = None
-        for where, lines in self._lines:
-            if place is not None:
-                inside = place[where] >= 0
-                where, lines = place[where[inside]], lines[:, inside]
-            cases, count, width = lines.shape
-            seconds = (lines.reshape(cases * count, width) @ values).reshape(cases, count, values.shape[1])
-            if found is None:
-                found = seconds  # of all operations
-            else:
-                found[:, where] = np.maximum(found[:, where], seconds)
-        layers = self.order.expert_layers if of is None else self.order.expert_layers[of]
-        if layers.any():
-            found[:, layers > 0] /= np.maximum(hits / layers[layers > 0, None], 1.0)
-        return np.maximum(found, self.floor[:, None, None], out=found)
+        return kernel_seconds(self._lines, self.floor, self.order.expert_layers, values, hits)
 
     @functools.cached_property
     def _crossing(self) -> tuple[np.ndarray, np.ndarray]:
@@ -231,7 +191,7 @@ class StageLanes:
         lines[-1, ..., self.order.monomials.index(())] = self.floor[:, None]
         pairs = [lines[i] - lines[j] for i in range(len(lines)) for j in range(i)]
         found = np.concatenate(pairs, axis=1).reshape(-1, lines.shape[-1])
-        found = found[found[:, grows].any(axis=1)]
+        found = np.unique(found[found[:, grows].any(axis=1)], axis=0)  # keys and values are alike
         return np.where(grows, 0.0, -found), np.where(grows, found, 0.0)
 
     def crossings(self, values: np.ndarray) -> np.ndarray:
@@ -250,7 +210,10 @@ class StageLanes:
         """What each run takes: host [case, run, 1], device [case, run, point], and when its last kernel ends [case, run, point]."""
         order = self.order
         if values.shape[1] >= NARROW_FROM:
-            return self._narrow_runs(values, hits)
+            device, ends = (np.empty((3, len(order.starts), values.shape[1])) for _ in range(2))
+            for group in self._alike:
+                device[:, group.runs], ends[:, group.runs] = group.device_and_ends(values, hits)
+            return self._issued[0], device, ends
         kernels, (host, issued) = self.kernels(values, hits)[:, order.flat], self._issued
         device = np.add.reduceat(kernels, order.starts, axis=1)
         done = kernels.cumsum(axis=1) - (device.cumsum(axis=1) - device)[:, order.run]  # of the run up to each kernel
@@ -263,76 +226,18 @@ class StageLanes:
         host = np.add.reduceat(issue, self.order.starts, axis=1)
         return host[..., None], (issue.cumsum(axis=1) - (host.cumsum(axis=1) - host)[:, self.order.run])[..., None]
 
-    def _narrow_runs(self, values: np.ndarray, hits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """`runs` at many points: in chunks of points of about the same size, so that most operators are bound by one ceiling in each."""
-        points, runs = values.shape[1], len(self.order.starts)
-        by_size = np.argsort(self._size @ values)
-        device, ends = np.empty((3, runs, points)), np.empty((3, runs, points))
-        for chunk in np.array_split(by_size, -(-points // NARROW_CHUNK)):
-            some, hit = values[:, chunk], hits if len(hits) == 1 else hits[chunk]
-            rows = self._narrow(some.min(axis=1), some.max(axis=1), float(hit.min()))
-            cases, count, width = rows.linear.shape
-            seconds = (rows.linear.reshape(cases * count, width) @ some).reshape(cases, count, len(chunk))
-            if len(rows.kernels):
-                unique, where = np.unique(rows.kernels, return_inverse=True)
-                kernels = self.kernels(some, hit, unique)[:, where]
-                done = np.concatenate([np.zeros((cases, 1, len(chunk))), kernels.cumsum(axis=1)], axis=1)
-                seconds += done[:, rows.end] - done[:, rows.begin]
-            device[..., chunk] = seconds[:, :runs]
-            ends[..., chunk] = np.maximum.reduceat(seconds[:, runs:], rows.first, axis=1)
-        return rows.host, device, ends
-
-    def _narrow(self, low: np.ndarray, high: np.ndarray, fewest_hits: float) -> _Rows:
-        """What is left to compute at points whose monomials lie between low and high [monomial].
-
-        The operators of a run at which the lanes can meet are those that neither neighbour outlasts at all points.
-        """
-        order, floor = self.order, self.floor[:, None]
-        count = len(order.weights)
-        least, most, linear = (np.zeros((3, count)) for _ in range(3))
-        linear = np.array(self._lines[0][1])
-        alone = np.ones((3, count), bool)  # one ceiling, or the floor, binds at all points
-        for number, (where, lines) in enumerate(self._lines):
-            falls = np.minimum(lines, 0.0)
-            at_least = lines @ low + falls @ (high - low)
-            at_most = lines @ high - falls @ (high - low)
-            if number:
-                takes, keeps = at_least >= most[:, where], least[:, where] >= at_most
-                linear[:, where] = np.where(takes[..., None], lines, linear[:, where])
-                alone[:, where] = takes | (keeps & alone[:, where])
-            least[:, where], most[:, where] = np.maximum(at_least, least[:, where]), np.maximum(at_most, most[:, where])
-        per_expert = order.expert_layers > 0
-        if per_expert.any():
-            fewest = np.maximum(fewest_hits / order.expert_layers[per_expert], 1.0)
-            least[:, per_expert], most[:, per_expert] = 0.0, most[:, per_expert] / fewest
-            alone[:, per_expert] = False
-        rests = most <= floor
-        linear[rests] = 0.0
-        linear[..., order.monomials.index(())] += np.where(rests, floor, 0.0)
-        single = (rests | (alone & (least >= floor))).all(axis=0)
-        linear[:, ~single] = 0.0
-        least, most = np.maximum(least, floor), np.maximum(most, floor)
-
-        flat, starts = order.flat, order.starts
-        run = order.run
-        issue = self.issue[:, flat]
-        follows = run[1:] == run[:-1]
-        outlasted = np.zeros((3, len(flat)), bool)
-        outlasted[:, :-1] |= follows & (most[:, flat[:-1]] <= issue[:, 1:])  # by the next one
-        outlasted[:, 1:] |= follows & (least[:, flat[:-1]] > issue[:, 1:])  # by the one before
-        candidates = np.flatnonzero(~outlasted.all(axis=0))
-        ends = np.array([*starts[1:], len(flat)])
-
-        sums = np.zeros((3, len(flat) + 1, linear.shape[2]))
-        sums[:, 1:] = linear[:, flat].cumsum(axis=1)
-        begin, end = np.concatenate([starts, candidates]), np.concatenate([ends, ends[run[candidates]]])
-        rows = sums[:, end] - sums[:, begin]
-        issued = np.concatenate([np.zeros((3, 1)), issue.cumsum(axis=1)], axis=1)
-        rows[:, len(starts) :, order.monomials.index(())] += issued[:, candidates + 1] - issued[:, starts[run[candidates]]]
-        first = np.searchsorted(run[candidates], np.arange(len(starts)))
-        contested = np.concatenate([[0], (~single[flat]).cumsum()])
-        host = (issued[:, ends] - issued[:, starts])[..., None]
-        return _Rows(rows, first, flat[~single[flat]], contested[begin], contested[end], host)
+    @functools.cached_property
+    def _alike(self) -> list[RunGroup]:
+        """The runs, those together whose kernels depend on the same monomials."""
+        order, uses = self.order, np.zeros((len(self.order.weights), len(self.order.monomials) + 1), bool)
+        for where, lines in self._lines:
+            uses[where, :-1] |= lines.any(axis=0)
+        uses[:, -1] = order.expert_layers > 0
+        groups: dict[bytes, list[int]] = {}
+        for run in range(len(order.starts)):
+            groups.setdefault(uses[order.flat[order.run == run]].any(axis=0).tobytes(), []).append(run)
+        constant = order.monomials.index(())
+        return [RunGroup(order, self._lines, self.floor, self.issue, constant, np.array(runs)) for runs in groups.values()]
 
     def figures(self, values: np.ndarray, hits: np.ndarray, group: StageGroup, points: Points = None) -> np.ndarray:
         """Seconds, device and host of one pass over the stage, or of one decode step: [figure, case, point].

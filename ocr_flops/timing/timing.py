@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -51,9 +53,20 @@ class Timing:
     efficiency: EfficiencySpec
     launch_seconds: float = 0.0
 
-    def _groups(self, chunk: slice) -> list[StageGroup]:
-        """The stages of some points; of a single point once for all tables."""
-        return self._single_groups if self.estimate.workload.is_single else self.estimate.stage_groups(chunk)
+    def _fill(self, size: int, fill: Callable[[slice, StageGroup], None]) -> None:
+        """Calls `fill` with chunks of at most `size` points and each stage's groups of them, several chunks at once where there are."""
+        points = self.estimate.workload.points
+
+        def fill_chunk(start: int) -> None:
+            chunk = slice(start, min(start + size, points))
+            for group in self._single_groups if self.estimate.workload.is_single else self.estimate.stage_groups(chunk):
+                fill(chunk, group)
+
+        if points <= size:
+            fill_chunk(0)
+        else:
+            with ThreadPoolExecutor(os.cpu_count()) as threads:  # NumPy computes outside of Python's lock
+                list(threads.map(fill_chunk, range(0, points, size)))
 
     @cached_property
     def _single_groups(self) -> list[StageGroup]:
@@ -61,16 +74,16 @@ class Timing:
 
     def table(self, keys: tuple[Key, ...]) -> dict[str, np.ndarray]:
         """Time columns at [point, key]; see `roofline.time_columns`."""
-        points = self.estimate.workload.points
-        table = {name: np.zeros((points, len(keys)), kind) for name, kind in TIME_COLUMNS.items()}
-        for start in range(0, points, CHUNK):
-            chunk = slice(start, min(start + CHUNK, points))
-            for group in self._groups(chunk):
-                positions = [i for i, (stage, _) in enumerate(keys) if stage == group.stage]
-                columns = time_columns(group, self.estimate.config, self.hardware, self.launch_seconds, [keys[i][1] for i in positions])
-                rows = np.arange(chunk.stop - chunk.start) if group.where is None else group.where
-                for name, values in columns.items():
-                    table[name][chunk][rows[:, None], positions] = values
+        table = {name: np.zeros((self.estimate.workload.points, len(keys)), kind) for name, kind in TIME_COLUMNS.items()}
+
+        def fill(chunk: slice, group: StageGroup) -> None:
+            positions = [i for i, (stage, _) in enumerate(keys) if stage == group.stage]
+            columns = time_columns(group, self.estimate.config, self.hardware, self.launch_seconds, [keys[i][1] for i in positions])
+            rows = np.arange(chunk.stop - chunk.start) if group.where is None else group.where
+            for name, values in columns.items():
+                table[name][chunk][rows[:, None], positions] = values
+
+        self._fill(CHUNK, fill)
         return table
 
     def expected_table(self, keys: tuple[Key, ...]) -> dict[str, np.ndarray]:
@@ -78,26 +91,26 @@ class Timing:
 
         Of modules also `expected_host_seconds`, what of that part the host takes to issue operators.
         """
-        points = self.estimate.workload.points
         names = (*EXPECTED_COLUMNS, *(["expected_host_seconds"] if any(module for _, module in keys) else []))
-        table = {name: np.full((points, len(keys)), np.nan) for name in names}
-        for start in range(0, points, EXPECTED_CHUNK):
-            chunk = slice(start, min(start + EXPECTED_CHUNK, points))
-            for group in self._groups(chunk):
-                lanes = group, self.estimate.config, self.hardware, self.host, self.efficiency
-                modules = {module: i for i, (stage, module) in enumerate(keys) if stage == group.stage}
-                rows = slice(None) if group.where is None else group.where
-                if None in modules:
-                    found, place = expected_seconds(*lanes), modules.pop(None)
-                    share = np.divide(found.device[0], found.seconds[0], out=np.zeros_like(found.device[0]), where=found.seconds[0] > 0)
-                    for name, values in zip(EXPECTED_COLUMNS, (*found.seconds, share), strict=True):
-                        table[name][chunk][rows, place] = values
-                if modules:
-                    shares = module_seconds(*lanes)
-                    for module, place in modules.items():
-                        host, device = shares[:, group.program.modules.index(module)]
-                        table["expected_seconds"][chunk][rows, place] = host + device
-                        table["expected_host_seconds"][chunk][rows, place] = host
+        table = {name: np.full((self.estimate.workload.points, len(keys)), np.nan) for name in names}
+
+        def fill(chunk: slice, group: StageGroup) -> None:
+            lanes = group, self.estimate.config, self.hardware, self.host, self.efficiency
+            modules = {module: i for i, (stage, module) in enumerate(keys) if stage == group.stage}
+            rows = slice(None) if group.where is None else group.where
+            if None in modules:
+                found, place = expected_seconds(*lanes), modules.pop(None)
+                share = np.divide(found.device[0], found.seconds[0], out=np.zeros_like(found.device[0]), where=found.seconds[0] > 0)
+                for name, values in zip(EXPECTED_COLUMNS, (*found.seconds, share), strict=True):
+                    table[name][chunk][rows, place] = values
+            if modules:
+                shares = module_seconds(*lanes)
+                for module, place in modules.items():
+                    host, device = shares[:, group.program.modules.index(module)]
+                    table["expected_seconds"][chunk][rows, place] = host + device
+                    table["expected_host_seconds"][chunk][rows, place] = host
+
+        self._fill(EXPECTED_CHUNK, fill)
         return table
 
     @cached_property
