@@ -248,7 +248,7 @@ class StageLanes:
             points: the group's points that values are of; all where None.
         """
         lanes = self.runs(values, hits)
-        if values.shape[1] > 1:
+        if values.shape[1] != 1:
             whole = self._join(self.order.items, lambda run: Lanes(*(lane[..., run, :] for lane in lanes)), hits, group, points)
             whole = self._launch(whole, self.once[:, None])
             return np.stack(np.broadcast_arrays(whole.seconds, whole.device, whole.host))
