@@ -10,7 +10,7 @@ import altair as alt
 from ocr_flops.charts.bars import StageBars, headed_axis, headed_rows, stacked
 from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, title
 from ocr_flops.charts.encoding import listed, occurring, painted, tips
-from ocr_flops.charts.theme import BETWEEN, FAMILIES, INK, MODULES, module_name, sum_by
+from ocr_flops.charts.theme import BETWEEN, MODULES, TIMED, module_name, sum_by
 from ocr_flops.timing.estimate import Estimate
 from ocr_flops.timing.timing import Timing
 from ocr_flops.units import seconds, share, si
@@ -18,7 +18,6 @@ from ocr_flops.units import seconds, share, si
 PHASES = {"to the first token": ("vision", "prefill"), "each output token": ("decode",)}
 MEASURES = {"total_flops": "FLOPs", "io_bytes": "DRAM traffic", "expected_seconds": "expected time"}
 WORDS = {"total_flops": si, "io_bytes": lambda value: si(value, "B"), "expected_seconds": seconds}
-COLOURS = {**FAMILIES, BETWEEN: INK}
 SPAN = 1.24  # of a bar's length, with room for its sum on the right
 
 
@@ -46,10 +45,10 @@ def shares(estimate: Estimate, timing: Timing | None = None, *, wide: bool = Fal
                 "family",
                 measure,
             )
-            parts = {family: found[family] for family in COLOURS if family in found}
+            parts = {family: found[family] for family in TIMED if family in found}
             for family, value, at in stacked(parts, scale=1 / whole):
                 bars.append({**place, **at, "family": family, "part": share(value, whole), "value": WORDS[measure](value)})
-    params = {"rows": headed_rows(end["row"] for end in ends), "families": occurring(COLOURS, bars, "family")}
+    params = {"rows": headed_rows(end["row"] for end in ends), "families": occurring(TIMED, bars, "family")}
     return Chart(_template(5 if wide else 2), _title(table, timing), {"bars": bars, "ends": ends, "heads": heads}, params)
 
 
@@ -69,7 +68,7 @@ def _by_module(estimate: Estimate, timing: Timing | None) -> dict[tuple[str, str
 @cache
 def _template(columns: int) -> Template:
     bars = StageBars(headed_axis(head="''"), {"axis": None, "scale": alt.Scale(domain=[0, SPAN], nice=False)})
-    colour = painted("family", COLOURS, listed("families", orient="bottom", columns=columns, symbolType="square"))
+    colour = painted("family", TIMED, listed("families", orient="bottom", columns=columns, symbolType="square"))
     about = tips(family="part of the model", phase="when", measure="of", part="share", value="value")
     segments = bars.segments("bars", colour, about, start="start", band=0.82)
     return compiled(segments, bars.inside("part", str(SPAN)), bars.words(dx=6), bars.headings(), height=alt.Step(22))
@@ -85,6 +84,6 @@ def _title(table: Mapping[tuple[str, str], Row], timing: Timing | None) -> Title
         if whole := sum(rows.values()):
             widest = max(rows, key=rows.get)
             parts.append(f"{module_name(widest)}: {share(rows[widest], whole)} of {name}")
-    where = f"Expected time on {timing.hardware.label}" if timing else "No times, so by DRAM traffic"
+    where = f"Expected times on {timing.hardware.label}" if timing else "No times, so by DRAM traffic"
     finding = "; ".join(parts) or "Nothing to do"
-    return title(finding[0].upper() + finding[1:], f"{where}; every bar is 100 %", width=48)
+    return title(finding[0].upper() + finding[1:], f"{where}; bars are 100 %", width=48)

@@ -23,6 +23,8 @@ FAMILIES = {
     "norms, embedding": "#6E6A73",
     "lm_head": "#77A04C",
 }
+BETWEEN = "between steps"  # the host's work besides the operators of modules
+TIMED = {**FAMILIES, BETWEEN: "#6644FF"}
 STAGE_COLOURS = {"vision": "#2F6CC3", "prefill": "#D8443C", "decode": "#199CB7"}
 MEMORY_COLOURS = {"weights": "#787267", "KV cache": "#CE2590", "peak activations": "#C68800"}  # unlike those of stages
 ATTENTION_COLOURS = {"eager": "#B48C6E", "sdpa": "#AD6EFF", "flash": "#7E40E0"}  # unlike those of stages, kinds of memory and modules
@@ -55,7 +57,6 @@ CEILING_COLOURS = {
     "vector": STAGE_COLOURS["decode"],
     "launch": MEMORY_COLOURS["KV cache"],
 }
-BETWEEN = "between steps"  # the host's work besides the operators of modules
 CEILING_NAMES = {"bandwidth": "memory bandwidth", "matrix": "matrix units", "vector": "vector units", "launch": "launches"}
 
 
@@ -127,4 +128,4 @@ def rests_on(timing: Timing) -> str:
     issue = Ranged(*(host.operator_us[case] + host.launch_us[case] for case in range(3)))
     figures = f", {issue} µs an operator" if issue.high else ""
     matrix, bandwidth = (share(one.value, 1) for one in (timing.efficiency.matrix, timing.efficiency.bandwidth))
-    return f"Expected times rest on: {host.label}{figures}; kernels that reach {matrix} of the matrix peak, {bandwidth} of the bandwidth"
+    return f"Rests on: {host.label}{figures}; kernels reach {matrix} of the matrix peak, {bandwidth} of the bandwidth"

@@ -9,7 +9,7 @@ import polars as pl
 
 from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, data, title
 from ocr_flops.charts.encoding import listed, painted, spaced, tips, x_of
-from ocr_flops.charts.theme import BETWEEN, FAMILIES, INK, MODULES, conditions, module_name, rests_on
+from ocr_flops.charts.theme import BETWEEN, INK, MODULES, TIMED, conditions, module_name, rests_on
 from ocr_flops.timing.timeline import timeline
 from ocr_flops.timing.timing import Timing
 from ocr_flops.units import seconds, share
@@ -18,7 +18,6 @@ MOST = 2_000  # operators that have a bar of their own
 PLAYED = 20_000  # operators of a stage that are drawn as a whole; of more only the first `MOST`
 LANES = ("host", "device")
 NAMES = {"vision": "Vision", "prefill": "Prefill", "decode": "The last decode step"}
-COLOURS = {**FAMILIES, BETWEEN: INK}
 FULL = 0.9  # of the time: from this share on the device is busy
 DIGITS = 9  # of seconds
 SEAM = 1 / 1500  # of the whole, by which a bar reaches under one that follows at once, so that no background shines through
@@ -63,7 +62,7 @@ def stage_timeline(timing: Timing, stage: str) -> Chart:
         {
             "total": total,
             "kinds": [[*kind] for kind in kinds.select(KIND).rows()],
-            "families": [name for name in COLOURS if name in bars["family"]],
+            "families": [name for name in TIMED if name in bars["family"]],
         },
     )
 
@@ -139,7 +138,14 @@ def _template() -> Template:
         scale=alt.Scale(domain=[0, alt.ExprRef("total")], nice=False),
         axis=alt.Axis(labelExpr=label, labelFlush=True, tickCount=8),
     )
-    y = alt.Y("lane", type="nominal", sort=None, title=None, scale=alt.Scale(domain=list(LANES)), axis=alt.Axis(ticks=False, domain=False))
+    y = alt.Y(
+        "lane",
+        type="nominal",
+        sort=None,
+        title=None,
+        scale=alt.Scale(domain=list(LANES)),
+        axis=alt.Axis(ticks=False, domain=False, labelPadding=6),
+    )
     zoom = alt.selection_interval(name="zoom", encodings=["x"], bind="scales", zoom=ZOOM)
     waiting = {"height": {"band": 0.12}, "color": INK, "opacity": 0.45, "clip": True}
     idle = alt.Chart(data("idle"), name="idle").mark_bar(**waiting).encode(x, alt.X2("end"), y).add_params(zoom)
@@ -151,7 +157,9 @@ def _template() -> Template:
         **kind, **words, view=view, edge="datum.end + datum.under"
     )  # fmt: skip
     about = tips("lane", "module", "operator", starts="starts at", took="takes", waited="its lane waited before it", view="a closer look")
-    colour = painted("family", COLOURS, listed("families", orient="bottom", symbolType="square"))
+    colour = painted(
+        "family", TIMED, listed("families", orient="bottom", symbolType="square", columns=alt.ExprRef("max(2, floor(width / 140))"))
+    )
     opacity = alt.Opacity("opacity", type="quantitative", scale=None)
     waits, why = alt.Chart(data("waits")), tips(operator="the host waits at", module="in", took="for")
     look = {"shape": "triangle-down", "size": 60, "filled": True, "color": INK, "opacity": 1, "yOffset": -20, "clip": True}
@@ -195,6 +203,7 @@ def _title(timing: Timing, stage: str, operators: pl.DataFrame, whole: Row | Non
         conditions(timing.estimate.stages.row(0, named=True)),
         "; ".join(notes),
         rests_on(timing),
+        width=110,
     )
 
 

@@ -163,7 +163,7 @@ def _title(timing: Timing, wholes: list[Row], modules: list[Row], stages: Sequen
         "Of modules: their part of what decides when the stage ends. Grey: the whole stage, with its range as a line",
         rests_on(timing),
         *origins(points),
-        width=70,
+        width=90,
     )
 
 

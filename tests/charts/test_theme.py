@@ -15,7 +15,7 @@ from tests.support.colours import SIGHT, lab, linear, luminance
 SETTINGS = [*theme.STAGE_COLOURS.values(), *theme.MEMORY_COLOURS.values()]
 MODES = [*theme.ATTENTION_COLOURS.values(), theme.OTHER_ATTENTION]
 SIDE_BY_SIDE = {  # what stands in one chart
-    "families": theme.FAMILIES.values(),
+    "families": theme.TIMED.values(),
     "stages, memory and attention modes": [*SETTINGS, *MODES],
     "ceilings": theme.CEILING_COLOURS.values(),
     "counter audit": counter_audit.COLOURS.values(),
