@@ -43,7 +43,7 @@ Overrides = Annotated[
     typer.Argument(
         metavar="[KEY=VALUE]...",
         help="Hydra overrides, as in: workload=gundam workload.columns=2 workload.rows=3 attention=eager engine=remote_code dtype=fp16 "
-        "hardware=l4",
+        "hardware=l4 host=graphs host.operator_us=9 efficiency.matrix=0.7",
         autocompletion=complete_override,
         show_default=False,
     ),
