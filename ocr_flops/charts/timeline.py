@@ -203,7 +203,7 @@ def _title(timing: Timing, stage: str, operators: pl.DataFrame, whole: Row | Non
         conditions(timing.estimate.stages.row(0, named=True)),
         "; ".join(notes),
         rests_on(timing),
-        width=110,
+        width=120,
     )
 
 
