@@ -158,7 +158,7 @@ def _title(timing: Timing, wholes: list[Row], modules: list[Row], stages: Sequen
     waiting = f"; {share(host, total)} of it is the host issuing operators" if host > 0.1 * total else ""
     largest = f"{share(widest['expected_seconds'], total)} in {module_name(widest['module'])}"
     return title(
-        f"{where}: {interval((total, low, high))} {what}{waiting}; {largest}",
+        f"{where}: {interval((total, low, high))} expected {what}{waiting}; {largest}",
         conditions(row),
         "Of modules: their part of what decides when the stage ends. Grey: the whole stage, with its range as a line",
         rests_on(timing),
