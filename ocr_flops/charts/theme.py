@@ -122,10 +122,13 @@ def grids_words(rows: Iterable[dict[str, Any]]) -> str:
     return f"No tiles, the {published} and{' nearly square grids beyond them up to' if len(beyond) > 1 else ''} {last}"
 
 
-def rests_on(timing: Timing) -> str:
-    """What expected times rest on, in a line: the host, and microseconds an operator."""
+def rests_on(timing: Timing, stages: Iterable[str]) -> str:
+    """What the expected times of some stages rest on, in a line: the host, with microseconds an operator or a graph, and kernels."""
     host = timing.host
-    issue = Ranged(*(host.operator_us[case] + host.launch_us[case] for case in range(3)))
-    figures = f", {issue} µs an operator" if issue.high else ""
+    each = Ranged(*(host.operator_us[case] + host.launch_us[case] for case in range(3)))
+    modules = f" and {host.module_us} a module" if host.module_us.high else ""
+    figures = f", {each} µs an operator{modules}" if each.high else ""
+    if set(stages) <= set(host.graphs):
+        figures = f", {host.launch_us} µs a launch, kernels of at least {host.kernel_floor_us} µs"
     matrix, bandwidth = (share(one.value, 1) for one in (timing.efficiency.matrix, timing.efficiency.bandwidth))
     return f"Rests on: {host.label}{figures}; kernels reach {matrix} of the matrix peak, {bandwidth} of the bandwidth"

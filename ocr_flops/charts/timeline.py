@@ -202,7 +202,7 @@ def _title(timing: Timing, stage: str, operators: pl.DataFrame, whole: Row | Non
         f"{NAMES[stage]} on {timing.hardware.label}: {seconds(total)}, device busy {share(busy, total)} of it: {reason}",
         conditions(timing.estimate.stages.row(0, named=True)),
         "; ".join(notes),
-        rests_on(timing),
+        rests_on(timing, [stage]),
         width=120,
     )
 

@@ -161,7 +161,7 @@ def _title(timing: Timing, wholes: list[Row], modules: list[Row], stages: Sequen
         f"{where}: {interval((total, low, high))} expected {what}{waiting}; {largest}",
         conditions(row),
         "Of modules: their part of what decides when the stage ends. Grey: the whole stage, with its range as a line",
-        rests_on(timing),
+        rests_on(timing, stages),
         *origins(points),
         width=90,
     )

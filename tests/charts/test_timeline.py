@@ -27,6 +27,7 @@ def test_the_title_says_the_stages_time_and_how_busy_the_device_is(model, gpu, h
         chart = stage_timeline(timing, stage)
         whole = seconds / 8 if stage == "decode" else seconds  # the steps differ by less than a percent here
         assert chart.params["total"] == pytest.approx(whole, rel=0.01) and float(busy_words(chart)) == pytest.approx(100 * share, abs=1)
+        assert ("µs an operator" in headline(chart)) is (host is None or (host == "graphs" and stage != "decode"))
         assert_draws(chart)
     assert [*timelines(timing)] == ["timeline_vision", "timeline_prefill", "timeline_decode"]
 
