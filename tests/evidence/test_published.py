@@ -8,6 +8,7 @@ import pytest
 from ocr_flops import cli
 from ocr_flops.errors import SpecError
 from ocr_flops.evidence.published import points
+from ocr_flops.spec.run_spec import load_run
 
 
 def point(name):
@@ -27,10 +28,16 @@ def test_expected_times_agree_with_published_ones(frame):
     assert found["in_range"] >= 0.8 * found["compared"]
 
 
-def test_memory_and_tokens_agree_within_two_percent(frame):
+def test_memory_and_tokens_agree(frame):
+    """Within 0.1 %, but for a peak whose source does not say whether its transformers clones all logits: from 1 % below to 4 % above."""
     exact = frame.filter(status="compared").drop_nulls("quantity")
     exact = exact.filter(~exact["quantity"].str.ends_with("_seconds"))
-    assert exact.height == 4 and exact["ratio"].is_between(0.98, 1.02).all() and exact["in_range"].null_count() == 4
+    assert exact.height == 4 and exact["in_range"].null_count() == 4
+    peak = exact.filter(id="U12-peak").row(0, named=True)
+    assert exact.filter(exact["id"] != "U12-peak")["ratio"].is_between(0.999, 1.001).all()
+    context = load_run(["engine=remote_code", *point("U12-peak").run]).workload.context_tokens
+    without_clone = peak["expected"] - context * (1_034_240 - 775_680)
+    assert 0.98 < without_clone / peak["published_high"] < 1 < peak["ratio"] < 1.04
 
 
 def test_every_figure_has_its_source_and_what_is_left_out_its_reason():
