@@ -21,7 +21,7 @@ class HiddenSaving(NamedTuple):
     Args:
         device: of the device's own seconds, as a part of them.
         expected: of the expected seconds.
-        from_batch: the least of `BATCHES` at which half of what the device saves, or more, shows in expected seconds; None where none is.
+        from_batch: the least of `BATCHES` from which on at least half of what the device saves shows in expected seconds; None without one.
         hardware: the device's label.
     """
 
@@ -59,7 +59,7 @@ def hidden_saving(base: Timing, best: Timing, stages: tuple[str, ...]) -> Hidden
         together = replace(timing, estimate=timing.estimate.with_workload(batch_size=batches))
         sums.append([sum(together.lane_seconds(stage, lane) for stage in stages) for lane in ("device", "expected")])
     device, expected = (1 - best_seconds / base_seconds for base_seconds, best_seconds in zip(*sums, strict=True))
-    shows = np.isin(batches, BATCHES) & (expected >= SHOWS * device)
     here = int(np.searchsorted(batches, base.estimate.workload.batch_size))
-    from_batch = int(batches[shows.argmax()]) if shows.any() else None
+    hides = (expected < SHOWS * device)[np.isin(batches, BATCHES)]
+    from_batch = next((batch for number, batch in enumerate(BATCHES) if not hides[number:].any()), None)
     return HiddenSaving(float(device[here]), float(expected[here]), from_batch, base.hardware.label)
