@@ -68,7 +68,7 @@ def measured_host(engine: str = "transformers", records: Sequence[HostLane] | No
     chosen = next((record for record in records if record.engine == engine), next(iter(records), None))
     if chosen is None:
         raise SpecError("host=measured: the host was not measured here; run ocr-flops measure --lane host, or choose eager, graphs or none")
-    return replace(load_host("measured"), label=f"host measured with {chosen.engine}", **fit_host(chosen)._asdict())
+    return replace(load_host("measured"), label=f"host measured with {chosen.engine} on {chosen.device_name}", **fit_host(chosen)._asdict())
 
 
 def with_measured_host(run: RunSpec) -> RunSpec:
