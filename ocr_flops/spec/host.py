@@ -31,8 +31,9 @@ class Ranged(NamedTuple):
         """Raises SpecError unless least <= low <= value <= high <= greatest, all finite numbers."""
         if not (isfinite(self.high) and least <= self.low <= self.value <= self.high <= greatest):
             allowed = f"from {least:g} up" if greatest == float("inf") else f"from {least:g} to {greatest:g}"
-            is_exact = self.low == self.value == self.high
-            raise SpecError(f"{field}: {self.value!r}{'' if is_exact else f' in {self.low!r} to {self.high!r}'} is not a number {allowed}")
+            if self.low == self.value == self.high:
+                raise SpecError(f"{field}: {self.value!r} is not a number {allowed}")
+            raise SpecError(f"{field}: low={self.low!r} value={self.value!r} high={self.high!r} are not in this order, numbers {allowed}")
 
     def __str__(self) -> str:
         """The figure and, where it has one, its range: "7 (5 to 10)"."""
