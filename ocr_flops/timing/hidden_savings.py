@@ -56,7 +56,7 @@ def hidden_saving(base: Timing, best: Timing, stages: tuple[str, ...]) -> Hidden
     batches = np.unique([*BATCHES, base.estimate.workload.batch_size])
     sums = []
     for timing in (base, best):
-        together = replace(timing, estimate=timing.estimate.with_workload(batch_size=batches))
+        together = replace(timing, estimate=replace(timing.estimate, chosen_stages=stages).with_workload(batch_size=batches))
         sums.append([sum(together.lane_seconds(stage, lane) for stage in stages) for lane in ("device", "expected")])
     device, expected = (1 - best_seconds / base_seconds for base_seconds, best_seconds in zip(*sums, strict=True))
     here = int(np.searchsorted(batches, base.estimate.workload.batch_size))
