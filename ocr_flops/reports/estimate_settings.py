@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from ocr_flops.evidence.calibration.host_lane import measured_host
 from ocr_flops.reports.estimate_subject import Subject
-from ocr_flops.spec.catalog import load_attention, load_hardware, load_mode, load_model, names
+from ocr_flops.spec.catalog import load_attention, load_efficiency, load_hardware, load_host, load_mode, load_model, names
+from ocr_flops.spec.host import EFFICIENCIES, HOST_FIGURES
 from ocr_flops.spec.specs import STAGES, AttentionSpec, HardwareSpec, ModelSpec
+from ocr_flops.timing.timing import Timing
 from ocr_flops.units import si
 
 LOGITS = {"all": "all positions", "last": "the last position"}
@@ -45,7 +50,8 @@ def find_overrides(subject: Subject) -> list[str] | None:
     if config.model.name not in names("model") or config.model != load_model(config.model.name) or workload.mode not in names("workload"):
         return None
     device = _find_device_overrides(subject.hardware) if subject.hardware else []
-    if device is None:
+    times = _find_time_overrides(subject.timing) if subject.timing else []
+    if device is None or times is None:
         return None
     mode = load_mode(workload.mode)
     fields = [side for side in ("global_px", "tile_px") if getattr(workload, side) != getattr(mode, side)]
@@ -66,6 +72,7 @@ def find_overrides(subject: Subject) -> list[str] | None:
         f"prefill_logits={config.prefill_logits}",
         *([] if stages == STAGES else [f"stages=[{','.join(stages)}]"]),
         *device,
+        *times,
     ]
 
 
@@ -80,3 +87,30 @@ def _find_device_overrides(hardware: HardwareSpec) -> list[str] | None:
     changed = {name: getattr(hardware, name) for name in FIGURES if getattr(hardware, name) != getattr(known, name)}
     changed |= {f"matrix_flops_per_second.{dtype}": peak for dtype, peak in peaks.items() if peak != published[dtype]}
     return [f"hardware={hardware.name}", *(f"hardware.{name}={value!r}" for name, value in changed.items())]
+
+
+def _find_time_overrides(timing: Timing) -> list[str] | None:
+    """The host and the efficiencies, with their changed figures, where they are not the defaults; None where no config has them."""
+    host, efficiency, engine = timing.host, timing.efficiency, timing.estimate.config.engine
+    if host.name not in names("host") or efficiency.name not in names("efficiency"):
+        return None
+    known_host = measured_host(engine.name) if host.name == "measured" else load_host(host.name)
+    if host.graphs != known_host.graphs:
+        return None
+    return [
+        *([f"host={host.name}"] if host.name != engine.host else []),
+        *_find_ranged_overrides("host", host, known_host, HOST_FIGURES),
+        *([f"efficiency={efficiency.name}"] if efficiency.name != "published" else []),
+        *_find_ranged_overrides("efficiency", efficiency, load_efficiency(efficiency.name), EFFICIENCIES),
+    ]
+
+
+def _find_ranged_overrides(group: str, chosen: object, known: object, figures: Iterable[str]) -> list[str]:
+    """The figures of a group that are not those of its config."""
+    found = []
+    for name in figures:
+        value, low, high = figure = getattr(chosen, name)[:3]
+        if figure != getattr(known, name)[:3]:
+            text = repr(value) if low == high else f"{{value: {value!r}, low: {low!r}, high: {high!r}}}"
+            found.append(f"{group}.{name}={text}")
+    return found

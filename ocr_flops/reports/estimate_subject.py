@@ -96,4 +96,5 @@ class Subject:
         """Many points in every mode of `by_mode`, on the device if there is one; a row per stage, or per stage and module."""
         config, modes = self.estimate.config, [one.config.attention for one in self.by_mode.values()]
         options = {name: getattr(config, name) for name in ("engine", "dtype", "cache", "prefill_logits")}
-        return sweep(config.model, workloads, modes, level=level, hardware=self.hardware, stages=self.estimate.chosen_stages, **options)
+        options |= {"hardware": self.hardware, "host": self.host, "efficiency": self.efficiency}
+        return sweep(config.model, workloads, modes, level=level, stages=self.estimate.chosen_stages, **options)

@@ -13,6 +13,7 @@ import pytest
 import ocr_flops as of
 from ocr_flops import cli
 from ocr_flops.app.setting import Setting
+from ocr_flops.evidence.calibration.host_lane import with_measured_host
 from ocr_flops.reports import images
 from ocr_flops.reports.estimate_charts import all_charts
 from ocr_flops.reports.estimate_report import report_html, report_markdown, write_findings
@@ -20,7 +21,7 @@ from ocr_flops.reports.estimate_settings import find_overrides
 from ocr_flops.reports.estimate_subject import Subject
 from ocr_flops.reports.export import describe_estimate
 from ocr_flops.spec.run_spec import load_run
-from ocr_flops.timing.estimate import estimate_run
+from ocr_flops.timing.estimate import estimate_run, time_run
 from ocr_flops.units import seconds, si
 
 MODEL, L4 = of.load_model("deepseek_ocr"), of.load_hardware("l4")
@@ -153,13 +154,18 @@ def test_text_of_unknown_origin_stays_text():
         ["attention.sam=eager", "attention.decoder=flash", "cache=static", "prefill_logits=all", "stages=[vision,prefill]"],
         ["workload=tiny", "workload.global_px=768", "workload.output_tokens=0", "workload.batch_size=7", "model=tiny_test"],
         ["hardware=h200", "hardware.memory_bytes=1e9", "hardware.matrix_flops_per_second.bf16=1e15", "attention=flash"],
+        ["hardware=h200", "host=graphs", "host.launch_us=9", "efficiency=peak", "efficiency.matrix=0.5"],
+        ["hardware=h200", "host.operator_us={value: 14, low: 7, high: 20}", "efficiency.bandwidth=0.7"],
+        ["hardware=l4", "host=measured", "host.step_us=0", "engine=remote_code"],
     ],
 )
 def test_the_command_on_the_page_repeats_it(overrides):
-    run = load_run(overrides)
+    run = with_measured_host(load_run(overrides))
     estimate = estimate_run(run)
-    again = load_run(find_overrides(Subject(estimate, run.hardware)))
+    again = with_measured_host(load_run(find_overrides(Subject(estimate, run.hardware, run.host, run.efficiency))))
     same = estimate_run(again)
+    if run.hardware:
+        assert time_run(again, same).stages.equals(time_run(run, estimate).stages)
     assert same.config == estimate.config and same.chosen_stages == estimate.chosen_stages and again.hardware == run.hardware
     assert same.module_numbers == estimate.module_numbers
     assert again.workload.image_width_px == run.workload.image_width_px
