@@ -26,6 +26,7 @@ from ocr_flops.spec.run_spec import RunSpec
 from ocr_flops.studies.sweeps.folder import list_versions
 from ocr_flops.studies.sweeps.plan import Sweep
 from ocr_flops.studies.sweeps.results import MEASURED, Results
+from ocr_flops.timing.estimate import time_run
 from ocr_flops.units import seconds, si
 
 MAX_ROWS = 120
@@ -123,7 +124,7 @@ class SweepReport:
             formats=formats,
             records=[verification.read_verification(engine) for engine in dict.fromkeys(case.run.engine.name for case in sweep.cases)],
             evidence=describe_evidence(sweep),
-            has_times=any(case.run.hardware for case in sweep.cases),
+            bases=list_bases(sweep),
             made=self.made.isoformat(),
             **describe_settings(self.results),
         )
@@ -140,6 +141,13 @@ def describe_evidence(sweep: Sweep) -> str:
     rows = " and ".join(f"{number:,} are of settings that were {kind} with the real model" for kind, number in kinds.items())
     settings = "; ".join(f"{name}: {text}" for name, text in words.items())
     return f"**Of the {sweep.rows:,} rows, {rows}.** A row is one stage of one point. {settings}."
+
+
+def list_bases(sweep: Sweep) -> list[str]:
+    """What the expected times of a sweep rest on, each once; of many the first."""
+    timed = (time_run(case.run, case.estimate(case.keys.workload())) for case in sweep.cases)
+    found = list(dict.fromkeys(one.time_basis for one in timed if one))
+    return found[:MOST] + ([f"{len(found) - MOST:,} more, by the settings"] if len(found) > MOST else [])
 
 
 def choose_points(summary: SweepSummary) -> pl.DataFrame:
