@@ -54,7 +54,7 @@ def test_the_command_exits_0_when_all_is_equal(offline, capsys, output):
         assert data["versions"]["device"] == "meta"
     elif output == "csv":
         assert len(text.splitlines()) == 28
-        assert text.splitlines()[0].startswith("kind,attention,prefill_logits,dtype,")
+        assert text.splitlines()[0].startswith("kind,engine,attention,dtype,cache,prefill_logits,")
     else:
         assert "27 numbers at 1 point: all equal, as integers" in text
 
