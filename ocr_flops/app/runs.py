@@ -55,7 +55,7 @@ def find_source(engine: str) -> ModelSource:
 
 
 def find_run(results: Results) -> tuple[RunSpec, ModelSource]:
-    """What runs for a setting, of several attention modes the first, and its code.
+    """What runs for a setting, in the attention mode that its single figures are of, and its code.
 
     Args:
         results: of the setting.
@@ -63,7 +63,7 @@ def find_run(results: Results) -> tuple[RunSpec, ModelSource]:
     Raises:
         SpecError: as `find_source`.
     """
-    config = results.estimates[0].config
+    config = results.main.config
     chosen = config.model, config.engine, config.attention, results.setting.workload, config.dtype, config.cache, config.prefill_logits
     return RunSpec(*chosen, STAGES, None), find_source(config.engine.name)
 

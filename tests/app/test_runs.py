@@ -33,8 +33,9 @@ def shown(model, **values):
     [
         ({}, ("transformers", "sdpa/sdpa/sdpa", "bf16")),
         ({"attention": "eager", "dtype": "fp32"}, ("transformers", "eager/eager/eager", "fp32")),
-        ({"attention": "all"}, ("transformers", "eager/eager/eager", "bf16")),  # of several modes the first
+        ({"attention": "all"}, ("transformers", "sdpa/sdpa/sdpa", "bf16")),  # as the cards: the engine's own
         ({"engine": "remote_code"}, ("remote_code", "sdpa/sdpa/eager", "bf16")),
+        ({"engine": "remote_code", "attention": "all"}, ("remote_code", "sdpa/sdpa/eager", "bf16")),
     ],
 )
 def test_what_the_setting_says_is_run_and_compared_in_flops_traffic_and_peak(tiny, serve, offered, values, ran):
@@ -42,7 +43,7 @@ def test_what_the_setting_says_is_run_and_compared_in_flops_traffic_and_peak(tin
     (told,) = serve(runs.request_check(results, "current point", "meta"))
     assert (told.ran["engine"], "/".join(told.ran["attention"].values()), told.ran["dtype"]) == ran
     frame = spot_checks.build_frame(tiny, told)
-    numbers = results.estimates[0].with_workload(output_tokens=2)
+    numbers = results.main.with_workload(output_tokens=2)
     for (stage, module), row in numbers.module_numbers.items():
         (seen,) = frame.filter(stage=stage, module=module).to_dicts()
         assert (seen["measured_io_bytes"], seen["measured_peak_bytes"]) == (row["io_bytes"], row["peak_activation_bytes"]), (stage, module)
@@ -50,7 +51,7 @@ def test_what_the_setting_says_is_run_and_compared_in_flops_traffic_and_peak(tin
     assert spot_checks.verdict(frame).startswith(
         f"All {3 * (frame.height - 3)} numbers of modules (FLOPs, bytes moved, peak bytes; vision,"
     )
-    config = results.estimates[0].config
+    config = results.main.config
     assert list(spot_checks.find_traced(spot_checks.rows_beside([frame], results.setting), config)) == ["vision", "prefill", "decode"]
     assert not spot_checks.find_traced(spot_checks.rows_beside([frame], replace(results.setting, batch_size=2)), config)
     wrong = frame.with_columns(measured_peak_bytes=frame["measured_peak_bytes"] + (frame["module"] == "sam.mlp"))

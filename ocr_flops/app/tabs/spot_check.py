@@ -38,7 +38,7 @@ def spot_check(results: Results, inputs: mo.ui.dictionary, run: mo.ui.button) ->
             mo.md("Measured on this server, by anyone; the latest first."),
             plain_table(tables.measured_table(measured), page_size=25),
         ]
-    config = results.estimates[0].config
+    config = results.main.config
     attention = attention_words({tower: config.attention.kernel(tower) for tower in TOWERS})
     ran = {"engine": config.engine.label, "attention": attention, "dtype": config.dtype, "device": inputs.elements["device"].selected_key}
     about, lacking = ABOUT.format(steps=DECODE_STEPS, **ran), runs.missing(runs.request_check, results, SCOPES[0], "auto")
