@@ -69,6 +69,7 @@ def plan_devices(
     """What a target requires, what fits, which GPUs do, and what a thousand pages cost."""
     from ocr_flops.evidence.calibration.host_lane import with_measured_host
     from ocr_flops.spec.catalog import load_hardware, names
+    from ocr_flops.spec.host import describe_basis
     from ocr_flops.spec.run_spec import load_run
     from ocr_flops.timing import planning
     from ocr_flops.timing.estimate import estimate_run
@@ -88,10 +89,11 @@ def plan_devices(
             "context_tokens": planning.largest_context(result, memory),
             "grid": planning.largest_grid(result, memory) if run.workload.tile_px else None,
         }
-    data = {"required": [one._asdict() for one in required], "largest": largest, "devices": devices.to_dicts()}
+    basis = describe_basis(*result.find_lanes(run.host, run.efficiency))
+    data = {"required": [one._asdict() for one in required], "largest": largest, "time_basis": basis, "devices": devices.to_dicts()}
     first = [name for name in ANSWERS if name in devices.columns and devices[name].null_count() < devices.height]
     shown = [*first, *(name for name in devices.columns if name not in (*first, "label", "meets_target", "reason"))]
-    values = {"run": run, "required": required, "largest": largest, "devices": devices.select(shown), "columns": columns}
+    values = {"run": run, "required": required, "largest": largest, "devices": devices.select(shown), "columns": columns, "basis": basis}
     text = partial(console.render_text, "plan", out, **values)
     console.write_result("plan", form, out, json=lambda: data, csv=lambda: devices, table=text)
     return 0

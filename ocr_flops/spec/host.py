@@ -109,3 +109,8 @@ class EfficiencySpec:
         """The figures in a line."""
         figures = ", ".join(f"{name} {getattr(self, name)}" for name in EFFICIENCIES)
         return f"efficiencies from {self.label}: {figures}"
+
+
+def describe_basis(host: HostSpec, efficiency: EfficiencySpec) -> str:
+    """What expected times rest on, in a line."""
+    return f"{host.describe()}; {efficiency.describe()}"

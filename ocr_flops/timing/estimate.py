@@ -47,13 +47,19 @@ class Estimate(Cost):
         obstacle = self.config.obstacle(hardware)
         if obstacle and self.config.dtype in hardware.dtypes:
             raise SpecError(f"attention: {hardware.label} has {obstacle}")
+        return Timing(self, hardware, *self.find_lanes(host, efficiency), launch_seconds)
+
+    def find_lanes(self, host: str | HostSpec | None, efficiency: str | EfficiencySpec) -> tuple[HostSpec, EfficiencySpec]:
+        """What issues the operators and what kernels reach; arguments as in `on`.
+
+        Raises:
+            SpecError: an unknown name, or a measured host without figures.
+        """
         if not isinstance(host, HostSpec):
             host = load_host(self.config.engine.host if host is None else host)
         if host.name == "measured" and not (host.operator_us.high or host.module_us.high):
             raise SpecError("host: 'measured' has no figures yet; hand over measured_host(engine), or choose none, eager or graphs")
-        if not isinstance(efficiency, EfficiencySpec):
-            efficiency = load_efficiency(efficiency)
-        return Timing(self, hardware, host, efficiency, launch_seconds)
+        return host, efficiency if isinstance(efficiency, EfficiencySpec) else load_efficiency(efficiency)
 
 
 def estimate(

@@ -14,7 +14,7 @@ import numpy as np
 from ocr_flops.cost.estimate import Cost
 from ocr_flops.cost.polynomial import evaluate
 from ocr_flops.cost.stage_groups import COLUMNS, Key, StageGroup
-from ocr_flops.spec.host import EfficiencySpec, HostSpec, Ranged
+from ocr_flops.spec.host import EfficiencySpec, HostSpec, Ranged, describe_basis
 from ocr_flops.spec.specs import HardwareSpec
 from ocr_flops.spec.workload import Column
 from ocr_flops.timing.expected import expected_seconds, module_seconds
@@ -135,7 +135,7 @@ class Timing:
     @property
     def time_basis(self) -> str:
         """What expected seconds rest on."""
-        return f"{self.host.describe()}; {self.efficiency.describe()}"
+        return describe_basis(self.host, self.efficiency)
 
     @property
     def expected_ttft(self) -> Ranged | None:
