@@ -24,6 +24,7 @@ with app.setup(hide_code=True):
     import ocr_flops as of
     from ocr_flops import charts
     from ocr_flops.app import talk
+    from ocr_flops.app.records_overlay import conditions
     from ocr_flops.app.setting import Setting
     from ocr_flops.charts import slides
     from ocr_flops.charts.tiling import PAD, PAGE, TILE, VIEW
@@ -68,7 +69,7 @@ def before_the_first_token(batch_size, bits, columns, rows):
 def on_a_device(bits, gpu, output_tokens, page):
     _device = of.load_hardware(gpu.value)
     _setting = replace(page, output_tokens=output_tokens.value, dtype=talk.choose_dtype(bits.value, _device), gpu=gpu.value)
-    timings = {mode: one.on(**_setting.conditions) for mode, one in _setting.by_mode(model).items()}
+    timings = {mode: one.on(**conditions(model, _setting)) for mode, one in _setting.by_mode(model).items()}
     return (timings,)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from ocr_flops.app.records_overlay import conditions
 from ocr_flops.app.setting import SIDE_BY_SIDE, Setting
 from ocr_flops.charts.savings import saved
 from ocr_flops.errors import SpecError
@@ -101,13 +102,13 @@ def compare_settings(model: ModelSpec, settings: Mapping[str, Setting]) -> tuple
             problems.append(f"{name} has no result: {problem}.")
             continue
         try:
-            conditions = setting.conditions
+            found_under = conditions(model, setting)
         except SpecError as problem:
             problems.append(f"{name} has no times: {problem}.")
-            conditions = None
+            found_under = None
         for mode, one in zip(setting.attention_modes, estimates, strict=True):
             label = name if setting.attention != SIDE_BY_SIDE else f"{name}, {mode}"
-            found.append(ComparedSetting(label, replace(setting, attention=mode), one, one.on(**conditions) if conditions else None))
+            found.append(ComparedSetting(label, replace(setting, attention=mode), one, one.on(**found_under) if found_under else None))
     return found, problems
 
 

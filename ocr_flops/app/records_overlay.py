@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from ocr_flops.app.setting import HOST_US, OWN_HOST, REACHED
 from ocr_flops.cost.run_config import RunConfig
 from ocr_flops.errors import SpecError
 from ocr_flops.evidence import verify
 from ocr_flops.evidence.calibration import CalibratedEstimate, Calibration, Uncalibrated, calibrate
+from ocr_flops.evidence.calibration.conditions import recorded_conditions
 from ocr_flops.evidence.calibration.selection import attention_name, experts_name, parse_workloads
+from ocr_flops.evidence.records.cache import RECORDS, Snapshot
 from ocr_flops.evidence.records.record import is_unedited
 from ocr_flops.measure.plan import POINT_FIELDS
 from ocr_flops.spec.catalog import load_engine
@@ -20,7 +23,6 @@ from ocr_flops.units import workload_label
 
 if TYPE_CHECKING:
     from ocr_flops.app.setting import Setting
-    from ocr_flops.evidence.records.cache import Snapshot
     from ocr_flops.spec.specs import ModelSpec
     from ocr_flops.timing.estimate import Estimate
 
@@ -97,9 +99,27 @@ class OnRecord:
             return Uncalibrated(str(problem), {})
         return calibrate(self.snapshot.stages, self.model, hardware=device, dtype=self.setting.dtype, engine=self.setting.engine)
 
+    @cached_property
+    def conditions(self) -> dict[str, Any]:
+        """`Setting.conditions`, with what the device's records say in place of the host and the efficiencies that nobody has set."""
+        setting, conditions = self.setting, dict(self.setting.conditions)
+        engine = load_engine(setting.engine)
+        found = recorded_conditions(self.snapshot.stages, self.model, conditions["hardware"], setting.dtype, engine)
+        if "host" in found and setting.host == OWN_HOST and all(getattr(setting, name) is None for name in HOST_US):
+            conditions["host"] = found["host"]
+        if "efficiency" in found:
+            own = {name.removesuffix("_efficiency") for name in REACHED if getattr(setting, name) is not None}
+            conditions["efficiency"] = replace(found["efficiency"], **{name: getattr(setting.efficiency, name) for name in own})
+        return conditions
+
     def calibrated(self, estimate: Estimate) -> CalibratedEstimate | None:
         """An estimate's calibrated figures; None where there is no calibration."""
         return self.calibration.predict(estimate) if isinstance(self.calibration, Calibration) else None
+
+
+def conditions(model: ModelSpec, setting: Setting) -> dict[str, Any]:
+    """What times of a setting hold under, as keywords of `Estimate.on`, with all records there are; raises as `Setting.conditions`."""
+    return OnRecord(RECORDS.snapshot(), model, setting).conditions
 
 
 @lru_cache(maxsize=32)

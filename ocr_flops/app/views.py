@@ -61,13 +61,18 @@ class Results:
     @cached_property
     def main_timing(self) -> Timing | None:
         """`main` on the device; None where there are no times."""
-        return self.timings[0] if len(self.timings) == 1 else self.main.on(**self.setting.conditions) if self.device else None
+        return self.timings[0] if len(self.timings) == 1 else self.main.on(**self.conditions) if self.device else None
+
+    @cached_property
+    def conditions(self) -> dict[str, Any]:
+        """What times hold under, as keywords of `Estimate.on`; raises as `Setting.conditions`."""
+        return self.on_record.conditions if self.on_record else self.setting.conditions
 
     @cached_property
     def without_times(self) -> str | None:
         """Why there are no times; None where there are."""
         try:
-            self.setting.conditions  # noqa: B018
+            self.conditions  # noqa: B018
         except SpecError as error:
             return str(error)
         return None
@@ -88,7 +93,7 @@ class Results:
     @cached_property
     def timings(self) -> list[Timing]:
         """`estimates` on the device; empty where there are no times."""
-        return [one.on(**self.setting.conditions) for one in self.estimates] if self.device else []
+        return [one.on(**self.conditions) for one in self.estimates] if self.device else []
 
     @property
     def time_basis(self) -> str:
@@ -187,7 +192,7 @@ def memory(results: Results) -> list[Chart]:
 def savings(results: Results) -> list[Chart]:
     """What leaner attention saves at the point, and against tiles where the mode has any."""
     by_mode = results.setting.by_mode(results.model)
-    timings = {mode: one.on(**results.setting.conditions) for mode, one in by_mode.items()} if results.device else None
+    timings = {mode: one.on(**results.conditions) for mode, one in by_mode.items()} if results.device else None
     points = sweep(results.model, results.setting.neighbours, list(by_mode), **results.setting.options)
     traced = {mode: spot_checks.find_traced(results.beside, one.config) for mode, one in by_mode.items()}
     return [charts.savings(by_mode, timings, traced), *by_tiles(points, results.setting.workload.tiles).values()]

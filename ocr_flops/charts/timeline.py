@@ -115,7 +115,8 @@ def merge_operators(operators: pl.DataFrame, size: int) -> pl.DataFrame:
 def _host_waits(operators: pl.DataFrame, is_cut: bool) -> list[Row]:
     """Where the host waits for the device: at operators that synchronise, and at the end unless that is cut off."""
     follows = pl.col("issue_start_seconds").shift(-1).fill_null(pl.col("issue_end_seconds" if is_cut else "kernel_end_seconds"))
-    waits = operators.with_columns(start=pl.col("issue_end_seconds"), end=follows).filter(pl.col("end") - pl.col("start") > 1e-9)
+    is_wait = (pl.col("end") - pl.col("start") > 1e-9) & (pl.col("synchronises") | (pl.col("number") == pl.col("number").max()))
+    waits = operators.with_columns(start=pl.col("issue_end_seconds"), end=follows).filter(is_wait)
     return [
         {
             "lane": "host",

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ocr_flops.cli import console
 from ocr_flops.cli.console import Columns, Form, Out, Overrides
+
+if TYPE_CHECKING:
+    from ocr_flops.spec.specs import HardwareSpec
+    from ocr_flops.timing.timing import Timing
 
 WORK = ("tensor_flops", "vector_flops", "torch_flops", "io_bytes", "peak_activation_bytes", "weight_bytes", "kv_cache_bytes")
 INTENSITY = "arithmetic_intensity"
@@ -31,12 +36,12 @@ ANSWERS = (  # columns of a plan's table in the order in which they are shown; t
 
 def estimate_workload(overrides: Overrides = None, form: Form = "table", out: Out = None, columns: Columns = "") -> int:
     """Cost of one workload, by stage and module; with hardware=... also its times."""
-    from ocr_flops.evidence.calibration.host_lane import with_measured_host
+    from ocr_flops.evidence.calibration.conditions import with_records
     from ocr_flops.reports.export import describe_estimate
     from ocr_flops.spec.run_spec import load_run
     from ocr_flops.timing.estimate import estimate_run, time_run
 
-    run = with_measured_host(load_run(overrides or ()))
+    run = with_records(load_run(overrides or ()))
     result = estimate_run(run)
     timing = time_run(run, result)
     source = timing or result
@@ -67,19 +72,25 @@ def plan_devices(
     columns: Columns = "",
 ) -> int:
     """What a target requires, what fits, which GPUs do, and what a thousand pages cost."""
-    from ocr_flops.evidence.calibration.host_lane import with_measured_host
+    from ocr_flops.evidence.calibration.conditions import with_records
     from ocr_flops.spec.catalog import load_hardware, names
-    from ocr_flops.spec.host import describe_basis
     from ocr_flops.spec.run_spec import load_run
     from ocr_flops.timing import planning
-    from ocr_flops.timing.estimate import estimate_run
+    from ocr_flops.timing.estimate import estimate_run, time_run
 
-    run = with_measured_host(load_run(overrides or ()))
+    run = with_records(load_run(overrides or ()))
     result = estimate_run(run)
+    bases: dict[str, None] = {}
+
+    def timed(gpu: HardwareSpec) -> Timing:
+        timing = time_run(with_records(replace(run, hardware=gpu)), result)
+        bases.setdefault(timing.time_basis)
+        return timing
+
     required = planning.required_rates(result, ttft_seconds=ttft, tpot_seconds=tpot)
     gpus = [run.hardware] if run.hardware else [load_hardware(name) for name in names("hardware")]
     targets = {"ttft_seconds": ttft, "tpot_seconds": tpot, "price_per_hour": price}
-    devices = planning.compare_devices(result, gpus, **targets, host=run.host, efficiency=run.efficiency)
+    devices = planning.compare_devices(result, gpus, **targets, on=timed)
     memory = memory_gb * 1e9 if memory_gb is not None else run.hardware.memory_bytes if run.hardware else None
     largest = {}
     if memory is not None:
@@ -89,7 +100,7 @@ def plan_devices(
             "context_tokens": planning.largest_context(result, memory),
             "grid": planning.largest_grid(result, memory) if run.workload.tile_px else None,
         }
-    basis = describe_basis(*result.find_lanes(run.host, run.efficiency))
+    basis = "; or on ".join(bases)
     data = {"required": [one._asdict() for one in required], "largest": largest, "time_basis": basis, "devices": devices.to_dicts()}
     first = [name for name in ANSWERS if name in devices.columns and devices[name].null_count() < devices.height]
     shown = [*first, *(name for name in devices.columns if name not in (*first, "label", "meets_target", "reason"))]
@@ -110,13 +121,13 @@ def write_report(
     ] = Path(),
 ) -> int:
     """One self-contained HTML file, or Markdown: findings, charts (in HTML with controls), tables, evidence."""
-    from ocr_flops.evidence.calibration.host_lane import with_measured_host
+    from ocr_flops.evidence.calibration.conditions import with_records
     from ocr_flops.reports import estimate_report
     from ocr_flops.reports.estimate_subject import Subject
     from ocr_flops.spec.run_spec import load_run
     from ocr_flops.timing.estimate import estimate_run
 
-    run = with_measured_host(load_run(overrides or ()))
+    run = with_records(load_run(overrides or ()))
     subject = Subject(estimate_run(run), run.hardware, run.host, run.efficiency)
     path = out if out.suffix == f".{form}" else out / f"report.{form}"
     with console.show_progress("drawing charts"):

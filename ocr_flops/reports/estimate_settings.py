@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ocr_flops.evidence.calibration.conditions import recorded_conditions
 from ocr_flops.evidence.calibration.host_lane import measured_host
+from ocr_flops.evidence.records.cache import RECORDS
 from ocr_flops.reports.estimate_subject import Subject
 from ocr_flops.spec.catalog import load_attention, load_efficiency, load_hardware, load_host, load_mode, load_model, names
 from ocr_flops.spec.host import EFFICIENCIES, HOST_FIGURES
@@ -90,18 +92,24 @@ def _find_device_overrides(hardware: HardwareSpec) -> list[str] | None:
 
 
 def _find_time_overrides(timing: Timing) -> list[str] | None:
-    """The host and the efficiencies, with their changed figures, where they are not the defaults; None where no config has them."""
-    host, efficiency, engine = timing.host, timing.efficiency, timing.estimate.config.engine
-    if host.name not in names("host") or efficiency.name not in names("efficiency"):
+    """The host and the efficiencies, with their changed figures, where they are not the defaults; None where nothing gives them."""
+    host, efficiency, config = timing.host, timing.efficiency, timing.estimate.config
+    recorded = recorded_conditions(RECORDS.snapshot().stages, config.model, timing.hardware, config.dtype, config.engine)
+    defaults = {"host": load_host(config.engine.host), "efficiency": load_efficiency()} | recorded
+    own, reached = defaults["host"], defaults["efficiency"]
+    if host.name not in (own.name, *names("host")) or efficiency.name not in (reached.name, "published", "peak"):
         return None
-    known_host = measured_host(engine.name) if host.name == "measured" else load_host(host.name)
-    if host.graphs != known_host.graphs:
+    known_host = own if host.name == own.name else measured_host(config.engine.name) if host.name == "measured" else load_host(host.name)
+    if host.graphs != known_host.graphs or host.waits != known_host.waits or (host.name == "records" and host != own):
         return None
+    known = reached if efficiency.name == reached.name else load_efficiency(efficiency.name)
+    figures = _find_ranged_overrides("efficiency", efficiency, known, EFFICIENCIES)
+    is_chosen = efficiency.name != reached.name or (figures and efficiency.name == "records")
     return [
-        *([f"host={host.name}"] if host.name != engine.host else []),
+        *([f"host={host.name}"] if host.name != own.name else []),
         *_find_ranged_overrides("host", host, known_host, HOST_FIGURES),
-        *([f"efficiency={efficiency.name}"] if efficiency.name != "published" else []),
-        *_find_ranged_overrides("efficiency", efficiency, load_efficiency(efficiency.name), EFFICIENCIES),
+        *([f"efficiency={efficiency.name}"] if is_chosen else []),
+        *figures,
     ]
 
 

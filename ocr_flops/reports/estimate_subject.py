@@ -33,7 +33,7 @@ class Subject:
     estimate: Estimate
     hardware: HardwareSpec | None = None
     host: HostSpec | None = None
-    efficiency: EfficiencySpec | str = "published"
+    efficiency: EfficiencySpec | None = None
 
     def __post_init__(self) -> None:
         if not self.estimate.workload.is_single:

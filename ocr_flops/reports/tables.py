@@ -124,6 +124,7 @@ def devices_table(devices: pl.DataFrame) -> pl.DataFrame:
         (pl.col("expected_tpot_seconds") * 1e3).alias("TPOT (ms)"),
         spans[1],
         (100 * pl.col("device_busy_share")).round().alias("device busy (%)"),
+        pl.col("efficiency").cast(pl.String).fill_null(NONE).alias("efficiencies"),
         pl.col("fits").replace_strict(yes, return_dtype=pl.String),
         (pl.col("memory_bytes") / 1e9).alias("memory (GB)"),
         bound.fill_null(NONE).alias("bound by"),

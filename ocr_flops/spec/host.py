@@ -12,6 +12,7 @@ from ocr_flops.spec.specs import STAGES
 
 HOST_FIGURES = ("operator_us", "module_us", "launch_us", "step_us", "kernel_floor_us")
 EFFICIENCIES = ("matrix", "vector", "bandwidth")
+LEAST_EFFICIENCY = 1e-3
 
 
 class Ranged(NamedTuple):
@@ -53,6 +54,7 @@ class HostSpec:
         launch_us: the launch of one kernel, or of one graph.
         step_us: what a decode step does besides the model: sampling, bookkeeping, detokenising.
         kernel_floor_us: the least time that an operator's kernel takes of the device, or its part of a fused kernel.
+        waits: whether it waits for every kernel before it issues the next operator, so that their times add; not within a graph.
     """
 
     name: str
@@ -63,6 +65,7 @@ class HostSpec:
     launch_us: Ranged
     step_us: Ranged
     kernel_floor_us: Ranged
+    waits: bool = False
 
     def __post_init__(self) -> None:
         for stage in self.graphs:
@@ -79,9 +82,10 @@ class HostSpec:
         if not any(getattr(self, name).high for name in HOST_FIGURES):
             return self.label
         per_module = f" and {self.module_us} a module" if self.module_us.high else ""
+        waiting = " and waits for its kernel" if self.waits else ""
         return (
-            f"{self.label}: {self.operator_us} µs an operator{per_module}, {self.launch_us} µs a launch, {self.step_us} µs a step, "
-            f"kernels of at least {self.kernel_floor_us} µs"
+            f"{self.label}: {self.operator_us} µs an operator{per_module}{waiting}, {self.launch_us} µs a launch, "
+            f"{self.step_us} µs a step, kernels of at least {self.kernel_floor_us} µs"
         )
 
 
@@ -103,7 +107,7 @@ class EfficiencySpec:
 
     def __post_init__(self) -> None:
         for name in EFFICIENCIES:
-            getattr(self, name).check(f"efficiency.{name}", 1e-3, 1.0)
+            getattr(self, name).check(f"efficiency.{name}", LEAST_EFFICIENCY, 1.0)
 
     def describe(self) -> str:
         """The figures in a line."""

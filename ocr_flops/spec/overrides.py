@@ -11,7 +11,7 @@ from ocr_flops.errors import SpecError, one_of
 from ocr_flops.spec.reading import check_keys, config_dirs, names, unknown_key
 
 GROUPS = ("model", "engine", "workload", "attention", "hardware", "host", "efficiency")
-OPTIONAL = ("hardware", "host")  # groups that may be null
+OPTIONAL = ("hardware", "host", "efficiency")  # groups that may be null
 KEYS = (*GROUPS, "dtype", "cache", "prefill_logits", "stages")
 _HYDRA = threading.Lock()  # Hydra keeps one global state, and the app's sessions are threads
 
@@ -48,6 +48,8 @@ def compose(overrides: Sequence[str], root: Root = RUN) -> dict[str, Any]:
         if any(line.startswith("host.") for line in lines) and not any(line.startswith("host=") for line in lines):
             engine = _composed([line for line in lines if line.startswith("engine")], root)["engine"]
             lines.append(f"host={engine['host']}")
+        if any(line.startswith("efficiency.") for line in lines) and not any(line.startswith("efficiency=") for line in lines):
+            lines.append("efficiency=published")
         config = _composed(lines, root)
     except errors as error:
         reason = " ".join(str(error).split())

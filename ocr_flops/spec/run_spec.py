@@ -38,7 +38,7 @@ class RunSpec:
     stages: tuple[str, ...]  # in the order they run
     hardware: HardwareSpec | None  # None where none was chosen
     host: HostSpec | None = None  # None where none was chosen: the engine's
-    efficiency: EfficiencySpec | str = "published"
+    efficiency: EfficiencySpec | None = None  # None where none was chosen: published figures
 
 
 class WorkloadKeys(NamedTuple):
@@ -100,7 +100,7 @@ def read_run(config: dict[str, Any]) -> RunSpec:
         stages=_read_stages(config["stages"]),
         hardware=None if config["hardware"] is None else read_hardware(config["hardware"]),
         host=None if config["host"] is None else read_host(config["host"]),
-        efficiency=read_efficiency(config["efficiency"]),
+        efficiency=None if config["efficiency"] is None else read_efficiency(config["efficiency"]),
     )
 
 

@@ -31,7 +31,7 @@ class Estimate(Cost):
         launch_seconds: float = 0.0,
         *,
         host: str | HostSpec | None = None,
-        efficiency: str | EfficiencySpec = "published",
+        efficiency: str | EfficiencySpec | None = None,
     ) -> Timing:
         """The same cost as time on a device.
 
@@ -39,7 +39,7 @@ class Estimate(Cost):
             hardware: from `load_hardware`.
             launch_seconds: added to roofline seconds for every operator executed.
             host: what issues the operators, "none", "eager", "graphs" or a `HostSpec`; the engine's own by default.
-            efficiency: what kernels reach of the device's peaks, "published", "peak" or an `EfficiencySpec`.
+            efficiency: what kernels reach of the device's peaks, "published" (the default), "peak" or an `EfficiencySpec`.
 
         Raises:
             SpecError: an unknown name, or an attention kernel that the device does not have.
@@ -49,17 +49,21 @@ class Estimate(Cost):
             raise SpecError(f"attention: {hardware.label} has {obstacle}")
         return Timing(self, hardware, *self.find_lanes(host, efficiency), launch_seconds)
 
-    def find_lanes(self, host: str | HostSpec | None, efficiency: str | EfficiencySpec) -> tuple[HostSpec, EfficiencySpec]:
+    def find_lanes(self, host: str | HostSpec | None, efficiency: str | EfficiencySpec | None) -> tuple[HostSpec, EfficiencySpec]:
         """What issues the operators and what kernels reach; arguments as in `on`.
 
         Raises:
-            SpecError: an unknown name, or a measured host without figures.
+            SpecError: an unknown name, or figures of records that were not filled in.
         """
         if not isinstance(host, HostSpec):
             host = load_host(self.config.engine.host if host is None else host)
         if host.name == "measured" and not (host.operator_us.high or host.module_us.high):
             raise SpecError("host: 'measured' has no figures yet; hand over measured_host(engine), or choose none, eager or graphs")
-        return host, efficiency if isinstance(efficiency, EfficiencySpec) else load_efficiency(efficiency)
+        if not isinstance(efficiency, EfficiencySpec):
+            efficiency = load_efficiency(efficiency or "published")
+        if efficiency.name == "records" and efficiency == load_efficiency("records"):
+            raise SpecError("efficiency: 'records' has no figures yet; hand over those of a calibration, or choose published or peak")
+        return host, efficiency
 
 
 def estimate(
@@ -107,7 +111,7 @@ def sweep(
     hardware: HardwareSpec | None = None,
     launch_seconds: float = 0.0,
     host: str | HostSpec | None = None,
-    efficiency: str | EfficiencySpec = "published",
+    efficiency: str | EfficiencySpec | None = None,
     **options,
 ) -> pl.DataFrame:
     """The cost of many workloads in one or several attention modes.

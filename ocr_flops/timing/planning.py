@@ -15,14 +15,14 @@ from ocr_flops.spec.specs import HardwareSpec
 from ocr_flops.spec.tiling import square_grids
 from ocr_flops.spec.workload import LIMITS, MAX_CONTEXT_TOKENS, Workload
 from ocr_flops.timing.estimate import Estimate
-from ocr_flops.timing.timing import EXPECTED_FIGURES
+from ocr_flops.timing.timing import EXPECTED_FIGURES, Timing
 from ocr_flops.units import si
 
 if TYPE_CHECKING:
     import polars as pl
 
 SECONDS_PER_HOUR = 3600
-TIMES = ("device_busy_share", "ttft_seconds", "tpot_seconds", "binding_ceiling", "pages_per_second")
+TIMES = ("device_busy_share", "ttft_seconds", "tpot_seconds", "binding_ceiling", "pages_per_second", "host", "efficiency")
 
 
 class RequiredRates(NamedTuple):
@@ -114,7 +114,8 @@ def compare_devices(
     tpot_seconds: float | None = None,
     price_per_hour: float | None = None,
     host: str | HostSpec | None = None,
-    efficiency: str | EfficiencySpec = "published",
+    efficiency: str | EfficiencySpec | None = None,
+    on: Callable[[HardwareSpec], Timing] | None = None,
 ) -> pl.DataFrame:
     """What is expected of each device: one row per device, those that run it first, fastest first.
 
@@ -124,13 +125,14 @@ def compare_devices(
         ttft_seconds, tpot_seconds: targets; None for none.
         price_per_hour: of one device, in any currency.
         host, efficiency: as in `Estimate.on`.
+        on: times the estimate on a device, where that is not the same host and efficiency on all.
 
     Returns:
         columns hardware, label, memory_bytes, fits; expected_ttft_seconds, expected_tpot_seconds and expected_pages_per_second, each with
         its range (..._low..., ..._high...), and device_busy_share; of the roofline ttft_seconds, tpot_seconds, binding_ceiling (of the
-        stage that takes longest) and pages_per_second; from expected times meets_target (null without a target),
-        gpu_hours_per_1000_pages and, with a price, cost_per_1000_pages; and reason: why a device does not run it, null where it does.
-        One without a figure for the dtype or a kernel has no times (null).
+        stage that takes longest) and pages_per_second; host and efficiency (names of what expected times rest on); from expected
+        times meets_target (null without a target), gpu_hours_per_1000_pages and, with a price, cost_per_1000_pages; and reason: why a
+        device does not run it, null where it does. One without a figure for the dtype or a kernel has no times (null).
     """
     import polars as pl
 
@@ -142,10 +144,11 @@ def compare_devices(
     for device in hardware:
         fits, reason = bool(needed <= device.memory_bytes), estimate.config.obstacle(device)
         try:
-            timing = estimate.on(device, host=host, efficiency=efficiency)
+            timing = on(device) if on else estimate.on(device, host=host, efficiency=efficiency)
             slowest = max(zip(timing.stages["roofline_seconds"], timing.stages["binding_ceiling"], strict=True))[1]
             rooflines = timing.ttft_seconds, timing.tpot_seconds, slowest, timing.pages_per_second
-            times = timing.expected_figures() | dict(zip(TIMES, (timing.device_busy_share, *rooflines), strict=True))
+            basis = timing.host.name, timing.efficiency.name
+            times = timing.expected_figures() | dict(zip(TIMES, (timing.device_busy_share, *rooflines, *basis), strict=True))
         except SpecError as problem:
             times, reason = dict.fromkeys((*EXPECTED_FIGURES, *TIMES)), reason or str(problem)
         reason = reason or (None if fits else f"does not fit: needs {si(needed, 'B')}")

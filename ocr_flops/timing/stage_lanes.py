@@ -67,10 +67,10 @@ class _Order(NamedTuple):
 
 
 @functools.cache
-def compile_order(program: Program) -> _Order:
-    """The operators of a program as runs, with their work in one execution."""
+def compile_order(program: Program, waits: bool = False) -> _Order:
+    """The operators of a program as runs, with their work in one execution; if the host waits for every one, each is a run."""
     operations, runs = program.operations, []
-    items = _split_runs(order_operations(operations), operations, runs)
+    items = _split_runs(order_operations(operations), operations, runs, waits)
     polynomials = []
     for operation in operations:
         tensor, vector, moved = map(terms_of, operation.once)
@@ -93,13 +93,13 @@ def compile_order(program: Program) -> _Order:
     )
 
 
-def _split_runs(nodes: Sequence[Node], operations: Sequence[Operation], runs: list[list[int]]) -> tuple[Item, ...]:
+def _split_runs(nodes: Sequence[Node], operations: Sequence[Operation], runs: list[list[int]], waits: bool) -> tuple[Item, ...]:
     """Nodes as items; the operations of each run are appended to runs."""
     items: list[Item] = []
     is_open = False
     for node in nodes:
         if not isinstance(node, Operators):
-            inner = _split_runs(node.body, operations, runs)
+            inner = _split_runs(node.body, operations, runs, waits)
             layers = len(operations[runs[-1][0]].layers) if node.per_expert else 0
             items.append(Repeat(node.times, layers, inner))
             is_open = False
@@ -110,7 +110,7 @@ def _split_runs(nodes: Sequence[Node], operations: Sequence[Operation], runs: li
                 runs.append([])
                 is_open = True
             runs[-1].append(position)
-            if operations[position].synchronises:
+            if waits or operations[position].synchronises:
                 items.append(None)
                 is_open = False
     return tuple(items)
@@ -128,7 +128,9 @@ class StageLanes:
     """
 
     def __init__(self, program: Program, stage: str, hardware: HardwareSpec, dtype: str, host: HostSpec, efficiency: EfficiencySpec):
-        self.order = order = compile_order(program)
+        self.is_graph = stage in host.graphs
+        self.waits = host.waits and not self.is_graph
+        self.order = order = compile_order(program, self.waits)
         count = len(program.operations)
         matrix = np.full(count, hardware.matrix_peak(dtype) if order.work[0].any() else 1.0)
         in_fp32 = np.array([one.matrix_itemsize == 4 for one in program.operations])
@@ -141,7 +143,6 @@ class StageLanes:
         self._lines = self._undominated(seconds)
         self.floor = 1e-6 * np.array(host.kernel_floor_us[:3])
         launch, operator, module = (1e-6 * np.array(one[:3]) for one in (host.launch_us, host.operator_us, host.module_us))
-        self.is_graph = stage in host.graphs
         issue = (operator + launch)[:, None] + module[:, None] * order.weights
         self.issue = np.zeros_like(issue) if self.is_graph else issue  # [case, operation]
         self.once = launch if self.is_graph else np.zeros(3)

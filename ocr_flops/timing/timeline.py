@@ -29,7 +29,7 @@ def timeline(timing: Timing, stage: str, case: str = "value", most: int | None =
 
     Returns:
         a row per executed operator in order: number, module, operator, issue_start_seconds, issue_end_seconds, kernel_start_seconds,
-        kernel_end_seconds, synchronises (the host waits for its kernel), from the first operator's issue on.
+        kernel_end_seconds, synchronises (code reads its result back, so the host waits for its kernel), from the first operator's issue on.
 
     Raises:
         SpecError: the estimate has columns of points, not this stage, or a decode without output tokens.
@@ -56,7 +56,7 @@ def timeline(timing: Timing, stage: str, case: str = "value", most: int | None =
     issue, waits = lanes.issue[number, order], np.array([operation.synchronises for operation in operations])[order]
     if lanes.is_graph:
         issue[:1] = lanes.once[number]
-    moments = np.array(replay(issue, kernels[order], waits)).reshape(-1, 4)
+    moments = np.array(replay(issue, kernels[order], waits | lanes.waits)).reshape(-1, 4)
     names = ("issue_start_seconds", "issue_end_seconds", "kernel_start_seconds", "kernel_end_seconds")
     return pl.DataFrame(
         {

@@ -131,3 +131,19 @@ def test_figures_are_calibrated_by_the_device_shown(snapshot):
     assert isinstance(other.calibration, Uncalibrated) and other.calibrated(found.estimates[0]) is None
     unknown, _ = shown(snapshot, Setting(gpu="t4"))  # without a bf16 peak
     assert isinstance(unknown.calibration, Uncalibrated) and unknown.calibration.reason
+
+
+def test_times_rest_on_records_of_the_device_unless_set_otherwise(snapshot):
+    """Everywhere a time of the page is: its own, those beside it, those of a plan."""
+    on_record, found = shown(snapshot)
+    host, efficiency = found.main_timing.host, found.main_timing.efficiency
+    assert (host.name, efficiency.name) == ("records", "records") and "timed runs on NVIDIA L4" in found.time_basis
+    truth = next(row["seconds"] / 16 for row in found.timed if row["module"] is None and row["stage"] == "decode")
+    published = found.main.on(**SETTING.conditions).expected_tpot.value
+    assert abs(found.main_timing.expected_tpot.value - truth) < abs(published - truth)
+    for fields, hosts in (({"host": "eager"}, "eager"), ({"operator_us": 3.0}, "eager"), ({"matrix_efficiency": 0.5}, "records")):
+        _, other = shown(snapshot, replace(SETTING, **fields))
+        assert other.main_timing.host.name == hosts and other.main_timing.efficiency.bandwidth == efficiency.bandwidth
+        assert (other.main_timing.efficiency.matrix.value == 0.5) is ("matrix_efficiency" in fields)
+    _, changed = shown(snapshot, replace(SETTING, memory_bandwidth_bytes_per_second=1e12))
+    assert changed.main_timing.efficiency.name == "published"

@@ -75,7 +75,9 @@ def test_controls_begin_with_a_link_and_give_its_setting():
 def test_a_figure_begins_with_its_default_and_says_where_that_comes_from():
     fields, own = controls.host_figure_controls(Setting(), "transformers", "engine")
     assert fields.value == own == {"operator_us": 7.0, "launch_us": 4.0}
-    assert "Unless set here 7 (5 to 10); one decode step of both engines" in unescape(text(fields.elements["operator_us"]))
+    assert "Unless set here, or fitted to timed runs of this GPU, 7 (5 to 10); one decode step of both engines" in unescape(
+        text(fields.elements["operator_us"])
+    )
     assert controls.host_figure_controls(Setting(), "transformers", "none")[1] == {"operator_us": 0.0, "launch_us": 0.0}
     fields, own = controls.figure_controls(Setting(), "l4", "bf16")
     assert own["matrix_efficiency"] == 65.0 and "65 (40 to 85); " in unescape(text(fields.elements["matrix_efficiency"]))
@@ -283,16 +285,23 @@ def recorded(model, **values):
 
 def test_without_records_the_page_says_why_nothing_is_calibrated(model):
     _, shown = recorded(model)
-    assert "No calibrated figures." in shown and "There are no records yet" in shown and "calibrated TTFT" not in shown
+    assert "No calibrated figures." in shown and "There are no records yet" in shown and "timed runs on" not in shown
 
 
-def test_records_are_shown_with_calibrated_figures_beside_the_bound(model, snapshot):
+def test_records_are_shown_and_the_figures_rest_on_them(model, snapshot, monkeypatch):
+    planned = []
     results, shown = recorded(model)
     said = results.on_record.calibrated(results.estimates[0])
-    assert f"calibrated by {results.on_record.calibration.records} records" in shown and "calibrated TTFT" in shown
+    assert f"calibrated by {results.on_record.calibration.records} records" in shown
+    assert f"efficiencies from {results.on_record.calibration.records} timed runs on NVIDIA L4" in shown
+    assert seconds(results.main.on(**results.on_record.conditions).expected_ttft.value) in shown
+    monkeypatch.setattr(plan, "plain_table", lambda table, **options: planned.append(table) or mo.md(""))
+    plan.plan(results, controls.target_controls(results.setting))
+    (row,) = planned[0].filter(pl.col("efficiencies") == "records").to_dicts()
+    assert row["TTFT (ms)"] == results.main_timing.expected_ttft.value * 1e3 and row["device"] == "NVIDIA L4 (24 GB)"
     for name in ("bound", "roofline", "nine in ten within", "measured (median)"):
         assert name in shown
     assert seconds(said.ttft_seconds.value) in shown and seconds(said.ttft_seconds.low) in shown
     assert "damaged: not JSON" in shown and "<b>bad" not in shown
     _, other = recorded(model, gpu="h200")
-    assert "No calibrated figures." in other and "calibrated TTFT" not in other
+    assert "No calibrated figures." in other and "timed runs on" not in other

@@ -4,7 +4,8 @@ import msgspec
 import pytest
 
 import ocr_flops as of
-from ocr_flops.evidence.calibration.host_lane import fit_host, measured_host, with_measured_host
+from ocr_flops.evidence.calibration.conditions import with_records
+from ocr_flops.evidence.calibration.host_lane import fit_host, measured_host
 from ocr_flops.evidence.records.host_lane import FOLDER, HostLane, read_host_lanes
 from ocr_flops.evidence.records.store import write_record
 from ocr_flops.spec.catalog import load_host
@@ -88,7 +89,7 @@ def test_a_damaged_record_is_named(tmp_path):
 
 
 def test_a_run_with_a_measured_host_has_the_records_figures_but_those_it_gives():
-    run = with_measured_host(load_run(["host=measured", "host.launch_us=1"]))
+    run = with_records(load_run(["host=measured", "host.launch_us=1"]))
     assert run.host.launch_us.value == 1 and run.host.operator_us == measured_host().operator_us
     eager = load_run(["host=eager"])
-    assert with_measured_host(eager) is eager
+    assert with_records(eager) is eager

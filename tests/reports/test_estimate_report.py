@@ -13,7 +13,7 @@ import pytest
 import ocr_flops as of
 from ocr_flops import cli
 from ocr_flops.app.setting import Setting
-from ocr_flops.evidence.calibration.host_lane import with_measured_host
+from ocr_flops.evidence.calibration.conditions import with_records
 from ocr_flops.reports import images
 from ocr_flops.reports.estimate_charts import all_charts
 from ocr_flops.reports.estimate_report import report_html, report_markdown, write_findings
@@ -160,9 +160,9 @@ def test_text_of_unknown_origin_stays_text():
     ],
 )
 def test_the_command_on_the_page_repeats_it(overrides):
-    run = with_measured_host(load_run(overrides))
+    run = with_records(load_run(overrides))
     estimate = estimate_run(run)
-    again = with_measured_host(load_run(find_overrides(Subject(estimate, run.hardware, run.host, run.efficiency))))
+    again = with_records(load_run(find_overrides(Subject(estimate, run.hardware, run.host, run.efficiency))))
     same = estimate_run(again)
     if run.hardware:
         assert time_run(again, same).stages.equals(time_run(run, estimate).stages)

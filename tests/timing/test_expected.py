@@ -1,5 +1,7 @@
 """Expected seconds: the closed form equals playing every operator; without a host and at the peaks they are the roofline."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -134,3 +136,14 @@ def test_a_measured_host_is_handed_over_with_its_figures():
     with pytest.raises(of.SpecError, match="host: 'measured' has no figures yet"):
         timed(host="measured")
     assert timed(host=of.measured_host(), output_tokens=4).host.operator_us.high > 0
+
+
+@pytest.mark.parametrize("engine", ["transformers", "remote_code"])
+def test_a_host_that_waits_for_every_kernel_adds_both_lanes(engine):
+    waiting = replace(load_host("eager"), waits=True)
+    pages = [of.Workload.from_grid(1, 1, "tiny", batch_size=7, output_tokens=0), of.Workload.from_grid(2, 3, output_tokens=40)]
+    timing = of.estimate(MODEL, of.Workload.stack(pages), engine=engine).on(of.load_hardware("l4"), host=waiting)
+    for stage in ("vision", "prefill", "decode"):
+        operators, steps = timing.estimate.stage_numbers[stage]["operators"], np.array([0, 40]) * (stage == "decode")
+        both = timing.lane_seconds(stage, "device") + 11e-6 * operators + 300e-6 * steps
+        np.testing.assert_allclose(timing.lane_seconds(stage, "expected"), both, rtol=1e-9)

@@ -135,7 +135,7 @@ def _figure_fields(linked: Setting, own: dict[str, float | None], labels: dict[s
         default = own[name] if name in own else linked.default(name)
         if isinstance(default, Ranged):
             shown = Ranged(*(float(f"{one / UNITS[name]:.4g}") for one in default[:3]))
-            explanation += f" Unless set here {shown}{default.source and f'; {default.source}'}."
+            explanation += f" Unless set here, or fitted to timed runs of this GPU, {shown}{default.source and f'; {default.source}'}."
             default = shown.value * UNITS[name]
         given = default if getattr(linked, name) is None else getattr(linked, name)
         published[name], value = (one if one is None else round(one / UNITS[name], 12) for one in (default, given))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from html import escape
 
 import marimo as mo
@@ -54,7 +55,8 @@ def export(results: Results, pins: Pins, inputs: mo.ui.dictionary, make_report: 
     drawn = views.VIEWS[of](results) if of in views.VIEWS else compared_charts(results, pins)
     report = make_report
     if make_report.value:
-        page = report_html(results.setting.subject(results.model, results.device)).encode()
+        subject = results.setting.subject(results.model, results.device)
+        page = report_html(replace(subject, **results.conditions) if results.device else subject).encode()
         report = mo.download(page, _name("report", "html"), mimetype="text/html", label="Download the HTML report")
     tables = (
         mo.download(table_bytes(frame, kind), _name(rows.replace(" ", "_"), kind), label=kind.upper())

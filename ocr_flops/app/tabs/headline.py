@@ -11,10 +11,8 @@ from ocr_flops.evidence.verify.summary import describe_compared, find_compared
 from ocr_flops.reports.estimate_settings import name_kernels
 from ocr_flops.reports.headline import Card, headline_cards
 from ocr_flops.reports.html import cards_html
-from ocr_flops.units import seconds
 
 if TYPE_CHECKING:
-    from ocr_flops.app.records_overlay import OnRecord
     from ocr_flops.app.setting import Setting
     from ocr_flops.app.views import Results
     from ocr_flops.timing.estimate import Estimate
@@ -34,7 +32,6 @@ def headline(results: Results, page: str = "") -> mo.Html:
     found = headline_cards(estimate, results.main_timing, results.hardware)
     rest = [
         *found[CARDS:],
-        *_calibrated(results.on_record, estimate),
         *_page(results.setting, page),
         _attention(estimate),
         _checked(estimate),
@@ -48,20 +45,6 @@ def _attention(estimate: Estimate) -> Card:
     mode = estimate.config.attention
     explanation = f"What attends: {name_kernels(estimate.config.model, mode)}."
     return Card("attention", "the engine's own" if mode.name == "vendor" else mode.name, "of these figures", explanation)
-
-
-def _calibrated(on_record: OnRecord, estimate: Estimate) -> list[Card]:
-    """Times as the device's records have them; none without."""
-    calibrated = on_record.calibrated(estimate)
-    if calibrated is None:
-        return []
-    device, records = on_record.calibration.device, on_record.calibration.records
-    basis = f"From {records} timed runs on {device}, nine in ten within the range; see Measured."
-    return [
-        Card(f"calibrated {name}", seconds(one.value), f"{seconds(one.low)} to {seconds(one.high)}", basis)
-        for name, one in (("TTFT", calibrated.ttft_seconds), ("TPOT", calibrated.tpot_seconds))
-        if one is not None
-    ]
 
 
 def _page(setting: Setting, page: str) -> list[Card]:

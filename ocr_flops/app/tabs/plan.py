@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import marimo as mo
 
+from ocr_flops.app.records_overlay import conditions
+from ocr_flops.app.setting import FIGURES
 from ocr_flops.app.tabs.controls import GPUS
 from ocr_flops.app.tabs.elements import plain_table, problem, row
 from ocr_flops.app.views import Results
@@ -30,8 +34,13 @@ def plan(results: Results, targets: mo.ui.dictionary) -> mo.Html:
     }
     try:
         gpus = [load_hardware(name) for name in GPUS.values()]
+        catalogued = replace(setting, **dict.fromkeys(FIGURES))
         devices = planning.compare_devices(
-            estimate, gpus, price_per_hour=setting.price, host=setting.host_spec, efficiency=setting.efficiency, **wanted
+            estimate,
+            gpus,
+            price_per_hour=setting.price,
+            on=lambda device: estimate.on(**conditions(results.model, replace(catalogued, gpu=device.name))),
+            **wanted,
         )
         required = planning.required_rates(estimate, **wanted)
         answer = [

@@ -16,8 +16,7 @@ import numpy as np
 from ocr_flops.errors import SpecError
 from ocr_flops.evidence.records.host_lane import HostLane, HostStage, read_host_lanes
 from ocr_flops.spec.catalog import load_host
-from ocr_flops.spec.host import HOST_FIGURES, HostSpec, Ranged
-from ocr_flops.spec.run_spec import RunSpec
+from ocr_flops.spec.host import HostSpec, Ranged
 
 
 class HostFit(NamedTuple):
@@ -69,16 +68,3 @@ def measured_host(engine: str = "transformers", records: Sequence[HostLane] | No
     if chosen is None:
         raise SpecError("host=measured: the host was not measured here; run ocr-flops measure --lane host, or choose eager, graphs or none")
     return replace(load_host("measured"), label=f"host measured with {chosen.engine} on {chosen.device_name}", **fit_host(chosen)._asdict())
-
-
-def with_measured_host(run: RunSpec) -> RunSpec:
-    """The same run; under host=measured with the figures of the records there are, unless the run gives them itself.
-
-    Raises:
-        SpecError: there is no record.
-    """
-    if run.host is None or run.host.name != "measured":
-        return run
-    found = measured_host(run.engine.name)
-    given = {name: getattr(run.host, name) for name in HOST_FIGURES if getattr(run.host, name) != getattr(load_host("measured"), name)}
-    return replace(run, host=replace(found, **given))

@@ -17,7 +17,7 @@ import numpy as np
 import yaml
 
 from ocr_flops.errors import SpecError, one_of
-from ocr_flops.evidence.calibration.host_lane import with_measured_host
+from ocr_flops.evidence.calibration.conditions import with_records
 from ocr_flops.spec.catalog import load_hardware
 from ocr_flops.spec.host import Ranged
 from ocr_flops.spec.reading import read_spec
@@ -122,7 +122,7 @@ class Point:
         """The quantity over the point's runs, with further overrides: the median of the values, and the range of all."""
         found = []
         for engine in self.engine:
-            run = with_measured_host(load_run([f"engine={engine}", *self.run, *overrides]))
+            run = with_records(load_run([f"engine={engine}", *self.run, *overrides, "hardware=null"]))  # no device's own records
             cost = estimate_run(run)
             for name in self.hardware:
                 found.append(QUANTITIES[self.quantity](cost.on(load_hardware(name), host=run.host, efficiency=run.efficiency)))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ocr_flops.errors import SpecError
-from ocr_flops.evidence.calibration.host_lane import with_measured_host
+from ocr_flops.evidence.calibration.conditions import with_records
 from ocr_flops.spec.catalog import group_config
 from ocr_flops.spec.overrides import GROUPS
 from ocr_flops.spec.run_spec import RunSpec, WorkloadKeys, read_run, read_workload
@@ -68,6 +68,8 @@ def list_cases(config: dict[str, Any], axes: Axes, plain: Sequence[str]) -> Iter
         for key in keys
         if key in GROUPS
     }
+    if config["efficiency"] is None and any(key.startswith("efficiency.") for key in keys):
+        config = {**config, "efficiency": group_config("efficiency", "published")}
     for values in itertools.product(*(axes[key] for key in keys)):
         choices = dict(zip(keys, values, strict=True))
         tree = deepcopy(config)
@@ -77,7 +79,7 @@ def list_cases(config: dict[str, Any], axes: Axes, plain: Sequence[str]) -> Iter
             else:
                 _set_field(tree, key, value)
         labels = tuple((key, _as_label(axes[key], value)) for key, value in choices.items() if key not in WITH_COLUMN)
-        yield Case(with_measured_host(read_run(tree)), read_workload(tree["workload"]), labels, tuple(choices.items()))
+        yield Case(with_records(read_run(tree)), read_workload(tree["workload"]), labels, tuple(choices.items()))
 
 
 def _as_label(axis: Iterable[Value], value: Value) -> Value:
