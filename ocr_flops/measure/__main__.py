@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import select
 import signal
@@ -10,7 +11,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ocr_flops.measure import failures
 from ocr_flops.measure.events import Done, Event, Ran, Result, Waiting, write_event
@@ -86,16 +87,15 @@ def serve(request: Request, send: Send) -> None:
 
     progress = Announcer(request, send)
     gc.disable()  # importing makes objects, not garbage: half a second less
-    progress.begin("importing torch")
-    import torch
-
-    _check_version(torch, request)
-    progress.begin("importing transformers")
-    import transformers
-
-    _check_version(transformers, request)
+    for name in ("torch", "transformers"):
+        progress.begin(f"importing {name}")
+        package = importlib.import_module(name)
+        if name == "transformers" and request.engine == "remote_code":
+            continue  # what the published code needs shows when it is imported
+        if problem := failures.too_old(name, package.__version__):
+            raise ImportError(problem)
     gc.enable()
-    transformers.logging.set_verbosity_error()
+    package.logging.set_verbosity_error()
     from ocr_flops.measure.worker.session import Session
 
     if request.kind != "time":
@@ -107,10 +107,10 @@ def serve(request: Request, send: Send) -> None:
         run(Session(request), progress, send)
         return
     from ocr_flops.measure.worker.gpu_lock import hold_gpu
-    from ocr_flops.measure.worker.machine import timed_device
+    from ocr_flops.measure.worker.machine import resolve_device
     from ocr_flops.measure.worker.timing import time_points
 
-    with hold_gpu(timed_device(request.device), lambda: send(Waiting("another timed run holds the GPU; waiting for it"))):
+    with hold_gpu(resolve_device(request.device, is_timed=True), lambda: send(Waiting("another timed run holds the GPU; waiting for it"))):
         progress.begin("building the model")
         time_points(Session(request), progress, send)
 
@@ -127,13 +127,6 @@ def _observe(session: Session, progress: Announcer, send: Send) -> None:
         progress.end()
         times = {"started": started, "finished": now(), "seconds": progress.seconds(number)}
         send(Result(number, point, facts | times, observer.stages))
-
-
-def _check_version(package: Any, request: Request) -> None:
-    if package.__name__ == "transformers" and request.engine == "remote_code":
-        return  # what the published code needs shows when it is imported
-    if problem := failures.too_old(package.__name__, package.__version__):
-        raise ImportError(problem)
 
 
 if __name__ == "__main__":

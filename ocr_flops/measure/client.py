@@ -64,7 +64,7 @@ def converse(
     """
     with contextlib.ExitStack() as stack:
         try:
-            worker = stack.enter_context(Worker(request, python))
+            worker = stack.enter_context(contextlib.closing(Worker(request, python)))
             talk = Conversation(request, worker, worker.cancel, timeout_seconds, per_point)
         except OSError as problem:
             talk = Conversation(request, [failures.not_started(problem)])
@@ -203,7 +203,7 @@ class Worker:
 
     def __init__(self, request: Request, python: str | None = None):
         python = python or interpreter(engine=request.engine)
-        self._log = tempfile.TemporaryFile("w+b")  # noqa: SIM115  closed by close()
+        self._log = tempfile.TemporaryFile("a+b")  # noqa: SIM115  closed by close(); the worker appends, wherever this side reads
         try:
             self._process = subprocess.Popen(
                 [python, "-m", "ocr_flops.measure"],
@@ -217,10 +217,8 @@ class Worker:
         except OSError:
             self._log.close()
             raise
-        with contextlib.suppress(BrokenPipeError):  # it died at start; its exit is reported below
-            self._process.stdin.write(request.to_json() + "\n")
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError), self._process.stdin as pipe:  # it died at start; its exit is reported below
+            pipe.write(request.to_json() + "\n")
 
     def __iter__(self) -> Iterator[Event]:
         for line in self._process.stdout:
@@ -238,15 +236,9 @@ class Worker:
         yield failures.of_exit(code, self._logged())
 
     def _logged(self) -> str:
-        """The end of the log, read without moving the offset at which the worker writes."""
-        size = os.fstat(self._log.fileno()).st_size
-        start = max(0, size - failures.TAIL_BYTES)
-        if hasattr(os, "pread"):
-            data = os.pread(self._log.fileno(), size - start, start)
-        else:
-            self._log.seek(start)
-            data = self._log.read()
-        return data.decode("utf-8", "replace")
+        """The end of the log."""
+        self._log.seek(max(0, os.fstat(self._log.fileno()).st_size - failures.TAIL_BYTES))
+        return self._log.read(failures.TAIL_BYTES).decode("utf-8", "replace")
 
     def cancel(self) -> None:
         """Ends the worker and all its children at once."""
@@ -266,9 +258,3 @@ class Worker:
         self._process.wait()
         self._process.stdout.close()
         self._log.close()
-
-    def __enter__(self) -> Worker:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import atexit
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count, groupby
 from time import monotonic
+from typing import Any
 
 from ocr_flops.errors import SpecError
 from ocr_flops.measure import failures
@@ -60,16 +61,16 @@ class Job:
     id: int
     label: str
     owner: str
-    state: str
-    position: int
-    done: int
-    total: int
-    text: str
-    stages: tuple[Stage, ...]
-    waited_seconds: float
-    running_seconds: float
-    results: tuple[Result | Audit, ...]
-    failure: Failure | None
+    state: str = WAITING
+    position: int = 0
+    done: int = 0
+    total: int = 0
+    text: str = ""
+    stages: tuple[Stage, ...] = ()
+    waited_seconds: float = 0.0
+    running_seconds: float = 0.0
+    results: tuple[Result | Audit, ...] = ()
+    failure: Failure | None = None
 
     @property
     def is_live(self) -> bool:
@@ -81,49 +82,36 @@ class Job:
 class _Entry:
     """A job as the queue keeps it; every field is read and written under the queue's lock. Times are of `monotonic`."""
 
-    id: int
-    label: str
-    owner: str
+    job: Job  # as `snapshot` makes it, less what depends on the moment
     request: Request
     on_result: OnResult
     steps: list[ProgressStep]
     submitted: float
     seen: float  # when its page last looked at it
-    state: str = WAITING
     began: list[float] = field(default_factory=list)  # when each step began, as far as it came
-    text: str = ""
-    results: list[Result | Audit] = field(default_factory=list)
-    failure: Failure | None = None
     started: float | None = None
     ended: float | None = None
     talk: Conversation | None = None
 
-    @property
-    def is_live(self) -> bool:
-        return self.state in (WAITING, RUNNING)
+    def update(self, **changes: Any) -> None:
+        self.job = replace(self.job, **changes)
 
     def begin_step(self, number: int, text: str) -> None:
         """Progress never goes back; steps that were not announced took no time."""
         self.began += [monotonic()] * (min(number + 1, len(self.steps)) - len(self.began))
-        self.text = text
+        self.update(text=text)
 
     def snapshot(self, position: int) -> Job:
         end = monotonic() if self.ended is None else self.ended
         started = end if self.started is None else self.started
-        return Job(
-            id=self.id,
-            label=self.label,
-            owner=self.owner,
-            state=self.state,
+        return replace(
+            self.job,
             position=position,
-            done=len(self.steps) if self.state == DONE else max(0, len(self.began) - 1),
+            done=len(self.steps) if self.job.state == DONE else max(0, len(self.began) - 1),
             total=len(self.steps),
-            text=self.text,
             stages=tuple(self._stages(end)),
             waited_seconds=started - self.submitted,
             running_seconds=end - started,
-            results=tuple(self.results),
-            failure=self.failure,
         )
 
     def _stages(self, end: float) -> list[Stage]:
@@ -134,10 +122,10 @@ class _Entry:
             times = [*self.began[first : after + 1], end]  # of its steps, and of the one after it
             if begun <= first:
                 state, done, seconds = WAITING, 0, 0.0
-            elif begun > after or self.state == DONE:
+            elif begun > after or self.job.state == DONE:
                 state, done, seconds = DONE, total, times[min(total, len(times) - 1)] - times[0]
             else:
-                state, done, seconds = self.state, begun - first - 1, end - times[0]
+                state, done, seconds = self.job.state, begun - first - 1, end - times[0]
             found.append(Stage(step.stage, step.point, state, done, total, seconds))
             first = after
         return found
@@ -187,16 +175,16 @@ class Queue:
             SpecError: the owner has a job that has not ended, or too many wait.
         """
         with self._changed:
-            live = [entry for entry in self._entries.values() if entry.is_live]
-            for entry in live:
-                if entry.owner == owner:
-                    raise SpecError(f"spot check: {entry.label} is still {entry.state}; one at a time each, so wait for it or cancel it")
-            waiting = sum(entry.state == WAITING for entry in live)
+            live = [entry.job for entry in self._live()]
+            for job in live:
+                if job.owner == owner:
+                    raise SpecError(f"spot check: {job.label} is still {job.state}; one at a time each, so wait for it or cancel it")
+            waiting = sum(job.state == WAITING for job in live)
             if waiting >= self._most_waiting:
                 raise SpecError(f"spot check: {waiting} are waiting, at most {self._most_waiting} may; try again when one has ended")
             now = monotonic()
-            entry = _Entry(next(self._ids), label, owner, request, on_result, progress_steps(request), now, now)
-            self._entries[entry.id] = entry
+            entry = _Entry(Job(next(self._ids), label, owner), request, on_result, progress_steps(request), now, now)
+            self._entries[entry.job.id] = entry
             if self._thread is None:
                 self._thread = threading.Thread(target=self._supervise, name="spot check queue", daemon=True)
                 self._thread.start()
@@ -212,12 +200,12 @@ class Queue:
     def latest(self, owner: str) -> Job | None:
         """The job an owner submitted last, as it is now; the owner's page is taken to be open. None where there is none."""
         with self._changed:
-            return self._seen(next((entry for entry in reversed(self._entries.values()) if entry.owner == owner), None))
+            return self._seen(next((entry for entry in reversed(self._entries.values()) if entry.job.owner == owner), None))
 
     def jobs(self) -> tuple[Job, ...]:
         """The job that runs, and those that wait in order, as they are now; says nothing of anyone's page."""
         with self._changed:
-            return tuple(self._snapshot(entry) for entry in self._entries.values() if entry.is_live)
+            return tuple(self._snapshot(entry) for entry in self._live())
 
     def cancel(self, number: int) -> bool:
         """Ends a job at once, with the child and all its children where it runs; returns whether it was live."""
@@ -239,20 +227,24 @@ class Queue:
         return self._snapshot(entry)
 
     def _snapshot(self, entry: _Entry) -> Job:
-        waiting = [other for other in self._entries.values() if other.state == WAITING]
-        return entry.snapshot(waiting.index(entry) + 1 if entry.state == WAITING else 0)
+        waiting = [other for other in self._live() if other.job.state == WAITING]
+        return entry.snapshot(waiting.index(entry) + 1 if entry in waiting else 0)
+
+    def _live(self) -> list[_Entry]:
+        return [entry for entry in self._entries.values() if entry.job.is_live]
 
     def _end(self, number: int, state: str, failure: Failure | None = None) -> bool:
         with self._changed:
             entry = self._entries.get(number)
-            if entry is None or not entry.is_live:
+            if entry is None or not entry.job.is_live:
                 return False
-            entry.state, entry.failure, entry.ended = state, failure or entry.failure, monotonic()
+            entry.ended = monotonic()
+            entry.update(state=state, failure=failure or entry.job.failure)
             if entry.talk is not None:
                 entry.talk.cancel()
-            ended = sorted((other for other in self._entries.values() if not other.is_live), key=lambda other: other.ended)
+            ended = sorted((other for other in self._entries.values() if not other.job.is_live), key=lambda other: other.ended)
             for old in ended[: max(0, len(ended) - self._kept)]:
-                del self._entries[old.id]
+                del self._entries[old.job.id]
             self._changed.notify_all()
             return True
 
@@ -260,14 +252,14 @@ class Queue:
         """Starts jobs, one at a time, and ends those that nobody looks at."""
         with self._changed:
             while self._thread is threading.current_thread():
-                live = [entry for entry in self._entries.values() if entry.is_live]
-                for entry in live:
+                for entry in self._live():
                     if entry.seen + self._abandoned <= monotonic():
-                        self._end(entry.id, CANCELLED, failures.ABANDONED)
-                live = [entry for entry in live if entry.is_live]
-                if not self._is_busy and (entry := next((entry for entry in live if entry.state == WAITING), None)):
-                    self._is_busy, entry.state, entry.started, entry.text = True, RUNNING, monotonic(), "starting the worker"
-                    threading.Thread(target=self._listen, args=(entry,), name=f"spot check {entry.id}", daemon=True).start()
+                        self._end(entry.job.id, CANCELLED, failures.ABANDONED)
+                live = self._live()
+                if not self._is_busy and (entry := next((entry for entry in live if entry.job.state == WAITING), None)):
+                    self._is_busy, entry.started = True, monotonic()
+                    entry.update(state=RUNNING, text="starting the worker")
+                    threading.Thread(target=self._listen, args=(entry,), name=f"spot check {entry.job.id}", daemon=True).start()
                 until = min((entry.seen for entry in live), default=None)
                 self._changed.wait(None if until is None else max(0, until + self._abandoned - monotonic()))
 
@@ -277,12 +269,12 @@ class Queue:
             with converse(entry.request, self._python, timeout_seconds=self._timeout) as talk:
                 with self._changed:
                     entry.talk = talk
-                    if not entry.is_live:
+                    if not entry.job.is_live:
                         talk.cancel()
                 for event in talk:
                     self._hear(entry, event)
         except Exception as problem:
-            self._end(entry.id, FAILED, failures.of_exception(problem))
+            self._end(entry.job.id, FAILED, failures.of_exception(problem))
         finally:
             with self._changed:
                 entry.talk, self._is_busy = None, False
@@ -290,27 +282,27 @@ class Queue:
 
     def _hear(self, entry: _Entry, event: Event) -> None:
         with self._changed:
-            if not entry.is_live:  # what a cancelled worker said last
+            if not entry.job.is_live:  # what a cancelled worker said last
                 return
             match event:
                 case Progress():
                     entry.begin_step(event.done, event.text)
                 case Waiting():
-                    entry.text = event.text
+                    entry.update(text=event.text)
                 case Result() | Audit():
-                    entry.results.append(event)
+                    entry.update(results=(*entry.job.results, event))
                 case PointFailed():  # those after it are still run
-                    entry.failure = event.failure
+                    entry.update(failure=event.failure)
                 case Failure():
-                    self._end(entry.id, FAILED, event)
+                    self._end(entry.job.id, FAILED, event)
                 case Done():
-                    entry.begin_step(len(entry.steps) - 1, entry.text)
-                    self._end(entry.id, FAILED if entry.failure else DONE)
+                    entry.begin_step(len(entry.steps) - 1, entry.job.text)
+                    self._end(entry.job.id, FAILED if entry.job.failure else DONE)
         if isinstance(event, Result | PointFailed):
             try:
                 entry.on_result(event)
             except Exception as problem:
-                self._end(entry.id, FAILED, Failure(f"the result could not be kept: {problem}", failures.KEPT))
+                self._end(entry.job.id, FAILED, Failure(f"the result could not be kept: {problem}", failures.KEPT))
 
 
 QUEUE = Queue()  # of this server

@@ -19,7 +19,7 @@ def traced(model):
     class Kept(counting.Tracer):
         def __init__(self, *arguments):
             super().__init__(*arguments)
-            events.append(self.trace.events)
+            events.append(self.events)
 
     session = Session(build_request(model, [], attention="sdpa", device="meta", kind="trace"))
     with pytest.MonkeyPatch.context() as patch:

@@ -122,7 +122,7 @@ def test_what_goes_to_the_host_is_not_traced():
         del counts
         assert tracer.live_bytes() == 0  # the host's copy does not keep it
     assert host.tolist() == [1, 1, 1]
-    assert [event.name for event in tracer.trace.events] == ["ones"]
+    assert [event.name for event in tracer.events] == ["ones"]
 
 
 def test_the_host_is_asked_on_meta():

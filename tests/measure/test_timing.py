@@ -84,11 +84,10 @@ def test_timed_runs_are_free_of_hooks_and_counters(monkeypatch):
     seen = []
 
     class Spy(probes.HostClock):
-        @staticmethod
-        def between(marks):
+        def between(self, marks):
             modes = torch._C._len_torch_dispatch_stack()
             seen.append((modes, "forward" in vars(sessions[0].model.model.language_model.layers[0].self_attn)))
-            return probes.HostClock.between(marks)
+            return super().between(marks)
 
     sessions = []
     original = timing._time_runs
@@ -97,7 +96,7 @@ def test_timed_runs_are_free_of_hooks_and_counters(monkeypatch):
         sessions.append(session)
         return original(session, *rest)
 
-    monkeypatch.setattr(timing, "clock_of", lambda device: Spy)
+    monkeypatch.setattr(timing, "clock_of", lambda device: Spy())
     monkeypatch.setattr(timing, "_time_runs", spying)
     assert results(events_of(plan(probes=("modules",), warmup=0, runs=1).request([POINT])))
     stages = 2 + POINT.output_tokens
@@ -198,7 +197,7 @@ def test_the_experts_hit_are_those_of_the_timed_runs(tiny):
         layer.mlp.gate.register_forward_hook(routed)
     runs = []
     for _ in range(2):
-        session.run_stages(point, probes.StageTimes(session, probes.HostClock))
+        session.run_stages(point, probes.StageTimes(session, probes.HostClock()))
         runs.append(picks.copy())
         picks.clear()
     assert runs[0] == runs[1]
@@ -219,9 +218,6 @@ def test_modules_whose_forward_is_called_directly_have_their_own_time(tiny, tmp_
     """As CLIP's blocks in the published code call that of attention and MLP."""
     time = [0.0]
 
-    class Clock(probes.HostClock):
-        mark = start = staticmethod(lambda: time[0])
-
     def passing(seconds):
         def hook(module, args, output):
             time[0] += seconds
@@ -233,7 +229,7 @@ def test_modules_whose_forward_is_called_directly_have_their_own_time(tiny, tmp_
     for block in blocks:
         block.mlp.fc1.register_forward_hook(passing(1))
         block.self_attn.qkv_proj.register_forward_hook(passing(100))
-    with probes.ModuleTimes(session, Clock) as modules:
+    with probes.ModuleTimes(session, probes.HostClock(lambda: time[0])) as modules:
         session.run_stages(POINT, modules)
     seconds = {module: spent for module, spent in modules.seconds["vision"].items() if spent}
     assert seconds == {"clip.mlp": len(blocks), "clip.attention": 100 * len(blocks)}

@@ -36,14 +36,10 @@ class Inside:
     def __init__(self, request, python=None):
         self.request, self.is_cancelled = request, False
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        self.cancel()
-
     def cancel(self):
         self.is_cancelled = True
+
+    close = cancel
 
     def __iter__(self):
         import torch

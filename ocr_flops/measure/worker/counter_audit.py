@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from ocr_flops.measure.events import Audit
 from ocr_flops.measure.worker.counter_cases import CASES, Case
+from ocr_flops.measure.worker.machine import package_version
 
 
 class _Seen(TorchDispatchMode):
@@ -40,18 +40,11 @@ def audit_counter(demonstrations: tuple[Case, ...] = CASES) -> Audit:
     has_cuda = torch.cuda.is_available()
     ran = {
         "torch": torch.__version__,
-        "flash_attn": _version("flash_attn"),
+        "flash_attn": package_version("flash_attn"),
         "cuda": torch.cuda.get_device_name() if has_cuda else None,
         "threads": torch.get_num_threads(),
     }
     return Audit(ran, [_run_case(case, has_cuda) for case in demonstrations])
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _run_case(case: Case, has_cuda: bool) -> dict[str, Any]:

@@ -8,14 +8,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode, bmm_flop
 
 from ocr_flops.measure.worker.cuda_attention import CudaAttention
-from ocr_flops.measure.worker.session import Session, Tensors
-from ocr_flops.measure.worker.tracer import Tracer, follow_modules
+from ocr_flops.measure.worker.session import Observer, Session, Tensors
+from ocr_flops.measure.worker.tracer import Tracer, follow_modules, sum_events
 
 Rows = dict[str, dict[str, int]]
 SEEN = {"vision": ("sam.attention_global", "clip.attention")}  # modules whose FLOPs the counter would miss in silence
@@ -56,29 +57,21 @@ class Work:
 
     def add_trace(self, tracer: Tracer, weight_bytes: int, assumed: int) -> None:
         """Adds what the tracer saw in a pass."""
-        events = tracer.trace.events
-        self.trace = _merged(self.trace or {}, tracer.trace.by_module())
-        self.layer_trace = _merged(self.layer_trace or {}, tracer.trace.by_place())
+        self.trace, self.layer_trace = self.trace or {}, self.layer_trace or {}
+        sum_events(tracer.events, "module", self.trace)
+        sum_events(tracer.events, "place", self.layer_trace)
         self.weight_bytes = weight_bytes
-        worst = max(events, key=lambda event: event.live_bytes)
+        worst = max(tracer.events, key=lambda event: event.live_bytes)
         if self.peak is None or worst.live_bytes > self.peak["bytes"]:
             self.peak = {"bytes": worst.live_bytes, "module": worst.module, "operator": worst.name, "path": worst.path}
-        self.count_experts(handed_bytes=sum(event.expert_bytes for event in events), hit=0, assumed=assumed)
+        self.count_experts(handed_bytes=sum(event.expert_bytes for event in tracer.events), hit=0, assumed=assumed)
 
     def as_stage(self) -> dict[str, Any]:
         """The stage of a result; what was not observed is left out."""
         return {name: dict(value) if isinstance(value, Counter) else value for name, value in vars(self).items() if value is not None}
 
 
-def _merged(total: Rows, rows: Rows) -> Rows:
-    for place, row in rows.items():
-        sums = total.setdefault(place, dict.fromkeys(row, 0))
-        for column, value in row.items():
-            sums[column] = max(sums[column], value) if column.startswith("peak") else sums[column] + value
-    return total
-
-
-class Counting:
+class Counting(Observer):
     """Observes stages by torch's FLOP counter; FLOPs are credited to the module that ran when the counter moved.
 
     Args:
@@ -88,7 +81,6 @@ class Counting:
         RuntimeError: torch counted no FLOPs in attention or experts, which means that it could not see them.
     """
 
-    wants_fresh_features = False
     formulas: dict[Any, Callable[..., int]] = {}  # noqa: RUF012  beside the counter's own
 
     def __init__(self, session: Session):
@@ -121,7 +113,7 @@ class Counting:
         operators = {str(operator).removeprefix("aten."): int(flops) for operator, flops in counter.get_flop_counts()["Global"].items()}
         work.count(int(counter.get_total_flops()), layers, operators)
         if cache is not None:
-            work.kv_cache_bytes = engine.cached_bytes(cache)
+            work.kv_cache_bytes = self._session.cached_bytes(cache)
         check_seen(stage, work.modules)
 
     def _beside(self, work: Work, paths: list[str], held: Tensors, cache: Any) -> contextlib.AbstractContextManager[Any]:
@@ -153,6 +145,7 @@ class Tracing(Counting):
     """
 
     wants_fresh_features = True  # no leftovers of vision beside them
+
     def __init__(self, session: Session):
         super().__init__(session)
         products = (torch.ops.aten, "_grouped_mm"), (torch.ops.transformers, "grouped_mm_fallback")  # torch 2.6 has neither
@@ -190,25 +183,17 @@ def _read_bytes(model: torch.nn.Module, tracer: Tracer) -> int:
     return sum(sizes[group] for group in read)
 
 
-@contextlib.contextmanager
-def _cache_updates(cache: Any, tracer: Tracer) -> Iterator[None]:
+def _cache_updates(cache: Any, tracer: Tracer) -> contextlib.AbstractContextManager[Any]:
     """Tells the tracer while the cache is being updated: what is written then is KV traffic, and what it hands out is cache."""
     update = cache.update
 
     def watched(*args: Any, **rest: Any) -> Any:
-        tracer.in_cache_update = True
-        try:
+        with patch.object(tracer, "in_cache_update", True):
             held = update(*args, **rest)
-        finally:
-            tracer.in_cache_update = False
         tracer.hold_cache(held)
         return held
 
-    cache.update = watched
-    try:
-        yield
-    finally:
-        cache.update = update
+    return patch.object(cache, "update", watched)
 
 
 @contextlib.contextmanager

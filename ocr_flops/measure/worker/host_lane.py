@@ -14,10 +14,10 @@ of the clock's); "operators", "module_calls" (of modules with parameters of thei
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
-from itertools import pairwise
+from collections import Counter
+from collections.abc import Iterator
 from statistics import median, quantiles
 from time import perf_counter, thread_time
 from typing import Any
@@ -27,60 +27,21 @@ import torch
 from ocr_flops.measure.events import Result
 from ocr_flops.measure.worker.counting import Tracing
 from ocr_flops.measure.worker.machine import now
-from ocr_flops.measure.worker.probes import ModuleTimes, StageTimes
+from ocr_flops.measure.worker.probes import HostClock, StageTimes, time_modules
 from ocr_flops.measure.worker.progress import Announcer, Send
-from ocr_flops.measure.worker.session import Session, Tensors
+from ocr_flops.measure.worker.session import Observer, Session, Tensors
+
+THREAD_CLOCK = HostClock(thread_time)  # the processor's time of this thread
+BOTH_CLOCKS = HostClock(lambda: (thread_time(), perf_counter()), lambda after, before: (after[0] - before[0], after[1] - before[1]))
+MARK_COUNT = HostClock(passed=lambda after, before: 1)  # counts marks instead of time
 
 
-class ThreadClock:
-    """The processor's time of this thread."""
-
-    @staticmethod
-    def start() -> float:
-        """A first mark."""
-        return thread_time()
-
-    mark = start
-
-    @staticmethod
-    def between(marks: list[float]) -> list[float]:
-        """Seconds from each mark to the next."""
-        return [after - before for before, after in pairwise(marks)]
-
-
-class BothClocks:
-    """The processor's time of this thread and the clock's."""
-
-    @staticmethod
-    def start() -> tuple[float, float]:
-        """A first mark."""
-        return thread_time(), perf_counter()
-
-    mark = start
-
-    @staticmethod
-    def between(marks: list[tuple[float, float]]) -> list[tuple[float, float]]:
-        """Seconds of both from each mark to the next."""
-        return [(after[0] - before[0], after[1] - before[1]) for before, after in pairwise(marks)]
-
-
-class MarkCount(ThreadClock):
-    """Counts marks instead of time."""
-
-    @staticmethod
-    def between(marks: list[float]) -> list[float]:
-        """1 for each mark but the last."""
-        return [1] * (len(marks) - 1)
-
-
-class ModuleCalls:
+class ModuleCalls(Observer):
     """Counts the calls of modules that have parameters of their own.
 
     Attributes:
         calls: {stage: {module: calls in all passes}}.
     """
-
-    wants_fresh_features = False
 
     def __init__(self, session: Session):
         self._engine, self._model = session.engine, session.model
@@ -92,14 +53,12 @@ class ModuleCalls:
         with contextlib.ExitStack() as stack:
             for name, module in self._model.named_modules():
                 if next(module.parameters(recurse=False), None) is not None:
-                    stack.callback(module.register_forward_pre_hook(self._called(stage, self._engine.labels(name))).remove)
+                    count = functools.partial(self._count, stage, self._engine.labels(name))
+                    stack.callback(module.register_forward_pre_hook(count).remove)
             yield
 
-    def _called(self, stage: str, label: str) -> Callable[..., None]:
-        def called(module: Any, args: Any) -> None:
-            self.calls[stage][label] += 1
-
-        return called
+    def _count(self, stage: str, label: str, *call: Any) -> None:
+        self.calls[stage][label] += 1
 
 
 def time_host(session: Session, progress: Announcer, send: Send) -> None:
@@ -117,14 +76,14 @@ def time_host(session: Session, progress: Announcer, send: Send) -> None:
             ran = session.facts() | {"runs": request.runs, "warmup": request.warmup, "threads": 1, "load": [_load()], "started": now()}
             for _ in range(request.warmup):
                 progress.begin("warm-up")
-                session.run_stages(point, StageTimes(session, BothClocks))
-            whole = StageTimes(session, BothClocks)
+                session.run_stages(point, StageTimes(session, BOTH_CLOCKS))
+            whole = StageTimes(session, BOTH_CLOCKS)
             for _ in range(request.runs):
                 progress.begin("timed run")
                 session.run_stages(point, whole)
             progress.begin("modules, in as many runs of their own")
-            marked = [_time_modules(session, point, ThreadClock) for _ in range(request.runs)]
-            marks = _time_modules(session, point, MarkCount)
+            marked = [time_modules(session, point, THREAD_CLOCK) for _ in range(request.runs)]
+            marks = time_modules(session, point, MARK_COUNT)
             progress.begin("operators and calls, counted")
             tracing, calls = Tracing(session), ModuleCalls(session)
             session.run_stages(point, tracing)
@@ -139,13 +98,6 @@ def time_host(session: Session, progress: Announcer, send: Send) -> None:
 def _load() -> float | None:
     """Processes that wanted a processor, on average over the last minute; None where the system does not say."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-
-
-def _time_modules(session: Session, point: Any, clock: Any) -> dict[str, defaultdict[str, float]]:
-    """What each module takes by a clock, in a run with marks."""
-    with ModuleTimes(session, clock) as modules:
-        session.run_stages(point, modules)
-    return modules.seconds
 
 
 def _stage(

@@ -90,7 +90,7 @@ class Labels:
         return f"sam.mlp/{layer}" if order % 2 == 0 else _fed(self._attention(layer + 1), layer + 1, self._sam_layers, "sam.neck")
 
 
-class RemoteLabels:
+class RemoteLabels(Labels):
     """The same for the published code (paths as in its DeepseekOCRForCausalLM).
 
     Its CLIP blocks call the `forward` of their parts, so the blocks themselves run what happens between the linear layers. The model's own
@@ -104,14 +104,6 @@ class RemoteLabels:
     """
 
     has_tiles = False
-
-    def __init__(self, towers: dict[str, dict[str, Any]]):
-        self._sam, self._clip_layers = Labels(towers), towers["clip"]["layers"]
-        self._dense_layers = towers["decoder"]["dense_layers"]
-
-    def __call__(self, path: str, name: str = "", order: int = 0) -> str:
-        """The module of an operator (arguments as in `place`)."""
-        return self.place(path, name, order).partition("/")[0]
 
     def place(self, path: str, name: str = "", order: int = 0) -> str:
         """The module and layer of an operator (arguments as in `Labels.place`)."""
@@ -133,7 +125,7 @@ class RemoteLabels:
 
     def _of_sam(self, number: int, inside: str, name: str, order: int) -> str:
         inside = re.sub(r"^norm", ".layer_norm", inside) if inside.startswith("norm") else f".{inside}" if inside else ""
-        return self._sam.place(f"sam_encoder.layers.{number}{inside}", name, order)
+        return super().place(f"sam_encoder.layers.{number}{inside}", name, order)
 
     def _of_clip(self, number: int, inside: str, name: str, order: int) -> str:
         if not inside and name == "add" and order % 2:

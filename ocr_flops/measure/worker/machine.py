@@ -36,16 +36,25 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def resolve_device(device: str) -> str:
-    """The device that runs: "auto" is cuda where there is one, else meta.
+def package_version(name: str) -> str | None:
+    """The version of a package; None where it is not installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def resolve_device(device: str, is_timed: bool = False) -> str:
+    """The device that runs: "auto" is cuda where there is one, else meta; cpu for what is timed.
 
     Raises:
         RuntimeError: cuda was requested and there is none.
     """
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "meta"
+        return "cuda" if torch.cuda.is_available() else "cpu" if is_timed else "meta"
     if device == "cuda" and not torch.cuda.is_available():
-        raise RuntimeError("device: 'cuda' is not available here; choose meta (exact FLOPs, no GPU) or cpu")
+        choice = "cpu, or run where there is one" if is_timed else "meta (exact FLOPs, no GPU) or cpu"
+        raise RuntimeError(f"device: 'cuda' is not available here; choose {choice}")
     return device
 
 
@@ -67,19 +76,6 @@ def need_flash(tower: str, device: str, instead: str) -> None:
         raise ValueError(f"kernel missing: attention.{tower}: 'flash' cannot be run without {needed}; choose {instead}")
 
 
-def timed_device(device: str) -> str:
-    """The device that is timed: "auto" is cuda where there is one, else cpu.
-
-    Raises:
-        RuntimeError: cuda was requested and there is none.
-    """
-    if device == "cpu" or torch.cuda.is_available():
-        return resolve_device(device)
-    if device == "auto":
-        return "cpu"
-    raise RuntimeError(f"device: {device!r} is not available here; choose cpu, or run where there is one")
-
-
 def device_name(device: str) -> str:
     """A device as its manufacturer calls it, as far as the system knows."""
     return torch.cuda.get_device_name() if device == "cuda" else _cpu_name() if device == "cpu" else device
@@ -89,14 +85,10 @@ def device_facts(requested: str) -> dict[str, Any]:
     """What a timed run would run on, and by which versions; builds nothing, and transformers is not imported.
 
     Raises:
-        RuntimeError: as `timed_device`.
+        RuntimeError: as `resolve_device`.
     """
-    try:
-        transformers = version("transformers")
-    except PackageNotFoundError:
-        transformers = None
-    device = timed_device(requested)
-    versions = {"torch": torch.__version__, "transformers": transformers, "ocr_flops": __version__}
+    device = resolve_device(requested, is_timed=True)
+    versions = {"torch": torch.__version__, "transformers": package_version("transformers"), "ocr_flops": __version__}
     return {"device": device, "device_name": device_name(device), **versions}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import operator
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -13,33 +14,38 @@ from typing import Any
 
 import torch
 
-from ocr_flops.measure.worker.session import Session, Tensors
+from ocr_flops.measure.protocol import Point
+from ocr_flops.measure.worker.session import Observer, Session, Tensors
 
 
 class HostClock:
-    """The host's clock, for devices that finish an operator before the next."""
+    """A clock of the host, for devices that finish an operator before the next.
 
-    @staticmethod
-    def start() -> float:
-        """A first mark, when the device has nothing left to do."""
-        return perf_counter()
+    Args:
+        mark: reads it.
+        passed: what passed until a second mark since a first.
 
-    mark = start
+    Attributes:
+        start: a first mark, when the device has nothing left to do.
+        mark: a later one.
+    """
 
-    @staticmethod
-    def between(marks: list[float]) -> list[float]:
-        """Seconds from each mark to the next."""
-        return [after - before for before, after in pairwise(marks)]
+    def __init__(self, mark: Callable[[], Any] = perf_counter, passed: Callable[[Any, Any], Any] = operator.sub):
+        self.start = self.mark = mark
+        self._passed = passed
+
+    def between(self, marks: list[Any]) -> list[Any]:
+        """Seconds, or whatever is read, from each mark to the next."""
+        return [self._passed(after, before) for before, after in pairwise(marks)]
 
 
 class CudaClock:
     """Events on the stream: the time is the device's, from the moment that it begins to wait for the stage's first kernel."""
 
-    @classmethod
-    def start(cls) -> torch.cuda.Event:
+    def start(self) -> torch.cuda.Event:
         """A first mark, when the device has nothing left to do."""
         torch.cuda.synchronize()
-        return cls.mark()
+        return self.mark()
 
     @staticmethod
     def mark() -> torch.cuda.Event:
@@ -55,15 +61,15 @@ class CudaClock:
         return [before.elapsed_time(after) / 1000 for before, after in pairwise(marks)]
 
 
-Clock = type[HostClock] | type[CudaClock]
+Clock = HostClock | CudaClock
 
 
 def clock_of(device: str) -> Clock:
     """The clock that tells a device's time."""
-    return CudaClock if device == "cuda" else HostClock
+    return CudaClock() if device == "cuda" else HostClock()
 
 
-class StageTimes:
+class StageTimes(Observer):
     """Observes stages by the clock alone.
 
     Attributes:
@@ -71,10 +77,8 @@ class StageTimes:
         kv_cache_bytes: {stage: [of each layer]} after its last pass; None for vision.
     """
 
-    wants_fresh_features = False
-
     def __init__(self, session: Session, clock: Clock):
-        self._engine, self._clock = session.engine, clock
+        self._session, self._clock = session, clock
         self.seconds: dict[str, list[float]] = {stage: [] for stage in session.stages}
         self.kv_cache_bytes: dict[str, list[int] | None] = dict.fromkeys(session.stages)
 
@@ -85,12 +89,12 @@ class StageTimes:
         yield
         self.seconds[stage] += self._clock.between([before, self._clock.mark()])
         if cache is not None:
-            self.kv_cache_bytes[stage] = self._engine.cached_bytes(cache)
+            self.kv_cache_bytes[stage] = self._session.cached_bytes(cache)
 
 
-class ModuleTimes(contextlib.AbstractContextManager):
-    """Observes where one module of our frames ends and another begins, by wrapping `forward` of the modules that begin one while it is
-    entered: the published code's CLIP blocks call `forward` of their parts, so that hooks of these would not run.
+class ModuleTimes(contextlib.ExitStack, Observer):
+    """Observes where one module of our frames ends and another begins, by wrapping `forward` of the modules that begin one until it is
+    left: the published code's CLIP blocks call `forward` of their parts, so that hooks of these would not run.
 
     What a layer of the vision towers does by itself, between its parts, counts as its attention, residuals included: this sees modules,
     not operators.
@@ -99,25 +103,17 @@ class ModuleTimes(contextlib.AbstractContextManager):
         seconds: of each module, summed over the passes of a stage: {stage: {module: seconds}}.
     """
 
-    wants_fresh_features = False
-
     def __init__(self, session: Session, clock: Clock):
-        self._clock, self._label, self._model = clock, session.engine.labels, session.model
+        super().__init__()
+        self._clock, self._label = clock, session.engine.labels
         self.seconds: dict[str, defaultdict[str, float]] = {stage: defaultdict(float) for stage in session.stages}
         self._marks: list[tuple[str, Any]] = []  # from then on, this module runs
         self._running = [""]
-        self._wrapped = contextlib.ExitStack()
-
-    def __enter__(self) -> ModuleTimes:
-        for name, module in self._model.named_modules():
+        for name, module in session.model.named_modules():
             inside = self._label(name)
             if name and inside != self._label(name.rpartition(".")[0]):
                 module.forward = self._timed(module.forward, inside)
-                self._wrapped.callback(delattr, module, "forward")
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._wrapped.close()
+                self.callback(delattr, module, "forward")
 
     def _timed(self, forward: Callable[..., Any], label: str) -> Callable[..., Any]:
         @functools.wraps(forward)  # transformers reads signatures
@@ -142,14 +138,19 @@ class ModuleTimes(contextlib.AbstractContextManager):
             self.seconds[stage][label] += seconds
 
 
-class MemoryPeaks:
+def time_modules(session: Session, point: Point, clock: Clock) -> dict[str, defaultdict[str, float]]:
+    """What each module takes by a clock, in a run of its own: {stage: {module: seconds}}."""
+    with ModuleTimes(session, clock) as modules:
+        session.run_stages(point, modules)
+    return modules.seconds
+
+
+class MemoryPeaks(Observer):
     """Observes what CUDA's allocator peaks at in a stage, which begins without what it keeps in reserve. To be made before stages run.
 
     Attributes:
         peaks: {stage: {"idle_bytes", "held_bytes", "allocated_bytes", "reserved_bytes"}}, as `timing` says.
     """
-
-    wants_fresh_features = False
 
     def __init__(self) -> None:
         gc.collect()

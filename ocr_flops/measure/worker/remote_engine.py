@@ -6,6 +6,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
@@ -56,11 +57,10 @@ class Remote:
         flash = {attention: type(attention) for attention in attentions}
         for attention, kind in flash.items():
             attention.__class__ = kind.__bases__[0]
-        self.model.model._use_flash_attention_2 = False
         try:
-            yield
+            with patch.object(self.model.model, "_use_flash_attention_2", False):
+                yield
         finally:
-            self.model.model._use_flash_attention_2 = self._is_flash
             for attention, kind in flash.items():
                 attention.__class__ = kind
 
@@ -178,10 +178,6 @@ class Remote:
         """Keys and values of each layer."""
         return list(zip(cache.key_cache, cache.value_cache, strict=True))
 
-    def cached_bytes(self, cache: Any) -> list[int]:
-        """Bytes of each layer's keys and values."""
-        return [keys.nbytes + values.nbytes for keys, values in self.cached(cache)]
-
 
 def _cache_class(model: torch.nn.Module) -> type:
     """The cache that the code itself uses: the DynamicCache of the first module that defines or imports one."""
@@ -203,16 +199,10 @@ class _Features(torch.overrides.TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-@contextlib.contextmanager
-def _no_language_model(inner: torch.nn.Module) -> Iterator[None]:
+def _no_language_model(inner: torch.nn.Module) -> contextlib.AbstractContextManager[Any]:
     """Ends `inner.forward` where it hands the embeddings to the class it inherits from."""
     parent = next(base for base in type(inner).__mro__[1:] if "forward" in vars(base))
-    forward = parent.forward
-    parent.forward = lambda self, *args, **rest: None
-    try:
-        yield
-    finally:
-        parent.forward = forward
+    return patch.object(parent, "forward", lambda self, *args, **rest: None)
 
 
 @contextlib.contextmanager

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
@@ -26,7 +27,7 @@ def assumed_counts(experts: int, rows: int, per_token: int) -> list[int]:
     return [share + (number < rest) for number in range(hit)] + [0] * (experts - hit)
 
 
-class Shims(contextlib.AbstractContextManager):
+class Shims(contextlib.ExitStack):
     """Answers what the code asks of the host, by standing in for functions of torch while it is entered.
 
     On `meta`: `Tensor.item` of the sum of pixels, by which the code sees whether there are any (an empty tensor has none); `Tensor.cpu` of
@@ -43,22 +44,29 @@ class Shims(contextlib.AbstractContextManager):
     """
 
     def __init__(self, device: str):
-        self._device, self._entered = device, contextlib.ExitStack()
-        self.rows, self.per_token, self.assumed = 0, 1, 0
+        super().__init__()
+        self._device, self.rows, self.per_token, self.assumed = device, 0, 1, 0
 
     def __enter__(self) -> Shims:
-        copied, shown = torch.Tensor.cpu, torch.Tensor.numpy
+        copied, shown, read, add, autocast = torch.Tensor.cpu, torch.Tensor.numpy, torch.Tensor.item, torch.sum, torch.autocast
         methods: dict[str, Callable] = {"cpu": _unseen(torch.Tensor.clone if self._device == "cpu" else copied), "numpy": _unseen(shown)}
         if self._device != "cuda":
             methods["cuda"] = lambda tensor, *args, **rest: tensor
         if self._device == "meta":
-            methods |= {"cpu": lambda tensor: self._assumed_rows(tensor) if tensor.is_meta else copied(tensor), "item": _item()}
-            self._entered.enter_context(_replaced(torch, sum=_sum(), autocast=_autocast()))
-        self._entered.enter_context(_replaced(torch.Tensor, **methods))
-        return self
+            nothing = torch.zeros(())
 
-    def __exit__(self, *exception: object) -> None:
-        self._entered.close()
+            def lenient_sum(tensor: torch.Tensor, *args: Any, **rest: Any) -> torch.Tensor:
+                total = add(tensor, *args, **rest)
+                return total if tensor.numel() else nothing
+
+            def lenient_autocast(device_type: str, *args: Any, **rest: Any) -> Any:
+                return contextlib.nullcontext() if device_type == "meta" else autocast(device_type, *args, **rest)
+
+            methods["cpu"] = lambda tensor: self._assumed_rows(tensor) if tensor.is_meta else copied(tensor)
+            methods["item"] = lambda tensor: 1 if tensor.is_meta else read(tensor)
+            self.enter_context(patch.multiple(torch, sum=lenient_sum, autocast=lenient_autocast))
+        self.enter_context(patch.multiple(torch.Tensor, **methods))
+        return self
 
     def _assumed_rows(self, of_each: torch.Tensor) -> torch.Tensor:
         counts = assumed_counts(of_each.numel(), self.rows, self.per_token)
@@ -75,40 +83,3 @@ def _unseen(function: Callable) -> Callable:
             return function(*args, **rest)
 
     return unseen
-
-
-def _item() -> Callable:
-    read = torch.Tensor.item
-    return lambda tensor: 1 if tensor.is_meta else read(tensor)
-
-
-def _sum() -> Callable:
-    add, nothing = torch.sum, torch.zeros(())
-
-    def lenient(tensor: torch.Tensor, *args: Any, **rest: Any) -> torch.Tensor:
-        total = add(tensor, *args, **rest)
-        return total if tensor.numel() else nothing
-
-    return lenient
-
-
-def _autocast() -> Callable:
-    autocast = torch.autocast
-
-    def lenient(device_type: str, *args: Any, **rest: Any) -> Any:
-        return contextlib.nullcontext() if device_type == "meta" else autocast(device_type, *args, **rest)
-
-    return lenient
-
-
-@contextlib.contextmanager
-def _replaced(owner: Any, **functions: Callable) -> Iterator[None]:
-    """Other functions under the names of a class or module."""
-    before = {name: vars(owner)[name] for name in functions if name in vars(owner)}
-    for name, function in functions.items():
-        setattr(owner, name, function)
-    try:
-        yield
-    finally:
-        for name in functions:
-            setattr(owner, name, before[name]) if name in before else delattr(owner, name)

@@ -17,6 +17,7 @@ import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
@@ -115,22 +116,12 @@ def _model_class(folder: str, settings: dict[str, Any]) -> type:
     import transformers
 
     try:
-        with _untouched(), _preprocessing():
+        with patch.object(sys, "dont_write_bytecode", True), _preprocessing():  # nothing is left in the snapshot
             return getattr(importlib.import_module(f"{PACKAGE}.{module}"), name)
     except ModuleNotFoundError as problem:
         raise ImportError(f"snapshot: its code needs {problem.name}, which is not installed where the worker runs") from problem
     except ImportError as problem:
         raise ImportError(f"snapshot: its code does not run with transformers {transformers.__version__} ({problem})") from problem
-
-
-@contextlib.contextmanager
-def _untouched() -> Iterator[None]:
-    """Imports without leaving bytecode in the snapshot."""
-    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-    try:
-        yield
-    finally:
-        sys.dont_write_bytecode = before
 
 
 class _StandIn(types.ModuleType):

@@ -15,7 +15,7 @@ from ocr_flops import __version__
 from ocr_flops.measure.protocol import Point, Request
 from ocr_flops.measure.worker import inputs
 from ocr_flops.measure.worker.labels import count_parameters
-from ocr_flops.measure.worker.machine import DTYPES, device_name, resolve_device, timed_device
+from ocr_flops.measure.worker.machine import DTYPES, device_name, resolve_device
 
 STAGES = ("vision", "prefill", "decode", "call")
 Progress = Callable[[str], None]
@@ -29,7 +29,7 @@ class Observer(Protocol):
         wants_fresh_features: whether prefill must begin with features that vision did not leave behind.
     """
 
-    wants_fresh_features: bool
+    wants_fresh_features: bool = False
 
     def watch(self, stage: str, held: Tensors, cache: Any) -> contextlib.AbstractContextManager[None]:
         """Within it one pass of a stage runs; `held` are its inputs, `cache` is None for vision."""
@@ -52,7 +52,7 @@ class Session:
         else:
             from ocr_flops.measure.worker.transformers_engine import Transformers as Engine
         self.request = request
-        self.device = timed_device(request.device) if request.kind == "time" else resolve_device(request.device)
+        self.device = resolve_device(request.device, request.kind == "time")
         self.engine = Engine(request, self.device)
         self.dtype = DTYPES[request.dtype]
         self.stages = tuple(stage for stage in STAGES if stage in request.stages)
@@ -61,6 +61,10 @@ class Session:
     def model(self) -> torch.nn.Module:
         """The model that the engine built."""
         return self.engine.model
+
+    def cached_bytes(self, cache: Any) -> list[int]:
+        """Bytes of each layer's keys and values."""
+        return [keys.nbytes + values.nbytes for keys, values in self.engine.cached(cache)]
 
     def facts(self) -> dict[str, Any]:
         """What a result says of what ran, but for its times."""

@@ -26,7 +26,7 @@ from ocr_flops.measure.events import PointFailed, Ran, Result
 from ocr_flops.measure.protocol import PROBES, Point
 from ocr_flops.measure.worker.counting import Counting, Tracing
 from ocr_flops.measure.worker.machine import clocks, machine, now
-from ocr_flops.measure.worker.probes import MemoryPeaks, ModuleTimes, StageTimes, clock_of
+from ocr_flops.measure.worker.probes import MemoryPeaks, StageTimes, clock_of, time_modules
 from ocr_flops.measure.worker.progress import Announcer, Send
 from ocr_flops.measure.worker.session import Session
 
@@ -106,11 +106,7 @@ def _add_probes(session: Session, point: Point, stages: Stages, not_observed: di
 
 def _observe_modules(session: Session, point: Point) -> Stages:
     """Seconds of each module, in as many runs as were timed."""
-    runs = []
-    for _ in range(session.request.runs):
-        with ModuleTimes(session, clock_of(session.device)) as modules:
-            session.run_stages(point, modules)
-        runs.append(modules.seconds)
+    runs = [time_modules(session, point, clock_of(session.device)) for _ in range(session.request.runs)]
     return {
         stage: {
             "module_seconds": {module: [run[stage][module] for run in runs] for module in runs[0][stage]},

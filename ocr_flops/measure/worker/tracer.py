@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -20,49 +20,12 @@ from torch.utils.flop_counter import flop_registry
 _PER_OUTPUT = {"gelu": 5, "silu": 4, "sigmoid": 4, "_softmax": 5, "_safe_softmax": 5, "native_layer_norm": 8}
 _REDUCTIONS = {"mean", "sum", "topk", "histc", "cumsum", "_is_all_true", "max", "amax"}
 _FREE = {  # copies, casts, gathers, scatters and creation: no arithmetic
-    "_to_copy",
-    "clone",
-    "copy_",
-    "cat",
-    "constant_pad_nd",
-    "embedding",
-    "index",
-    "index_put_",
-    "masked_scatter",
-    "masked_scatter_",
-    "arange",
-    "zeros",
-    "ones",
-    "new_zeros",
-    "new_ones",
-    "scalar_tensor",
-    "empty",
-    "empty_like",
-    "new_empty",
-    "zeros_like",
-    "ones_like",
-    "full",
-    "full_like",
-    "fill_",
-    "sort",
-    "scatter_",
-    "index_select",
-    "repeat_interleave",
-    "nonzero",
-    "stack",
-    "triu",
-    "tril",
-    "split_with_sizes_copy",
-    "_local_scalar_dense",
-    "zero_",
-    "empty_strided",
-    "argsort",
-    "slice_scatter",
-    "index_copy_",
-    "lift_fresh",
-    "is_same_size",
-    "_unsafe_index",
-}
+    "_to_copy", "clone", "copy_", "cat", "stack", "constant_pad_nd", "split_with_sizes_copy", "triu", "tril", "lift_fresh",
+    "is_same_size", "sort", "argsort", "nonzero", "embedding", "index", "_unsafe_index", "index_select", "repeat_interleave",
+    "index_put_", "index_copy_", "masked_scatter", "masked_scatter_", "scatter_", "slice_scatter", "arange", "zeros", "zeros_like",
+    "new_zeros", "zero_", "ones", "ones_like", "new_ones", "full", "full_like", "fill_", "scalar_tensor",
+}  # fmt: skip
+_UNSEEN = {"_local_scalar_dense", "empty", "empty_like", "new_empty", "empty_strided", "detach"}  # neither compute nor move anything
 _CREATION = {"new_zeros", "new_ones", "zeros_like", "ones_like", "full_like"}  # shaped like their input, which they do not read
 _PARTIAL = {"index_put_", "masked_scatter_", "scatter_"}  # in place, and in part
 _MATRIX = {"mm", "addmm", "bmm", "baddbmm", "convolution", "_convolution", "_grouped_mm"}
@@ -92,32 +55,23 @@ class Event:
         return self.place.partition("/")[0]
 
 
-@dataclass
-class Trace:
-    """Events of one stage in execution order."""
-
-    events: list[Event] = field(default_factory=list)
-
-    def by_module(self) -> dict[str, dict[str, int]]:
-        """Sums per module (the peak: the largest live sum inside the module), in order of first execution."""
-        return self._summed(lambda event: event.module)
-
-    def by_place(self) -> dict[str, dict[str, int]]:
-        """The same per module and layer."""
-        return self._summed(lambda event: event.place)
-
-    def _summed(self, place: Callable[[Event], str]) -> dict[str, dict[str, int]]:
-        table: dict[str, dict[str, int]] = {}
-        for event in self.events:
-            row = table.setdefault(place(event), dict.fromkeys(COLUMNS, 0))
-            for column in COLUMNS[:-2]:
-                row[column] += getattr(event, column)
-            row["operators"] += 1
-            row["peak_activation_bytes"] = max(row["peak_activation_bytes"], event.live_bytes)
-        return table
+COLUMNS = ("tensor_flops", "vector_flops", "weight_io_bytes", "activation_io_bytes", "kv_io_bytes")
 
 
-COLUMNS = ("tensor_flops", "vector_flops", "weight_io_bytes", "activation_io_bytes", "kv_io_bytes", "operators", "peak_activation_bytes")
+def sum_events(events: Iterable[Event], key: str, table: dict[str, dict[str, int]]) -> None:
+    """Adds events to the rows of a table, in order of first execution: `COLUMNS` and operators add up, and of live bytes the peak is kept.
+
+    Args:
+        events: to add.
+        key: "module" or "place", by which a row is named.
+        table: {module or place: {column: integer}}.
+    """
+    for event in events:
+        row = table.setdefault(getattr(event, key), dict.fromkeys((*COLUMNS, "operators", "peak_activation_bytes"), 0))
+        for column in COLUMNS:
+            row[column] += getattr(event, column)
+        row["operators"] += 1
+        row["peak_activation_bytes"] = max(row["peak_activation_bytes"], event.live_bytes)
 
 
 def bytes_of(tensor: torch.Tensor) -> int:
@@ -146,7 +100,7 @@ class Tracer(TorchDispatchMode):
         paths: Sequence[str] = ("",),
     ):
         super().__init__()
-        self.trace = Trace()
+        self.events: list[Event] = []  # in execution order
         self._paths = paths
         self.in_cache_update = False
         self._weights = {_key(tensor) for tensor in weights}
@@ -195,15 +149,14 @@ class Tracer(TorchDispatchMode):
         shared = {_key(tensor) for tensor in inputs}
         is_view = outputs and not func._schema.is_mutable and all(_key(tensor) in shared for tensor in outputs)
         name = _ALIASES.get(func.overloadpacket.__name__, func.overloadpacket.__name__)
-        if is_view or not outputs or name in ("_local_scalar_dense", "empty", "empty_like", "new_empty", "empty_strided", "detach"):
-            for tensor in outputs:
-                self._track(tensor)
+        if is_view or not outputs or name in _UNSEEN:
+            self.hold(outputs)
             return out
         for tensor in outputs:
             self._track(tensor)
             if self.in_cache_update:
                 self._cache.add(_key(tensor))
-        self.trace.events.append(self._event(func, name, args, kwargs or {}, inputs, outputs, out))
+        self.events.append(self._event(func, name, args, kwargs or {}, inputs, outputs, out))
         return out
 
     def _event(self, func, name, args, kwargs, inputs, outputs, out) -> Event:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from transformers import DynamicCache, GenerationConfig, UnlimitedOcrConfig, UnlimitedOcrForConditionalGeneration
@@ -16,6 +17,7 @@ from ocr_flops.measure.worker import checkpoint as checkpoints
 from ocr_flops.measure.worker import inputs
 from ocr_flops.measure.worker.labels import Labels
 from ocr_flops.measure.worker.machine import DTYPES, FLASH, need_flash
+from ocr_flops.measure.worker.remote_snapshot import DECODER_FIELDS
 
 Tensors = list[torch.Tensor]
 
@@ -47,22 +49,13 @@ def model_config(towers: dict[str, dict[str, Any]]) -> UnlimitedOcrConfig:
             "patch_size": clip["patch_px"],
         },
     }
-    layers, dense, vocabulary = decoder["layers"], decoder["dense_layers"], decoder["vocabulary"]
-    text = {
-        "hidden_size": decoder["width"],
-        "intermediate_size": decoder["dense_width"],
-        "num_hidden_layers": layers,
-        "num_attention_heads": decoder["heads"],
+    layers, dense = decoder["layers"], decoder["dense_layers"]
+    text = {name: decoder[dimension] for name, dimension in DECODER_FIELDS.items() if dimension != "dense_layers"} | {
         "num_key_value_heads": decoder["heads"],
-        "n_routed_experts": decoder["experts"],
-        "num_experts_per_tok": decoder["experts_per_token"],
-        "moe_intermediate_size": decoder["expert_width"],
-        "n_shared_experts": decoder["shared_experts"],
-        "vocab_size": vocabulary,
         "layer_types": ["full_attention"] * layers,
         "mlp_layer_types": ["dense"] * dense + ["sparse"] * (layers - dense),
     }
-    return UnlimitedOcrConfig(vision_config=vision, text_config=text, image_token_id=min(128_815, vocabulary - 1))
+    return UnlimitedOcrConfig(vision_config=vision, text_config=text, image_token_id=min(128_815, decoder["vocabulary"] - 1))
 
 
 def build_model(
@@ -182,10 +175,14 @@ class Transformers:
 
     def vision(self, point: Point, dtype: torch.dtype, image: str | None) -> tuple[Tensors, Callable[[], Tensors]]:
         """The stage's inputs, and what runs it and returns the features of each page."""
-        views = inputs.views(point, self.towers["sam"]["channels"], dtype, self.device, image)
+        held, views = self._views(point, dtype, image)
         encode = self.model.model.get_image_features
-        held = [view for view in views.values() if isinstance(view, torch.Tensor)]
         return held, lambda: encode(**views, return_dict=True).pooler_output
+
+    def _views(self, point: Point, dtype: torch.dtype, image: str | None) -> tuple[Tensors, dict[str, Any]]:
+        """Pixels, and the arguments that hand them to the model."""
+        views = inputs.views(point, self.towers["sam"]["channels"], dtype, self.device, image)
+        return [view for view in views.values() if isinstance(view, torch.Tensor)], views
 
     def prefill(self, point: Point, features: Tensors, cache: DynamicCache, keep: int) -> tuple[Tensors, Callable[[], Tensors]]:
         """The stage's inputs, and what runs it and returns what lives on beside the next pass: nothing.
@@ -195,10 +192,10 @@ class Transformers:
         """
         ids = inputs.token_ids(point, self.model.config.image_token_id, self.device)
 
+        settings = {"input_ids": ids, "past_key_values": cache, "logits_to_keep": keep}
+
         def run() -> Tensors:
-            encoded = {"image": BaseModelOutputWithPooling(pooler_output=features)}
-            self.model(input_ids=ids, mm_encoder_outputs=encoded, past_key_values=cache, use_cache=True, logits_to_keep=keep)
-            return []
+            return self._pass(mm_encoder_outputs={"image": BaseModelOutputWithPooling(pooler_output=features)}, **settings)
 
         return [*features, ids], run
 
@@ -207,19 +204,18 @@ class Transformers:
     ) -> tuple[Tensors, Callable[[], object]]:
         """The inputs of one call for vision and prefill, and what makes it (arguments as of `vision` and `prefill`)."""
         ids = inputs.token_ids(point, self.model.config.image_token_id, self.device)
-        views = inputs.views(point, self.towers["sam"]["channels"], dtype, self.device, image)
-        held = [view for view in (ids, *views.values()) if isinstance(view, torch.Tensor)]
-        return held, lambda: self.model(input_ids=ids, **views, past_key_values=cache, use_cache=True, logits_to_keep=keep)
+        held, views = self._views(point, dtype, image)
+        return [ids, *held], lambda: self.model(input_ids=ids, **views, past_key_values=cache, use_cache=True, logits_to_keep=keep)
 
     def step(self, point: Point, number: int, cache: DynamicCache) -> tuple[Tensors, Callable[[], Tensors]]:
         """A decode step's inputs, and what runs it (as of `prefill`)."""
         token = inputs.step_ids(point, number, self.model.config.image_token_id, self.device)
+        return [token], lambda: self._pass(input_ids=token, past_key_values=cache, logits_to_keep=1)
 
-        def run() -> Tensors:
-            self.model(input_ids=token, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            return []
-
-        return [token], run
+    def _pass(self, **arguments: Any) -> Tensors:
+        """Runs the model, of whose output nothing lives on."""
+        self.model(**arguments, use_cache=True)
+        return []
 
     def new_cache(self) -> DynamicCache:
         """An empty cache."""
@@ -230,26 +226,16 @@ class Transformers:
         """Keys and values of each layer."""
         return [(layer.keys, layer.values) for layer in cache.layers if layer.is_initialized]
 
-    def cached_bytes(self, cache: DynamicCache) -> list[int]:
-        """Bytes of each layer's keys and values."""
-        return [keys.nbytes + values.nbytes for keys, values in self.cached(cache)]
 
-
-@contextlib.contextmanager
-def plain_products() -> Iterator[None]:
+def plain_products() -> contextlib.AbstractContextManager[Any]:
     """Lets one plain matrix product of the same rows and widths stand in for each grouped one, where torch has that function.
 
     To the host both are one operator, but a CPU runs a grouped product expert by expert.
     """
     functions = torch.nn.functional
-    if (grouped := getattr(functions, "grouped_mm", None)) is None:
-        yield
-        return
-    functions.grouped_mm = lambda rows, weights, *, offs: torch.mm(rows, weights[0])
-    try:
-        yield
-    finally:
-        functions.grouped_mm = grouped
+    if not hasattr(functions, "grouped_mm"):
+        return contextlib.nullcontext()
+    return patch.object(functions, "grouped_mm", lambda rows, weights, *, offs: torch.mm(rows, weights[0]))
 
 
 @contextlib.contextmanager
@@ -259,10 +245,6 @@ def meta_shims(device: str) -> Iterator[None]:
     if device != "meta":
         yield
         return
-    checked, usable = torch._check_tensor_all_with, moe._can_use_grouped_mm
-    torch._check_tensor_all_with = lambda error, condition, message=None: condition._is_all_true()
-    moe._can_use_grouped_mm = lambda x, weight, offs: x.dtype == torch.bfloat16
-    try:
+    checks = patch.object(torch, "_check_tensor_all_with", lambda error, condition, message=None: condition._is_all_true())
+    with checks, patch.object(moe, "_can_use_grouped_mm", lambda x, weight, offs: x.dtype == torch.bfloat16):
         yield
-    finally:
-        torch._check_tensor_all_with, moe._can_use_grouped_mm = checked, usable
