@@ -4,6 +4,7 @@ A tool counts the real model's modules, already built; the estimate has neither.
 beside what torch's counter reports of the same call, which the estimate equals; nothing is asserted of the tools. Not here: fvcore,
 whose tracer fails on meta's convolutions, and llm-analysis, which wants transformers below 5 and knows no vision tower.
 """
+
 import contextlib
 import io
 import warnings
@@ -26,10 +27,10 @@ def vision(model, attention):
     """SAM, CLIP and projector as one module, with pixels for it."""
     import torch
 
-    from ocr_flops.measure.plan import tower_dimensions
+    from ocr_flops.measure.plan import build_request
     from ocr_flops.measure.worker.transformers_engine import build_model
 
-    net = build_model(tower_dimensions(model), dict.fromkeys(("sam", "clip", "decoder"), attention), "bf16", "meta", "batched_mm").model
+    net = build_model(build_request(model, [], attention=attention), "meta", "batched_mm").model
 
     class Vision(torch.nn.Module):
         def __init__(self):
@@ -114,6 +115,10 @@ def test_vision_of_one_view(benchmark, tell, vision, analytic, attention, tool):
     flops = found[-1] * (2 if package in MULTIPLY_ADDS else 1)
     once = benchmark.stats.stats.min
     value = "the same FLOPs" if flops == right else f"{flops:,} FLOPs, {100 * (flops / right - 1):+.1f} %"
-    tell(f"vision of one view, {attention}: {tool}", f"{once * 1e3:.0f} ms", f"{once / seconds:,.0f} x the estimate's {seconds * 1e3:.2f} ms; {value}")
+    tell(
+        f"vision of one view, {attention}: {tool}",
+        f"{once * 1e3:.0f} ms",
+        f"{once / seconds:,.0f} x the estimate's {seconds * 1e3:.2f} ms; {value}",
+    )
     if package == "torch":
         assert flops == right

@@ -134,17 +134,17 @@ def plainly():
     from transformers import DynamicCache
     from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-    from ocr_flops.measure.plan import tower_dimensions
+    from ocr_flops.measure.plan import build_request
     from ocr_flops.measure.worker import inputs
     from ocr_flops.measure.worker.transformers_engine import build_model, meta_shims
 
     def count(spec, device, experts):
-        modes = dict.fromkeys(("sam", "clip", "decoder"), "sdpa")
-        net = build_model(tower_dimensions(spec), modes, "bf16", device, experts)
+        request = build_request(spec, [], attention="sdpa")
+        net = build_model(request, device, experts)
         point = Point(256, 128, 2, 1, 10, 1, 1)
         found = {}
         with torch.no_grad(), meta_shims(device):
-            views = inputs.views(point, 3, torch.bfloat16, device, None)
+            views = inputs.views(point, request, device)
             with FlopCounterMode(display=False) as counter:
                 features = net.model.get_image_features(**views, return_dict=True).pooler_output
             found["vision"] = counter.get_total_flops()

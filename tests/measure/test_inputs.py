@@ -4,6 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
+from ocr_flops.measure.protocol import Request
 from ocr_flops.measure.worker.inputs import Point, cut_views, features, token_ids, views
 
 GREY = 127 / 127.5 - 1
@@ -95,9 +96,13 @@ def test_any_colour_mode_becomes_rgb(save, mode):
     assert whole.shape[1] == 3 and (whole == 1).all()
 
 
+def asked(**options):
+    return Request({"sam": {"channels": 3}, "projector": {"output_width": 96}}, [], **options)
+
+
 def test_views_of_a_batch(save):
     path = save(quarters())
-    arguments = views(point(256, 64, 2, 1, batch_size=3), 3, torch.float32, "cpu", path)
+    arguments = views(point(256, 64, 2, 1, batch_size=3), asked(dtype="fp32", image=path), "cpu")
     assert arguments["pixel_values"].shape == (3, 3, 256, 256)
     assert arguments["pixel_values_local"].shape == (6, 3, 64, 64)
     assert (arguments["num_local_patches"], arguments["patches_grid"]) == ([2, 2, 2], [[2, 1]] * 3)
@@ -106,14 +111,14 @@ def test_views_of_a_batch(save):
 
 
 def test_without_a_page_pixels_are_random_and_never_zero():
-    arguments = views(point(64, batch_size=2), 3, torch.bfloat16, "cpu", None)
+    arguments = views(point(64, batch_size=2), asked(), "cpu")
     assert set(arguments) == {"pixel_values"}
     assert arguments["pixel_values"].dtype == torch.bfloat16
     assert arguments["pixel_values"].abs().sum() > 0
 
 
 def test_on_meta_the_page_is_not_read():
-    assert views(point(64), 3, torch.bfloat16, "meta", "/no/such/page.png")["pixel_values"].is_meta
+    assert views(point(64), asked(image="/no/such/page.png"), "meta")["pixel_values"].is_meta
 
 
 def test_token_ids_hold_a_place_for_every_image_token():
@@ -121,4 +126,4 @@ def test_token_ids_hold_a_place_for_every_image_token():
     image_tokens = 4 * 5 + 1 + 2 * 5
     assert ids.shape == (2, image_tokens + 5)
     assert (ids[:, :image_tokens] == 999).all() and (ids[:, image_tokens:] != 999).all()
-    assert [row.shape for row in features(point(256, 128, 2, 1, batch_size=2), 96, torch.bfloat16, "meta")] == [(image_tokens, 96)] * 2
+    assert [row.shape for row in features(point(256, 128, 2, 1, batch_size=2), asked(), "meta")] == [(image_tokens, 96)] * 2

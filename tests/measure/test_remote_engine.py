@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -95,10 +96,10 @@ def test_the_published_counts(model, serve, tmp_path):
 def test_the_stages_together_are_one_forward_of_the_published_code(asked, batch):
     """Vision that ends early and prefill that begins late give the logits, and count the FLOPs, of one undivided call."""
     point = Point(128, 64, 2, 1, 3, 0, batch)
-    engine = Remote(asked([], dtype="fp32"), "cpu")
+    engine = Remote(request := asked([], dtype="fp32"), "cpu")
     built = engine.model
     torch.manual_seed(1)
-    page = views(point, 3, torch.float32, "cpu", None)
+    page = views(point, request, "cpu")
     images = [(page["pixel_values_local"][2 * i : 2 * i + 2], page["pixel_values"][i : i + 1]) for i in range(batch)]
     ids = torch.tensor([[999] * point.image_tokens + [2, 3, 4]] * batch)
     with torch.no_grad(), engine.running(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as whole:
@@ -114,10 +115,10 @@ def test_the_stages_together_are_one_forward_of_the_published_code(asked, batch)
     seen = []
     handle = built.lm_head.register_forward_hook(lambda module, args, output: seen.append(output))
     with torch.no_grad(), engine.running(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as parts:
-        _, encode = engine.vision(point, torch.float32, None)
+        _, encode = engine.vision(point)
         features = encode()
         cache = engine.new_cache()
-        _, fill = engine.prefill(point, features, cache, 0)
+        _, fill = engine.prefill(point, features, cache)
         fill()
     handle.remove()
     assert parts.get_total_flops() == whole.get_total_flops() > 0
@@ -130,7 +131,7 @@ def test_decode_goes_on_where_prefill_ended(asked):
     engine = Remote(asked([], dtype="fp32"), "cpu")
     with torch.no_grad(), engine.running():
         cache = engine.new_cache()
-        engine.prefill(point, [torch.randn(point.image_tokens, 96)], cache, 0)[1]()
+        engine.prefill(point, [torch.randn(point.image_tokens, 96)], cache)[1]()
         held, step = engine.step(point, 0, cache)
         step()
     tokens = point.image_tokens + 3
@@ -138,8 +139,8 @@ def test_decode_goes_on_where_prefill_ended(asked):
     assert [keys.shape[2] for keys, _ in engine.cached(cache)] == [tokens + 1] * 3
 
 
-def test_views_of_zeros_are_never_sent():
-    for channels in views(Point(64, 64, 2, 1, 3, 0, 1), 3, torch.float32, "cpu", None).values():
+def test_views_of_zeros_are_never_sent(asked):
+    for channels in views(Point(64, 64, 2, 1, 3, 0, 1), asked([]), "cpu").values():
         if isinstance(channels, torch.Tensor):
             assert channels.sum().item() != 0
 
@@ -218,24 +219,28 @@ def edited(folder, tmp_path, name, text):
     return str(copy)
 
 
+def build_published(model, folder, device="meta", **settings):
+    return remote_snapshot.build_model(Request(towers(model), [], snapshot=folder, **settings), device)
+
+
 def test_what_the_code_lacks_is_named(tiny, folder, tmp_path):
     with pytest.raises(ImportError, match=r"^snapshot: its code needs no_such_package, which is not installed where the worker runs$"):
-        remote_snapshot.build_model(edited(folder, tmp_path, "deepencoder.py", "import no_such_package"), towers(tiny), "bf16", "meta")
+        build_published(tiny, edited(folder, tmp_path, "deepencoder.py", "import no_such_package"))
     gone = edited(
         folder, tmp_path / "old", "modeling_deepseekv2.py", "from transformers.models.llama.modeling_llama import LlamaFlashAttention2"
     )
     with pytest.raises(ImportError, match=r"^snapshot: its code does not run with transformers 5\..*LlamaFlashAttention2"):
-        remote_snapshot.build_model(gone, towers(tiny), "bf16", "meta")
+        build_published(tiny, gone)
     assert not [name for name in sys.modules if name.startswith("torchvision")]  # the stand-in is gone
 
 
 def test_a_folder_that_is_no_snapshot_of_the_model(tiny, model, folder, tmp_path):
     with pytest.raises(ValueError, match=r"^snapshot: .* holds no config.json"):
-        remote_snapshot.build_model(str(tmp_path), towers(tiny), "bf16", "meta")
+        build_published(tiny, str(tmp_path))
     with pytest.raises(ValueError, match=r"^snapshot: its config.json has hidden_size = 96, the model asked for decoder.width = 1280"):
-        remote_snapshot.build_model(folder, towers(model), "bf16", "meta")
+        build_published(model, folder)
     with pytest.raises(ValueError, match=r"has no auto_map.AutoModel"):
-        remote_snapshot.build_model(edited(folder, tmp_path, "config.json", "{}"), towers(tiny), "bf16", "meta")
+        build_published(tiny, edited(folder, tmp_path, "config.json", "{}"))
 
 
 def save(state, path):
@@ -247,29 +252,29 @@ def save(state, path):
 
 
 def test_local_weights_are_those_of_the_checkpoint(tiny, folder, tmp_path):
-    built = remote_snapshot.build_model(folder, towers(tiny), "fp32", "cpu")
+    built = build_published(tiny, folder, dtype="fp32", device="cpu")
     state = built.state_dict()
-    again = remote_snapshot.build_model(folder, towers(tiny), "fp32", "cpu", save(state, tmp_path / "whole"))
+    again = build_published(tiny, folder, dtype="fp32", device="cpu", checkpoint=save(state, tmp_path / "whole"))
     assert all(torch.equal(state[name], tensor) for name, tensor in again.state_dict().items())
     state.pop("lm_head.weight")
     with pytest.raises(ValueError, match=r"^checkpoint: .* lacks 1 tensors, as 'lm_head.weight': is it of this model and engine\?$"):
-        remote_snapshot.build_model(folder, towers(tiny), "fp32", "cpu", save(state, tmp_path / "less"))
+        build_published(tiny, folder, dtype="fp32", device="cpu", checkpoint=save(state, tmp_path / "less"))
 
 
 def test_local_weights_for_transformers(tiny, tmp_path):
     from ocr_flops.measure.worker.transformers_engine import build_model
 
-    eager = dict.fromkeys(("sam", "clip", "decoder"), "eager")
-    built = build_model(towers(tiny), eager, "fp32", "cpu", "eager")
+    request = Request(towers(tiny), [], dtype="fp32")
+    built = build_model(request, "cpu", "eager")
     built.save_pretrained(tmp_path / "whole")
-    again = build_model(towers(tiny), eager, "fp32", "cpu", "eager", str(tmp_path / "whole"))
+    again = build_model(replace(request, checkpoint=str(tmp_path / "whole")), "cpu", "eager")
     assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in built.state_dict().items())
     from safetensors.torch import load_file
 
     held = load_file(tmp_path / "whole" / "model.safetensors")
     held.pop(next(name for name in held if name.endswith("norm.weight")))
     with pytest.raises(ValueError, match=r"^checkpoint: .* lacks 1 tensors"):
-        build_model(towers(tiny), eager, "fp32", "cpu", "eager", save(held, tmp_path / "less"))
+        build_model(replace(request, checkpoint=save(held, tmp_path / "less")), "cpu", "eager")
 
 
 def test_files_that_can_run_code_are_refused(tmp_path):

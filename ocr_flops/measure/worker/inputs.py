@@ -6,18 +6,20 @@ from typing import Any
 
 import torch
 
-from ocr_flops.measure.protocol import Point
+from ocr_flops.measure.protocol import Point, Request
+from ocr_flops.measure.worker.machine import DTYPES
 
 
-def views(point: Point, channels: int, dtype: torch.dtype, device: str, image: str | None) -> dict[str, Any]:
+def views(point: Point, request: Request, device: str) -> dict[str, Any]:
     """Arguments of `get_image_features`: global views, tiles and their grid for a batch of equal pages.
 
     Args:
         point: the workload.
-        channels: colour channels.
-        dtype, device: of the pixels.
-        image: path of a page; random pixels where it is None (never zeros: the published code skips an empty page).
+        request: channels of SAM, dtype, and the image of a page; without it random pixels (never zeros: the published code skips an empty
+            page).
+        device: of the pixels.
     """
+    channels, dtype, image = request.towers["sam"]["channels"], DTYPES[request.dtype], request.image
     batch, tiles = point.batch_size, point.tiles
     if image is None or device == "meta":
 
@@ -27,14 +29,10 @@ def views(point: Point, channels: int, dtype: torch.dtype, device: str, image: s
         page, cuts = pixels(batch, point.global_px), pixels(batch * tiles, point.tile_px) if tiles else None
     else:
         page, cuts = (None if part is None else part.repeat(batch, 1, 1, 1).to(device, dtype) for part in cut_views(point, image))
-    arguments: dict[str, Any] = {"pixel_values": page}
-    if tiles:
-        arguments |= {
-            "pixel_values_local": cuts,
-            "num_local_patches": [tiles] * batch,
-            "patches_grid": [[point.columns, point.rows]] * batch,
-        }
-    return arguments
+    if not tiles:
+        return {"pixel_values": page}
+    grid = [[point.columns, point.rows]] * batch
+    return {"pixel_values": page, "pixel_values_local": cuts, "num_local_patches": [tiles] * batch, "patches_grid": grid}
 
 
 def cut_views(point: Point, path: str) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -61,9 +59,10 @@ def cut_views(point: Point, path: str) -> tuple[torch.Tensor, torch.Tensor | Non
     return tensor(whole)[None], torch.stack([tensor(stretched.crop(box)) for box in boxes])
 
 
-def features(point: Point, width: int, dtype: torch.dtype, device: str) -> list[torch.Tensor]:
+def features(point: Point, request: Request, device: str) -> list[torch.Tensor]:
     """Random image features of each page, [image_tokens, width], for a prefill without vision."""
-    return [torch.randn(point.image_tokens, width, device=device).to(dtype) for _ in range(point.batch_size)]
+    width = request.towers["projector"]["output_width"]
+    return [torch.randn(point.image_tokens, width, device=device).to(DTYPES[request.dtype]) for _ in range(point.batch_size)]
 
 
 def step_ids(point: Point, step: int, image_token: int, device: str) -> torch.Tensor:

@@ -13,7 +13,7 @@ import torch
 from ocr_flops.measure.protocol import Point, Request
 from ocr_flops.measure.worker import inputs
 from ocr_flops.measure.worker.labels import RemoteLabels
-from ocr_flops.measure.worker.machine import FLASH, need_flash
+from ocr_flops.measure.worker.machine import DTYPES, need_flash
 from ocr_flops.measure.worker.remote_shims import Shims
 from ocr_flops.measure.worker.remote_snapshot import build_model
 
@@ -43,10 +43,9 @@ class Remote:
         self._is_flash = request.attention["decoder"] == "flash"
         if self._is_flash:
             need_flash("decoder", device, "eager")
-        attention, is_host = FLASH if self._is_flash else "eager", request.kind == "host"
-        self.model = build_model(request.snapshot, request.towers, request.dtype, device, request.checkpoint, attention, is_host)
+        self.model = build_model(request, device)
         self._image_token = min(IMAGE_TOKEN, request.towers["decoder"]["vocabulary"] - 1)
-        self.towers, self.device, self.labels = request.towers, device, RemoteLabels(request.towers)
+        self._request, self._device, self.labels = request, device, RemoteLabels(request.towers)
         self._shims = Shims(device)
         self._cache_class = _cache_class(self.model)
 
@@ -66,7 +65,7 @@ class Remote:
 
     def uncounted_kernels(self, stage: str) -> list[str]:
         """What torch's counter could not have counted in a stage's own kernels, and what is counted instead; a line each."""
-        names = ("sam", "clip") if stage == "vision" and self.device == "cpu" else ()
+        names = ("sam", "clip") if stage == "vision" and self._device == "cpu" else ()
         notes = [f"{tower}: the CPU's fused attention is not counted; counted with its plain one" for tower in names]
         return notes + ["decoder: flash-attn is not counted; counted with eager"] * (self._is_flash and stage != "vision")
 
@@ -94,14 +93,14 @@ class Remote:
         """The experts that a router's output picks."""
         return output[0]
 
-    def vision(self, point: Point, dtype: torch.dtype, image: str | None) -> tuple[Tensors, Callable[[], Tensors]]:
+    def vision(self, point: Point) -> tuple[Tensors, Callable[[], Tensors]]:
         """The stage's inputs, and what runs it and returns the features of each page."""
-        held, images = self._images(point, dtype, image)
-        batch, width = point.batch_size, self.towers["projector"]["output_width"]
+        held, images = self._images(point)
+        batch, width = point.batch_size, self._request.towers["projector"]["output_width"]
         arguments = images | {
-            "input_ids": torch.empty(batch, 2, dtype=torch.long, device=self.device),  # of its width it is asked only whether it is 1
-            "inputs_embeds": torch.empty(batch, 0, width, dtype=dtype, device=self.device),
-            "images_seq_mask": torch.empty(batch, 0, dtype=torch.bool, device=self.device),
+            "input_ids": torch.empty(batch, 2, dtype=torch.long, device=self._device),  # of its width it is asked only whether it is 1
+            "inputs_embeds": torch.empty(batch, 0, width, dtype=DTYPES[self._request.dtype], device=self._device),
+            "images_seq_mask": torch.empty(batch, 0, dtype=torch.bool, device=self._device),
         }
 
         def run() -> Tensors:
@@ -111,17 +110,17 @@ class Remote:
 
         return held, run
 
-    def _images(self, point: Point, dtype: torch.dtype, image: str | None) -> tuple[Tensors, dict[str, Any]]:
+    def _images(self, point: Point) -> tuple[Tensors, dict[str, Any]]:
         """Pixels, and the arguments that hand them to the code, page by page."""
         self.labels.has_tiles = point.tiles > 0
-        views = inputs.views(point, self.towers["sam"]["channels"], dtype, self.device, image)
+        views = inputs.views(point, self._request, self._device)
         pages, batch = views["pixel_values"], point.batch_size
         cuts = views.get("pixel_values_local", pages[:0])  # a page without tiles has none, whose sum is zero
         images = [(cuts[number * point.tiles : (number + 1) * point.tiles], pages[number : number + 1]) for number in range(batch)]
         held = [view for view in views.values() if isinstance(view, torch.Tensor)]
         return held, {"images": images, "images_spatial_crop": [[point.columns, point.rows]] * batch}
 
-    def prefill(self, point: Point, features: Tensors, cache: Any, keep: int) -> tuple[Tensors, Callable[[], Tensors]]:
+    def prefill(self, point: Point, features: Tensors, cache: Any) -> tuple[Tensors, Callable[[], Tensors]]:
         """The stage's inputs, and what runs it: token embeddings, the features put in, all layers, logits of every position. It returns
         what lives on beside the next pass, as of `_next_logits`."""
         arguments, places = self._context(point)
@@ -132,9 +131,9 @@ class Remote:
 
         return [*features, *arguments.values(), places], run
 
-    def call(self, point: Point, dtype: torch.dtype, image: str | None, cache: Any, keep: int) -> tuple[Tensors, Callable[[], Tensors]]:
-        """The inputs of one call for vision and prefill, and what makes it (arguments as of `vision` and `prefill`)."""
-        pixels, images = self._images(point, dtype, image)
+    def call(self, point: Point, cache: Any) -> tuple[Tensors, Callable[[], Tensors]]:
+        """The inputs of one call for vision and prefill, and what makes it."""
+        pixels, images = self._images(point)
         arguments, places = self._context(point)
         held = [*pixels, *arguments.values(), places]
         return held, lambda: self._next_logits(**arguments, **images, images_seq_mask=places, past_key_values=cache)
@@ -145,7 +144,7 @@ class Remote:
         Args:
             number: steps before it.
         """
-        token = inputs.step_ids(point, number, self._image_token, self.device)
+        token = inputs.step_ids(point, number, self._image_token, self._device)
         arguments = self._at(point, token, point.image_tokens + point.prompt_tokens + number)
         return list(arguments.values()), lambda: self._next_logits(**arguments, past_key_values=cache)
 
@@ -156,8 +155,8 @@ class Remote:
 
     def _context(self, point: Point) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """What prefill is passed for the whole context, and where in it the image's tokens are."""
-        ids = inputs.token_ids(point, self._image_token, self.device)
-        places = (torch.arange(ids.shape[1], device=self.device) < point.image_tokens).expand(ids.shape).contiguous()
+        ids = inputs.token_ids(point, self._image_token, self._device)
+        places = (torch.arange(ids.shape[1], device=self._device) < point.image_tokens).expand(ids.shape).contiguous()
         return self._at(point, ids, 0), places
 
     def _at(self, point: Point, ids: torch.Tensor, start: int) -> dict[str, torch.Tensor]:
@@ -165,8 +164,8 @@ class Remote:
         end = start + ids.shape[1]
         return {
             "input_ids": ids,
-            "attention_mask": torch.ones(point.batch_size, end, dtype=torch.long, device=self.device),
-            "position_ids": torch.arange(start, end, device=self.device).expand(ids.shape).contiguous(),
+            "attention_mask": torch.ones(point.batch_size, end, dtype=torch.long, device=self._device),
+            "position_ids": torch.arange(start, end, device=self._device).expand(ids.shape).contiguous(),
         }
 
     def new_cache(self) -> Any:

@@ -21,8 +21,9 @@ from unittest.mock import patch
 
 import torch
 
+from ocr_flops.measure.protocol import Request
 from ocr_flops.measure.worker import checkpoint as checkpoints
-from ocr_flops.measure.worker.machine import DTYPES
+from ocr_flops.measure.worker.machine import DTYPES, FLASH
 
 PACKAGE = "ocr_flops_snapshot"
 PREPROCESSING = ("torchvision", "torchvision.transforms", "torchvision.transforms.functional")
@@ -40,50 +41,41 @@ DECODER_FIELDS = {  # of config.json: dimensions of the decoder
 }
 
 
-def build_model(
-    folder: str,
-    towers: dict[str, dict[str, Any]],
-    dtype: str,
-    device: str,
-    checkpoint: str | None = None,
-    attention: str = "eager",
-    resized: bool = False,
-) -> torch.nn.Module:
-    """Builds the published model.
+def build_model(request: Request, device: str) -> torch.nn.Module:
+    """Builds the published model, with random weights where there is no checkpoint. For kind "host" its decoder is built with the
+    dimensions given, whatever its config says; the towers' stand in the code, so they keep theirs.
 
     Args:
-        folder: the snapshot: config.json and the modules beside it.
-        towers: dimensions, as in the request; the config's must be the same.
-        dtype, device: "bf16", "fp16" or "fp32", and "meta", "cpu" or "cuda".
-        checkpoint: folder of safetensors; random weights where it is None.
-        attention: of the decoder, "eager" or "flash_attention_2".
-        resized: whether the decoder is built with the dimensions given instead. The towers' stand in the code, so they keep theirs.
+        request: snapshot (config.json and the modules beside it), towers, of which the config's must be the same, the decoder's attention,
+            dtype, checkpoint and kind.
+        device: "meta", "cpu" or "cuda".
 
     Raises:
         ValueError: no such snapshot, or it is of another model.
         ImportError: its code cannot be imported; the message names what is missing.
     """
+    folder, decoder, resized = request.snapshot, request.towers["decoder"], request.kind == "host"
     settings = _settings(folder)
     for name, dimension in DECODER_FIELDS.items():
-        if not resized and name in settings and settings[name] != towers["decoder"][dimension]:
+        if not resized and name in settings and settings[name] != decoder[dimension]:
             raise ValueError(
                 f"snapshot: its config.json has {name} = {settings[name]}, the model asked for decoder.{dimension} = "
-                f"{towers['decoder'][dimension]}; choose the model that the snapshot is of"
+                f"{decoder[dimension]}; choose the model that the snapshot is of"
             )
     model_class = _model_class(folder, settings)
     config = model_class.config_class.from_pretrained(folder)
-    config._attn_implementation = attention
+    config._attn_implementation = FLASH if request.attention["decoder"] == "flash" else "eager"
     for name, dimension in (*DECODER_FIELDS.items(), ("num_key_value_heads", "heads")) if resized else ():
-        setattr(config, name, towers["decoder"][dimension])
+        setattr(config, name, decoder[dimension])
     before = torch.get_default_dtype()
-    torch.set_default_dtype(DTYPES[dtype])  # as from_pretrained does: constants that the code makes in fp32 stay fp32
+    torch.set_default_dtype(DTYPES[request.dtype])  # as from_pretrained does: constants that the code makes in fp32 stay fp32
     try:
         with torch.device(device):
             model = model_class(config)
     finally:
         torch.set_default_dtype(before)
-    if checkpoint is not None:
-        checkpoints.load(model, checkpoint, device)
+    if request.checkpoint is not None:
+        checkpoints.load(model, request.checkpoint, device)
     return model.eval()
 
 

@@ -15,7 +15,7 @@ from ocr_flops import __version__
 from ocr_flops.measure.protocol import Point, Request
 from ocr_flops.measure.worker import inputs
 from ocr_flops.measure.worker.labels import count_parameters
-from ocr_flops.measure.worker.machine import DTYPES, device_name, resolve_device
+from ocr_flops.measure.worker.machine import device_name, resolve_device
 
 STAGES = ("vision", "prefill", "decode", "call")
 Progress = Callable[[str], None]
@@ -54,7 +54,6 @@ class Session:
         self.request = request
         self.device = resolve_device(request.device, request.kind == "time")
         self.engine = Engine(request, self.device)
-        self.dtype = DTYPES[request.dtype]
         self.stages = tuple(stage for stage in STAGES if stage in request.stages)
 
     @property
@@ -101,7 +100,7 @@ class Session:
             features: list[Tensors] = []  # at most one, taken out by whom it is for: nobody else keeps it alive
             if "vision" in self.stages:
                 progress("vision")
-                held, encode = self.engine.vision(point, self.dtype, self.request.image)
+                held, encode = self.engine.vision(point)
                 with observer.watch("vision", held, None):
                     features.append(encode())
                 del held, encode
@@ -110,22 +109,17 @@ class Session:
             if "call" in self.stages:
                 progress("call")
                 cache = self.engine.new_cache()
-                held, run = self.engine.call(point, self.dtype, self.request.image, cache, self._kept_positions)
+                held, run = self.engine.call(point, cache)
                 with observer.watch("call", held, cache):
                     run()
-
-    @property
-    def _kept_positions(self) -> int:
-        """The last positions that get logits in prefill, 0 for all."""
-        return 1 if self.request.prefill_logits == "last" else 0
 
     def _run_language(self, point: Point, encoded: list[Tensors], observer: Observer, progress: Progress) -> None:
         features = encoded.pop() if encoded else None
         if features is None or observer.wants_fresh_features:
-            features = inputs.features(point, self.request.towers["projector"]["output_width"], self.dtype, self.device)
+            features = inputs.features(point, self.request, self.device)
         cache = self.engine.new_cache()
         progress("prefill")
-        held, fill = self.engine.prefill(point, features, cache, self._kept_positions)
+        held, fill = self.engine.prefill(point, features, cache)
         with observer.watch("prefill", held, cache) if "prefill" in self.stages else contextlib.nullcontext():
             left = fill()
         del features, held, fill

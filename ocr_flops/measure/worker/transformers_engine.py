@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
@@ -58,42 +59,32 @@ def model_config(towers: dict[str, dict[str, Any]]) -> UnlimitedOcrConfig:
     return UnlimitedOcrConfig(vision_config=vision, text_config=text, image_token_id=min(128_815, decoder["vocabulary"] - 1))
 
 
-def build_model(
-    towers: dict[str, dict[str, Any]], attention: dict[str, str], dtype: str, device: str, experts: str, checkpoint: str | None = None
-) -> torch.nn.Module:
-    """Builds the model with random weights, or those of a checkpoint.
+def build_model(request: Request, device: str, experts: str) -> torch.nn.Module:
+    """Builds the model with random weights, or those of a checkpoint, which is loaded with the dimensions given, never with its own
+    config.json: with that of DeepSeek-OCR transformers would start from random weights, silently.
 
     Args:
-        towers: dimensions, as in the request.
-        attention: "eager" or "sdpa" for each of sam, clip and decoder.
-        dtype: "bf16", "fp16" or "fp32".
+        request: towers, attention (eager or sdpa), dtype and checkpoint.
         device: "meta", "cpu" or "cuda".
         experts: transformers' experts implementation, "batched_mm", "grouped_mm" or "eager".
-        checkpoint: folder of safetensors. It is loaded with the dimensions given, never with its own config.json: with that of
-            DeepSeek-OCR transformers would start from random weights, silently.
 
     Raises:
         ValueError: an attention mode that this class does not have, or a checkpoint that does not hold all of its parameters.
     """
+    attention, checkpoint, model_class = request.attention, request.checkpoint, UnlimitedOcrForConditionalGeneration
     for tower, mode in attention.items():
         if mode not in ("eager", "sdpa"):
             raise ValueError(f"attention.{tower}: {mode!r} cannot be run by transformers' UnlimitedOcr class; choose eager or sdpa")
-    settings, model_class = model_config(towers), UnlimitedOcrForConditionalGeneration
+    settings = model_config(request.towers)
+    options = {"attn_implementation": attention["sam"], "dtype": DTYPES[request.dtype]}
     if checkpoint is None:
         with torch.device(device):
-            model = model_class._from_config(settings, attn_implementation=attention["sam"], dtype=DTYPES[dtype])
+            model = model_class._from_config(settings, **options)
     else:
         checkpoints.files(checkpoint)
-        model, report = model_class.from_pretrained(
-            checkpoint,
-            config=settings,
-            attn_implementation=attention["sam"],
-            dtype=DTYPES[dtype],
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-            generation_config=GenerationConfig(),  # else it is looked for in the folder, and must be there
-        )
+        options |= {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
+        options |= {"generation_config": GenerationConfig()}  # else it is looked for in the folder, and must be there
+        model, report = model_class.from_pretrained(checkpoint, config=settings, **options)
         checkpoints.complain(checkpoint, set(report["missing_keys"]) | {name for name, *_ in report["mismatched_keys"]})
         model = model.to(device)
     for tower in ("clip", "decoder"):
@@ -123,7 +114,7 @@ class Transformers:
 
     def __init__(self, request: Request, device: str):
         usual = "grouped_mm" if request.kind in ("trace", "time", "host") else "batched_mm" if device == "meta" else "eager"
-        self.towers, self.device, self.experts, self.attention = request.towers, device, request.experts or usual, request.attention
+        self._request, self._device, self.experts = request, device, request.experts or usual
         self._flash = [tower for tower, kernel in request.attention.items() if kernel == "flash" and request.kind == "time"]
         if "sam" in self._flash:
             raise ValueError(
@@ -131,15 +122,16 @@ class Transformers:
             )
         for tower in self._flash:
             need_flash(tower, device, "sdpa")
-        plain = request.attention | dict.fromkeys(self._flash, "sdpa")
-        self.model = build_model(request.towers, plain, request.dtype, device, self.experts, request.checkpoint)
+        plain = replace(request, attention=request.attention | dict.fromkeys(self._flash, "sdpa"))
+        self.model = build_model(plain, device, self.experts)
         self._set_attention(self._flash, FLASH)
         self.labels = Labels(request.towers)
-        self._is_host_lane = request.kind == "host"
+        self._image_token = self.model.config.image_token_id
+        self._keep = int(request.prefill_logits == "last")  # positions that get logits in prefill, 0 for all
 
     def running(self) -> contextlib.AbstractContextManager[None]:
         """Within it the model runs on this device; to measure the host's lane, without the slow grouped products of a CPU."""
-        return plain_products() if self._is_host_lane else meta_shims(self.device)
+        return plain_products() if self._request.kind == "host" else meta_shims(self._device)
 
     @contextlib.contextmanager
     def countable_kernels(self) -> Iterator[None]:
@@ -156,9 +148,9 @@ class Transformers:
         """What torch's counter could not have counted in a stage's own kernels, and what is counted instead; a line each."""
         notes = []
         for tower in ("sam", "clip") if stage == "vision" else ("decoder",):
-            if self.attention[tower] == "flash":
+            if self._request.attention[tower] == "flash":
                 notes.append(f"{tower}: flash-attn is not counted; counted with sdpa")
-            elif self.attention[tower] == "sdpa" and self.device == "cpu":
+            elif self._request.attention[tower] == "sdpa" and self._device == "cpu":
                 notes.append(f"{tower}: the CPU's fused attention is not counted; counted with its plain one")
         if stage != "vision" and self.experts == "grouped_mm":
             notes.append("decoder.routed_experts: grouped products are not counted; counted expert by expert")
@@ -173,43 +165,37 @@ class Transformers:
         """The experts that a router's output picks."""
         return output[2]
 
-    def vision(self, point: Point, dtype: torch.dtype, image: str | None) -> tuple[Tensors, Callable[[], Tensors]]:
+    def vision(self, point: Point) -> tuple[Tensors, Callable[[], Tensors]]:
         """The stage's inputs, and what runs it and returns the features of each page."""
-        held, views = self._views(point, dtype, image)
+        held, views = self._views(point)
         encode = self.model.model.get_image_features
         return held, lambda: encode(**views, return_dict=True).pooler_output
 
-    def _views(self, point: Point, dtype: torch.dtype, image: str | None) -> tuple[Tensors, dict[str, Any]]:
+    def _views(self, point: Point) -> tuple[Tensors, dict[str, Any]]:
         """Pixels, and the arguments that hand them to the model."""
-        views = inputs.views(point, self.towers["sam"]["channels"], dtype, self.device, image)
+        views = inputs.views(point, self._request, self._device)
         return [view for view in views.values() if isinstance(view, torch.Tensor)], views
 
-    def prefill(self, point: Point, features: Tensors, cache: DynamicCache, keep: int) -> tuple[Tensors, Callable[[], Tensors]]:
-        """The stage's inputs, and what runs it and returns what lives on beside the next pass: nothing.
+    def prefill(self, point: Point, features: Tensors, cache: DynamicCache) -> tuple[Tensors, Callable[[], Tensors]]:
+        """The stage's inputs, and what runs it and returns what lives on beside the next pass: nothing."""
+        ids = inputs.token_ids(point, self._image_token, self._device)
 
-        Args:
-            keep: the last positions that get logits, 0 for all.
-        """
-        ids = inputs.token_ids(point, self.model.config.image_token_id, self.device)
-
-        settings = {"input_ids": ids, "past_key_values": cache, "logits_to_keep": keep}
+        settings = {"input_ids": ids, "past_key_values": cache, "logits_to_keep": self._keep}
 
         def run() -> Tensors:
             return self._pass(mm_encoder_outputs={"image": BaseModelOutputWithPooling(pooler_output=features)}, **settings)
 
         return [*features, ids], run
 
-    def call(
-        self, point: Point, dtype: torch.dtype, image: str | None, cache: DynamicCache, keep: int
-    ) -> tuple[Tensors, Callable[[], object]]:
-        """The inputs of one call for vision and prefill, and what makes it (arguments as of `vision` and `prefill`)."""
-        ids = inputs.token_ids(point, self.model.config.image_token_id, self.device)
-        held, views = self._views(point, dtype, image)
-        return [ids, *held], lambda: self.model(input_ids=ids, **views, past_key_values=cache, use_cache=True, logits_to_keep=keep)
+    def call(self, point: Point, cache: DynamicCache) -> tuple[Tensors, Callable[[], object]]:
+        """The inputs of one call for vision and prefill, and what makes it."""
+        ids = inputs.token_ids(point, self._image_token, self._device)
+        held, views = self._views(point)
+        return [ids, *held], lambda: self.model(input_ids=ids, **views, past_key_values=cache, use_cache=True, logits_to_keep=self._keep)
 
     def step(self, point: Point, number: int, cache: DynamicCache) -> tuple[Tensors, Callable[[], Tensors]]:
         """A decode step's inputs, and what runs it (as of `prefill`)."""
-        token = inputs.step_ids(point, number, self.model.config.image_token_id, self.device)
+        token = inputs.step_ids(point, number, self._image_token, self._device)
         return [token], lambda: self._pass(input_ids=token, past_key_values=cache, logits_to_keep=1)
 
     def _pass(self, **arguments: Any) -> Tensors:
