@@ -28,15 +28,12 @@ class Stage:
     Args:
         name, point: as in `ProgressStep`: a stage of set-up, or of a point.
         state: "waiting", "running" or "done"; "cancelled" or "failed" where the job ended in it.
-        done, total: steps that lie behind it, and all.
         seconds: since it began, or that it took; 0 before.
     """
 
     name: str
     point: int | None
     state: str
-    done: int
-    total: int
     seconds: float
 
 
@@ -117,16 +114,15 @@ class _Entry:
     def _stages(self, end: float) -> list[Stage]:
         found, first, begun = [], 0, len(self.began)
         for step, members in groupby(self.steps):
-            total = len(list(members))
-            after = first + total
+            after = first + len(list(members))
             times = [*self.began[first : after + 1], end]  # of its steps, and of the one after it
             if begun <= first:
-                state, done, seconds = WAITING, 0, 0.0
+                state, seconds = WAITING, 0.0
             elif begun > after or self.job.state == DONE:
-                state, done, seconds = DONE, total, times[min(total, len(times) - 1)] - times[0]
+                state, seconds = DONE, times[min(after - first, len(times) - 1)] - times[0]
             else:
-                state, done, seconds = self.job.state, begun - first - 1, end - times[0]
-            found.append(Stage(step.stage, step.point, state, done, total, seconds))
+                state, seconds = self.job.state, end - times[0]
+            found.append(Stage(step.stage, step.point, state, seconds))
             first = after
         return found
 

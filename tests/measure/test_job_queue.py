@@ -69,13 +69,13 @@ def test_a_job_from_submission_to_done(queue):
     last = ended(runs, first)
     assert (last.state, last.position, last.done, last.total, last.failure) == ("done", 0, 6, 6, None)
     assert heard == [RESULT] == list(last.results)
-    assert [(stage.name, stage.point, stage.state, stage.done, stage.total) for stage in last.stages] == [
-        ("torch", None, "done", 1, 1),
-        ("transformers", None, "done", 1, 1),
-        ("model", None, "done", 1, 1),
-        ("vision", 0, "done", 1, 1),
-        ("prefill", 0, "done", 1, 1),
-        ("decode", 0, "done", 1, 1),
+    assert [(stage.name, stage.point, stage.state) for stage in last.stages] == [
+        ("torch", None, "done"),
+        ("transformers", None, "done"),
+        ("model", None, "done"),
+        ("vision", 0, "done"),
+        ("prefill", 0, "done"),
+        ("decode", 0, "done"),
     ]
     assert sum(stage.seconds for stage in last.stages) <= last.running_seconds
     time.sleep(0.02)
@@ -89,7 +89,6 @@ def test_a_job_that_runs_shows_where_it_is(queue):
     now = until(lambda: (now := runs.job(job.id)).text == "step 6" and now)
     assert (now.state, now.done, now.total) == ("running", 6, 8)
     assert [stage.state for stage in now.stages] == ["done"] * 5 + ["running"]
-    assert (now.stages[-1].done, now.stages[-1].total) == (1, 3)
     later = runs.job(job.id)
     assert later.running_seconds > now.running_seconds and later.stages[-1].seconds > now.stages[-1].seconds
     assert later.stages[0] == now.stages[0]

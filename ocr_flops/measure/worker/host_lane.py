@@ -27,13 +27,12 @@ import torch
 from ocr_flops.measure.events import Result
 from ocr_flops.measure.worker.counting import Tracing
 from ocr_flops.measure.worker.machine import now
-from ocr_flops.measure.worker.probes import HostClock, StageTimes, time_modules
+from ocr_flops.measure.worker.probes import HostClock, ModuleTimes, StageTimes, time_modules, time_stages
 from ocr_flops.measure.worker.progress import Announcer, Send
 from ocr_flops.measure.worker.session import Observer, Session, Tensors
 
 THREAD_CLOCK = HostClock(thread_time)  # the processor's time of this thread
 BOTH_CLOCKS = HostClock(lambda: (thread_time(), perf_counter()), lambda after, before: (after[0] - before[0], after[1] - before[1]))
-MARK_COUNT = HostClock(passed=lambda after, before: 1)  # counts marks instead of time
 
 
 class ModuleCalls(Observer):
@@ -74,22 +73,15 @@ def time_host(session: Session, progress: Announcer, send: Send) -> None:
     try:
         for number, point in enumerate(request.workloads):
             ran = session.facts() | {"runs": request.runs, "warmup": request.warmup, "threads": 1, "load": [_load()], "started": now()}
-            for _ in range(request.warmup):
-                progress.begin("warm-up")
-                session.run_stages(point, StageTimes(session, BOTH_CLOCKS))
-            whole = StageTimes(session, BOTH_CLOCKS)
-            for _ in range(request.runs):
-                progress.begin("timed run")
-                session.run_stages(point, whole)
+            whole = time_stages(session, point, BOTH_CLOCKS, progress.begin)
             progress.begin("modules, in as many runs of their own")
-            marked = [time_modules(session, point, THREAD_CLOCK) for _ in range(request.runs)]
-            marks = time_modules(session, point, MARK_COUNT)
+            marked = time_modules(session, point, THREAD_CLOCK)
             progress.begin("operators and calls, counted")
             tracing, calls = Tracing(session), ModuleCalls(session)
             session.run_stages(point, tracing)
             session.run_stages(point, calls)
             progress.leave(number)
-            stages = {stage: _stage(stage, whole, marked, marks, tracing, calls) for stage in session.stages}
+            stages = {stage: _stage(stage, whole, marked, tracing, calls) for stage in session.stages}
             send(Result(number, point, ran | {"finished": now(), "load": [*ran["load"], _load()]}, stages))
     finally:
         torch.set_num_threads(threads)
@@ -100,22 +92,21 @@ def _load() -> float | None:
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
-def _stage(
-    stage: str, whole: StageTimes, marked: list[dict[str, Any]], marks: dict[str, Any], tracing: Tracing, calls: ModuleCalls
-) -> dict[str, Any]:
+def _stage(stage: str, whole: list[StageTimes], marked: list[ModuleTimes], tracing: Tracing, calls: ModuleCalls) -> dict[str, Any]:
     """A stage of the result."""
-    seen, called, seconds = tracing.stages[stage], calls.calls[stage], [processor for processor, _ in whole.seconds[stage]]
+    passes = [times for run in whole for times in run.seconds[stage]]
+    seen, called, seconds, marks = tracing.stages[stage], calls.calls[stage], [processor for processor, _ in passes], marked[0].marks[stage]
     steps, counted = seen["steps"], {module: row["operators"] for module, row in seen["trace"].items()}
-    lowest, raw = _cuts(seconds, 10)[0], {name: _cuts([run[stage][name] for run in marked], 10)[0] / steps for name in marked[0][stage]}
-    overhead, all_marks = max(0.0, sum(raw.values()) - lowest), sum(marks[stage].values())
-    free = {name: max(0.0, taken - overhead * marks[stage][name] / all_marks) for name, taken in raw.items()}
+    lowest, raw = _cuts(seconds, 10)[0], {name: _cuts([run.seconds[stage][name] for run in marked], 10)[0] / steps for name in marks}
+    overhead, all_marks = max(0.0, sum(raw.values()) - lowest), marks.total()
+    free = {name: max(0.0, taken - overhead * marks[name] / all_marks) for name, taken in raw.items()}
     scale, quartiles = lowest / sum(free.values()), _cuts(seconds, 4)
     return {
         "passes": len(seconds),
         "seconds": lowest,
         "median_seconds": median(seconds),
         "spread_seconds": quartiles[2] - quartiles[0],
-        "wall_seconds": median(wall for _, wall in whole.seconds[stage]),
+        "wall_seconds": median(wall for _, wall in passes),
         "operators": sum(counted.values()) / steps,
         "module_calls": called.total() / steps,
         "modules": {

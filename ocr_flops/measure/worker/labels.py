@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -154,8 +155,7 @@ def _fed(module: str, layer: int, layers: int, after: str) -> str:
 
 def count_parameters(model: torch.nn.Module, labels: Labels) -> dict[str, int]:
     """Counts the parameters of the model by place."""
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     for name, parameter in model.named_parameters():
-        place = labels.place(name.rpartition(".")[0])
-        counts[place] = counts.get(place, 0) + parameter.numel()
-    return counts
+        counts[labels.place(name.rpartition(".")[0])] += parameter.numel()
+    return dict(counts)

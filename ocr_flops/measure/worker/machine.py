@@ -142,15 +142,10 @@ def read_clocks(text: str) -> dict[str, Any] | None:
     values = [value.strip() for value in text.splitlines()[0].split(",")] if text.strip() else []
     if len(values) != len(QUERIED):
         return None
-    found = dict(zip(QUERIED.values(), values, strict=True))
-    return {name: value if name == "driver" else _number(value) for name, value in found.items()}
-
-
-def _number(value: str) -> float | None:
-    try:
-        return float(value)
-    except ValueError:
-        return None
+    return {
+        name: value if name == "driver" else float(value) if re.fullmatch(r"\d+(\.\d+)?", value) else None
+        for name, value in zip(QUERIED.values(), values, strict=True)
+    }
 
 
 def _driver() -> str | None:

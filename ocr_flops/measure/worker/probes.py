@@ -6,7 +6,7 @@ import contextlib
 import functools
 import gc
 import operator
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from time import perf_counter
@@ -101,12 +101,14 @@ class ModuleTimes(contextlib.ExitStack, Observer):
 
     Attributes:
         seconds: of each module, summed over the passes of a stage: {stage: {module: seconds}}.
+        marks: {stage: {module: how often it began, or went on}}.
     """
 
     def __init__(self, session: Session, clock: Clock):
         super().__init__()
         self._clock, self._label = clock, session.engine.labels
         self.seconds: dict[str, defaultdict[str, float]] = {stage: defaultdict(float) for stage in session.stages}
+        self.marks: dict[str, Counter[str]] = {stage: Counter() for stage in session.stages}
         self._marks: list[tuple[str, Any]] = []  # from then on, this module runs
         self._running = [""]
         for name, module in session.model.named_modules():
@@ -136,13 +138,28 @@ class ModuleTimes(contextlib.ExitStack, Observer):
         times = self._clock.between([*(mark for _, mark in self._marks), self._clock.mark()])
         for (label, _), seconds in zip(self._marks, times, strict=True):
             self.seconds[stage][label] += seconds
+            self.marks[stage][label] += 1
 
 
-def time_modules(session: Session, point: Point, clock: Clock) -> dict[str, defaultdict[str, float]]:
-    """What each module takes by a clock, in a run of its own: {stage: {module: seconds}}."""
-    with ModuleTimes(session, clock) as modules:
-        session.run_stages(point, modules)
-    return modules.seconds
+def time_stages(session: Session, point: Point, clock: Clock, begin: Callable[[str], None]) -> list[StageTimes]:
+    """What each timed run of a request takes by a clock, after runs to warm up that are alike; `begin` is called before each."""
+    request, runs = session.request, []
+    steps = [("warm-up", number, request.warmup) for number in range(request.warmup)]
+    for text, number, total in steps + [("timed run", number, request.runs) for number in range(request.runs)]:
+        begin(f"{text} {number + 1} of {total}")
+        runs.append(StageTimes(session, clock))
+        session.run_stages(point, runs[-1])
+    return runs[request.warmup :]
+
+
+def time_modules(session: Session, point: Point, clock: Clock) -> list[ModuleTimes]:
+    """What modules take by a clock, in as many runs of their own as are timed."""
+    runs = []
+    for _ in range(session.request.runs):
+        with ModuleTimes(session, clock) as modules:
+            session.run_stages(point, modules)
+        runs.append(modules)
+    return runs
 
 
 class MemoryPeaks(Observer):

@@ -26,7 +26,7 @@ from ocr_flops.measure.events import PointFailed, Ran, Result
 from ocr_flops.measure.protocol import PROBES, Point
 from ocr_flops.measure.worker.counting import Counting, Tracing
 from ocr_flops.measure.worker.machine import clocks, machine, now
-from ocr_flops.measure.worker.probes import MemoryPeaks, StageTimes, clock_of, time_modules
+from ocr_flops.measure.worker.probes import MemoryPeaks, clock_of, time_modules, time_stages
 from ocr_flops.measure.worker.progress import Announcer, Send
 from ocr_flops.measure.worker.session import Session
 
@@ -67,15 +67,8 @@ def time_points(session: Session, progress: Announcer, send: Send) -> None:
 
 
 def _time_runs(session: Session, point: Point, begin: Callable[[str], None]) -> Stages:
-    """Warm-up, then the runs that count; both alike."""
-    request, timed = session.request, []
-    for number in range(request.warmup):
-        begin(f"warm-up {number + 1} of {request.warmup}")
-        session.run_stages(point, StageTimes(session, clock_of(session.device)))
-    for number in range(request.runs):
-        begin(f"timed run {number + 1} of {request.runs}")
-        timed.append(StageTimes(session, clock_of(session.device)))
-        session.run_stages(point, timed[-1])
+    """What the runs took, without anything that watches them."""
+    timed = time_stages(session, point, clock_of(session.device), begin)
     return {
         stage: {
             "seconds": [sum(run.seconds[stage]) for run in timed],
@@ -106,7 +99,7 @@ def _add_probes(session: Session, point: Point, stages: Stages, not_observed: di
 
 def _observe_modules(session: Session, point: Point) -> Stages:
     """Seconds of each module, in as many runs as were timed."""
-    runs = [time_modules(session, point, clock_of(session.device)) for _ in range(session.request.runs)]
+    runs = [run.seconds for run in time_modules(session, point, clock_of(session.device))]
     return {
         stage: {
             "module_seconds": {module: [run[stage][module] for run in runs] for module in runs[0][stage]},

@@ -46,8 +46,7 @@ class Event:
     activation_io_bytes: int = 0
     kv_io_bytes: int = 0
     live_bytes: int = 0
-    expert_rows: int = 0  # rows of a grouped matmul, whose weights are charged for the experts hit
-    expert_bytes: int = 0  # bytes of all experts' weights it was handed
+    expert_bytes: int = 0  # of all experts' weights that a grouped matmul was handed; it is charged for those of the experts hit
 
     @property
     def module(self) -> str:
@@ -172,7 +171,7 @@ class Tracer(TorchDispatchMode):
         if name in _PARTIAL:  # reads indices and values, writes only the elements named
             moved = [(inputs[0], _written(name, inputs))] + [(tensor, bytes_of(tensor)) for tensor in inputs[1:]]
         if name == "_grouped_mm":
-            event.expert_rows, event.expert_bytes = inputs[0].shape[0], bytes_of(inputs[1])
+            event.expert_bytes = bytes_of(inputs[1])
         for tensor, size in moved:
             key = _key(tensor)
             if key in self._weights:
