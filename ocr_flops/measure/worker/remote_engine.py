@@ -207,15 +207,11 @@ def _no_language_model(inner: torch.nn.Module) -> contextlib.AbstractContextMana
 @contextlib.contextmanager
 def _image_in(inner: torch.nn.Module, places: torch.Tensor, features: Tensors) -> Iterator[None]:
     """Hides the vision tower, whose absence the code provides for, and puts features into the embeddings as the code would."""
-    tower = inner._modules.pop("sam_model")
 
     def scatter(module: Any, args: Any, output: torch.Tensor) -> None:
         for number, page in enumerate(features):
             output[number].masked_scatter_(places[number].unsqueeze(-1), page)
 
-    handle = inner.embed_tokens.register_forward_hook(scatter)
-    try:
+    with patch.dict(inner._modules), inner.embed_tokens.register_forward_hook(scatter):
+        del inner._modules["sam_model"]
         yield
-    finally:
-        handle.remove()
-        inner._modules["sam_model"] = tower
