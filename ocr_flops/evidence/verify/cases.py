@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from ocr_flops.errors import SpecError
 from ocr_flops.measure.client import ask
@@ -11,12 +11,10 @@ from ocr_flops.measure.events import Result
 from ocr_flops.measure.plan import DECODE_STEPS, TOWERS, TRANSFORMERS, ModelSource, build_request
 from ocr_flops.measure.protocol import REMOTE_ATTENTION, Request
 from ocr_flops.spec.catalog import load_attention, modes
+from ocr_flops.spec.run_spec import RunSpec
 from ocr_flops.spec.specs import STAGES, AttentionSpec, ModelSpec
 from ocr_flops.spec.tiling import rule_grids
 from ocr_flops.spec.workload import Workload
-
-if TYPE_CHECKING:
-    from ocr_flops.spec.run_spec import RunSpec
 
 SETTINGS = {  # of each engine: attention, logits, dtype, batch size, prompt tokens, and which of the points (every so many)
     "transformers": (
@@ -92,12 +90,9 @@ def default_cases(quick: bool = False, engine: str = "transformers", kind: str =
     others at some of these; three decode steps. `quick` keeps a handful of the points. Engine remote_code has one
     attention kernel for each tower, and computes all logits.
     """
-
-    def attention(name: str) -> AttentionSpec:
-        return AttentionSpec(name, REMOTE_ATTENTION) if name == "vendor" else load_attention(name)
-
+    own = {"vendor": AttentionSpec("vendor", REMOTE_ATTENTION)}
     return [
-        Case(kind, attention(name), logits, _points(batch_size, prompt_tokens)[::every][:: 9 if quick else 1], dtype)
+        Case(kind, own.get(name) or load_attention(name), logits, _points(batch_size, prompt_tokens)[::every][:: 9 if quick else 1], dtype)
         for name, logits, dtype, batch_size, prompt_tokens, every in SETTINGS[engine]
     ]
 

@@ -9,20 +9,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from fractions import Fraction
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import polars as pl
 
 from ocr_flops.cost.polynomial import evaluate
 from ocr_flops.cost.stage_groups import KV_MODULE
+from ocr_flops.cost.tape import TRAFFIC
 from ocr_flops.measure.events import Result
 from ocr_flops.spec.specs import CALL, STAGES, AttentionSpec, ModelSpec
 from ocr_flops.spec.workload import Workload
 from ocr_flops.timing.estimate import Estimate, estimate
 
-if TYPE_CHECKING:
-    import polars as pl
-
 LEVELS = ("layer", "module", "stage", "total")
-TRAFFIC = ("weight_io_bytes", "activation_io_bytes", "kv_io_bytes")
 SUMMED = ("tensor_flops", "vector_flops", "operators", *TRAFFIC)
 FLOPS, PEAK, KV, PARAMETERS, WEIGHTS = "torch_flops", "peak_activation_bytes", "kv_cache_bytes", "parameters", "weight_bytes"
 WORK = {"count": (FLOPS,), "trace": (FLOPS, *SUMMED, PEAK)}  # kind of run: the columns of costs that it measures; a trace counts, too
@@ -72,16 +71,15 @@ def compare_flops(model: ModelSpec, result: Result) -> pl.DataFrame:
     Returns:
         stage, module, counted_flops, analytic_flops, difference (integers).
     """
-    import polars as pl
-
     numbers, rows = estimate_result(model, result), []
     for stage, seen in result.stages.items():
         expected = {module: row[FLOPS] for (of, module), row in numbers.module_numbers.items() if of == stage}
-        both = {module: (seen["modules"].get(module, 0), expected.get(module, 0)) for module in [*expected, *seen["modules"]]}
-        both[ALL] = (seen["flops"], sum(expected.values()))
-        rows += [(stage, module, counted, analytic, counted - analytic) for module, (counted, analytic) in both.items()]
-    integers = dict.fromkeys(("counted_flops", "analytic_flops", "difference"), pl.Int64)
-    return pl.DataFrame(rows, {"stage": pl.String, "module": pl.String, **integers}, orient="row")
+        rows += [
+            (stage, name, seen["modules"].get(name, 0), expected.get(name, 0)) for name in dict.fromkeys([*expected, *seen["modules"]])
+        ]
+        rows.append((stage, ALL, seen["flops"], sum(expected.values())))
+    schema = {"stage": pl.String, "module": pl.String, "counted_flops": pl.Int64, "analytic_flops": pl.Int64}
+    return pl.DataFrame(rows, schema, orient="row").with_columns(difference=pl.col("counted_flops") - pl.col("analytic_flops"))
 
 
 def compare_numbers(model: ModelSpec, result: Result, levels: Iterable[str] = LEVELS, what: Iterable[str] = tuple(WHAT)) -> pl.DataFrame:
@@ -102,21 +100,17 @@ def compare_numbers(model: ModelSpec, result: Result, levels: Iterable[str] = LE
     Returns:
         level, stage ("model" for parameters), module ("total" above modules), layer, column, measured, analytic, difference (integers).
     """
-    import polars as pl
-
     numbers, wanted = estimate_result(model, result), {column for name in what for column in WHAT[name]}
     rows = []
     for level in levels:
         measured, expected = _measured(level, result, numbers), _expected(level, result.ran["kind"], numbers)
         for key in dict.fromkeys([*expected, *measured]):
             ours, theirs = expected.get(key, {}), measured.get(key, {})
-            for column in dict.fromkeys([*ours, *theirs]):
-                if column in wanted:
-                    both = theirs.get(column, 0), ours.get(column, 0)
-                    rows.append((level, *key, column, *both, both[0] - both[1]))
-    texts, integers = ("level", "stage", "module"), ("measured", "analytic", "difference")
-    schema = {**dict.fromkeys(texts, pl.String), "layer": pl.Int64, "column": pl.String, **dict.fromkeys(integers, pl.Int64)}
-    return pl.DataFrame(rows, schema, orient="row")
+            columns = [column for column in dict.fromkeys([*ours, *theirs]) if column in wanted]
+            rows += [(level, *key, column, theirs.get(column, 0), ours.get(column, 0)) for column in columns]
+    names, integers = ("level", "stage", "module", "layer", "column", "measured", "analytic"), ("layer", "measured", "analytic")
+    schema = {name: pl.Int64 if name in integers else pl.String for name in names}
+    return pl.DataFrame(rows, schema, orient="row").with_columns(difference=pl.col("measured") - pl.col("analytic"))
 
 
 def _expected(level: str, kind: str, numbers: Estimate) -> dict[tuple[str, *Place], Row]:

@@ -12,23 +12,21 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import polars as pl
 
 from ocr_flops import __version__
 from ocr_flops.errors import SpecError
-from ocr_flops.evidence.verify.op_kinds import TENSOR, VECTOR, WHOLE, family_flops
+from ocr_flops.evidence.verify.op_kinds import TENSOR, VECTOR, WHOLE, family_flops, stage_flops
 from ocr_flops.evidence.verify.summary import write_evidence
 from ocr_flops.measure.client import ask
 from ocr_flops.measure.events import Audit
+from ocr_flops.measure.job_queue import Job
 from ocr_flops.measure.protocol import Request
 from ocr_flops.spec.specs import STAGES, ModelSpec
 from ocr_flops.spec.workload import Workload
 from ocr_flops.timing.estimate import Estimate, estimate
-
-if TYPE_CHECKING:
-    import polars as pl
-
-    from ocr_flops.measure.job_queue import Job
 
 SHIPPED = Path(__file__).parent / "data" / "counter_audit.json"
 AuditMessage = dict[str, Any]
@@ -58,6 +56,7 @@ SETTINGS = {  # how the model can be run under the counter: the demonstrations t
 }
 VERDICTS = ("counted", "partly", "missed", "nothing to count", "not here")  # of demonstrations that ran as they should, or could not here
 GROUPS = ("counted", "hidden: attention", "hidden: routed experts", "hidden: other matrix work", "hidden: softmax, norms, elementwise")
+HIDDEN = {"attention": GROUPS[1], "attention with a bias": GROUPS[1], "routed experts": GROUPS[2]}  # by family; others GROUPS[3]
 
 
 def audit_counter(python: str | None = None) -> AuditMessage:
@@ -108,13 +107,8 @@ def audit_frame(message: AuditMessage, estimated: Estimate) -> pl.DataFrame:
         remedy, then of the model's FLOPs in such operators: `<stage>_share` of each stage's FLOPs, `share` of all stages', and
         `hidden_share`, the part of `share` that the counter would not report (null where it did not run).
     """
-    import polars as pl
-
-    shares: dict[tuple[str, str, str], float] = {}  # stage, family, column
-    for (stage,), rows in family_flops(estimated).group_by("stage"):
-        whole = rows[TENSOR].sum() + rows[VECTOR].sum()
-        for row in rows.iter_rows(named=True):
-            shares |= {(stage, row["family"], column): row[column] / whole if whole else 0.0 for column in (TENSOR, VECTOR)}
+    weighed = family_flops(estimated).with_columns(pl.col(TENSOR, VECTOR) / stage_flops()).iter_rows(named=True)
+    shares = {(row["stage"], row["family"], column): row[column] for row in weighed for column in (TENSOR, VECTOR)}
     rows = []
     for case in message["cases"]:
         covered = COVERS[case["name"]]
@@ -146,8 +140,6 @@ def hidden_frame(message: AuditMessage, estimated: Estimate) -> pl.DataFrame:
     Returns:
         setting, stage ("all stages" last), group (of `GROUPS`), flops, share (of the stage's FLOPs).
     """
-    import polars as pl
-
     cases = {case["name"]: case for case in message["cases"] if case["counted_flops"] is not None}
     rows = []
     for setting, names in SETTINGS.items():
@@ -159,19 +151,11 @@ def hidden_frame(message: AuditMessage, estimated: Estimate) -> pl.DataFrame:
             for row in families.iter_rows(named=True):
                 counted = round(row[TENSOR] * counted_parts.get(row["family"], 0.0))
                 groups[GROUPS[0]] += counted
-                groups[_hidden_group(row["family"])] += row[TENSOR] - counted
+                groups[HIDDEN.get(row["family"], GROUPS[3])] += row[TENSOR] - counted
                 groups[GROUPS[-1]] += row[VECTOR]
-            whole = sum(groups.values())
-            rows += [(setting, stage, group, flops, flops / whole if whole else 0.0) for group, flops in groups.items()]
-    schema = {"setting": pl.String, "stage": pl.String, "group": pl.String, "flops": pl.Int64, "share": pl.Float64}
-    return pl.DataFrame(rows, schema, orient="row")
-
-
-def _hidden_group(family: str) -> str:
-    """The group of what is hidden of a family's matrix work."""
-    if family.startswith("attention"):
-        return GROUPS[1]
-    return GROUPS[2] if family == "routed experts" else GROUPS[3]
+            rows += [(setting, stage, group, flops) for group, flops in groups.items()]
+    frame = pl.DataFrame(rows, {"setting": pl.String, "stage": pl.String, "group": pl.String, "flops": pl.Int64}, orient="row")
+    return frame.with_columns(share=pl.col("flops") / pl.col("flops").sum().over("setting", "stage").clip(1))
 
 
 def list_failures(message: AuditMessage) -> list[str]:
@@ -191,13 +175,9 @@ def describe_audit(message: AuditMessage, estimated: Estimate) -> str:
     numbers = ", ".join(f"{count[verdict]} {verdict}" for verdict in VERDICTS if count[verdict])
     where = ran["cuda"] or "no CUDA device"
     what = f"{len(message['cases'])} demonstrations on {message['date']}, torch {ran['torch']}, {package}, {where}"
-    return "\n".join(
-        [
-            f"Of this model's FLOPs torch's counter reports, by how it is run: {parts}.",
-            f"{what}: {numbers}" + (f", {len(bad)} failed." if bad else "."),
-            *bad,
-        ]
-    )
+    failed = f", {len(bad)} failed" if bad else ""
+    finding = f"Of this model's FLOPs torch's counter reports, by how it is run: {parts}."
+    return "\n".join([finding, f"{what}: {numbers}{failed}.", *bad])
 
 
 def write_audit(message: AuditMessage, path: Path = SHIPPED) -> None:

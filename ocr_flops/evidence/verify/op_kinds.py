@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import polars as pl
 
 from ocr_flops.cost.polynomial import evaluate
 from ocr_flops.cost.tape import Operation
 from ocr_flops.timing.estimate import Estimate
 
-if TYPE_CHECKING:
-    import polars as pl
-
 TENSOR, VECTOR = "tensor_flops", "vector_flops"
 WHOLE = "all stages"
-FAMILIES = (
-    "linear layers",
-    "relative positions",
-    "convolutions",
-    "attention",
-    "attention with a bias",
-    "routed experts",
-    "softmax",
-    "LayerNorm",
-    "RMSNorm",
-    "GELU",
-    "SiLU",
-    "rotary positions",
-    "other elementwise work",
-)
-BY_NAME = {
+BY_NAME = {  # the family of an operator whose name says it
     "mm": "linear layers",
     "addmm": "linear layers",
     "bmm": "relative positions",
@@ -41,6 +23,7 @@ BY_NAME = {
     "gelu": "GELU",
     "silu": "SiLU",
 }
+FAMILIES = (*dict.fromkeys(BY_NAME.values()), "RMSNorm", "rotary positions", "other elementwise work")
 
 
 def family_flops(estimated: Estimate) -> pl.DataFrame:
@@ -52,23 +35,23 @@ def family_flops(estimated: Estimate) -> pl.DataFrame:
     Returns:
         stage ("all stages" last), family, tensor_flops, vector_flops, share (of the stage's FLOPs).
     """
-    import polars as pl
-
-    sums = {stage: {family: [0, 0] for family in FAMILIES} for stage in (*estimated.chosen_stages, WHOLE)}
+    sums = {(stage, family): [0, 0] for stage in (*estimated.chosen_stages, WHOLE) for family in FAMILIES}
     for group in estimated.stage_groups():
         before = ""
         for operation in group.program.operations:
             family, before = _family(operation, before), operation.name
             for column, name in enumerate((TENSOR, VECTOR)):
                 flops = evaluate(operation.costs[name], group.summed)
-                sums[group.stage][family][column] += flops
-                sums[WHOLE][family][column] += flops
-    rows = []
-    for stage, families in sums.items():
-        whole = sum(map(sum, families.values()))
-        rows += [(stage, family, *flops, sum(flops) / whole if whole else 0.0) for family, flops in families.items()]
-    schema = {"stage": pl.String, "family": pl.String, TENSOR: pl.Int64, VECTOR: pl.Int64, "share": pl.Float64}
-    return pl.DataFrame(rows, schema, orient="row")
+                sums[group.stage, family][column] += flops
+                sums[WHOLE, family][column] += flops
+    schema = {"stage": pl.String, "family": pl.String, TENSOR: pl.Int64, VECTOR: pl.Int64}
+    frame = pl.DataFrame([(*key, *flops) for key, flops in sums.items()], schema, orient="row")
+    return frame.with_columns(share=(pl.col(TENSOR) + pl.col(VECTOR)) / stage_flops())
+
+
+def stage_flops() -> pl.Expr:
+    """The FLOPs of each row's stage, in a frame of `family_flops`; 1 where it has none, to divide by."""
+    return (pl.col(TENSOR) + pl.col(VECTOR)).sum().over("stage").clip(1)
 
 
 def _family(operation: Operation, before: str) -> str:

@@ -9,9 +9,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+import polars as pl
 
 from ocr_flops import __version__
+from ocr_flops.cost.run_config import RunConfig
 from ocr_flops.evidence.records.store import check_not_installed
 from ocr_flops.evidence.verify.compare import FLOPS, LEVELS, WHAT
 from ocr_flops.files import write_whole
@@ -20,13 +23,9 @@ from ocr_flops.measure.plan import POINT_FIELDS, tower_dimensions
 from ocr_flops.measure.protocol import REMOTE_ATTENTION
 from ocr_flops.spec.specs import STAGES, ModelSpec
 
-if TYPE_CHECKING:
-    import polars as pl
-
-    from ocr_flops.cost.run_config import RunConfig
-
 SETTING = ("engine", "attention", "dtype", "cache", "prefill_logits")
 POINT = ("kind", *SETTING, *POINT_FIELDS)
+RANGES = ("global_px", "batch_size", "prompt_tokens", "output_tokens")  # of the points: all values of each are kept
 DATA = Path(__file__).parent / "data"
 SHIPPED = {"transformers": DATA / "verification.json", "remote_code": DATA / "remote_code.json"}
 
@@ -60,8 +59,6 @@ def add_point(numbers: pl.DataFrame, result: Result) -> pl.DataFrame:
         numbers: of `compare_numbers`.
         result: what they were compared with.
     """
-    import polars as pl
-
     attention = _name_attention(result.ran["engine"], result.ran["attention"])
     values = result.ran | asdict(result.workload) | {"attention": attention, "cache": "dynamic"}  # the cache that both engines run
     kind = pl.when(pl.col("column") == FLOPS).then(pl.lit("count")).otherwise(pl.lit(values["kind"]))
@@ -83,8 +80,6 @@ def summarise(frame: pl.DataFrame) -> pl.DataFrame:
     Args:
         frame: of `add_point`, of all results.
     """
-    import polars as pl
-
     together = pl.when(pl.col("level") == "layer").then(pl.lit("every layer")).otherwise("module").alias("module")
     return (
         frame.with_columns(together)
@@ -99,8 +94,6 @@ def summarise(frame: pl.DataFrame) -> pl.DataFrame:
 
 def format_report(frame: pl.DataFrame) -> str:
     """Format a table of what was compared, a line per difference that says where, and the verdict (argument as in `summarise`)."""
-    import polars as pl
-
     wrong = frame.filter(pl.col("difference") != 0)
     points = frame.select(POINT[1:]).unique().height  # however often each ran
     shown = summarise(frame).rename({"points": "numbers"})
@@ -140,8 +133,6 @@ def _describe_difference(row: dict[str, Any]) -> str:
 
 def _settings(frame: pl.DataFrame) -> list[dict[str, Any]]:
     """How many numbers of each setting were compared, by what and level, and the range of points that they are of."""
-    import polars as pl
-
     found = []
     for key, rows in frame.group_by(SETTING, maintain_order=True):
         points = rows.select(POINT_FIELDS).unique()
@@ -157,7 +148,7 @@ def _settings(frame: pl.DataFrame) -> list[dict[str, Any]]:
                 "points": points.height,
                 "grids": grids.height,
                 "largest_grid": grids.row(-1),
-                **{name: points[name].unique().sort().to_list() for name in ("global_px", "batch_size", "prompt_tokens", "output_tokens")},
+                **{name: points[name].unique().sort().to_list() for name in RANGES},
                 "levels": levels,
             }
         )
@@ -208,22 +199,17 @@ def find_compared(config: RunConfig) -> Compared | None:
         return None
     engine = config.engine.name
     key = (engine, _name_attention(engine, dict(config.attention.kernels)), config.dtype, config.cache, config.prefill_logits)
-    for row in record["settings"]:
-        if tuple(row[name] for name in SETTING) == key:
-            columns, rows = row["largest_grid"]
-            versions = record["versions"]
-            spans = [_span(row[name]) for name in ("global_px", "batch_size", "prompt_tokens", "output_tokens")]
-            points = (
-                f"{row['points']} points: views of {spans[0]} px, {row['grids']} grids up to {columns} x {rows}, batch {spans[1]}, "
-                f"{spans[2]} prompt and {spans[3]} output tokens"
-            )
-            basis = f"{record['date']}, transformers {versions['transformers']}, torch {versions['torch']}, {versions['device']} device"
-            return Compared(row["numbers"], row["different"], points, row["levels"], basis)
-    return None
-
-
-def _span(values: list[int]) -> str:
-    return str(values[0]) if len(values) == 1 else f"{values[0]} to {values[-1]}"
+    row = next((row for row in record["settings"] if tuple(row[name] for name in SETTING) == key), None)
+    if row is None:
+        return None
+    ends = ((row[name][0], row[name][-1]) for name in RANGES)
+    views, batch, prompt, output = (" to ".join(map(str, dict.fromkeys(pair))) for pair in ends)
+    points = (
+        f"{row['points']} points: views of {views} px, {row['grids']} grids up to {' x '.join(map(str, row['largest_grid']))}, "
+        f"batch {batch}, {prompt} prompt and {output} output tokens"
+    )
+    basis = "{date}, transformers {versions[transformers]}, torch {versions[torch]}, {versions[device]} device".format(**record)
+    return Compared(row["numbers"], row["different"], points, row["levels"], basis)
 
 
 def describe_compared(config: RunConfig, stages: Iterable[str] = STAGES) -> str:
