@@ -88,7 +88,7 @@ class Session:
     def arrived(self) -> tuple[Any, ...]:
         """What there is to show of runs; another value means that something has come, from this page's run or from others."""
         job = self.job
-        return (job and (job.id, len(job.results)), spot_checks.STORE.changes, RECORDS.snapshot().number)
+        return (job and (job.id, len(job.results)), spot_checks.STORE.changes, RECORDS.snapshot())
 
     def cancel(self) -> None:
         """Ends the latest job, whether it waits or runs."""

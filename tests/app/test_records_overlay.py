@@ -43,7 +43,7 @@ def snapshot(tmp_path_factory):
         pl.when(pl.all_horizontal(*same)).then(pl.col("stage").replace_strict(counted, return_dtype=pl.Int64)).alias(name)
         for name in ("torch_flops_counted", "analytic_torch_flops")
     )
-    return Snapshot(1, stages, pl.DataFrame(rows, empty.schema, orient="row"), ())
+    return Snapshot(stages, pl.DataFrame(rows, empty.schema, orient="row"), ())
 
 
 def shown(snapshot, setting=SETTING):

@@ -272,7 +272,7 @@ def snapshot(monkeypatch):
     )
     frame = synthetic.frame(points, of.load_model(), hardware="l4", attention=("sdpa", "eager"))
     modules = records.records_frame(Path("/nonexistent"), level="module", shipped=Path("/nonexistent"))[0]
-    found = Snapshot(1, frame, modules, (records.Problem(Path("/there/<b>bad</b>.json"), "damaged: not JSON"),))
+    found = Snapshot(frame, modules, (records.Problem(Path("/there/<b>bad</b>.json"), "damaged: not JSON"),))
     monkeypatch.setattr(RECORDS, "snapshot", lambda: found)
     return found
 

@@ -2,15 +2,12 @@
 
 from ocr_flops.evidence.records.frame import COLUMNS, record_frame, records_frame
 from ocr_flops.evidence.records.record import make_record, point_key
-from ocr_flops.evidence.records.schema import DONE, FAILED, SCHEMA, Record
+from ocr_flops.evidence.records.schema import DONE, FAILED, SCHEMA
 from ocr_flops.evidence.records.store import (
-    SHIPPED,
     USER,
     Problem,
-    Stored,
     Unwritten,
     check_folder,
-    read_record,
     read_records,
     records_folder,
     shipped_folder,
@@ -22,16 +19,12 @@ __all__ = [
     "DONE",
     "FAILED",
     "SCHEMA",
-    "SHIPPED",
     "USER",
     "Problem",
-    "Record",
-    "Stored",
     "Unwritten",
     "check_folder",
     "make_record",
     "point_key",
-    "read_record",
     "read_records",
     "record_frame",
     "records_folder",

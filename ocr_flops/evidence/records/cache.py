@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import polars as pl
+
+from ocr_flops.evidence.records.frame import build_frame
 from ocr_flops.evidence.records.store import Problem, read_records, records_folder, shipped_folder
-
-if TYPE_CHECKING:
-    import polars as pl
 
 _Seen = tuple[tuple[str, int, int], ...]
 
@@ -21,12 +21,10 @@ class Snapshot:
     """All records as they were at one moment; two are equal where they are the same object, so that what they say can be cached.
 
     Args:
-        number: how often folders had changed until then.
         stages, modules: of `records_frame` at either level.
         problems: files that could not be read.
     """
 
-    number: int
     stages: pl.DataFrame
     modules: pl.DataFrame
     problems: tuple[Problem, ...]
@@ -48,27 +46,22 @@ class RecordCache:
 
     def snapshot(self) -> Snapshot:
         """Return all records. Folders whose files' names, sizes and times are as before are not read again."""
-        from ocr_flops.evidence.records.frame import build_frame
-
         where, shipped = self._where or records_folder(), self._shipped or shipped_folder()
         with self._lock:
             seen = (*_list_files(shipped), *_list_files(where))
             if self._snapshot is None or seen != self._seen:
                 found, problems = read_records(where, shipped)
-                number = self._snapshot.number + 1 if self._snapshot else 1
-                self._snapshot = Snapshot(number, build_frame(found, "stage"), build_frame(found, "module"), tuple(problems))
+                self._snapshot = Snapshot(build_frame(found, "stage"), build_frame(found, "module"), tuple(problems))
                 self._seen = seen
             return self._snapshot
 
 
 def _list_files(place: Path) -> _Seen:
     """Name, size and time of every file; nothing of a folder that cannot be read, of which `read_records` tells."""
-    try:
-        with os.scandir(place) as entries:
-            found = [(entry.path, entry.stat(follow_symlinks=False)) for entry in entries]
-    except OSError:
-        return ((str(place), -1, -1),)
-    return tuple(sorted((path, stat.st_size, stat.st_mtime_ns) for path, stat in found))
+    with contextlib.suppress(OSError), os.scandir(place) as entries:
+        found = [(entry.path, entry.stat(follow_symlinks=False)) for entry in entries]
+        return tuple(sorted((path, stat.st_size, stat.st_mtime_ns) for path, stat in found))
+    return ((str(place), -1, -1),)
 
 
 RECORDS = RecordCache()  # of this server

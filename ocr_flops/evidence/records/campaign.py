@@ -67,17 +67,11 @@ def run_job(config: dict[str, Any], overrides: Iterable[str] = ()) -> Outcome:
     settled = (records.DONE,) if retries else (records.DONE, records.FAILED)
     measured = {one.record.key for one in found if one.record.state in settled and one.source == records.USER}
     left = [point for point in wanted if records.point_key(plan, point, ran) not in measured]
-    LOG.info(
-        "%s: %d points on %s, %d of them recorded before",
-        config["campaign"]["name"],
-        len(wanted),
-        ran["device_name"],
-        len(wanted) - len(left),
-    )
-    failed = 0
-    for record in measure_points(plan, left, python=python, timeout_seconds=config["timeout_seconds"]) if left else ():
-        failed += _keep(record, where)
-    return Outcome(len(left) - failed, len(wanted) - len(left), failed)
+    name, skipped = config["campaign"]["name"], len(wanted) - len(left)
+    LOG.info("%s: %d points on %s, %d of them recorded before", name, len(wanted), ran["device_name"], skipped)
+    recorded = measure_points(plan, left, python=python, timeout_seconds=config["timeout_seconds"]) if left else ()
+    failed = sum(_keep(record, where) for record in recorded)
+    return Outcome(len(left) - failed, skipped, failed)
 
 
 def _keep(record: dict[str, Any], where: Path) -> bool:

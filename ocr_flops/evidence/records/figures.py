@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import median, quantiles
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ocr_flops.errors import SpecError
+from ocr_flops.cost.tape import TRAFFIC
+from ocr_flops.measure.events import Result
+from ocr_flops.measure.plan import Plan
 from ocr_flops.spec.specs import DTYPE_BYTES, HardwareSpec
+from ocr_flops.spec.workload import Workload
 from ocr_flops.timing.estimate import estimate_run
 
-if TYPE_CHECKING:
-    from ocr_flops.measure.events import Result
-    from ocr_flops.measure.plan import Plan
-    from ocr_flops.spec.workload import Workload
-
-TRAFFIC = ("weight_io_bytes", "activation_io_bytes", "kv_io_bytes")
 EXPERTS = "decoder.routed_experts"
 Figures = dict[str, Any]
 
@@ -34,25 +31,21 @@ def derive_figures(plan: Plan, workload: Workload, result: Result, device: Hardw
     for stage, seen in result.stages.items():
         is_traced = "trace" in (seen["traced"] or {})  # decode of no steps ran nothing
         moved, source = (_traced_bytes(plan, seen["traced"]), "traced") if is_traced else ({}, "analytic")
-        counted = seen["flops"]
-        whole = moved[None] if moved else numbers.stage_numbers[stage]["io_bytes"]
-        figures = _figures(seen["seconds"], counted, whole, plan.run.dtype, device)
-        figures |= {"io_bytes_source": source, "analytic_torch_flops": numbers.stage_numbers[stage]["torch_flops"]}
-        modules = {}
-        for module, seconds in (seen["module_seconds"] or {}).items():
-            ours = numbers.module_numbers.get((stage, module), {})
-            flops = None if counted is None else seen["modules"].get(module, 0)
+        figures = {}
+        for module, seconds in {None: seen["seconds"], **(seen["module_seconds"] or {})}.items():  # None: the whole stage
+            ours = numbers.stage_numbers[stage] if module is None else numbers.module_numbers.get((stage, module), {})
+            flops = seen["flops"] if module is None or seen["flops"] is None else seen["modules"].get(module, 0)
             size = moved.get(module, 0) if moved else ours.get("io_bytes", 0)
-            modules[module] = _figures(seconds, flops, size, plan.run.dtype, device)
-            modules[module] |= {"io_bytes_source": source, "analytic_torch_flops": ours.get("torch_flops", 0)}
-        found[stage] = figures | _peaks(seen, result.ran) | {"experts_hit": seen.get("experts_hit"), "modules": modules}
+            figures[module] = _figures(seconds, flops, size, plan.run.dtype, device)
+            figures[module] |= {"io_bytes_source": source, "analytic_torch_flops": ours.get("torch_flops", 0)}
+        found[stage] = figures.pop(None) | _peaks(seen, result.ran) | {"experts_hit": seen.get("experts_hit"), "modules": figures}
     return found
 
 
 def _figures(seconds: Sequence[float], flops: int | None, io_bytes: int, dtype: str, device: HardwareSpec | None) -> Figures:
     middle = median(seconds)
     quartiles = quantiles(seconds, n=4, method="inclusive") if len(seconds) > 1 else [middle] * 3
-    peak = _peak(device, dtype)
+    peak = device.matrix_peak(dtype) if device and dtype in device.dtypes else None
     bandwidth = None if device is None else device.memory_bandwidth_bytes_per_second
     return {
         "runs": len(seconds),
@@ -66,28 +59,15 @@ def _figures(seconds: Sequence[float], flops: int | None, io_bytes: int, dtype: 
     }
 
 
-def _peak(device: HardwareSpec | None, dtype: str) -> float | None:
-    """The device's dense peak; None where it has no such figure."""
-    try:
-        return None if device is None else device.matrix_peak(dtype)
-    except SpecError:
-        return None
-
-
 def _peaks(seen: Mapping[str, Any], ran: Mapping[str, Any]) -> Figures:
     """A stage's peaks of memory, in bytes."""
-    if seen["memory"]:
-        memory = seen["memory"]
-        return {
-            "peak_allocated_bytes": memory["allocated_bytes"],
-            "peak_reserved_bytes": memory["reserved_bytes"],
-            "peak_source": "allocator",
-        }
-    if "peak" in (seen["traced"] or {}):
+    allocated, reserved, source = None, None, None
+    if memory := seen["memory"]:
+        allocated, reserved, source = memory["allocated_bytes"], memory["reserved_bytes"], "allocator"
+    elif "peak" in (seen["traced"] or {}):
         weights, cache = ran["parameters"] * DTYPE_BYTES[ran["dtype"]], sum(seen["kv_cache_bytes"] or ())
-        allocated = weights + cache + seen["traced"]["peak"]["bytes"]
-        return {"peak_allocated_bytes": allocated, "peak_reserved_bytes": None, "peak_source": "traced"}
-    return {"peak_allocated_bytes": None, "peak_reserved_bytes": None, "peak_source": None}
+        allocated, source = weights + cache + seen["traced"]["peak"]["bytes"], "traced"
+    return {"peak_allocated_bytes": allocated, "peak_reserved_bytes": reserved, "peak_source": source}
 
 
 def _traced_bytes(plan: Plan, traced: Mapping[str, Any]) -> dict[str | None, int]:

@@ -6,9 +6,10 @@ A record names no machine: what tells hosts apart is their processor and version
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -17,15 +18,9 @@ from ocr_flops.evidence.records.schema import Quantity
 from ocr_flops.evidence.records.store import read_json, records_folder, shipped_folder
 from ocr_flops.measure.client import ask
 from ocr_flops.measure.events import Result
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ocr_flops.measure.protocol import Request
+from ocr_flops.measure.protocol import Request
 
 FOLDER = "host_lane"  # within the folders of records
-VERSIONS = ("torch", "transformers", "ocr_flops", "python")
-KEPT = ("engine", "attention", "experts", "dtype", "prefill_logits", "device_name", *VERSIONS, "threads", "load", "runs", "warmup")
 
 
 class Issued(msgspec.Struct):
@@ -81,6 +76,9 @@ class HostLane(msgspec.Struct):
     stages: dict[str, HostStage]
 
 
+RAN = HostLane.__struct_fields__[4:-1]  # fields that the worker says of itself
+
+
 def measure_host(
     request: Request,
     model: str,
@@ -101,7 +99,7 @@ def measure_host(
     """
     (result,) = (event for event in ask(request, python, timeout_seconds=timeout_seconds, progress=progress) if isinstance(event, Result))
     found = {"schema": 1, "record_id": f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}", "kind": FOLDER, "model": model}
-    return found | {"finished": result.ran["finished"]} | {name: result.ran[name] for name in KEPT} | {"stages": result.stages}
+    return found | {"finished": result.ran["finished"]} | {name: result.ran[name] for name in RAN} | {"stages": result.stages}
 
 
 def read_host_lanes(where: Path | None = None, shipped: Path | None = None) -> list[HostLane]:

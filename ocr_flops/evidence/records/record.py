@@ -11,20 +11,18 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ocr_flops import __version__
 from ocr_flops.cost.frames import WORKLOAD_COLUMNS
 from ocr_flops.evidence.records.figures import derive_figures
 from ocr_flops.evidence.records.schema import DONE, FAILED, SCHEMA, VERSIONS
 from ocr_flops.measure.events import PointFailed, Result
+from ocr_flops.measure.plan import Plan
 from ocr_flops.measure.protocol import WIRE_NAMES
 from ocr_flops.spec.catalog import hardware_of_device, load_model, names
 from ocr_flops.spec.specs import HardwareSpec, ModelSpec
-
-if TYPE_CHECKING:
-    from ocr_flops.measure.plan import Plan
-    from ocr_flops.spec.workload import Workload
+from ocr_flops.spec.workload import Workload
 
 
 def make_record(plan: Plan, workload: Workload, event: Result | PointFailed) -> dict[str, Any]:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ocr_flops.evidence import records
 from ocr_flops.measure.client import ask, converse
 from ocr_flops.measure.events import PointFailed, Progress, Ran, Result, Waiting
 from ocr_flops.measure.plan import Plan
 from ocr_flops.measure.protocol import Request, progress_steps
-
-if TYPE_CHECKING:
-    from ocr_flops.spec.workload import Workload
+from ocr_flops.spec.workload import Workload
 
 OnProgress = Callable[[int, int, str], None]
 

@@ -137,11 +137,6 @@ def _write(record: dict[str, Any], where: Path) -> Path:
     return write_whole(path, json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n", OPTION)
 
 
-def read_record(path: Path) -> Record:
-    """Read a record of a timed point; raises SpecError as `read_json`."""
-    return read_json(path, Record)
-
-
 def read_json(path: Path, kind: type[Kind]) -> Kind:
     """Read a record.
 
@@ -193,7 +188,7 @@ def read_records(where: Path | None = None, shipped: Path | None = None) -> tupl
             continue
         for path in paths:
             try:
-                found.append(Stored(source, path, read_record(path)))
+                found.append(Stored(source, path, read_json(path, Record)))
             except SpecError as problem:
                 problems.append(Problem(path, str(problem)))
     return found, problems
