@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from statistics import mean
 
 import pytest
 
@@ -9,6 +10,7 @@ from ocr_flops import cli
 from ocr_flops.errors import SpecError
 from ocr_flops.evidence.published import points
 from ocr_flops.spec.run_spec import load_run
+from ocr_flops.timing.estimate import estimate_run, time_run
 
 
 def point(name):
@@ -78,15 +80,15 @@ def test_a_figure_that_cannot_be_compared_is_refused(change, message):
 
 
 def test_charts_are_given_what_one_known_device_showed():
-    def ids(*choice):
-        return [one.id for one in points.points_for(*choice)]
+    def beside(hardware, *overrides):
+        run = load_run(["workload=base", "workload.output_tokens=10", f"hardware={hardware}", *overrides])
+        return points.rows_beside(time_run(run, estimate_run(run)))
 
-    assert ids("rtx_3090", "page_seconds", "remote_code") == ["U12-letter", "U12-a4"]
-    assert ids("rtx_3090", "page_seconds", "transformers") == []
-    assert ids("rtx_6000_ada", "vision_seconds") == ["U10-graphs"], "open ones are left out"
-    assert ids("h200", "tpot_seconds") == [], "a device that the source does not name"
-    with pytest.raises(SpecError):
-        points.points_for("h200", "tpot")
+    (row,) = beside("rtx_5090", "engine=remote_code")  # K2 is of a host of its own
+    assert row["seconds"] == pytest.approx(10 * mean(point("K1").published)) and point("K1").source in row["origin"]
+    assert beside("rtx_5090") == [], "another engine"
+    assert beside("h200", "host=graphs") == [], "a device that the source does not name"
+    assert beside("rtx_5090", "engine=remote_code", "workload.batch_size=2") == []
 
 
 def test_the_command_prints_every_figure_and_exits_0(capsys, tmp_path, monkeypatch):

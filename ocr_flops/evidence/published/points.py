@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
+import polars as pl
 import yaml
 
 from ocr_flops.errors import SpecError, one_of
@@ -25,9 +26,6 @@ from ocr_flops.spec.run_spec import load_run
 from ocr_flops.timing.estimate import estimate_run
 from ocr_flops.timing.timing import EXPECTED_COLUMNS, Timing
 from ocr_flops.units import seconds, si
-
-if TYPE_CHECKING:
-    import polars as pl
 
 POINTS = Path(__file__).parent / "points.yaml"
 CLOSE, FAR = 1.25, 2.0  # factors that the summary counts by
@@ -137,34 +135,23 @@ def load_points() -> tuple[Point, ...]:
     return tuple(read_spec(Point, "points", one) for one in config["points"])
 
 
-def points_for(hardware: str, quantity: str, engine: str | None = None) -> tuple[Point, ...]:
-    """The published figures of a quantity that were measured on one known device; open ones are left out.
-
-    Args:
-        hardware: the device's name, "rtx_3090".
-        quantity: one of `QUANTITIES`.
-        engine: only those that this engine stands for; all where None.
-    """
-    one_of("quantity", quantity, tuple(QUANTITIES))
-    return tuple(
-        point
-        for point in load_points()
-        if (point.status, point.quantity, point.hardware) == ("compared", quantity, (hardware,)) and engine in (None, *point.engine)
-    )
-
-
 def rows_beside(timing: Timing) -> list[dict[str, Any]]:
     """Published times per token of an estimate's device, engine and host, for a batch of 1, laid over its decode as a measured time is.
+
+    Figures that are open, or of which the source does not name the one device, are left out.
 
     Returns:
         rows with stage, module (None), seconds (of as many tokens as the estimate's), spread_seconds (None) and origin.
     """
     estimate, rows = timing.estimate, []
+    engine = estimate.config.engine
     if estimate.workload.batch_size != 1 or not estimate.workload.output_tokens or "decode" not in estimate.chosen_stages:
         return rows
-    for point in points_for(timing.hardware.name, "tpot_seconds", estimate.config.engine.name):
+    for point in load_points():
+        known = (point.status, point.quantity, point.hardware) == ("compared", "tpot_seconds", (timing.hardware.name,))
         run = dict(one.split("=", 1) for one in point.run)
-        if run.get("host", estimate.config.engine.host) == timing.host.name and not any(name.startswith("host.") for name in run):
+        its_host = run.get("host", engine.host) == timing.host.name and not any(name.startswith("host.") for name in run)
+        if known and engine.name in point.engine and its_host:
             token = sum(point.published) / len(point.published)
             origin = f"published, {seconds(token)} a token: {point.conditions} ({point.source})"
             spent = {"seconds": token * estimate.workload.output_tokens, "spread_seconds": None}
@@ -178,8 +165,6 @@ def compare_points(overrides: Sequence[str] = ()) -> pl.DataFrame:
     Args:
         overrides: of every run, beside the point's own; they win.
     """
-    import polars as pl
-
     rows = []
     for point in load_points():
         row: dict[str, Any] = {"id": point.id, "figure": point.figure, "status": point.status, "quantity": point.quantity}
@@ -202,8 +187,6 @@ def summarise_points(frame: pl.DataFrame) -> dict[str, int]:
     Args:
         frame: of `compare_points`.
     """
-    import polars as pl
-
     compared = frame.filter(pl.col("status") == "compared")
     times = compared.filter(pl.col("quantity").str.ends_with("_seconds"))
     apart = pl.max_horizontal("ratio", 1 / pl.col("ratio"))
@@ -221,7 +204,6 @@ def summarise_points(frame: pl.DataFrame) -> dict[str, int]:
 
 def shown_frame(frame: pl.DataFrame) -> pl.DataFrame:
     """The figures that are held against something, in words and with units; argument as in `summarise_points`."""
-    import polars as pl
 
     def words(quantity: str, *values: float) -> str:
         with_unit = seconds if quantity.endswith("_seconds") else lambda value: si(value, "" if quantity.endswith("tokens") else "B", 4)
