@@ -7,7 +7,9 @@ import math
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import polars as pl
 
 from ocr_flops.errors import SpecError
 from ocr_flops.evidence.calibration.conditions import with_records
@@ -17,9 +19,6 @@ from ocr_flops.spec.run_spec import RunSpec, WorkloadKeys, read_run, read_worklo
 from ocr_flops.spec.workload import Workload
 from ocr_flops.studies.sweeps.ranges import Axes, Value
 from ocr_flops.timing.estimate import Estimate, estimate_run, time_run
-
-if TYPE_CHECKING:
-    import polars as pl
 
 WITH_COLUMN = ("model", "engine", "attention", "hardware", "dtype", "cache", "prefill_logits")  # keys that a frame has columns for
 WITH_COLUMN += ("workload", "workload.global_px", "workload.tile_px")

@@ -16,14 +16,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ocr_flops import __version__
 from ocr_flops.errors import SpecError
 from ocr_flops.files import try_lock, write_whole
-
-if TYPE_CHECKING:
-    from ocr_flops.studies.sweeps.plan import Sweep
+from ocr_flops.studies.sweeps.plan import Sweep
 
 MANIFEST, PARTIAL = "manifest.json", ".partial"
 SCHEMA = 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -46,9 +46,7 @@ def grid_pages(rule: str, min_tiles: int, max_tiles: int) -> Pages:
         SpecError: an unknown rule, or no such numbers.
     """
     one_of("sweep.grids", rule, GRIDS)
-    for name, value, least in (("min_tiles", min_tiles, 2), ("max_tiles", max_tiles, min_tiles)):
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MAX_TILES:
-            raise SpecError(f"sweep.{name}: {value!r} is not a whole number from {least} to {MAX_TILES}")
+    check_tiles("sweep.", min_tiles, max_tiles, 2)
     if rule == "square":
         found = square_grids(max_tiles)[min_tiles - 2 :]
     else:
@@ -57,6 +55,13 @@ def grid_pages(rule: str, min_tiles: int, max_tiles: int) -> Pages:
         found = [grid for grid in tiling.rule_grids(min_tiles, max_tiles) if rule == "vendor" or grid[1] <= grid[0]]
     columns, rows = np.array(found, np.int64).T
     return Pages({"columns": columns, "rows": rows})
+
+
+def check_tiles(prefix: str, min_tiles: Any, max_tiles: Any, least: int) -> None:
+    """Raises SpecError, naming the key behind a prefix, where these are no numbers of tiles from `least` up, the larger one last."""
+    for name, value, lowest in (("min_tiles", min_tiles, least), ("max_tiles", max_tiles, min_tiles)):
+        if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= MAX_TILES:
+            raise SpecError(f"{prefix}{name}: {value!r} is not a whole number from {lowest} to {MAX_TILES}")
 
 
 def image_pages(paths: str | Path | list[str | Path], dpi: float = DEFAULT_DPI) -> Pages:

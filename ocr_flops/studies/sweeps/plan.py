@@ -10,9 +10,10 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import polars as pl
 
 from ocr_flops.errors import SpecError, one_of
 from ocr_flops.measure.plan import ModelSource, split_source
@@ -23,9 +24,6 @@ from ocr_flops.studies.sweeps.cases import Case, list_cases
 from ocr_flops.studies.sweeps.pages import Pages, grid_pages, image_pages, is_published_grid
 from ocr_flops.studies.sweeps.ranges import Axes, Value, read_values, split_overrides
 from ocr_flops.timing.estimate import time_run
-
-if TYPE_CHECKING:
-    import polars as pl
 
 NUMBERS = ("image_width_px", "image_height_px", "columns", "rows", "prompt_tokens", "output_tokens", "batch_size")  # columns of a workload
 DEVICES = ("meta", "cpu", "cuda")
@@ -111,14 +109,10 @@ class Sweep:
         Columns: all of `of.sweep`; point (the number), image and page (file and number in it, of pages from files), model, prefill_logits,
         the values of keys that have no column by themselves, and vendor_supported.
         """
-        import polars as pl
-
         slices = self.slices(first, self.points if last is None else last)
         return pl.concat([self._slice_frame(*one) for one in slices])
 
     def _slice_frame(self, case: Case, first: int, indices: np.ndarray) -> pl.DataFrame:
-        import polars as pl
-
         workload, width = self.workload(case, indices), len(self.stages)
         frame = case.stages_frame(workload)
         published = np.broadcast_to(is_published_grid(*map(np.asarray, (workload.columns, workload.rows))), len(indices))
@@ -137,13 +131,10 @@ class Sweep:
 
     def _image_columns(self, indices: np.ndarray) -> list[pl.Series]:
         """The file of every row, and the page's number in it; none for pages that are no files."""
-        import polars as pl
-
         if self.pages is None or not self.pages.images:
             return []
-        rows = np.repeat(np.unravel_index(indices, self.shape)[0], len(self.stages))
-        files, numbers = zip(*self.pages.images, strict=True)
-        return [pl.Series("image", files, pl.String).gather(rows), pl.Series("page", numbers, pl.Int64).gather(rows)]
+        images = pl.DataFrame(self.pages.images, {"image": pl.String, "page": pl.Int64}, orient="row")
+        return images[np.repeat(np.unravel_index(indices, self.shape)[0], len(self.stages))].get_columns()
 
     def leave_out_impossible(self) -> Sweep:
         """The same sweep without combinations that cannot be, such as flash in fp32, so that no part of it fails later.

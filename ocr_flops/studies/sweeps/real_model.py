@@ -9,7 +9,8 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import polars as pl
 
 from ocr_flops.cost.tape import COSTS, SUMS
 from ocr_flops.errors import SpecError
@@ -17,24 +18,14 @@ from ocr_flops.evidence import verify
 from ocr_flops.files import write_whole
 from ocr_flops.measure.client import ask
 from ocr_flops.measure.events import read_event, write_event
-from ocr_flops.measure.plan import ModelSource, build_request
+from ocr_flops.measure.plan import build_request
 from ocr_flops.measure.protocol import Request
 from ocr_flops.studies.sweeps.plan import Case, Sweep
 from ocr_flops.studies.sweeps.results import Progress, ignore_progress
 
-if TYPE_CHECKING:
-    import polars as pl
-
 MAX_POINTS = 10_000  # about a second each
 LEVELS = ("stage", "module")
 COLUMNS = (*COSTS, "weight_bytes", "kv_cache_bytes", "peak_activation_bytes")
-
-
-def can_run(case: Case, source: ModelSource) -> bool:
-    """Whether the real model runs as a case says: transformers' class or a snapshot, attention kernels that it has, a growing cache."""
-    config = case.estimate(case.keys.workload()).config
-    has_code = config.engine.name == "transformers" or source.snapshot is not None
-    return has_code and all(config.evidence(stage) == "runnable" for stage in case.run.stages)
 
 
 def compare_points(sweep: Sweep, folder: Path, progress: Progress = ignore_progress) -> pl.DataFrame:
@@ -52,8 +43,6 @@ def compare_points(sweep: Sweep, folder: Path, progress: Progress = ignore_progr
     Raises:
         SpecError: nothing of the sweep can run, it has too many points, or the worker failed.
     """
-    import polars as pl
-
     runs = list(_list_runs(sweep))
     if not runs:
         raise SpecError(
@@ -88,21 +77,13 @@ def join_measured(rows: pl.DataFrame, measured: pl.DataFrame) -> pl.DataFrame:
         rows: of a sweep, one per point and stage.
         measured: of `compare_points`.
     """
-    import polars as pl
-
     whole_stage = pl.col("module") == verify.ALL
     numbers = {name: pl.col("measured").filter(whole_stage & (pl.col("column") == name)).first() for name in COLUMNS if name not in SUMS}
-    stages = measured.group_by("point", "stage").agg(
+    numbers |= {name: pl.sum_horizontal(numbers[addend] for addend in addends) for name, addends in SUMS.items()}
+    stages = measured.group_by("point", pl.col("stage").cast(rows.schema["stage"])).agg(
         pl.col("steps").first().alias("measured_steps"),
         pl.col("difference").abs().max(),
-        *(number.alias(name) for name, number in numbers.items()),
-    )
-    stages = stages.with_columns(pl.sum_horizontal(addends).alias(name) for name, addends in SUMS.items()).select(
-        "point",
-        pl.col("stage").cast(rows.schema["stage"]),
-        "measured_steps",
-        "difference",
-        *(pl.col(name).alias(f"measured_{name}") for name in COLUMNS),
+        *(numbers[name].alias(f"measured_{name}") for name in COLUMNS),
     )
     all_steps_ran = (pl.col("stage") != "decode") | (pl.col("measured_steps") == pl.col("output_tokens"))
     return rows.join(stages, ("point", "stage"), "left", maintain_order="left").with_columns(
@@ -111,13 +92,15 @@ def join_measured(rows: pl.DataFrame, measured: pl.DataFrame) -> pl.DataFrame:
 
 
 def _list_runs(sweep: Sweep) -> Iterator[tuple[Case, int, Request]]:
-    """Every point that can run, its case and number, with a request that counts and traces it."""
+    """Every point that can run (transformers' class or a snapshot, attention kernels that it has, a growing cache), its case and number,
+    with a request that counts and traces it."""
     if sweep.points > MAX_POINTS:
         raise SpecError(f"measure: {sweep.points:,} points; the real model takes about a second for each, choose at most {MAX_POINTS:,}")
     for case, first, indices in sweep.slices(0, sweep.points):
-        if not can_run(case, sweep.source):
-            continue
         config, workload = case.estimate(case.keys.workload()).config, sweep.workload(case, indices)
+        has_code = config.engine.name == "transformers" or sweep.source.snapshot is not None
+        if not has_code or any(config.evidence(stage) != "runnable" for stage in case.run.stages):
+            continue
         for number in range(len(indices)):
             request = build_request(
                 case.run.model,

@@ -7,15 +7,12 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import polars as pl
 
 from ocr_flops.errors import SpecError
+from ocr_flops.studies.sweeps.plan import Sweep
 from ocr_flops.timing.estimate import estimate_run
-
-if TYPE_CHECKING:
-    import polars as pl
-
-    from ocr_flops.studies.sweeps.plan import Sweep
 
 STAGES, MEASURED = "stages", "measured"  # tables: a row per point and stage, and one per number of the real model
 TARGETS = {"ttft": 0.5, "tpot": 0.02}  # seconds
@@ -42,8 +39,6 @@ class Table:
 
     def frames(self) -> Iterator[pl.DataFrame]:
         """Its rows, a part at a time."""
-        import polars as pl
-
         if not isinstance(self.parts, tuple):
             yield self.parts
             return
@@ -53,8 +48,6 @@ class Table:
 
     def lazy(self) -> pl.LazyFrame:
         """Its rows, not read yet."""
-        import polars as pl
-
         return pl.scan_parquet(list(self.parts)) if isinstance(self.parts, tuple) else self.parts.lazy()
 
     def frame(self) -> pl.DataFrame:
@@ -99,8 +92,6 @@ def read_table(folder: str | Path, table: str = STAGES) -> pl.LazyFrame:
     Raises:
         SpecError: there are no such files.
     """
-    import polars as pl
-
     if files := find_files(Path(folder), table):
         return pl.scan_parquet(files)
     raise SpecError(f"{folder}: has no {table}.parquet; run the sweep with --format parquet")
@@ -120,8 +111,6 @@ def cases_frame(sweep: Sweep) -> pl.DataFrame:
     Columns: case (its number), weights (bytes of every parameter), and of its device, null without one: device (its name for people),
     memory_bytes, matrix_flops_per_second (dense, at the case's precision; null where it has none), bandwidth_bytes_per_second.
     """
-    import polars as pl
-
     weights: dict[tuple, int] = {}
     rows = []
     for number, case in enumerate(sweep.cases):

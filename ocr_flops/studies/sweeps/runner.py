@@ -8,7 +8,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import polars as pl
 
 from ocr_flops.errors import SpecError
 from ocr_flops.files import explain_os_errors, write_whole
@@ -26,9 +28,6 @@ from ocr_flops.studies.sweeps.results import (
     ignore_progress,
     link_file,
 )
-
-if TYPE_CHECKING:
-    import polars as pl
 
 PART_POINTS = 65_536  # one part takes about 150 MB while it is computed
 SPARE = 1.05  # disk required, over what is expected
@@ -100,7 +99,7 @@ def run_sweep(
                 "seconds": round(time.monotonic() - begun, 3),
                 "points": sweep.points,
                 "rows": sweep.rows,
-                "parts": _part_count(sweep),
+                "parts": len(tables[STAGES].parts),
                 "parts_kept": kept,
                 "stages": list(sweep.stages),
                 "formats": list(results.formats),
@@ -112,15 +111,14 @@ def run_sweep(
     return manifest
 
 
-def _part_count(sweep: Sweep) -> int:
-    return -(-sweep.points // PART_POINTS)
-
-
 def _compute_tables(
     sweep: Sweep, work: WorkFolder, published: Path | None, formats: Sequence[str], tell: Callable[[str], None], progress: Progress
 ) -> tuple[dict[str, Table], int]:
-    """The tables of a sweep, and how many parts were there already: of an interrupted run, or in the folder of the finished sweep."""
-    parts = [work.parts / f"part-{number:06d}.parquet" for number in range(_part_count(sweep))]
+    """The tables of a sweep, and how many parts were there already: of an interrupted run, or in the folder of the finished sweep.
+
+    Each of the missing parts is computed while the one before is written.
+    """
+    parts = [work.parts / f"part-{number:06d}.parquet" for number in range(-(-sweep.points // PART_POINTS))]
     for known, part in zip(find_files(published, STAGES), parts, strict=False):
         if not part.exists():
             link_file(known, part)
@@ -132,29 +130,22 @@ def _compute_tables(
     if sweep.measure is not None:
         found = tuple(find_files(published, MEASURED)) or real_model.compare_points(sweep, work.real_model, progress)
         tables[MEASURED] = Table(MEASURED, found, progress)
-    _compute_parts(sweep, parts, missing, tables.get(MEASURED), formats, progress)
-    return tables, kept
-
-
-def _compute_parts(
-    sweep: Sweep, parts: Sequence[Path], missing: Sequence[int], measured: Table | None, formats: Sequence[str], progress: Progress
-) -> None:
-    """Computes the missing parts, each while the one before is written."""
     with ThreadPoolExecutor(1) as writer:
         writing: Future | None = None
-        for done, number in enumerate(missing, len(parts) - len(missing)):
+        for done, number in enumerate(missing, kept):
             progress(f"sweep {sweep.name}", done, len(parts))
             frame = sweep.stages_frame(number * PART_POINTS, min((number + 1) * PART_POINTS, sweep.points))
-            if measured is not None:
-                frame = real_model.join_measured(frame, measured.frame())
+            if MEASURED in tables:
+                frame = real_model.join_measured(frame, tables[MEASURED].frame())
             if number == missing[0]:
-                _check_disk(parts[number].parent, frame, len(missing) / len(parts) * sweep.rows, sweep.rows, formats)
+                _check_disk(work.parts, frame, len(missing) / len(parts) * sweep.rows, sweep.rows, formats)
             if writing is not None:
                 writing.result()
             writing = writer.submit(_write_part, parts[number], frame)
         if writing is not None:
             writing.result()
     progress(f"sweep {sweep.name}", len(parts), len(parts))
+    return tables, kept
 
 
 def _write_part(path: Path, frame: pl.DataFrame) -> None:

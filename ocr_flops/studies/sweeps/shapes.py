@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import polars as pl
 
 from ocr_flops.errors import SpecError
 from ocr_flops.spec import tiling
 from ocr_flops.spec.catalog import load_mode
 from ocr_flops.spec.specs import Mode
 from ocr_flops.spec.tiling import square_grids
-from ocr_flops.spec.workload import MAX_TILES, Workload
-from ocr_flops.studies.sweeps.pages import is_published_grid
-
-if TYPE_CHECKING:
-    import polars as pl
+from ocr_flops.spec.workload import Workload
+from ocr_flops.studies.sweeps.pages import check_tiles, is_published_grid
 
 
 def shapes_frame(min_tiles: int = 1, max_tiles: int = 1000, mode: str | Mode = "gundam") -> pl.DataFrame:
@@ -33,14 +29,10 @@ def shapes_frame(min_tiles: int = 1, max_tiles: int = 1000, mode: str | Mode = "
     Raises:
         SpecError: no such numbers, or a resolution without tiles.
     """
-    import polars as pl
-
     mode = load_mode(mode) if isinstance(mode, str) else mode
     if not mode.tile_px:
         raise SpecError(f"mode: {mode.name!r} has no tiles; choose gundam or gundam_m")
-    for name, value, least in (("min_tiles", min_tiles, 1), ("max_tiles", max_tiles, min_tiles)):
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MAX_TILES:
-            raise SpecError(f"{name}: {value!r} is not a whole number from {least} to {MAX_TILES}")
+    check_tiles("", min_tiles, max_tiles, 1)
     columns, rows = np.array([(1, 1), *square_grids(max_tiles)][min_tiles - 1 : max_tiles], np.int64).T
     side = np.where(columns * rows > 1, mode.tile_px, min(mode.tile_px, mode.untiled_up_to_px))
     return pl.DataFrame(
