@@ -50,7 +50,7 @@ class Job:
         done, total: steps that lie behind it, and all.
         text: the step being run.
         stages: every stage, in order.
-        waited_seconds, running_seconds: so far, or in all.
+        running_seconds: so far, or in all.
         results: the worker's results so far (shared: not to be changed).
         failure: why it was not finished; None where it was, or may be.
     """
@@ -64,7 +64,6 @@ class Job:
     total: int = 0
     text: str = ""
     stages: tuple[Stage, ...] = ()
-    waited_seconds: float = 0.0
     running_seconds: float = 0.0
     results: tuple[Result | Audit, ...] = ()
     failure: Failure | None = None
@@ -83,7 +82,6 @@ class _Entry:
     request: Request
     on_result: OnResult
     steps: list[ProgressStep]
-    submitted: float
     seen: float  # when its page last looked at it
     began: list[float] = field(default_factory=list)  # when each step began, as far as it came
     started: float | None = None
@@ -100,15 +98,13 @@ class _Entry:
 
     def snapshot(self, position: int) -> Job:
         end = monotonic() if self.ended is None else self.ended
-        started = end if self.started is None else self.started
         return replace(
             self.job,
             position=position,
             done=len(self.steps) if self.job.state == DONE else max(0, len(self.began) - 1),
             total=len(self.steps),
             stages=tuple(self._stages(end)),
-            waited_seconds=started - self.submitted,
-            running_seconds=end - started,
+            running_seconds=0.0 if self.started is None else end - self.started,
         )
 
     def _stages(self, end: float) -> list[Stage]:
@@ -178,8 +174,7 @@ class Queue:
             waiting = sum(job.state == WAITING for job in live)
             if waiting >= self._most_waiting:
                 raise SpecError(f"spot check: {waiting} are waiting, at most {self._most_waiting} may; try again when one has ended")
-            now = monotonic()
-            entry = _Entry(Job(next(self._ids), label, owner), request, on_result, progress_steps(request), now, now)
+            entry = _Entry(Job(next(self._ids), label, owner), request, on_result, progress_steps(request), seen=monotonic())
             self._entries[entry.job.id] = entry
             if self._thread is None:
                 self._thread = threading.Thread(target=self._supervise, name="spot check queue", daemon=True)

@@ -214,7 +214,7 @@ def test_measured_points_stay_while_controls_change(model, store, values):
 
 def a_job(state, failure=None, results=(), position=0):
     stages = (Stage("torch", None, "done", 2.5), Stage("vision", 0, "running", 0.4), Stage("vision", 1, "waiting", 0))
-    return Job(7, "2 × 3 <tiles>", "me", state, position, 1, 3, "vision of point 1", stages, 0.0, 3.0, results, failure)
+    return Job(7, "2 × 3 <tiles>", "me", state, position, 1, 3, "vision of point 1", stages, 3.0, results, failure)
 
 
 def progress(monkeypatch, job=None, refused=None, tick=None):

@@ -14,7 +14,6 @@ of the clock's); "operators", "module_calls" (of modules with parameters of thei
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from time import perf_counter, thread_time
 from typing import Any
 
 import torch
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from ocr_flops.measure.events import Result
 from ocr_flops.measure.worker.counting import Tracing
@@ -49,15 +49,14 @@ class ModuleCalls(Observer):
     @contextlib.contextmanager
     def watch(self, stage: str, held: Tensors, cache: Any) -> Iterator[None]:
         """Counts the calls of a pass."""
-        with contextlib.ExitStack() as stack:
-            for name, module in self._model.named_modules():
-                if next(module.parameters(recurse=False), None) is not None:
-                    count = functools.partial(self._count, stage, self._engine.labels(name))
-                    stack.callback(module.register_forward_pre_hook(count).remove)
-            yield
+        names = {module: name for name, module in self._model.named_modules()}
 
-    def _count(self, stage: str, label: str, *call: Any) -> None:
-        self.calls[stage][label] += 1
+        def count(module: torch.nn.Module, args: Any) -> None:
+            if next(module.parameters(recurse=False), None) is not None:
+                self.calls[stage][self._engine.labels(names[module])] += 1
+
+        with register_module_forward_pre_hook(count):
+            yield
 
 
 def time_host(session: Session, progress: Announcer, send: Send) -> None:
