@@ -45,7 +45,8 @@ class Setting:
         price: of a device hour, in any currency; None for none.
         host: what issues the operators, a config of the group `host`, or `OWN_HOST`.
         operator_us, launch_us: microseconds of the host for an operator and for a launch; None leaves the host's own.
-        matrix_efficiency, vector_efficiency, bandwidth_efficiency: the part of a peak that kernels reach; None leaves those published.
+        matrix_efficiency, vector_efficiency, bandwidth_efficiency: the part of a peak that kernels reach; None leaves those of the
+            device's records, else those published.
 
     Raises:
         SpecError: when what a value decides is read first, naming the field, the value and what is allowed.
@@ -199,7 +200,10 @@ class Setting:
 
     @cached_property
     def conditions(self) -> dict[str, Any]:
-        """What times hold under, as keywords of `Estimate.on`; raises as `device`, `host_spec` and `efficiency`."""
+        """What times hold under without records, which `OnRecord.conditions` adds, as keywords of `Estimate.on`.
+
+        Raises as `device`, `host_spec` and `efficiency`.
+        """
         return {"hardware": self.device, "host": self.host_spec, "efficiency": self.efficiency}
 
 
