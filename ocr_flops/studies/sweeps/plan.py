@@ -143,10 +143,14 @@ class Sweep:
             SpecError: a value that can be in no combination: one out of range, a grid on a resolution without tiles, a device without a
                 figure for the precision, or a result beyond 2^62, naming the field.
         """
-        possible, problems = [], []
+        possible, problems, pages = [], [], self.pages.fields if self.pages else {}
+        ends = [{name: int(end(column)) for name, column in self.axes} for end in (np.min, np.max)]
         for case in self.cases:
             try:
-                self._check(case)
+                least, largest = (case.keys._replace(**pages, **end).workload() for end in ends)
+                case.estimate(largest).stage_numbers  # noqa: B018
+                if case.run.hardware is not None:
+                    time_run(case.run, case.estimate(least.upper_bound())).stages  # noqa: B018
                 possible.append(case)
             except SpecError as problem:
                 problems.append((case, problem))
@@ -156,20 +160,6 @@ class Sweep:
                 raise problem
         words = [(", ".join(f"{key}={value}" for key, value in case.choices), str(problem)) for case, problem in problems]
         return replace(self, cases=tuple(possible), impossible=tuple(words))
-
-    def _check(self, case: Case) -> None:
-        """Computes the least and the largest values of a case.
-
-        Raises:
-            SpecError: they cannot be.
-        """
-        pages = self.pages.fields if self.pages else {}
-        least, largest = (
-            case.keys._replace(**pages, **{name: int(end(column)) for name, column in self.axes}).workload() for end in (np.min, np.max)
-        )
-        case.estimate(largest).stage_numbers  # noqa: B018
-        if case.run.hardware is not None:
-            time_run(case.run, case.estimate(least.upper_bound())).stages  # noqa: B018
 
 
 def load_sweep(overrides: Sequence[str] = ()) -> Sweep:

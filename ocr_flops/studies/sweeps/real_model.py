@@ -21,14 +21,14 @@ from ocr_flops.measure.events import read_event, write_event
 from ocr_flops.measure.plan import build_request
 from ocr_flops.measure.protocol import Request
 from ocr_flops.studies.sweeps.plan import Case, Sweep
-from ocr_flops.studies.sweeps.results import Progress, ignore_progress
+from ocr_flops.studies.sweeps.results import Progress
 
 MAX_POINTS = 10_000  # about a second each
 LEVELS = ("stage", "module")
 COLUMNS = (*COSTS, "weight_bytes", "kv_cache_bytes", "peak_activation_bytes")
 
 
-def compare_points(sweep: Sweep, folder: Path, progress: Progress = ignore_progress) -> pl.DataFrame:
+def compare_points(sweep: Sweep, folder: Path, progress: Progress = lambda what, done, total: None) -> pl.DataFrame:
     """Runs every point that can run and compares what was counted and traced with the analytic values.
 
     Args:

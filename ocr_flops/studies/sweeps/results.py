@@ -19,10 +19,6 @@ TARGETS = {"ttft": 0.5, "tpot": 0.02}  # seconds
 Progress = Callable[[str, int, int], None]  # called with what is done, how much of it, and how much there is
 
 
-def ignore_progress(what: str, done: int, total: int) -> None:
-    """Shows nothing."""
-
-
 @dataclass(frozen=True)
 class Table:
     """Rows of one kind.
@@ -35,7 +31,7 @@ class Table:
 
     name: str
     parts: tuple[Path, ...] | pl.DataFrame
-    progress: Progress = ignore_progress
+    progress: Progress = lambda what, done, total: None
 
     def frames(self) -> Iterator[pl.DataFrame]:
         """Its rows, a part at a time."""

@@ -17,17 +17,7 @@ from ocr_flops.files import explain_os_errors, write_whole
 from ocr_flops.studies.sweeps import folder, real_model
 from ocr_flops.studies.sweeps.folder import WorkFolder
 from ocr_flops.studies.sweeps.plan import Sweep
-from ocr_flops.studies.sweeps.results import (
-    MEASURED,
-    STAGES,
-    TARGETS,
-    Progress,
-    Results,
-    Table,
-    find_files,
-    ignore_progress,
-    link_file,
-)
+from ocr_flops.studies.sweeps.results import MEASURED, STAGES, TARGETS, Progress, Results, Table, find_files, link_file
 
 PART_POINTS = 65_536  # one part takes about 150 MB while it is computed
 SPARE = 1.05  # disk required, over what is expected
@@ -46,7 +36,7 @@ def run_sweep(
     targets: Mapping[str, float] = TARGETS,
     command: Sequence[str] = (),
     tell: Callable[[str], None] = lambda text: None,
-    progress: Progress = ignore_progress,
+    progress: Progress = lambda what, done, total: None,
 ) -> dict[str, Any]:
     """Computes a sweep into a folder, which appears when all of it is there.
 
