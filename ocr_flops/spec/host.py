@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ocr_flops.errors import SpecError, one_of
 from ocr_flops.spec.specs import STAGES
 
-HOST_FIGURES = ("operator_us", "module_us", "launch_us", "step_us", "kernel_floor_us")
+HOST_FIGURES = ("operator_us", "module_us", "launch_us", "step_us", "kernel_floor_us", "graph_floor_us")
 EFFICIENCIES = ("matrix", "vector", "bandwidth")
 LEAST_EFFICIENCY = 1e-3
 
@@ -53,7 +53,8 @@ class HostSpec:
         module_us: the call of one module that has weights, besides its operators.
         launch_us: the launch of one kernel, or of one graph.
         step_us: what a decode step does besides the model: sampling, bookkeeping, detokenising.
-        kernel_floor_us: the least time that an operator's kernel takes of the device, or its part of a fused kernel.
+        kernel_floor_us: the least time that an operator's kernel takes of the device.
+        graph_floor_us: the same in stages that are graphs, where an operator may be a part of a fused kernel.
         waits: whether it waits for every kernel before it issues the next operator, so that their times add; not within a graph.
     """
 
@@ -65,6 +66,7 @@ class HostSpec:
     launch_us: Ranged
     step_us: Ranged
     kernel_floor_us: Ranged
+    graph_floor_us: Ranged = Ranged.exact(0.0)
     waits: bool = False
 
     def __post_init__(self) -> None:
@@ -83,9 +85,10 @@ class HostSpec:
             return self.label
         per_module = f" and {self.module_us} a module" if self.module_us.high else ""
         waiting = " and waits for its kernel" if self.waits else ""
+        in_graphs = f", in graphs {self.graph_floor_us} µs an operator" if self.graphs else ""
         return (
             f"{self.label}: {self.operator_us} µs an operator{per_module}{waiting}, {self.launch_us} µs a launch, "
-            f"{self.step_us} µs a step, kernels of at least {self.kernel_floor_us} µs"
+            f"{self.step_us} µs a step, kernels of at least {self.kernel_floor_us} µs{in_graphs}"
         )
 
 

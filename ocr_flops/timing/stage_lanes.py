@@ -141,7 +141,7 @@ class StageLanes:
         reached = np.array([[one.value, one.high, one.low] for one in (efficiency.matrix, efficiency.vector, efficiency.bandwidth)])
         seconds = order.work[:, None] / (peaks[:, None] * reached[:, :, None])[..., None]  # [ceiling, case, operation, monomial]
         self._lines = self._undominated(seconds)
-        self.floor = 1e-6 * np.array(host.kernel_floor_us[:3])
+        self.floor = 1e-6 * np.array((host.graph_floor_us if self.is_graph else host.kernel_floor_us)[:3])
         launch, operator, module = (1e-6 * np.array(one[:3]) for one in (host.launch_us, host.operator_us, host.module_us))
         issue = (operator + launch)[:, None] + module[:, None] * order.weights
         self.issue = np.zeros_like(issue) if self.is_graph else issue  # [case, operation]

@@ -265,7 +265,7 @@ class Timing:
     def frame(self, level: str = "stage", columns: Sequence[str] = COLUMNS) -> pl.DataFrame:
         """The estimate's frame of a level with the device's name and time columns.
 
-        Columns added: hardware, roofline_seconds, bound_seconds, binding_ceiling, ceiling_margin (the binding ceiling's time over the next
+        Columns added: hardware, host, roofline_seconds, bound_seconds, binding_ceiling, ceiling_margin (the binding ceiling's time over the next
         one's; null where there is no other), expected_seconds; of stages its range and device_busy_share, of modules expected_host_seconds.
         """
         import polars as pl
@@ -275,6 +275,7 @@ class Timing:
         margin = pl.Series("ceiling_margin", times["ceiling_margin"].reshape(-1))
         return self.estimate.frame(level, columns).with_columns(
             pl.lit(self.hardware.name, pl.Categorical).alias("hardware"),
+            pl.lit(self.host.name, pl.Categorical).alias("host"),
             *(pl.Series(name, times[name].reshape(-1)) for name in ("roofline_seconds", "bound_seconds")),
             pl.Series("binding_ceiling", CEILINGS, pl.Categorical).gather(times["ceiling"].reshape(-1)),
             margin.set(~margin.is_finite(), None),

@@ -182,3 +182,11 @@ def test_a_combination_that_cannot_be_is_left_out_and_named():
 def test_the_record_is_plain_and_names_the_axes():
     config = load_sweep(["sweep=vendor", "workload.prompt_tokens=0:100:10", "attention=[eager,sdpa]"]).config
     assert json.loads(json.dumps(config))["sweep"]["axes"] == {"workload.prompt_tokens": "0:100:10", "attention": ["eager", "sdpa"]}
+
+
+def test_hosts_and_their_figures_can_be_swept():
+    frame = load_sweep(["host=[none,eager,graphs]", "hardware=l4"]).stages_frame()
+    decode = dict(frame.filter(stage="decode").select(pl.col("host").cast(pl.String), "expected_seconds").iter_rows())
+    assert decode["none"] < decode["graphs"] < decode["eager"]
+    slower = load_sweep(["host=eager", "host.operator_us=[5,50]", "hardware=l4"]).stages_frame().filter(stage="decode")
+    assert slower["expected_seconds"][0] < slower["expected_seconds"][1] and slower["host.operator_us"].to_list() == [5, 50]

@@ -20,7 +20,7 @@ from ocr_flops.spec.workload import Workload
 from ocr_flops.studies.sweeps.ranges import Axes, Value
 from ocr_flops.timing.estimate import Estimate, estimate_run, time_run
 
-WITH_COLUMN = ("model", "engine", "attention", "hardware", "dtype", "cache", "prefill_logits")  # keys that a frame has columns for
+WITH_COLUMN = ("model", "engine", "attention", "hardware", "host", "dtype", "cache", "prefill_logits")  # keys that a frame has columns for
 WITH_COLUMN += ("workload", "workload.global_px", "workload.tile_px")
 MAX_CASES = 100_000
 

@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from ocr_flops.errors import SpecError
+from ocr_flops.spec.overrides import GROUPS
 
-SEVERAL = ("model", "engine", "attention", "hardware", "workload", "dtype", "cache", "prefill_logits")  # keys that may have several values
+SEVERAL = (*GROUPS, "dtype", "cache", "prefill_logits")  # keys that may have several values
 FIELDS = tuple(f"{group}." for group in SEVERAL if group != "model")  # and so may their fields; dimensions of a model may be lists
-LISTS = ("engine.runnable_attention",)  # fields whose one value is a list
+LISTS = ("engine.runnable_attention", "host.graphs")  # fields whose one value is a list
 RANGE = re.compile(r"(-?\d+):(-?\d+)(?::(-?\d+))?")
 MAX_VALUES = 10_000_000
 WORDS = {"null": None, "none": None, "true": True, "false": False}
@@ -62,6 +63,7 @@ def read_values(key: str, given: Any) -> tuple[Value, ...] | range:
     found: dict[Value, None] = {}
     for item in given:
         for value in _read_range(key, item) if isinstance(item, str) and RANGE.fullmatch(item) else (_read_value(item),):
+            value = "none" if (key, value) == ("host", None) else value  # a host's name, and the word for null
             if value in found:
                 raise SpecError(f"{key}: {value} is named twice")
             found[value] = None
