@@ -6,6 +6,7 @@ _HOMES = {
     "load_model": "spec.catalog",
     "load_hardware": "spec.catalog",
     "load_engine": "spec.catalog",
+    "load_host": "spec.catalog",
     "load_mode": "spec.catalog",
     "Workload": "spec.workload",
     "Mode": "spec.specs",

@@ -30,7 +30,6 @@ AREAS = {"size", "symbolSize"}
 EMBEDDING = {"embedOptions": {"renderer": "svg", "actions": False}}  # sharp at any size, in the slide's own colour, without a menu
 FULL_INK = "currentColor"  # words as dark, or as light, as the slide's own
 FIRST = ("vision", "prefill")  # the stages before the first token
-LANES = {"device": "time of the device", "expected": "expected time"}
 EXPERTS, OTHERS = "expert weights", "other weights"
 PARTS = {EXPERTS: FAMILIES["routed experts"], OTHERS: MEMORY_COLOURS["weights"]}
 PARTS |= {kind: colour for kind, (_, colour) in TRAFFIC.items()} | MEMORY_COLOURS | STAGE_COLOURS
@@ -90,33 +89,33 @@ def moved_and_held(estimates: Mapping[str, Estimate]) -> Chart:
 
 
 def first_token(timings: Mapping[str, Timing]) -> Chart:
-    """Device time and expected time to the first token, and the memory that the whole run needs beside what the device has.
+    """Expected time to the first token, and the memory that the whole run needs beside what the device has.
 
     Args:
         timings: of one point on one device by attention mode.
     """
-    times = [_lane_panel(timings, lane, FIRST) for lane in LANES]
     needs = {mode: dict(zip(MEMORY_COLOURS, one.estimate.footprint[:3], strict=True)) for mode, one in timings.items()}
     has = next(iter(timings.values())).hardware.memory_bytes
-    return _compared(*times, Panel(f"memory needed, of {in_bytes(has)}", needs, in_bytes, has))
+    times = _expected_panel("expected time to the first token", timings, FIRST)
+    return _compared(times, Panel(f"memory needed, of {in_bytes(has)}", needs, in_bytes, has))
 
 
-def _lane_panel(timings: Mapping[str, Timing], lane: str, stages: Sequence[str], steps: int = 1) -> Panel:
-    """Seconds of stages, or of one of their steps, as bars of attention modes."""
-    bars = {mode: {stage: float(one.lane_seconds(stage, lane)[0]) / steps for stage in stages} for mode, one in timings.items()}
-    return Panel(LANES[lane], bars, seconds)
+def _expected_panel(name: str, timings: Mapping[str, Timing], stages: Sequence[str], steps: int = 1) -> Panel:
+    """Expected seconds of stages, or of one of their steps, as bars of attention modes."""
+    bars = {mode: {stage: float(one.lane_seconds(stage, "expected")[0]) / steps for stage in stages} for mode, one in timings.items()}
+    return Panel(name, bars, seconds)
 
 
 def one_token(timings: Mapping[str, Timing]) -> Chart:
-    """What a decode step moves on average, the device's time for it, and the expected time.
+    """What a decode step moves on average, and its expected time.
 
     Args:
         timings: of one point with output tokens on one device by attention mode.
     """
     moved = {mode: token_traffic(one.estimate) for mode, one in timings.items()}
     steps = next(iter(timings.values())).estimate.workload.output_tokens
-    times = [_lane_panel(timings, lane, ["decode"], steps) for lane in LANES]
-    return _compared(Panel("moved for each output token", moved, in_bytes), *times)
+    times = _expected_panel("expected time per output token", timings, ["decode"], steps)
+    return _compared(Panel("moved for each output token", moved, in_bytes), times)
 
 
 def token_traffic(estimate: Estimate) -> dict[str, float]:

@@ -41,6 +41,9 @@ class Ranged(NamedTuple):
         return f"{self.value:.3g}" if self.low == self.high else f"{self.value:.3g} ({self.low:.3g} to {self.high:.3g})"
 
 
+NOTHING = Ranged.exact(0.0)
+
+
 @dataclass(frozen=True)
 class HostSpec:
     """What the host does for every operator and every step, in microseconds.
@@ -66,7 +69,7 @@ class HostSpec:
     launch_us: Ranged
     step_us: Ranged
     kernel_floor_us: Ranged
-    graph_floor_us: Ranged = Ranged.exact(0.0)
+    graph_floor_us: Ranged = NOTHING
     waits: bool = False
 
     def __post_init__(self) -> None:

@@ -10,7 +10,7 @@ from ocr_flops.cost.estimate import Cost
 from ocr_flops.cost.run_config import RunConfig
 from ocr_flops.cost.stage_groups import COLUMNS
 from ocr_flops.errors import SpecError, one_of
-from ocr_flops.spec.catalog import load_efficiency, load_host
+from ocr_flops.spec.catalog import load_efficiency, load_hardware, load_host
 from ocr_flops.spec.host import EfficiencySpec, HostSpec
 from ocr_flops.spec.run_spec import RunSpec
 from ocr_flops.spec.specs import STAGES, AttentionSpec, EngineSpec, HardwareSpec, ModelSpec
@@ -27,7 +27,7 @@ class Estimate(Cost):
 
     def on(
         self,
-        hardware: HardwareSpec,
+        hardware: str | HardwareSpec,
         launch_seconds: float = 0.0,
         *,
         host: str | HostSpec | None = None,
@@ -36,7 +36,7 @@ class Estimate(Cost):
         """The same cost as time on a device.
 
         Args:
-            hardware: from `load_hardware`.
+            hardware: a name as `load_hardware` takes, or what it returns.
             launch_seconds: added to roofline seconds for every operator executed.
             host: what issues the operators, "none", "eager", "graphs" or a `HostSpec`; the engine's own by default.
             efficiency: what kernels reach of the device's peaks, "published" (the default), "peak" or an `EfficiencySpec`.
@@ -44,6 +44,7 @@ class Estimate(Cost):
         Raises:
             SpecError: an unknown name, or an attention kernel that the device does not have.
         """
+        hardware = load_hardware(hardware) if isinstance(hardware, str) else hardware
         obstacle = self.config.obstacle(hardware)
         if obstacle and self.config.dtype in hardware.dtypes:
             raise SpecError(f"attention: {hardware.label} has {obstacle}")

@@ -265,8 +265,9 @@ class Timing:
     def frame(self, level: str = "stage", columns: Sequence[str] = COLUMNS) -> pl.DataFrame:
         """The estimate's frame of a level with the device's name and time columns.
 
-        Columns added: hardware, host, roofline_seconds, bound_seconds, binding_ceiling, ceiling_margin (the binding ceiling's time over the next
-        one's; null where there is no other), expected_seconds; of stages its range and device_busy_share, of modules expected_host_seconds.
+        Columns added: hardware, host, roofline_seconds, bound_seconds, binding_ceiling, ceiling_margin (the binding ceiling's time over
+        the next one's; null where there is no other), expected_seconds; of stages its range and device_busy_share, of modules
+        expected_host_seconds.
         """
         import polars as pl
 

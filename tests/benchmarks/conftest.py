@@ -1,4 +1,5 @@
 """Lines that benchmarks leave for the table printed at the end."""
+
 import pytest
 
 LINES: list[tuple[str, str, str]] = []
@@ -7,6 +8,7 @@ LINES: list[tuple[str, str, str]] = []
 @pytest.fixture
 def tell():
     """Adds a line to the table: what, its figure, and how it compares."""
+
     def add(what: str, figure: str, compared: str = "") -> None:
         LINES.append((what, figure, compared))
 

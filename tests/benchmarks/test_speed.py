@@ -1,4 +1,5 @@
 """How fast the analytic core is, beside what it replaces, measured in the same run. No limit is asserted: `make bench` prints a table."""
+
 import itertools
 import json
 import subprocess
@@ -99,9 +100,13 @@ def distinct(points: int) -> of.Workload:
     """Random grids, prompts, outputs and batches, no two points alike."""
     generator = np.random.default_rng(points)
     columns, rows = generator.integers(1, 13, (2, points))
-    return of.Workload.from_grid(columns, rows,
-                                 prompt_tokens=np.arange(points, dtype=np.int64) % 100_000,
-                                 output_tokens=generator.integers(1, 4096, points), batch_size=generator.integers(1, 65, points))
+    return of.Workload.from_grid(
+        columns,
+        rows,
+        prompt_tokens=np.arange(points, dtype=np.int64) % 100_000,
+        output_tokens=generator.integers(1, 4096, points),
+        batch_size=generator.integers(1, 65, points),
+    )
 
 
 @pytest.mark.parametrize("points", [10**3, 10**5, 10**6])

@@ -12,6 +12,8 @@ from tests.support.driving import assert_no_traceback, drawn, opened, sidebar, u
 from tests.support.hostile import TEXTS
 
 pytestmark = pytest.mark.browser
+
+
 def test_bad_numbers_in_every_field_leave_a_working_page(chromium, address):
     with opened(chromium, address, "/?source=grid&tab=Plan") as page:
         sidebar(page).get_by_text("edit its figures").click()

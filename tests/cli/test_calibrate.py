@@ -53,11 +53,15 @@ def test_csv_is_the_held_out_rows(run, frame):
 def test_the_table_says_what_is_reached_and_how_far_off(run):
     code, text, _ = run("attention=sdpa", "hardware=h200")
     assert code == 0
-    for words in ("NVIDIA H200", "16 records of 8 workloads", "not known: it binds in no record", "cross-validation", "the 15 furthest off, of 48"):
+    for words in (
+        "NVIDIA H200",
+        "16 records of 8 workloads",
+        "not known: it binds in no record",
+        "cross-validation",
+        "the 15 furthest off, of 48",
+    ):
         assert words in text
-    assert re.search(r"matrix\s+\d\d% \(\d\d% to \d\d%\)", text) and re.search(
-        r"TTFT [\d.]+ ms \([\d.]+ ms to [\d.]+ ms\); bound", text
-    )
+    assert re.search(r"matrix\s+\d\d% \(\d\d% to \d\d%\)", text) and re.search(r"TTFT [\d.]+ ms \([\d.]+ ms to [\d.]+ ms\); bound", text)
     assert "memory allocated" in text and "launches add" in text
 
 

@@ -33,7 +33,13 @@ def random_point(choose):
 def test_columns_hold_what_single_points_hold(model, tiny, seed):
     choose = random.Random(seed)
     dtype = choose.choice(["bf16", "fp16", "fp32"])
-    modes = ["vendor", "eager", "sdpa", *([] if dtype == "fp32" else ["flash"]), of.AttentionSpec("mixed", {"sam": "eager", "decoder": "eager"})]
+    modes = [
+        "vendor",
+        "eager",
+        "sdpa",
+        *([] if dtype == "fp32" else ["flash"]),
+        of.AttentionSpec("mixed", {"sam": "eager", "decoder": "eager"}),
+    ]
     options = {
         "attention": modes[seed % len(modes)],
         "engine": ENGINES[seed % 2],

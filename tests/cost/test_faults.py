@@ -103,7 +103,9 @@ def test_fault_07_step_i_attends_to_context_plus_i_keys(model, engine):
 
     one = of.estimate(model, of.Workload.from_grid(2, 1, output_tokens=1), "eager", engine=engine)
     later = of.estimate(model, of.Workload.from_grid(2, 1, prompt_tokens=0, output_tokens=11), "eager", engine=engine)
-    assert one.stage_groups()[2].values["context"] == later.stage_groups()[2].values["context"] == 494  # the last step's keys, which the peak takes
+    assert (
+        one.stage_groups()[2].values["context"] == later.stage_groups()[2].values["context"] == 494
+    )  # the last step's keys, which the peak takes
     projections = 12 * (4 * 2 * 1280 * 1280 + (128 if engine == "remote_code" else 0))
     assert attention_flops(1) == projections + 12 * 4 * 1280 * 494
     assert attention_flops(100) - attention_flops(99) == projections + 12 * 4 * 1280 * 593
