@@ -108,7 +108,7 @@ def _setting(texts: Mapping[str, str], notices: list[str], known: Iterable[str])
                 found[key] = _read(text, kinds[key])
             except ValueError as allowed:
                 default = getattr(Setting, key)
-                notices.append(f"{key}: {_quoted(text)} is not {allowed}; {NONE if default is None else default} is used.")
+                notices.append(f"{key}: {_quoted(text)} is not {allowed}; {'the default' if default is None else default} is used.")
         elif key not in known:
             notices.append(f"{_quoted(key)} is no setting of this app; it was left out.")
     return Setting(**found)
