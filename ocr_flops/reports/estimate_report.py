@@ -27,11 +27,12 @@ from ocr_flops.reports.html import cards_html, html_page
 from ocr_flops.reports.images import chart_images
 from ocr_flops.reports.markdown import escape_markdown, render_markdown, table_markdown
 from ocr_flops.reports.tables import TITLES, verification_table
+from ocr_flops.spec.host import Ranged
 from ocr_flops.spec.specs import STAGES
 from ocr_flops.studies.sweeps.folder import list_versions
 from ocr_flops.timing import planning
 from ocr_flops.timing.estimate import Estimate
-from ocr_flops.units import interval, seconds, share, si
+from ocr_flops.units import seconds, share, si
 
 CAPTIONS = {
     "explorer": "Choose a grid and an attention mode above the bars; rest on a bar for its exact number. The menu saves the chart.",
@@ -179,6 +180,14 @@ def print_integer(value: int, unit: str = "") -> Markup:
 
 
 print_bytes = partial(print_integer, unit="B")
+
+
+def print_range(figure: Ranged) -> str:
+    """Expected seconds as Markdown, their range below them."""
+    value, low, high = map(seconds, figure[:3])
+    return f"{value} <small>{low} to {high}</small>"
+
+
 FORMATS: Formats = {
     "stage": lambda stage: Markup(stage) if stage == TOGETHER else stage,
     "module": module_name,
@@ -186,14 +195,14 @@ FORMATS: Formats = {
     "binding_ceiling": BOUND.get,
     "device_busy_share": lambda busy: share(busy, 1),
     **dict.fromkeys((*TIMES[:3], "roofline_seconds", "bound_seconds"), seconds),
-    **dict.fromkeys(("expected_ttft", "expected_tpot"), str),
+    **dict.fromkeys(("expected_ttft", "expected_tpot"), Markup),
 }
 READABLE: Formats = FORMATS | dict.fromkeys(("total_flops", "tensor_flops", "vector_flops"), print_integer)
 READABLE |= dict.fromkeys(("io_bytes", "peak_activation_bytes", "total_bytes"), print_bytes)
 
 
 def stages_table(subject: Subject) -> Markup:
-    """Every stage and their sum: readable numbers with the exact ones below."""
+    """Every stage and their sum, times and work in a table each: readable numbers with the exact ones below."""
     work = ["total_flops", "tensor_flops", "vector_flops", "io_bytes", "peak_activation_bytes", "operators", "arithmetic_intensity"]
     frame = (subject.timing or subject.estimate).stages.select("stage", *work, *(TIMES if subject.timing else []))
     frame = frame.with_columns(pl.col(pl.Categorical, pl.Enum).cast(pl.String), pl.col(pl.Int64).cast(pl.Int128))  # sums may exceed 2^63
@@ -203,7 +212,13 @@ def stages_table(subject: Subject) -> Markup:
         pl.col("peak_activation_bytes").max(),
         (pl.col("total_flops").sum() / pl.col("io_bytes").sum()).fill_nan(None).alias("arithmetic_intensity"),
     )
-    return _table(pl.concat([frame, sums], how="diagonal") if frame.height > 1 else frame, READABLE)
+    if frame.height > 1:
+        frame = pl.concat([frame, sums], how="diagonal")
+    if subject.timing is None:
+        return _table(frame, READABLE)
+    whole = pl.lit(subject.timing.device_busy_share)  # of all stages together
+    frame = frame.with_columns(pl.when(pl.col("stage") == TOGETHER).then(whole).otherwise("device_busy_share").alias("device_busy_share"))
+    return Markup("\n\n").join(_table(frame.select("stage", *names), READABLE) for names in (TIMES, work))
 
 
 def modules_table(subject: Subject) -> Markup:
@@ -226,7 +241,7 @@ def modes_table(subject: Subject) -> Markup:
                 "io_bytes": sum(row["io_bytes"] for row in estimate.stage_numbers.values()),
                 "peak_activation_bytes": estimate.footprint.peak_activation_bytes,
                 "total_bytes": estimate.footprint.total_bytes,
-                **{name: (found := getattr(subject.timings[mode], name)) and interval(found) for name in times},
+                **{name: (found := getattr(subject.timings[mode], name)) and print_range(found) for name in times},
                 "evidence": "compared" if summary.find_compared(estimate.config) else evidence,
             }
         )
