@@ -49,6 +49,12 @@ def notebook_dir() -> Path:
 
 def kernels() -> tuple[str, ...]:
     """The attention kernels there are: those that a config of the group `attention` is named for, and gives to all towers."""
+    return _kernels(config_dirs())
+
+
+@cache
+def _kernels(folders: tuple[Path, ...]) -> tuple[str, ...]:
+    """`kernels` in some folders of configs."""
     return tuple(name for name in names("attention") if group_config("attention", name).get(OTHERS) == name)
 
 
