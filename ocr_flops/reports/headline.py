@@ -42,9 +42,8 @@ def headline_cards(estimate: Estimate, timing: Timing | None = None, hardware: H
 
 
 def _time_cards(timing: Timing) -> list[Card]:
-    rows = {row["stage"]: row for row in timing.stages.iter_rows(named=True)}
     workload, rests = timing.estimate.workload, f"It rests on {timing.time_basis}."
-    vision, prefill, decode = (seconds(rows[stage]["expected_seconds"]) for stage in STAGES)
+    vision, prefill, decode = (seconds(timing.lane_seconds(stage, "expected")[0]) for stage in STAGES)
     peaks = f"The device alone, at its peaks: {seconds(timing.ttft_seconds)}; no implementation takes less than"
     explanation = f"Expected: vision {vision}, prefill {prefill}. {rests} {peaks} {seconds(timing.bound_ttft_seconds)}."
     cards = [_expected_card("first token (TTFT)", timing.expected_ttft, explanation)]
@@ -52,7 +51,7 @@ def _time_cards(timing: Timing) -> list[Card]:
         cards.append(Card("per token (TPOT)", "–", "no output tokens", "Choose a number of output tokens to see their time."))
     else:
         together = f"Expected mean of {workload.output_tokens:,} output tokens, which take {decode} together."
-        peaks = f"The device alone, at its peaks: {seconds(timing.tpot_seconds)}, {BOUND[rows['decode']['binding_ceiling']]}-bound."
+        peaks = f"The device alone, at its peaks: {seconds(timing.tpot_seconds)}, {BOUND[timing.binding_ceilings['decode']]}-bound."
         cards.append(_expected_card("per token (TPOT)", timing.expected_tpot, f"{together} {rests} {peaks}"))
     batch = f"The batch ({workload.batch_size:,}) over vision, prefill and decode, as expected; the device runs kernels"
     busy = f"{batch} in {share(timing.device_busy_share, 1)} of that time. {rests}"
