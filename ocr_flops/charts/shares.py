@@ -59,7 +59,7 @@ def _by_module(estimate: Estimate, timing: Timing | None) -> dict[tuple[str, str
         keys = estimate.keys("module")
         for key, spent in zip(keys, timing.expected_table(keys)["expected_seconds"][0].tolist(), strict=True):
             table[key]["expected_seconds"] = spent
-        whole = dict(timing.stages["stage", "expected_seconds"].rows()).get("decode", 0.0)
+        whole = float(timing.lane_seconds("decode", "expected")[0]) if "decode" in estimate.chosen_stages else 0.0
         rest = whole - sum(row["expected_seconds"] for (stage, _), row in table.items() if stage == "decode")
         table["decode", BETWEEN] = {"total_flops": 0, "io_bytes": 0, "expected_seconds": rest if rest > 1e-6 * whole else 0.0}
     return table

@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from ocr_flops.cost.polynomial import Column, Dim, Monomial, evaluate, terms_of, undominated
-from ocr_flops.cost.tape import COSTS, Tape
+from ocr_flops.cost.tape import COSTS, Operation, Tape
 
 
 class Program:
@@ -63,6 +63,14 @@ class Program:
             for module in self.modules
         }
         return {**peaks, None: undominated(live for candidates in peaks.values() for live in candidates)}
+
+    @cached_property
+    def peak_operations(self) -> tuple[Operation, ...]:
+        """The operations at which the stage's peak can be, each the first with its live sum."""
+        first: dict[Dim, Operation] = {}
+        for operation in self.operations:
+            first.setdefault(operation.live_bytes, operation)
+        return tuple(operation for live, operation in first.items() if live in self._peaks[None])
 
     def costs(self, module: str | None = None) -> dict[str, Dim]:
         """The polynomial of every cost, of one module or of the whole stage."""

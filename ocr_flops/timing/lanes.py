@@ -84,12 +84,6 @@ class Schedule(NamedTuple):
             return latest(self.head.end, self.head.host)
         return self.head.end + self.middle + latest(self.tail.end, self.tail.host)
 
-    @property
-    def busy_share(self) -> Seconds:
-        """The part of that time in which the device runs a kernel; 0 where nothing runs."""
-        seconds = self.seconds
-        return np.divide(self.device, seconds, out=np.zeros_like(seconds * 1.0), where=np.asarray(seconds) > 0)
-
     def synchronised(self) -> Schedule:
         """The same run, at whose end the host waits for the device."""
         if self.middle is None:
@@ -113,24 +107,6 @@ class Schedule(NamedTuple):
             return Schedule(host, device, self.head.repeated(times))
         between = self.tail.then(self.head).end
         return Schedule(host, device, self.head, self.middle + (times - 1) * (between + self.middle), self.tail)
-
-
-def run_lanes(host: np.ndarray, device: np.ndarray) -> Lanes:
-    """A run of operators, one after the other.
-
-    Args:
-        host: seconds to issue each operator: [operator] or [operator, point].
-        device: seconds of each operator's kernel: [operator, point].
-
-    Returns:
-        the run at every point: each field [point].
-    """
-    if not len(device):
-        return NOTHING
-    issued = np.cumsum(host, axis=0)
-    remaining = np.cumsum(device[::-1], axis=0)[::-1]
-    end = (remaining + (issued[:, None] if issued.ndim == 1 else issued)).max(axis=0)
-    return Lanes(issued[-1], remaining[0], end)
 
 
 class Launch(NamedTuple):

@@ -18,6 +18,7 @@ from ocr_flops.spec.host import EfficiencySpec, HostSpec, Ranged, describe_basis
 from ocr_flops.spec.specs import HardwareSpec
 from ocr_flops.spec.workload import Column
 from ocr_flops.timing.expected import expected_seconds, module_seconds
+from ocr_flops.timing.lanes import Seconds
 from ocr_flops.timing.roofline import CEILINGS, TIME_COLUMNS, operator_seconds, time_columns
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ EXPECTED_FIGURES = tuple(
     for part in ("", "_low", "_high")
 )
 OPERATOR_COSTS = ("tensor_flops", "vector_flops", "io_bytes", "operators")
-Seconds = float | np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,7 +247,7 @@ class Timing:
         import polars as pl
 
         rows = []
-        for group in self.estimate.stage_groups():
+        for group in self._single_groups:
             ceilings = operator_seconds(group.program, self.hardware, self.estimate.config.dtype) @ group.monomial_values()[:, 0]
             for operation, seconds in zip(group.program.operations, ceilings, strict=True):
                 costs = {cost: evaluate(operation.costs[cost], group.summed) for cost in OPERATOR_COSTS}

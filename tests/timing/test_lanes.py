@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ocr_flops.timing.lanes import NOTHING, Schedule, replay, run_lanes
+from ocr_flops.timing.lanes import NOTHING, Lanes, Schedule, replay
 
 
 def played(program, repeats):
@@ -18,7 +18,7 @@ def composed(program, repeats):
     for run, times in zip(program, repeats, strict=True):
         part = Schedule.of(NOTHING)
         for host, device, synchronises in run:
-            one = Schedule.of(run_lanes(np.array([host]), np.array([[device]])))
+            one = Schedule.of(Lanes(host, device, host + device))
             part = part.then(one.synchronised() if synchronises else one)
         schedule = schedule.then(part.repeated(times))
     return schedule
@@ -35,13 +35,15 @@ def test_the_closed_form_equals_a_replay(syncs):
         seconds, device = played(program, repeats)
         schedule = composed(program, repeats)
         assert schedule.seconds == pytest.approx(seconds, rel=1e-12)
-        assert schedule.busy_share == pytest.approx(device / seconds, rel=1e-12)
+        assert schedule.device == pytest.approx(device, rel=1e-12)
 
 
-def test_runs_of_operators_are_columns_of_points():
+def test_runs_are_columns_of_points():
     random = np.random.default_rng(2)
     host, device = random.exponential(size=7), random.exponential(size=(7, 5))
-    lanes = run_lanes(host, device)
+    lanes = NOTHING
+    for issue, kernels in zip(host, device, strict=True):
+        lanes = lanes.then(Lanes(issue, kernels, issue + kernels))
     for point in range(5):
         alone = replay(host, device[:, point])
         assert lanes.end[point] == pytest.approx(alone[-1].kernel_end, rel=1e-12)
@@ -49,8 +51,7 @@ def test_runs_of_operators_are_columns_of_points():
 
 
 def test_the_slower_lane_decides():
-    host_bound = Schedule.of(run_lanes(np.full(100, 1e-5), np.full((100, 1), 1e-6)))
-    device_bound = Schedule.of(run_lanes(np.full(100, 1e-6), np.full((100, 1), 1e-5)))
-    assert host_bound.seconds == pytest.approx(100 * 1e-5 + 1e-6) and host_bound.busy_share < 0.11
-    assert device_bound.seconds == pytest.approx(1e-6 + 100 * 1e-5) and device_bound.busy_share > 0.99
-    assert Schedule.of(NOTHING).seconds == 0 and Schedule.of(NOTHING).busy_share == 0
+    host_bound, device_bound = (Schedule.of(Lanes(*one, sum(one)).repeated(100)) for one in ((1e-5, 1e-6), (1e-6, 1e-5)))
+    assert host_bound.seconds == pytest.approx(100 * 1e-5 + 1e-6) and host_bound.device / host_bound.seconds < 0.11
+    assert device_bound.seconds == pytest.approx(1e-6 + 100 * 1e-5) and device_bound.device / device_bound.seconds > 0.99
+    assert Schedule.of(NOTHING).seconds == 0 and Schedule.of(Lanes(1.0, 2.0, 3.0).repeated(0)).seconds == 0
