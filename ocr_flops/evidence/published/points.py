@@ -182,7 +182,8 @@ def compare_points(overrides: Sequence[str] = ()) -> pl.DataFrame:
 
 
 def summarise_points(frame: pl.DataFrame) -> dict[str, int]:
-    """How many times are compared, close (within 25 %), within a factor of 2 and in range; how many figures are of memory, open, left out.
+    """How many times are compared, close (within 25 %), within a factor of 2, in range, kept apart, or have figures of the host set in
+    their own run; how many figures are of memory, open, left out.
 
     Args:
         frame: of `compare_points`.
@@ -196,6 +197,7 @@ def summarise_points(frame: pl.DataFrame) -> dict[str, int]:
         "within_factor_2": times.filter(apart <= FAR).height,
         "in_range": int(times["in_range"].sum()),
         "kept_apart": int(times["kept_apart"].sum()),
+        "own_host": int(times["runs"].str.contains(r" host\.\w+=").sum()),
         "memory_and_tokens": compared.height - times.height,
         "open": frame.filter(pl.col("status") == "open").height,
         "not_compared": frame.filter(pl.col("status") == "not compared").height,
