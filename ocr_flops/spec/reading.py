@@ -5,6 +5,7 @@ Every key and type is checked here. What is wrong raises a SpecError of one line
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
@@ -18,8 +19,9 @@ import msgspec
 
 from ocr_flops.errors import SpecError, one_of
 from ocr_flops.spec.host import EFFICIENCIES, HOST_FIGURES, EfficiencySpec, HostSpec, Ranged
-from ocr_flops.spec.specs import OTHERS, AttentionSpec, EngineSpec, HardwareSpec, ModelSpec, Source
-from ocr_flops.spec.towers import TOWERS
+from ocr_flops.spec.page_rules import PAGE_RULES
+from ocr_flops.spec.specs import LEARNED, OTHERS, AttentionSpec, EngineSpec, HardwareSpec, LearnedSpec, ModelSpec, Source
+from ocr_flops.spec.towers import LEARNED_TOWERS, TOWERS
 
 PACKAGE = Path(__file__).resolve().parent.parent
 OWN_CONFIGS = "OCR_FLOPS_CONFIGS"
@@ -118,7 +120,9 @@ def _fields_of(cls: Any) -> tuple[dict[str, Any], list[str]]:
 
 
 def read_model(config: Any) -> ModelSpec:
-    """A model from the group `model`, its towers fitting each other."""
+    """A model from the group `model`, its towers fitting each other; a learned one has keys of its own (see `_read_learned`)."""
+    if isinstance(config, dict) and config.get("pipeline") == LEARNED:
+        return _read_learned(config)
     model = read_spec(ModelSpec, "model", config, towers=_read_towers)
     specs = {spec.tower: spec for spec in model.towers}
     for name, parts in JOINTS.items():
@@ -128,6 +132,25 @@ def read_model(config: Any) -> ModelSpec:
             if have != sum(needed):
                 raise SpecError(f"model.towers.{name}: {have} is not {' + '.join(parts)} = {sum(needed)}")
     return model
+
+
+def _read_learned(config: dict[str, Any]) -> ModelSpec:
+    """A model whose program was learned: a class of transformers, its config where that differs from the class's defaults, the source of
+    that, and the page rule by its name with its settings."""
+    own = ("architecture", "page_rule", "config", "source")
+    check_keys("model", config, ("name", "label", "pipeline", *own))
+    page = config["page_rule"]
+    check_keys("model.page_rule", page, page if isinstance(page, dict) else ("name",), ["name"])
+    rule = PAGE_RULES[one_of("model.page_rule.name", page["name"], PAGE_RULES)]
+    settings = {key: value for key, value in page.items() if key != "name"}
+    learned = LearnedSpec(
+        read_value("model.architecture", config["architecture"], str),
+        read_spec(rule, "model.page_rule", settings),
+        json.dumps(config["config"], sort_keys=True),
+        read_value("model.source", config["source"], str),
+    )
+    name, label = (read_value(f"model.{key}", config[key], str) for key in ("name", "label"))
+    return ModelSpec(name, label, LEARNED_TOWERS, LEARNED, learned)
 
 
 def _read_towers(key: str, config: Any) -> tuple[Any, ...]:

@@ -8,6 +8,7 @@ from math import inf, isfinite
 from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 from ocr_flops.errors import SpecError, one_of
+from ocr_flops.spec.page_rules import PageRule
 from ocr_flops.spec.towers import TOWERS
 
 Logits = Literal["all", "last"]
@@ -18,8 +19,19 @@ DTYPE_BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
 MATRIX_DTYPES = (*DTYPE_BYTES, "tf32")
 CACHES = ("dynamic", "static")
 PREFILL_LOGITS = get_args(Logits)
+LEARNED = "learned"  # the pipeline of models whose programs were learned from traces
 OTHERS = "others"  # in a choice of attention: all towers that it does not name
 Kernels = tuple[tuple[str, str | None], ...]  # pairs of a tower and its attention kernel
+
+
+@dataclass(frozen=True)
+class LearnedSpec:
+    """Which class of transformers a model's program is learned from, at which dimensions, and what its processor makes of a page."""
+
+    architecture: str  # the class, "GlmOcrForConditionalGeneration"
+    page_rule: PageRule
+    config: str  # of the class, as JSON: what differs from its defaults
+    source: str  # where these dimensions were read
 
 
 @dataclass(frozen=True)
@@ -30,6 +42,7 @@ class ModelSpec:
     label: str  # for people
     towers: tuple[Any, ...]  # the `Spec` of each tower, in the order they run; the last one is the language model
     pipeline: str  # the class that runs them, by its name in `cost.models`
+    learned: LearnedSpec | None = None  # of a model whose program was learned from traces
 
     def __post_init__(self) -> None:
         if not self.towers:

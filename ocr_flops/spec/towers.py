@@ -118,4 +118,14 @@ class DecoderSpec(TowerSpec):
                 self._refuse(part, f"exceeds decoder.{whole} = {getattr(self, whole)}")
 
 
+@dataclass(frozen=True)
+class LearnedTower:
+    """A tower of a learned model: its program knows what it does, so that only the attention kernel is chosen for it."""
+
+    tower: str
+    label: str
+    heads: int = 1  # it has some
+
+
+LEARNED_TOWERS = (LearnedTower("vision", "the vision encoder"), LearnedTower("decoder", "the decoder"))
 TOWERS = {spec.tower: spec for spec in (SamSpec, ClipSpec, ProjectorSpec, DecoderSpec)}

@@ -1,0 +1,71 @@
+"""What a model's own processor makes of a page: sizes that its program's polynomials are in, and the tokens of its prompt."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import numpy as np
+
+from ocr_flops.errors import SpecError
+
+Column = int | np.ndarray
+PAGE_RULES: dict[str, type[PageRule]] = {}
+
+
+class PageRule(ABC):
+    """The rule by which a processor cuts or resizes a page. A subclass is a frozen dataclass of the processor's settings, defined with its
+    name, `class SmartResize(PageRule, name="smart_resize")`, and named by a model's YAML.
+
+    All methods are pure, of ints or int64 columns of one length, and exact for every page that they do not refuse.
+    """
+
+    name: ClassVar[str]
+
+    def __init_subclass__(cls, name: str = "") -> None:
+        if name:
+            cls.name = name
+            PAGE_RULES[name] = cls
+
+    @abstractmethod
+    def sizes(self, width_px: Column, height_px: Column) -> dict[str, Column]:
+        """What the class is handed of a page, by name: all that the costs of vision and prefill depend on besides batch and prompt.
+
+        Names are the program's dimensions: `patch_rows` and `patch_columns` (of one picture, before any merging), `tiles` (pictures of one
+        size cut from the page, a thumbnail among them where it has that size), `tile_rows` and `tile_columns` (their grid, 1 x 1 for none).
+
+        Raises:
+            SpecError: a page that the processor refuses, with the limit.
+        """
+
+    @abstractmethod
+    def image_tokens(self, width_px: Column, height_px: Column) -> Column:
+        """Tokens that the processor puts into the prompt for a page: placeholders, line breaks, separators, and tile markers."""
+
+    def variant(self, sizes: dict[str, Column]) -> tuple[Column, ...]:
+        """What decides which operators vision runs, besides the sizes' values in its polynomials: pages that differ in it have programs of
+        their own. Nothing, for most models."""
+        return ()
+
+    @property
+    @abstractmethod
+    def limits(self) -> str:
+        """Limits in words, for people: the least and most pixels and tokens, and what becomes of pages beyond them."""
+
+
+def check_page(width_px: Column, height_px: Column) -> tuple[np.ndarray, np.ndarray]:
+    """Both sides of pages as int64 arrays.
+
+    Raises:
+        SpecError: a side below 1 px or above 1 000 000 px.
+    """
+    from ocr_flops.spec.tiling import MAX_SIDE_PX
+
+    sides = []
+    for name, value in (("image_width_px", width_px), ("image_height_px", height_px)):
+        side = np.asarray(value, np.int64)
+        wrong = (side < 1) | (side > MAX_SIDE_PX)
+        if wrong.any():
+            raise SpecError(f"{name}: {int(side[wrong].flat[0])} is not a whole number of pixels from 1 to {MAX_SIDE_PX}")
+        sides.append(side)
+    return sides[0], sides[1]
