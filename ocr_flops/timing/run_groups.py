@@ -36,6 +36,26 @@ def kernel_seconds(lines: Lines, floor: np.ndarray, expert_layers: np.ndarray, v
     return np.maximum(found, floor[:, None, None], out=found)
 
 
+def find_distinct(values: np.ndarray, hits: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Points at which all columns differ, from small to large, and which of them each point equals.
+
+    Args:
+        values, hits: as of `kernel_seconds`.
+        size: what is the same where values are: [point].
+
+    Returns:
+        indices of points [distinct], and indices into these [point].
+    """
+    by_size = np.argsort(size) if len(hits) == 1 else np.lexsort((hits, size))
+    ordered = values[:, by_size]
+    differs = (ordered[:, 1:] != ordered[:, :-1]).any(axis=0)
+    if len(hits) > 1:
+        differs |= hits[by_size[1:]] != hits[by_size[:-1]]
+    place = np.empty(len(by_size), np.int64)
+    place[by_size] = np.concatenate([[0], differs.cumsum()])
+    return by_size[np.concatenate([[0], np.flatnonzero(differs) + 1])], place
+
+
 class _Rows(NamedTuple):
     """What is left to compute of runs where most operators are bound by one ceiling at all points.
 
@@ -89,16 +109,9 @@ class RunGroup:
     def device_and_ends(self, values: np.ndarray, hits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What every run takes of the device, and when its last kernel ends: [case, run, point] each; arguments as of `kernel_seconds`."""
         mine = values[self._used]
-        by_size = np.argsort(self._size @ mine)
-        ordered, hit = mine[:, by_size], hits if len(hits) == 1 else hits[by_size]
-        differs = (ordered[:, 1:] != ordered[:, :-1]).any(axis=0)
-        if self._layers.any() and len(hit) > 1:
-            differs |= hit[1:] != hit[:-1]
-        first = np.concatenate([[0], np.flatnonzero(differs) + 1])  # many points may be the same: batch and tiles take few values
+        first, place = find_distinct(mine, hits if self._layers.any() else hits[:1], self._size @ mine)  # batch and tiles take few values
         chunks = np.array_split(first, -(-len(first) // CHUNK))
-        parts = [self._chunk(ordered[:, chunk], hit if len(hit) == 1 else hit[chunk]) for chunk in chunks]
-        place = np.empty(len(by_size), np.int64)
-        place[by_size] = np.concatenate([[0], differs.cumsum()])
+        parts = [self._chunk(mine[:, chunk], hits if len(hits) == 1 else hits[chunk]) for chunk in chunks]
         device, ends = (np.concatenate(part, axis=-1)[..., place] for part in zip(*parts, strict=True))
         return device, ends
 

@@ -306,7 +306,8 @@ class StageLanes:
 def repeats(times: Dim, group: StageGroup, points: Points) -> Seconds:
     """How often a region is repeated, at the points of a group; a number where it is the same at all."""
     value = times if isinstance(times, int) else evaluate(times, group.last)
-    return float(np.ravel(value)[0]) if np.size(value) == 1 else take(value, points)
+    found = take(value, points)
+    return float(found[0]) if len(found) == 1 else found
 
 
 def take(column: np.ndarray | int, points: Points) -> np.ndarray:

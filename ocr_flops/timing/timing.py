@@ -24,7 +24,7 @@ from ocr_flops.timing.roofline import CEILINGS, TIME_COLUMNS, operator_seconds, 
 if TYPE_CHECKING:
     import polars as pl
 
-EXPECTED_CHUNK = 16_384
+EXPECTED_CHUNK = 32_768  # points that are equal are looked at once in a chunk
 CHUNK = 4_096  # points timed together: operators are looked at one by one, so a chunk is smaller than for costs
 EXPECTED_COLUMNS = ("expected_seconds", "expected_low_seconds", "expected_high_seconds", "device_busy_share")
 EXPECTED_FIGURES = tuple(
@@ -55,7 +55,8 @@ class Timing:
 
     def _fill(self, size: int, fill: Callable[[slice, StageGroup], None]) -> None:
         """Calls `fill` with chunks of at most `size` points and each stage's groups of them, several chunks at once where there are."""
-        points = self.estimate.workload.points
+        points, threads = self.estimate.workload.points, os.cpu_count() or 1
+        size = min(size, max(CHUNK, -(-points // threads)))
 
         def fill_chunk(start: int) -> None:
             chunk = slice(start, min(start + size, points))
@@ -65,8 +66,8 @@ class Timing:
         if points <= size:
             fill_chunk(0)
         else:
-            with ThreadPoolExecutor(os.cpu_count()) as threads:  # NumPy computes outside of Python's lock
-                list(threads.map(fill_chunk, range(0, points, size)))
+            with ThreadPoolExecutor(threads) as pool:  # NumPy computes outside of Python's lock
+                list(pool.map(fill_chunk, range(0, points, size)))
 
     @cached_property
     def _single_groups(self) -> list[StageGroup]:

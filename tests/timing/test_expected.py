@@ -120,7 +120,7 @@ def test_sums_of_convex_functions_are_exact():
         sum(largest(np.array([x]), np.array([i]))[0, 0] for x in range(a, b + 1)) for i, (a, b) in enumerate(zip(first, last, strict=True))
     ]
     for bends in (np.empty((0, 4)), np.array([[300.0, 7, 4, 700.5], [1e9, -1, 5, 41]])):
-        np.testing.assert_allclose(sum_convex(largest, first, last, bends)[0], expected, rtol=1e-12)
+        np.testing.assert_allclose(sum_convex(largest, np.arange(4), first, last, bends)[0], expected, rtol=1e-12)
 
 
 def test_given_figures_are_exact_and_change_what_they_are_of():
