@@ -23,12 +23,25 @@ with app.setup(hide_code=True):
     from ocr_flops.app.chart_widget import ChartWidget
     from ocr_flops.app.links import Link
     from ocr_flops.app.setting import Setting
-    from ocr_flops.app.tabs import compare, controls, export, headline, jobs, measured, method, plan, spot_check
+    from ocr_flops.app.tabs import (
+        FIRST,
+        GROUPS,
+        TABS,
+        compare,
+        controls,
+        export,
+        group_of,
+        headline,
+        jobs,
+        measured,
+        method,
+        plan,
+        spot_check,
+    )
     from ocr_flops.app.tabs.elements import button, plain_table, problem
     from ocr_flops.measure.job_queue import QUEUE
     from ocr_flops.reports import tables
 
-    TABS = (*views.VIEWS, "Compare", "Plan", "Spot check", "Measured", "Table", "Export", "Method")
     model = of.load_model("deepseek_ocr")
 
 
@@ -126,7 +139,7 @@ def evaluated(
 def clock(get_asked, page, tab):
     get_asked()
     _is_live = page.job is not None and page.job.is_live
-    every = "0.5s" if _is_live else "3s" if tab.value in ("Spot check", "Measured") else None  # others may measure, too
+    every = "0.5s" if _is_live else "3s" if tab in ("Spot check", "Measured") else None  # others may measure, too
     tick = mo.ui.refresh(options=[every], default_interval=every) if every else None
     return every, tick
 
@@ -144,15 +157,31 @@ def progress(cancel, every, get_arrived, get_asked, page, set_arrived, set_asked
 
 @app.cell(hide_code=True)
 def tabs(link):
-    tab = mo.ui.tabs(dict.fromkeys(TABS, ""), value=link.tab, label="")
-    tab
+    _open = link.tab or FIRST
+    group = mo.ui.tabs(dict.fromkeys(GROUPS, ""), value=group_of(_open), label="")
+    group_tabs = mo.ui.dictionary(
+        {_name: mo.ui.tabs(dict.fromkeys(_tabs, ""), value=_open if _open in _tabs else None, label="") for _name, _tabs in GROUPS.items()}
+    )
+    group_inputs = dict(group_tabs.elements)  # in a plain container, so that the tabs stay when one is chosen
+    return group, group_inputs, group_tabs
+
+
+@app.cell(hide_code=True)
+def tab_list(group, group_inputs):
+    mo.Html(f'<div class="tabs"><div class="questions">{group.text}</div><div>{group_inputs[group.value].text}</div></div>')
+    return
+
+
+@app.cell(hide_code=True)
+def opened_tab(group, group_tabs):
+    tab = group_tabs.value[group.value]
     return (tab,)
 
 
 @app.cell(hide_code=True)
 def drawn(charts, get_pins, results, tab):
     _views = {**views.VIEWS, "Compare": lambda results: compare.compared_charts(results, get_pins())}
-    charts.show(_views[tab.value](results) if results and tab.value in _views else (), tab.value.lower())
+    charts.show(_views[tab](results) if results and tab in _views else (), tab.lower())
     return
 
 
@@ -164,8 +193,8 @@ def view(charts):
 
 @app.cell(hide_code=True)
 def address(get_pins, setting, tab):
-    _params, _now = mo.query_params(), links.write(Link(setting, tab.value, get_pins()))
-    if len(_params) or setting != Setting() or get_pins() or tab.value != TABS[0]:
+    _params, _now = mo.query_params(), links.write(Link(setting, tab, get_pins()))
+    if len(_params) or setting != Setting() or get_pins() or tab != FIRST:
         for _key in [key for key in _params.to_dict() if key not in _now and key not in links.FOREIGN]:
             _params.remove(_key)
         for _key, _value in _now.items():
@@ -225,7 +254,7 @@ def opened(
         "Export": lambda: export.export(results, pin_inputs.pins, export_inputs, make_report),
         "Method": lambda: method.method(results, chapter, page.job, audit),
     }
-    _tabs[tab.value]() if results and tab.value in _tabs else None
+    _tabs[tab]() if results and tab in _tabs else None
     return
 
 
@@ -242,6 +271,9 @@ def sidebar(device, engine, figure_inputs, host_inputs, mode, pdf_inputs, source
         [
             mo.md("## OCR FLOPs"),
             mo.md(f"<small>What {model.label} computes for a page, stage by stage. Rest on a label for its meaning.</small>"),
+            mo.md("**Hardware**"),
+            device.elements["gpu"],
+            mo.accordion({"edit its figures": mo.vstack([*figure_inputs, mo.md("**Host**"), *host_inputs])}),
             mo.md("**Page**"),
             mode,
             *([source, *_sources[source.value]] if of.load_mode(mode.value).tile_px else [_view]),
@@ -252,9 +284,6 @@ def sidebar(device, engine, figure_inputs, host_inputs, mode, pdf_inputs, source
             *engine.elements.values(),
             device.elements["dtype"],
             workload_inputs["cache"],
-            mo.md("**Hardware**"),
-            device.elements["gpu"],
-            mo.accordion({"edit its figures": mo.vstack([*figure_inputs, mo.md("**Host**"), *host_inputs])}),
         ],
         width="310px",
     )

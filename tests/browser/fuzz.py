@@ -18,24 +18,10 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from playwright.sync_api import TimeoutError
 
 from ocr_flops.app.setting import Setting
+from ocr_flops.app.tabs import TABS
 from tests.support.driving import assert_no_traceback, chromium_browser, open_tab, opened, served, sidebar, until
 from tests.support.hostile import TEXTS
 
-TABS = (
-    "Overview",
-    "Tiling",
-    "Sweep",
-    "Roofline",
-    "Memory",
-    "Savings",
-    "Compare",
-    "Plan",
-    "Spot check",
-    "Measured",
-    "Table",
-    "Export",
-    "Method",
-)
 HEADS = (b"\x89PNG\r\n\x1a\n", b"%PDF-1.7\n", b"GIF89a", b"\xff\xd8\xff\xe1", b"RIFF\x10\x00\x00\x00WEBP", b"II*\x00", b"")
 
 

@@ -10,6 +10,8 @@ from contextlib import closing, contextmanager
 
 from playwright.sync_api import sync_playwright
 
+from ocr_flops.app.tabs import group_of
+
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]  # fmt: skip
@@ -103,4 +105,5 @@ def until(page, check, message, timeout_ms=15_000):
 
 
 def open_tab(page, name):
+    page.get_by_role("tab", name=group_of(name), exact=True).click()
     page.get_by_role("tab", name=name, exact=True).click()

@@ -2,3 +2,16 @@
 
 Nothing here keeps a state: a function takes what the controls say, and returns something that marimo shows.
 """
+
+GROUPS = {  # the tabs, by the question that they answer
+    "What does it cost?": ("Plan", "Compare"),
+    "Why?": ("Overview", "Roofline", "Memory", "Savings", "Timeline", "Sweep", "Tiling", "Table"),
+    "Proof": ("Spot check", "Measured", "Method", "Export"),
+}
+FIRST = "Overview"  # what opens where a link names no tab
+TABS = tuple(tab for group in GROUPS.values() for tab in group)
+
+
+def group_of(tab: str) -> str:
+    """The question that a tab answers."""
+    return next(group for group, tabs in GROUPS.items() if tab in tabs)
