@@ -15,6 +15,7 @@ from ocr_flops.cost.run_config import RunConfig
 from ocr_flops.cost.stage_groups import StageGroup
 from ocr_flops.spec.host import EfficiencySpec, HostSpec
 from ocr_flops.spec.specs import HardwareSpec
+from ocr_flops.timing.convex_sums import sum_convex
 from ocr_flops.timing.run_groups import find_distinct
 from ocr_flops.timing.stage_lanes import CONTEXT, StageLanes, take
 
@@ -109,97 +110,8 @@ def _over_steps(
 def _find_alike(group: StageGroup) -> tuple[np.ndarray, np.ndarray]:
     """Points of a group that differ, in decode but for the context (there are as many as batch sizes), and which of them each point is;
     as of `find_distinct`."""
+    if group.workload.points == 1:
+        return np.zeros(1, np.int64), np.zeros(1, np.int64)
     columns = [column for name, column in group.values.items() if group.steps is None or name != CONTEXT]
     values = np.array([np.broadcast_to(column, group.workload.points) for column in columns], float)
     return find_distinct(values, np.ones(1), np.sqrt(np.arange(2, len(values) + 2)) @ values)
-
-
-def sum_convex(
-    function: Callable[[np.ndarray, np.ndarray], np.ndarray],
-    number: np.ndarray,
-    first: np.ndarray,
-    last: np.ndarray,
-    bends: np.ndarray,
-    convex: int = 1,
-) -> np.ndarray:
-    """Sums of convex functions over whole numbers, where the functions are linear piece by piece; exact to rounding.
-
-    A convex function that lies on its chord in the middle of an interval is linear on all of it, so pieces between known bends are
-    halved only where the function bends besides. Points of one function share its pieces.
-
-    Args:
-        function: takes arguments [n] and the numbers of the functions [n] they are of; returns values [figure, ..., n].
-        number: the function of every point; each has one at least: [point].
-        first, last: the range of every point, both included; empty where last < first: [point].
-        bends: arguments after which functions may bend, in any order, also outside the range: [bend, function].
-        convex: how many of the figures are such functions; the others are linear where these are.
-
-    Returns:
-        the sums [..., point].
-    """
-    least = np.full(bends.shape[1], np.iinfo(np.int64).max)
-    np.minimum.at(least, number, first)
-    greatest = least.copy()
-    np.maximum.at(greatest, number, last)
-    ends = np.sort(np.concatenate([np.clip(np.floor(bends), least - 1, greatest), greatest[None]]), axis=0).astype(np.int64)
-    starts = np.concatenate([least[None], ends[:-1] + 1])
-    piece, of = np.nonzero(starts <= ends)
-    pieces = _linear_pieces(function, of, starts[piece, of], ends[piece, of], convex)
-    return pieces.sum_to(number, np.maximum(last, first - 1)) - pieces.sum_to(number, first - 1)
-
-
-class _Pieces(NamedTuple):
-    """Functions that are linear piece by piece, by function and in order.
-
-    Args:
-        of, low: the function of every piece, and its first argument: [piece].
-        at_low, rise: the value there, and what each further argument adds: [..., piece].
-        before: the function's sum over all smaller arguments: [..., piece].
-    """
-
-    of: np.ndarray
-    low: np.ndarray
-    at_low: np.ndarray
-    rise: np.ndarray
-    before: np.ndarray
-
-    def sum_to(self, number: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Sums of functions from their first arguments to x, included, which is at least the one before the first: [..., point]."""
-        begins = np.searchsorted(self.of, number)
-        at = np.maximum(np.searchsorted((self.of << 32) + self.low, (number << 32) + x, side="right") - 1, begins)
-        count = x - self.low[at] + 1
-        return self.before[..., at] + count * (self.at_low[..., at] + self.rise[..., at] * ((count - 1) / 2))
-
-
-def _linear_pieces(
-    function: Callable[[np.ndarray, np.ndarray], np.ndarray], of: np.ndarray, low: np.ndarray, high: np.ndarray, convex: int
-) -> _Pieces:
-    """Halves pieces of functions until all are linear; arguments as of `sum_convex`, and the function, the first and the last argument of
-    every piece: [piece]."""
-    found: list[tuple[np.ndarray, ...]] = []
-    count, middle = len(of), (low + high) // 2
-    at = function(np.concatenate([low, middle, high]), np.concatenate([of, of, of]))
-    at_low, at_middle, at_high = at[..., :count], at[..., count : 2 * count], at[..., 2 * count :]
-    while True:
-        width = np.maximum(high - low, 1)
-        bent = np.abs(at_middle - at_low - (at_high - at_low) * ((middle - low) / width))[:convex] > 1e-12 * np.abs(at_middle[:convex])
-        halved = bent.reshape(-1, len(of)).any(axis=0) & (high - low > 1)
-        found.append(tuple(one[..., ~halved] for one in (of, low, at_low, (at_high - at_low) / width)))
-        if not halved.any():
-            break
-        of, middles = np.tile(of[halved], 2), middle[halved]  # a middle begins the one half and ends the other
-        low, high = np.concatenate([low[halved], middles]), np.concatenate([middles, high[halved]])
-        at_low, at_high = (
-            np.concatenate([one[..., halved], other[..., halved]], axis=-1) for one, other in ((at_low, at_middle), (at_middle, at_high))
-        )
-        middle = (low + high) // 2
-        at_middle = function(middle, of)
-    of, low, at_low, rise = (np.concatenate(parts, axis=-1) for parts in zip(*found, strict=True))
-    by_place = np.lexsort((low, of))
-    of, low, at_low, rise = (one[..., by_place] for one in (of, low, at_low, rise))
-    length = np.where(of[1:] == of[:-1], low[1:] - low[:-1], 0)  # of each piece but the last, up to where the next begins
-    begins = np.searchsorted(of, np.arange(of[-1] + 1))
-    rank = np.arange(len(of)) - begins[of]
-    sums = np.zeros((*at_low.shape[:-1], len(begins), rank.max() + 1))  # by function, so that none loses digits to another
-    sums[..., of[1:], rank[1:]] = np.where(rank[1:] > 0, length * (at_low[..., :-1] + rise[..., :-1] * ((length - 1) / 2)), 0.0)
-    return _Pieces(of, low, at_low, rise, sums.cumsum(axis=-1)[..., of, rank])

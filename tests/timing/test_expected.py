@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 import ocr_flops as of
 from ocr_flops.spec.catalog import load_host
 from ocr_flops.timing import stage_lanes
-from ocr_flops.timing.expected import CASES, lanes_of, sum_convex
+from ocr_flops.timing.convex_sums import sum_convex
+from ocr_flops.timing.expected import CASES, lanes_of
 from ocr_flops.timing.timeline import timeline
 
 MODEL = of.load_model()
@@ -111,16 +112,21 @@ def test_modules_share_the_critical_path():
 def test_sums_of_convex_functions_are_exact():
     random = np.random.default_rng(5)
     slopes, offsets = random.random((5, 4)), random.random((5, 4)) * 300
-    first, last = np.array([1, 7, 5, 40]), np.array([900, 7, 4, 2000])
+    first, last = np.array([1, 7, 5, 40, 100, 3, 9]), np.array([900, 7, 4, 2000, 101, 2, 2500])
+    number = np.array([0, 1, 2, 3, 3, 0, 3])  # points share functions
 
-    def largest(x, points):
-        return (slopes[:, points] * x + offsets[:, points]).max(axis=0)[None]
+    def largest(x, functions):
+        return (slopes[:, functions] * x + offsets[:, functions]).max(axis=0)[None]
 
-    expected = [
-        sum(largest(np.array([x]), np.array([i]))[0, 0] for x in range(a, b + 1)) for i, (a, b) in enumerate(zip(first, last, strict=True))
-    ]
+    def add_up(i):
+        return sum(largest(np.array([x]), number[i : i + 1])[0, 0] for x in range(first[i], last[i] + 1))
+
     for bends in (np.empty((0, 4)), np.array([[300.0, 7, 4, 700.5], [1e9, -1, 5, 41]])):
-        np.testing.assert_allclose(sum_convex(largest, np.arange(4), first, last, bends)[0], expected, rtol=1e-12)
+        expected = [add_up(i) for i in range(len(number))]
+        np.testing.assert_allclose(sum_convex(largest, number, first, last, bends)[0], expected, rtol=1e-12)
+        for i in range(len(number)):
+            alone = sum_convex(lambda x, of, i=i: largest(x, number[i : i + 1][of]), np.zeros(1, int), *(one[i : i + 1] for one in (first, last)), bends[:, number[i : i + 1]])
+            np.testing.assert_allclose(alone[0], expected[i], rtol=1e-12)
 
 
 def test_given_figures_are_exact_and_change_what_they_are_of():
