@@ -125,7 +125,12 @@ def test_sums_of_convex_functions_are_exact():
         expected = [add_up(i) for i in range(len(number))]
         np.testing.assert_allclose(sum_convex(largest, number, first, last, bends)[0], expected, rtol=1e-12)
         for i in range(len(number)):
-            alone = sum_convex(lambda x, of, i=i: largest(x, number[i : i + 1][of]), np.zeros(1, int), *(one[i : i + 1] for one in (first, last)), bends[:, number[i : i + 1]])
+            alone = sum_convex(
+                lambda x, of, i=i: largest(x, number[i : i + 1][of]),
+                np.zeros(1, int),
+                *(one[i : i + 1] for one in (first, last)),
+                bends[:, number[i : i + 1]],
+            )
             np.testing.assert_allclose(alone[0], expected[i], rtol=1e-12)
 
 
