@@ -33,11 +33,12 @@ def square_grids(most: int = 1000) -> list[tuple[int, int]]:
     return [(columns, tiles // columns) for tiles, columns in narrow]
 
 
-def choose_grid(width_px, height_px, tile_px: int = 640, untiled_up_to_px: int = 640):
+def choose_grid(width_px, height_px, tile_px: int = 640, untiled_up_to_px: int = 640, grids: tuple[tuple[int, int], ...] | None = None):
     """The tile grid (columns, rows) that the published code cuts an image into; (1, 1) means no tiles.
 
-    Among the 22 grids the closest float64 aspect ratio wins; on an exact tie the later (larger) one, if the image's area exceeds half the
-    grid's. No tiles when both sides are at most `untiled_up_to_px`. Image sizes are ints or int64 arrays of one length, and so are grids.
+    Among grids, the 22 of DeepSeek-OCR where None, the closest float64 aspect ratio wins; on an exact tie the later (larger) one, if the
+    image's area exceeds half the grid's. No tiles when both sides are at most `untiled_up_to_px`. Image sizes are ints or int64 arrays of
+    one length, and so are grids.
 
     Raises:
         SpecError: a side below 1 px or above 1 000 000 px, or columns of different lengths.
@@ -48,7 +49,7 @@ def choose_grid(width_px, height_px, tile_px: int = 640, untiled_up_to_px: int =
     ratio, area = width / height, width * height
     best_difference = np.full(ratio.shape, np.inf)
     columns, rows = np.ones(ratio.shape, np.int64), np.ones(ratio.shape, np.int64)
-    for grid_columns, grid_rows in rule_grids():
+    for grid_columns, grid_rows in grids or rule_grids():
         difference = np.abs(ratio - grid_columns / grid_rows)
         large_enough = area > 0.5 * tile_px * tile_px * grid_columns * grid_rows
         better = (difference < best_difference) | ((difference == best_difference) & large_enough)

@@ -69,3 +69,8 @@ def check_page(width_px: Column, height_px: Column) -> tuple[np.ndarray, np.ndar
             raise SpecError(f"{name}: {int(side[wrong].flat[0])} is not a whole number of pixels from 1 to {MAX_SIDE_PX}")
         sides.append(side)
     return sides[0], sides[1]
+
+
+def plain(column: np.ndarray) -> Column:
+    """An int for one page, the column for many."""
+    return column if np.ndim(column) else int(column)
