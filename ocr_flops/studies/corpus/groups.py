@@ -1,0 +1,152 @@
+"""Pages of a table -> groups of pages that cost the same but for their lengths: one aggregation on whatever engine holds the table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ocr_flops.errors import SpecError
+from ocr_flops.spec.specs import Mode
+from ocr_flops.spec.tiling import MAX_SIDE_PX
+from ocr_flops.spec.workload import LIMITS
+from ocr_flops.studies.corpus.grids import aspect, grid_code
+
+if TYPE_CHECKING:
+    import narwhals as nw
+    import polars as pl
+
+SIDES = (("width_px", "height_px"), ("width", "height"))
+LENGTHS = ("prompt_tokens", "output_tokens")
+BUCKET_TOKENS = 64
+MAX_PAGES = 1_000_000_000  # that a row stands for
+RANGES = {name: LIMITS[name] for name in LENGTHS} | {"pages": (0, MAX_PAGES)}
+REFUSED = "refused"  # the column of why a page is in no group: a place in `reasons`, counted from 1; 0 where it is in one
+
+
+class Groups(NamedTuple):
+    """The pages of a corpus as groups.
+
+    Args:
+        frame: a row per group, in order. Columns: `mode` where the table has one; for every tiled resolution mode asked for, a column of its
+            name with the grid's code (see `grids.code`); `pages`; and for every length L that the table has (prompt_tokens, output_tokens)
+            `L`, the least length in the group's bucket, `L_over` and `L_over_squared`, sums over pages of what their lengths exceed it by
+            and of the squares; with both lengths also `over_product`, of both excesses' products. All but the mode are whole numbers.
+        refused: pages that are in no group, by the reason.
+    """
+
+    frame: pl.DataFrame
+    refused: dict[str, int]
+
+    @property
+    def pages(self) -> int:
+        """How many pages are in a group."""
+        return int(self.frame["pages"].sum())
+
+
+def group_pages(table: Any, modes: Sequence[Mode]) -> Groups:
+    """Groups the pages of a table. The table stays where it is: what comes back has one row per group.
+
+    Args:
+        table: a frame that narwhals knows, lazy or not: of Polars, DuckDB, PySpark and others. Columns: width_px and height_px (or width and
+            height), optionally prompt_tokens, output_tokens, pages (that a row stands for; 1 by default) and mode (a resolution mode's
+            name). A page with a number that is missing, not whole or out of range is refused and counted.
+        modes: resolution modes; those with tiles get a column. Of a table with a column `mode` also the modes that may stand there.
+
+    Raises:
+        SpecError: no frame, a column that is missing or has another type.
+    """
+    import polars as pl
+
+    frame = with_grids(table, modes)
+    names = frame.collect_schema().names()
+    lengths = [name for name in LENGTHS if name in names]
+    keys = [REFUSED, *(["mode"] if "mode" in names else []), *_tiled(modes), *lengths]
+    found = _collect(_grouped(frame, keys, lengths))
+    found = found.with_columns(pl.exclude("mode").cast(pl.Int64))
+    reasons = found.filter(pl.col(REFUSED) > 0).group_by(REFUSED).agg(pl.col("pages").sum()).sort(REFUSED)
+    texts = _reasons(modes)
+    refused = {texts[place - 1]: count for place, count in reasons.iter_rows()}
+    kept = found.filter((pl.col(REFUSED) == 0) & (pl.col("pages") > 0)).drop(REFUSED)
+    return Groups(kept.sort(kept.columns[: kept.columns.index("pages")]), refused)
+
+
+def _grouped(frame: nw.LazyFrame, keys: list[str], lengths: list[str]) -> nw.LazyFrame:
+    """The aggregation; excesses over a bucket's least length are small, so that no sum of squares leaves 64 bits."""
+    import narwhals as nw
+
+    weight = nw.col("pages") if "pages" in frame.collect_schema().names() else 1
+    over = {f"{name}_over": nw.col(name) % BUCKET_TOKENS for name in lengths}
+    if over:
+        frame = frame.with_columns(**over, **{name: nw.col(name) // BUCKET_TOKENS * BUCKET_TOKENS for name in lengths})
+    sums = {"pages": nw.len() if isinstance(weight, int) else weight.sum()}
+    for name in over:
+        sums |= {name: (nw.col(name) * weight).sum(), f"{name}_squared": (nw.col(name) * nw.col(name) * weight).sum()}
+    if len(over) == 2:
+        sums["over_product"] = (nw.col("prompt_tokens_over") * nw.col("output_tokens_over") * weight).sum()
+    return frame.group_by(*keys).agg(**sums)
+
+
+def with_grids(table: Any, modes: Sequence[Mode], keep: bool = False) -> nw.LazyFrame:
+    """A table's pages with what decides their cost: the columns `refused`, `mode` and the table's other optional ones where it has them,
+    and the grid's code of every tiled mode by its name.
+
+    Args:
+        table, modes: as of `group_pages`.
+        keep: the table's other columns too, and the sides as width_px and height_px.
+    """
+    import narwhals as nw
+
+    try:
+        frame = nw.from_native(table).lazy()
+    except TypeError:
+        raise SpecError(f"pages: {type(table).__name__} is no frame; give one of Polars, DuckDB or PySpark, or a path") from None
+    schema = frame.collect_schema()
+    sides = next((pair for pair in SIDES if set(pair) <= set(schema)), None)
+    if sides is None:
+        raise SpecError(f"pages: no columns width_px and height_px, nor width and height, among {', '.join(schema)}")
+    checked = {"width_px": (sides[0], 1, MAX_SIDE_PX), "height_px": (sides[1], 1, MAX_SIDE_PX)}
+    checked |= {name: (name, *limits) for name, limits in RANGES.items() if name in schema}
+    numbers = {name: _whole(schema, *arguments) for name, arguments in checked.items()}
+    if "mode" in schema:
+        numbers["mode"] = nw.col("mode")
+    frame = frame.with_columns(**numbers) if keep else frame.select(**numbers)
+    width, height = nw.col("width_px"), nw.col("height_px")
+    reason = nw.lit(0)
+    for place, name in reversed(list(enumerate(("width_px", "height_px", *RANGES), 1))):
+        if name in numbers:
+            reason = nw.when(nw.col(name).is_null()).then(nw.lit(place)).otherwise(reason)
+    if "mode" in numbers:
+        known = nw.col("mode").is_in([mode.name for mode in modes]) | nw.col("mode").is_null()
+        reason = nw.when(known).then(reason).otherwise(nw.lit(len(_reasons(modes))))
+    frame = frame.with_columns(**{REFUSED: reason, "ratio": aspect(width, height)})
+    grids = {mode.name: grid_code(width, height, nw.col("ratio"), mode) for mode in modes if mode.tile_px}
+    frame = frame.with_columns(**grids) if grids else frame
+    return frame.drop("ratio", *([] if keep else ["width_px", "height_px"]))
+
+
+def _whole(schema: nw.Schema, name: str, least: int, greatest: int) -> nw.Expr:
+    """A column in int64, null where it is no whole number in the range."""
+    import narwhals as nw
+
+    value, kind = nw.col(name), schema[name]
+    if not (kind.is_numeric() or kind == nw.Unknown):
+        raise SpecError(f"pages: the column {name} is {kind}; whole numbers are needed")
+    found = nw.when(value.is_between(least, greatest)).then(value).cast(nw.Int64)
+    return found if kind.is_integer() else nw.when(found == value).then(found)  # rounded as the engine rounds, so kept only where equal
+
+
+def _tiled(modes: Sequence[Mode]) -> list[str]:
+    return [mode.name for mode in modes if mode.tile_px]
+
+
+def _reasons(modes: Sequence[Mode]) -> list[str]:
+    """Why pages are refused, in the order of the column `refused`."""
+    ranges = {"width_px": (1, MAX_SIDE_PX), "height_px": (1, MAX_SIDE_PX), **RANGES}
+    numbers = [f"{name} is missing or no whole number from {least} to {most:,}" for name, (least, most) in ranges.items()]
+    return [*numbers, f"mode is not one of {', '.join(mode.name for mode in modes)}"]
+
+
+def _collect(frame: nw.LazyFrame) -> pl.DataFrame:
+    """The result of a query as a Polars frame."""
+    options = {"engine": "streaming"} if frame.implementation.is_polars() else {}
+    return frame.collect(backend="polars", **options).to_native()
