@@ -19,7 +19,6 @@ import msgspec
 
 from ocr_flops.errors import SpecError, one_of
 from ocr_flops.spec.host import EFFICIENCIES, HOST_FIGURES, EfficiencySpec, HostSpec, Ranged
-from ocr_flops.spec.page_rules import PAGE_RULES
 from ocr_flops.spec.specs import LEARNED, OTHERS, AttentionSpec, EngineSpec, HardwareSpec, LearnedSpec, ModelSpec, Source
 from ocr_flops.spec.towers import LEARNED_TOWERS, TOWERS
 
@@ -137,6 +136,8 @@ def read_model(config: Any) -> ModelSpec:
 def _read_learned(config: dict[str, Any]) -> ModelSpec:
     """A model whose program was learned: a class of transformers, its config where that differs from the class's defaults, the source of
     that, and the page rule by its name with its settings."""
+    from ocr_flops.spec.page_rules import PAGE_RULES  # NumPy, which other names need not
+
     own = ("architecture", "page_rule", "config", "source")
     check_keys("model", config, ("name", "label", "pipeline", *own))
     page = config["page_rule"]

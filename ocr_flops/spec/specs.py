@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import inf, isfinite
-from typing import Any, ClassVar, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
 
 from ocr_flops.errors import SpecError, one_of
-from ocr_flops.spec.page_rules import PageRule
 from ocr_flops.spec.towers import TOWERS
+
+if TYPE_CHECKING:
+    from ocr_flops.spec.page_rules import PageRule
 
 Logits = Literal["all", "last"]
 
