@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
+
+FEW = 12  # names that an error lists in any case
 
 
 class SpecError(ValueError):
@@ -12,5 +15,14 @@ class SpecError(ValueError):
 def one_of(field: str, value: Any, allowed: Any) -> Any:
     """Returns value if it is one of the allowed ones; else raises a SpecError that names the field, the value and the allowed values."""
     if value not in allowed:
-        raise SpecError(f"{field}: {value!r} is not one of {', '.join(map(str, allowed))}")
+        raise SpecError(f"{field}: {value!r} is not one of {list_allowed(value, allowed)}")
     return value
+
+
+def list_allowed(value: Any, allowed: Iterable[Any]) -> str:
+    """Allowed values as an error lists them: all of them; of many those that a text is near to, where there are any."""
+    from difflib import get_close_matches
+
+    names, given = list(map(str, allowed)), str(value).lower()
+    near = [name for name in names if len(given) > 1 and name.startswith(given)] or get_close_matches(given, names)
+    return f"{len(names)} names; nearest: {', '.join(near)}" if near and len(names) > FEW else ", ".join(names)

@@ -41,6 +41,11 @@ def share(part: float, whole: float) -> str:
     return f"{percent:.0f} %" if percent >= 1 or not percent else f"{percent:.2g} %"
 
 
+def escape_controls(text: str) -> str:
+    """A text whose control characters, as in the name of a hostile file, are shown escaped: "a\\x1b[31m"."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else letter.encode("unicode_escape").decode() for letter in text)
+
+
 def less(base: float, best: float) -> str:
     """A saving in words: 75 % less."""
     if base == best:

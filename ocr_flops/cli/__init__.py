@@ -14,6 +14,9 @@ import typer
 from ocr_flops import __version__
 from ocr_flops.cli import calibrate, estimate, measure, sweep, verify
 from ocr_flops.errors import SpecError
+from ocr_flops.files import ADVICE
+from ocr_flops.spec.reading import OWN_CONFIGS
+from ocr_flops.units import escape_controls
 
 
 def serve_app(
@@ -72,7 +75,7 @@ for _group, _commands in COMMANDS.items():
         program.command(_name, rich_help_panel=_group)(_function)
 
 
-def _exit(code: int, version: bool) -> None:
+def _exit(code: int, **options: object) -> None:
     """Ends the process with the number that a command returned."""
     raise typer.Exit(code)
 
@@ -86,21 +89,59 @@ def _print_version(wanted: bool) -> None:
 @program.callback(result_callback=_exit)
 def _options(
     version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)] = False,
+    configs: Annotated[
+        str | None,
+        typer.Option(
+            "--config-dir",
+            metavar="DIR",
+            envvar=OWN_CONFIGS,
+            help="Folder of configs of your own beside those that are shipped: DIR/hardware/my_gpu.yaml is then hardware=my_gpu.",
+        ),
+    ] = None,
 ) -> None:
     """Exact compute cost of the DeepSeek-OCR vision-language model."""
+    if configs:
+        for folder in configs.split(os.pathsep):
+            if not Path(folder).is_dir():
+                raise SpecError(f"--config-dir: there is no folder {folder}")
+        os.environ[OWN_CONFIGS] = configs
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line, by default of this process, and returns the exit code: a wrong value is one line on stderr and 2."""
     words = sys.argv[1:] if arguments is None else arguments
-    command = next((word for word in words if not word.startswith("-")), "")
+    command = next((word for word in words if word in program_names()), "")
     try:
-        program(words, prog_name="ocr-flops")
+        try:
+            program(words, prog_name="ocr-flops")
+        finally:
+            sys.stdout.flush()  # else a disk that is full is noticed after the end
     except SystemExit as stop:
         return stop.code
     except SpecError as problem:
-        print(f"ocr-flops {command}: {problem}", file=sys.stderr)
-        return 2
+        return _complain(command, str(problem), 2)
+    except RecursionError:
+        return _complain(command, "an override is nested too deep", 2)
     except BrokenPipeError:  # `ocr-flops estimate | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _close_stdout()
         return 0
+    except OSError as problem:
+        if problem.errno not in ADVICE:
+            raise
+        _close_stdout()
+        return _complain(command, f"cannot write the result: {problem.strerror}; {ADVICE[problem.errno]}", 2)
+
+
+def program_names() -> set[str]:
+    """The names of all commands."""
+    return {name for commands in COMMANDS.values() for name in commands}
+
+
+def _complain(command: str, text: str, code: int) -> int:
+    print(" ".join(("ocr-flops", command)).rstrip() + ":", " ".join(escape_controls(text).split()), file=sys.stderr)
+    return code
+
+
+def _close_stdout() -> None:
+    """Lets what is still in the buffer go nowhere, so that the end of the process does not fail on it too."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -35,7 +35,8 @@ def describe_estimate(estimate: Estimate, timing: Timing | None = None) -> dict[
     """An estimate as one JSON object: the settings, the resolved workload, footprint, rows of stages and modules, and times on a device."""
     config, source = estimate.config, timing or estimate
     return {
-        **{name: getattr(config, name).name for name in ("model", "engine", "attention")},
+        "model": config.model.title,
+        **{name: getattr(config, name).name for name in ("engine", "attention")},
         **{name: getattr(config, name) for name in ("dtype", "cache", "prefill_logits")},
         "workload": {name: getattr(estimate.workload, name) for name in ("mode", *WORKLOAD_COLUMNS)},
         "footprint": estimate.footprint._asdict(),
@@ -47,5 +48,5 @@ def describe_estimate(estimate: Estimate, timing: Timing | None = None) -> dict[
 
 def describe_times(timing: Timing) -> dict[str, Any]:
     """The headline times of an estimate on a device with the range of expected ones, what these rest on, and whether it fits."""
-    found = {"hardware": timing.hardware.name, "host": timing.host.name, "fits": bool(timing.fits), "time_basis": timing.time_basis}
+    found = {"hardware": timing.hardware.title, "host": timing.host.name, "fits": bool(timing.fits), "time_basis": timing.time_basis}
     return found | timing.expected_figures() | {name: getattr(timing, name) for name in ("device_busy_share", *TIMES)}

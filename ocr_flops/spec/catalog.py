@@ -14,12 +14,13 @@ from typing import Any
 
 import yaml
 
-from ocr_flops.errors import SpecError, one_of
+from ocr_flops.errors import SpecError
 from ocr_flops.spec.host import EfficiencySpec, HostSpec
 from ocr_flops.spec.overrides import compose
 from ocr_flops.spec.reading import (
     config_dir,
     config_dirs,
+    config_file,
     names,
     read_attention,
     read_efficiency,
@@ -30,8 +31,9 @@ from ocr_flops.spec.reading import (
     read_spec,
     shipped_dir,
 )
-from ocr_flops.spec.specs import OTHERS, AttentionSpec, EngineSpec, HardwareSpec, Mode, ModelSpec
+from ocr_flops.spec.specs import OTHERS, AttentionSpec, EngineSpec, HardwareSpec, Mode, ModelSpec, mark_changes
 
+READERS = {"model": read_model, "hardware": read_hardware}
 DRIVER_PREFIX = "NVIDIA "  # which drivers before 470 left out of a device's name
 
 
@@ -60,8 +62,7 @@ def _kernels(folders: tuple[Path, ...]) -> tuple[str, ...]:
 
 def group_config(group: str, name: str, overrides: Sequence[str] = ()) -> Any:
     """A config of a group as plain mappings and lists: what config.yaml says of the group, then its own file, then overrides."""
-    one_of(group, name, names(group))
-    path = next(path for folder in config_dirs() if (path := folder / group / f"{name}.yaml").is_file())
+    path = config_file(group, name)
     text = path.read_text(encoding="utf-8")
     if overrides or any(mark in text for mark in ("defaults:", "${", "@package")):
         return compose([f"{group}={name}", *overrides])[group]
@@ -94,11 +95,22 @@ def load_hardware(name: str, overrides: Iterable[str] = ()) -> HardwareSpec:
 
 @cache
 def _load(group: str, name: str, overrides: tuple[str, ...]) -> Any:
-    read, example = {"model": (read_model, "towers.sam.width=768"), "hardware": (read_hardware, "memory_bytes=80e9")}[group]
+    read, example = READERS[group], {"model": "towers.sam.width=768", "hardware": "memory_bytes=80e9"}[group]
     for override in overrides:
         if not override.startswith(f"{group}."):
             raise SpecError(f"{override!r}: not an override of the {group}, as in {group}.{example}")
-    return read(group_config(group, name, overrides))
+    return name_changes(group, read(group_config(group, name, overrides)))
+
+
+def name_changes(group: str, spec: Any) -> Any:
+    """A model or a device, its label saying in what it differs from the config of its name, where there is one."""
+    return mark_changes(spec, _own(group, spec.name)) if spec.name in names(group) else spec
+
+
+@cache
+def _own(group: str, name: str) -> Any:
+    """What a config of a group says by itself."""
+    return READERS[group](group_config(group, name))
 
 
 def hardware_of_device(device_name: str | None) -> HardwareSpec | None:

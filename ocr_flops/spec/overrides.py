@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from ocr_flops.errors import SpecError, one_of
-from ocr_flops.spec.reading import check_keys, config_dirs, names, unknown_key
+from ocr_flops.errors import SpecError
+from ocr_flops.spec.reading import check_keys, config_dirs, config_file, names, unknown_key
 
 GROUPS = ("model", "engine", "workload", "attention", "hardware", "host", "efficiency")
 OPTIONAL = ("hardware", "host", "efficiency")  # groups that may be null
-KEYS = (*GROUPS, "dtype", "cache", "prefill_logits", "stages")
+WORDS = ("dtype", "cache", "prefill_logits")  # keys whose values are words
+KEYS = (*GROUPS, *WORDS, "stages")
+OWN_FILE = "_own"  # what a file of one's own is called for Hydra
+MOST_BRACKETS = 50  # beyond which parsers recurse too deep
 _HYDRA = threading.Lock()  # Hydra keeps one global state, and the app's sessions are threads
 
 
@@ -70,16 +77,27 @@ def _composed(overrides: list[str], root: Root) -> dict[str, Any]:
     from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf
 
-    with _HYDRA:
+    with _HYDRA, TemporaryDirectory() as files:
+        overrides = [_place_file(line, Path(files)) for line in overrides]
         outer, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None  # a caller may use Hydra itself
         try:
-            shipped, *own = config_dirs()
+            shipped, *own = (*config_dirs(), Path(files))
             with hydra.initialize_config_dir(str(shipped), version_base="1.3"):
                 found = f"hydra.searchpath=[{','.join(json.dumps(folder.as_uri()) for folder in own)}]"
                 config = OmegaConf.to_container(hydra.compose(root.name, [*overrides, found]), resolve=True)
         finally:
             GlobalHydra.instance().hydra = outer
     return {**dict.fromkeys(OPTIONAL), **config}  # Hydra leaves out a group that was not chosen
+
+
+def _place_file(line: str, folder: Path) -> str:
+    """An override that chooses a file of one's own, as the choice of a name that Hydra finds in this folder."""
+    group, _, name = line.partition("=")
+    if group not in GROUPS or not name.endswith(".yaml"):
+        return line
+    (folder / group).mkdir(exist_ok=True)
+    shutil.copyfile(config_file(group, name), folder / group / f"{OWN_FILE}.yaml")
+    return f"{group}={OWN_FILE}"
 
 
 def _parse(text: str, root: Root) -> Any:
@@ -89,6 +107,8 @@ def _parse(text: str, root: Root) -> Any:
     from hydra.errors import HydraException
 
     try:
+        if text.count("[") + text.count("{") > MOST_BRACKETS:
+            raise SpecError(f"{text[:40]}...: more than {MOST_BRACKETS} brackets")
         override = OverridesParser.create().parse_override(text)
     except HydraException:
         raise SpecError(f"{text!r}: not of the form key=value") from None
@@ -97,8 +117,15 @@ def _parse(text: str, root: Root) -> Any:
         raise SpecError(f"{text!r}: not of the form key=value, with one value")
     if key.partition(".")[0] not in root.keys:
         raise unknown_key(key, "", root.keys)
+    if "${" in text:
+        raise SpecError(f"{text!r}: an override has no interpolation; write the value itself")
+    group, _, field = key.partition(".")
+    if group in GROUPS and field == "name":
+        raise SpecError(f"{key}: is the name of the config itself; choose another as in {group}={names(group)[0]}")
+    if key in (*root.groups, *WORDS) and isinstance(override.value(), str) and not override.value().endswith(".yaml"):
+        override = replace(override, _value=override.value().lower(), input_line=text.lower())  # names are known in any case
     if key in root.groups and not any(_is_null(override, group) for group in OPTIONAL):
-        one_of(key, override.value(), names(key))
+        config_file(key, override.value())
     return override
 
 

@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from ocr_flops.errors import SpecError, one_of
+from ocr_flops.errors import SpecError, list_allowed, one_of
 from ocr_flops.spec.host import EFFICIENCIES, HOST_FIGURES, EfficiencySpec, HostSpec, Ranged
 from ocr_flops.spec.specs import LEARNED, OTHERS, AttentionSpec, EngineSpec, HardwareSpec, LearnedSpec, ModelSpec, Source
 from ocr_flops.spec.towers import LEARNED_TOWERS, TOWERS
@@ -52,6 +52,20 @@ def config_dirs() -> tuple[Path, ...]:
 def names(group: str) -> tuple[str, ...]:
     """The configs that a group ("model", "engine", "workload", "attention", "hardware") offers."""
     return tuple(sorted({path.stem for folder in config_dirs() for path in (folder / group).glob("*.yaml")}))
+
+
+def config_file(group: str, name: Any) -> Path:
+    """The file of a config: of one that a group offers by its name, in any case, or a file of one's own by its path ("./my.yaml").
+
+    Raises:
+        SpecError: there is neither.
+    """
+    if isinstance(name, str) and name.endswith(".yaml"):
+        if not Path(name).is_file():
+            raise SpecError(f"{group}: there is no file {name}")
+        return Path(name).resolve()
+    name = one_of(group, name.lower() if isinstance(name, str) else name, names(group))
+    return next(path for folder in config_dirs() if (path := folder / group / f"{name}.yaml").is_file())
 
 
 def read_value(key: str, value: Any, kind: Any) -> Any:
@@ -89,7 +103,7 @@ def check_keys(key: str, config: Any, known: Iterable[str], needed: Iterable[str
 
 def unknown_key(key: str, above: str, config: Any) -> SpecError:
     """The error for a key that does not exist; config is what has keys in its place, or a value that has none."""
-    has = ", ".join(map(str, config)) if isinstance(config, Iterable) and not isinstance(config, str) else "no keys"
+    has = list_allowed(key.rpartition(".")[2], config) if isinstance(config, Iterable) and not isinstance(config, str) else "no keys"
     return SpecError(f"{key}: unknown key; {above or 'the config'} has {has}")
 
 
@@ -112,8 +126,8 @@ def read_spec(cls: Any, key: str, config: Any, **parsers: Callable[[str, Any], A
 
 @cache
 def _fields_of(cls: Any) -> tuple[dict[str, Any], list[str]]:
-    """The type of each field of a spec, and the fields without a default."""
-    hints, parameters = get_type_hints(cls), signature(cls).parameters
+    """The type of each field of a spec that a config may have, and those without a default."""
+    hints, parameters = get_type_hints(cls), {name: one for name, one in signature(cls).parameters.items() if name != "changed"}
     needed = [name for name, parameter in parameters.items() if parameter.default is Parameter.empty]
     return {name: hints[name] for name in parameters}, needed
 

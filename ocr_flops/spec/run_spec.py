@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from ocr_flops.errors import SpecError, one_of
-from ocr_flops.spec.catalog import kernels, load_attention
+from ocr_flops.spec.catalog import kernels, load_attention, name_changes
 from ocr_flops.spec.host import EfficiencySpec, HostSpec
 from ocr_flops.spec.overrides import compose
 from ocr_flops.spec.reading import (
@@ -22,6 +22,8 @@ from ocr_flops.spec.reading import (
 )
 from ocr_flops.spec.specs import CACHES, DTYPE_BYTES, PREFILL_LOGITS, STAGES, AttentionSpec, EngineSpec, HardwareSpec, Mode, ModelSpec
 from ocr_flops.spec.workload import Workload
+
+IMAGE, GRID = ("image_width_px", "image_height_px"), ("columns", "rows")  # keys of the workload that say what a page is
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,22 @@ def load_run(overrides: Sequence[str] = ()) -> RunSpec:
         overrides: such as ["workload=gundam", "workload.columns=2", "workload.rows=1", "attention.sam=eager", "stages=[vision]"]. A grid
             takes the place of the image size; one of `columns` and `rows` alone leaves the other at 1.
     """
+    check_page_keys(overrides)
     return read_run(compose(overrides))
+
+
+def check_page_keys(overrides: Iterable[str]) -> None:
+    """Checks that overrides give a page one way: an image's size, both sides of it, or a grid.
+
+    Raises:
+        SpecError: one side of the image alone, or a size beside a grid.
+    """
+    given = dict(text.partition("=")[::2] for text in overrides)
+    image, grid = ([f"workload.{name}" for name in names if given.get(f"workload.{name}", "null") != "null"] for names in (IMAGE, GRID))
+    if image and grid:
+        raise SpecError(f"{image[0]}: has no effect beside {grid[0]}; give either the image's size or the grid")
+    if len(image) == 1:
+        raise SpecError(f"{image[0]}: is half a size; give also workload.{next(name for name in IMAGE if image[0][9:] != name)}")
 
 
 def read_run(config: dict[str, Any]) -> RunSpec:
@@ -90,7 +107,7 @@ def read_run(config: dict[str, Any]) -> RunSpec:
         attention = replace(attention, name="mixed")
     logits = config["prefill_logits"]
     return RunSpec(
-        model=read_model(config["model"]),
+        model=name_changes("model", read_model(config["model"])),
         engine=engine,
         attention=attention,
         workload=read_workload(config["workload"]).workload(),
@@ -98,7 +115,7 @@ def read_run(config: dict[str, Any]) -> RunSpec:
         cache=one_of("cache", config["cache"], CACHES),
         prefill_logits=engine.prefill_logits if logits is None else one_of("prefill_logits", logits, PREFILL_LOGITS),
         stages=_read_stages(config["stages"]),
-        hardware=None if config["hardware"] is None else read_hardware(config["hardware"]),
+        hardware=None if config["hardware"] is None else name_changes("hardware", read_hardware(config["hardware"])),
         host=None if config["host"] is None else read_host(config["host"]),
         efficiency=None if config["efficiency"] is None else read_efficiency(config["efficiency"]),
     )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from math import inf, isfinite
+from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
 
 from ocr_flops.errors import SpecError, one_of
@@ -22,6 +22,7 @@ MATRIX_DTYPES = (*DTYPE_BYTES, "tf32")
 CACHES = ("dynamic", "static")
 PREFILL_LOGITS = get_args(Logits)
 LEARNED = "learned"  # the pipeline of models whose programs were learned from traces
+LEAST_FIGURE, MOST_FIGURE = 1.0, 1e24  # of a device, in bytes, bytes a second or FLOP/s: seconds stay finite
 OTHERS = "others"  # in a choice of attention: all towers that it does not name
 Kernels = tuple[tuple[str, str | None], ...]  # pairs of a tower and its attention kernel
 
@@ -45,6 +46,12 @@ class ModelSpec:
     towers: tuple[Any, ...]  # the `Spec` of each tower, in the order they run; the last one is the language model
     pipeline: str  # the class that runs them, by its name in `cost.models`
     learned: LearnedSpec | None = None  # of a model whose program was learned from traces
+    changed: tuple[str, ...] = field(default=(), compare=False)  # what differs from the config of that name
+
+    @property
+    def title(self) -> str:
+        """The name for tables, which says what was changed."""
+        return describe_changes(self.name, self.changed)
 
     def __post_init__(self) -> None:
         if not self.towers:
@@ -157,6 +164,12 @@ class HardwareSpec:
     flash_attention: bool = True  # whether flash-attn, or a fused kernel of its maker, runs on it with heads of 64 and 128
     sources: tuple[Source, ...] = field(default=(), compare=False, repr=False)  # of the config's figures, also where one was overridden
     device_names: tuple[str, ...] = field(default=(), compare=False, repr=False)  # of `torch.cuda.get_device_name`; "NVIDIA " may lack
+    changed: tuple[str, ...] = field(default=(), compare=False)  # figures that differ from the config of that name
+
+    @property
+    def title(self) -> str:
+        """The name for tables, which says what was changed."""
+        return describe_changes(self.name, self.changed)
 
     def __post_init__(self) -> None:
         for dtype, _ in self.matrix_flops_per_second:
@@ -171,14 +184,14 @@ class HardwareSpec:
             if len(values) != 2 or not 0 < values[0] < values[1] < inf:
                 raise SpecError(f"hardware.disputed.{name}: {values!r} is not a number above 0 and a higher one")
         for name, value in figures.items():
-            if value is not None and not (isfinite(value) and value > 0):
-                raise SpecError(f"hardware.{name}: {value!r} is not a number above 0")
+            if value is not None and not LEAST_FIGURE <= value <= MOST_FIGURE:
+                raise SpecError(f"hardware.{name}: {value!r} is not a number from {LEAST_FIGURE:g} to {MOST_FIGURE:g}")
 
     def edited(self, dtype: str, **figures: float) -> HardwareSpec:
         """The same device with some figures (fields by name) replaced; `matrix_flops_per_second` is the matrix peak of the dtype."""
         if (peak := figures.pop("matrix_flops_per_second", None)) is not None:
             figures["matrix_flops_per_second"] = tuple({**dict(self.matrix_flops_per_second), dtype: peak}.items())
-        return replace(self, **figures)
+        return mark_changes(replace(self, **figures), self)
 
     @cached_property
     def at_higher_figures(self) -> HardwareSpec:
@@ -215,6 +228,30 @@ class HardwareSpec:
             has = ", ".join(self.dtypes)
             raise SpecError(f"hardware.{self.name}.matrix_flops_per_second.{dtype}: {self.label} has no such figure; choose dtype={has}")
         return peaks[dtype]
+
+
+def describe_changes(name: str, changed: tuple[str, ...]) -> str:
+    """A name with what was changed: "l4 (changed: memory_bytes)"."""
+    return f"{name} (changed: {', '.join(changed)})" if changed else name
+
+
+def mark_changes(spec: Any, own: Any) -> Any:
+    """A model or a device, its label and title saying in what it differs from the config that it is named for."""
+    old, new = _list_figures(own), _list_figures(spec)
+    changed = tuple(key for key in {**old, **new} if old.get(key) != new.get(key))
+    return replace(spec, label=describe_changes(spec.label, changed), changed=changed) if changed else spec
+
+
+def _list_figures(spec: Any) -> dict[str, Any]:
+    """The fields that take part in comparisons, those of towers and of pairs by keys as overrides have them."""
+    found = {}
+    for key in (one.name for one in fields(spec) if one.compare):
+        value = getattr(spec, key)
+        if key == "towers":
+            found |= {f"{tower.tower}.{name}": figure for tower in value for name, figure in vars(tower).items()}
+        else:
+            found |= {f"{key}.{name}": figure for name, figure in value} if isinstance(value, tuple) else {key: value}
+    return found
 
 
 class Mode(NamedTuple):

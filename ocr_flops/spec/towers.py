@@ -7,10 +7,12 @@ from typing import ClassVar
 
 from ocr_flops.errors import SpecError
 
+MOST_LAYERS, MOST_WIDTH = 1_000, 2**24  # generous: what a typing error exceeds
+
 
 @dataclass(frozen=True)
 class TowerSpec:
-    """Dimensions of a tower. All whole numbers are at least 1, and a width is a multiple of its heads; else it is a SpecError."""
+    """Dimensions of a tower. Whole numbers are in a generous range, and a width is a multiple of its heads; else it is a SpecError."""
 
     tower: ClassVar[str]  # its name in configs
     label: ClassVar[str]
@@ -20,8 +22,9 @@ class TowerSpec:
     def __post_init__(self) -> None:
         for field in fields(self):
             least = 0 if field.name in self.may_be_zero else 1
-            if field.type == "int" and getattr(self, field.name) < least:
-                self._refuse(field.name, f"is not a whole number of at least {least}")
+            most = MOST_LAYERS if field.name == "layers" else MOST_WIDTH
+            if field.type == "int" and not least <= getattr(self, field.name) <= most:
+                self._refuse(field.name, f"is not a whole number from {least} to {most}")
         for name, divisor in self.multiples:
             if getattr(self, name) % getattr(self, divisor):
                 self._refuse(name, f"is not divisible by {self.tower}.{divisor} = {getattr(self, divisor)}")

@@ -156,7 +156,7 @@ def compare_devices(
         meets = reason is None and all(target is None or (seconds is not None and seconds <= target) for seconds, target in reached)
         pages = times["expected_pages_per_second"]
         hours = 1000 / pages / SECONDS_PER_HOUR if pages else None
-        row = {"hardware": device.name, "label": device.label, "memory_bytes": int(device.memory_bytes), "fits": fits, **times}
+        row = {"hardware": device.title, "label": device.label, "memory_bytes": int(device.memory_bytes), "fits": fits, **times}
         row |= {"meets_target": meets if has_target else None, "gpu_hours_per_1000_pages": hours}
         if price_per_hour is not None:
             row["cost_per_1000_pages"] = None if hours is None else hours * price_per_hour

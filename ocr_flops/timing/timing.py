@@ -276,7 +276,7 @@ class Timing:
         times, expected = (self._stages, self._expected) if level == "stage" else (self.table(keys), self.expected_table(keys))
         margin = pl.Series("ceiling_margin", times["ceiling_margin"].reshape(-1))
         return self.estimate.frame(level, columns).with_columns(
-            pl.lit(self.hardware.name, pl.Categorical).alias("hardware"),
+            pl.lit(self.hardware.title, pl.Categorical).alias("hardware"),
             pl.lit(self.host.name, pl.Categorical).alias("host"),
             *(pl.Series(name, times[name].reshape(-1)) for name in ("roofline_seconds", "bound_seconds")),
             pl.Series("binding_ceiling", CEILINGS, pl.Categorical).gather(times["ceiling"].reshape(-1)),

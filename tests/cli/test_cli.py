@@ -13,6 +13,7 @@ import ocr_flops as of
 from ocr_flops import cli, units
 from ocr_flops.cli import console
 from ocr_flops.cost.stage_groups import COLUMNS
+from ocr_flops.spec.reading import config_dir
 
 GRID = ["workload.columns=2", "workload.rows=1", "workload.output_tokens=100"]
 
@@ -123,7 +124,7 @@ def test_hardware_adds_times(capsys, model):
         ("stages=[]", "stages"),
         ("workload.prompt_tokens=-1", "prompt_tokens"),
         ("workload.output_tokens=1.5", "1.5"),
-        ("workload.image_width_px=0", "width"),
+        ("workload.image_width_px=0", "height"),
         ("nonsense", "nonsense"),
         ("=", "="),
         ("workload.columns=[1,2]", "columns"),
@@ -189,6 +190,27 @@ def test_a_folder_without_permission_is_one_line(capsys, tmp_path):
     tmp_path.chmod(0o500)
     code, _, error = run(capsys, "estimate", "--out", str(tmp_path))
     assert code == 2 and error.count("\n") == 1 and "choose a folder you can write to" in error
+
+
+def test_configs_of_ones_own(capsys, tmp_path, monkeypatch):
+    monkeypatch.delenv("OCR_FLOPS_CONFIGS", raising=False)
+    (tmp_path / "hardware").mkdir()
+    shipped = (config_dir() / "hardware" / "l4.yaml").read_text()
+    (tmp_path / "hardware" / "mine.yaml").write_text(shipped.replace("name: l4", "name: mine"))
+    code, text, _ = run(capsys, "--config-dir", str(tmp_path), "plan", *GRID, "hardware=mine", "--format", "csv")
+    assert code == 0 and text.splitlines()[1].startswith("mine,")
+    monkeypatch.delenv("OCR_FLOPS_CONFIGS")
+    code, _, error = run(capsys, "--config-dir", str(tmp_path / "none"), "estimate")
+    assert (code, error) == (2, f"ocr-flops estimate: --config-dir: there is no folder {tmp_path / 'none'}\n")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+def test_a_full_disk_and_what_no_terminal_should_show_are_one_clear_line():
+    command = f"{sys.executable} -m ocr_flops estimate"
+    done = subprocess.run(f"{command} > /dev/full", shell=True, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "No space left on device; free some space" in done.stderr
+    done = subprocess.run([*command.split(), "hardware=\x1b[31m"], capture_output=True, text=True)
+    assert done.returncode == 2 and "\\x1b[31m" in done.stderr and "\x1b" not in done.stderr
 
 
 def test_version(capsys):

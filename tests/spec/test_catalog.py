@@ -76,7 +76,8 @@ def test_an_unknown_name(load):
 
 def test_models_and_devices_take_overrides():
     model = catalog.load_model("tiny_test", ["model.towers.sam.width=48", "model.towers.sam.global_layers=[0,2]", "model.label=mine"])
-    assert (model.tower("sam").width, model.tower("sam").global_layers, model.label) == (48, (0, 2), "mine")
+    assert (model.tower("sam").width, model.tower("sam").global_layers, model.name) == (48, (0, 2), "tiny_test")
+    assert model.label == "mine (changed: label, sam.width, sam.global_layers)"
     assert catalog.load_model("tiny_test").tower("sam").width == 96
     wider = ["hardware.memory_bandwidth_bytes_per_second=3e12"]
     assert catalog.load_hardware("h200", wider).memory_bandwidth_bytes_per_second == 3e12

@@ -39,12 +39,17 @@ ERRORS = {
     "workload.columns=1,2": "'workload.columns=1,2': not of the form key=value, with one value",
     "workload=[tiny,base]": r"workload: \['tiny', 'base'\] is not one of .*",
     "workload@page=tiny": "'workload@page=tiny': not of the form key=value, with one value",
-    "workload.columns=${nothing}": r"workload.columns=\$\{nothing\}: .*'nothing' not found.*",
+    "workload.columns=${oc.env:HOME}": r"'workload.columns=\$\{oc.env:HOME\}': an override has no interpolation; write the value itself",
+    "workload.columns=" + "[" * 300 + "]" * 300: r"workload.columns=\[+...: more than 50 brackets",
+    "hardware=h100": "hardware: 'h100' is not one of .* names; nearest: h100_pcie, h100_sxm",
+    "workload.colums=2": "workload.colums: unknown key; workload has .*columns.*",
+    "model.towers.decoder.layers=2147483647": "model.towers.decoder.layers: 2147483647 is not a whole number from 1 to 1000",
+    "hardware=l4 hardware.memory_bandwidth_bytes_per_second=1e-308": "hardware.memory_bandwidth_bytes_per_second: 1e-308 is not a number from .*",
     # values that Hydra takes and specs refuse
     "attention.sam=sparkle": "attention.sam: 'sparkle' is not one of eager, flash, sdpa or null",
-    "workload.image_height_px=99999999999999999999": "workload.image_height_px: 9{20} is not a whole number of pixels from .*",
+    "workload.image_height_px=99999999999999999999 workload.image_width_px=9": "workload.image_height_px: 9{20} is not a whole number of pixels from .*",
     f"workload.tile_px={'9' * 400}": "workload.tile_px: 9{400} is not a whole number from 0 to .*",
-    "hardware=h200 hardware.memory_bytes=1e400": "hardware.memory_bytes: inf is not a number above 0",
+    "hardware=h200 hardware.memory_bytes=1e400": "hardware.memory_bytes: inf is not a number from 1 to 1e\\+24",
 }
 
 
@@ -128,10 +133,38 @@ def test_overrides_of_hardware():
         "hardware.vector_fp32_flops_per_second=null",
     ]
     gpu = load_run(["hardware=h200", *overrides]).hardware
+    changed = "memory_bandwidth_bytes_per_second, memory_bytes, vector_fp32_flops_per_second, matrix_flops_per_second.bf16"
+    assert set(gpu.changed) == set(changed.split(", "))
+    assert gpu.label == f"NVIDIA H200 SXM (141 GB) (changed: {', '.join(gpu.changed)})" and gpu.title.startswith("h200 (changed: ")
     assert (gpu.name, gpu.memory_bandwidth_bytes_per_second, gpu.memory_bytes) == ("h200", 3e12, 96e9)
     assert (gpu.matrix_peak("bf16"), gpu.matrix_peak("fp16"), gpu.vector_fp32_flops_per_second) == (1e15, 989e12, None)
     assert gpu == catalog.load_hardware("h200", overrides)
     assert catalog.load_hardware("h200").memory_bytes == 141e9
+
+
+def test_names_are_known_in_any_case():
+    run = load_run(["hardware=L4", "attention=Eager", "dtype=FP16", "workload=Base"])
+    assert (run.hardware, run.attention.name, run.dtype, run.workload.mode) == (catalog.load_hardware("L4"), "eager", "fp16", "base")
+
+
+def test_a_config_may_be_a_file_of_ones_own(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text((ROOT / "configs/hardware/l4.yaml").read_text().replace("name: l4", "name: mine"))
+    run = load_run([f"hardware={mine}", "hardware.memory_bytes=48e9"])
+    assert (run.hardware.name, run.hardware.title, run.hardware.memory_bytes) == ("mine", "mine", 48e9)
+    assert catalog.load_hardware(str(mine)).memory_bytes == 24e9
+    mine.write_text((ROOT / "configs/hardware/l4.yaml").read_text().replace("24.0e+09", "48.0e+09"))
+    assert load_run([f"hardware={mine}"]).hardware.title == "l4 (changed: memory_bytes)"  # nor can a file pretend
+    mine.write_text("name: mine\nlabel: Mine\n")
+    with pytest.raises(SpecError, match="^hardware.manufacturer, hardware.segment, .*hardware.memory_bytes: missing$"):
+        load_run([f"hardware={mine}"])
+    with pytest.raises(SpecError, match="^hardware: there is no file /no/mine.yaml$"):
+        load_run(["hardware=/no/mine.yaml"])
+
+
+def test_a_config_cannot_be_given_the_name_of_another():
+    with pytest.raises(SpecError, match="^hardware.name: is the name of the config itself; choose another as in hardware="):
+        load_run(["hardware=l4", "hardware.name=h200"])
 
 
 def test_sessions_are_threads():

@@ -62,12 +62,12 @@ WRONG = [  # key, value, what the message says after both
     ("attention.sam", 3, "is not one of eager, flash, sdpa or null"),
     ("attention.sam", "sparkle", "is not one of eager, flash, sdpa or null"),
     # values that no spec has
-    ("hardware.memory_bytes", -1.0, "is not a number above 0"),
-    ("hardware.memory_bandwidth_bytes_per_second", 0.0, "is not a number above 0"),
-    ("hardware.memory_bytes", float("inf"), "is not a number above 0"),
-    ("hardware.matrix_flops_per_second.bf16", float("nan"), "is not a number above 0"),
+    ("hardware.memory_bytes", -1.0, "is not a number from 1 to 1e+24"),
+    ("hardware.memory_bandwidth_bytes_per_second", 0.0, "is not a number from 1 to 1e+24"),
+    ("hardware.memory_bytes", float("inf"), "is not a number from 1 to 1e+24"),
+    ("hardware.matrix_flops_per_second.bf16", float("nan"), "is not a number from 1 to 1e+24"),
     ("model.towers.sam.width", 97, "is not divisible by sam.heads = 12"),
-    ("model.towers.decoder.layers", 0, "is not a whole number of at least 1"),
+    ("model.towers.decoder.layers", 0, "is not a whole number from 1 to 1000"),
     ("model.towers.decoder.experts_per_token", 65, "exceeds decoder.experts = 64"),
     ("model.towers.sam.global_layers", [12], "names layers outside 0..11"),
     # towers that do not fit each other

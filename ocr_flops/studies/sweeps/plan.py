@@ -19,6 +19,7 @@ from ocr_flops.errors import SpecError, one_of
 from ocr_flops.measure.plan import ModelSource, split_source
 from ocr_flops.spec.catalog import compose
 from ocr_flops.spec.overrides import GROUPS, SWEEP
+from ocr_flops.spec.run_spec import check_page_keys
 from ocr_flops.spec.workload import Workload
 from ocr_flops.studies.sweeps.cases import Case, list_cases
 from ocr_flops.studies.sweeps.pages import Pages, grid_pages, image_pages, is_published_grid
@@ -121,7 +122,7 @@ class Sweep:
             numbers,
             *self._image_columns(indices),
             pl.col("stage"),
-            pl.lit(case.run.model.name, pl.Categorical).alias("model"),
+            pl.lit(case.run.model.title, pl.Categorical).alias("model"),
             pl.col("attention", "engine", "dtype", "cache"),
             pl.lit(case.run.prefill_logits, pl.Categorical).alias("prefill_logits"),
             *(pl.lit(value).alias(key) for key, value in case.labels),
@@ -174,6 +175,7 @@ def load_sweep(overrides: Sequence[str] = ()) -> Sweep:
         SpecError: one line naming the key, its value and what is allowed.
     """
     rest, source = split_source(overrides)
+    check_page_keys(rest)
     plain, axes = split_overrides(rest)
     first_choices = [f"{key}={axes[key][0]}" for key in GROUPS if key in axes]  # so that overrides of their keys have something to change
     config = compose([*first_choices, *plain], SWEEP)
@@ -223,8 +225,6 @@ def _find_pages(settings: dict[str, Any], config: dict[str, Any], axes: Axes) ->
         raise SpecError("sweep.images: a sweep over grids has no images; choose sweep=images")
     if (rule is not None or paths is not None) and (grid or image):
         raise SpecError(f"{(grid + image)[0]}: sweep={name} sets the pages by itself; choose sweep=product to set this")
-    if grid and image:
-        raise SpecError(f"{image[0]}: has no effect beside {grid[0]}; vary either the image's size or the grid")
     if paths is not None:
         return image_pages(paths, settings["dpi"])
     return None if rule is None else grid_pages(rule, settings["min_tiles"], settings["max_tiles"])
