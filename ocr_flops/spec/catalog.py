@@ -99,18 +99,13 @@ def _load(group: str, name: str, overrides: tuple[str, ...]) -> Any:
     for override in overrides:
         if not override.startswith(f"{group}."):
             raise SpecError(f"{override!r}: not an override of the {group}, as in {group}.{example}")
-    return name_changes(group, read(group_config(group, name, overrides)))
+    spec = read(group_config(group, name, overrides))
+    return name_changes(group, spec) if overrides or name.endswith(".yaml") else spec
 
 
 def name_changes(group: str, spec: Any) -> Any:
     """A model or a device, its label saying in what it differs from the config of its name, where there is one."""
-    return mark_changes(spec, _own(group, spec.name)) if spec.name in names(group) else spec
-
-
-@cache
-def _own(group: str, name: str) -> Any:
-    """What a config of a group says by itself."""
-    return READERS[group](group_config(group, name))
+    return mark_changes(spec, _load(group, spec.name, ())) if spec.name in names(group) else spec
 
 
 def hardware_of_device(device_name: str | None) -> HardwareSpec | None:
