@@ -85,16 +85,16 @@ def _parse(text: str, file: str) -> Any:
 
 def load_model(name: str = "deepseek_ocr", overrides: Iterable[str] = ()) -> ModelSpec:
     """The dimensions of a model of the group `model`; overrides are of its keys, as in "model.towers.sam.width=96"."""
-    return _load("model", name, tuple(overrides))
+    return _load("model", name, tuple(overrides), config_dirs())
 
 
 def load_hardware(name: str, overrides: Iterable[str] = ()) -> HardwareSpec:
     """A device's peak rates and memory, of the group `hardware`; overrides are of its keys, as in "hardware.memory_bytes=80e9"."""
-    return _load("hardware", name, tuple(overrides))
+    return _load("hardware", name, tuple(overrides), config_dirs())
 
 
 @cache
-def _load(group: str, name: str, overrides: tuple[str, ...]) -> Any:
+def _load(group: str, name: str, overrides: tuple[str, ...], folders: tuple[Path, ...]) -> Any:
     read, example = READERS[group], {"model": "towers.sam.width=768", "hardware": "memory_bytes=80e9"}[group]
     for override in overrides:
         if not override.startswith(f"{group}."):
@@ -105,7 +105,7 @@ def _load(group: str, name: str, overrides: tuple[str, ...]) -> Any:
 
 def name_changes(group: str, spec: Any) -> Any:
     """A model or a device, its label saying in what it differs from the config of its name, where there is one."""
-    return mark_changes(spec, _load(group, spec.name, ())) if spec.name in names(group) else spec
+    return mark_changes(spec, _load(group, spec.name, (), config_dirs())) if spec.name in names(group) else spec
 
 
 def hardware_of_device(device_name: str | None) -> HardwareSpec | None:
