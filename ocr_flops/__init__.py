@@ -17,6 +17,7 @@ _HOMES = {
     "SpecError": "errors",
     "estimate": "timing.estimate",
     "sweep": "timing.estimate",
+    "serving": "timing.serving.steady",
     "measured_host": "evidence.calibration.host_lane",
     "Estimate": "timing.estimate",
 }

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from ocr_flops import __version__
-from ocr_flops.cli import calibrate, estimate, measure, sweep, verify
+from ocr_flops.cli import calibrate, estimate, measure, serving, sweep, verify
 from ocr_flops.errors import SpecError
 from ocr_flops.files import ADVICE
 from ocr_flops.spec.reading import OWN_CONFIGS
@@ -52,6 +52,7 @@ COMMANDS = {
     "What a page costs": {
         "estimate": estimate.estimate_workload,
         "plan": estimate.plan_devices,
+        "serving": serving.serve_workload,
         "sweep": sweep.run_sweep,
         "shapes": sweep.list_shapes,
         "report": estimate.write_report,

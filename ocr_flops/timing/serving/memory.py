@@ -1,0 +1,80 @@
+"""The pool of cache that an engine is left with: its share of the device less weights and what is alive while it profiles itself."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+from typing import NamedTuple
+
+from ocr_flops.cost.estimate import Cost
+from ocr_flops.cost.run_config import RunConfig
+from ocr_flops.errors import SpecError
+from ocr_flops.spec.serving import ServingSpec
+from ocr_flops.spec.specs import HardwareSpec
+from ocr_flops.spec.workload import Workload
+from ocr_flops.units import si
+
+GRID = 3  # columns and rows of the largest page of the tile rule
+SAMPLER_BYTES = 8  # of a logit where tokens are sampled: in fp32, beside a copy
+
+
+class Pool(NamedTuple):
+    """The memory of a device as an engine parts it, in bytes.
+
+    Args:
+        memory: what the engine may take.
+        weights: of the model.
+        peak: of activations, while the engine runs the largest step it may.
+        token: what one token takes of the cache.
+        blocks: of the cache, of `block_size` tokens each.
+        block_size: tokens of a block.
+    """
+
+    memory: int
+    weights: int
+    peak: int
+    token: int
+    blocks: int
+    block_size: int
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that the cache holds."""
+        return self.blocks * self.block_size
+
+
+@functools.lru_cache(maxsize=256)
+def _peaks(config: RunConfig, tokens: int, sequences: int, view: tuple[int, int]) -> int:
+    """The most activations alive while an engine profiles itself: of vision of its largest page, or of a full step and its logits."""
+    global_px, tile_px = view
+    page = Workload(global_px, tile_px, *((GRID, GRID) if tile_px else (1, 1)), output_tokens=0)
+    prompt = Workload(512, prompt_tokens=max(0, tokens - 73), output_tokens=0)
+    vision = Cost(config, page, ("vision",)).stage_numbers["vision"]["peak_activation_bytes"]
+    prefill = Cost(replace(config, prefill_logits="last"), prompt, ("prefill",)).stage_numbers["prefill"]["peak_activation_bytes"]
+    return max(vision, prefill + sequences * config.model.language_model.vocabulary * SAMPLER_BYTES)
+
+
+def find_pool(config: RunConfig, hardware: HardwareSpec, options: ServingSpec, page: Workload) -> Pool:
+    """The cache that is left on a device.
+
+    Args:
+        config: what runs.
+        hardware, options: the device and the engine's options.
+        page: of the resolution that is served.
+
+    Raises:
+        SpecError: less than one page is left; it says how much memory is missing.
+    """
+    weights = sum(config.parameters.values()) * config.itemsize
+    token, size = config.kv_bytes_per_token, options.block_size
+    peak = _peaks(config, options.max_num_batched_tokens, options.max_num_seqs, (page.global_px, page.tile_px))
+    memory = int(options.gpu_memory_utilization * hardware.memory_bytes)
+    blocks = (memory - weights - peak) // (token * size)
+    needed = weights + peak + -(-(page.context_tokens + page.output_tokens) // size) * size * token
+    if memory < needed:
+        raise SpecError(
+            f"hardware.{hardware.name}: serving needs {si(needed, 'B')} (weights {si(weights, 'B')}, activations {si(peak, 'B')}, "
+            f"the cache of one page) and has {si(memory, 'B')}, {options.gpu_memory_utilization:g} of {si(hardware.memory_bytes, 'B')}: "
+            f"{si(needed - memory, 'B')} are missing"
+        )
+    return Pool(memory, weights, peak, token, int(blocks), size)

@@ -1,0 +1,410 @@
+"""Steady state of an engine that batches continuously: a closed form for a number of requests in flight, or for an arrival rate.
+
+With X requests a second of m output tokens, n = X (m - 1) T sequences run in a step of T seconds, in which a = X T pages are admitted
+(Little's law). A step takes what decode takes at n sequences; where pages are admitted (in 1 - exp(-a) of all steps), what decode and
+prefill take together; what vision takes for each page; and what Python takes for each sequence. A request waits for its page to be cut,
+for the rest of the step under way, and for the step that encodes and prefills it. What a sequence sees is itself and the others: one more
+than the mean where requests arrive by chance, (c - 1) / c of the others where c are in flight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ocr_flops.cost.run_config import RunConfig
+from ocr_flops.errors import SpecError
+from ocr_flops.spec.catalog import load_hardware
+from ocr_flops.spec.host import EfficiencySpec, HostSpec, Ranged
+from ocr_flops.spec.serving import ServingSpec, serving_defaults
+from ocr_flops.spec.specs import AttentionSpec, EngineSpec, HardwareSpec, ModelSpec
+from ocr_flops.spec.workload import Workload
+from ocr_flops.timing.estimate import estimate
+from ocr_flops.timing.serving.memory import Pool, find_pool
+from ocr_flops.timing.serving.step import Page, StepTimes
+
+if TYPE_CHECKING:
+    import polars as pl
+
+ENGINE, HOST = "transformers", "graphs"
+SECONDS_PER_DAY = 86_400
+ROUNDS = 12  # of the fixed point; it stops when nothing changes any more
+LOADS = 96  # numbers of sequences at which an arrival rate is looked up
+PARTS = ("vision", "prefill", "decode", "host")
+LIMITS = ("cache", "sequences", "token budget", "preprocessing")
+
+
+@dataclass(frozen=True, eq=False)
+class Serving:
+    """What an engine delivers; figures with a range are numbers, or columns where several concurrencies or rates were asked for.
+
+    Args:
+        engine: its name.
+        hardware: the device of one replica.
+        options, pool: of the engine on that device.
+        replicas: copies of the model, each on a device of its own.
+        concurrency: requests in flight on each replica, at most `max_concurrency`.
+        asked_concurrency: what was asked for; None for an arrival rate.
+        rate: requests that arrive in a second at all replicas; None for a concurrency.
+        is_stable: False where more arrive than can be served: the queue grows without end, and throughput is the capacity.
+        max_concurrency: requests of this kind that run at once on a replica, by the cache and by `max_num_seqs`.
+        kv_capacity_tokens: tokens that a replica's cache holds.
+        kv_use_share: mean part of it that is in use.
+        step_seconds: one step of the engine.
+        ttft_seconds, tpot_seconds: mean time to the first token, from the request on, and mean time of each later one.
+        output_tokens_per_second, requests_per_second, pages_per_second, pages_per_day: of all replicas.
+        capacity_per_second: the most requests a second that all replicas serve.
+        device_busy_share: part of the time in which kernels run.
+        step_parts: seconds of a step by `PARTS`, as expected: [part, point].
+        limited_by: what more throughput would need more of.
+        time_basis: what times rest on.
+    """
+
+    engine: str
+    hardware: HardwareSpec
+    options: ServingSpec
+    pool: Pool
+    replicas: int
+    concurrency: Any
+    asked_concurrency: Any
+    rate: Any
+    is_stable: Any
+    max_concurrency: int
+    kv_capacity_tokens: int
+    kv_use_share: Any
+    step_seconds: Ranged
+    ttft_seconds: Ranged
+    tpot_seconds: Ranged
+    output_tokens_per_second: Ranged
+    requests_per_second: Ranged
+    pages_per_second: Ranged
+    pages_per_day: Ranged
+    capacity_per_second: Ranged
+    device_busy_share: Any
+    step_parts: np.ndarray
+    limited_by: Any
+    time_basis: str
+
+    def columns(self) -> dict[str, Any]:
+        """All figures by name, a range as three: "ttft_seconds", "ttft_low_seconds", "ttft_high_seconds"."""
+        found: dict[str, Any] = {"engine": self.engine, "hardware": self.hardware.name, "replicas": self.replicas}
+        skipped = {*found, "options", "pool", "step_parts", "time_basis"}
+        for name in (field.name for field in fields(self)):
+            value = getattr(self, name)
+            if isinstance(value, Ranged):
+                stem, unit = (name.removesuffix("_seconds"), "_seconds") if name.endswith("_seconds") else (name, "")
+                found |= {f"{stem}{part}{unit}": one for part, one in zip(("", "_low", "_high"), value[:3], strict=True)}
+            elif name not in skipped:
+                found[name] = value
+        found |= {f"step_{part}_seconds": seconds for part, seconds in zip(PARTS, self.step_parts, strict=True)}
+        return found | {name: getattr(self.options, name) for name in ("max_num_batched_tokens", "max_num_seqs", "gpu_memory_utilization")}
+
+    @property
+    def frame(self) -> pl.DataFrame:
+        """A row for every concurrency or rate."""
+        import polars as pl
+
+        found = self.columns()
+        points = max(len(value) if isinstance(value, np.ndarray) else 1 for value in found.values())
+        full = {name: value if isinstance(value, np.ndarray) else [value] * points for name, value in found.items()}
+        return pl.DataFrame(full, nan_to_null=True)
+
+
+def serving(
+    model: ModelSpec,
+    workload: Workload | Sequence[Workload],
+    hardware: str | HardwareSpec,
+    *,
+    engine: str | EngineSpec = ENGINE,
+    concurrency: int | Sequence[int] | np.ndarray | None = None,
+    rate: float | Sequence[float] | np.ndarray | None = None,
+    replicas: int = 1,
+    weights: Sequence[float] | None = None,
+    options: ServingSpec | dict[str, Any] | None = None,
+    attention: str | AttentionSpec = "vendor",
+    dtype: str = "bf16",
+    host: str | HostSpec | None = None,
+    efficiency: str | EfficiencySpec | None = None,
+) -> Serving:
+    """What a serving engine delivers on a device, or on several of them side by side.
+
+    Args:
+        model: from `load_model`.
+        workload: of one request, a page and its output tokens; or several kinds of request.
+        hardware: a device, or its name.
+        engine: that serves.
+        concurrency: requests in flight on each replica; as many as run at once where neither this nor a rate is given.
+        rate: requests that arrive in a second at all replicas, instead of a concurrency.
+        replicas: copies of the model, each on a device of its own.
+        weights: of the kinds of request; all alike by default.
+        options: of the engine, or some of them by name; its own defaults for the device otherwise.
+        attention, dtype: as of `estimate`.
+        host, efficiency: as of `Estimate.on`.
+
+    Raises:
+        SpecError: an unknown name, a value that is not allowed, or a model that does not fit the device.
+    """
+    point = prepare(model, workload, hardware, engine, weights, options, attention, dtype, host, efficiency)
+    return point.solve(concurrency, rate, replicas)
+
+
+def prepare(
+    model: ModelSpec,
+    workload: Workload | Sequence[Workload],
+    hardware: str | HardwareSpec,
+    engine: str | EngineSpec = ENGINE,
+    weights: Sequence[float] | None = None,
+    options: ServingSpec | dict[str, Any] | None = None,
+    attention: str | AttentionSpec = "vendor",
+    dtype: str = "bf16",
+    host: str | HostSpec | None = None,
+    efficiency: str | EfficiencySpec | None = None,
+) -> Server:
+    """An engine on a device, ready for a load; arguments and errors as of `serving`."""
+    kinds = [workload] if isinstance(workload, Workload) else list(workload)
+    shares = [1.0] * len(kinds) if weights is None else [float(one) for one in weights]
+    if not kinds or len(shares) != len(kinds) or min(shares) < 0 or not sum(shares) > 0:
+        raise SpecError(f"weights: {shares!r} are not {len(kinds)} numbers of at least 0, one for each kind of request, with a sum above 0")
+    for kind in kinds:
+        if not kind.is_single or kind.batch_size != 1 or kind.output_tokens < 1:
+            raise SpecError("workload: a request is one page with output_tokens of at least 1; set concurrency or rate for many")
+    hardware = load_hardware(hardware) if isinstance(hardware, str) else hardware
+    one = estimate(model, kinds[0], attention, engine=engine, dtype=dtype, cache="static")
+    own = HOST if host is None and one.config.engine.host == "eager" else host
+    timing = one.on(hardware, host=own, efficiency=efficiency)
+    if not isinstance(options, ServingSpec):
+        options = serving_defaults(one.config.engine.name, hardware, **(options or {}))
+    pages = [Page(kind, share) for kind, share in zip(kinds, shares, strict=True)]
+    return Server(one.config, hardware, timing.host, timing.efficiency, options, pages, timing.time_basis)
+
+
+class Server:
+    """An engine on a device with the kinds of request that it gets.
+
+    Args:
+        config: what runs.
+        hardware, host, efficiency: as of `Timing`.
+        options: of the engine.
+        pages: kinds of request.
+        basis: what times rest on.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        hardware: HardwareSpec,
+        host: HostSpec,
+        efficiency: EfficiencySpec,
+        options: ServingSpec,
+        pages: Sequence[Page],
+        basis: str,
+    ):
+        self.config, self.hardware, self.options, self.pages, self.basis = config, hardware, options, pages, basis
+        self.times = times = StepTimes(config, hardware, host, efficiency, options, pages)
+        largest = max((page.workload for page in pages), key=lambda one: one.context_tokens + one.output_tokens)
+        self.pool = find_pool(config, hardware, options, largest)
+        prompt, output = times.prompt_tokens, times.output_tokens
+        self.output = float(times.weights @ output)
+        self.later = self.output - 1  # tokens of a request that decode yields
+        steps = times.weights * np.maximum(output - 1, 1e-9)
+        held = prompt + output / 2 + (options.block_size - 1) / 2  # mean cache of a running sequence
+        self.context = float(steps @ (prompt + (output + 1) / 2) / steps.sum())
+        self.held = float(steps @ held / steps.sum())
+        self.cut = 1e-3 * np.array(options.preprocess_ms[:3])[:, None]
+        by_cache = int(self.pool.tokens / self.held)
+        self.max_concurrency = max(1, min(options.max_num_seqs, by_cache))
+        self.first_limit = LIMITS[0] if by_cache < options.max_num_seqs else LIMITS[1]
+        self.most_admitted = self._most_admitted()
+        self.capacity, self.capacity_limit = self._capacity()
+
+    def _most_admitted(self) -> float:
+        """Pages a step by the token budget."""
+        budget, prompt = self.options.max_num_batched_tokens, self.times.mean_prompt
+        if not self.options.chunked_prefill and prompt > budget:
+            raise SpecError(f"max_num_batched_tokens: {budget} is less than a prompt of {prompt:.0f} tokens, and chunked_prefill is off")
+        return budget / (prompt + self.later * self.times.mixes)
+
+    def _capacity(self) -> tuple[np.ndarray, str]:
+        """The most requests a second [case, 1], and what limits them."""
+        by_sequences = self.max_concurrency / self.output
+        admitted = np.full((3, 1), min(by_sequences, self.most_admitted))
+        served = admitted / self.step(admitted * self.later, admitted)[0]
+        by_cutting = self.options.preprocess_workers / np.maximum(self.cut, 1e-12)
+        limit = self.first_limit if by_sequences < self.most_admitted else LIMITS[2]
+        return np.minimum(served, by_cutting), LIMITS[3] if by_cutting[0, 0] < served[0, 0] else limit
+
+    def step(self, sequences: np.ndarray, admitted: np.ndarray) -> np.ndarray:
+        """Mean seconds of a step, and the device's in it: [seconds or device, case, point].
+
+        Args:
+            sequences: that run in it: [case, point].
+            admitted: pages that are admitted in it, on average.
+        """
+        return self.parts(sequences, admitted)[0]
+
+    def parts(self, sequences: np.ndarray, admitted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`step`, and of its device seconds those of vision, of prefill and of decode [part, case, point]."""
+        times = self.times
+        context = np.full(sequences.shape, self.context)
+        none = np.exp(-admitted) * (self.later > 0)  # where nothing is decoded, there is no step without a page
+        beside = 1 - none
+        tokens = times.mean_prompt * np.divide(admitted, beside, out=np.ones_like(admitted), where=beside > 0)
+        alone = times.decode(sequences, context) * np.minimum(sequences, 1.0)
+        mixed = times.mixed(sequences, context, tokens)
+        vision = times.vision[..., None] * admitted
+        whole = none * alone + beside * mixed + vision
+        whole[0] += sequences * times.ban[:, None]
+        return whole, np.stack([vision[1], beside * (mixed[1] - alone[1]), alone[1]])
+
+    def own_step(self, others: np.ndarray, admitted: np.ndarray) -> np.ndarray:
+        """Seconds of the steps in which a request is encoded and prefilled, beside others that run and are admitted: [case, point]."""
+        times, budget = self.times, self.options.max_num_batched_tokens
+        context = np.full(others.shape, self.context)
+        chunks = np.maximum(times.mean_prompt / np.maximum(budget - others * times.mixes, 1.0), 1.0)
+        tokens = times.mean_prompt * (1 + admitted) / chunks
+        seconds = times.mixed(others, context, tokens)[0] * chunks
+        return seconds + times.vision[0][:, None] * (1 + admitted) + others * times.ban[:, None]
+
+    def waiting(self, step: np.ndarray, admitted: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """What is left on average of the step under way when a request comes."""
+        page = self.times.vision[0][:, None] + 0 * step
+        busy = np.minimum(1.0, others + admitted)
+        return busy * (step + admitted * page**2 / step) / 2
+
+    def solve(self, concurrency: Any = None, rate: Any = None, replicas: int = 1) -> Serving:
+        """The steady state under a load; arguments as of `serving`."""
+        if concurrency is not None and rate is not None:
+            raise SpecError("rate: a load is a concurrency or a rate, not both")
+        if isinstance(replicas, bool) or not isinstance(replicas, int) or not 1 <= replicas <= 1_000_000:
+            raise SpecError(f"replicas: {replicas!r} is not a whole number from 1 to 1000000")
+        is_single = np.ndim(concurrency if rate is None else rate) == 0
+        if rate is None:
+            asked = np.atleast_1d(np.asarray(self.max_concurrency if concurrency is None else concurrency))
+            if asked.dtype.kind not in "iu" or asked.min() < 1:
+                raise SpecError(f"concurrency: {concurrency!r} is not a whole number of at least 1")
+            found = self._closed(np.minimum(asked, self.max_concurrency)[None].astype(float))
+            limited = np.where(asked > self.max_concurrency, self.first_limit, found["limited_by"])
+            stable, arriving = np.ones(len(asked), bool), None
+        else:
+            arriving = np.atleast_1d(np.asarray(rate, float))
+            if not np.isfinite(arriving).all() or arriving.min() <= 0:
+                raise SpecError(f"rate: {rate!r} is not a number above 0")
+            asked, each = None, arriving / replicas
+            stable = each < self.capacity[0]
+            found = self._open(np.broadcast_to(each, (3, len(each))))
+            limited = found["limited_by"]
+        return self._result(found, is_single, replicas, asked, arriving, stable, limited)
+
+    def _closed(self, flying: np.ndarray) -> dict[str, Any]:
+        """So many requests in flight: [1, point]."""
+        later, shape = self.later, (3, flying.shape[1])
+        others_share = (flying - 1) / flying
+        requests, step = None, None
+        least = 0.0 if later else min(1.0, self.most_admitted)  # pages of a step that has any
+        admitted = np.broadcast_to(np.clip(flying / (self.output + 0.5), least, self.most_admitted), shape)
+        by_cutting = self.options.preprocess_workers / np.maximum(self.cut, 1e-12)
+        for _ in range(ROUNDS):
+            running = admitted * later
+            others = np.minimum(running * others_share, np.maximum(flying - 1, 0))
+            step = self.step(np.minimum(1 + others, np.maximum(running, 1.0)) if later else running, admitted * others_share)[0]
+            first = self.own_step(others, admitted * others_share)
+            rest = self.waiting(step, admitted * others_share, others)
+            cycle = self.cut + rest + first + later * step
+            served = np.minimum(flying / cycle, by_cutting)
+            updated = np.clip(served * step, least, self.most_admitted)
+            done = requests is not None and np.allclose(updated, admitted, rtol=1e-4, atol=0)
+            requests, admitted = np.minimum(served, updated / step), updated
+            if done:
+                break
+        budget, cutting = admitted >= self.most_admitted * (1 - 1e-9), requests >= by_cutting * (1 - 1e-9)
+        ttft = np.maximum(flying / requests - later * step, self.cut + rest + first)
+        limited = np.where(cutting[0], LIMITS[3], np.where(budget[0], LIMITS[2], ""))
+        return self._figures(requests, admitted, step, ttft, limited)
+
+    def _open(self, arriving: np.ndarray) -> dict[str, Any]:
+        """So many requests a second arrive by chance: [case, point]; at most the capacity is served."""
+        later = self.later
+        most = self.most_admitted
+        grid = np.geomspace(1e-5 * most, most, LOADS)
+        admitted = np.broadcast_to(grid, (3, LOADS))
+        least = 0.0 if later else min(1.0, most)
+        step = self.step(admitted * later + (1.0 if later else 0.0), np.maximum(admitted, least))[0]
+        served = np.minimum(arriving, self.capacity * (1 - 1e-9))
+        place = np.stack([np.interp(np.log(one), np.log(x), np.log(grid)) for one, x in zip(served, admitted / step, strict=True)])
+        admitted = np.maximum(np.exp(place), least)
+        running = admitted * later
+        step = self.step(running + (1.0 if later else 0.0), admitted)[0]
+        step = np.where(served > 0, np.maximum(step, admitted / served), step) if later else step
+        wait = self._cutting_wait(served)
+        load = served / self.capacity
+        rest = self.waiting(step, admitted, np.minimum(1 - np.exp(-running), 1.0))
+        ttft = self.cut + wait + rest + self.own_step(running, admitted)
+        ttft = np.where(arriving < self.capacity[0], ttft, np.nan)  # nobody waits for ever the same time
+        limited = np.full(arriving.shape[1], self.capacity_limit)
+        return self._figures(served, admitted, step, ttft, limited) | {"load": load}
+
+    def _cutting_wait(self, served: np.ndarray) -> np.ndarray:
+        """Mean seconds in which pages wait for a thread that cuts them, each in the same time (M/D/c, Sakasegawa's approximation)."""
+        workers = self.options.preprocess_workers
+        load = np.minimum(served * self.cut / workers, 1 - 1e-9)
+        return self.cut / 2 * load ** (np.sqrt(2 * (workers + 1)) - 1) / (workers * (1 - load))
+
+    def _figures(
+        self, requests: np.ndarray, admitted: np.ndarray, step: np.ndarray, ttft: np.ndarray, limited: np.ndarray
+    ) -> dict[str, Any]:
+        running = admitted * self.later
+        whole, (vision, prefill, decode) = self.parts(running, admitted)
+        vision, prefill, decode = vision[0], prefill[0], decode[0]
+        host = np.maximum(step[0] - vision - prefill - decode, 0.0)
+        parts = np.stack([vision, prefill, decode, host])
+        busy = np.minimum(1.0, requests[0] / np.maximum(admitted[0], 1e-300) * whole[1][0])
+        largest = np.array(["vision", "prefill", "bandwidth", "host"])[parts.argmax(axis=0)]
+        limited = np.where(limited == "", largest, limited)
+        used = np.minimum(1.0, (running[0] * self.held + admitted[0] * self.times.mean_prompt) / self.pool.tokens)
+        return {"requests": requests, "step": step, "ttft": ttft, "parts": parts, "busy": busy, "limited_by": limited, "used": used}
+
+    def _result(
+        self, found: dict[str, Any], is_single: bool, replicas: int, asked: Any, arriving: Any, stable: np.ndarray, limited: np.ndarray
+    ) -> Serving:
+        def one(values: Any) -> Any:
+            return _item(values[0]) if is_single else values
+
+        def ranged(values: np.ndarray) -> Ranged:
+            return Ranged(*map(one, (values[0], values.min(axis=0), values.max(axis=0))), self.basis)
+
+        requests = found["requests"] * replicas
+        flying = requests[0] / replicas * (found["ttft"][0] + self.later * found["step"][0])
+        return Serving(
+            engine=self.config.engine.name,
+            hardware=self.hardware,
+            options=self.options,
+            pool=self.pool,
+            replicas=replicas,
+            concurrency=one(np.minimum(asked, self.max_concurrency) if arriving is None else flying),
+            asked_concurrency=None if asked is None else one(asked),
+            rate=None if arriving is None else one(arriving),
+            is_stable=one(stable),
+            max_concurrency=self.max_concurrency,
+            kv_capacity_tokens=self.pool.tokens,
+            kv_use_share=one(found["used"]),
+            step_seconds=ranged(found["step"]),
+            ttft_seconds=ranged(found["ttft"]),
+            tpot_seconds=ranged(found["step"]),
+            output_tokens_per_second=ranged(requests * self.output),
+            requests_per_second=ranged(requests),
+            pages_per_second=ranged(requests),
+            pages_per_day=ranged(requests * SECONDS_PER_DAY),
+            capacity_per_second=ranged(np.broadcast_to(self.capacity * replicas, requests.shape)),
+            device_busy_share=one(found["busy"]),
+            step_parts=found["parts"][:, 0] if is_single else found["parts"],
+            limited_by=one(limited),
+            time_basis=self.basis,
+        )
+
+
+def _item(value: Any) -> Any:
+    """A number of Python; None where there is none."""
+    return None if isinstance(value, float) and np.isnan(value) else value.item()

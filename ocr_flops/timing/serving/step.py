@@ -1,0 +1,160 @@
+"""What one step of a serving engine takes: running sequences that each yield a token, beside pages that are encoded and prefilled.
+
+Times come from the same operators, lanes and efficiencies as those of one page (`Estimate.on`). They are found once for a device and a
+kind of page, at some batch sizes, and read off between these in straight lines.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ocr_flops.cost.run_config import RunConfig
+from ocr_flops.spec.host import EfficiencySpec, HostSpec
+from ocr_flops.spec.serving import ServingSpec
+from ocr_flops.spec.specs import HardwareSpec
+from ocr_flops.spec.workload import Workload
+from ocr_flops.timing.estimate import Estimate
+from ocr_flops.timing.expected import CASES, expected_seconds
+
+CONTEXTS = (1024, 8192)  # at which a decode step is timed; it is linear in the context, but for the shortest ones
+DECODE_GRID = 18  # batch sizes at which it is timed
+
+
+@dataclass(frozen=True)
+class Page:
+    """A kind of request: its workload, and what share of all requests it is."""
+
+    workload: Workload
+    weight: float = 1.0
+
+
+def _seconds(config: RunConfig, workload: Workload, stage: str, lanes: tuple) -> np.ndarray:
+    """Expected seconds of a stage and of its device lane: [seconds or device, case, point]."""
+    (group,) = Estimate(config, workload, (stage,)).stage_groups()
+    found = expected_seconds(group, config, *lanes)
+    return np.stack([found.seconds, found.device])
+
+
+@functools.lru_cache(maxsize=256)
+def _decode_table(config: RunConfig, lanes: tuple, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Batch sizes [grid] and seconds of one decode step [seconds or device, case, context, grid]."""
+    grid = np.unique(np.geomspace(2, most, DECODE_GRID - 1).round().astype(np.int64)) if most > 1 else np.array([], np.int64)
+    batches, contexts = np.tile(grid, 2), np.repeat(CONTEXTS, len(grid))
+    single = _decode_points(config, lanes, np.ones(2, np.int64), np.array(CONTEXTS))
+    several = _decode_points(config, lanes, batches, contexts) if len(grid) else np.empty((2, 3, 0))
+    table = np.concatenate([single[..., None], several.reshape(2, len(CASES), 2, -1)], axis=-1)
+    return np.array([1, *grid], float), table
+
+
+def _decode_points(config: RunConfig, lanes: tuple, batches: np.ndarray, contexts: np.ndarray) -> np.ndarray:
+    page = Workload(global_px=512, output_tokens=1)
+    points = replace(page, batch_size=batches, prompt_tokens=contexts - 1 - page.image_tokens)
+    return _seconds(config, points, "decode", lanes)
+
+
+@functools.lru_cache(maxsize=1024)
+def _prefill_table(config: RunConfig, lanes: tuple, tokens: int, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of prompts of so many tokens each [grid], from none, and seconds of prefilling them [seconds or device, case, grid]."""
+    counts = np.unique(np.geomspace(1, max(most, 2), 5).round().astype(np.int64))
+    view = Workload(global_px=16 if tokens < 512 else 512)
+    prompt = replace(view, prompt_tokens=tokens - view.image_tokens)
+    single = _seconds(config, prompt, "prefill", lanes)
+    several = _seconds(config, replace(prompt, batch_size=counts[1:]), "prefill", lanes)
+    found = np.concatenate([single, several], axis=-1)
+    none = np.clip(2 * found[..., :1] - found[..., 1:2], 0.2 * found[..., :1], found[..., :1]) if counts[1] == 2 else found[..., :1]
+    return np.array([0, *counts], float), np.concatenate([none, found], axis=-1)
+
+
+@functools.lru_cache(maxsize=1024)
+def _vision_seconds(config: RunConfig, lanes: tuple, views: tuple[int, int, int, int]) -> np.ndarray:
+    """Seconds of encoding one page [seconds or device, case]."""
+    return _seconds(config, Workload(*views), "vision", lanes)[..., 0]
+
+
+def read_off(places: np.ndarray, grid: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """A table [..., grid] read off at places [case or 1, point] in straight lines, also beyond its ends: [..., case, point].
+
+    The last axis but one of the table is the case.
+    """
+    right = np.clip(np.searchsorted(grid, places), 1, len(grid) - 1) if len(grid) > 1 else np.zeros(places.shape, int)
+    left = np.maximum(right - 1, 0)
+    width = grid[right] - grid[left]
+    share = np.where(width > 0, (places - grid[left]) / np.where(width > 0, width, 1), 0.0)
+    cases = np.arange(table.shape[-2])[:, None]
+    return table[..., cases, left] * (1 - share) + table[..., cases, right] * share
+
+
+class StepTimes:
+    """What a step takes on a device, in three cases: as expected, all figures in favour, all against.
+
+    Args:
+        config: what runs.
+        hardware, host, efficiency: as of `Timing`.
+        options: of the scheduler.
+        pages: the kinds of request.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        hardware: HardwareSpec,
+        host: HostSpec,
+        efficiency: EfficiencySpec,
+        options: ServingSpec,
+        pages: Sequence[Page],
+    ):
+        lanes = (hardware, host, efficiency)
+        weights = np.array([page.weight for page in pages], float)
+        self.weights = weights / weights.sum()
+        self.prompt_tokens = np.array([page.workload.context_tokens for page in pages])
+        self.output_tokens = np.array([page.workload.output_tokens for page in pages])
+        self.mean_prompt = float(self.weights @ self.prompt_tokens)
+        self.mixes = config.engine.name != "sglang"  # else prefill has steps of its own, in which running sequences wait
+        self._grid, self._decode = _decode_table(config, lanes, options.max_num_seqs)
+        most = -(-options.max_num_batched_tokens // max(1, round(self.mean_prompt)))
+        self._counts, self._prefill = _prefill_table(config, lanes, max(2, round(self.mean_prompt)), most)
+        views = [(one.global_px, one.tile_px, one.columns, one.rows) for one in (page.workload for page in pages)]
+        self.vision_by_page = np.stack([_vision_seconds(config, lanes, view) for view in views], axis=-1)  # [lane, case, page]
+        self.vision = self.vision_by_page @ self.weights  # [lane, case]
+        self.step_host = 1e-6 * np.array(host.step_us[:3])
+        self.ban = 1e-6 * np.array(options.ban_us[:3]) * options.ngram_ban
+
+    def decode(self, sequences: np.ndarray, context: np.ndarray) -> np.ndarray:
+        """A step of running sequences alone, the n-gram ban left out: [seconds or device, case, point].
+
+        Args:
+            sequences: how many run, at least 1 in a step: [case or 1, point].
+            context: their mean context in tokens, of the same shape.
+        """
+        low, high = (read_off(np.maximum(sequences, 1.0), self._grid, self._decode[:, :, place]) for place in (0, 1))
+        at = (context - CONTEXTS[0]) / (CONTEXTS[1] - CONTEXTS[0])
+        return low + (high - low) * at
+
+    def attention(self, sequences: np.ndarray, context: np.ndarray) -> np.ndarray:
+        """What of `decode` reads the cache, nothing where no sequence runs; arguments and result as there."""
+        low, high = (read_off(np.maximum(sequences, 1.0), self._grid, self._decode[:, :, place]) for place in (0, 1))
+        return (high - low) * (context / (CONTEXTS[1] - CONTEXTS[0])) * np.minimum(sequences, 1.0)
+
+    def mixed(self, sequences: np.ndarray, context: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+        """A step of running sequences and of tokens that are prefilled beside them, vision and the n-gram ban left out.
+
+        Weights are read once for both. SGLang prefills in a step of its own, after which the running sequences have theirs.
+
+        Args:
+            sequences, context: as of `decode`.
+            tokens: prefilled: [case or 1, point].
+        """
+        alone = self.decode(sequences, context)
+        if not self.mixes:
+            return (
+                alone * np.minimum(sequences, 1.0)
+                + read_off(tokens / self.mean_prompt, self._counts, self._prefill)
+                + self.step_host[:, None] * [[[1]], [[0]]]
+            )
+        forward = read_off((tokens + sequences) / self.mean_prompt, self._counts, self._prefill) + self.attention(sequences, context)
+        forward[0] += self.step_host[:, None]
+        return np.maximum(forward, alone * np.minimum(sequences, 1.0))

@@ -1,0 +1,112 @@
+"""Steady state of serving: laws it must keep, limits it must say."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import ocr_flops as of
+from ocr_flops.errors import SpecError
+from ocr_flops.spec.serving import serving_defaults
+from ocr_flops.timing.serving.steady import prepare
+
+PAGE = of.Workload.from_grid(2, 3, output_tokens=800)
+GPUS = ("l4", "a10", "a100_40gb", "h100_sxm", "mi300x")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return of.load_model()
+
+
+def test_figures_of_a_concurrency_follow_littles_law(model):
+    found = of.serving(model, PAGE, "a100_40gb", concurrency=np.array([1, 7, 64, 200]))
+    seconds = found.ttft_seconds.value + (PAGE.output_tokens - 1) * found.tpot_seconds.value
+    assert found.requests_per_second.value * seconds == pytest.approx(found.concurrency, rel=1e-3)
+    assert found.output_tokens_per_second.value == pytest.approx(800 * found.requests_per_second.value)
+    assert (np.diff(found.requests_per_second.value) > 0).all() and (np.diff(found.tpot_seconds.value) > 0).all()
+
+
+def test_a_rate_is_served_as_long_as_it_is_below_capacity(model):
+    found = of.serving(model, PAGE, "l4", rate=np.array([0.01, 1.0, 5.0]))
+    assert found.is_stable.tolist() == [True, True, False]
+    assert found.requests_per_second.value[:2] == pytest.approx([0.01, 1.0], rel=1e-3)
+    assert found.requests_per_second.value[2] == pytest.approx(found.capacity_per_second.value[2], rel=1e-3)
+    assert np.isnan(found.ttft_seconds.value[2]) and found.ttft_seconds.value[0] < found.ttft_seconds.value[1]
+
+
+def test_one_request_takes_what_one_page_takes(model):
+    """Without other requests, serving is the estimate of that page: vision, a prefill, decode steps."""
+    options = {"preprocess_ms": 0, "ngram_ban": False}
+    found = of.serving(model, PAGE, "l4", concurrency=1, options=options)
+    alone = of.estimate(model, PAGE, cache="static").on("l4", host="graphs")
+    assert found.tpot_seconds.value == pytest.approx(alone.expected_tpot.value, rel=0.02)
+    assert found.ttft_seconds.value == pytest.approx(alone.expected_ttft.value, rel=0.02)
+
+
+def test_what_is_beyond_a_limit_is_clipped_and_said(model):
+    found = of.serving(model, PAGE, "l4", concurrency=5000)
+    assert (found.concurrency, found.limited_by) == (found.max_concurrency, "cache")
+    few = of.serving(model, PAGE, "l4", concurrency=5000, options={"max_num_seqs": 8})
+    assert (few.concurrency, few.limited_by) == (8, "sequences")
+    slow = of.serving(model, PAGE, "h100_sxm", concurrency=500, options={"preprocess_ms": 500})
+    assert slow.limited_by == "preprocessing" and slow.requests_per_second.value == pytest.approx(2.0)
+    short = of.serving(model, of.Workload.from_grid(2, 3, output_tokens=2), "h100_sxm", concurrency=64, options={"preprocess_ms": 0})
+    assert short.limited_by == "token budget"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hardware": of.load_hardware("l4", ("hardware.memory_bytes=7e9",))}, "are missing"),
+        ({"concurrency": 0}, "concurrency: 0"),
+        ({"rate": -1.0}, "rate: -1.0"),
+        ({"concurrency": 1, "rate": 1.0}, "not both"),
+        ({"replicas": 0}, "replicas: 0"),
+        ({"options": {"max_num_seq": 3}}, "max_num_seq"),
+        ({"options": {"gpu_memory_utilization": 1.2}}, "gpu_memory_utilization: 1.2"),
+        ({"workload": of.Workload.from_grid(2, 3, output_tokens=0)}, "output_tokens"),
+    ],
+)
+def test_a_wrong_value_is_named(model, change, message):
+    with pytest.raises(SpecError, match=message):
+        of.serving(**{"model": model, "workload": PAGE, "hardware": "l4", **change})
+
+
+def test_defaults_are_those_of_the_engine_on_the_device():
+    chosen = {name: serving_defaults("vllm", of.load_hardware(name)) for name in ("l4", "a100_80gb_sxm", "h100_sxm")}
+    assert [one.max_num_batched_tokens for one in chosen.values()] == [2048, 2048, 8192]
+    assert [one.max_num_seqs for one in chosen.values()] == [256, 256, 1024]
+    assert serving_defaults("sglang", of.load_hardware("h100_sxm")).max_num_batched_tokens == 8192
+
+
+def test_replicas_and_mixes_add_up(model):
+    one, eight = (of.serving(model, PAGE, "l4", concurrency=32, replicas=count) for count in (1, 8))
+    assert eight.pages_per_day.value == pytest.approx(8 * one.pages_per_day.value)
+    small = of.Workload.from_grid(mode="base", output_tokens=200)
+    pages = [of.serving(model, kind, "l4", concurrency=32).pages_per_day.value for kind in (PAGE, [PAGE, small], small)]
+    assert pages[0] < pages[1] < pages[2]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    gpu=st.sampled_from(GPUS),
+    concurrency=st.integers(1, 300),
+    output=st.integers(1, 4000),
+    budget=st.integers(1024, 16384),
+    factor=st.floats(1.05, 3.0),
+    figure=st.sampled_from(["memory_bandwidth_bytes_per_second", "memory_bytes", "vector_fp32_flops_per_second", "matrix"]),
+)
+def test_more_of_a_device_never_delivers_less(gpu, concurrency, output, budget, factor, figure):
+    model, device = of.load_model(), of.load_hardware(gpu)
+    page = of.Workload.from_grid(2, 3, output_tokens=output)
+    if figure == "matrix":
+        better = device.edited("bf16", matrix_flops_per_second=factor * device.matrix_peak("bf16"))
+    else:
+        better = device.edited("bf16", **{figure: factor * getattr(device, figure)})
+    options = {"max_num_batched_tokens": budget, "max_num_seqs": 256}
+    served = []
+    for one in (device, better):
+        server = prepare(model, page, one, options=options)
+        served.append((server.solve(concurrency).requests_per_second.value, server.solve(rate=1e6).capacity_per_second.value))
+    assert served[1][0] >= served[0][0] * (1 - 2e-3) and served[1][1] >= served[0][1] * (1 - 1e-9)
