@@ -26,6 +26,7 @@ with app.setup(hide_code=True):
     from ocr_flops.app.tabs import (
         FIRST,
         GROUPS,
+        RUNNING,
         TABS,
         compare,
         controls,
@@ -38,7 +39,7 @@ with app.setup(hide_code=True):
         plan,
         spot_check,
     )
-    from ocr_flops.app.tabs.elements import button, plain_table, problem
+    from ocr_flops.app.tabs.elements import button, doors, plain_table, problem
     from ocr_flops.measure.job_queue import QUEUE
     from ocr_flops.reports import tables
 
@@ -68,9 +69,23 @@ def setting_controls(link):
     workload = controls.workload_controls(link.setting)
     engine, device = controls.engine_controls(link.setting), controls.device_controls(link.setting)
     _request = mo.app_meta().request
-    upload = controls.upload_control(_request.meta if _request else {})
+    served = _request.meta if _request else {}
+    upload = controls.upload_control(served)
     workload_inputs, upload_inputs = dict(workload.elements), [upload]  # in plain containers, so that the sidebar stays when one moves
-    return device, engine, mode, source, upload, upload_inputs, workload, workload_inputs
+    return device, engine, mode, served, source, upload, upload_inputs, workload, workload_inputs
+
+
+@app.cell(hide_code=True)
+def size_state(link):
+    get_size, set_size = mo.state((link.setting.width_px, link.setting.height_px), allow_self_loops=True)
+    return get_size, set_size
+
+
+@app.cell(hide_code=True)
+def size_controls(get_size, set_size):
+    common, size = controls.size_controls(get_size(), set_size)
+    size_inputs = [common, *size.elements.values()]
+    return size, size_inputs
 
 
 @app.cell(hide_code=True)
@@ -107,6 +122,7 @@ def evaluated(
     page,
     pdf,
     published,
+    size,
     source,
     targets,
     workload,
@@ -122,7 +138,7 @@ def evaluated(
     setting = Setting(
         mode=mode.value,
         source="grid" if source.value == "grid" else "page",
-        **{**workload.value, **_size, **engine.value, **device.value, **targets.value, **_edited},
+        **{**workload.value, **size.value, **_size, **engine.value, **device.value, **targets.value, **_edited},
     )
     try:
         results = views.evaluate(model, setting)
@@ -139,19 +155,19 @@ def evaluated(
 def clock(get_asked, page, tab):
     get_asked()
     _is_live = page.job is not None and page.job.is_live
-    every = "0.5s" if _is_live else "3s" if tab in ("Spot check", "Measured") else None  # others may measure, too
+    every = "0.5s" if _is_live else "3s" if tab in RUNNING else None  # others may measure, too
     tick = mo.ui.refresh(options=[every], default_interval=every) if every else None
     return every, tick
 
 
 @app.cell(hide_code=True)
-def progress(cancel, every, get_arrived, get_asked, page, set_arrived, set_asked, tick):
+def progress(cancel, every, get_arrived, get_asked, page, set_arrived, set_asked, tab, tick):
     get_asked()
     if page.arrived != get_arrived() and (page.job is not None or tick is not None):
         set_arrived(page.arrived)
     if page.job is not None and not page.job.is_live and every == "0.5s":
         set_asked(get_asked() + 1)  # slows the clock down
-    jobs.progress(page, QUEUE.jobs(), cancel, tick)
+    jobs.progress(page, QUEUE.jobs(), cancel, tick, with_ended=tab in RUNNING)
     return
 
 
@@ -259,10 +275,10 @@ def opened(
 
 
 @app.cell(hide_code=True)
-def sidebar(device, engine, figure_inputs, host_inputs, mode, pdf_inputs, source, upload_inputs, workload_inputs):
+def sidebar(device, engine, figure_inputs, host_inputs, mode, pdf_inputs, served, size_inputs, source, upload_inputs, workload_inputs):
     # Last, so that the first charts need not wait until the browser has made its controls.
     _sources = {
-        "page": [workload_inputs["width_px"], workload_inputs["height_px"]],
+        "page": size_inputs,
         "file": [*upload_inputs, *pdf_inputs],
         "grid": [workload_inputs["columns"], workload_inputs["rows"]],
     }
@@ -271,6 +287,7 @@ def sidebar(device, engine, figure_inputs, host_inputs, mode, pdf_inputs, source
         [
             mo.md("## OCR FLOPs"),
             mo.md(f"<small>What {model.label} computes for a page, stage by stage. Rest on a label for its meaning.</small>"),
+            doors(served),
             mo.md("**Hardware**"),
             device.elements["gpu"],
             mo.accordion({"edit its figures": mo.vstack([*figure_inputs, mo.md("**Host**"), *host_inputs])}),

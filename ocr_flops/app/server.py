@@ -145,7 +145,7 @@ def build(where: Serving, port: int) -> ASGIApp:
     served.router.routes[:0] = [Route(f"{mount}/{chart_widget.LIBRARY}", _library) for mount in ("", *mounts)]
     served.router.lifespan_context = _sessions_ended
     _warm_up(folder / WHAT_IF)
-    meta = {"max_upload_bytes": where.max_upload_bytes}
+    meta = {"max_upload_bytes": where.max_upload_bytes, "talk": "/talk" in mounts}
     return Guard(served, where.token, f"ocr_flops_{port}", where.max_body_bytes, tuple(mounts), meta)
 
 

@@ -25,7 +25,7 @@ REMOTE = (
 _ADVICE = [  # first match wins, in a message or in the end of the worker's log
     (
         r"device: 'cuda'|no nvidia driver|cuda driver version|not compiled with cuda",
-        f"Look at `nvidia-smi`, and whether torch is a build with CUDA. {META}",
+        f"Look at nvidia-smi, and whether torch is a build with CUDA. {META}",
     ),
     (r"^request", OTHER_VERSION),
     (r"^snapshot: its code", REMOTE),

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import marimo as mo
 import polars as pl
 import pytest
+from marimo._plugins.ui._impl.table import SearchTableArgs
 
 import ocr_flops as of
 from ocr_flops.app import views
@@ -65,11 +66,25 @@ def test_controls_begin_with_a_link_and_give_its_setting():
     mode, source = controls.encoding_controls(setting)
     figures = controls.figure_controls(setting, "h200", "fp16"), controls.host_figure_controls(setting, "remote_code", "graphs")
     make = (controls.workload_controls, controls.engine_controls, controls.device_controls, controls.target_controls)
-    values = {name: value for group in make for name, value in group(setting).value.items()}
+    size = controls.size_controls((setting.width_px, setting.height_px), print)[1].value
+    values = size | {name: value for group in make for name, value in group(setting).value.items()}
     edited = {name: value for fields, own in figures for name, value in controls.edited_figures(fields.value, own).items()}
     assert Setting(mode=mode.value, source=source.value, **values, **edited) == setting
     for fields, own in (controls.figure_controls(setting, "l4", "fp16"), controls.host_figure_controls(setting, "remote_code", "eager")):
         assert controls.edited_figures(fields.value, own) == {}, "figures of another device or host"
+
+
+def test_a_common_page_sets_the_size():
+    chosen = []
+    common, size = controls.size_controls((7, 9000), chosen.append)
+    assert size.value == {"width_px": 7, "height_px": 9000} and common.value is None
+    common._update(["A4 at 300 dpi"])
+    assert chosen == [(2480, 3508)]
+
+
+def test_a_table_is_searched_for_what_is_typed():
+    table = plain_table(pl.DataFrame({"device": ["NVIDIA L4 (24 GB)", "NVIDIA L40 (48 GB)"]}))
+    assert [table._search(SearchTableArgs(10, 0, query)).total_rows for query in ("l4 (24", "L4.", None)] == [1, 0, 2]
 
 
 def test_a_figure_begins_with_its_default_and_says_where_that_comes_from():
@@ -217,11 +232,11 @@ def a_job(state, failure=None, results=(), position=0):
     return Job(7, "2 × 3 <tiles>", "me", state, position, 1, 3, "vision of point 1", stages, 3.0, results, failure)
 
 
-def progress(monkeypatch, job=None, refused=None, tick=None):
+def progress(monkeypatch, job=None, refused=None, tick=None, with_ended=True):
     page = Session()
     page.refused = refused
     monkeypatch.setattr(QUEUE, "latest", lambda owner: job)
-    shown = jobs.progress(page, (job,) if job else (), mo.ui.button(label="Cancel"), tick)
+    shown = jobs.progress(page, (job,) if job else (), mo.ui.button(label="Cancel"), tick, with_ended)
     return text(shown) if shown is not None else ""
 
 

@@ -136,7 +136,7 @@ def test_a_page_of_a_document_is_the_pages_size(notebook):
     page = notebook.session.Session()
     page.document = documents.Document("paper.pdf", "pt", ((612.0, 792.0), (792.0, 612.0)))
     stub = {"page": page, "source": SimpleNamespace(value="file"), "pdf_inputs": []}
-    controls = {"mode": SimpleNamespace(value="gundam"), "upload": None, "upload_inputs": []}
+    controls = {"mode": SimpleNamespace(value="gundam"), "served": {}, "upload": None, "upload_inputs": []}
     rest = {name: show(notebook)[1][name] for name in ("device", "engine", "workload", "workload_inputs")}
     state = {name: show(notebook)[1][name] for name in ("charts", "get_arrived", "get_asked", "get_pins", "set_arrived", "set_asked", "set_pins")}  # fmt: skip
     for number, size, notice in ((2, 1584, False), (3, 1654, True)):
@@ -148,7 +148,13 @@ def test_a_page_of_a_document_is_the_pages_size(notebook):
 def test_a_run_that_has_ended_slows_the_clock(notebook, monkeypatch):
     asked = []
     monkeypatch.setattr(QUEUE, "jobs", tuple)
-    rest = {"cancel": mo.ui.button(), "get_arrived": lambda: None, "set_arrived": lambda value: None, "tick": mo.ui.refresh()}
+    rest = {
+        "cancel": mo.ui.button(),
+        "get_arrived": lambda: None,
+        "set_arrived": lambda value: None,
+        "tick": mo.ui.refresh(),
+        "tab": "Measured",
+    }
     for live, every, wanted in ((True, "0.5s", []), (False, "3s", []), (False, "0.5s", [5])):
         job = SimpleNamespace(is_live=live, id=7, results=(), failure=None)
         page = SimpleNamespace(job=None if live else job, refused=None, arrived=None)

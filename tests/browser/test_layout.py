@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from ocr_flops.app.tabs import GROUPS
-from tests.support.driving import opened, sidebar
+from ocr_flops.app.tabs import GROUPS, TABS
+from tests.support.driving import open_tab, opened, sidebar
 
 pytestmark = pytest.mark.browser
 EDGES = """lists => lists.flatMap(list => [...list.querySelectorAll('[role=tab]')].map(tab => [tab.innerText, tab.getBoundingClientRect(), list])).map(
@@ -25,6 +25,14 @@ def test_every_tab_is_seen(chromium, address, width, height, lines):
             names, seen, tops = zip(*page.locator("[role=tablist]").evaluate_all(EDGES), strict=True)
             assert names[: len(GROUPS) + len(tabs)] == (*GROUPS, *tabs) and all(seen)
             assert len(set(tops[: len(GROUPS) + len(tabs)])) <= lines
+
+
+def test_tabs_stay_where_they_are(chromium, address):
+    with opened(chromium, address) as page:
+        for name in TABS:
+            open_tab(page, name)
+            page.wait_for_timeout(400)
+            assert page.get_by_role("tablist").first.bounding_box()["y"] < 260, name
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -50,3 +58,15 @@ def test_a_long_explanation_stays_in_the_window(chromium, address, width):
         page.locator(".figures [data-tooltip]").first.hover()
         shown = page.get_by_role("tooltip").bounding_box()
         assert shown["x"] >= 0 and shown["x"] + shown["width"] <= width and "rest on" in page.locator(".basis").inner_text()
+
+
+def test_who_uses_keys_or_fingers_is_told_what_things_mean(chromium, address):
+    with opened(chromium, address, has_touch=True) as page:
+        names = sidebar(page).get_by_role("textbox").evaluate_all("all => all.map(one => one.getAttribute('aria-label'))")
+        assert "prompt (tokens)" in names and not any("<" in name for name in names)
+        sidebar(page).get_by_label("resolution mode").press("Tab")
+        expect(page.locator(".tip")).to_contain_text("The tile rule picks the grid")
+        page.keyboard.press("Escape")
+        expect(page.locator(".tip")).to_be_hidden()
+        page.locator(".figures [data-tooltip]").last.tap()
+        expect(page.locator(".tip")).to_contain_text("Weights, KV cache")

@@ -28,6 +28,18 @@ def test_the_address_carries_the_setting_and_opens_it_again(chromium, address):
         assert page.url == link
 
 
+def test_the_link_is_copied_and_the_talk_opens_with_it(chromium, address):
+    with opened(chromium, address, "/?tab=Plan&gpu=h200", permissions=["clipboard-read"]) as page:
+        sidebar(page).get_by_label("a common page").select_option(label="A4 at 300 dpi")
+        expect(page).to_have_url(re.compile("width_px=2480&height_px=3508"))
+        sidebar(page).get_by_role("button", name="Copy link").click()
+        expect(sidebar(page).get_by_text("Copied")).to_be_visible()
+        assert page.evaluate("navigator.clipboard.readText()") == page.url
+        sidebar(page).get_by_role("link", name="The talk").click()
+        page.wait_for_selector(".talk")
+        assert "gpu=h200" in page.url
+
+
 def test_back_leaves_the_app(chromium, address):
     with opened(chromium, address) as page:
         before = page.evaluate("history.length")

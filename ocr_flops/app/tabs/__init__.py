@@ -8,6 +8,7 @@ GROUPS = {  # the tabs, by the question that they answer
     "Why?": ("Overview", "Roofline", "Memory", "Savings", "Timeline", "Sweep", "Tiling", "Table"),
     "Proof": ("Spot check", "Measured", "Method", "Export"),
 }
+RUNNING = ("Spot check", "Measured", "Method")  # where runs of the real model are asked for
 FIRST = "Overview"  # what opens where a link names no tab
 TABS = tuple(tab for group in GROUPS.values() for tab in group)
 

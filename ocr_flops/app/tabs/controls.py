@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -22,8 +22,16 @@ MODES = {one.label: one.name for one in modes()}
 ENGINES = {load_engine(name).label: name for name in reversed(names("engine"))}
 HOSTS = {"the engine's own": OWN_HOST} | {load_host(name).label: name for name in names("host")}
 GPUS = {load_hardware(name).label: name for name in names("hardware")}
+PAGES = {  # width and height in px
+    "A4 at 150 dpi": (1240, 1754),
+    "A4 at 200 dpi": (1654, 2339),
+    "A4 at 300 dpi": (2480, 3508),
+    "Letter at 200 dpi": (1700, 2200),
+    "slide, 1920 × 1080": (1920, 1080),
+    "receipt, 80 × 200 mm at 200 dpi": (630, 1575),
+}
 BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
-OUTPUTS = range(0, 8193, 32)
+OUTPUTS = (0, 1, 2, 3, 4, 8, 16, *range(32, 8193, 32))  # up to 3 steps can be laid beside a spot check
 UNITS = dict.fromkeys(FIGURES, 1e12) | dict.fromkeys(REACHED, 0.01) | dict.fromkeys(HOST_US, 1.0)  # of the fields, in those of `Setting`
 Fields = tuple[mo.ui.dictionary, dict[str, float | None]]  # and what they hold where nobody has set them
 MAX_UPLOAD_BYTES = 50_000_000  # where no server says another
@@ -36,8 +44,22 @@ def encoding_controls(setting: Setting) -> tuple[mo.ui.dropdown, mo.ui.dropdown]
     return choice(MODES, setting.mode, "resolution mode", mode), choice(SOURCES, setting.source, "tile grid from", source)
 
 
+def size_controls(size: tuple[int, int], set_size: Callable[[tuple[int, int]], None]) -> tuple[mo.ui.dropdown, mo.ui.dictionary]:
+    """A list of common pages, each of which sets the page's size once, and that size.
+
+    Args:
+        size: in px, to begin with.
+        set_size: makes these controls anew with another size.
+    """
+    label = labelled("a common page", "Sets width and height, which can then be moved.")
+    common = mo.ui.dropdown(PAGES, full_width=True, label=label, on_change=lambda chosen: set_size(chosen) if chosen else None)
+    width = _slider(16, 8000, size[0], "page width (px)", "A4 at 200 dpi is 1654 × 2339 px.")
+    height = _slider(16, 8000, size[1], "page height (px)", "Up to 640 px on both sides the page is not tiled.")
+    return common, mo.ui.dictionary({"width_px": width, "height_px": height})
+
+
 def workload_controls(setting: Setting) -> mo.ui.dictionary:
-    """The page's size, the grid set by hand, tokens, batch, attention and cache."""
+    """The grid set by hand, tokens, batch, attention and cache."""
     most_prompt = LIMITS["prompt_tokens"][1]
     prompt = f"Text beside the image, BOS included, up to {most_prompt:,}; the published default prompt has 10."
     attention = "What differs between modes is vector work, memory and traffic; matrix FLOPs are the same."
@@ -45,8 +67,6 @@ def workload_controls(setting: Setting) -> mo.ui.dictionary:
     grid = "Tiles across the page. 1 × 1 means no tiles; the rule's own grids have 2 to 9."
     return mo.ui.dictionary(
         {
-            "width_px": _slider(16, 8000, setting.width_px, "page width (px)", "A4 at 200 dpi is 1654 × 2339 px."),
-            "height_px": _slider(16, 8000, setting.height_px, "page height (px)", "Up to 640 px on both sides the page is not tiled."),
             "columns": _slider(1, 32, setting.columns, "columns", grid),
             "rows": _slider(1, 32, setting.rows, "rows", "Tiles down the page."),
             "prompt_tokens": _number(setting.prompt_tokens, "prompt (tokens)", prompt, 0, most_prompt),

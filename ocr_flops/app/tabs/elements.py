@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from html import escape
 from typing import Any
 
 import marimo as mo
 import polars as pl
+from marimo._plugins.ui._impl.table import SearchTableArgs, SearchTableResponse
 
 from ocr_flops.reports import tables
 
@@ -19,9 +22,20 @@ def labelled(text: str, explanation: str) -> str:
     return f'<span data-tooltip="{escape(explanation)}">{escape(text)}</span>'
 
 
+def doors(served: Mapping[str, Any]) -> mo.Html:
+    """A button that copies the page's address, which carries the setting, and a link to the talk; the page's script does what they say.
+
+    Args:
+        served: what the server says of itself; another one has no talk.
+    """
+    talk = ' <a class="with-setting" href="talk/">The talk</a>' if served.get("talk") else ""
+    return mo.Html(f'<div class="doors"><button type="button" class="copy-link">Copy link</button>{talk}</div>')
+
+
 def problem(title: str, *texts: str, kind: str = "danger") -> mo.Html:
-    """A notice. Its texts may quote what somebody typed or sent, so nothing in them is taken for HTML or Markdown."""
-    return mo.callout(mo.Html(f"<strong>{escape(title)}</strong> " + "<br>".join(escape(text) for text in texts)), kind=kind)
+    """A notice. Its texts may quote what somebody typed or sent, so nothing in them is taken for HTML; `commands` are set as such."""
+    words = re.sub("`([^`]*)`", r"<code>\1</code>", "<br>".join(escape(text) for text in texts))
+    return mo.callout(mo.Html(f"<strong>{escape(title)}</strong> {words}"), kind=kind)
 
 
 def choice(options: Mapping[str, str] | Iterable[str], value: str, label: str, explanation: str) -> mo.ui.dropdown:
@@ -41,12 +55,19 @@ def unless(missing: str | None, run: Any) -> Any:
     return run if missing is None else mo.ui.button(label=f"Cannot be run: {escape(missing)}", disabled=True)
 
 
+class LiteralSearch(mo.ui.table):
+    """A table whose search takes what is typed for text, where marimo's takes it for a regular expression: "L4 (24 GB)" is found."""
+
+    def _search(self, args: SearchTableArgs) -> SearchTableResponse:
+        return super()._search(replace(args, query=args.query and re.escape(args.query)))
+
+
 def plain_table(frame: pl.DataFrame, **options: Any) -> mo.ui.table:
     """A table to read: a dash where there is nothing, long texts in several lines."""
     texts = [name for name, kind in frame.schema.items() if kind == pl.String]
     shown = frame.with_columns(pl.col(texts).fill_null(tables.NONE))
     long = [name for name in texts if (shown[name].str.len_chars().max() or 0) > LONG]
-    return mo.ui.table(
+    return LiteralSearch(
         shown,
         selection=None,
         format_mapping=tables.number_formats(shown),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ocr_flops.timing.estimate import Estimate
 
 CARDS = 6
-TOOLTIP = "data-tooltip"  # what marimo shows
+TOOLTIP = 'tabindex="0" data-tooltip'  # what marimo shows, and the page's script for who has no pointer
 
 
 def headline(results: Results, page: str = "") -> mo.Html:

@@ -50,7 +50,7 @@ def job_html(job: Job, queue: Sequence[Job]) -> str:
     )
 
 
-def progress(session: Session, queue: Sequence[Job], cancel: Any, tick: Any) -> mo.Html | None:
+def progress(session: Session, queue: Sequence[Job], cancel: Any, tick: Any, with_ended: bool) -> mo.Html | None:
     """What is said of a page's latest run: how far it is, why it ended early, why another was not started; None where there is nothing.
 
     Args:
@@ -58,16 +58,17 @@ def progress(session: Session, queue: Sequence[Job], cancel: Any, tick: Any) -> 
         queue: jobs that run and wait.
         cancel: the button that ends it.
         tick: what makes the page look again; None where nothing is awaited.
+        with_ended: whether it is said, too, why a run ended early or was not started: where runs are asked for.
     """
     job, parts = session.job, []
-    if session.refused:
+    if session.refused and with_ended:
         parts.append(problem("The run was not started.", f"{session.refused}.", kind="warn"))
     if job is not None and job.is_live:
         parts.append(row(mo.Html(job_html(job, queue)), cancel))
-    elif job is not None and job.failure is not None:
+    elif job is not None and job.failure is not None and with_ended:
         kept = [f"{len(job.results)} results that came before are kept."] if job.results else []
         kind = "warn" if job.state == CANCELLED else "danger"
         parts.append(problem(f"The run ended early: {job.failure.message}.", job.failure.advice, *kept, kind=kind))
     if tick is not None:
-        parts.append(mo.Html(f'<div class="tick">{mo.as_html(tick).text}</div>'))
+        parts.append(mo.Html(f'<div class="tick{"" if parts else " alone"}">{mo.as_html(tick).text}</div>'))
     return mo.vstack(parts, gap=0) if parts else None

@@ -13,7 +13,6 @@ from ocr_flops.app.runs import missing, plan_timing
 from ocr_flops.app.tabs.elements import plain_table, problem, row, unless
 from ocr_flops.app.views import Results
 from ocr_flops.charts import calibration as charts
-from ocr_flops.evidence import records
 from ocr_flops.evidence.calibration import Calibration, Interval
 from ocr_flops.evidence.calibration.selection import attention_name
 from ocr_flops.evidence.records.cache import Snapshot
@@ -23,7 +22,7 @@ from ocr_flops.units import seconds, si
 
 ABOUT = """
 A record is one timed run of the real model: seconds by stage and module, FLOPs and memory, with device and versions. Records are files
-that are only ever added, in `{folder}` and with the package; `ocr-flops measure` and campaigns write them, and so does this button.
+that are only ever added; some come with the package, and `ocr-flops measure`, campaigns and this button add more.
 """
 
 
@@ -38,7 +37,7 @@ def measured(results: Results, inputs: mo.ui.dictionary, run: mo.ui.button) -> m
     on_record = results.on_record
     snapshot, calibration = on_record.snapshot, on_record.calibration
     parts: list[Any] = [
-        mo.md(ABOUT.format(folder=records.records_folder())),
+        mo.md(ABOUT),
         row(*inputs.elements.values(), unless(missing(plan_timing, results, "auto"), run), gap=2),
     ]
     if snapshot.problems:
