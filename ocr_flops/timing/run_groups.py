@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-CHUNK = 2_048  # points for which bounds are taken together
+CHUNK, LEAST_CHUNK = 2_048, 128  # points for which bounds are taken together; few, where bounds settle few kernels
+MANY_KERNELS = 8  # left to be looked at one by one, so that it pays to take bounds for half the points
 Lines = list[tuple[np.ndarray, np.ndarray]]  # (operations, seconds under a ceiling [case, operation, monomial]): first one of all
 
 
@@ -117,6 +118,9 @@ class RunGroup:
 
     def _chunk(self, values: np.ndarray, hits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         rows = self._narrow(values.min(axis=1), values.max(axis=1), float(hits.min()))
+        if len(rows.kernels) > MANY_KERNELS and (half := values.shape[1] // 2) >= LEAST_CHUNK:
+            halves = [self._chunk(values[:, one], hits if len(hits) == 1 else hits[one]) for one in (slice(half), slice(half, None))]
+            return tuple(np.concatenate(parts, axis=-1) for parts in zip(*halves, strict=True))
         cases, count, width = rows.linear.shape
         seconds = (rows.linear.reshape(cases * count, width) @ values).reshape(cases, count, values.shape[1])
         if len(rows.kernels):
