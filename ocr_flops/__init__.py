@@ -21,12 +21,15 @@ _HOMES = {
     "measured_host": "evidence.calibration.host_lane",
     "Estimate": "timing.estimate",
 }
-__all__ = list(_HOMES)
+_DOORS = {"corpus": "studies.corpus"}  # rooms of their own, as in of.corpus.plan
+__all__ = [*_HOMES, *_DOORS]
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str):
     """Imports a public name when it is first used, so that `import ocr_flops` stays fast."""
+    if name in _DOORS:
+        return _import_module(f"ocr_flops.{_DOORS[name]}")
     if name not in _HOMES:
         raise AttributeError(f"module 'ocr_flops' has no attribute {name!r}")
     return getattr(_import_module(f"ocr_flops.{_HOMES[name]}"), name)

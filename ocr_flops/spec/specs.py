@@ -161,6 +161,7 @@ class HardwareSpec:
     memory_bandwidth_bytes_per_second: float
     memory_bytes: float  # decimal: what is sold as 80 GB is 80e9, also where a table prints it in MB of which 1024 are a GB
     disputed: tuple[tuple[str, tuple[float, ...]], ...] = ()  # figures by key, each with its lowest and highest value in print
+    board_watts: float | None = None  # what the board may draw; None where no source gives it
     flash_attention: bool = True  # whether flash-attn, or a fused kernel of its maker, runs on it with heads of 64 and 128
     sources: tuple[Source, ...] = field(default=(), compare=False, repr=False)  # of the config's figures, also where one was overridden
     device_names: tuple[str, ...] = field(default=(), compare=False, repr=False)  # of `torch.cuda.get_device_name`; "NVIDIA " may lack
@@ -177,7 +178,7 @@ class HardwareSpec:
         if not self.matrix_flops_per_second and self.vector_fp32_flops_per_second is None:
             raise SpecError("hardware.matrix_flops_per_second: empty; a device needs at least one peak rate")
         figures = {f"matrix_flops_per_second.{dtype}": peak for dtype, peak in self.matrix_flops_per_second}
-        for name in ("memory_bandwidth_bytes_per_second", "memory_bytes", "vector_fp32_flops_per_second"):
+        for name in ("memory_bandwidth_bytes_per_second", "memory_bytes", "vector_fp32_flops_per_second", "board_watts"):
             figures[name] = getattr(self, name)
         for name, values in self.disputed:
             one_of("hardware.disputed", name, figures)

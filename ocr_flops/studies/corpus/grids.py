@@ -1,9 +1,9 @@
 """The tile rule as expressions that an engine runs (Polars, DuckDB, Spark, and what else narwhals knows), in whole numbers alone.
 
-`choose_grid` compares float64 differences |W/H - columns/rows|. Between two neighbouring ratios a < b of the grids, the nearer one changes at
-their midpoint p/q, whose denominator is at most 144. W/H that is not p/q is at least 1/(144·10^6) away from it, 10^7 times what rounding can
-move, so there the comparison of rationals W·q and p·H decides; where W/H = p/q, the comparison of the floats at that one value does, which
-is a constant. All midpoints are whole in 5040ths: one division, ⌊5040·W / H⌋ with its ceiling, decides all 18 comparisons.
+`choose_grid` compares float64 differences |W/H - columns/rows|. Between neighbouring ratios of grids the nearer one changes at their
+midpoint p/q, whose q is at most 144. A ratio W/H that is not p/q is at least 1/(144·10^6) away from it, 10^7 times what rounding can move,
+so there W·q against p·H decides; where W/H = p/q, the comparison of the floats at that one value does, which is a constant. All midpoints
+are whole in 5040ths: one division, ⌊5040·W/H⌋ with its ceiling, decides all 18 comparisons.
 """
 
 from __future__ import annotations

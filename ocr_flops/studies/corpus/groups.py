@@ -27,10 +27,11 @@ class Groups(NamedTuple):
     """The pages of a corpus as groups.
 
     Args:
-        frame: a row per group, in order. Columns: `mode` where the table has one; for every tiled resolution mode asked for, a column of its
-            name with the grid's code (see `grids.code`); `pages`; and for every length L that the table has (prompt_tokens, output_tokens)
-            `L`, the least length in the group's bucket, `L_over` and `L_over_squared`, sums over pages of what their lengths exceed it by
-            and of the squares; with both lengths also `over_product`, of both excesses' products. All but the mode are whole numbers.
+        frame: a row per group, in order. Columns: `mode` where the table has one; for every tiled resolution mode asked for, a column of
+            its name with the grid's code (see `grids.code`); `pages`; and for every length L that the table has (prompt_tokens,
+            output_tokens) `L`, the least length in the group's bucket, and `L_over` and `L_over_squared`, sums over pages of what their
+            lengths exceed it by and of the squares; with both lengths also `over_product`, of both excesses' products. All but the mode
+            are whole numbers.
         refused: pages that are in no group, by the reason.
     """
 
@@ -47,9 +48,9 @@ def group_pages(table: Any, modes: Sequence[Mode]) -> Groups:
     """Groups the pages of a table. The table stays where it is: what comes back has one row per group.
 
     Args:
-        table: a frame that narwhals knows, lazy or not: of Polars, DuckDB, PySpark and others. Columns: width_px and height_px (or width and
-            height), optionally prompt_tokens, output_tokens, pages (that a row stands for; 1 by default) and mode (a resolution mode's
-            name). A page with a number that is missing, not whole or out of range is refused and counted.
+        table: a frame that narwhals knows, lazy or not: of Polars, DuckDB, PySpark and others. Columns: width_px and height_px (or width
+            and height), optionally prompt_tokens, output_tokens, pages (that a row stands for; 1 by default) and mode (a resolution
+            mode's name). A page with a number that is missing, not whole or out of range is refused and counted.
         modes: resolution modes; those with tiles get a column. Of a table with a column `mode` also the modes that may stand there.
 
     Raises:

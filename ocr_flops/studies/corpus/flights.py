@@ -1,0 +1,52 @@
+"""What kinds of pages take on a device under an engine that batches continuously, with as many pages in flight as it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ocr_flops.spec.host import Ranged
+from ocr_flops.spec.run_spec import RunSpec
+from ocr_flops.spec.specs import EngineSpec
+from ocr_flops.spec.workload import Workload
+from ocr_flops.studies.corpus.batches import Spent
+from ocr_flops.studies.corpus.kinds import Kind
+from ocr_flops.timing.serving.steady import prepare
+
+
+def is_server(engine: EngineSpec) -> bool:
+    """Whether an engine schedules pages by itself, a step at a time."""
+    return engine.host == "graphs"
+
+
+def time_served(run: RunSpec, kinds: Sequence[Kind]) -> tuple[list[Spent], str]:
+    """Device seconds of all pages of every kind in the steady state of their mix, and what they rest on.
+
+    The mix's time is divided among kinds as their pages would take it if each were served alone.
+
+    Args:
+        run: with a device.
+        kinds: of `list_kinds`; a page ends when it ends, so that a kind's mean length counts.
+
+    Raises:
+        SpecError: as of `serving`.
+    """
+    pages = [
+        Workload.from_grid(
+            kind.columns,
+            kind.rows,
+            kind.mode,
+            prompt_tokens=kind.prompt_tokens,
+            output_tokens=max(1, round(kind.lengths.mean)),
+        )
+        for kind in kinds
+    ]
+    basis = {"attention": run.attention, "dtype": run.dtype, "host": run.host, "efficiency": run.efficiency}
+
+    def served(workloads: list[Workload], weights: list[float]):
+        return prepare(run.model, workloads, run.hardware, run.engine, weights, **basis).solve()
+
+    mix = served(pages, [float(kind.pages) for kind in kinds])
+    alone = [kind.pages / served([page], [1.0]).pages_per_second.value for kind, page in zip(kinds, pages, strict=True)]
+    rate, count, whole = mix.pages_per_second, sum(kind.pages for kind in kinds), sum(alone)
+    seconds = count / rate.value, count / rate.high, count / rate.low
+    return [Spent(Ranged(*(one * part / whole for one in seconds)), mix.max_concurrency) for part in alone], mix.time_basis

@@ -1,0 +1,190 @@
+"""Groups -> kinds of pages, a resolution mode and a grid each, with exact totals: costs of a page are quadratic in its two lengths, so that
+the sums of lengths, of their squares and of their products are all that totals need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from ocr_flops.errors import SpecError
+from ocr_flops.spec.catalog import modes
+from ocr_flops.spec.run_spec import RunSpec
+from ocr_flops.spec.specs import Mode
+from ocr_flops.spec.workload import Workload
+from ocr_flops.studies.corpus.grids import UNTILED, code, grid_of
+from ocr_flops.studies.corpus.groups import Groups
+from ocr_flops.studies.corpus.lengths import DEFAULT_LIMIT, Lengths
+from ocr_flops.timing.estimate import estimate_run
+
+TOTALS = ("tensor_flops", "total_flops")
+FIRST_PROMPT, FIRST_OUTPUT = 16, 16
+CORNERS = ((0, 0), (1, 0), (2, 0), (0, 1), (0, 2), (1, 1))  # prompt and output beyond the first ones: a quadratic's six coefficients
+MOMENTS = ("pages", "prompt", "prompt_squares", "output", "output_squares", "products")
+
+
+class Moments(NamedTuple):
+    """Sums over pages: how many there are, of their prompt and output tokens, of the squares of these, and of their products."""
+
+    pages: int
+    prompt: int
+    prompt_squares: int
+    output: int
+    output_squares: int
+    products: int
+
+
+@dataclass(frozen=True, eq=False)
+class Kind:
+    """Pages of one resolution mode and one grid.
+
+    Args:
+        mode: the resolution mode.
+        columns, rows: of the grid; 1 x 1 for no tiles.
+        moments: of their lengths.
+        lengths: of their outputs.
+    """
+
+    mode: Mode
+    columns: int
+    rows: int
+    moments: Moments
+    lengths: Lengths
+
+    @property
+    def pages(self) -> int:
+        """How many pages these are."""
+        return self.moments.pages
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Mean text tokens of a prompt, rounded."""
+        return round(self.moments.prompt / self.pages)
+
+    @property
+    def image_tokens(self) -> int:
+        """Tokens that stand for a page."""
+        return Workload.from_grid(self.columns, self.rows, self.mode).image_tokens
+
+
+def list_kinds(
+    groups: Groups,
+    mode: Mode,
+    lengths: Lengths | None,
+    prompt_tokens: int,
+    override: bool = False,
+    loops: float = 0.0,
+    limit: int = DEFAULT_LIMIT,
+) -> list[Kind]:
+    """The kinds of pages in a corpus, those with most tiles last.
+
+    Args:
+        groups: of `group_pages`.
+        mode: of pages whose own mode is not given.
+        lengths: of outputs, of a table without a column of them.
+        prompt_tokens: of a table without a column of them.
+        override: every page runs in the mode, whatever its own.
+        loops, limit: as of `Lengths.with_loops`.
+
+    Raises:
+        SpecError: a mode with tiles for which the pages were not grouped, or lengths given twice.
+    """
+    frame = groups.frame
+    if "mode" in frame.columns and not override:
+        frame = frame.with_columns(pl.col("mode").fill_null(mode.name))
+    else:
+        frame = frame.with_columns(mode=pl.lit(mode.name))
+    if (lengths is None) != ("output_tokens" in frame.columns):
+        raise SpecError("output_tokens: the table has a column of them; leave out the lengths, or drop the column")
+    known = {one.name: one for one in modes()} | {mode.name: mode}
+    grid = pl.lit(code(UNTILED), pl.Int64)
+    for name in frame["mode"].unique():
+        if known[name].tile_px:
+            if name not in frame.columns:
+                raise SpecError(f"mode: the pages were not grouped for {name!r}, which has tiles")
+            grid = pl.when(pl.col("mode") == name).then(pl.col(name)).otherwise(grid)
+    frame = _with_moments(frame, prompt_tokens).with_columns(grid=grid).sort("mode", "grid")
+    found = []
+    for (name, number), rows in frame.group_by("mode", "grid", maintain_order=True):
+        sums = [int(rows[column].sum()) for column in MOMENTS]
+        own = (_own_lengths(rows) if lengths is None else lengths).with_loops(loops, limit)
+        if lengths is not None or loops:  # a law: what is expected
+            mean, squares = (float(own.tokens.astype(float) ** power @ own.shares) for power in (1, 2))
+            sums[3:] = round(mean * sums[0]), round(squares * sums[0]), round(mean * sums[1])
+        found.append(Kind(known[name], *grid_of(number), Moments(*sums), own))
+    return sorted(found, key=lambda kind: (kind.columns * kind.rows, kind.columns, kind.mode))
+
+
+def _with_moments(frame: pl.DataFrame, prompt_tokens: int) -> pl.DataFrame:
+    """The sums of `Moments` of every group, in 128 bits; those of outputs are 0 where the table has none."""
+    wide = pl.Int128
+
+    def sums(name: str, constant: int) -> list[pl.Expr]:
+        if name not in frame.columns:
+            return [pl.lit(value, wide) for value in (constant, 0, 0)]
+        return [pl.col(one).cast(wide) for one in (name, f"{name}_over", f"{name}_over_squared")]
+
+    pages = pl.col("pages").cast(wide)
+    prompt, prompt_over, prompt_squared = sums("prompt_tokens", prompt_tokens)
+    output, output_over, output_squared = sums("output_tokens", 0)
+    product = pl.col("over_product").cast(wide) if "over_product" in frame.columns else pl.lit(0, wide)
+    return frame.with_columns(
+        pages=pages,
+        prompt=prompt * pages + prompt_over,
+        prompt_squares=prompt * prompt * pages + 2 * prompt * prompt_over + prompt_squared,
+        output=output * pages + output_over,
+        output_squares=output * output * pages + 2 * output * output_over + output_squared,
+        products=prompt * output * pages + prompt * output_over + output * prompt_over + product,
+    )
+
+
+def _own_lengths(rows: pl.DataFrame) -> Lengths:
+    """Lengths as a table has them, the pages of a bucket at their mean."""
+    mean = pl.col("output").cast(pl.Float64) / pl.col("pages").cast(pl.Float64)
+    each = rows.group_by(mean.round().cast(pl.Int64).alias("tokens")).agg(pl.col("pages").sum().cast(pl.Float64)).sort("tokens")
+    pages = each["pages"].to_numpy()
+    return Lengths(each["tokens"].to_numpy(), pages / pages.sum(), "the table's column output_tokens")
+
+
+def total_costs(run: RunSpec, kinds: Sequence[Kind]) -> list[dict[str, int]]:
+    """What all pages of every kind cost together, of each of `TOTALS`, exactly: every page by itself, without padding.
+
+    Of lengths that follow a law, the expected cost.
+    """
+    prompts, outputs = (np.array(one) for one in zip(*CORNERS, strict=True))
+    points = Workload.stack(
+        [
+            Workload.from_grid(
+                kind.columns, kind.rows, kind.mode, prompt_tokens=FIRST_PROMPT + prompts, output_tokens=FIRST_OUTPUT + outputs
+            )
+            for kind in kinds
+        ]
+    )
+    stages = estimate_run(run, points).stage_numbers.values()
+    found = []
+    for number, kind in enumerate(kinds):
+        corner = slice(6 * number, 6 * number + 6)
+        costs = {name: [sum(int(row[name][place]) for row in stages) for place in range(corner.start, corner.stop)] for name in TOTALS}
+        found.append({name: _sum_quadratic(values, kind.moments) for name, values in costs.items()})
+    return found
+
+
+def _sum_quadratic(corners: Sequence[int], moments: Moments) -> int:
+    """The sum over pages of the quadratic in prompt and output that has these values at `CORNERS`, by Newton's differences."""
+    base, prompt, prompts, output, outputs, both = corners
+    pages = moments.pages
+    more_prompt, more_output = moments.prompt - FIRST_PROMPT * pages, moments.output - FIRST_OUTPUT * pages
+    prompt_squares = moments.prompt_squares - 2 * FIRST_PROMPT * moments.prompt + FIRST_PROMPT**2 * pages
+    output_squares = moments.output_squares - 2 * FIRST_OUTPUT * moments.output + FIRST_OUTPUT**2 * pages
+    products = moments.products - FIRST_PROMPT * moments.output - FIRST_OUTPUT * moments.prompt + FIRST_PROMPT * FIRST_OUTPUT * pages
+    return (
+        base * pages
+        + (prompt - base) * more_prompt
+        + (prompts - 2 * prompt + base) * (prompt_squares - more_prompt) // 2
+        + (output - base) * more_output
+        + (outputs - 2 * output + base) * (output_squares - more_output) // 2
+        + (both - prompt - output + base) * products
+    )

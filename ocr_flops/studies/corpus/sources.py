@@ -1,0 +1,104 @@
+"""A path -> pages: a table in a file or in several, a folder of images and PDFs, or a mix of paper formats."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+
+from ocr_flops.errors import SpecError
+from ocr_flops.spec.documents import DEFAULT_DPI, MAX_DPI, MIN_DPI
+
+TABLES: dict[str, Callable[..., pl.LazyFrame]] = {  # by suffix
+    ".parquet": pl.scan_parquet,
+    ".csv": pl.scan_csv,
+    ".tsv": lambda source: pl.scan_csv(source, separator="\t"),
+    ".arrow": pl.scan_ipc,
+    ".ipc": pl.scan_ipc,
+    ".feather": pl.scan_ipc,
+}
+DELTA_LOG = "_delta_log"  # the folder that makes another one a Delta table
+MM_PER_INCH = 25.4
+
+
+class Format(NamedTuple):
+    """A paper format or a screen: its size in inches, or in pixels where `is_px`."""
+
+    label: str
+    width: float
+    height: float
+    is_px: bool = False
+
+    def px(self, dpi: float) -> tuple[int, int]:
+        """Width and height in pixels when scanned at so many dpi."""
+        return (int(self.width), int(self.height)) if self.is_px else (round(self.width * dpi), round(self.height * dpi))
+
+
+FORMATS = {
+    "a3": Format("A3", 297 / MM_PER_INCH, 420 / MM_PER_INCH),
+    "a4": Format("A4", 210 / MM_PER_INCH, 297 / MM_PER_INCH),
+    "a5": Format("A5", 148 / MM_PER_INCH, 210 / MM_PER_INCH),
+    "letter": Format("US Letter", 8.5, 11),
+    "legal": Format("US Legal", 8.5, 14),
+    "tabloid": Format("US Tabloid", 11, 17),
+    "receipt": Format("receipt, 80 x 250 mm", 80 / MM_PER_INCH, 250 / MM_PER_INCH),
+    "card": Format("identity card", 85.6 / MM_PER_INCH, 53.98 / MM_PER_INCH),
+    "slide": Format("slide, 1920 x 1080 px", 1920, 1080, True),
+    "screen": Format("screenshot, 2560 x 1440 px", 2560, 1440, True),
+}
+MIX = re.compile(r"([a-z0-9]+)(?:@(\d+))?:(\d+)")  # a4@200:900000
+MIX_EXAMPLE = "a4@200:900000,receipt@300:100000"
+
+
+def mix_table(text: str) -> pl.DataFrame:
+    """Pages by paper format, dpi and number, "a4@200:900000,receipt@300:100000", as a table.
+
+    Raises:
+        SpecError: an unknown format, or another form.
+    """
+    rows = []
+    for part in text.split(","):
+        found = MIX.fullmatch(part.strip())
+        if not found or found[1] not in FORMATS:
+            raise SpecError(f"pages: {part!r} is not FORMAT@DPI:PAGES with a format of {', '.join(FORMATS)}, as in {MIX_EXAMPLE}")
+        dpi = int(found[2] or DEFAULT_DPI)
+        if not MIN_DPI <= dpi <= MAX_DPI:
+            raise SpecError(f"pages: {part!r}: {dpi} dpi is not from {MIN_DPI} to {MAX_DPI}")
+        rows.append((*FORMATS[found[1]].px(dpi), int(found[3])))
+    return pl.DataFrame(rows, schema={name: pl.Int64 for name in ("width_px", "height_px", "pages")}, orient="row")
+
+
+def is_mix(text: str) -> bool:
+    """Whether a text has the form of a mix of paper formats."""
+    return all(MIX.fullmatch(part.strip()) for part in text.split(","))
+
+
+def scan_table(path: str | Path) -> pl.LazyFrame:
+    """A table of pages in a file, in a Delta folder, or in the files of a glob, not yet read.
+
+    Raises:
+        SpecError: no such file, or a suffix of no table.
+    """
+    text = str(path)
+    if (Path(path) / DELTA_LOG).is_dir():
+        return _opened(pl.scan_delta, text)
+    suffix = Path(text).suffix.lower()
+    if suffix not in TABLES:
+        raise SpecError(f"pages: {text!r} is no folder and no table ({', '.join(TABLES)}, or a Delta folder)")
+    if not any(mark in text for mark in "*?[") and not Path(text).is_file():
+        raise SpecError(f"pages: {text} does not exist")
+    return _opened(TABLES[suffix], text)
+
+
+def _opened(scan: Callable[..., pl.LazyFrame], path: str) -> pl.LazyFrame:
+    try:
+        frame = scan(path)
+        frame.collect_schema()
+    except ImportError:
+        raise SpecError(f"pages: {path} is a Delta table, which needs the package deltalake: pip install deltalake") from None
+    except (pl.exceptions.PolarsError, OSError) as problem:
+        raise SpecError(f"pages: {path} cannot be read: {str(problem).splitlines()[0]}") from None
+    return frame
