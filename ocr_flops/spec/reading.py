@@ -152,8 +152,8 @@ def _read_learned(config: dict[str, Any]) -> ModelSpec:
     that, and the page rule by its name with its settings."""
     from ocr_flops.spec.page_rules import PAGE_RULES  # NumPy, which other names need not
 
-    own = ("architecture", "page_rule", "config", "source")
-    check_keys("model", config, ("name", "label", "pipeline", *own))
+    needed = ("name", "label", "pipeline", "architecture", "page_rule", "config", "source")
+    check_keys("model", config, (*needed, "characters_per_token"), needed)
     page = config["page_rule"]
     check_keys("model.page_rule", page, page if isinstance(page, dict) else ("name",), ["name"])
     rule = PAGE_RULES[one_of("model.page_rule.name", page["name"], PAGE_RULES)]
@@ -165,7 +165,8 @@ def _read_learned(config: dict[str, Any]) -> ModelSpec:
         read_value("model.source", config["source"], str),
     )
     name, label = (read_value(f"model.{key}", config[key], str) for key in ("name", "label"))
-    return ModelSpec(name, label, LEARNED_TOWERS, LEARNED, learned)
+    characters = read_value("model.characters_per_token", config.get("characters_per_token"), float | None)
+    return ModelSpec(name, label, LEARNED_TOWERS, LEARNED, learned, characters)
 
 
 def _read_towers(key: str, config: Any) -> tuple[Any, ...]:

@@ -46,6 +46,7 @@ class ModelSpec:
     towers: tuple[Any, ...]  # the `Spec` of each tower, in the order they run; the last one is the language model
     pipeline: str  # the class that runs them, by its name in `cost.models`
     learned: LearnedSpec | None = None  # of a model whose program was learned from traces
+    characters_per_token: float | None = field(default=None, compare=False)  # of English prose by its tokenizer; None where unknown
     changed: tuple[str, ...] = field(default=(), compare=False)  # what differs from the config of that name
 
     @property

@@ -56,7 +56,7 @@ def without_pixels(monkeypatch):
         monkeypatch.setattr(PilBackend, same, lambda self, image, *_, **__: image)
 
 
-COUNTS = [300, pytest.param(10_000, marks=pytest.mark.verification)]
+COUNTS = [150, pytest.param(10_000, marks=pytest.mark.verification)]
 
 
 @pytest.mark.parametrize("count", COUNTS)

@@ -51,7 +51,8 @@ class TilesBesideView(PageRule, name="tiles_beside_view"):
         return queries(self.view_px) ** 2 + queries(self.tile_px) ** 2 * sizes["tiles"] + 1
 
     def variant(self, sizes: dict[str, Column]) -> tuple[Column, ...]:
-        return (sizes["tiles"] > 0,)
+        tiled = 1 * (sizes["tiles"] > 0)
+        return (tiled, 1 * (sizes["tile_columns"] > 1)) if self.line_breaks else (tiled,)  # rows of several columns are gathered by a copy
 
     @property
     def limits(self) -> str:
@@ -96,8 +97,10 @@ class TilesWithThumbnail(PageRule, name="tiles_with_thumbnail"):
         tokens = self.tile_tokens * sizes["tiles"]
         if self.markers == "page":
             return tokens + 2
-        several = sizes["tiles"] > 1
-        return tokens + 2 * sizes["tile_rows"] * sizes["tile_columns"] + sizes["tile_rows"] + 3 * several
+        return tokens + 2 * sizes["tile_rows"] * sizes["tile_columns"] + sizes["tile_rows"] + 3 * (sizes["tiles"] > 1)
+
+    def variant(self, sizes: dict[str, Column]) -> tuple[Column, ...]:
+        return (1 * (sizes["tiles"] > 1),)
 
     @property
     def limits(self) -> str:
