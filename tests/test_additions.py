@@ -126,5 +126,7 @@ def test_the_command_line_takes_them(own_configs, capsys):
 def test_a_config_without_its_class_is_an_error(own_configs, tmp_path):
     config = yaml.safe_load((tmp_path / "engine" / "compiled.yaml").read_text())
     (tmp_path / "engine" / "nothing.yaml").write_text(yaml.safe_dump(config | {"name": "nothing"}))
-    with pytest.raises(of.SpecError, match="^engine: 'nothing' is not one of compiled, .*remote_code, transformers, which have a class"):
+    with pytest.raises(
+        of.SpecError, match="^engine: 'nothing' is not one of compiled, .*remote_code, sglang, transformers, vllm, which have a class"
+    ):
         of.estimate(of.load_model("tiny_test"), of.Workload(256), engine="nothing")

@@ -129,6 +129,7 @@ def rests_on(timing: Timing, stages: Iterable[str]) -> str:
     modules = f" and {host.module_us} a module" if host.module_us.high else ""
     figures = f", {each} µs an operator{modules}" if each.high else ""
     if set(stages) <= set(host.graphs):
-        figures = f", {host.launch_us} µs a launch, kernels of at least {host.graph_floor_us} µs"
+        floor = host.graph_floor_us.over(timing.estimate.config.engine.operators_a_kernel)
+        figures = f", {host.launch_us} µs a launch, operators of at least {floor} µs"
     matrix, bandwidth = (share(one.value, 1) for one in (timing.efficiency.matrix, timing.efficiency.bandwidth))
     return f"Rests on: {host.label}{figures}; kernels reach {matrix} of the matrix peak, {bandwidth} of the bandwidth"

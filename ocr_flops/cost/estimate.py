@@ -148,9 +148,9 @@ class Cost:
     def footprint(self) -> Footprint:
         """Memory the whole run needs."""
         config, rows = self.config, self.together.stage_numbers
-        weight = sum(config.parameters.values()) * config.itemsize
+        weight = config.model_bytes
         kv = greatest([row["kv_cache_bytes"] for row in rows.values()])
-        held = config.pipeline.input_bytes(config, self.workload) if CALL in rows else 0  # the call itself counts them
+        held = config.pipeline.input_bytes(config, self.workload) if CALL in rows and not config.engine_code.image_views else 0
         peak = greatest([row["peak_activation_bytes"] + held * (stage == "decode") for stage, row in rows.items()])
         return Footprint(weight, kv, peak, weight + kv + peak)
 

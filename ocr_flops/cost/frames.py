@@ -47,7 +47,7 @@ def build_frame(config: RunConfig, workload: Workload, keys: tuple[Key, ...], ta
         texts["module"] = [module for _, module in keys]
     texts |= {
         "attention": config.attention.name,
-        "engine": config.engine.name,
+        "engine": config.engine.title,
         "dtype": config.dtype,
         "cache": config.cache,
         "mode": workload.mode,

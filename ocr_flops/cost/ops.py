@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ocr_flops.cost.polynomial import Dim, product
 
 # FLOPs per element of operators that are several elementwise passes in one.
-COMPOSITES = {"softmax": 5, "layer_norm": 8, "gelu": 5, "silu": 4, "sigmoid": 4}
+COMPOSITES = {"softmax": 5, "layer_norm": 8, "rms_norm": 4, "gelu": 5, "silu": 4, "sigmoid": 4}
 INDEX_BYTES = 8  # int64
 
 

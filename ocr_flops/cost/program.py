@@ -25,6 +25,7 @@ class Program:
         operations: in execution order.
         modules: module labels in order of first use.
         parameters: parameters per module.
+        weight_bytes: what these take per module, with the scales of those in 8 bits.
         layer_parameters: parameters per module and layer (None outside layers).
     """
 
@@ -33,6 +34,9 @@ class Program:
         self.parameters: dict[str, int] = {}
         for (module, _), count in tape.parameters.items():
             self.parameters[module] = self.parameters.get(module, 0) + count
+        self.weight_bytes: dict[str, int] = {}
+        for (module, _), size in tape.weight_bytes.items():
+            self.weight_bytes[module] = self.weight_bytes.get(module, 0) + size
         self.operations = tuple(tape.operations)
         self.modules = tuple(dict.fromkeys(operation.module for operation in self.operations))
 

@@ -14,7 +14,7 @@ from ocr_flops.cost.registry import Registry
 from ocr_flops.cost.tape import Tape
 from ocr_flops.errors import SpecError, one_of
 from ocr_flops.spec.catalog import load_attention, load_engine
-from ocr_flops.spec.specs import CACHES, CALL, DTYPE_BYTES, PREFILL_LOGITS, AttentionSpec, EngineSpec, HardwareSpec, ModelSpec
+from ocr_flops.spec.specs import CACHES, CALL, DTYPE_BYTES, FP8, PAGED, PREFILL_LOGITS, AttentionSpec, EngineSpec, HardwareSpec, ModelSpec
 
 PIPELINES: Registry[Any] = Registry(
     "model.pipeline", "ocr_flops.cost.models"
@@ -45,7 +45,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         one_of("dtype", self.dtype, DTYPE_BYTES)
-        one_of("cache", self.cache, CACHES)
+        one_of("cache", self.cache, (PAGED,) if self.engine.block_tokens else CACHES)
         one_of("prefill_logits", self.prefill_logits, PREFILL_LOGITS)
         ENGINES.find(self.engine.name)
         PIPELINES.find(self.model.pipeline)
@@ -73,12 +73,13 @@ class RunConfig:
             engine = load_engine(engine)
         if isinstance(attention, str):
             attention = load_attention(attention)
+        cache = PAGED if engine.block_tokens else cache
         return cls(model, engine, attention.resolved(model, engine), dtype, cache, prefill_logits or engine.prefill_logits)
 
     @cached_property
     def engine_code(self) -> Engine:
         """What the engine executes."""
-        return ENGINES.find(self.engine.name)
+        return ENGINES.find(self.engine.name).with_options(self.engine)
 
     @cached_property
     def pipeline(self) -> Any:
@@ -91,6 +92,8 @@ class RunConfig:
 
     def obstacle(self, hardware: HardwareSpec) -> str | None:
         """Why a device does not run this, with what it does run; None where it does."""
+        if self.engine.weights and FP8 not in dict(hardware.matrix_flops_per_second):
+            return f"no {FP8} figure, and products of fp8 weights in another precision are not modelled: use engine.weights=null"
         if self.dtype not in hardware.dtypes:
             return f"no {self.dtype}: use dtype={' or '.join(hardware.dtypes)}"
         missing = (kernel.name for spec in self.model.attention_towers if not (kernel := self.kernel(spec.tower)).runs_on(hardware))
@@ -100,6 +103,8 @@ class RunConfig:
 
     def evidence(self, stage: str) -> str:
         """Whether a stage's cost can be counted and traced on the real model here ("runnable") or not ("modelled")."""
+        if self.engine.modelled:
+            return "modelled"
         *encoders, decoder = [spec.tower for spec in self.model.attention_towers]
         towers = encoders if stage == "vision" else [decoder]
         real = all(self.attention.kernel(tower) in self.engine.runnable_kernels(tower) for tower in towers)
@@ -109,14 +114,24 @@ class RunConfig:
 
     @property
     def itemsize(self) -> int:
-        """Bytes per element of weights and activations."""
+        """Bytes per element of weights and activations, but for what an engine has in fp8."""
         return DTYPE_BYTES[self.dtype]
+
+    @property
+    def least_itemsize(self) -> int:
+        """The fewest bytes per element of anything that is moved."""
+        return 1 if self.engine.weights or self.engine.cache else self.itemsize
+
+    @property
+    def weight_itemsize(self) -> int:
+        """Bytes per element of the linear layers' weights."""
+        return 1 if self.engine.weights else self.itemsize
 
     @property
     def kv_bytes_per_token(self) -> int:
         """KV cache of one token: 2 · layers · heads · head_dim · bytes."""
         decoder = self.model.language_model
-        return 2 * decoder.layers * decoder.heads * decoder.head_dim * self.itemsize
+        return 2 * decoder.layers * decoder.heads * decoder.head_dim * (1 if self.engine.cache else self.itemsize)
 
     def _trained_program(self, stage: str) -> Program:
         """A stage's operators at the view that vision was trained for, for what does not depend on the workload."""
@@ -124,8 +139,13 @@ class RunConfig:
 
     def weight_bytes(self, stage: str, module: str | None = None) -> int:
         """Bytes of a module's parameters; for a stage those of all modules it uses."""
-        parameters = self._trained_program(stage).parameters
-        return (sum(parameters.values()) if module is None else parameters.get(module, 0)) * self.itemsize
+        sizes = self._trained_program(stage).weight_bytes
+        return sum(sizes.values()) if module is None else sizes.get(module, 0)
+
+    @property
+    def model_bytes(self) -> int:
+        """Bytes of the whole model's parameters."""
+        return sum({**self._trained_program("vision").weight_bytes, **self._trained_program("prefill").weight_bytes}.values())
 
     @property
     def parameters(self) -> dict[str, int]:

@@ -104,19 +104,18 @@ class StageGroup:
             elif column == "weight_bytes":
                 row[column] = config.weight_bytes(self.stage, module)
             elif column == "kv_cache_bytes":
-                row[column] = self.cached_tokens * config.kv_bytes_per_token if module in (None, KV_MODULE) else 0
+                row[column] = self.cached_tokens(config) * config.kv_bytes_per_token if module in (None, KV_MODULE) else 0
             else:
                 peak = self.largest(lambda values: self.program.peak(values, module))
                 row[column] = peak if self.steps is None else peak * (self.steps > 0)
         return row
 
-    @property
-    def cached_tokens(self) -> Column:
-        """Tokens in the KV cache of the whole batch at the end of the stage."""
+    def cached_tokens(self, config: RunConfig) -> Column:
+        """Tokens that the KV cache of the whole batch has room for at the end of the stage."""
         if self.stage == "vision":
             return 0
         tokens = self.workload.context_tokens + (self.workload.output_tokens if self.stage == "decode" else 0)
-        return tokens * self.workload.batch_size
+        return config.engine_code.cached_tokens(tokens) * self.workload.batch_size
 
 
 def group_stages(

@@ -73,6 +73,7 @@ class Tape:
     Attributes:
         operations: in execution order.
         parameters: by module and layer (None outside layers).
+        weight_bytes: what these take, and the scales that belong to them.
         live: bytes of the activations alive now.
     """
 
@@ -80,6 +81,7 @@ class Tape:
         self.itemsize = itemsize
         self.operations: list[Operation] = []
         self.parameters: dict[tuple[str, int | None], int] = {}
+        self.weight_bytes: dict[tuple[str, int | None], int] = {}
         self.live: Dim = 0
         self._module = ""
         self._layers: Sequence[int] = ()
@@ -125,7 +127,19 @@ class Tape:
         for layer in self._layers or (None,):
             place = self._module, layer
             self.parameters[place] = self.parameters.get(place, 0) + tensor.elements
+        self._add_weight_bytes(tensor)
         return tensor
+
+    def scale(self, count: int = 1) -> Tensor:
+        """The scales of a parameter in 8 bits, fp32: kept with it, and no parameters themselves."""
+        tensor = self.buffer(count, itemsize=4)
+        self._add_weight_bytes(tensor)
+        return tensor
+
+    def _add_weight_bytes(self, tensor: Tensor) -> None:
+        for layer in self._layers or (None,):
+            place = self._module, layer
+            self.weight_bytes[place] = self.weight_bytes.get(place, 0) + tensor.size_bytes
 
     def buffer(self, *shape: int, itemsize: int) -> Tensor:
         """A constant that the model carries beside its parameters."""
@@ -179,7 +193,9 @@ class Tape:
         """The host waits for the result of the operator recorded last, because the code reads it."""
         self.operations[-1] = self.operations[-1]._replace(synchronises=True)
 
-    def multiply_experts(self, operator: Operator, offsets: Tensor | None, experts: int, thirds: int) -> Tensor:
+    def multiply_experts(
+        self, operator: Operator, offsets: Tensor | None, experts: int, thirds: int, itemsize: int | None = None
+    ) -> Tensor:
         """Records a matrix product of rows with the experts they are routed to, charged with the bytes of those hit.
 
         Args:
@@ -187,10 +203,11 @@ class Tape:
             offsets: rows of each expert, read by a grouped kernel.
             experts: experts of a layer, whose matrices [in, out] are parameters.
             thirds: how many of an expert's three equal matrices the product reads.
+            itemsize: bytes per element of these matrices, where that is not the tape's.
         """
         if offsets is not None:
             operator.reads = (*operator.reads, offsets)
-        self.weight(experts, operator.reads[0].shape[1], operator.outputs[0].shape[1])
+        self.weight(experts, operator.reads[0].shape[1], operator.outputs[0].shape[1], itemsize=itemsize)
         out = self(operator)
         costs = self.operations[-1].costs
         costs |= {name: costs[name] + EXPERT_BYTES * thirds for name in ("weight_io_bytes", "io_bytes")}

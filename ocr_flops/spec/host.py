@@ -4,41 +4,14 @@ figure has a range and a source."""
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import isfinite
-from typing import NamedTuple
 
-from ocr_flops.errors import SpecError, one_of
+from ocr_flops.errors import one_of
+from ocr_flops.spec.ranged import Ranged
 from ocr_flops.spec.specs import STAGES
 
 HOST_FIGURES = ("operator_us", "module_us", "launch_us", "step_us", "kernel_floor_us", "graph_floor_us")
 EFFICIENCIES = ("matrix", "vector", "bandwidth")
 LEAST_EFFICIENCY = 1e-3
-
-
-class Ranged(NamedTuple):
-    """A figure that is not known exactly: the best guess, the interval it is expected in, and where it was read or measured."""
-
-    value: float
-    low: float
-    high: float
-    source: str = ""
-
-    @classmethod
-    def exact(cls, value: float, source: str = "given") -> Ranged:
-        """A figure without a range."""
-        return cls(value, value, value, source)
-
-    def check(self, field: str, least: float, greatest: float) -> None:
-        """Raises SpecError unless least <= low <= value <= high <= greatest, all finite numbers."""
-        if not (isfinite(self.high) and least <= self.low <= self.value <= self.high <= greatest):
-            allowed = f"from {least:g} up" if greatest == float("inf") else f"from {least:g} to {greatest:g}"
-            if self.low == self.value == self.high:
-                raise SpecError(f"{field}: {self.value!r} is not a number {allowed}")
-            raise SpecError(f"{field}: low={self.low!r} value={self.value!r} high={self.high!r} are not in this order, numbers {allowed}")
-
-    def __str__(self) -> str:
-        """The figure and, where it has one, its range: "7 (5 to 10)"."""
-        return f"{self.value:.3g}" if self.low == self.high else f"{self.value:.3g} ({self.low:.3g} to {self.high:.3g})"
 
 
 NOTHING = Ranged.exact(0.0)
@@ -57,7 +30,7 @@ class HostSpec:
         launch_us: the launch of one kernel, or of one graph.
         step_us: what a decode step does besides the model: sampling, bookkeeping, detokenising.
         kernel_floor_us: the least time that an operator's kernel takes of the device.
-        graph_floor_us: the same in stages that are graphs, where an operator may be a part of a fused kernel.
+        graph_floor_us: the same of a kernel in stages that are graphs; how many operators it stands for the engine says.
         waits: whether it waits for every kernel before it issues the next operator, so that their times add; not within a graph.
     """
 
@@ -88,7 +61,7 @@ class HostSpec:
             return self.label
         per_module = f" and {self.module_us} a module" if self.module_us.high else ""
         waiting = " and waits for its kernel" if self.waits else ""
-        in_graphs = f", in graphs {self.graph_floor_us} µs an operator" if self.graphs else ""
+        in_graphs = f", in graphs {self.graph_floor_us} µs a kernel" if self.graphs else ""
         return (
             f"{self.label}: {self.operator_us} µs an operator{per_module}{waiting}, {self.launch_us} µs a launch, "
             f"{self.step_us} µs a step, kernels of at least {self.kernel_floor_us} µs{in_graphs}"

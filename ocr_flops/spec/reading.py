@@ -197,7 +197,8 @@ def _read_kernel_choice(cls: Any, config: Any, kernels: Sequence[str]) -> Any:
         if kernel is not None and kernel not in kernels:
             raise SpecError(f"{cls.group}.{tower}: {kernel!r} is not one of {', '.join(kernels)} or null")
     given = {name: config[name] for name in own if name in config}
-    return read_spec(cls, cls.group, given | {"kernels": chosen}, kernels=lambda _, towers: towers)
+    ranged = dict.fromkeys((name for name, kind in _fields_of(cls)[0].items() if kind is Ranged), _read_ranged)
+    return read_spec(cls, cls.group, given | {"kernels": chosen}, kernels=lambda _, towers: towers, **ranged)
 
 
 def read_hardware(config: Any) -> HardwareSpec:

@@ -8,6 +8,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
 
 from ocr_flops.errors import SpecError, one_of
+from ocr_flops.spec.ranged import Ranged
 from ocr_flops.spec.towers import TOWERS
 
 if TYPE_CHECKING:
@@ -18,12 +19,16 @@ Logits = Literal["all", "last"]
 STAGES = ("vision", "prefill", "decode")
 CALL = "call"  # vision and prefill in one call of the model, as `generate` makes it: what must fit in memory together
 DTYPE_BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
-MATRIX_DTYPES = (*DTYPE_BYTES, "tf32")
+FP8 = "fp8"  # of weights and cache, where an engine has it
+MATRIX_DTYPES = (*DTYPE_BYTES, "tf32", FP8)
 CACHES = ("dynamic", "static")
+PAGED = "paged"  # the cache of engines that serve, which no choice of `CACHES` changes
 PREFILL_LOGITS = get_args(Logits)
 LEARNED = "learned"  # the pipeline of models whose programs were learned from traces
 LEAST_FIGURE, MOST_FIGURE = 1.0, 1e24  # of a device, in bytes, bytes a second or FLOP/s: seconds stay finite
 OTHERS = "others"  # in a choice of attention: all towers that it does not name
+PRODUCTS = {4: "fp32", 1: FP8}  # precision of matrix products by bytes per element of their inputs, where it is not the run's
+ONE = Ranged(1, 1, 1)
 Kernels = tuple[tuple[str, str | None], ...]  # pairs of a tower and its attention kernel
 
 
@@ -97,19 +102,38 @@ class KernelChoice:
 class EngineSpec(KernelChoice):
     """How a piece of software runs the model: what it executes besides the mathematics."""
 
-    name: str  # "transformers" or "remote_code"
+    name: str  # "transformers", "remote_code", "vllm" or "sglang"
     label: str  # for people
     prefill_logits: Logits  # positions for which `generate` computes logits in prefill
     chooses_logits: bool  # also computes, when asked, logits for other positions than those
     kernels: Kernels  # the attention kernel each tower uses by itself (the mode "vendor")
     runnable_attention: tuple[str, ...]  # kernels that every tower has besides its own, so that they can be counted and traced
     host: str = "eager"  # how its operators are issued, by a config of the group `host`
+    modelled: bool = False  # whether it is read in its sources only: nothing here runs, counts or times it
+    operators_a_kernel: Ranged = ONE  # counted operators for which one kernel of a graph stands
+    host_operators: Ranged = ONE  # of the host's work for a plain operator, what one of the language model takes
+    block_tokens: int | None = None  # tokens in a block of a paged cache; None where the cache is `dynamic` or `static`
+    weights: Literal["fp8"] | None = None  # precision of the linear layers' weights and inputs; None for the run's dtype
+    cache: Literal["fp8"] | None = None  # precision of keys and values in the cache; None for the run's dtype
 
     group = "engine"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         one_of("engine.prefill_logits", self.prefill_logits, PREFILL_LOGITS)
+        for name in ("operators_a_kernel", "host_operators"):
+            getattr(self, name).check(f"engine.{name}", 1e-3, inf)
+        if self.block_tokens is not None and self.block_tokens < 1:
+            raise SpecError(f"engine.block_tokens: {self.block_tokens!r} is not a whole number from 1 up, or null")
+        for name in ("weights", "cache"):
+            one_of(f"engine.{name}", getattr(self, name), (None, FP8))
+            if getattr(self, name) is not None and self.block_tokens is None:
+                raise SpecError(f"engine.{name}: fp8 is an option of engines with a paged cache, not of {self.name}; leave it null")
+
+    @property
+    def title(self) -> str:
+        """The name, with the options that are not those of its config's own choice of precision: "vllm weights=fp8"."""
+        return " ".join([self.name, *(f"{name}={value}" for name in ("weights", "cache") if (value := getattr(self, name)))])
 
     def runnable_kernels(self, tower: str) -> tuple[str, ...]:
         """Attention kernels with which the real engine runs a tower: those chosen by name, and its own."""
@@ -210,10 +234,10 @@ class HardwareSpec:
         peaks = dict(self.matrix_flops_per_second)
         return tuple(dtype for dtype in DTYPE_BYTES if dtype in peaks or (dtype == "fp32" and self.vector_fp32_flops_per_second))
 
-    def greatest_matrix_peak(self, dtype: str) -> float:
-        """The peak of matrix products in a dtype, or in fp32 where that is higher (as it may be for figures of one's own)."""
+    def greatest_matrix_peak(self, *dtypes: str) -> float:
+        """The peak of matrix products in some dtypes, or in fp32 where that is higher (as it may be for figures of one's own)."""
         vector = self.vector_fp32_flops_per_second or 0
-        return max(self.matrix_peak(dtype), dict(self.matrix_flops_per_second).get("fp32", vector))
+        return max(*map(self.matrix_peak, dtypes), dict(self.matrix_flops_per_second).get("fp32", vector))
 
     def matrix_peak(self, dtype: str) -> float:
         """Peak FLOPs a second of matrix products in a dtype of `MATRIX_DTYPES`.

@@ -1,7 +1,8 @@
 """`bound_seconds`: what no implementation of a model on a device undercuts, one number a stage or module for all settings.
 
-It depends on workload, model, device and precision, not on engine, attention mode, cache, logits kept or experts hit. It is the largest of
-three times: the least matrix FLOPs and the least vector FLOPs at their peaks, and the elements that must be moved at the memory bandwidth.
+It depends on workload, model, device and precision (also of weights and cache, where an engine has them in fp8), not on engine, attention
+mode, cache, logits kept or experts hit. It is the largest of three times: the least matrix FLOPs and the least vector FLOPs at their peaks,
+and the elements that must be moved at the memory bandwidth.
 Where sources of a figure disagree, it takes the higher one, the roofline the lower.
 """
 
@@ -16,7 +17,7 @@ from ocr_flops.cost.models.base import LeastWork
 from ocr_flops.cost.polynomial import evaluate
 from ocr_flops.cost.run_config import PIPELINES, RunConfig
 from ocr_flops.cost.stage_groups import StageGroup
-from ocr_flops.spec.specs import HardwareSpec, ModelSpec
+from ocr_flops.spec.specs import FP8, HardwareSpec, ModelSpec
 
 ROUNDING = 1e-14  # taken off, so that no sum in floats that equals a bound is a hair below it
 
@@ -38,9 +39,9 @@ def bound_seconds(group: StageGroup, config: RunConfig, hardware: HardwareSpec, 
     device = hardware.at_higher_figures
     work, whole = _least_work(config.model, group.stage, group.sizes)
     rates = (
-        device.greatest_matrix_peak(config.dtype),
+        device.greatest_matrix_peak(config.dtype, *([FP8] if config.engine.weights else [])),
         device.vector_fp32_flops_per_second or np.inf,
-        device.memory_bandwidth_bytes_per_second / config.itemsize,
+        device.memory_bandwidth_bytes_per_second / config.least_itemsize,
     )
     bounds = np.zeros((len(modules), group.workload.points))
     for bound, module in zip(bounds, modules, strict=True):

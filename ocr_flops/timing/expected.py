@@ -52,7 +52,7 @@ def expected_seconds(group: StageGroup, config: RunConfig, hardware: HardwareSpe
     Raises:
         SpecError: the device has no peak for the precision of a matrix product.
     """
-    lanes = lanes_of(group.program, group.stage, hardware, config.dtype, host, efficiency)
+    lanes = lanes_of(group.program, group.stage, hardware, config, host, efficiency)
 
     def evaluate(values: np.ndarray, hits: np.ndarray, points: np.ndarray) -> np.ndarray:
         return lanes.figures(values, hits, group, points)
@@ -69,7 +69,7 @@ def module_seconds(group: StageGroup, config: RunConfig, hardware: HardwareSpec,
 
     A decode step's own host work belongs to no module. Arguments and errors as of `expected_seconds`.
     """
-    lanes = lanes_of(group.program, group.stage, hardware, config.dtype, host, efficiency)
+    lanes = lanes_of(group.program, group.stage, hardware, config, host, efficiency)
 
     def evaluate(values: np.ndarray, hits: np.ndarray, points: np.ndarray) -> np.ndarray:
         chunks = [slice(start, start + MODULE_CHUNK) for start in range(0, max(1, len(points)), MODULE_CHUNK)]

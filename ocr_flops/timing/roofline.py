@@ -14,7 +14,7 @@ import numpy as np
 from ocr_flops.cost.program import Program
 from ocr_flops.cost.run_config import RunConfig
 from ocr_flops.cost.stage_groups import StageGroup
-from ocr_flops.spec.specs import HardwareSpec
+from ocr_flops.spec.specs import PRODUCTS, HardwareSpec
 from ocr_flops.timing.bound import bound_seconds
 
 CEILINGS = ("matrix", "vector", "bandwidth", "launch")
@@ -57,7 +57,7 @@ def operator_seconds(program: Program, hardware: HardwareSpec, dtype: str) -> np
         SpecError: the device has no peak for the precision of a matrix product.
     """
     flops, vector_peak = program.coefficients("tensor_flops"), hardware.vector_fp32_flops_per_second
-    dtypes = ["fp32" if operation.matrix_itemsize == 4 else dtype for operation in program.operations]
+    dtypes = [PRODUCTS.get(operation.matrix_itemsize, dtype) for operation in program.operations]
     peaks = [hardware.matrix_peak(one) if has_product else 1.0 for one, has_product in zip(dtypes, flops.any(axis=1), strict=True)]
     vector = program.coefficients("vector_flops") / vector_peak if vector_peak else np.zeros_like(flops)
     moved = program.coefficients("io_bytes") / hardware.memory_bandwidth_bytes_per_second

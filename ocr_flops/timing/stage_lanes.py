@@ -1,7 +1,8 @@
 """A stage's two lanes at many points: the seconds of its runs of operators, and how runs follow each other.
 
 Kernel i lasts max(roofline seconds of its binding ceiling / efficiency of that ceiling, floor); the host takes a constant for every
-operator (see `HostSpec`).
+operator (see `HostSpec`), times what the engine says of the language model's. A graph's floor is of a kernel, of which an engine's
+operator is a part or the whole.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import numpy as np
 from ocr_flops.cost.execution_order import Node, Operators, order_operations
 from ocr_flops.cost.polynomial import Dim, Monomial, evaluate, terms_of
 from ocr_flops.cost.program import Program
+from ocr_flops.cost.run_config import RunConfig
 from ocr_flops.cost.stage_groups import StageGroup
 from ocr_flops.cost.tape import EXPERT_BYTES, Operation
 from ocr_flops.spec.host import EfficiencySpec, HostSpec
-from ocr_flops.spec.specs import HardwareSpec
+from ocr_flops.spec.specs import PRODUCTS, HardwareSpec
 from ocr_flops.timing.lanes import Lanes, Schedule, Seconds
 from ocr_flops.timing.run_groups import Lines, RunGroup, kernel_seconds
 
@@ -122,27 +124,31 @@ class StageLanes:
     Args:
         program: the stage's operators.
         stage: its name.
-        hardware, dtype: the device, and the precision of matrix products.
+        hardware: the device.
+        config: what runs, for the precision of matrix products and what its operators are on host and device.
         host: what it takes to issue operators.
         efficiency: what kernels reach of the device's peaks.
     """
 
-    def __init__(self, program: Program, stage: str, hardware: HardwareSpec, dtype: str, host: HostSpec, efficiency: EfficiencySpec):
+    def __init__(self, program: Program, stage: str, hardware: HardwareSpec, config: RunConfig, host: HostSpec, efficiency: EfficiencySpec):
         self.is_graph = stage in host.graphs
         self.waits = host.waits and not self.is_graph
         self.order = order = compile_order(program, self.waits)
         count = len(program.operations)
-        matrix = np.full(count, hardware.matrix_peak(dtype) if order.work[0].any() else 1.0)
-        in_fp32 = np.array([one.matrix_itemsize == 4 for one in program.operations])
-        if in_fp32.any():
-            matrix[in_fp32] = hardware.matrix_peak("fp32")
+        sizes = np.array([one.matrix_itemsize for one in program.operations])
+        matrix = np.ones(count)
+        for size in np.unique(sizes[sizes > 0]).tolist():
+            matrix[sizes == size] = hardware.matrix_peak(PRODUCTS.get(size, config.dtype))
         vector = np.full(count, hardware.vector_fp32_flops_per_second or np.inf)
         peaks = np.stack([matrix, vector, np.full(count, hardware.memory_bandwidth_bytes_per_second)])
         reached = np.array([[one.value, one.high, one.low] for one in (efficiency.matrix, efficiency.vector, efficiency.bandwidth)])
         seconds = order.work[:, None] / (peaks[:, None] * reached[:, :, None])[..., None]  # [ceiling, case, operation, monomial]
         self._lines = self._undominated(seconds)
-        self.floor = 1e-6 * np.array((host.graph_floor_us if self.is_graph else host.kernel_floor_us)[:3])
+        floor = host.graph_floor_us.over(config.engine.operators_a_kernel) if self.is_graph else host.kernel_floor_us
+        self.floor = 1e-6 * np.array(floor[:3])
         launch, operator, module = (1e-6 * np.array(one[:3]) for one in (host.launch_us, host.operator_us, host.module_us))
+        if stage != "vision":
+            operator = operator * np.array(config.engine.host_operators[:3])
         issue = (operator + launch)[:, None] + module[:, None] * order.weights
         self.issue = np.zeros_like(issue) if self.is_graph else issue  # [case, operation]
         self.once = launch if self.is_graph else np.zeros(3)

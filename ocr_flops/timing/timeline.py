@@ -43,7 +43,7 @@ def timeline(timing: Timing, stage: str, case: str = "value", most: int | None =
     if stage == "decode" and not estimate.workload.output_tokens:
         raise SpecError("timeline: no decode step with workload.output_tokens = 0")
     group = next(group for group in estimate.stage_groups() if group.stage == stage)
-    lanes = lanes_of(group.program, stage, timing.hardware, estimate.config.dtype, timing.host, timing.efficiency)
+    lanes = lanes_of(group.program, stage, timing.hardware, estimate.config, timing.host, timing.efficiency)
     number = CASES.index(one_of("case", case, CASES))
     kernels = lanes.kernels(*lanes.last_values(group))[number, :, 0]
     hits, operations = int(group.values.get("experts_hit", 1)), group.program.operations

@@ -118,7 +118,7 @@ def test_hardware_adds_times(capsys, model):
         ("workload=gundamm", "gundamm"),
         ("dtype=int8", "int8"),
         ("cache=none", "none"),
-        ("engine=vllm", "vllm"),
+        ("engine=vlm", "vlm"),
         ("model=none", "none"),
         ("prefill_logits=some", "some"),
         ("stages=[]", "stages"),

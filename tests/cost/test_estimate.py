@@ -296,7 +296,7 @@ def test_experts_hit_speak_of_one_decode_step(model):
     ("options", "message"),
     [
         ({"attention": "sparkle"}, "^attention: 'sparkle' is not one of eager, flash, sdpa, vendor$"),
-        ({"engine": "vllm"}, "^engine: 'vllm' is not one of remote_code, transformers$"),
+        ({"engine": "vlm"}, "^engine: 'vlm' is not one of remote_code, sglang, transformers, vllm$"),
         ({"dtype": "int8"}, "^dtype: 'int8' is not one of bf16, fp16, fp32$"),
         ({"cache": "paged"}, "^cache: 'paged' is not one of dynamic, static$"),
         ({"prefill_logits": "some"}, "^prefill_logits: 'some' is not one of all, last$"),

@@ -152,4 +152,4 @@ def test_fused_attention_building_the_bias_reads_its_factors():
 
 
 def test_composites_are_the_published_table():
-    assert ops.COMPOSITES == {"softmax": 5, "layer_norm": 8, "gelu": 5, "silu": 4, "sigmoid": 4}
+    assert ops.COMPOSITES == {"softmax": 5, "layer_norm": 8, "rms_norm": 4, "gelu": 5, "silu": 4, "sigmoid": 4}

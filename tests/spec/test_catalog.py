@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_names_of_groups():
     assert {"deepseek_ocr", "tiny_test", "glm_ocr"} <= set(catalog.names("model"))
-    assert catalog.names("engine") == ("remote_code", "transformers")
+    assert catalog.names("engine") == ("remote_code", "sglang", "transformers", "vllm")
     assert catalog.names("attention") == ("eager", "flash", "sdpa", "vendor")
     assert catalog.names("no_such_group") == ()
 
@@ -138,7 +138,7 @@ def test_a_device_of_ones_own(own_configs):
         ("config.yaml", "dtype:", "dtpye:", "^dtpye: unknown key; the config has model, "),
         ("config.yaml", "cache: dynamic", "", "^cache: missing$"),
         ("config.yaml", "batch_size: 1", "batch_sizes: 1", r"^workload.batch_sizes: unknown key; workload has "),
-        ("config.yaml", "engine: transformers", "engine: vllm", "^configs: .*engine/vllm"),
+        ("config.yaml", "engine: transformers", "engine: vlm", "^configs: .*engine/vlm"),
     ],
 )
 def test_a_config_file_with_an_error(own_configs, file, old, new, message):

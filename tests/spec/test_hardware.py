@@ -185,8 +185,8 @@ def test_what_a_spec_refuses():
                 replace(gpu, **{field: value})
     with pytest.raises(SpecError, match=r"^hardware\.matrix_flops_per_second\.bf16: -1\.0 is not a number from 1 to 1e\+24$"):
         replace(gpu, matrix_flops_per_second=(("bf16", -1.0),))
-    with pytest.raises(SpecError, match=r"^hardware\.matrix_flops_per_second: 'fp8' is not one of bf16, fp16, fp32, tf32$"):
-        replace(gpu, matrix_flops_per_second=(("fp8", 1e15),))
+    with pytest.raises(SpecError, match=r"^hardware\.matrix_flops_per_second: 'int4' is not one of bf16, fp16, fp32, tf32, fp8$"):
+        replace(gpu, matrix_flops_per_second=(("int4", 1e15),))
     with pytest.raises(SpecError, match=r"^hardware\.matrix_flops_per_second: empty"):
         replace(gpu, matrix_flops_per_second=(), vector_fp32_flops_per_second=None)
     with pytest.raises(SpecError, match="'rumour' is not one of manufacturer, secondary"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+from math import lgamma, log, log1p, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -49,6 +51,36 @@ def expected_hits(spec: DecoderSpec, tokens: Column, itemsize: int, given: Colum
 def rows_of_an_expert(spec: DecoderSpec, tokens: Column, hit: Column) -> Column:
     """Rows of an expert in a pass of so many tokens, where all that are hit share them evenly."""
     return tokens * spec.experts_per_token * (spec.layers - spec.dense_layers) // (hit + (hit == 0))
+
+
+def expected_padded_rows(spec: DecoderSpec, tokens: Column, block: Column) -> Column:
+    """Rows of one layer's experts where the rows of every expert are filled up to whole blocks, as expected when each token picks
+    experts_per_token of them uniformly: experts · E[⌈n / block⌉ · block], n binomial in the tokens, rounded to a whole number.
+
+    Args:
+        spec: dimensions.
+        tokens: of the pass, all sequences together.
+        block: rows of a block.
+    """
+    pairs = np.stack(np.broadcast_arrays(np.atleast_1d(tokens), np.atleast_1d(block)))
+    distinct, place = np.unique(pairs.astype(np.int64), axis=1, return_inverse=True)
+    found = np.array([_padded_rows(spec.experts, spec.experts_per_token, *pair) for pair in distinct.T.tolist()], np.int64)[place.ravel()]
+    return found if isinstance(tokens, np.ndarray) else int(found[0])
+
+
+@cache
+def _padded_rows(experts: int, per_token: int, tokens: int, block: int) -> int:
+    """`expected_padded_rows` of a number of tokens, by the probabilities within twelve deviations of the mean."""
+    part = per_token / experts
+    if not tokens or per_token == experts:
+        return experts * -(-tokens // block) * block
+    mean, reach = tokens * part, 12 * sqrt(tokens * part * (1 - part)) + 12
+    rows = np.arange(max(0, int(mean - reach)), min(tokens, int(mean + reach)) + 1)
+    first = rows[0]
+    log_first = lgamma(tokens + 1) - lgamma(first + 1) - lgamma(tokens - first + 1) + first * log(part) + (tokens - first) * log1p(-part)
+    steps = np.log((tokens - rows[:-1]) / rows[1:]) + log(part) - log1p(-part)
+    chances = np.exp(log_first + np.concatenate([[0.0], steps.cumsum()]))
+    return round(experts * block * float(chances @ -(-rows // block) / chances.sum()))
 
 
 def route(tape: Tape, sizes: Experts, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

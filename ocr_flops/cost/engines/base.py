@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ocr_flops.cost import ops
 from ocr_flops.cost.blocks import attention, experts, layers, positions
@@ -12,9 +12,12 @@ from ocr_flops.cost.blocks.passes import ForwardPass
 from ocr_flops.cost.ops import Tensor
 from ocr_flops.cost.registry import Registry
 from ocr_flops.cost.tape import Tape
+from ocr_flops.cost.towers.decoder import Decoder
+from ocr_flops.spec.workload import Column
 
 if TYPE_CHECKING:
-    from ocr_flops.spec.towers import ClipSpec
+    from ocr_flops.spec.specs import EngineSpec
+    from ocr_flops.spec.towers import ClipSpec, DecoderSpec
 
 Tensors = tuple[Tensor, ...]
 
@@ -31,6 +34,9 @@ class Engine:
             of a batch are one pass, and all tiles another.
         prefill_cache_is_contiguous: whether attention in prefill reads keys and values as the cache laid them out for it.
         clones_logits: whether `generate` clones all logits that `forward` returned; the clone lives until that of the next pass is made.
+        image_views: the order of "global" and "tiles" in an engine that serves: it encodes one image after the other before the pass of
+            the language model that takes them in, and frees what it made of pixels. Empty where vision and prefill are one call.
+        decoder: what records the language model.
     """
 
     named: frozenset[str] = frozenset()
@@ -39,10 +45,16 @@ class Engine:
     encodes_page_by_page = False
     prefill_cache_is_contiguous = False
     clones_logits = False
+    image_views: tuple[str, ...] = ()
+    decoder: Any = Decoder
 
     def __init_subclass__(cls, name: str = "") -> None:
         if name:
             ENGINES.add(name, cls())
+
+    def with_options(self, spec: EngineSpec) -> Engine:
+        """The engine as a config sets it, where it has options."""
+        return self
 
     def release(self, tape: Tape, name: str, *tensors: Tensor) -> Tensors:
         """Ends the life of intermediates after their last use, unless the engine's code holds them by a name: those are returned, for the
@@ -106,10 +118,34 @@ class Engine:
 
     def project_qkv(self, tape: Tape, x: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
         """CLIP's projections of x [images, tokens, width] to query, key and value."""
-        query, key, value = (tape(ops.linear(x, tape.weight(width, width), tape.weight(width))) for _ in range(3))
+        query, key, value = (self.clip_linear(tape, x, width) for _ in range(3))
         return query, key, value
 
+    def clip_linear(self, tape: Tape, x: Tensor, features_out: int) -> Tensor:
+        """A linear layer of CLIP with its bias; x stays alive."""
+        return tape(ops.linear(x, tape.weight(features_out, x.shape[-1]), tape.weight(features_out)))
+
+    def quick_gelu(self, tape: Tape, x: Tensor) -> Tensor:
+        """x·sigmoid(1.702·x) as three operators; x ends."""
+        scaled = tape(ops.elementwise("mul", x))
+        gate = tape.then_free(ops.activation("sigmoid", scaled), scaled)
+        return tape.then_free(ops.elementwise("mul", x, gate), x, gate)
+
+    def receive_images(self, tape: Tape, pixels: Tensor, *tiles: Tensor) -> None:
+        """What an engine that serves does with a batch's pixels before it encodes the first image."""
+
+    def join_tokens(self, tape: Tape, tokens: Tensor) -> None:
+        """What an engine that serves does with the tokens of a batch's images after the last one."""
+
     # The language model
+
+    def dimensions(self, spec: DecoderSpec, tokens: Column) -> dict[str, Column]:
+        """Values of the symbolic dimensions that this engine's operators have beside those of all, in a pass over so many tokens."""
+        return {}
+
+    def cached_tokens(self, tokens: Column) -> Column:
+        """Tokens of cache that a sequence of so many takes."""
+        return tokens
 
     def hold_inputs(self, tape: Tape, forward: ForwardPass) -> None:
         """Holds what the language model is handed besides token ids and image features."""

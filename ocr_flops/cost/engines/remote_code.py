@@ -64,7 +64,7 @@ class RemoteCode(Engine, name="remote_code"):
 
     def project_qkv(self, tape: Tape, x: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
         """One matrix product for all three."""
-        together = tape(ops.linear(x, tape.weight(3 * width, width), tape.weight(3 * width)))
+        together = self.clip_linear(tape, x, 3 * width)
         return together, together, together
 
     def hold_inputs(self, tape: Tape, forward: ForwardPass) -> None:

@@ -15,7 +15,6 @@ from ocr_flops.cost.polynomial import Dim, Dimension
 from ocr_flops.cost.run_config import RunConfig
 from ocr_flops.cost.tape import Tape
 from ocr_flops.cost.towers.clip import Clip
-from ocr_flops.cost.towers.decoder import Decoder
 from ocr_flops.cost.towers.projector import record_projector
 from ocr_flops.cost.towers.sam import Sam
 from ocr_flops.spec.specs import CALL, ModelSpec
@@ -80,8 +79,9 @@ class DeepSeekOcr(Pipeline, name="deepseek_ocr"):
             return found
         context, spec = workload.context_tokens, config.model.tower("decoder")
         tokens = batch if stage == "decode" else batch * context
-        hit, hit_bytes = expected_hits(spec, tokens, config.itemsize, experts_hit)
+        hit, hit_bytes = expected_hits(spec, tokens, config.weight_itemsize, experts_hit)
         found |= {"batch": batch, "expert_bytes": hit_bytes, "experts_hit": hit, "expert_rows": rows_of_an_expert(spec, tokens, hit)}
+        found |= config.engine_code.dimensions(spec, tokens)
         if stage == "decode":
             all_rows = (step == 1) & (config.prefill_logits == "all")
             return found | {"context": context + step, "logit_rows_before": 1 + (context - 1) * all_rows}
@@ -112,9 +112,12 @@ def _record_language_model(tape: Tape, config: RunConfig, forward: ForwardPass, 
     elif engine.clones_logits:
         tape.hold(BATCH, LOGIT_ROWS_BEFORE, spec.vocabulary, itemsize=4)
     engine.hold_inputs(tape, forward)
-    decoder = Decoder(tape, spec, engine, config.kernel("decoder"), forward)
+    decoder = engine.decoder(tape, spec, engine, config.kernel("decoder"), forward)
+    if vision is not None and engine.image_views:
+        (features,) = vision.encode(*pixels, in_call=True)
+        tape.free(*(one for one in pixels if one is not None))
     embedded: Tensors = (decoder.embed(),)
-    if vision is not None:
+    if vision is not None and not engine.image_views:
         features, *kept = vision.encode(*pixels, in_call=True)
     if forward.is_prefill:
         with tape.module("merge"):
@@ -170,7 +173,10 @@ class Vision:
         Returns:
             in such a call the image features that the language model reads, then what ends its life before the logits.
         """
-        one_by_one = self.config.engine_code.encodes_page_by_page
+        engine = self.config.engine_code
+        if engine.image_views:
+            return self._encode_image_by_image(pages, tiles)
+        one_by_one = engine.encodes_page_by_page
         return (self._encode_page_by_page if one_by_one else self._encode_batch)(pages, tiles, in_call)
 
     def _encode_batch(self, pages: Tensor, tiles: Tensor | None, in_call: bool) -> Tensors:
@@ -226,6 +232,52 @@ class Vision:
                 tokens = tape(ops.copy("cat", together))
         return tokens, ops.new((tape.live - before,), 1)  # names of the last page, its tokens among them
 
+    def _encode_image_by_image(self, pages: Tensor, tiles: Tensor | None) -> Tensors:
+        """The loop over images of engines that serve: of each its global view and its tiles as a pass each, in the engine's order, then its
+        tokens. What a view leaves besides its features ends with it."""
+        tape, width, engine = self.tape, self.width, self.config.engine_code
+        page = pages.view(1, *pages.shape[1:])
+        cuts = None if tiles is None else tiles.view(TILES, *tiles.shape[1:])
+        before = tape.live
+        with tape.module("merge"):
+            engine.receive_images(tape, *(one for one in (pages, tiles) if one is not None))
+            tape.hold((BATCH - 1) * self.page_tokens, width)  # the pages before the last one
+        with tape.times(BATCH):
+            lines: dict[str, Tensor] = {}
+            for name in engine.image_views:
+                if name == "global" or cuts is not None:
+                    lines[name] = self._encode_lines(name, page if name == "global" else cuts)
+            with tape.module("merge"):
+                separator = tape.weight(width)
+                views = [lines[one] for one in ("tiles", "global") if one in lines]
+                tape(ops.copy("cat", *views, separator, shape=(self.page_tokens, width)))
+                tape.free(*views)
+        tape.live = before
+        tokens = tape.hold(BATCH * self.page_tokens, width)
+        with tape.module("merge"):
+            engine.join_tokens(tape, tokens)
+        return (tokens,)
+
+    def _encode_lines(self, name: str, pixels: Tensor) -> Tensor:
+        """One image's global view, or its tiles in one pass: rows of queries with a newline after each."""
+        tape, width, before = self.tape, self.width, self.tape.live
+        is_global = name == "global"
+        if not is_global:
+            with tape.module("merge"):
+                self._sum_pixels(pixels)
+        view = View(self.global_px, 1, True) if is_global else View(self.tile_px, TILES, False)
+        features = self.encode_view(view, pixels)
+        with tape.module("merge"):
+            if not is_global:
+                tape.synchronise()  # for the grid, which is on the device
+                self._gather_rows()
+            count = self.global_tokens if is_global else self.tile_tokens
+            shown = features.view(queries(self.global_px) ** 2 if is_global else TILE_QUERIES, width)
+            newline = tape.weight(width) if is_global else tape.buffer(width, itemsize=tape.itemsize)
+            lines = tape(ops.copy("cat", shown, newline, shape=(count, width)))
+        tape.live = before + lines.storage.size_bytes
+        return lines
+
     def hold_pixels(self) -> tuple[Tensor, Tensor | None]:
         """The pixels of a batch's global views and, where there are any, of its tiles: [images, channels, px, px]."""
         channels = self.config.model.tower("sam").channels
@@ -242,13 +294,14 @@ class Vision:
         """
         tape, config, engine = self.tape, self.config, self.config.engine_code
         old_map, old_states, old_features = ((tensor,) for tensor in replaced) if replaced else ((), (), ())
-        known = dict(tape.parameters)
+        known, sizes = dict(tape.parameters), dict(tape.weight_bytes)
         feature_map = Sam(tape, config.model.tower("sam"), engine, config.kernel("sam"), view).record(pixels)
         tape.free(*old_map)
         states = Clip(tape, config.model.tower("clip"), engine, config.kernel("clip"), view).record(feature_map)
         tape.free(*old_states)
         features = record_projector(tape, config.model.tower("projector"), engine, states, feature_map, old_features)
         tape.parameters |= known  # every pass uses the same weights
+        tape.weight_bytes |= sizes
         return features
 
     def _hold_page_before(self) -> dict[str, tuple[Tensor, Tensor, Tensor]]:

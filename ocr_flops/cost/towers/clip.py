@@ -93,14 +93,14 @@ class Clip:
         query, key, value = (projected.view(*heads) for projected in projections)
         layout = Layout(copies=(not self.view.is_one,) * 3)
         out, local, kept = self.kernel.attend(tape, query, key, value, layout)
-        projected = ops.linear(out.view(*x.shape), tape.weight(spec.width, spec.width), tape.weight(spec.width))
-        return tape.then_free(projected, out, *local, *dict.fromkeys(projections)), kept
+        projected = self.engine.clip_linear(tape, out.view(*x.shape), spec.width)
+        tape.free(out, *local, *dict.fromkeys(projections))
+        return projected, kept
 
     def _record_mlp(self, x: Tensor) -> Tensor:
-        """Two linear layers around quick GELU, x·sigmoid(1.702·x) as three operators."""
+        """Two linear layers around quick GELU."""
         tape, spec = self.tape, self.spec
-        inner = tape(ops.linear(x, tape.weight(spec.mlp_width, spec.width), tape.weight(spec.mlp_width)))
-        scaled = tape(ops.elementwise("mul", inner))
-        gate = tape.then_free(ops.activation("sigmoid", scaled), scaled)
-        active = tape.then_free(ops.elementwise("mul", inner, gate), inner, gate)
-        return tape.then_free(ops.linear(active, tape.weight(spec.width, spec.mlp_width), tape.weight(spec.width)), active)
+        active = self.engine.quick_gelu(tape, self.engine.clip_linear(tape, x, spec.mlp_width))
+        branch = self.engine.clip_linear(tape, active, spec.width)
+        tape.free(active)
+        return branch

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ocr_flops.cost import ops
 from ocr_flops.cost.blocks.attention import Kernel, Layout
 from ocr_flops.cost.blocks.experts import Experts, route
 from ocr_flops.cost.blocks.layers import concatenate_cache, gated_mlp, rms_norm, rotate, write_cache
 from ocr_flops.cost.blocks.passes import ForwardPass
-from ocr_flops.cost.engines.base import Engine
 from ocr_flops.cost.ops import Tensor
 from ocr_flops.cost.tape import Tape
 from ocr_flops.spec.towers import DecoderSpec
+
+if TYPE_CHECKING:
+    from ocr_flops.cost.engines.base import Engine
 
 
 @dataclass(frozen=True)
