@@ -29,6 +29,12 @@ def seconds(value: float) -> str:
     return f"{value:,.0f} s" if value >= 999.5 else si(value, "s", small=True)
 
 
+def duration(hours: float) -> str:
+    """Hours as people say them: 40 min, 5.2 h, 3.4 days."""
+    value, unit = (60 * hours, "min") if hours < 1 else (hours, "h") if hours < 48 else (hours / 24, "days")
+    return f"{value:,.0f} {unit}" if value >= 999.5 else f"{value:.3g} {unit}"
+
+
 def interval(figure: Sequence[Any], unit: str = "s") -> str:
     """A value and its low and high end with units, without the ends where they are the value: 16.4 ms (15.9 ms to 17.0 ms)."""
     value, low, high = (seconds(one) if unit == "s" else si(one, unit) for one in figure[:3])

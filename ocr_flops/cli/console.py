@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,18 +16,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ocr_flops.errors import one_of
+from ocr_flops.errors import SpecError, one_of
 from ocr_flops.files import write_whole
 from ocr_flops.spec.catalog import names
 from ocr_flops.spec.overrides import GROUPS
-from ocr_flops.units import interval, seconds, share, si
+from ocr_flops.units import duration, interval, seconds, share, si
 
 if TYPE_CHECKING:
     import polars as pl
 
 GAP = 3  # characters between columns
 UNLIMITED = 10_000  # characters of a line that no terminal breaks: of a file or a pipe
-PLAIN = ("gpu_hours", "cost", "pages", "arithmetic", "mfu", "bandwidth_use")  # columns whose names begin so: no prefixes
+LISTED = 10_000  # counts below are written out
+PLAIN = ("gpu_hours", "cost", "expected_pages", "pages", "arithmetic", "mfu", "bandwidth_use")  # columns whose names begin so: no prefixes
 
 
 def complete_override(incomplete: str) -> list[str]:
@@ -55,6 +56,14 @@ Out = Annotated[
 Columns = Annotated[
     str, typer.Option("--columns", metavar="NAME,...", help="Columns of the table; all by default.", rich_help_panel="Output")
 ]
+Prices = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--price",
+        metavar="PRICE|DEVICE=PRICE,...",
+        help="Of one device hour, in any currency: of every device, or of each as in l4=0.8,h100_sxm=2.5; may be repeated.",
+    ),
+]
 Python = Annotated[
     str | None,
     typer.Option(
@@ -81,6 +90,37 @@ def known_names(option: str, text: str, known: Sequence[str]) -> tuple[str, ...]
     return tuple(dict.fromkeys(one_of(option, name, tuple(known)) for name in given)) or tuple(known)
 
 
+def read_prices(given: Sequence[str] | None) -> float | dict[str, float] | None:
+    """What --price says: one price for all devices, or prices by the names of devices; None where it was not given.
+
+    Raises:
+        SpecError: no number above 0, an unknown device, or both kinds.
+    """
+    prices: dict[str, float] = {}
+    for text in (part.strip() for one in given or () for part in one.split(",")):
+        name, equals, number = text.rpartition("=")
+        key = one_of("--price", name.strip().lower(), names("hardware")) if equals else ""
+        try:
+            prices[key] = float(number)
+        except ValueError:
+            prices[key] = 0.0
+        if not 0 < prices[key] < float("inf"):
+            raise SpecError(f"--price: {text!r} is no price above 0; give one for all, as in 1.2, or of devices, as in l4=0.8,h100_sxm=2.5")
+    if "" in prices and len(prices) > 1:
+        raise SpecError("--price: one for all devices beside prices of devices; give either")
+    return prices.get("", prices) or None
+
+
+@contextmanager
+def options_named(**flags: str) -> Iterator[None]:
+    """Lets errors name options as they are on the command line: `ttft_seconds="--ttft"`."""
+    try:
+        yield
+    except SpecError as problem:
+        name, colon, rest = str(problem).partition(":")
+        raise SpecError(f"{flags.get(name, name)}{colon}{rest}") from None
+
+
 def write_result(name: str, form: str, out: Path | None, **forms: Callable[[], Any]) -> None:
     """Prints a command's result in one of its forms, or writes it whole into a folder as a file of this name, and prints its path.
 
@@ -101,7 +141,14 @@ def render_text(template: str, out: Path | None = None, **values: Any) -> str:
     loader = FileSystemLoader(Path(__file__).parent / "templates")
     environment = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     limit = UNLIMITED if out else terminal_width()
-    environment.filters |= {"si": si, "seconds": seconds, "interval": interval, "share": share, "wrap": partial(_wrap_lines, limit=limit)}
+    environment.filters |= {
+        "cells": _row_cell,
+        "si": si,
+        "seconds": seconds,
+        "interval": interval,
+        "share": share,
+        "wrap": partial(_wrap_lines, limit=limit),
+    }
     return environment.get_template(f"{template}.txt.j2").render(table=partial(render_table, limit=limit), **values).rstrip()
 
 
@@ -122,13 +169,17 @@ def render_table(frame: pl.DataFrame, keys: Sequence[str] = (), columns: str = "
 
     Args:
         frame: numbers get SI prefixes and units.
-        keys: the columns that name a row, repeated in every block.
+        keys: the columns that name a row, repeated in every block. A column whose name has "_low" and the one with "_high" are shown
+            as the range of the column without them.
         columns: those wanted beside the keys, separated by commas; all by default.
         most_blocks: tables at most; which columns are left out is said below them.
     """
     keys = [name for name in keys if name in frame.columns] or frame.columns[:1]
     wanted = [name for name in known_names("--columns", columns, frame.columns) if name not in keys]
-    cells = {name: [_head(name), *(_cell(name, value) for value in frame[name])] for name in (*keys, *wanted)}
+    ends = {name: (name.replace("_low", ""), name.replace("_low", "_high")) for name in wanted if "_low" in name}
+    ranges = {value: (low, high) for low, (value, high) in ends.items() if value in wanted and high in wanted}
+    wanted = [name for name in wanted if not any(name in both for both in ranges.values())]
+    cells = {name: [_head(name), *_cells(frame, name, ranges.get(name))] for name in (*keys, *wanted)}
     widths = {name: max(map(len, texts)) + GAP for name, texts in cells.items()}
     blocks: list[list[str]] = [[]]
     for name in wanted:
@@ -165,20 +216,50 @@ def _head(column: str) -> str:
     return words.removesuffix(" (B)")  # cells have their units
 
 
+def _cells(frame: pl.DataFrame, column: str, ends: tuple[str, str] | None) -> list[str]:
+    """The values of a column as they are printed, with the ranges that two others give: "218 (179–288) ms"."""
+    values = [_cell(column, value) for value in frame[column]]
+    if ends is None:
+        return values
+    found = []
+    for value, low, high in zip(values, *([_cell(column, one) for one in frame[end]] for end in ends), strict=True):
+        (number, unit), *others = (text.partition(" ")[::2] for text in (value, low, high))
+        if low == high:
+            found.append(value)
+        elif all(other == unit for _, other in others):
+            found.append(f"{number} ({others[0][0]}–{others[1][0]}) {unit}".rstrip())
+        else:
+            found.append(f"{value} ({low}–{high})")
+    return found
+
+
+def _row_cell(row: Mapping[str, Any], column: str) -> str:
+    """A figure of a row with its range."""
+    import polars as pl
+
+    return _cells(pl.DataFrame([row]), column, (f"{column}_low", f"{column}_high"))[0]
+
+
 def _cell(column: str, value: Any) -> str:
     """A value as it is printed in a column."""
+    from ocr_flops.reports.tables import BOUND
+
     if value is None:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if not isinstance(value, int | float):
-        return str(value)
+        return BOUND.get(value, value) if column == "binding_ceiling" else str(value)
+    if column.startswith("hours"):
+        return duration(value)
     if column.startswith(PLAIN):
-        return f"{value:.4g}"
+        return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
     if column.endswith("_share"):
         return share(value, 1)
     if column.endswith("_seconds"):
         return seconds(value)
+    if isinstance(value, int) and abs(value) < LISTED and not column.endswith("_bytes"):
+        return f"{value:,}"
     return si(value, "B" if column.endswith("_bytes") else "", digits=4)
 
 

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ocr_flops.cli import console
-from ocr_flops.cli.console import Columns, Form, Out, Overrides
+from ocr_flops.cli.console import Columns, Form, Out, Overrides, Prices
+from ocr_flops.errors import SpecError
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from ocr_flops.spec.specs import HardwareSpec
     from ocr_flops.timing.timing import Timing
 
@@ -23,15 +26,17 @@ TIMES = (*EXPECTED, "roofline_seconds", "bound_seconds", "binding_ceiling")
 
 ANSWERS = (  # columns of a plan's table in the order in which they are shown; the others follow
     "hardware",
+    "batch_size",
     "expected_ttft_seconds",
     "expected_tpot_seconds",
     "expected_pages_per_second",
-    "device_busy_share",
-    "fits",
-    "meets_target",
+    "hours",
+    "cost",
     "cost_per_1000_pages",
-    "reason",
+    "target_outlook",
+    "headroom_bytes",
 )
+UNSAID = ("label", "fits", "meets_target", "reason", "host", "efficiency")  # columns that a plan's text says otherwise
 
 
 def estimate_workload(overrides: Overrides = None, form: Form = "table", out: Out = None, columns: Columns = "") -> int:
@@ -64,21 +69,32 @@ def plan_devices(
     ttft: Annotated[float | None, typer.Option(metavar="SECONDS", help="Target for the time to first token.")] = None,
     tpot: Annotated[float | None, typer.Option(metavar="SECONDS", help="Target for the mean time per output token.")] = None,
     memory_gb: Annotated[
-        float | None, typer.Option(metavar="GB", help="Memory that batch, context and grid must fit (default: the device's).")
+        float | None, typer.Option(metavar="GB", help="Memory of a device that may be taken (default: all that it has).")
     ] = None,
-    price: Annotated[float | None, typer.Option(metavar="PRICE", help="Of one device hour, in any currency.")] = None,
+    price: Prices = None,
+    pages: Annotated[
+        float | None, typer.Option(metavar="N", help="Pages to be done, as in 1e6: adds hours and cost of all of them.")
+    ] = None,
+    gpus: Annotated[int, typer.Option(metavar="N", help="Devices of a kind that do them.")] = 1,
+    batch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|best", help="Pages in a batch; best: of each device that with most pages a second that fits and meets the targets."
+        ),
+    ] = None,
     form: Form = "table",
     out: Out = None,
     columns: Columns = "",
 ) -> int:
-    """What a target requires, what fits, which GPUs do, and what a thousand pages cost."""
+    """What a target requires, what fits, which GPUs do, and what pages cost."""
     from ocr_flops.evidence.calibration.conditions import with_records
     from ocr_flops.spec.catalog import load_hardware, names
     from ocr_flops.spec.run_spec import load_run
     from ocr_flops.timing import planning
     from ocr_flops.timing.estimate import estimate_run, time_run
 
-    run = with_records(load_run(overrides or ()))
+    sizes = [f"workload.batch_size={batch}"] if batch and batch != "best" else []
+    run = with_records(load_run([*(overrides or ()), *sizes]))
     result = estimate_run(run)
     bases: dict[str, None] = {}
 
@@ -87,27 +103,66 @@ def plan_devices(
         bases.setdefault(timing.time_basis)
         return timing
 
-    required = planning.required_rates(result, ttft_seconds=ttft, tpot_seconds=tpot)
-    gpus = [run.hardware] if run.hardware else [load_hardware(name) for name in names("hardware")]
-    targets = {"ttft_seconds": ttft, "tpot_seconds": tpot, "price_per_hour": price}
-    devices = planning.compare_devices(result, gpus, **targets, on=timed)
-    memory = memory_gb * 1e9 if memory_gb is not None else run.hardware.memory_bytes if run.hardware else None
-    largest = {}
-    if memory is not None:
-        largest = {
-            "memory_bytes": int(memory),
-            "batch_size": planning.largest_batch(result, memory),
-            "context_tokens": planning.largest_context(result, memory),
-            "grid": planning.largest_grid(result, memory) if run.workload.tile_px else None,
-        }
+    prices = console.read_prices(price)
+    if memory_gb is not None and not 0 < memory_gb < float("inf"):
+        raise SpecError(f"--memory-gb: {memory_gb!r} is not a positive number")
+    memory = None if memory_gb is None else memory_gb * 1e9
+    gpus_asked = [run.hardware] if run.hardware else [load_hardware(name) for name in names("hardware")]
+    with console.options_named(ttft_seconds="--ttft", tpot_seconds="--tpot", price_per_hour="--price", pages="--pages", gpus="--gpus"):
+        required = planning.required_rates(result, ttft_seconds=ttft, tpot_seconds=tpot)
+        devices = planning.compare_devices(
+            result,
+            gpus_asked,
+            ttft_seconds=ttft,
+            tpot_seconds=tpot,
+            price_per_hour=prices,
+            memory_bytes=memory,
+            best_batch=batch == "best",
+            pages=pages,
+            gpus=gpus,
+            on=timed,
+        )
+        memory = memory or (run.hardware.memory_bytes if run.hardware else None)
+        largest = (
+            {}
+            if memory is None
+            else {
+                "memory_bytes": int(memory),
+                "batch_size": planning.largest_batch(result, memory),
+                "context_tokens": planning.largest_context(result, memory),
+                "grid": planning.largest_grid(result, memory) if run.workload.tile_px else None,
+            }
+        )
     basis = "; or on ".join(bases)
     data = {"required": [one._asdict() for one in required], "largest": largest, "time_basis": basis, "devices": devices.to_dicts()}
-    first = [name for name in ANSWERS if name in devices.columns and devices[name].null_count() < devices.height]
-    shown = [*first, *(name for name in devices.columns if name not in (*first, "label", "meets_target", "reason"))]
-    values = {"run": run, "required": required, "largest": largest, "devices": devices.select(shown), "columns": columns, "basis": basis}
+    able = devices.filter(devices["reason"].is_null())
+    first = [name for name in ANSWERS if name in able.columns and able[name].null_count() < able.height]
+    if batch != "best":
+        first = [name for name in first if name != "batch_size"]
+    shown = [*first, *(name for name in able.columns if name not in (*ANSWERS, *UNSAID))]
+    values = {"run": run, "required": required, "largest": largest, "devices": able.select(shown), "columns": columns, "basis": basis}
+    values |= {"unable": _by_reason(devices), "best": _best(able), "pages": pages, "gpus": gpus, "batch": batch}
     text = partial(console.render_text, "plan", out, **values)
     console.write_result("plan", form, out, json=lambda: data, csv=lambda: devices, table=text)
     return 0
+
+
+def _by_reason(devices: pl.DataFrame) -> dict[str, list[str]]:
+    """The devices that do not run it, by why."""
+    found: dict[str, list[str]] = {}
+    for row in devices.filter(devices["reason"].is_not_null()).iter_rows(named=True):
+        holds = f"; a batch of {row['largest_batch']} fits" if row["reason"].startswith("does not fit") and row["largest_batch"] else ""
+        found.setdefault(f"{row['reason']}{holds}", []).append(row["hardware"])
+    return found
+
+
+def _best(able: pl.DataFrame) -> dict[str, dict]:
+    """The fastest device and the cheapest, of those that at least likely meet the targets."""
+    able = able.filter(able["meets_target"].fill_null(True))
+    found = {"fastest": able.head(1)}
+    if "cost_per_1000_pages" in able.columns:
+        found["cheapest"] = able.filter(able["cost_per_1000_pages"].is_not_null()).sort("cost_per_1000_pages").head(1)
+    return {word: one.row(0, named=True) for word, one in found.items() if one.height}
 
 
 def write_report(

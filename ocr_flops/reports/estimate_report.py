@@ -22,11 +22,11 @@ from ocr_flops.reports.estimate_charts import all_charts, page_charts
 from ocr_flops.reports.estimate_settings import LOGITS, find_overrides, list_figures, name_kernels, name_sources
 from ocr_flops.reports.estimate_subject import Subject
 from ocr_flops.reports.export import describe_estimate
-from ocr_flops.reports.headline import BOUND, Card, headline_cards
+from ocr_flops.reports.headline import Card, headline_cards
 from ocr_flops.reports.html import cards_html, html_page
 from ocr_flops.reports.images import chart_images
 from ocr_flops.reports.markdown import escape_markdown, render_markdown, table_markdown
-from ocr_flops.reports.tables import TITLES, verification_table
+from ocr_flops.reports.tables import BOUND, TITLES, verification_table
 from ocr_flops.spec.host import Ranged
 from ocr_flops.spec.specs import STAGES
 from ocr_flops.studies.sweeps.folder import list_versions

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from ocr_flops.reports.tables import BOUND
 from ocr_flops.spec.host import Ranged
 from ocr_flops.spec.specs import STAGES, HardwareSpec
 from ocr_flops.timing.estimate import Estimate
 from ocr_flops.timing.timing import Timing
 from ocr_flops.units import seconds, share, si
-
-BOUND = {"matrix": "matrix", "vector": "vector", "bandwidth": "memory", "launch": "launch"}  # ceiling: the word before "-bound"
 
 
 class Card(NamedTuple):

@@ -13,7 +13,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ocr_flops.reports import tables
-from ocr_flops.reports.headline import BOUND
 from ocr_flops.units import interval, seconds, share, si, workload_words
 
 SPECIAL = re.compile(r"[\\`*\[\]|]|(?<!\w)_|_(?!\w)|^[#+-](?= )")  # what Markdown reads as markup within a line, beside HTML
@@ -81,7 +80,7 @@ def _markdown_templates() -> Environment:
         "interval": interval,
         "share": share,
         "count": "{:,}".format,
-        "bound": BOUND.get,
+        "bound": tables.BOUND.get,
     }
     found.filters["workload_words"] = workload_words
     found.globals["table"] = table_markdown

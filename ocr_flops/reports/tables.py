@@ -41,9 +41,13 @@ TITLES = {name: heading.format("") for name, heading in HEADINGS.items()} | {  #
     },
     **{f"{name}{unit}": f"{title}, roofline" for name, title, unit in _FIGURES},
     "gpu_hours_per_1000_pages": "GPU hours/1000 pages",
+    "target_outlook": "meets target",
+    "headroom_bytes": "memory left",
+    "batch_size": "batch",
     "cost_per_1000_pages": "cost/1000 pages",
 }
 PREFIXES = {"G": {"G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}, "M": {"M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}}
+BOUND = {"matrix": "matrix", "vector": "vector", "bandwidth": "memory", "launch": "launch"}  # ceiling: the word before "-bound"
 DIGITS = 4  # of numbers that are not whole, before and after the point
 NONE = "–"
 
@@ -104,8 +108,8 @@ def measured_table(measured: pl.DataFrame) -> pl.DataFrame:
 def devices_table(devices: pl.DataFrame) -> pl.DataFrame:
     """The rows of `planning.compare_devices` in milliseconds and gigabytes; a dash where a device has no figure."""
     yes = {True: "yes", False: "no"}
-    bound = pl.col("binding_ceiling").cast(pl.String)
-    meets = pl.col("meets_target").replace_strict(yes, return_dtype=pl.String, default=NONE)
+    bound = pl.col("binding_ceiling").cast(pl.String).replace(BOUND)
+    meets = pl.col("target_outlook").fill_null(NONE)
     spans = [
         pl.when(pl.col(f"expected_{name}_seconds").is_null())
         .then(None)

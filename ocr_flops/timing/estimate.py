@@ -59,7 +59,9 @@ class Estimate(Cost):
         if not isinstance(host, HostSpec):
             host = load_host(self.config.engine.host if host is None else host)
         if host.name == "measured" and not (host.operator_us.high or host.module_us.high):
-            raise SpecError("host: 'measured' has no figures yet; hand over measured_host(engine), or choose none, eager or graphs")
+            raise SpecError(
+                f"host: 'measured' has no figures; hand over of.measured_host({self.config.engine.name!r}), or choose none, eager or graphs"
+            )
         if not isinstance(efficiency, EfficiencySpec):
             efficiency = load_efficiency(efficiency or "published")
         if efficiency.name == "records" and efficiency == load_efficiency("records"):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ocr_flops.errors import SpecError
+from ocr_flops.spec.catalog import load_hardware
 from ocr_flops.spec.host import EfficiencySpec, HostSpec
+from ocr_flops.spec.reading import names
 from ocr_flops.spec.specs import HardwareSpec
 from ocr_flops.spec.tiling import square_grids
 from ocr_flops.spec.workload import LIMITS, MAX_CONTEXT_TOKENS, Workload
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
 SECONDS_PER_HOUR = 3600
 TIMES = ("device_busy_share", "ttft_seconds", "tpot_seconds", "binding_ceiling", "pages_per_second", "host", "efficiency")
+NO_TARGET = {"meets_target": None, "target_outlook": None}
 
 
 class RequiredRates(NamedTuple):
@@ -108,11 +112,15 @@ def largest_grid(estimate: Estimate, memory_bytes: float, most: int = 1000) -> t
 
 def compare_devices(
     estimate: Estimate,
-    hardware: Iterable[HardwareSpec],
+    hardware: Iterable[str | HardwareSpec] | None = None,
     *,
     ttft_seconds: float | None = None,
     tpot_seconds: float | None = None,
-    price_per_hour: float | None = None,
+    price_per_hour: float | Mapping[str, float] | None = None,
+    memory_bytes: float | None = None,
+    best_batch: bool = False,
+    pages: float | None = None,
+    gpus: int = 1,
     host: str | HostSpec | None = None,
     efficiency: str | EfficiencySpec | None = None,
     on: Callable[[HardwareSpec], Timing] | None = None,
@@ -121,45 +129,103 @@ def compare_devices(
 
     Args:
         estimate: one point; its batch size is the one that is meant.
-        hardware: the devices.
+        hardware: the devices, or their names; all by default.
         ttft_seconds, tpot_seconds: targets; None for none.
-        price_per_hour: of one device, in any currency.
+        price_per_hour: of one device, in any currency; or of devices by name.
+        memory_bytes: what may be taken of a device's memory; all of it by default.
+        best_batch: take of each device the batch with most expected pages a second that fits and meets the targets, where one does.
+        pages, gpus: how many pages are to be done, by how many devices of a kind; adds hours and cost.
         host, efficiency: as in `Estimate.on`.
         on: times the estimate on a device, where that is not the same host and efficiency on all.
 
     Returns:
-        columns hardware, label, memory_bytes, fits; expected_ttft_seconds, expected_tpot_seconds and expected_pages_per_second, each with
-        its range (..._low..., ..._high...), and device_busy_share; of the roofline ttft_seconds, tpot_seconds, binding_ceiling (of the
-        stage that takes longest) and pages_per_second; host and efficiency (names of what expected times rest on); from expected
-        times meets_target (null without a target), gpu_hours_per_1000_pages and, with a price, cost_per_1000_pages; and reason: why a
-        device does not run it, null where it does. One without a figure for the dtype or a kernel has no times (null).
+        columns hardware, label, memory_bytes, fits, batch_size, headroom_bytes (memory left; below 0 what lacks) and largest_batch;
+        expected_ttft_seconds, expected_tpot_seconds and expected_pages_per_second, each with its range (..._low..., ..._high...), and
+        device_busy_share; of the roofline ttft_seconds, tpot_seconds, binding_ceiling (of the stage that takes longest) and
+        pages_per_second; host and efficiency (names of what expected times rest on); from expected times meets_target (null without a
+        target) and target_outlook ("yes" where all of the range meets it, "likely" where the expected value does, "unlikely" where only
+        the fast end does, "no"); gpu_hours_per_1000_pages, with a price cost_per_1000_pages, with pages hours and, with a price, cost,
+        each with its range (..._low, ..._high); and reason: why a device does not run it, null where it does. One without a figure for
+        the dtype or a kernel has no times (null); one that it does not fit no pages a second, hours or cost.
     """
     import polars as pl
 
-    for name, value in (("ttft_seconds", ttft_seconds), ("tpot_seconds", tpot_seconds), ("price_per_hour", price_per_hour)):
+    prices = price_per_hour if isinstance(price_per_hour, Mapping) else {}
+    numbers = {"ttft_seconds": ttft_seconds, "tpot_seconds": tpot_seconds, "memory_bytes": memory_bytes, "pages": pages, "gpus": gpus}
+    numbers |= {f"price_per_hour.{name}": one for name, one in prices.items()} or {"price_per_hour": price_per_hour}
+    for name, value in numbers.items():
         if value is not None:
             _check_positive(name, value)
-    rows = []
-    needed, has_target = estimate.footprint.total_bytes, ttft_seconds is not None or tpot_seconds is not None
-    for device in hardware:
-        fits, reason = bool(needed <= device.memory_bytes), estimate.config.obstacle(device)
+    targets, rows = {"ttft": ttft_seconds, "tpot": tpot_seconds}, []
+    find_largest = cache(partial(largest_batch, estimate))  # many devices have the same memory
+    for device in names("hardware") if hardware is None else hardware:
+        device = load_hardware(device) if isinstance(device, str) else device
+        limit = min(device.memory_bytes, memory_bytes or device.memory_bytes)
+        largest, point, reason = find_largest(limit), estimate, estimate.config.obstacle(device)
         try:
             timing = on(device) if on else estimate.on(device, host=host, efficiency=efficiency)
+            if best_batch and largest:
+                point = _with_best_batch(timing, largest, targets)
+                timing = replace(timing, estimate=point)
             slowest = max(zip(timing.stages["roofline_seconds"], timing.stages["binding_ceiling"], strict=True))[1]
             rooflines = timing.ttft_seconds, timing.tpot_seconds, slowest, timing.pages_per_second
             basis = timing.host.name, timing.efficiency.name
             times = timing.expected_figures() | dict(zip(TIMES, (timing.device_busy_share, *rooflines, *basis), strict=True))
         except SpecError as problem:
             times, reason = dict.fromkeys((*EXPECTED_FIGURES, *TIMES)), reason or str(problem)
-        reason = reason or (None if fits else f"does not fit: needs {si(needed, 'B')}")
-        reached = ((times["expected_ttft_seconds"], ttft_seconds), (times["expected_tpot_seconds"], tpot_seconds))
-        meets = reason is None and all(target is None or (seconds is not None and seconds <= target) for seconds, target in reached)
-        pages = times["expected_pages_per_second"]
-        hours = 1000 / pages / SECONDS_PER_HOUR if pages else None
-        row = {"hardware": device.title, "label": device.label, "memory_bytes": int(device.memory_bytes), "fits": fits, **times}
-        row |= {"meets_target": meets if has_target else None, "gpu_hours_per_1000_pages": hours}
-        if price_per_hour is not None:
-            row["cost_per_1000_pages"] = None if hours is None else hours * price_per_hour
+        headroom = int(limit - point.footprint.total_bytes)
+        if headroom < 0:
+            times |= {name: None for name in times if "pages_per_second" in name}
+            reason = reason or f"does not fit: needs {si(point.footprint.total_bytes, 'B')}"
+        outlook = "no" if reason and any(targets.values()) else _judge(times, targets)
+        row = {"hardware": device.title, "label": device.label, "memory_bytes": int(device.memory_bytes), "fits": headroom >= 0}
+        row |= {"batch_size": point.workload.batch_size, "headroom_bytes": headroom, "largest_batch": largest} | times
+        row |= {"meets_target": outlook in ("yes", "likely"), "target_outlook": outlook} if outlook else NO_TARGET
+        row |= _hours_and_cost(times, prices.get(device.name) if prices else price_per_hour, pages, gpus)
         rows.append(row | {"reason": reason})
-    frame = pl.DataFrame(rows, schema_overrides={"meets_target": pl.Boolean, "reason": pl.String}, infer_schema_length=None)
+    texts = dict.fromkeys(("reason", "target_outlook"), pl.String)
+    floats = {name: pl.Float64 for name in rows[0] if name.startswith(("gpu_hours", "cost", "hours", "expected"))} if rows else {}
+    frame = pl.DataFrame(rows, schema_overrides={"meets_target": pl.Boolean, **texts, **floats}, infer_schema_length=None)
+    frame = frame.select(name for name in frame.columns if "cost" not in name or price_per_hour is not None)
     return frame.sort(pl.col("reason").is_null(), "expected_pages_per_second", descending=True, nulls_last=True)
+
+
+def _with_best_batch(timing: Timing, largest: int, targets: Mapping[str, float | None]) -> Estimate:
+    """The estimate at the batch size with most expected pages a second, of those that meet the targets where some do.
+
+    Tried are the powers of two, what is half-way between them, and the largest that fits.
+    """
+    sizes = np.unique([size for power in range(17) for size in (2**power, 3 * 2**power // 2)] + [largest])
+    sizes = sizes[(sizes >= 1) & (sizes <= largest)]
+    found = replace(timing, estimate=timing.estimate.with_workload(batch_size=sizes)).expected_figures()
+    pages = found["expected_pages_per_second"]
+    if pages is None:
+        return timing.estimate
+    meets = np.all([found[f"expected_{name}_seconds"] <= target for name, target in targets.items() if target], axis=0)
+    best = np.argmax(np.where(meets, pages, pages / pages.max() - 1))  # of those that miss a target the one that misses with most pages
+    return timing.estimate.with_workload(batch_size=int(sizes[best]))
+
+
+def _judge(times: Mapping[str, float | None], targets: Mapping[str, float | None]) -> str:
+    """Whether expected times meet the targets, in a word of `compare_devices`; "" without a target."""
+    words = ["yes", "likely", "unlikely", "no"]
+    found = []
+    for name, target in targets.items():
+        if target is not None:
+            ends = (times[f"expected_{name}{end}_seconds"] for end in ("_high", "", "_low"))
+            found.append(next((place for place, end in enumerate(ends) if end is not None and end <= target), len(words) - 1))
+    return words[max(found)] if found else ""
+
+
+def _hours_and_cost(times: Mapping[str, float | None], price: float | None, pages: float | None, gpus: int) -> dict[str, float | None]:
+    """Hours and money for a thousand pages and for those wanted, each with its range: fewest pages a second take most hours."""
+    found: dict[str, float | None] = {}
+    for end, rate in (("", ""), ("_low", "_high"), ("_high", "_low")):
+        speed = times[f"expected_pages_per_second{rate}"]
+        hours = 1000 / speed / SECONDS_PER_HOUR if speed else None
+        found[f"gpu_hours_per_1000_pages{end}"] = hours
+        found[f"cost_per_1000_pages{end}"] = None if hours is None or price is None else hours * price
+        if pages is not None:
+            found[f"hours{end}"] = hours and hours * pages / 1000 / gpus
+            found[f"cost{end}"] = None if hours is None or price is None else hours * pages / 1000 * price
+    return found

@@ -234,11 +234,23 @@ def test_plan_answers_in_every_format(capsys):
     assert "TTFT of 500 ms needs" in text and "24.0 GB hold at most batch" in text
 
 
-@pytest.mark.parametrize("arguments", [["--ttft", "0"], ["--tpot", "-1"], ["--price", "nan"]])
+def test_plan_names_the_fastest_and_the_cheapest(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    options = ["--ttft", "0.5", "--price", "l4=0.8,H200=3", "--pages", "1e6", "--gpus", "8", "--batch", "best"]
+    _, text, _ = run(capsys, "plan", *GRID, *options)
+    assert "fastest that meets the target: " in text and "1,000,000 pages by 8 of it in " in text
+    assert "cheapest that meets the target: h200, batch " in text and "no bf16: use dtype=fp16 or fp32: quadro_rtx_6000, " in text
+    devices = json.loads(run(capsys, "plan", *GRID, *options, "--format", "json")[1])["devices"]
+    assert {row["hardware"] for row in devices if row["cost"] is not None} == {"l4", "h200"}
+    code, _, error = run(capsys, "plan", *GRID, "--price", "l4=0.8,1.2")
+    assert (code, error) == (2, "ocr-flops plan: --price: one for all devices beside prices of devices; give either\n")
+
+
+@pytest.mark.parametrize("arguments", [["--ttft", "0"], ["--tpot", "-1"], ["--price", "nan"], ["--gpus", "0"], ["--memory-gb", "nan"]])
 def test_a_target_that_cannot_be_is_one_line(capsys, arguments):
     code, out, error = run(capsys, "plan", *GRID, *arguments)
     assert (code, out) == (2, "")
-    assert error.count("\n") == 1
+    assert error.count("\n") == 1 and error.startswith(f"ocr-flops plan: {arguments[0]}: ")
 
 
 def test_overrides_may_stand_on_both_sides_of_an_option(capsys):

@@ -1,9 +1,10 @@
 """Inverse questions, each checked by asking forwards again."""
 
+import polars as pl
 import pytest
 
 import ocr_flops as of
-from ocr_flops.spec.catalog import load_host
+from ocr_flops.spec.catalog import load_host, names
 from ocr_flops.spec.tiling import square_grids
 from ocr_flops.timing import planning
 
@@ -87,6 +88,52 @@ def test_devices_meet_targets_or_say_that_they_do_not(page):
     assert rows["h200"]["cost_per_1000_pages"] == pytest.approx(2.0 * 1000 / rows["h200"]["expected_pages_per_second"] / 3600)
     slow = planning.compare_devices(page, devices, ttft_seconds=within, host=load_host("eager").with_figures(operator_us=1000))
     assert not slow["meets_target"].any()
+
+
+def test_what_does_not_fit_has_no_pages_and_no_cost(model):
+    page = of.estimate(model, of.Workload.from_grid(2, 3, batch_size=40))
+    small, large = (
+        planning.compare_devices(page, ["h200"], memory_bytes=size, price_per_hour=2.0).row(0, named=True) for size in (40e9, 80e9)
+    )
+    assert small["fits"] is False and small["headroom_bytes"] == 40e9 - page.footprint.total_bytes < 0 < large["headroom_bytes"]
+    assert small["expected_ttft_seconds"] == large["expected_ttft_seconds"] and small["reason"].startswith("does not fit: needs 44.8 GB")
+    none = [name for name, value in small.items() if value is None and name not in ("meets_target", "target_outlook")]
+    assert all(f"{name}{end}" in none for name in ("gpu_hours_per_1000_pages", "cost_per_1000_pages") for end in ("", "_low", "_high"))
+    assert "expected_pages_per_second" in none and "pages_per_second" in none
+    assert small["largest_batch"] == planning.largest_batch(page, 40e9) < 40 <= large["largest_batch"]
+
+
+def test_the_best_batch_has_most_pages_a_second_within_memory_and_targets(model, page):
+    [row] = planning.compare_devices(page, ["a100_40gb"], best_batch=True, ttft_seconds=0.5).iter_rows(named=True)
+    one = page.with_workload(batch_size=row["batch_size"]).on("a100_40gb")
+    assert one.expected_ttft.value == row["expected_ttft_seconds"] <= 0.5 and row["meets_target"]
+    more = page.with_workload(batch_size=2 * row["batch_size"]).on("a100_40gb")
+    assert more.expected_ttft.value > 0.5 or not more.fits
+    free = planning.compare_devices(page, ["a100_40gb"], best_batch=True).row(0, named=True)
+    assert free["batch_size"] == free["largest_batch"] and free["expected_pages_per_second"] > row["expected_pages_per_second"]
+    missed = planning.compare_devices(page, ["l4"], best_batch=True, ttft_seconds=1e-6).row(0, named=True)
+    assert not missed["meets_target"] and missed["expected_pages_per_second"] > 0
+
+
+def test_hours_and_cost_have_the_range_of_the_pages_a_second(page):
+    prices = {"l4": 0.8}
+    table = planning.compare_devices(page, ["l4", "h200"], price_per_hour=prices, pages=1e6, gpus=8)
+    l4, h200 = (table.row(by_predicate=pl.col("hardware") == name, named=True) for name in ("l4", "h200"))
+    for end, rate in (("", ""), ("_low", "_high"), ("_high", "_low")):
+        assert l4[f"hours{end}"] == pytest.approx(1e6 / l4[f"expected_pages_per_second{rate}"] / 8 / 3600)
+        assert l4[f"cost{end}"] == pytest.approx(l4[f"hours{end}"] * 8 * 0.8) == pytest.approx(l4[f"cost_per_1000_pages{end}"] * 1000)
+    assert h200["hours"] < l4["hours"] and h200["cost"] is None  # without a price
+    assert planning.compare_devices(page).height == len(names("hardware"))
+    with pytest.raises(of.SpecError, match="^price_per_hour.l4: -1 is not a positive number"):
+        planning.compare_devices(page, ["l4"], price_per_hour={"l4": -1})
+
+
+def test_a_range_may_meet_a_target_in_part(page):
+    low, value, high = (getattr(page.on("h200").expected_ttft, end) for end in ("low", "value", "high"))
+    words = {high: "yes", value: "likely", low: "unlikely", low / 2: "no"}
+    for target, word in words.items():
+        row = planning.compare_devices(page, ["h200"], ttft_seconds=target).row(0, named=True)
+        assert (row["target_outlook"], row["meets_target"]) == (word, word in ("yes", "likely"))
 
 
 def test_a_device_too_small_is_not_recommended(model):
