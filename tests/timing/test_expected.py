@@ -144,7 +144,7 @@ def test_given_figures_are_exact_and_change_what_they_are_of():
 
 
 def test_a_measured_host_is_handed_over_with_its_figures():
-    with pytest.raises(of.SpecError, match="host: 'measured' has no figures yet"):
+    with pytest.raises(of.SpecError, match="host: 'measured' has no figures"):
         timed(host="measured")
     assert timed(host=of.measured_host(), output_tokens=4).host.operator_us.high > 0
 
