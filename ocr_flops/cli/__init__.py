@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from ocr_flops import __version__
-from ocr_flops.cli import calibrate, estimate, measure, serving, sweep, verify
+from ocr_flops.cli import calibrate, corpus, estimate, measure, serving, sweep, verify
 from ocr_flops.errors import SpecError
 from ocr_flops.files import ADVICE
 from ocr_flops.spec.reading import OWN_CONFIGS
@@ -53,6 +53,7 @@ COMMANDS = {
         "estimate": estimate.estimate_workload,
         "plan": estimate.plan_devices,
         "serving": serving.serve_workload,
+        "corpus": corpus.plan_corpus,
         "sweep": sweep.run_sweep,
         "shapes": sweep.list_shapes,
         "report": estimate.write_report,

@@ -1,4 +1,4 @@
-"""The sizes of a file's pages, an image's or a PDF's: headers alone are read, no pixel is decoded and no page is rendered."""
+"""The sizes of a file's pages, an image's, a TIFF's or a PDF's: headers alone are read, no pixel is decoded and no page is rendered."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ from dataclasses import dataclass
 from io import BytesIO
 from math import ceil, isfinite, sqrt
 from pathlib import Path
+from typing import Any
 
 from ocr_flops.errors import SpecError
 
-IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
+IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "AVIF")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".jp2", ".avif")
 DOCUMENT_SUFFIXES = (*IMAGE_SUFFIXES, ".pdf")
 MAX_PIXELS = 89_478_485  # Pillow's own limit, beyond which it takes a file for a decompression bomb
 MAX_MEGAPIXELS = f"{MAX_PIXELS / 1e6:.0f} megapixels"
 TOO_LARGE = f"more than {MAX_MEGAPIXELS}; give a smaller scan, or set its size by hand"
 EXIF_ORIENTATION, QUARTER_TURNS = 0x0112, (5, 6, 7, 8)
+TIFF_KIND, TIFF_NO_PAGE = 254, 0b101  # NewSubfileType: a smaller copy of another picture, or a mask
 POINTS_PER_INCH = 72
 MIN_DPI, MAX_DPI, DEFAULT_DPI = 36, 1200, 200
 ROUNDING_PX = 0.001  # a renderer's edge may exceed a pixel by so much without making another
 
 PDF_MARK, PDF_MARK_WITHIN = b"%PDF-", 1024  # readers accept bytes before the mark, within the first 1024
 PDF_READER = Path(__file__).with_name("pdf_reader.py")
-PDF_MAX_PAGES = 10_000
+MAX_PAGES = 10_000  # of a PDF or a TIFF
 PDF_MAX_SECONDS = 10  # 10 000 pages take 0.4
 PDF_MAX_BYTES = 2**30  # of memory
 SAVE_ANEW = "save it anew with a PDF printer"
@@ -63,20 +65,22 @@ class Document:
         return (int(width), int(height)) if self.unit == "px" else rendered_px(width, height, dpi, f"{self.name}, page {number}")
 
     def page_label(self, number: int | None = None, dpi: float | None = None) -> str:
-        """A page in words: the file's name, and of a PDF which page and at which resolution. Arguments as for `page_px`."""
-        return self.name if self.unit == "px" else f"{self.name}, page {number or 1} of {len(self.sizes)} at {dpi or DEFAULT_DPI:g} dpi"
+        """A page in words: the file's name, of several pages which one, of a PDF at which resolution. Arguments as for `page_px`."""
+        if self.unit == "px" and len(self.sizes) == 1:
+            return self.name
+        return f"{self.name}, page {number or 1} of {len(self.sizes)}{'' if self.unit == 'px' else f' at {dpi or DEFAULT_DPI:g} dpi'}"
 
 
 def read_document(content: bytes | Path, name: str | None = None) -> Document:
     """The pages of an image or a PDF, given as bytes or a path; its content decides which of the two it is, not its name.
 
     Raises:
-        SpecError: neither an image nor a PDF that can be read, or beyond a limit of `image_px` or `pdf_page_sizes`.
+        SpecError: neither an image nor a PDF that can be read, or beyond a limit of `image_sizes` or `pdf_page_sizes`.
     """
     name = name or (content.name if isinstance(content, Path) else "file")
     head = _head(content, name)
     try:
-        return Document(name, "px", (image_px(content, name),))
+        return Document(name, "px", image_sizes(content, name))
     except UnknownImage:
         if PDF_MARK in head:
             return Document(name, "pt", pdf_page_sizes(content, name))
@@ -104,28 +108,54 @@ def rendered_px(width_points: float, height_points: float, dpi: float = DEFAULT_
     return width, height
 
 
-def image_px(content: bytes | Path, name: str = "image") -> tuple[int, int]:
+def image_sizes(content: bytes | Path, name: str = "image") -> tuple[tuple[int, int], ...]:
     """Width and height in pixels of an image as it is displayed: turned where its EXIF orientation says so, as the published code does.
 
+    A TIFF has one for every page, smaller copies and masks left out; other formats have one.
+
     Raises:
-        SpecError: not an image of a known format, or larger than 89 megapixels.
+        SpecError: not an image of a known format, more than 10 000 pages, or a page of more than 89 megapixels.
     """
     from PIL import Image
 
     try:
         with Image.open(BytesIO(content) if isinstance(content, bytes) else content, formats=IMAGE_FORMATS) as image:
-            width, height = image.size
-            exif = Image.Exif()
-            exif.load(image.info.get("exif") or b"")  # TIFF's size is turned already
+            sizes = _tiff_sizes(image, name) if image.format == "TIFF" else [_displayed(image)]
+    except SpecError:
+        raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise SpecError(f"{name}: {TOO_LARGE}") from None
     except Exception:  # Pillow's parsers raise whatever a broken header leads them to
         raise UnknownImage(f"{name}: not an image that can be read; give one of {', '.join(IMAGE_SUFFIXES)}") from None
-    if width * height > MAX_PIXELS:
-        raise SpecError(f"{name}: {width} x {height} px, {TOO_LARGE}")
-    if width < 1 or height < 1:
-        raise SpecError(f"{name}: {width} x {height} px; an image has at least 1 x 1 px")
+    for width, height in sizes:
+        if width * height > MAX_PIXELS:
+            raise SpecError(f"{name}: {width} x {height} px, {TOO_LARGE}")
+        if width < 1 or height < 1:
+            raise SpecError(f"{name}: {width} x {height} px; an image has at least 1 x 1 px")
+    return tuple(sizes)
+
+
+def _displayed(image: Any) -> tuple[int, int]:
+    """The size of an open image, turned by its EXIF orientation."""
+    from PIL.Image import Exif
+
+    width, height = image.size
+    exif = Exif()
+    exif.load(image.info.get("exif") or b"")
     return (height, width) if exif.get(EXIF_ORIENTATION) in QUARTER_TURNS else (width, height)
+
+
+def _tiff_sizes(image: Any, name: str) -> list[tuple[int, int]]:
+    """The sizes of a TIFF's pages, which Pillow has turned already."""
+    sizes = []
+    for number in range(MAX_PAGES + 1):
+        try:
+            image.seek(number)
+        except EOFError:
+            return sizes or [image.size]  # nothing but copies: the first one
+        if not image.tag_v2.get(TIFF_KIND, 0) & TIFF_NO_PAGE:
+            sizes.append(image.size)
+    raise SpecError(f"{name}: a TIFF of more than {MAX_PAGES} pages; split it")
 
 
 def pdf_page_sizes(content: bytes | Path, name: str = "PDF", seconds: float = PDF_MAX_SECONDS) -> tuple[tuple[float, float], ...]:
@@ -137,7 +167,7 @@ def pdf_page_sizes(content: bytes | Path, name: str = "PDF", seconds: float = PD
         SpecError: not a PDF or a damaged one, encrypted with a password, no pages or more than 10 000, or the child process took too long,
             took too much memory or died.
     """
-    command = [sys.executable, "-P", str(PDF_READER), str(PDF_MAX_BYTES), str(max(1, round(seconds))), str(PDF_MAX_PAGES)]
+    command = [sys.executable, "-P", str(PDF_READER), str(PDF_MAX_BYTES), str(max(1, round(seconds))), str(MAX_PAGES)]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "timeout": seconds}
     try:
         if isinstance(content, bytes):
@@ -155,7 +185,7 @@ def pdf_page_sizes(content: bytes | Path, name: str = "PDF", seconds: float = PD
         died = f"the process that read it ended early (exit code {done.returncode})"
         raise SpecError(f"{name}: {died}; {PDF_PROBLEMS['damaged']}") from None
     if problem := answer.get("problem"):
-        raise SpecError(f"{name}: {PDF_PROBLEMS[problem].format(pages=answer.get('pages'), most=PDF_MAX_PAGES)}")
+        raise SpecError(f"{name}: {PDF_PROBLEMS[problem].format(pages=answer.get('pages'), most=MAX_PAGES)}")
     return tuple(map(tuple, answer["sizes"]))
 
 

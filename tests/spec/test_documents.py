@@ -11,7 +11,7 @@ from PIL import Image
 
 from ocr_flops.errors import SpecError
 from ocr_flops.spec import documents
-from ocr_flops.spec.documents import MAX_PIXELS, image_px, pdf_page_sizes, read_document, rendered_px
+from ocr_flops.spec.documents import MAX_PIXELS, image_sizes, pdf_page_sizes, read_document, rendered_px
 from tests.support.images import encoded, png_header
 
 A4 = "/MediaBox [0 0 595 842]"
@@ -113,7 +113,7 @@ def test_a_page_above_itself_does_not_hang():
 
 def test_too_many_pages_are_refused(monkeypatch):
     assert len(pdf_page_sizes(written(*[A4] * 12))) == 12
-    monkeypatch.setattr(documents, "PDF_MAX_PAGES", 11)
+    monkeypatch.setattr(documents, "MAX_PAGES", 11)
     with pytest.raises(SpecError, match=r"^book\.pdf: a PDF of 12 pages; at most 11 are read, so split it$"):
         pdf_page_sizes(written(*[A4] * 12), "book.pdf")
 
@@ -209,7 +209,7 @@ def test_the_error_names_the_page():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", r"neither an image nor a PDF that can be read; give one of .*\.gif, \.pdf$"),
+        (b"", r"neither an image nor a PDF that can be read; give one of .*\.avif, \.pdf$"),
         (b"just text", "neither an image nor a PDF"),
         (b"%PDF-1.7 and no more", "not a PDF that can be read"),
     ],
@@ -231,29 +231,52 @@ def test_an_image_that_is_too_large_stays_one(monkeypatch):
         read_document(encoded("PNG") + b"%PDF-1.7", "both")
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "AVIF"])
 def test_size_of_every_format(kind, tmp_path):
     content = encoded(kind)
     (tmp_path / "page").write_bytes(content)
-    assert image_px(content) == image_px(tmp_path / "page") == (30, 20)
+    assert image_sizes(content) == image_sizes(tmp_path / "page") == ((30, 20),)
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "AVIF"])
 @pytest.mark.parametrize(("orientation", "size"), [(1, (30, 20)), (3, (30, 20)), (6, (20, 30)), (8, (20, 30))])
 def test_a_turned_page_is_measured_as_it_is_shown(kind, orientation, size):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    assert image_px(encoded(kind, exif=exif)) == size
+    assert image_sizes(encoded(kind, exif=exif)) == (size,)
+
+
+def pages_tiff(*kinds):
+    """A TIFF of pictures that grow by 10 px, each with its NewSubfileType."""
+    pages = [Image.new("RGB", (30 + 10 * number, 20)) for number in range(len(kinds))]
+    for page, kind in zip(pages, kinds, strict=True):
+        page.encoderinfo = {"tiffinfo": {254: kind}}
+    file = io.BytesIO()
+    pages[0].save(file, "TIFF", save_all=True, append_images=pages[1:], tiffinfo={254: kinds[0]})
+    return file.getvalue()
+
+
+def test_every_page_of_a_tiff_counts_and_no_copy_of_one():
+    found = read_document(pages_tiff(2, 1, 2, 4, 2), "fax.tif")
+    assert found.sizes == ((30, 20), (50, 20), (70, 20))
+    assert (found.page_px(3), found.page_label(3)) == ((70, 20), "fax.tif, page 3 of 3")
+    assert image_sizes(pages_tiff(1)) == ((30, 20),)
+
+
+def test_too_many_pages_of_a_tiff(monkeypatch):
+    monkeypatch.setattr(documents, "MAX_PAGES", 2)
+    with pytest.raises(SpecError, match="a TIFF of more than 2 pages; split it"):
+        image_sizes(pages_tiff(0, 0, 0))
 
 
 def test_only_the_header_is_read():
-    assert image_px(png_header(1654, 2339)) == (1654, 2339)
+    assert image_sizes(png_header(1654, 2339)) == ((1654, 2339),)
 
 
 @pytest.mark.parametrize("size", [(10_000, 10_000), (100_000, 100_000), (1, MAX_PIXELS + 1)])
 def test_a_decompression_bomb_is_refused(size):
     with pytest.raises(SpecError, match=r"^bomb\.png: .*more than 89 megapixels; give a smaller scan"):
-        image_px(png_header(*size), "bomb.png")
+        image_sizes(png_header(*size), "bomb.png")
 
 
 @pytest.mark.parametrize(
@@ -270,4 +293,4 @@ def test_a_decompression_bomb_is_refused(size):
 )
 def test_what_is_no_image_is_refused(content):
     with pytest.raises(SpecError, match=r"^notes\.png: (not an image that can be read|0 x 10 px)"):
-        image_px(content, "notes.png")
+        image_sizes(content, "notes.png")

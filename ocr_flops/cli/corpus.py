@@ -1,0 +1,150 @@
+"""The command `ocr-flops corpus`: from a folder or a table of pages to GPU-hours, days and money."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ocr_flops.cli import console
+from ocr_flops.cli.console import Form, Out, Overrides
+from ocr_flops.errors import SpecError
+
+if TYPE_CHECKING:
+    from ocr_flops.studies.corpus.planner import Plan
+
+GPUS = ("l4", "a100_80gb_sxm", "h100_sxm")  # where none is named
+UNITS = {"m": 1 / 60, "h": 1, "d": 24, "w": 7 * 24}
+PAGE_KEYS = ("image_width_px", "image_height_px", "columns", "rows")  # of a workload, which a corpus has of its own
+
+Question = partial(typer.Option, rich_help_panel="Questions")
+Lengths = partial(typer.Option, rich_help_panel="Pages")
+
+
+def plan_corpus(
+    path: Annotated[
+        str,
+        typer.Argument(
+            metavar="PATH",
+            help="A folder of images and PDFs; a table (.parquet, .csv, .arrow, Delta) or a glob of tables, a row a page, with width and "
+            "height; or paper formats, as in a4@200:900000,receipt@300:100000.",
+        ),
+    ],
+    overrides: Overrides = None,
+    price: Annotated[list[str] | None, typer.Option(metavar="GPU=PRICE", help="Of a GPU-hour; once for each.")] = None,
+    prices: Annotated[Path | None, typer.Option(metavar="FILE", help="YAML of prices by GPU, and currency.")] = None,
+    currency: Annotated[str, typer.Option(help="Of the prices.", show_default="USD")] = "",
+    gpus: Annotated[int, typer.Option(metavar="N", help="GPUs side by side.")] = 1,
+    lengths: Annotated[
+        str, Lengths(metavar="LAW", help="Output tokens: 800, lognormal:MEAN:P95, or quantiles:0.5=700,0.95=2000.", show_default="256")
+    ] = "",
+    loops: Annotated[float, Lengths(metavar="SHARE", help="Pages that repeat themselves up to the limit.")] = 0.0,
+    limit: Annotated[int, Lengths(metavar="TOKENS", help="Most output tokens of a page.")] = 8192,
+    deadline: Annotated[str, Question(metavar="TIME", help="90m, 12h, 3d or 2w: how many pages, how many GPUs?")] = "",
+    budget: Annotated[float | None, Question(metavar="MONEY", help="How many pages does it pay for?")] = None,
+    form: Form = "table",
+    json: Annotated[bool, typer.Option("--json", help="The same as --format json.", rich_help_panel="Output")] = False,
+    out: Out = None,
+) -> int:
+    """What a folder or a table of pages takes: GPU-hours, days, money; hardware=\\[l4,h100_sxm] compares GPUs."""
+    from ocr_flops.reports import corpus as report
+    from ocr_flops.studies.corpus.planner import plan_run
+
+    chosen = _prices(price or (), prices)
+    money = currency or chosen.pop("currency", "USD")
+    chosen.pop("currency", None)
+    run, devices, options = _read(list(overrides or ()), chosen, lengths, limit)
+    corpus = _open(path, options["mode"])
+    plan = plan_run(run, corpus, devices, prices=chosen, currency=money, gpus=gpus, loops=loops, limit=limit, **options)
+    said = _answer(plan, report, deadline, budget)
+    bases = plan.plans["time_basis"].drop_nulls().unique(maintain_order=True).to_list()
+    values = {"said": said, "plans": report.plans_table(plan), "groups": report.groups_table(plan), "bases": bases}
+    text = partial(console.render_text, "corpus", out, **values, ranges=report.describe_range(plan))
+    data = partial(_data, plan, report, said)
+    console.write_result("corpus", "json" if json else form, out, json=data, csv=lambda: plan.groups, table=text)
+    return 0
+
+
+def _answer(plan: Plan, report: Any, deadline: str, budget: float | None) -> list[str]:
+    """The plan in sentences, what was asked first."""
+    said = [report.describe_pages(plan), *report.describe_refused(plan), *report.describe_best(plan)]
+    if deadline:
+        said += report.describe_deadline(plan, _hours(deadline))
+    if budget is not None:
+        said += report.describe_budget(plan, budget)
+    return [*said, report.describe_shares(plan), *report.describe_choices(plan)]
+
+
+def _data(plan: Plan, report: Any, said: list[str]) -> dict[str, Any]:
+    return {"answer": said, **report.describe_plan(plan)}
+
+
+def _open(path: str, mode: Any) -> Any:
+    """The groups of pages that a path has."""
+    from ocr_flops.studies.corpus.groups import group_pages
+    from ocr_flops.studies.corpus.planner import groupings
+    from ocr_flops.studies.corpus.sources import is_mix, mix_table, scan_table
+
+    return group_pages(mix_table(path) if is_mix(path) else scan_table(path), groupings(mode))
+
+
+def _read(overrides: list[str], prices: Iterable[str], lengths: str, limit: int) -> tuple[Any, list[Any], dict[str, Any]]:
+    """What overrides choose: the run without a device, the devices, and what else a plan needs."""
+    from ocr_flops.spec.catalog import load_hardware
+    from ocr_flops.spec.overrides import compose
+    from ocr_flops.spec.run_spec import read_run, read_workload
+    from ocr_flops.spec.specs import Mode
+    from ocr_flops.studies.corpus.lengths import fixed, read_lengths
+    from ocr_flops.studies.sweeps.ranges import split_overrides
+
+    given = {text.partition("=")[0] for text in overrides}
+    for key in PAGE_KEYS:
+        if f"workload.{key}" in given:
+            raise SpecError(f"workload.{key}: has no effect; a corpus has pages of its own")
+    if lengths and "workload.output_tokens" in given:
+        raise SpecError("workload.output_tokens: given beside --lengths; leave out one of them")
+    plain, several = split_overrides(overrides)
+    for key in several:
+        if key != "hardware":
+            raise SpecError(f"{key}: one value; only hardware may be a list")
+    config = compose(plain)
+    run = read_run({**config, "hardware": None})
+    names = several.get("hardware") or tuple(prices) or GPUS
+    devices = [read_run(config).hardware] if config["hardware"] else [load_hardware(str(name)) for name in names]
+    keys = read_workload(config["workload"])
+    law = read_lengths(lengths, limit) if lengths else fixed(keys.output_tokens) if "workload.output_tokens" in given else None
+    batch = keys.batch_size if "workload.batch_size" in given else None
+    return run, devices, {"mode": Mode(*keys[:5]), "lengths": law, "batch_size": batch}
+
+
+def _prices(given: Iterable[str], file: Path | None) -> dict[str, Any]:
+    """Prices by device, and the currency where a file has it; those of the command line count."""
+    import yaml
+
+    found: dict[str, Any] = {}
+    if file is not None:
+        try:
+            found = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as problem:
+            raise SpecError(f"--prices: {file} cannot be read: {' '.join(str(problem).split())}") from None
+        if not isinstance(found, dict):
+            raise SpecError(f"--prices: {file} is no mapping of GPUs to prices, as in l4: 0.8")
+    for text in given:
+        name, _, value = text.partition("=")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            raise SpecError(f"--price: {text!r} is not GPU=PRICE, as in l4=0.8") from None
+    return found
+
+
+def _hours(text: str) -> float:
+    """A time such as 90m, 12h, 3d or 2w in hours."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([mhdw])", text)
+    if not found or not float(found[1]):
+        raise SpecError(f"--deadline: {text!r} is not a time above 0, as in 90m, 12h, 3d or 2w")
+    return float(found[1]) * UNITS[found[2]]

@@ -1,0 +1,208 @@
+"""The plan of a corpus in sentences, as tables for people, and as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from ocr_flops.reports.serving import count, count_interval
+from ocr_flops.spec.catalog import load_attention, load_mode
+from ocr_flops.studies.corpus.flights import is_server
+from ocr_flops.studies.corpus.planner import HOURS_PER_DAY, Plan
+from ocr_flops.units import share, si
+
+CASES = ("", "_low", "_high")
+MOST_GRIDS = 5  # of which a sentence speaks
+
+
+def figure(row: Mapping[str, Any], column: str, unit: str = "") -> str:
+    """A figure of a plan's row with its range: 1,960 GPU-hours (472 to 2,780)."""
+    low, high = (count(row[f"{column}{case}"]) for case in CASES[1:])
+    return f"{count(row[column])}{f' {unit}' if unit else ''}" + (f" ({low} to {high})" if low != high else "")
+
+
+def duration(row: Mapping[str, Any], column: str = "hours") -> str:
+    """Hours with their range in the unit that suits them: 10.2 days (2.46 to 14.5)."""
+    hours = row[column]
+    unit, size = ("minutes", 1 / 60) if hours < 1 else ("hours", 1) if hours < 2 * HOURS_PER_DAY else ("days", HOURS_PER_DAY)
+    return figure({f"{column}{case}": row[f"{column}{case}"] / size for case in CASES}, column, unit)
+
+
+def describe_pages(plan: Plan) -> str:
+    """What is to be done: pages, tokens, FLOPs."""
+    totals, kinds = plan.totals, plan.kinds
+    tokens = ", ".join(f"{si(totals[f'{kind}_tokens'])} {kind}" for kind in ("image", "prompt", "output"))
+    names = ", ".join(dict.fromkeys(kind.mode.label for kind in kinds))
+    flops = si(totals["total_flops"], "FLOPs")
+    return f"{plan.pages:,} pages in {names}: {tokens} tokens, {flops} (every page by itself). Outputs: {kinds[0].lengths.basis}."
+
+
+def describe_refused(plan: Plan) -> list[str]:
+    """What is left out, and why."""
+    return [f"Left out: {number:,} pages, as {why}." for why, number in plan.refused.items()]
+
+
+def describe_row(row: Mapping[str, Any], plan: Plan) -> str:
+    """What a device takes of time and money."""
+    money = f"{figure(row, 'cost', plan.currency)}, " if row["cost"] is not None else ""
+    energy = f", at most {figure(row, 'energy_kwh', 'kWh')}" if row["energy_kwh"] is not None else ""
+    of_them = "one of them takes" if plan.gpus == 1 else f"{plan.gpus} of them take"
+    return f"{row['label']}: {money}{figure(row, 'gpu_hours', 'GPU-hours')}{energy}; {of_them} {duration(row)}."
+
+
+def describe_best(plan: Plan) -> list[str]:
+    """The cheapest and the fastest device, and how far the others are from these."""
+    best, fastest = plan.best, plan.fastest
+    if best is None:
+        reasons = (f"{label}: {why}" for label, why in plan.plans.select("label", "reason").iter_rows())
+        return [f"None of these GPUs runs it: {'; '.join(reasons)}."]
+    if best["cost"] is None:
+        return [f"Fastest: {describe_row(best, plan)}"]
+    if best["hardware"] == fastest["hardware"]:
+        both = "Cheapest and fastest" if len(plan.devices) > 1 else "Plan"
+        return [f"{both}: {describe_row(best, plan)}", *_far(plan, best)]
+    return [f"Cheapest: {describe_row(best, plan)}", f"Fastest: {describe_row(fastest, plan)}", *_far(plan, best)]
+
+
+def _far(plan: Plan, best: Mapping[str, Any]) -> list[str]:
+    """Whether the cheapest device is cheapest for certain."""
+    found = []
+    for row in plan.plans.filter(pl.col("cost").is_not_null()).iter_rows(named=True):
+        if row["hardware"] != best["hardware"]:
+            times, certain = row["cost"] / best["cost"], row["cost_low"] > best["cost_high"]
+            doubt = "" if certain else "; their ranges overlap"
+            found.append(f"{row['label']} costs {times:.3g} times as much{doubt}.")
+    return found
+
+
+def describe_choices(plan: Plan) -> list[str]:
+    """What other resolution modes and attention modes would save on the best device."""
+    if plan.best is None:
+        return []
+    found = []
+    for choice, words in (("mode", "All pages in another mode, which reads them in more or less detail"), ("attention", "Other attention")):
+        parts = []
+        for row in plan.alternatives.filter((pl.col("choice") == choice) & ~pl.col("is_plan")).sort("gpu_hours").iter_rows(named=True):
+            name = load_mode(row["name"]).label if choice == "mode" else row["name"]
+            modelled = " (modelled)" if choice == "attention" and not _runs(plan, row["name"]) else ""
+            parts.append(f"{name}{modelled} {share(abs(row['saving']), 1)} {'fewer' if row['saving'] >= 0 else 'more'}")
+        if parts:
+            found.append(f"{words}: {', '.join(parts)} GPU-hours of {plan.best['label']}.")
+    return found
+
+
+def _runs(plan: Plan, attention: str) -> bool:
+    """Whether the engine really has these kernels."""
+    engine = plan.run.engine
+    kernels = load_attention(attention).resolved(plan.run.model, engine).kernels
+    return all(kernel in engine.runnable_kernels(tower) for tower, kernel in kernels)
+
+
+def describe_shares(plan: Plan) -> str:
+    """Which grids take most of the time on the best device, or of the FLOPs where none runs it."""
+    best = plan.best
+    rows = plan.parts.filter(pl.col("hardware") == best["hardware"]) if best else plan.groups
+    column, what = ("hours_share", "GPU-hours") if best else ("flops_share", "FLOPs")
+    if len(rows) == 1:
+        return f"All pages have one grid: {name_grid(rows.row(0, named=True))}."
+    parts = []
+    for row in rows.sort(column, descending=True).head(MOST_GRIDS).iter_rows(named=True):
+        parts.append(f"{name_grid(row)} {share(row[column], 1)} ({share(row['pages'], plan.pages)} of the pages)")
+    return f"Most {what}: {', '.join(parts)}."
+
+
+def name_grid(row: Mapping[str, Any]) -> str:
+    """A grid in words: 2 × 3 tiles."""
+    return "no tiles" if row["columns"] * row["rows"] == 1 else f"{row['columns']} × {row['rows']} tiles"
+
+
+def describe_deadline(plan: Plan, hours: float) -> list[str]:
+    """How many of the best device a deadline needs, and how far those given get."""
+    label, within = plan.best["label"] if plan.best else "", plan.pages_within(hours)
+    needed, least, most = plan.gpus_within(hours)
+    spread = f" ({least:,} to {most:,})" if least != most else ""
+    limit = f"{hours / HOURS_PER_DAY:.3g} days" if hours >= 2 * HOURS_PER_DAY else f"{hours:.3g} hours"
+    gpus = "one GPU does" if plan.gpus == 1 else f"{plan.gpus} GPUs do"
+    return [f"In {limit}: {needed:,}{spread} x {label} for all pages; {gpus} {count_interval(within)} pages."]
+
+
+def describe_budget(plan: Plan, budget: float) -> list[str]:
+    """How many pages a budget pays for."""
+    return [f"{budget:,.10g} {plan.currency} pay for {count_interval(plan.pages_for(budget))} pages on {plan.best['label']}."]
+
+
+def describe_range(plan: Plan) -> str:
+    """What the ranges span."""
+    if is_server(plan.run.engine):
+        return "Ranges are those of expected times, in the steady state of as many pages in flight as the GPU holds."
+    return (
+        "Pages of one grid run in batches until the longest of them ends; batches are at random. Low ends: batches of pages of one length, "
+        "and the low end of expected times; high ends: at random, at the high end of expected times. Energy is the board's full power."
+    )
+
+
+def plans_table(plan: Plan) -> pl.DataFrame:
+    """Devices for people: a row each."""
+    rows = []
+    for row in plan.plans.iter_rows(named=True):
+        if row["reason"]:
+            rows.append({"GPU": row["label"], "why not": row["reason"]})
+            continue
+        shown = {"GPU": row["label"], "pages/s": figure(row, "pages_per_second"), "GPU-hours": figure(row, "gpu_hours")}
+        shown[f"with {plan.gpus} GPU{'s' * (plan.gpus > 1)}"] = duration(row)
+        if plan.prices:
+            shown[f"cost ({plan.currency})"] = "–" if row["cost"] is None else figure(row, "cost")
+        shown["kWh at most"] = "–" if row["energy_kwh"] is None else figure(row, "energy_kwh")
+        rows.append(shown | {"pages in a batch": str(row["batch_size"]), "why not": "–"})
+    frame = pl.concat([pl.DataFrame([row]) for row in rows], how="diagonal").fill_null("–")
+    return frame.drop("why not") if (frame["why not"] == "–").all() else frame
+
+
+def groups_table(plan: Plan) -> pl.DataFrame:
+    """Grids for people: a row each, with the best device's hours."""
+    frame = plan.groups
+    if plan.best:
+        keys = ["mode", "columns", "rows"]
+        hours = plan.parts.filter(pl.col("hardware") == plan.best["hardware"]).select(*keys, "batch_size", "hours_share")
+        frame = frame.join(hours, on=keys, how="left")
+    rows = []
+    for row in frame.iter_rows(named=True):
+        shown = {"grid": name_grid(row)} | ({"mode": row["mode"]} if frame["mode"].n_unique() > 1 else {})
+        shown |= {"pages": f"{row['pages']:,}", "of pages": share(row["pages_share"], 1), "image tokens": f"{row['image_tokens']:,}"}
+        shown |= {"output tokens": f"{row['output_tokens']:,.0f}", "FLOPs": si(row["total_flops"])}
+        shown["of FLOPs"] = share(row["flops_share"], 1)
+        if plan.best:
+            shown |= {"batch": str(row["batch_size"]), "of hours": share(row["hours_share"], 1)}
+        rows.append(shown)
+    return pl.DataFrame(rows)
+
+
+def describe_plan(plan: Plan) -> dict[str, Any]:
+    """The plan as plain data, for JSON."""
+    run = plan.run
+    return {
+        "model": run.model.name,
+        "engine": run.engine.name,
+        "attention": run.attention.name,
+        "dtype": run.dtype,
+        "mode": plan.mode.name,
+        "output_lengths": plan.kinds[0].lengths.basis,
+        "gpus": plan.gpus,
+        "currency": plan.currency,
+        "pages": plan.pages,
+        "refused": plan.refused,
+        "totals": plan.totals,
+        "groups": _rows(plan.groups),
+        "plans": _rows(plan.plans),
+        "parts": _rows(plan.parts),
+        "alternatives": _rows(plan.alternatives),
+        "ranges": describe_range(plan),
+    }
+
+
+def _rows(frame: pl.DataFrame) -> list[dict[str, Any]]:
+    """Rows with whole numbers as such."""
+    wide = [name for name, kind in frame.schema.items() if kind.is_decimal()]
+    return [row | {name: int(row[name]) for name in wide} for row in frame.iter_rows(named=True)]
