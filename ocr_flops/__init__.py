@@ -18,10 +18,13 @@ _HOMES = {
     "estimate": "timing.estimate",
     "sweep": "timing.estimate",
     "serving": "timing.serving.steady",
+    "plan": "timing.planning:compare_devices",
+    "hardware": "spec.listing:hardware_frame",
+    "grids": "spec.listing:grids_frame",
     "measured_host": "evidence.calibration.host_lane",
     "Estimate": "timing.estimate",
 }
-_DOORS = {"corpus": "studies.corpus"}  # rooms of their own, as in of.corpus.plan
+_DOORS = {"corpus": "studies.corpus", "records": "evidence.records"}  # rooms of their own, as in of.corpus.plan
 __all__ = [*_HOMES, *_DOORS]
 __version__ = "0.1.0"
 
@@ -32,7 +35,8 @@ def __getattr__(name: str):
         return _import_module(f"ocr_flops.{_DOORS[name]}")
     if name not in _HOMES:
         raise AttributeError(f"module 'ocr_flops' has no attribute {name!r}")
-    return getattr(_import_module(f"ocr_flops.{_HOMES[name]}"), name)
+    home, _, its_name = _HOMES[name].partition(":")
+    return getattr(_import_module(f"ocr_flops.{home}"), its_name or name)
 
 
 def __dir__() -> list[str]:

@@ -57,6 +57,7 @@ COMMANDS = {
         "sweep": sweep.run_sweep,
         "shapes": sweep.list_shapes,
         "report": estimate.write_report,
+        "list": estimate.list_choices,
     },
     "How far to trust it": {
         "verify": verify.verify_model,

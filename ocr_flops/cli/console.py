@@ -43,8 +43,11 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[KEY=VALUE]...",
-        help="Hydra overrides, as in: workload=gundam workload.columns=2 workload.rows=3 attention=eager engine=remote_code dtype=fp16 "
-        "hardware=l4 host=graphs host.operator_us=9 efficiency.matrix=0.7",
+        help="What is chosen, with the field it changes: "
+        + "; ".join(f"{group}={'|'.join(names(group))}" for group in ("engine", "workload", "attention", "host"))
+        + "; dtype=bf16|fp16|fp32; cache=dynamic|static; prefill_logits=all|last; model= and hardware= (see ocr-flops list); "
+        "a field as in workload.columns=2 workload.output_tokens=500 attention.sam=eager hardware.memory_bytes=48e9 host.operator_us=9 "
+        "efficiency.matrix=0.7; of a group also a file, hardware=./my.yaml",
         autocompletion=complete_override,
         show_default=False,
     ),
@@ -212,7 +215,8 @@ def _block(frame: pl.DataFrame, cells: dict[str, list[str]], limit: int) -> str:
 def _head(column: str) -> str:
     from ocr_flops.reports.tables import TITLES
 
-    words = TITLES.get(column, column.removesuffix("_seconds").removesuffix("_bytes").replace("_", " "))
+    short = column.removesuffix("_seconds").removesuffix("_bytes").replace("_flops_per", "_FLOPs_per").replace("_bytes_per", "_B_per")
+    words = TITLES.get(column, short.replace("_per_second", "/s").replace("_", " "))
     return words.removesuffix(" (B)")  # cells have their units
 
 

@@ -64,6 +64,21 @@ def estimate_workload(overrides: Overrides = None, form: Form = "table", out: Ou
     return 0
 
 
+def list_choices(
+    what: Annotated[Literal["models", "hardware", "modes", "attention", "engines"], typer.Argument(help="What there is of.")],
+    form: Form = "table",
+    out: Out = None,
+    columns: Columns = "",
+) -> int:
+    """The models, devices, resolution modes, attention modes or engines there are, your own among them."""
+    from ocr_flops.spec.listing import LISTS
+
+    frame = LISTS[what]()
+    text = partial(console.render_text, "list", out, frame=frame, columns=columns)
+    console.write_result(what, form, out, json=frame.to_dicts, csv=lambda: frame, table=text)
+    return 0
+
+
 def plan_devices(
     overrides: Overrides = None,
     ttft: Annotated[float | None, typer.Option(metavar="SECONDS", help="Target for the time to first token.")] = None,

@@ -13,6 +13,7 @@ from ocr_flops.errors import SpecError
 from ocr_flops.spec import tiling
 from ocr_flops.spec.catalog import load_mode, modes
 from ocr_flops.spec.specs import Mode
+from ocr_flops.units import workload_label
 
 Column = int | np.ndarray
 
@@ -37,7 +38,7 @@ STEPS = 12  # from the largest grids of the tile rule to one beyond them
 class Workload:
     """One point, or as many points as its NumPy columns are long.
 
-    Every numeric field is an int or an int64 array; arrays have one length, ints hold for all points.
+    Every numeric field is an int or a column (an int64 array, a list, a Series); columns have one length, ints hold for all points.
 
     Raises:
         SpecError: naming the field, the value and what is allowed.
@@ -104,6 +105,9 @@ class Workload:
         }
         return cls(**columns, mode=modes.pop() if len(modes) == 1 else "")
 
+    def __repr__(self) -> str:
+        return f"Workload({workload_label(self)})" if self.is_single else f"Workload(columns of {self.points:,} points)"
+
     def upper_bound(self) -> Workload:
         """One point that is at least as large in every field as any of these."""
         return self._mapped(lambda value: int(value.max()))
@@ -157,6 +161,8 @@ class Workload:
 
 
 def _whole(name: str, value: Any) -> Column:
+    if isinstance(value, list | tuple | range) or hasattr(value, "to_numpy"):  # the latter a Series of Polars or pandas
+        value = np.asarray(value)
     if isinstance(value, np.ndarray):
         if value.dtype.kind not in "iu" or value.ndim != 1 or not len(value):
             raise SpecError(f"{name}: an array of {value.dtype} and shape {value.shape}; a column is a non-empty 1-d array of integers")

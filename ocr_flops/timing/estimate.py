@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING
 
 from ocr_flops.cost.estimate import Cost
 from ocr_flops.cost.run_config import RunConfig
 from ocr_flops.cost.stage_groups import COLUMNS
 from ocr_flops.errors import SpecError, one_of
-from ocr_flops.spec.catalog import load_efficiency, load_hardware, load_host
+from ocr_flops.spec.catalog import load_efficiency, load_hardware, load_host, load_model
 from ocr_flops.spec.host import EfficiencySpec, HostSpec
 from ocr_flops.spec.run_spec import RunSpec
 from ocr_flops.spec.specs import STAGES, AttentionSpec, EngineSpec, HardwareSpec, ModelSpec
@@ -24,6 +25,13 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, eq=False)
 class Estimate(Cost):
     """The cost of a workload, which a device turns into time; see `Cost` for its numbers and frames."""
+
+    def __repr__(self) -> str:
+        config = self.config
+        return f"Estimate({config.model.label}, {config.engine.name}, {config.attention.name}, {config.dtype}; {self.workload!r})"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self))}</p>{self.stages._repr_html_()}"
 
     def on(
         self,
@@ -45,6 +53,8 @@ class Estimate(Cost):
             SpecError: an unknown name, or an attention kernel that the device does not have.
         """
         hardware = load_hardware(hardware) if isinstance(hardware, str) else hardware
+        if not isinstance(hardware, HardwareSpec):
+            raise SpecError(f"hardware: {hardware!r} is no name of a device and no HardwareSpec")
         obstacle = self.config.obstacle(hardware)
         if obstacle and self.config.dtype in hardware.dtypes:
             raise SpecError(f"attention: {hardware.label} has {obstacle}")
@@ -70,7 +80,7 @@ class Estimate(Cost):
 
 
 def estimate(
-    model: ModelSpec,
+    model: str | ModelSpec,
     workload: Workload,
     attention: str | AttentionSpec = "vendor",
     *,
@@ -84,7 +94,7 @@ def estimate(
     """The cost of a workload.
 
     Args:
-        model: from `load_model`.
+        model: from `load_model`, or its name.
         workload: one point, or columns of points.
         attention: "vendor", "eager", "sdpa", "flash", or an `AttentionSpec` for a mode per tower.
         engine: "transformers", "remote_code", or an `EngineSpec`.
@@ -97,6 +107,10 @@ def estimate(
     Raises:
         SpecError: an unknown name, flash in fp32, or a result beyond 2^62.
     """
+    model = load_model(model) if isinstance(model, str) else model
+    for name, value, kind in (("model", model, ModelSpec), ("workload", workload, Workload)):
+        if not isinstance(value, kind):
+            raise SpecError(f"{name}: {value!r} is no {kind.__name__}")
     chosen = tuple(one_of("stages", stage, STAGES) for stage in stages)
     if not chosen:
         raise SpecError(f"stages: empty; choose from {', '.join(STAGES)}")
@@ -105,13 +119,13 @@ def estimate(
 
 
 def sweep(
-    model: ModelSpec,
+    model: str | ModelSpec,
     workloads: Workload | Sequence[Workload],
     attention: str | AttentionSpec | Sequence[str | AttentionSpec] = "vendor",
     *,
     level: str = "stage",
     columns: Sequence[str] = COLUMNS,
-    hardware: HardwareSpec | None = None,
+    hardware: str | HardwareSpec | Sequence[str | HardwareSpec] | None = None,
     launch_seconds: float = 0.0,
     host: str | HostSpec | None = None,
     efficiency: str | EfficiencySpec | None = None,
@@ -120,17 +134,17 @@ def sweep(
     """The cost of many workloads in one or several attention modes.
 
     Args:
-        model: from `load_model`.
+        model: from `load_model`, or its name.
         workloads: a list of points, or one Workload of columns.
         attention: one mode or several.
         level: "stage" for a row per stage, "module" for a row per stage and module.
         columns: cost columns wanted, all by default; fewer are faster and take less memory.
-        hardware: a device; adds the time columns.
+        hardware: one device or several; adds the time columns.
         launch_seconds, host, efficiency: as in `Estimate.on`.
         **options: as in `estimate`.
 
     Returns:
-        a frame ordered by attention mode, point, stage (and module).
+        a frame ordered by device, attention mode, point, stage (and module).
     """
     import polars as pl
 
@@ -141,7 +155,8 @@ def sweep(
         one_of("columns", column, COLUMNS)
     results = [estimate(model, points, mode, **options) for mode in modes]
     if hardware is not None:
-        results = [one.on(hardware, launch_seconds, host=host, efficiency=efficiency) for one in results]
+        devices = [hardware] if isinstance(hardware, str | HardwareSpec) else hardware
+        results = [one.on(device, launch_seconds, host=host, efficiency=efficiency) for device in devices for one in results]
     return pl.concat([one.frame(level, columns) for one in results])
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
+from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,6 +53,12 @@ class Timing:
     host: HostSpec
     efficiency: EfficiencySpec
     launch_seconds: float = 0.0
+
+    def __repr__(self) -> str:
+        return f"Timing({self.estimate!r} on {self.hardware.label}, host {self.host.name}, efficiency {self.efficiency.name})"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self))}</p>{self.stages._repr_html_()}"
 
     def _fill(self, size: int, fill: Callable[[slice, StageGroup], None]) -> None:
         """Calls `fill` with chunks of at most `size` points and each stage's groups of them, several chunks at once where there are."""

@@ -52,7 +52,7 @@ def test_a_mode_of_ones_own():
 
 
 @pytest.mark.parametrize(
-    "bad", [2.0, "3", None, True, np.float64(2), np.bool_(True), [1, 2], np.array([1.5]), np.array([[1]]), np.array([], np.int64)]
+    "bad", [2.0, "3", None, True, np.float64(2), np.bool_(True), [1, 2.5], np.array([1.5]), np.array([[1]]), np.array([], np.int64)]
 )
 @pytest.mark.parametrize("name", NUMERIC)
 def test_wrong_types(name, bad):
