@@ -101,6 +101,10 @@ class RunConfig:
             return f"no {name} kernel: use attention={' or '.join(attention_modes(self.dtype, hardware))}"
         return None
 
+    def obstacle_field(self, hardware: HardwareSpec) -> str:
+        """The key that an obstacle is about."""
+        return "engine.weights" if self.engine.weights and FP8 not in dict(hardware.matrix_flops_per_second) else "attention"
+
     def evidence(self, stage: str) -> str:
         """Whether a stage's cost can be counted and traced on the real model here ("runnable") or not ("modelled")."""
         if self.engine.modelled:

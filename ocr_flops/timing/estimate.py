@@ -57,7 +57,7 @@ class Estimate(Cost):
             raise SpecError(f"hardware: {hardware!r} is no name of a device and no HardwareSpec")
         obstacle = self.config.obstacle(hardware)
         if obstacle and self.config.dtype in hardware.dtypes:
-            raise SpecError(f"attention: {hardware.label} has {obstacle}")
+            raise SpecError(f"{self.config.obstacle_field(hardware)}: {hardware.label} has {obstacle}")
         return Timing(self, hardware, *self.find_lanes(host, efficiency), launch_seconds)
 
     def find_lanes(self, host: str | HostSpec | None, efficiency: str | EfficiencySpec | None) -> tuple[HostSpec, EfficiencySpec]:

@@ -24,7 +24,6 @@ ROUTER = {
 LAYER = {engine: [*ATTENTION, "fused_add_rms_norm", *ROUTER[engine], *EXPERTS, *MLP, "add"] for engine in SERVED}
 HEAD = ["index", "mm", "_to_copy", "argmax"]
 PAGE = Workload.from_grid(2, 3, "gundam", output_tokens=256)
-GPU = {"hardware": "h100_sxm"}
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +129,7 @@ def test_fp8_halves_what_it_is_of_and_takes_the_peak_of_fp8(model):
     assert 2 * cached.footprint.kv_cache_bytes == plain.footprint.kv_cache_bytes
     assert 2 * cached.stage_numbers["decode"]["kv_io_bytes"] == plain.stage_numbers["decode"]["kv_io_bytes"]
     assert narrow.config.engine.title == "vllm weights=fp8" and set(narrow.stages["engine"]) == {"vllm weights=fp8"}
-    gpu = of.load_hardware("h100_sxm")
+    gpu = of.load_hardware("l4")  # of little bandwidth; on faster ones a kernel more for every product outweighs the bytes
     first, narrow_first = (one.on(gpu) for one in (plain, narrow))
     assert narrow_first.expected_tpot.value < first.expected_tpot.value
     assert narrow_first.ttft_seconds < first.ttft_seconds

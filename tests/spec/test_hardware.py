@@ -42,6 +42,8 @@ def complaints(gpu: HardwareSpec) -> list[str]:
             found.append("bf16 and fp16 differ")
         if "bf16" in matrix and "tf32" in matrix and abs(2 * matrix["tf32"] / matrix["bf16"] - 1) > 0.03:
             found.append("tf32 is not half of bf16")
+    if "fp8" in matrix and gpu.name != "gaudi3" and abs(matrix["fp8"] / matrix["bf16"] / 2 - 1) > 0.03:
+        found.append("fp8 is not twice bf16")
     for dtype, peak in DENSE.get(gpu.name, {}).items():
         if abs(gpu.matrix_peak(dtype) / peak - 1) > 0.015:
             found.append(f"{dtype} is not the published {peak:.4g}")

@@ -16,8 +16,8 @@ deepseek_ocr.py 029329a, deepencoder.py 0fd1570, clip.py 030ea52, deepseek_v2.py
   sorting, for a kernel that fills one number. Shared experts may run beside the routed ones on a second stream: here they run after them.
 - logits of the sampled rows, cast to fp32, and the most likely token (v1/sample/sampler.py at temperature 0).
 - fp8 (layers/quantization/fp8.py): weights of the linear layers of CLIP and decoder and of the experts with one scale a matrix, inputs
-  quantised by a kernel with one scale a row; not SAM, the router, embeddings and logits. A cache in fp8 halves its bytes; attention still
-  multiplies in the model's precision.
+  quantised with one scale a row, here by a kernel of its own, which torch.compile may fuse with the one before; not SAM, the router,
+  embeddings and logits. A cache in fp8 halves its bytes; attention still multiplies in the model's precision.
 - embeddings of tokens are computed outside the graph and copied into its input, also in decode (v1/worker/gpu_model_runner.py).
 """
 
