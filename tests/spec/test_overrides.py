@@ -28,7 +28,7 @@ ERRORS = {
     "engine=null": "engine: None is not one of remote_code, sglang, transformers, vllm",
     "hardware=no_such_gpu": "hardware: 'no_such_gpu' is not one of a10, .*, h200, .*, v100_sxm_16gb",
     "hardware=h200 hardware.matrix_flops_per_second.int4=1e15": "hardware.matrix_flops_per_second.int4: unknown key; "
-    "hardware.matrix_flops_per_second has bf16, fp16, tf32",
+    "hardware.matrix_flops_per_second has bf16, fp16, tf32, fp8",
     "hardware=h200 hardware=null hardware.memory_bytes=1": "hardware.memory_bytes: unknown key; hardware has no keys",
     # what is no override, or more than one
     "workload.columns": "'workload.columns': not of the form key=value",
