@@ -284,11 +284,15 @@ def complain(command: str, text: str) -> None:
 
 @contextmanager
 def show_bars() -> Iterator[Callable[[str, int, int], None]]:
-    """Progress bars on a terminal's stderr, one for each kind of work, with the time left; gone when all is done."""
+    """Progress bars on a terminal's stderr, one for each kind of work, with its rate and the time left; gone when all is done."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    class Rate(ProgressColumn):
+        def render(self, task: Any) -> str:
+            return f"{task.finished_speed or task.speed or 0:,.0f}/s"
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn()
     tasks: dict[str, Any] = {}
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bars:
 

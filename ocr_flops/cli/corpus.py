@@ -13,8 +13,10 @@ import typer
 from ocr_flops.cli import console
 from ocr_flops.cli.console import Form, Out, Overrides
 from ocr_flops.errors import SpecError
+from ocr_flops.files import user_cache_dir, write_whole
 
 if TYPE_CHECKING:
+    from ocr_flops.studies.corpus.folder import Folder
     from ocr_flops.studies.corpus.planner import Plan
 
 GPUS = ("l4", "a100_80gb_sxm", "h100_sxm")  # where none is named
@@ -44,6 +46,13 @@ def plan_corpus(
     ] = "",
     loops: Annotated[float, Lengths(metavar="SHARE", help="Pages that repeat themselves up to the limit.")] = 0.0,
     limit: Annotated[int, Lengths(metavar="TOKENS", help="Most output tokens of a page.")] = 8192,
+    dpi: Annotated[float, Lengths(help="At which the PDFs of a folder are rendered.")] = 200,
+    refused: Annotated[
+        Path | None,
+        Lengths(
+            metavar="FILE", help="Where files of a folder that cannot be read are listed.", show_default="refused.csv in --out or the cache"
+        ),
+    ] = None,
     deadline: Annotated[str, Question(metavar="TIME", help="90m, 12h, 3d or 2w: how many pages, how many GPUs?")] = "",
     budget: Annotated[float | None, Question(metavar="MONEY", help="How many pages does it pay for?")] = None,
     form: Form = "table",
@@ -52,15 +61,23 @@ def plan_corpus(
 ) -> int:
     """What a folder or a table of pages takes: GPU-hours, days, money; hardware=\\[l4,h100_sxm] compares GPUs."""
     from ocr_flops.reports import corpus as report
-    from ocr_flops.studies.corpus.planner import plan_run
+    from ocr_flops.studies.corpus.groups import group_pages
+    from ocr_flops.studies.corpus.planner import groupings, plan_run
+    from ocr_flops.studies.corpus.sources import open_pages
 
     chosen = _prices(price or (), prices)
     money = currency or chosen.pop("currency", "USD")
     chosen.pop("currency", None)
     run, devices, options = _read(list(overrides or ()), chosen, lengths, limit)
-    corpus = _open(path, options["mode"])
+    with console.show_bars() as bars:
+        opened = open_pages(path, dpi, bars)
+    if opened.folder and options["lengths"] is None:
+        options["lengths"] = opened.folder.lengths
+    corpus = group_pages(opened.table, groupings(options["mode"]))
     plan = plan_run(run, corpus, devices, prices=chosen, currency=money, gpus=gpus, loops=loops, limit=limit, **options)
     said = _answer(plan, report, deadline, budget)
+    if opened.folder:
+        said[1:1] = _tell_folder(opened.folder, report, refused or (out or user_cache_dir()) / "refused.csv")
     bases = plan.plans["time_basis"].drop_nulls().unique(maintain_order=True).to_list()
     values = {"said": said, "plans": report.plans_table(plan), "groups": report.groups_table(plan), "bases": bases}
     text = partial(console.render_text, "corpus", out, **values, ranges=report.describe_range(plan))
@@ -83,13 +100,12 @@ def _data(plan: Plan, report: Any, said: list[str]) -> dict[str, Any]:
     return {"answer": said, **report.describe_plan(plan)}
 
 
-def _open(path: str, mode: Any) -> Any:
-    """The groups of pages that a path has."""
-    from ocr_flops.studies.corpus.groups import group_pages
-    from ocr_flops.studies.corpus.planner import groupings
-    from ocr_flops.studies.corpus.sources import is_mix, mix_table, scan_table
-
-    return group_pages(mix_table(path) if is_mix(path) else scan_table(path), groupings(mode))
+def _tell_folder(folder: Folder, report: Any, path: Path) -> list[str]:
+    """What was found in a folder; what was left out goes into a file."""
+    said = report.describe_folder(folder)
+    if folder.refused:
+        said.append(f"Listed in {write_whole(path, report.refused_frame(folder).write_csv(), '--refused')}.")
+    return said
 
 
 def _read(overrides: list[str], prices: Iterable[str], lengths: str, limit: int) -> tuple[Any, list[Any], dict[str, Any]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
+from math import inf
 from typing import Any
 
 import polars as pl
@@ -10,10 +12,12 @@ import polars as pl
 from ocr_flops.reports.serving import count, count_interval
 from ocr_flops.spec.catalog import load_attention, load_mode
 from ocr_flops.studies.corpus.flights import is_server
+from ocr_flops.studies.corpus.folder import Folder
 from ocr_flops.studies.corpus.planner import HOURS_PER_DAY, Plan
-from ocr_flops.units import share, si
+from ocr_flops.units import escape_controls, share, si
 
 CASES = ("", "_low", "_high")
+MOST_KINDS = 5  # of files that are passed over
 MOST_GRIDS = 5  # of which a sentence speaks
 
 
@@ -26,7 +30,8 @@ def figure(row: Mapping[str, Any], column: str, unit: str = "") -> str:
 def duration(row: Mapping[str, Any], column: str = "hours") -> str:
     """Hours with their range in the unit that suits them: 10.2 days (2.46 to 14.5)."""
     hours = row[column]
-    unit, size = ("minutes", 1 / 60) if hours < 1 else ("hours", 1) if hours < 2 * HOURS_PER_DAY else ("days", HOURS_PER_DAY)
+    units = (("seconds", 1 / 3600, 1 / 60), ("minutes", 1 / 60, 1), ("hours", 1, 2 * HOURS_PER_DAY), ("days", HOURS_PER_DAY, inf))
+    unit, size = next((unit, size) for unit, size, below in units if hours < below)
     return figure({f"{column}{case}": row[f"{column}{case}"] / size for case in CASES}, column, unit)
 
 
@@ -42,6 +47,23 @@ def describe_pages(plan: Plan) -> str:
 def describe_refused(plan: Plan) -> list[str]:
     """What is left out, and why."""
     return [f"Left out: {number:,} pages, as {why}." for why, number in plan.refused.items()]
+
+
+def describe_folder(folder: Folder) -> list[str]:
+    """What a folder holds, and what of it is left out."""
+    passed = sum(folder.passed_over.values())
+    said = [f"{len(folder.paths):,} files read" + (f", {folder.remembered:,} of them earlier" if folder.remembered else "")]
+    if passed:
+        kinds = ", ".join(f"{number:,} {kind}" for kind, number in Counter(folder.passed_over).most_common(MOST_KINDS))
+        said[0] += f"; {passed:,} others passed over ({kinds}{', ...' if len(folder.passed_over) > MOST_KINDS else ''})"
+    reasons = ", ".join(f"{number:,} x {why}" for why, number in folder.reasons.items())
+    return [f"{said[0]}.", *([f"Left out {len(folder.refused):,}: {reasons}."] if reasons else [])]
+
+
+def refused_frame(folder: Folder) -> pl.DataFrame:
+    """The files and pages of a folder that are left out, with the reason."""
+    rows = [(escape_controls(name), why) for name, why in folder.refused]
+    return pl.DataFrame(rows, schema={"file": pl.String, "reason": pl.String}, orient="row")
 
 
 def describe_row(row: Mapping[str, Any], plan: Plan) -> str:

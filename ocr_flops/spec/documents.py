@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from math import ceil, isfinite, sqrt
@@ -40,6 +41,9 @@ PDF_PROBLEMS = {  # as pdf_reader.py names them
 }
 
 
+PdfReader = Callable[[bytes | Path, str], tuple[tuple[float, float], ...]]
+
+
 class UnknownImage(SpecError):
     """No image of a known format."""
 
@@ -71,19 +75,23 @@ class Document:
         return f"{self.name}, page {number or 1} of {len(self.sizes)}{'' if self.unit == 'px' else f' at {dpi or DEFAULT_DPI:g} dpi'}"
 
 
-def read_document(content: bytes | Path, name: str | None = None) -> Document:
+def read_document(content: bytes | Path, name: str | None = None, pdf_sizes: PdfReader | None = None) -> Document:
     """The pages of an image or a PDF, given as bytes or a path; its content decides which of the two it is, not its name.
+
+    Args:
+        content: what is read.
+        name: what errors call it.
+        pdf_sizes: reads a PDF's page sizes; `pdf_page_sizes` by default.
 
     Raises:
         SpecError: neither an image nor a PDF that can be read, or beyond a limit of `image_sizes` or `pdf_page_sizes`.
     """
     name = name or (content.name if isinstance(content, Path) else "file")
-    head = _head(content, name)
     try:
         return Document(name, "px", image_sizes(content, name))
     except UnknownImage:
-        if PDF_MARK in head:
-            return Document(name, "pt", pdf_page_sizes(content, name))
+        if PDF_MARK in _head(content, name):
+            return Document(name, "pt", (pdf_sizes or pdf_page_sizes)(content, name))
         raise SpecError(f"{name}: neither an image nor a PDF that can be read; give one of {', '.join(DOCUMENT_SUFFIXES)}") from None
 
 
@@ -140,9 +148,12 @@ def _displayed(image: Any) -> tuple[int, int]:
     from PIL.Image import Exif
 
     width, height = image.size
-    exif = Exif()
-    exif.load(image.info.get("exif") or b"")
-    return (height, width) if exif.get(EXIF_ORIENTATION) in QUARTER_TURNS else (width, height)
+    if found := image.info.get("exif"):
+        exif = Exif()
+        exif.load(found)
+        if exif.get(EXIF_ORIENTATION) in QUARTER_TURNS:
+            return height, width
+    return width, height
 
 
 def _tiff_sizes(image: Any, name: str) -> list[tuple[int, int]]:
@@ -184,6 +195,11 @@ def pdf_page_sizes(content: bytes | Path, name: str = "PDF", seconds: float = PD
     except ValueError:
         died = f"the process that read it ended early (exit code {done.returncode})"
         raise SpecError(f"{name}: {died}; {PDF_PROBLEMS['damaged']}") from None
+    return sizes_of_answer(answer, name)
+
+
+def sizes_of_answer(answer: dict[str, Any], name: str) -> tuple[tuple[float, float], ...]:
+    """The page sizes in an answer of `pdf_reader.read_sizes`; a SpecError in words where it names a problem."""
     if problem := answer.get("problem"):
         raise SpecError(f"{name}: {PDF_PROBLEMS[problem].format(pages=answer.get('pages'), most=MAX_PAGES)}")
     return tuple(map(tuple, answer["sizes"]))

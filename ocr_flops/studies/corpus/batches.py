@@ -40,14 +40,15 @@ def time_batches(run: RunSpec, kinds: Sequence[Kind], batch_size: int | None = N
     Args:
         run: with a device.
         kinds: of `list_kinds`.
-        batch_size: of every kind; by default the one with most pages a second among powers of two that fit the device's memory.
+        batch_size: of every kind; by default the one with most pages a second among powers of two that fit the device's
+            memory.
 
     Raises:
         SpecError: a kind that does not fit, or a device without figures for the precision or a kernel.
     """
-    sizes = BATCHES if batch_size is None else (batch_size,)
     nodes = [_nodes(kind) for kind in kinds]
-    points = [(kind, size, node) for kind, own in zip(kinds, nodes, strict=True) for size in sizes for node in own]
+    choices = [[size for size in BATCHES if size <= kind.pages] if batch_size is None else [batch_size] for kind in kinds]
+    points = [(kind, size, node) for kind, own, sizes in zip(kinds, nodes, choices, strict=True) for size in sizes for node in own]
     workload = Workload(
         *(np.array([getattr(kind.mode, name) for kind, *_ in points], np.int64) for name in ("global_px", "tile_px")),
         *(np.array([getattr(kind, name) for kind, *_ in points], np.int64) for name in ("columns", "rows", "prompt_tokens")),
@@ -61,7 +62,7 @@ def time_batches(run: RunSpec, kinds: Sequence[Kind], batch_size: int | None = N
     timing = costs.on(run.hardware, host=run.host, efficiency=run.efficiency)
     first, step = (np.stack(figure[:3]) for figure in (timing.expected_ttft, timing.expected_tpot))
     found, start = [], 0
-    for kind, own in zip(kinds, nodes, strict=True):
+    for kind, own, sizes in zip(kinds, nodes, choices, strict=True):
         best = None
         for size in sizes:
             place = slice(start, start + len(own))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import exp, isfinite, log, sqrt
 from typing import NamedTuple
 
@@ -130,3 +130,11 @@ def _merged(tokens: np.ndarray, shares: np.ndarray, basis: str) -> Lengths:
     """Equal lengths once."""
     found, places = np.unique(tokens, return_inverse=True)
     return Lengths(found, np.bincount(places, shares), basis)
+
+
+def from_sample(tokens: Sequence[float], basis: str) -> Lengths | None:
+    """The lengths of some pages for all of them, each as likely as the others; None where there are none."""
+    if not len(tokens):
+        return None
+    rounded = np.clip(np.rint(tokens), *LIMITS["output_tokens"]).astype(np.int64)
+    return _merged(rounded, np.full(len(rounded), 1 / len(rounded)), basis)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -22,6 +23,7 @@ from ocr_flops.studies.corpus.flights import is_server, time_served
 from ocr_flops.studies.corpus.groups import Groups, group_pages
 from ocr_flops.studies.corpus.kinds import TOTALS, Kind, list_kinds, total_costs
 from ocr_flops.studies.corpus.lengths import DEFAULT_LIMIT, DEFAULT_TOKENS, Lengths, fixed
+from ocr_flops.studies.corpus.sources import open_pages
 from ocr_flops.timing.estimate import estimate
 
 SECONDS_PER_HOUR, HOURS_PER_DAY = 3600, 24
@@ -308,6 +310,10 @@ def plan(
         load_host(host) if isinstance(host, str) else host,
         load_efficiency(efficiency) if isinstance(efficiency, str) else efficiency,
     )
+    lengths = fixed(output_tokens) if isinstance(output_tokens, int) else output_tokens
+    if isinstance(pages, str | Path):
+        opened = open_pages(pages)
+        pages, lengths = opened.table, lengths or (opened.folder and opened.folder.lengths)
     return plan_run(
         run,
         pages if isinstance(pages, Groups) else group_pages(pages, groupings(mode)),
@@ -316,7 +322,7 @@ def plan(
         currency=currency,
         gpus=gpus,
         mode=mode,
-        lengths=fixed(output_tokens) if isinstance(output_tokens, int) else output_tokens,
+        lengths=lengths,
         loops=loops,
         limit=limit,
         batch_size=batch_size,

@@ -11,6 +11,7 @@ import polars as pl
 
 from ocr_flops.errors import SpecError
 from ocr_flops.spec.documents import DEFAULT_DPI, MAX_DPI, MIN_DPI
+from ocr_flops.studies.corpus.folder import Folder, Progress, read_folder
 
 TABLES: dict[str, Callable[..., pl.LazyFrame]] = {  # by suffix
     ".parquet": pl.scan_parquet,
@@ -102,3 +103,28 @@ def _opened(scan: Callable[..., pl.LazyFrame], path: str) -> pl.LazyFrame:
     except (pl.exceptions.PolarsError, OSError) as problem:
         raise SpecError(f"pages: {path} cannot be read: {str(problem).splitlines()[0]}") from None
     return frame
+
+
+class Opened(NamedTuple):
+    """Pages at a path: a table of them, and of a folder what else was found there."""
+
+    table: pl.LazyFrame
+    folder: Folder | None = None
+
+
+def open_pages(path: str | Path, dpi: float = DEFAULT_DPI, progress: Progress | None = None) -> Opened:
+    """The pages at a path: a folder of images and PDFs, a table or a glob of tables, or a mix of paper formats.
+
+    Args:
+        path: "scans", "pages.parquet", "2024-*.csv", or "a4@200:900000,receipt@300:100000".
+        dpi: at which the PDFs of a folder are rendered.
+        progress: as of `read_folder`.
+
+    Raises:
+        SpecError: nothing of the kind is there.
+    """
+    text = str(path)
+    if Path(text).is_dir() and not (Path(text) / DELTA_LOG).is_dir():
+        folder = read_folder(text, dpi, progress)
+        return Opened(folder.pages.lazy(), folder)
+    return Opened(mix_table(text).lazy() if is_mix(text) else scan_table(text))

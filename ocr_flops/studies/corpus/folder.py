@@ -1,0 +1,282 @@
+"""A folder of images and PDFs -> the sizes of its pages: read by several processes, remembered, and never stopped by one file."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from itertools import islice
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from ocr_flops.errors import SpecError
+from ocr_flops.files import user_cache_dir
+from ocr_flops.spec.documents import DEFAULT_DPI, DOCUMENT_SUFFIXES, Document
+from ocr_flops.studies.corpus.lengths import Lengths, from_sample
+from ocr_flops.studies.corpus.reader import SECONDS, TEXT_SUFFIXES
+
+CHUNK = 64  # files that a process is given at once, and that are remembered together
+CACHE_FILE = "page_sizes.sqlite"
+PASSING = ("cannot be read", "reading it")  # problems that may be of the moment: not remembered
+
+Progress = Callable[[str, int, int], None]
+
+
+class File(NamedTuple):
+    """A file as the file system describes it."""
+
+    path: str
+    size: int
+    mtime_ns: int
+
+
+class Folder(NamedTuple):
+    """What a folder holds.
+
+    Args:
+        paths: the files with pages.
+        files: of every page, the place of its file in `paths`; page by page in order.
+        pages: a row per page: width_px, height_px.
+        refused: files and pages left out, with the reason.
+        passed_over: files that are neither images nor PDFs, by suffix.
+        lengths: of outputs, from texts that lie beside the images under the same name; None where there is none.
+        remembered: how many files were not read again.
+    """
+
+    paths: list[str]
+    files: np.ndarray
+    pages: pl.DataFrame
+    refused: list[tuple[str, str]]
+    passed_over: dict[str, int]
+    lengths: Lengths | None
+    remembered: int
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """How many files and pages are left out, by the kind of reason."""
+        return dict(Counter(re.sub(r"^\d+ x \d+ px.*?, (?=more)", "", why).split(";")[0] for _, why in self.refused).most_common())
+
+
+def read_folder(path: str | Path, dpi: float = DEFAULT_DPI, progress: Progress | None = None, cache: Path | None = None) -> Folder:
+    """The pages of all images and PDFs in a folder and the folders in it, by what their headers say.
+
+    What was read is remembered by path, size and time of change, so that a run that was stopped, however, goes on where it was.
+
+    Args:
+        path: the folder.
+        dpi: at which PDFs are rendered.
+        progress: called with what goes on, how many files are done, and of how many.
+        cache: the file of what is remembered; by default one in the user's cache folder.
+
+    Raises:
+        SpecError: no such folder, or dpi out of range.
+    """
+    Document("page", "pt", ((612, 792),)).page_px(1, dpi)  # its check of the dpi
+    with _Memory(cache or user_cache_dir() / CACHE_FILE) as memory, _readers() as readers:  # which start while files are listed
+        files, passed_over = list_files(path)
+        found = memory.recall(os.path.abspath(path), files)
+        remembered = len(found)
+        for chunk, answers in _read_all([file for file in files if file.path not in found], readers):
+            memory.keep(chunk, answers)
+            found |= zip((file.path for file in chunk), answers, strict=True)
+            if progress:
+                progress("reading headers", len(found), len(files))
+    return _folder([file.path for file in files], found, dpi, passed_over, remembered)
+
+
+def list_files(path: str | Path) -> tuple[list[File], dict[str, int]]:
+    """The images and PDFs below a folder, by name, and the texts beside them; then how many others there are by suffix.
+
+    Hidden files and folders are passed over, and links to folders, which may lead in circles.
+
+    Raises:
+        SpecError: no such folder.
+    """
+    if not os.path.isdir(path):
+        raise SpecError(f"pages: {path} is no folder")
+    files: list[File] = []
+    others: Counter[str] = Counter()
+    folders = [os.path.abspath(path)]
+    while folders:
+        try:
+            entries = sorted(os.scandir(folders.pop()), key=lambda entry: entry.name)
+        except OSError:
+            others["folders that cannot be opened"] += 1
+            continue
+        names = {os.path.splitext(entry.name)[0] for entry in entries if entry.name.lower().endswith(DOCUMENT_SUFFIXES)}
+        below = []
+        for entry in entries:
+            stem, suffix = os.path.splitext(entry.name)
+            if entry.is_dir(follow_symlinks=False):
+                if not entry.name.startswith("."):
+                    below.append(entry.path)
+                continue
+            wanted = suffix.lower() in DOCUMENT_SUFFIXES or (suffix.lower() in TEXT_SUFFIXES and stem in names)
+            if not wanted or entry.name.startswith(".") or not entry.is_file():
+                others["no file" if wanted and not entry.is_file() else suffix.lower() or entry.name] += 1
+                continue
+            with contextlib.suppress(OSError):  # gone meanwhile
+                status = entry.stat()
+                files.append(File(entry.path, status.st_size, status.st_mtime_ns))
+        folders += reversed(below)
+    return files, dict(others)
+
+
+def _folder(paths: list[str], found: dict[str, dict[str, Any]], dpi: float, passed_over: dict[str, int], remembered: int) -> Folder:
+    """What was found in files as pages."""
+    kept, refused, tokens, texts = [], [], [], {}
+    numbers, widths, heights = array("q"), array("q"), array("q")
+    for path in paths:
+        if "tokens" in found[path]:
+            texts[os.path.splitext(path)[0]] = found[path]["tokens"]
+    for path in paths:
+        answer = found[path]
+        if "problem" in answer:
+            refused.append((path, answer["problem"]))
+        elif "sizes" in answer:
+            document = Document("", answer["unit"], tuple(map(tuple, answer["sizes"])))
+            pages = 0
+            for page in range(1, len(document.sizes) + 1):
+                try:
+                    width, height = document.page_px(page, dpi)
+                except SpecError as problem:
+                    refused.append((f"{path}, page {page}", re.sub(r"^, page \d+: ", "", str(problem))))
+                    continue
+                pages += 1
+                numbers.append(len(kept))
+                widths.append(width)
+                heights.append(height)
+            kept.append(path)
+            if pages and (text := texts.get(os.path.splitext(path)[0])) is not None:
+                tokens += [text / pages] * pages
+    pages = pl.DataFrame({"width_px": np.array(widths, np.int64), "height_px": np.array(heights, np.int64)})
+    basis = f"text beside {len(tokens):,} of {len(pages):,} pages, 0.3 tokens a character (0.6 where it is Chinese)"
+    return Folder(kept, np.array(numbers, np.int64), pages, refused, passed_over, from_sample(tokens, basis), remembered)
+
+
+def _chunks(files: list[File]) -> Iterator[tuple[File, ...]]:
+    left = iter(files)
+    return iter(lambda: tuple(islice(left, CHUNK)), ())
+
+
+@contextlib.contextmanager
+def _readers() -> Iterator[list[_Reader]]:
+    """A process for every core."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    readers = [_Reader() for _ in range(count)]
+    try:
+        yield readers
+    finally:
+        for reader in readers:
+            reader.end()
+
+
+def _read_all(files: list[File], readers: list[_Reader]) -> Iterator[tuple[tuple[File, ...], list[dict[str, Any]]]]:
+    """Chunks of files with what they hold, as processes come to them."""
+    idle = SimpleQueue()
+    for reader in readers:
+        idle.put(reader)
+
+    def read(chunk: tuple[File, ...]) -> tuple[tuple[File, ...], list[dict[str, Any]]]:
+        reader = idle.get()
+        try:
+            return chunk, reader.read([file.path for file in chunk])
+        finally:
+            idle.put(reader)
+
+    chunks, pending = _chunks(files), set()
+    with ThreadPoolExecutor(len(readers)) as threads:
+        while True:
+            pending |= {threads.submit(read, chunk) for chunk in islice(chunks, 3 * len(readers) - len(pending))}
+            if not pending:
+                return
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            yield from (one.result() for one in done)
+
+
+class _Reader:
+    """A process of `reader.py`, started anew after a file that ended it."""
+
+    def __init__(self):
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "ocr_flops.studies.corpus.reader"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def read(self, paths: list[str]) -> list[dict[str, Any]]:
+        """What files hold. Where the process ended, each is read by itself, so that it shows at which."""
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(paths).encode() + b"\n")
+            self._process.stdin.flush()
+        if line := self._process.stdout.readline():
+            return json.loads(line)
+        self.end()
+        self.__init__()
+        if len(paths) == 1:
+            return [{"problem": f"reading it took more than {SECONDS} seconds, or ended the process that read it"}]
+        return [answer for path in paths for answer in self.read([path])]
+
+    def end(self) -> None:
+        """Ends the process."""
+        self._process.kill()
+        self._process.communicate()
+
+
+class _Memory:
+    """What files hold, by path, size and time of change, in an SQLite file; in memory alone where that cannot be written."""
+
+    def __init__(self, path: Path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._opened = self._open(str(path))
+        except (OSError, sqlite3.Error):
+            self._opened = self._open(":memory:")
+
+    @staticmethod
+    def _open(path: str) -> sqlite3.Connection:
+        opened = sqlite3.connect(path, timeout=60)
+        opened.execute("PRAGMA journal_mode=WAL")
+        opened.execute("PRAGMA synchronous=NORMAL")
+        opened.execute("CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, found TEXT) WITHOUT ROWID")
+        return opened
+
+    def __enter__(self) -> _Memory:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
+
+    def recall(self, folder: str, files: list[File]) -> dict[str, dict[str, Any]]:
+        """What those files in a folder hold that have not changed since they were read."""
+        known = {os.fsencode(file.path): file for file in files}
+        start = os.fsencode(os.path.join(folder, ""))
+        rows = self._opened.execute(
+            "SELECT path, size, mtime_ns, found FROM files WHERE path >= ? AND path < ?", (start, start[:-1] + bytes([start[-1] + 1]))
+        )
+        return {
+            known[key].path: json.loads(found) for key, size, mtime_ns, found in rows if key in known and (size, mtime_ns) == known[key][1:]
+        }
+
+    def keep(self, files: tuple[File, ...], answers: list[dict[str, Any]]) -> None:
+        """Remembers what files hold, all of them or, where this process ends now, none."""
+        rows = [
+            (os.fsencode(file.path), file.size, file.mtime_ns, json.dumps(answer))
+            for file, answer in zip(files, answers, strict=True)
+            if not answer.get("problem", "").startswith(PASSING)
+        ]
+        with self._opened:
+            self._opened.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", rows)

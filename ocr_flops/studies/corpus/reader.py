@@ -1,0 +1,74 @@
+"""A process that reads files: a JSON list of paths a line on stdin, a JSON list of what each holds a line on stdout.
+
+It ends where a file makes it take more time or memory than an honest one needs; `folder.py`, which starts it, finds out which. PDFs are
+read in it, not in a process each, as `documents.py` does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from ocr_flops.errors import SpecError
+from ocr_flops.spec.documents import MAX_PAGES, PDF_MAX_SECONDS, read_document, sizes_of_answer
+
+MEMORY_BYTES = 2**31
+SECONDS = PDF_MAX_SECONDS
+TEXT_SUFFIXES = (".txt", ".md", ".mmd")
+TEXT_BYTES = 2**22  # of a text that are read
+TOKENS_PER_CHARACTER, TOKENS_PER_WIDE_CHARACTER = 0.3, 0.6  # "Token & Token Usage" in DeepSeek's API documentation: English, Chinese
+WIDE_FROM = 0x2E80  # CJK and what follows
+
+
+def read_file(path: str) -> dict[str, Any]:
+    """What a file holds: {"unit": "px" or "pt", "sizes": [[1654, 2339]]}, {"tokens": 800} of a text, or {"problem": "encrypted; ..."}."""
+    try:
+        if path.lower().endswith(TEXT_SUFFIXES):
+            return {"tokens": count_tokens(Path(path))}
+        found = read_document(Path(path), path, _pdf_sizes)
+    except SpecError as problem:
+        return {"problem": str(problem).removeprefix(path).lstrip(":, ")}
+    except OSError as problem:
+        return {"problem": f"cannot be read: {problem.strerror}"}
+    except MemoryError:
+        return {"problem": f"reading it takes more than {MEMORY_BYTES >> 30} GiB of memory"}
+    return {"unit": found.unit, "sizes": found.sizes}
+
+
+def count_tokens(path: Path) -> int:
+    """About how many tokens a text is, by the figures that the model's makers give for a character."""
+    with path.open("rb") as file:
+        text = file.read(TEXT_BYTES).decode("utf-8", errors="ignore")
+    wide = sum(ord(letter) >= WIDE_FROM for letter in text)
+    return round(TOKENS_PER_CHARACTER * (len(text) - wide) + TOKENS_PER_WIDE_CHARACTER * wide)
+
+
+def _pdf_sizes(path: Any, name: str) -> tuple[tuple[float, float], ...]:
+    from ocr_flops.spec.pdf_reader import read_sizes
+
+    with path.open("rb") as file:
+        return sizes_of_answer(read_sizes(file, MAX_PAGES), name)
+
+
+def main() -> None:
+    """Answers until stdin ends."""
+    with contextlib.suppress(ImportError, ValueError, OSError):  # Windows has no such limits, and macOS refuses this one
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    for line in sys.stdin:
+        answers = []
+        for path in json.loads(line):
+            signal.setitimer(signal.ITIMER_REAL, SECONDS)  # its signal ends this process
+            answers.append(read_file(path))
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        print(json.dumps(answers), flush=True)
+
+
+if __name__ == "__main__":
+    main()
