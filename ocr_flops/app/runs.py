@@ -12,6 +12,7 @@ from ocr_flops.errors import SpecError
 from ocr_flops.evidence import verify
 from ocr_flops.measure.plan import ModelSource, Plan
 from ocr_flops.measure.protocol import Request
+from ocr_flops.spec.catalog import load_engine
 from ocr_flops.spec.run_spec import RunSpec
 from ocr_flops.spec.specs import STAGES
 
@@ -43,8 +44,9 @@ def find_source(engine: str) -> ModelSource:
     """The code that runs for an engine: of remote_code the snapshot that this process was started with.
 
     Raises:
-        SpecError: there is none, or nobody said that it is trusted.
+        SpecError: nothing here runs the engine, there is no snapshot, or nobody said that it is trusted.
     """
+    load_engine(engine).check_runs()
     if engine != "remote_code":
         return ModelSource(engine)
     if not (folder := os.environ.get(SNAPSHOT)):

@@ -31,6 +31,7 @@ HELD = STAGE_COLOURS["vision"]
 NAME_GAP = 0.05  # of the chart's height: the least distance of two names
 APPENDED = {
     "dynamic": "a dynamic cache is read for attention, and read and written again to append each token",
+    "paged": "a cache in blocks is read for attention; each token is written in place",
     "static": "a static cache is read for attention; each token is written in place",
 }
 
@@ -204,7 +205,8 @@ def _growth_title(found: list[Row], steps: list[Row], held: list[Row]) -> Title:
     first, last = steps[0], steps[-1]
     tokens = last["output_tokens"] - first["output_tokens"]
     per_token = (last["kv_io_bytes"] - first["kv_io_bytes"]) / tokens if tokens else 0
-    times = per_token * (row["output_tokens"] - found[0]["output_tokens"]) / (held[-1]["bytes"] - held[0]["bytes"])
+    added = (held[-1]["bytes"] - held[0]["bytes"]) or per_token * (row["output_tokens"] - found[0]["output_tokens"])  # 0 within a block
+    times = per_token * (row["output_tokens"] - found[0]["output_tokens"]) / added if added else 1
     finding = (
         f"At output token {row['output_tokens']:,} the KV cache holds {held[-1]['size']}; its step moves {si(last['io_bytes'], 'B')}, "
         f"{share(last['kv_io_bytes'], last['io_bytes'])} of it cache"

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ocr_flops.spec.host import Ranged
+from ocr_flops.spec.specs import ONE
 from ocr_flops.spec.tiling import rule_grids
 from ocr_flops.timing.timing import Timing
 from ocr_flops.units import share, si, workload_words
@@ -128,8 +129,11 @@ def rests_on(timing: Timing, stages: Iterable[str]) -> str:
     each = Ranged(*(host.operator_us[case] + host.launch_us[case] for case in range(3)))
     modules = f" and {host.module_us} a module" if host.module_us.high else ""
     figures = f", {each} µs an operator{modules}" if each.high else ""
+    engine = timing.estimate.config.engine
+    if each.high and engine.host_operators != ONE:
+        figures += f" ({engine.host_operators} times as long in the language model)"
     if set(stages) <= set(host.graphs):
-        floor = host.graph_floor_us.over(timing.estimate.config.engine.operators_a_kernel)
+        floor = host.graph_floor_us.over(engine.operators_a_kernel)
         figures = f", {host.launch_us} µs a launch, operators of at least {floor} µs"
     matrix, bandwidth = (share(one.value, 1) for one in (timing.efficiency.matrix, timing.efficiency.bandwidth))
     return f"Rests on: {host.label}{figures}; kernels reach {matrix} of the matrix peak, {bandwidth} of the bandwidth"

@@ -69,6 +69,7 @@ def verify_model(
         return _compare_published(overrides or (), form, out)
     rest, source_keys = split_source(overrides or ())
     run = load_run(rest)
+    run.engine.check_runs()
     source = ModelSource(run.engine.name, **source_keys)
     interpreter_path = interpreter(python, run.engine.name)
     if audit:

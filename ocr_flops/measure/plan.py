@@ -107,6 +107,7 @@ def host_request(run: RunSpec, source: ModelSource = TRANSFORMERS, *, runs: int 
     Raises:
         SpecError: the engine cannot run this.
     """
+    run.engine.check_runs()
     stages = [stage for stage in run.stages if stage != "vision" or run.engine.name != "remote_code"]
     if not stages:
         raise SpecError("stages: vision cannot be measured here, since its widths stand in the published code; add prefill or decode")
@@ -171,6 +172,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         one_of("device", self.device, TIMED_DEVICES)
+        self.run.engine.check_runs()
         if self.run.cache != "dynamic":
             raise SpecError(f"cache: {self.run.cache!r} cannot be measured; choose dynamic, which the engines run")
         if self.run.hardware is not None:

@@ -166,7 +166,7 @@ def _render(subject: Subject, cards: Markup, charts: Mapping[str, Chart], places
         sources=name_sources(subject.hardware) if subject.hardware else "",
         command=overrides and shlex.join(["ocr-flops", "report", *overrides]),
         records=[summary.read_verification(subject.estimate.config.engine.name)],
-        evidence=f"**In this report** ({subject.estimate.config.engine.label}, {subject.estimate.config.dtype}): {compared}.",
+        evidence=f"**In this report** ({subject.estimate.config.engine.described}, {subject.estimate.config.dtype}): {compared}.",
         bases=[subject.timing.time_basis] if subject.timing else [],
         compared=evidence_table(subject.estimate.config.engine.name),
         made=(made or date.today()).isoformat(),

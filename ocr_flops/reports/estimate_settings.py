@@ -8,9 +8,9 @@ from ocr_flops.evidence.calibration.conditions import recorded_conditions
 from ocr_flops.evidence.calibration.host_lane import measured_host
 from ocr_flops.evidence.records.cache import RECORDS
 from ocr_flops.reports.estimate_subject import Subject
-from ocr_flops.spec.catalog import load_attention, load_efficiency, load_hardware, load_host, load_mode, load_model, names
+from ocr_flops.spec.catalog import load_attention, load_efficiency, load_engine, load_hardware, load_host, load_mode, load_model, names
 from ocr_flops.spec.host import EFFICIENCIES, HOST_FIGURES
-from ocr_flops.spec.specs import STAGES, AttentionSpec, HardwareSpec, ModelSpec
+from ocr_flops.spec.specs import STAGES, AttentionSpec, EngineSpec, HardwareSpec, ModelSpec
 from ocr_flops.timing.timing import Timing
 from ocr_flops.units import si
 
@@ -68,14 +68,22 @@ def find_overrides(subject: Subject) -> list[str] | None:
         *(f"workload.{field}={getattr(workload, field)}" for field in fields),
         f"model={config.model.name}",
         f"engine={config.engine.name}",
+        *_engine_overrides(config.engine),
         *attention,
         f"dtype={config.dtype}",
-        f"cache={config.cache}",
+        *([] if config.engine.block_tokens else [f"cache={config.cache}"]),
         f"prefill_logits={config.prefill_logits}",
         *([] if stages == STAGES else [f"stages=[{','.join(stages)}]"]),
         *device,
         *times,
     ]
+
+
+def _engine_overrides(engine: EngineSpec) -> list[str]:
+    """The overrides of an engine's options, where they are not those of its config."""
+    own = load_engine(engine.name)
+    options = (name for name in ("block_tokens", "weights", "cache") if getattr(engine, name) != getattr(own, name))
+    return [f"engine.{name}={getattr(engine, name) or 'null'}" for name in options]
 
 
 def _find_device_overrides(hardware: HardwareSpec) -> list[str] | None:

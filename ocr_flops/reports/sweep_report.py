@@ -135,7 +135,7 @@ def describe_evidence(sweep: Sweep) -> str:
     kinds, words = Counter(), {}
     for case in sweep.cases:
         config = case.estimate(case.keys.workload()).config
-        name = f"{config.attention.name}, {config.dtype}, {config.prefill_logits} logits, {config.engine.label}"
+        name = f"{config.attention.name}, {config.dtype}, {config.prefill_logits} logits, {config.engine.described}"
         words[name] = verification.describe_compared(config, sweep.stages)
         kinds["compared" if verification.find_compared(config) else "not compared"] += len(sweep.stages) * sweep.points_per_case
     rows = " and ".join(f"{number:,} are of settings that were {kind} with the real model" for kind, number in kinds.items())

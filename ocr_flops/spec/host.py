@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from ocr_flops.errors import one_of
 from ocr_flops.spec.ranged import Ranged
-from ocr_flops.spec.specs import STAGES
+from ocr_flops.spec.specs import ONE, STAGES, EngineSpec
 
 HOST_FIGURES = ("operator_us", "module_us", "launch_us", "step_us", "kernel_floor_us", "graph_floor_us")
 EFFICIENCIES = ("matrix", "vector", "bandwidth")
@@ -94,6 +94,11 @@ class EfficiencySpec:
         return f"efficiencies from {self.label}: {figures}"
 
 
-def describe_basis(host: HostSpec, efficiency: EfficiencySpec) -> str:
+def describe_basis(host: HostSpec, efficiency: EfficiencySpec, engine: EngineSpec) -> str:
     """What expected times rest on, in a line."""
-    return f"{host.describe()}; {efficiency.describe()}"
+    own = ""
+    if engine.host_operators != ONE and host.operator_us.high:
+        own = f", an operator of {engine.label}'s language model taking {engine.host_operators} times as long"
+    if engine.operators_a_kernel != ONE and host.graphs:
+        own += f"; {engine.operators_a_kernel} operators counted here are a kernel"
+    return f"{host.describe()}{own}; {efficiency.describe()}"

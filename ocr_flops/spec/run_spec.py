@@ -20,7 +20,18 @@ from ocr_flops.spec.reading import (
     read_model,
     read_spec,
 )
-from ocr_flops.spec.specs import CACHES, DTYPE_BYTES, PREFILL_LOGITS, STAGES, AttentionSpec, EngineSpec, HardwareSpec, Mode, ModelSpec
+from ocr_flops.spec.specs import (
+    CACHES,
+    DTYPE_BYTES,
+    PAGED,
+    PREFILL_LOGITS,
+    STAGES,
+    AttentionSpec,
+    EngineSpec,
+    HardwareSpec,
+    Mode,
+    ModelSpec,
+)
 from ocr_flops.spec.workload import Workload
 
 IMAGE, GRID = ("image_width_px", "image_height_px"), ("columns", "rows")  # keys of the workload that say what a page is
@@ -35,7 +46,7 @@ class RunSpec:
     attention: AttentionSpec  # called "mixed" where towers were set one by one
     workload: Workload
     dtype: str  # "bf16", "fp16" or "fp32"
-    cache: str  # "dynamic" or "static"
+    cache: str  # "dynamic" or "static"; "paged" for engines that serve
     prefill_logits: str  # "all" or "last"; the engine's where none was chosen
     stages: tuple[str, ...]  # in the order they run
     hardware: HardwareSpec | None  # None where none was chosen
@@ -112,7 +123,7 @@ def read_run(config: dict[str, Any]) -> RunSpec:
         attention=attention,
         workload=read_workload(config["workload"]).workload(),
         dtype=one_of("dtype", config["dtype"], tuple(DTYPE_BYTES)),
-        cache=one_of("cache", config["cache"], CACHES),
+        cache=_read_cache(config["cache"], engine),
         prefill_logits=engine.prefill_logits if logits is None else one_of("prefill_logits", logits, PREFILL_LOGITS),
         stages=_read_stages(config["stages"]),
         hardware=None if config["hardware"] is None else name_changes("hardware", read_hardware(config["hardware"])),
@@ -124,6 +135,15 @@ def read_run(config: dict[str, Any]) -> RunSpec:
 def read_workload(config: Any) -> WorkloadKeys:
     """The group `workload`, each key of its type."""
     return read_spec(WorkloadKeys, "workload", config)
+
+
+def _read_cache(config: Any, engine: EngineSpec) -> str:
+    cache = one_of("cache", config, CACHES)
+    if engine.block_tokens is None:
+        return cache
+    if cache != CACHES[0]:  # which is what is written where nothing was chosen
+        raise SpecError(f"cache: {cache!r} is none of {engine.name}, whose cache is in blocks; leave it out")
+    return PAGED
 
 
 def _read_stages(config: Any) -> tuple[str, ...]:

@@ -135,6 +135,19 @@ class EngineSpec(KernelChoice):
         """The name, with the options that are not those of its config's own choice of precision: "vllm weights=fp8"."""
         return " ".join([self.name, *(f"{name}={value}" for name in ("weights", "cache") if (value := getattr(self, name)))])
 
+    @property
+    def described(self) -> str:
+        """The label with these options, for people."""
+        return ", ".join([self.label, *(f"fp8 {name}" for name in ("weights", "cache") if getattr(self, name))])
+
+    def check_runs(self) -> None:
+        """Raises SpecError where nothing here runs the engine."""
+        if self.modelled:
+            raise SpecError(
+                f"engine: {self.name} is modelled, as read in its sources: nothing here runs, counts or times it; choose transformers or "
+                "remote_code"
+            )
+
     def runnable_kernels(self, tower: str) -> tuple[str, ...]:
         """Attention kernels with which the real engine runs a tower: those chosen by name, and its own."""
         return tuple(dict.fromkeys((*self.runnable_attention, self.kernel(tower))))

@@ -143,7 +143,7 @@ class Timing:
     @property
     def time_basis(self) -> str:
         """What expected seconds rest on."""
-        return describe_basis(self.host, self.efficiency)
+        return describe_basis(self.host, self.efficiency, self.estimate.config.engine)
 
     @property
     def expected_ttft(self) -> Ranged | None:

@@ -27,7 +27,7 @@ def plan(results: Results, targets: mo.ui.dictionary) -> mo.Html:
     """
     estimate, setting = results.main, results.setting
     values = {"estimate": estimate, "hardware": results.hardware}
-    values["mode"] = f"attention {estimate.config.attention.name} in {estimate.config.engine.label}"
+    values["mode"] = f"attention {estimate.config.attention.name} in {estimate.config.engine.described}"
     wanted = {
         "ttft_seconds": None if setting.ttft_ms is None else setting.ttft_ms / 1e3,
         "tpot_seconds": None if setting.tpot_ms is None or not estimate.workload.output_tokens else setting.tpot_ms / 1e3,

@@ -40,7 +40,12 @@ def spot_check(results: Results, inputs: mo.ui.dictionary, run: mo.ui.button) ->
         ]
     config = results.main.config
     attention = attention_words({tower: config.attention.kernel(tower) for tower in TOWERS})
-    ran = {"engine": config.engine.label, "attention": attention, "dtype": config.dtype, "device": inputs.elements["device"].selected_key}
+    ran = {
+        "engine": config.engine.described,
+        "attention": attention,
+        "dtype": config.dtype,
+        "device": inputs.elements["device"].selected_key,
+    }
     about, lacking = ABOUT.format(steps=DECODE_STEPS, **ran), runs.missing(runs.request_check, results, SCOPES[0], "auto")
     if (output_tokens := results.setting.output_tokens) > DECODE_STEPS:
         about += f" The charts show {output_tokens:,} output tokens, so decode's counts stand in the table below alone."
