@@ -282,6 +282,7 @@ def sidebar(device, engine, figure_inputs, host_inputs, mode, pdf_inputs, served
         "file": [*upload_inputs, *pdf_inputs],
         "grid": [workload_inputs["columns"], workload_inputs["rows"]],
     }
+    _serves = of.load_engine(engine.value["engine"]).block_tokens is not None
     _view = mo.md("<small>This mode encodes the page as one view; its size does not change the cost.</small>")
     mo.sidebar(
         [
@@ -300,7 +301,7 @@ def sidebar(device, engine, figure_inputs, host_inputs, mode, pdf_inputs, served
             workload_inputs["attention"],
             *engine.elements.values(),
             device.elements["dtype"],
-            workload_inputs["cache"],
+            *(workload_inputs[_name] for _name in (("engine_weights", "engine_cache") if _serves else ("cache",))),
         ],
         width="310px",
     )

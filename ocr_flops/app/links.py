@@ -14,9 +14,9 @@ from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 
-from ocr_flops.app.setting import FIGURES, HOST_US, OWN_HOST, REACHED, SIDE_BY_SIDE, SOURCES, Setting
+from ocr_flops.app.setting import FIGURES, HOST_US, OWN_DTYPE, OWN_HOST, REACHED, SIDE_BY_SIDE, SOURCES, Setting
 from ocr_flops.spec.catalog import modes, names
-from ocr_flops.spec.specs import CACHES, DTYPE_BYTES
+from ocr_flops.spec.specs import CACHES, DTYPE_BYTES, FP8
 from ocr_flops.spec.workload import LIMITS, MAX_TILES
 
 TAB, PINS, NONE = "tab", "pins", "none"
@@ -160,6 +160,7 @@ def _kinds() -> dict[str, Any]:
         "engine": tuple(names("engine")),
         "dtype": tuple(DTYPE_BYTES),
         "cache": CACHES,
+        **dict.fromkeys(("engine_weights", "engine_cache"), (OWN_DTYPE, FP8)),
         "gpu": tuple(names("hardware")),
         "host": (OWN_HOST, *names("host")),
     }

@@ -14,7 +14,7 @@ from ocr_flops.evidence.records.host_lane import list_host_lanes, read_host_lane
 from ocr_flops.reports.estimate_subject import Subject
 from ocr_flops.spec.catalog import load_efficiency, load_engine, load_hardware, load_host, load_mode
 from ocr_flops.spec.host import EFFICIENCIES, EfficiencySpec, HostSpec, Ranged
-from ocr_flops.spec.specs import HardwareSpec, ModelSpec
+from ocr_flops.spec.specs import FP8, EngineSpec, HardwareSpec, ModelSpec
 from ocr_flops.spec.workload import Workload, growing_outputs, neighbours
 from ocr_flops.timing.estimate import Estimate, estimate
 
@@ -23,6 +23,7 @@ SOURCES = ("page", "grid")
 OWN_HOST = "engine"  # the host that the engine has by itself
 FIGURES = ("matrix_flops_per_second", "vector_fp32_flops_per_second", "memory_bandwidth_bytes_per_second", "memory_bytes")
 HOST_US = ("operator_us", "launch_us")
+OWN_DTYPE = "dtype"  # the precision of the run
 REACHED = tuple(f"{name}_efficiency" for name in EFFICIENCIES)
 
 
@@ -47,6 +48,7 @@ class Setting:
         operator_us, launch_us: microseconds of the host for an operator and for a launch; None leaves the host's own.
         matrix_efficiency, vector_efficiency, bandwidth_efficiency: the part of a peak that kernels reach; None leaves those of the
             device's records, else those published.
+        engine_weights, engine_cache: of an engine that serves, "fp8" for weights or cache in it, else `OWN_DTYPE`.
 
     Raises:
         SpecError: when what a value decides is read first, naming the field, the value and what is allowed.
@@ -79,6 +81,8 @@ class Setting:
     matrix_efficiency: float | None = None
     vector_efficiency: float | None = None
     bandwidth_efficiency: float | None = None
+    engine_weights: str = OWN_DTYPE
+    engine_cache: str = OWN_DTYPE
 
     @cached_property
     def workload(self) -> Workload:
@@ -123,10 +127,19 @@ class Setting:
         """The positions for which the engine's `generate` computes logits."""
         return load_engine(self.engine).prefill_logits
 
+    @cached_property
+    def engine_spec(self) -> EngineSpec:
+        """The engine with its options, where it is one that serves."""
+        engine = load_engine(self.engine)
+        if engine.block_tokens is None:
+            return engine
+        narrow = {"weights": self.engine_weights, "cache": self.engine_cache}
+        return replace(engine, **{name: None if value == OWN_DTYPE else value for name, value in narrow.items()})
+
     @property
-    def options(self) -> dict[str, str]:
+    def options(self) -> dict[str, Any]:
         """What runs the model, as keywords of `estimate` and `sweep`."""
-        return {"engine": self.engine, "dtype": self.dtype, "cache": self.cache}
+        return {"engine": self.engine_spec, "dtype": self.dtype, "cache": self.cache}
 
     def estimate(self, model: ModelSpec, mode: str) -> Estimate:
         """The current point in one attention mode."""
@@ -168,6 +181,8 @@ class Setting:
         label, others = self.hardware.label, " or ".join(self.hardware.dtypes)
         if self.dtype not in self.hardware.dtypes:
             raise SpecError(f"{label} has no {self.dtype} figure: choose {others}, or enter one under 'edit its figures'")
+        if self.engine_spec.weights and FP8 not in dict(self.hardware.matrix_flops_per_second):
+            raise SpecError(f"{label} has no fp8 figure: choose weights in {self.dtype}")
         if self.attention in attention_modes(self.dtype) and self.attention not in self.known_modes:
             raise SpecError(f"{label} has no {self.attention} kernel: choose {' or '.join(self.known_modes)}")
         return self.hardware

@@ -8,12 +8,13 @@ from typing import Any
 
 import marimo as mo
 
-from ocr_flops.app.setting import FIGURES, HOST_US, OWN_HOST, REACHED, SIDE_BY_SIDE, Setting
+from ocr_flops.app.setting import FIGURES, HOST_US, OWN_DTYPE, OWN_HOST, REACHED, SIDE_BY_SIDE, Setting
 from ocr_flops.app.spot_checks import SCOPES
 from ocr_flops.app.tabs.elements import choice, labelled
 from ocr_flops.spec import documents
 from ocr_flops.spec.catalog import load_engine, load_hardware, load_host, modes, names
 from ocr_flops.spec.host import Ranged
+from ocr_flops.spec.specs import FP8
 from ocr_flops.spec.workload import LIMITS
 
 SOURCES = {"page size": "page", "image or PDF": "file", "grid by hand": "grid"}
@@ -21,6 +22,7 @@ ATTENTION = {"the engine's own": "vendor", "eager": "eager", "sdpa": "sdpa", "fl
 MODES = {one.label: one.name for one in modes()}
 ENGINES = {load_engine(name).label: name for name in reversed(names("engine"))}
 HOSTS = {"the engine's own": OWN_HOST} | {load_host(name).label: name for name in names("host")}
+PRECISIONS = {"as everything else": OWN_DTYPE, "fp8": FP8}
 GPUS = {load_hardware(name).label: name for name in names("hardware")}
 PAGES = {  # width and height in px
     "A4 at 150 dpi": (1240, 1754),
@@ -64,6 +66,8 @@ def workload_controls(setting: Setting) -> mo.ui.dictionary:
     prompt = f"Text beside the image, BOS included, up to {most_prompt:,}; the published default prompt has 10."
     attention = "What differs between modes is vector work, memory and traffic; matrix FLOPs are the same."
     cache = "Dynamic grows by copying at every step, as both engines do; static is written in place."
+    weights = "Of linear layers and experts; in fp8 their inputs are quantised too, which takes more kernels and needs a GPU with fp8."
+    blocks = "An engine that serves keeps keys and values in blocks, in the precision of the run or in half as many bytes."
     grid = "Tiles across the page. 1 × 1 means no tiles; the rule's own grids have 2 to 9."
     return mo.ui.dictionary(
         {
@@ -74,13 +78,18 @@ def workload_controls(setting: Setting) -> mo.ui.dictionary:
             "batch_size": _steps(BATCHES, setting.batch_size, "batch (pages)", "Equal pages run together."),
             "attention": choice(ATTENTION, setting.attention, "attention", attention),
             "cache": choice(("dynamic", "static"), setting.cache, "KV cache", cache),
+            "engine_weights": choice(PRECISIONS, setting.engine_weights, "weights", weights),
+            "engine_cache": choice(PRECISIONS, setting.engine_cache, "KV cache", blocks),
         }
     )
 
 
 def engine_controls(setting: Setting) -> mo.ui.dictionary:
     """The code that runs the model, and what issues its operators, which together decide the host's figures."""
-    engine = "The code that runs the model: transformers' own class, or the code published with the weights."
+    engine = (
+        "The code that runs the model: transformers' own class, the code published with the weights, or an engine that serves, as read "
+        "in its sources (modelled: nothing here runs it)."
+    )
     host = "How operators are issued: one by one by Python, which a fast GPU waits for, or recorded once and replayed as a graph."
     return mo.ui.dictionary(
         {
