@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from ocr_flops.reports.serving import count, count_interval
+from ocr_flops.reports.serving import WHAT, count, count_interval
 from ocr_flops.spec.catalog import load_attention, load_mode
 from ocr_flops.studies.corpus.flights import is_server
 from ocr_flops.studies.corpus.folder import Folder
@@ -71,7 +71,8 @@ def describe_row(row: Mapping[str, Any], plan: Plan) -> str:
     money = f"{figure(row, 'cost', plan.currency)}, " if row["cost"] is not None else ""
     energy = f", at most {figure(row, 'energy_kwh', 'kWh')}" if row["energy_kwh"] is not None else ""
     of_them = "one of them takes" if plan.gpus == 1 else f"{plan.gpus} of them take"
-    return f"{row['label']}: {money}{figure(row, 'gpu_hours', 'GPU-hours')}{energy}; {of_them} {duration(row)}."
+    limit = f" Limited by {WHAT[row['limited_by']]}." if row["limited_by"] else ""
+    return f"{row['label']}: {money}{figure(row, 'gpu_hours', 'GPU-hours')}{energy}; {of_them} {duration(row)}.{limit}"
 
 
 def describe_best(plan: Plan) -> list[str]:

@@ -59,7 +59,7 @@ def complaints(gpu: HardwareSpec) -> list[str]:
 
 
 def figures(gpu: HardwareSpec) -> set[str]:
-    single = ("vector_fp32_flops_per_second", "memory_bandwidth_bytes_per_second", "memory_bytes")
+    single = ("vector_fp32_flops_per_second", "memory_bandwidth_bytes_per_second", "memory_bytes", "board_watts")
     matrix = {f"matrix_flops_per_second.{dtype}" for dtype, _ in gpu.matrix_flops_per_second}
     return matrix | {"flash_attention"} | {name for name in single if getattr(gpu, name)}
 

@@ -18,8 +18,8 @@ def is_server(engine: EngineSpec) -> bool:
     return engine.host == "graphs"
 
 
-def time_served(run: RunSpec, kinds: Sequence[Kind]) -> tuple[list[Spent], str]:
-    """Device seconds of all pages of every kind in the steady state of their mix, and what they rest on.
+def time_served(run: RunSpec, kinds: Sequence[Kind]) -> tuple[list[Spent], str, str]:
+    """Device seconds of all pages of every kind in the steady state of their mix, what they rest on, and what limits them.
 
     The mix's time is divided among kinds as their pages would take it if each were served alone.
 
@@ -49,4 +49,8 @@ def time_served(run: RunSpec, kinds: Sequence[Kind]) -> tuple[list[Spent], str]:
     alone = [kind.pages / served([page], [1.0]).pages_per_second.value for kind, page in zip(kinds, pages, strict=True)]
     rate, count, whole = mix.pages_per_second, sum(kind.pages for kind in kinds), sum(alone)
     seconds = count / rate.value, count / rate.high, count / rate.low
-    return [Spent(Ranged(*(one * part / whole for one in seconds)), mix.max_concurrency) for part in alone], mix.time_basis
+    return (
+        [Spent(Ranged(*(one * part / whole for one in seconds)), mix.max_concurrency) for part in alone],
+        mix.time_basis,
+        str(mix.limited_by),
+    )

@@ -13,7 +13,7 @@ import polars as pl
 
 from ocr_flops.errors import SpecError, list_allowed, one_of
 from ocr_flops.evidence.calibration.conditions import with_records
-from ocr_flops.spec.catalog import load_attention, load_efficiency, load_hardware, load_host, load_mode, modes, names
+from ocr_flops.spec.catalog import load_attention, load_efficiency, load_engine, load_hardware, load_host, load_mode, modes, names
 from ocr_flops.spec.host import EfficiencySpec, HostSpec, Ranged
 from ocr_flops.spec.run_spec import RunSpec
 from ocr_flops.spec.specs import STAGES, AttentionSpec, EngineSpec, HardwareSpec, Mode, ModelSpec
@@ -34,7 +34,7 @@ ATTENTIONS = ("eager", "sdpa", "flash")
 _CASES = ("", "_low", "_high")
 _RANGED = [f"{name}{case}" for name in ("pages_per_second", "gpu_hours", "hours", "cost", "energy_kwh") for case in _CASES]
 _PLAN_SCHEMA = {"hardware": pl.String, "label": pl.String, "batch_size": pl.Int64, **dict.fromkeys(_RANGED, pl.Float64)}
-_PLAN_SCHEMA |= {"time_basis": pl.String, "reason": pl.String}
+_PLAN_SCHEMA |= {"limited_by": pl.String, "time_basis": pl.String, "reason": pl.String}
 _HOURS = dict.fromkeys([f"gpu_hours{case}" for case in _CASES], pl.Float64)
 _PARTS_SCHEMA = {"hardware": pl.String, "mode": pl.String, "columns": pl.Int64, "rows": pl.Int64, "pages": pl.Int64, "batch_size": pl.Int64}
 _PARTS_SCHEMA |= _HOURS
@@ -95,7 +95,8 @@ class Plan:
         total_tokens (of all pages: image, prompt and output), tensor_flops, total_flops (of all pages, each by itself), flops_share.
         """
         rows = []
-        for kind, costs in zip(self.kinds, total_costs(self.run, self.kinds), strict=True):
+        run = replace(self.run, engine=load_engine()) if is_server(self.run.engine) else self.run  # less the padding of a page alone
+        for kind, costs in zip(self.kinds, total_costs(run, self.kinds), strict=True):
             tokens = kind.pages * kind.image_tokens + kind.moments.prompt + kind.moments.output
             rows.append(
                 {
@@ -124,12 +125,12 @@ class Plan:
         found |= {f"{name}_tokens": sum(getattr(kind.moments, name) for kind in self.kinds) for name in ("prompt", "output")}
         return found | {name: int(self.groups[name].sum()) for name in ("total_tokens", *TOTALS)}
 
-    def _time(self, device: HardwareSpec) -> tuple[list[Spent], str]:
+    def _time(self, device: HardwareSpec) -> tuple[list[Spent], str, str | None]:
         run = with_records(replace(self.run, hardware=device))
-        return time_served(run, self.kinds) if is_server(run.engine) else time_batches(run, self.kinds, self.batch_size)
+        return time_served(run, self.kinds) if is_server(run.engine) else (*time_batches(run, self.kinds, self.batch_size), None)
 
     @cached_property
-    def _timed(self) -> dict[str, tuple[list[Spent], str] | SpecError]:
+    def _timed(self) -> dict[str, tuple[list[Spent], str, str | None] | SpecError]:
         found = {}
         for device in self.devices:
             try:
@@ -142,9 +143,10 @@ class Plan:
     def plans(self) -> pl.DataFrame:
         """A row per device, the cheapest first where there are prices, else the fastest.
 
-        Columns: hardware, label, batch_size (of the kind with most pages), pages_per_second (of one device), gpu_hours, hours (with the
-        GPUs given), cost (with a price), energy_kwh (at the board's full power, where that is known); all but the first three also as
-        ..._low and ..._high; time_basis; reason (why a device does not run it).
+        Columns: hardware, label, batch_size (of the kind with most pages; of an engine that serves, pages in flight), pages_per_second (of
+        one device), gpu_hours, hours (with the GPUs given), cost (with a price), energy_kwh (at the board's full power, where that is
+        known); all but the first three also as ..._low and ..._high; limited_by (of an engine that serves: what more pages a second would
+        need more of); time_basis; reason (why a device does not run it).
         """
         rows = [self._row(device) for device in self.devices]
         frame = pl.DataFrame(rows, schema=_PLAN_SCHEMA)
@@ -155,10 +157,10 @@ class Plan:
         timed = self._timed[device.name]
         if isinstance(timed, SpecError):
             return row | {"reason": str(timed)}
-        spent, basis = timed
+        spent, basis, limit = timed
         hours = [sum(one.seconds[case] for one in spent) / SECONDS_PER_HOUR for case in range(3)]
         most = max(range(len(spent)), key=lambda number: self.kinds[number].pages)
-        row |= {"batch_size": spent[most].batch_size, "time_basis": basis}
+        row |= {"batch_size": spent[most].batch_size, "limited_by": limit, "time_basis": basis}
         price, watts = self.prices.get(device.name), device.board_watts
         for part, number, opposite in (("", 0, 0), ("_low", 1, 2), ("_high", 2, 1)):
             row |= {f"gpu_hours{part}": hours[number], f"hours{part}": hours[number] / self.gpus}

@@ -1,0 +1,87 @@
+"""`ocr-flops corpus`: the answer in words, the same numbers as data, and what is refused."""
+
+import json
+
+import polars as pl
+import pytest
+
+from ocr_flops.cli import main
+from tests.support.images import encoded
+
+
+@pytest.fixture(autouse=True)
+def cache_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def run(capsys, *words):
+    assert main(["corpus", *words]) == 0
+    return capsys.readouterr().out
+
+
+def test_which_is_cheaper_and_how_long_eight_take(capsys):
+    words = ("a4@200:1000000", "--price", "l4=0.8", "--price", "h100_sxm=3", "--lengths", "800", "--gpus", "8")
+    text = run(capsys, *words)
+    found = json.loads(run(capsys, *words, "--json"))
+    cheapest, other = found["plans"]
+    assert text.startswith("1,000,000 pages in Gundam: 903 M image, 10.0 M prompt, 800 M output tokens")
+    assert f"Cheapest and fastest: {cheapest['label']}: " in text and "8 of them take" in text
+    assert other["hardware"] == "l4" and f"NVIDIA L4 (24 GB) costs {other['cost'] / cheapest['cost']:.3g} times as much." in text
+    assert cheapest["cost"] == pytest.approx(3 * cheapest["gpu_hours"])
+    assert (found["totals"]["image_tokens"], found["totals"]["output_tokens"]) == (903_000_000, 800_000_000)
+    assert found["groups"][0]["pages"] == 1_000_000 and isinstance(found["groups"][0]["total_flops"], int)
+    assert {row["name"] for row in found["alternatives"]} >= {"base", "tiny", "eager", "flash"}
+
+
+def test_questions(capsys):
+    text = run(capsys, "a4:5000", "hardware=l4", "--price", "l4=1", "--gpus", "2", "--deadline", "90m", "--budget", "3")
+    assert "In 1.5 hours: " in text and " x NVIDIA L4 (24 GB) for all pages; 2 GPUs do " in text
+    assert "3 USD pay for " in text
+
+
+def test_a_table_and_prices_in_a_file(capsys, tmp_path):
+    pl.DataFrame({"width": [1654, 800, 0], "height": [2339, 600, 5], "output_tokens": [900, 30, 1]}).write_csv(tmp_path / "pages.csv")
+    (tmp_path / "prices.yaml").write_text("currency: EUR\nl4: 0.7\na100_40gb: 1.1\n")
+    text = run(capsys, str(tmp_path / "pages.csv"), "--prices", str(tmp_path / "prices.yaml"))
+    assert "2 pages in Gundam" in text and "Outputs: the table's column output_tokens." in text
+    assert "Left out: 1 pages, as width_px is missing or no whole number" in text
+    assert "EUR" in text and "A100" in text
+    assert run(capsys, str(tmp_path / "*.csv"), "hardware=l4", "--format", "csv").count("\n") == 3
+
+
+def test_a_folder_with_a_broken_file(capsys, tmp_path):
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    (scans / "a.png").write_bytes(encoded("PNG", (1654, 2339)))
+    (scans / "broken.jpg").write_bytes(b"no image")
+    text = run(capsys, str(scans), "hardware=l4", "--refused", str(tmp_path / "refused.csv"))
+    assert text.startswith("1 pages in Gundam") and "Left out 1: 1 x neither an image nor a PDF" in text
+    assert pl.read_csv(tmp_path / "refused.csv")["file"].to_list() == [str(scans / "broken.jpg")]
+
+
+def test_an_engine_that_serves(capsys):
+    text = run(capsys, "a4:1000", "hardware=l4", "engine=vllm", "--lengths", "400")
+    assert "Limited by " in text and "in the steady state of as many pages in flight as the GPU holds" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nothing"], "pages: 'nothing' is no folder and no table"),
+        (["nothing.csv"], "pages: nothing.csv does not exist"),
+        (["a4:5", "--price", "l4"], "--price: 'l4' is not GPU=PRICE, as in l4=0.8"),
+        (["a4:5", "--price", "l5=1"], "hardware: 'l5' is not one of"),
+        (["a4:5", "--price", "l4=1", "hardware=h200"], "prices: 'l4' is not one of h200"),
+        (["a4:5", "--deadline", "soon"], "--deadline: 'soon' is not a time above 0"),
+        (["a4:5", "--budget", "5", "hardware=l4"], "budget: needs a price, as in --price l4=0.8"),
+        (["a4:5", "workload.columns=2"], "workload.columns: has no effect; a corpus has pages of its own"),
+        (["a4:5", "attention=[eager,sdpa]"], "attention: one value; only hardware may be a list"),
+        (["a4:5", "--lengths", "5", "workload.output_tokens=5"], "workload.output_tokens: given beside --lengths"),
+        (["a4:5,b4:6"], "pages: 'b4:6' is not FORMAT@DPI:PAGES with a format of"),
+        (["a4@9:5"], "9 dpi is not from 36 to 1200"),
+    ],
+)
+def test_wrong_words_are_one_line(capsys, words, message):
+    assert main(["corpus", *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
