@@ -3,6 +3,16 @@
 const LAYOUT = { renderer: "canvas", logLevel: 1, actions: { export: true, source: false, compiled: false, editor: false } }; // the editor is a site
 const REST_MS = 200; // after the last step charts out of sight follow, for who scrolls or prints
 
+// Grey words are legible on the page, light or dark, which no one grey is.
+const GREY = '"#808080"'; // of `charts.theme`
+const legible = (value, ink) => JSON.parse(JSON.stringify(value).replaceAll(GREY, isLight(ink) ? '"#a4a8a6"' : '"#666666"'));
+
+function isLight(colour) {
+  pen.fillStyle = colour;
+  pen.fillRect(0, 0, 1, 1);
+  return pen.getImageData(0, 0, 1, 1).data[1] > 128;
+}
+
 // Text and axes take the colour of the page, light or dark.
 const themed = (ink) => ({
   axis: { labelColor: ink, titleColor: ink },
@@ -12,6 +22,7 @@ const themed = (ink) => ({
 });
 
 const MARGIN_PX = 10; // of a chart, both sides together
+const LEAST_PX = 170; // of a plot, or of each panel beside others, where the chart says nothing else: with less room it scrolls
 const MENU_PX = 38 + MARGIN_PX; // beside it
 const FONTS = { title_lines: "bold 15px sans-serif", subtitle_lines: "12px sans-serif" };
 const pen = document.createElement("canvas").getContext("2d");
@@ -50,15 +61,17 @@ class Panel {
     if (!this.view || this.chart.template !== chart.template || this.ink !== ink) {
       this.element.style.minHeight = `${this.element.clientHeight}px`; // the page must not jump while the panel is empty
       this.end();
+      this.room = undefined;
       const options = { ...LAYOUT, config: themed(ink), downloadFileName: chart.name };
-      const { view, finalize } = await vegaEmbed(this.element, filled(template, chart, this.element.clientWidth - MENU_PX), options);
+      const { view, finalize } = await vegaEmbed(this.element, legible(filled(template, chart, this.element.clientWidth - MENU_PX), ink), options);
       Object.assign(this, { view, finalize, ink, chart });
       this.element.drawn = chart; // for tests
+      await this.run();
       this.element.style.minHeight = "";
       return;
     }
     for (const [name, rows] of Object.entries(chart.datasets)) {
-      if (!same(rows, this.chart.datasets[name])) this.view.data(name, structuredClone(rows));
+      if (!same(rows, this.chart.datasets[name])) this.view.data(name, legible(rows, ink));
     }
     this.chart = chart;
     await this.run();
@@ -67,10 +80,20 @@ class Panel {
 
   // The width is set anew each time, so that Vega fits the plot beside its words.
   async run() {
-    const width = this.view?.container().clientWidth;
-    if (!width) return;
-    for (const [name, value] of Object.entries(fitted(this.chart, width - MARGIN_PX))) this.view.signal(name, value);
-    await this.view.width(width).resize().runAsync();
+    const room = this.view?.container().clientWidth;
+    if (!room) return;
+    for (const [name, value] of Object.entries(fitted(this.chart, room - MARGIN_PX))) this.view.signal(name, value);
+    const { least_px, panels } = this.chart.signals;
+    const least = least_px ?? LEAST_PX * Math.max(1, Math.round(panels ?? 1));
+    if (room !== this.room) Object.assign(this, { room, width: room, right: 5 });
+    for (let pass = 0; pass < 3; pass += 1) {
+      await this.view.padding({ top: 5, bottom: 5, left: 5, right: this.right }).width(this.width).resize().runAsync();
+      const over = Math.ceil(this.view.origin()[0] + this.view.scenegraph().root.bounds.x2 - this.width); // words beside the plot move with it
+      const lacking = Math.ceil(least - this.view.width());
+      if (over <= 0 && lacking <= 0) return;
+      if (lacking > 0 || over > this.view.width() - least || pass) this.width += Math.max(over, lacking);
+      else this.right += over;
+    }
   }
 
   end() {

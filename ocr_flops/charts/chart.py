@@ -70,7 +70,8 @@ class Chart:
     """A Vega-Lite chart: a template, with a title, rows and values of its own.
 
     Building and checking a chart through Altair takes 50 ms, which a slider feels; filling a template takes 1. `datasets` are the rows of
-    every dataset that the template names, `params` the values of its parameters.
+    every dataset that the template names, `params` the values of its parameters. "least_px" among them is the plot's least width: with less
+    room a page lets it scroll.
     """
 
     template: Template

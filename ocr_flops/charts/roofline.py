@@ -84,6 +84,7 @@ def roofline(timing: Timing, measured: Iterable[Row] = ()) -> Chart:
         **_ceilings(timing, frame),
     }
     params = {"across": [edge, right], "up": [bottom, frame.top], "families": occurring(FAMILIES, points, "family")}
+    params["least_px"] = 480
     params["stages"] = occurring(STAGE_SHAPES, points, "stage")
     return Chart(_template(), _title(timing, operators, sum(row["share"] for row in idle), attained), datasets, params)
 

@@ -50,7 +50,7 @@ def tiling_picture(workload: Workload) -> Chart:
     captions.append({"x": left, "text": f"Global view, {workload.global_px} px", "detail": product})
     lines, captions = _cuts(page, workload) if workload.tiles else [], [{**caption, "y": CAPTION} for caption in captions]
     datasets = {"boxes": boxes, "lines": lines, "captions": captions, "tokens": tokens}
-    params = {"content_width": left + SIDE + 1, "content_height": CAPTION + SIDE + 1}
+    params = {"content_width": left + SIDE + 1, "content_height": CAPTION + SIDE + 1, "least_px": 600}
     return Chart(_template(), title(_finding(workload), _conditions(workload)), datasets, params)
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from ocr_flops.app.tabs import GROUPS, TABS
-from tests.support.driving import open_tab, opened, sidebar
+from tests.support.driving import open_tab, opened, sidebar, until
 
 pytestmark = pytest.mark.browser
 EDGES = """lists => lists.flatMap(list => [...list.querySelectorAll('[role=tab]')].map(tab => [tab.innerText, tab.getBoundingClientRect(), list])).map(
@@ -70,3 +70,14 @@ def test_who_uses_keys_or_fingers_is_told_what_things_mean(chromium, address):
         expect(page.locator(".tip")).to_be_hidden()
         page.locator(".figures [data-tooltip]").last.tap()
         expect(page.locator(".tip")).to_contain_text("Weights, KV cache")
+
+
+def test_charts_of_several_panels_scroll_where_there_is_no_room(chromium, address):
+    wide = """() => { const found = root => [...root.querySelectorAll('.chart-wrapper'), ...[...root.querySelectorAll('*')].filter(e => e.shadowRoot)
+      .flatMap(e => found(e.shadowRoot))]; return found(document).map(e => [e.clientWidth, e.scrollWidth, e.firstElementChild.clientWidth]) }"""
+    with opened(chromium, address, viewport={"width": 390, "height": 2600}) as page:
+        for name, least in {"Savings": 680, "Roofline": 480, "Tiling": 600, "Compare": 680}.items():
+            open_tab(page, name)
+            until(page, lambda least=least: any(drawn > least for *_, drawn in page.evaluate(wide)), f"{name} has room")
+            assert all(room < 350 and scrolled >= drawn for room, scrolled, drawn in page.evaluate(wide)), name
+            assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth"), name
