@@ -14,10 +14,12 @@ import typer
 from ocr_flops.errors import SpecError
 from ocr_flops.files import write_whole
 
+TOTALS_SHOWN = ("pages", "fitting", "image_tokens", "gpu_hours", "gpu_hours_low", "gpu_hours_high", "cost", "cost_low", "cost_high")
 EXAMPLES = (
     "Any value may be a list or a range: sweep=product workload.columns=1:30 workload.batch_size=\\[1,4,16] attention=\\[eager,sdpa] "
     "dtype=\\[bf16,fp16]; sweep=vendor|reference|extended|modes|images|product; measure=meta runs the real model beside it "
-    "(engine=remote_code snapshot=DIR trust_remote_code=true: the published code)."
+    "(engine=remote_code snapshot=DIR trust_remote_code=true: the published code); sweep.level=module adds a row per module, "
+    "sweep.zip=\\[KEY,KEY] varies axes together, sweep.price=1.2 or '{l4: 0.8}' adds cost."
 )
 
 
@@ -37,9 +39,12 @@ def run_sweep(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a finished sweep in that folder.")] = False,
 ) -> int:
     """Cost of many workloads, into a folder."""
-    from ocr_flops.cli.console import show_bars
+    import polars as pl
+
+    from ocr_flops.cli.console import render_table, show_bars, terminal_width
     from ocr_flops.reports.sweep_writers import WRITERS, write_sweep
     from ocr_flops.studies.sweeps.plan import load_sweep
+    from ocr_flops.studies.sweeps.results import TOTALS, find_files
 
     chosen = load_sweep(overrides or ())
     counts = ((chosen.points, "point"), (len(chosen.stages), "stage"), (chosen.rows, "row"))
@@ -59,6 +64,11 @@ def run_sweep(
     except KeyboardInterrupt:
         _tell("stopped; the same command goes on from here")
         raise
+    if totals := find_files(out, TOTALS):
+        frame = pl.read_parquet(totals)
+        keys = [name for name in frame.columns[: frame.columns.index("pages")] if frame[name].n_unique() > 1]
+        shown = [name for name in frame.columns if name in TOTALS_SHOWN]
+        _tell(render_table(frame.select(*keys, *shown), keys, limit=terminal_width()))
     print(out)
     return 0
 

@@ -19,14 +19,20 @@ import polars as pl
 from ocr_flops.errors import SpecError, one_of
 from ocr_flops.reports.images import chart_images
 from ocr_flops.studies.sweeps.plan import Sweep
-from ocr_flops.studies.sweeps.results import MEASURED, STAGES, Results, link_file
+from ocr_flops.studies.sweeps.results import MEASURED, MODULES, POINTS, STAGES, Results, Table, link_file
 from ocr_flops.studies.sweeps.runner import PART_POINTS, run_sweep
 
 if TYPE_CHECKING:
     from ocr_flops.reports.sweep_report import SweepReport
 
-KEYS = {STAGES: ("point", "stage"), MEASURED: ("point", "stage", "module", "column"), "shapes": ("tiles",)}  # that no two rows share
-PARENTS = {MEASURED: STAGES}  # the table whose rows a table adds to, by that table's key
+KEYS = {  # that no two rows share
+    STAGES: ("point", "stage"),
+    POINTS: ("point",),
+    MODULES: ("point", "stage", "module"),
+    MEASURED: ("point", "stage", "module", "column"),
+    "shapes": ("tiles",),
+}
+PARENTS = {MEASURED: STAGES, MODULES: STAGES}  # the table whose rows a table adds to, by that table's key
 INDEXES = {  # columns that are looked up, where a table has them
     STAGES: (("stage", "attention"), ("columns", "rows"), ("tiles",), ("context_tokens",), ("batch_size",), ("hardware",), ("image",)),
     MEASURED: (("difference",),),
@@ -71,12 +77,22 @@ class SweepWriter:
             path = self.results.folder / f"{table.name}.parquet"
             if not isinstance(table.parts, tuple):
                 table.parts.write_parquet(path, compression="zstd", compression_level=1)
+            elif table.change:
+                self._write_parts(table, path)
             elif len(table.parts) == 1:
                 link_file(table.parts[0], path)
             else:
                 path.with_suffix("").mkdir()
                 for part in table.parts:
                     link_file(part, path.with_suffix("") / part.name)
+
+    def _write_parts(self, table: Table, path: Path) -> None:
+        """The same of a table made of another one's parts."""
+        if len(table.parts) > 1:
+            path.with_suffix("").mkdir()
+        for part, frame in zip(table.parts, table.frames(), strict=True):
+            one = path if len(table.parts) == 1 else path.with_suffix("") / part.name
+            frame.write_parquet(one, compression="zstd", compression_level=1)
 
     def write_csv(self) -> None:
         """NAME.csv, one header."""
@@ -148,19 +164,18 @@ def fill_database(database: sqlite3.Connection, name: str, frames: Iterable[pl.D
     database.execute(_create_statement(name, first))
     for frame in chain([first], frames):
         database.executemany(f'INSERT INTO "{name}" VALUES ({", ".join("?" * first.width)})', frame.iter_rows())
-    for index in INDEXES[name]:
+    for index in INDEXES.get(name, ()):
         if set(index) <= set(first.columns):
             database.execute(f'CREATE INDEX "{name}_{"_".join(index)}" ON "{name}" ({_quote(index)})')
 
 
 def _create_statement(name: str, frame: pl.DataFrame) -> str:
-    key = KEYS[name]
-    parts = []
+    key, parts = KEYS.get(name, ()), []
     for column, dtype in frame.schema.items():
         kind = "INTEGER" if dtype.is_integer() or dtype == pl.Boolean else "REAL" if dtype.is_float() else "TEXT"
         filled = column in key or (dtype.is_integer() and not frame[column].null_count())
         parts.append(f'"{column}" {kind}{" NOT NULL" if filled else ""}')
-    parts.append(f"PRIMARY KEY ({_quote(key)})")
+    parts += [f"PRIMARY KEY ({_quote(key)})"] if key else []
     if parent := PARENTS.get(name):
         parts.append(f'FOREIGN KEY ({_quote(KEYS[parent])}) REFERENCES "{parent}" ({_quote(KEYS[parent])})')
     return f'CREATE TABLE "{name}" ({", ".join(parts)})'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
@@ -17,7 +18,7 @@ from ocr_flops.errors import SpecError
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "AVIF")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".jp2", ".avif")
 DOCUMENT_SUFFIXES = (*IMAGE_SUFFIXES, ".pdf")
-MAX_PIXELS = 89_478_485  # Pillow's own limit, beyond which it takes a file for a decompression bomb
+MAX_PIXELS = 2 * 89_478_485  # Pillow's own limit: from there on it refuses a header; A0 at 300 dpi has 139 megapixels
 MAX_MEGAPIXELS = f"{MAX_PIXELS / 1e6:.0f} megapixels"
 TOO_LARGE = f"more than {MAX_MEGAPIXELS}; give a smaller scan, or set its size by hand"
 EXIF_ORIENTATION, QUARTER_TURNS = 0x0112, (5, 6, 7, 8)
@@ -102,7 +103,7 @@ def rendered_px(width_points: float, height_points: float, dpi: float = DEFAULT_
     (`fz_round_rect`), so that 612 points at 200 dpi are 1700 px whatever the arithmetic; so does this.
 
     Raises:
-        SpecError: dpi out of range, a page below one point, or one that would have more than 89 megapixels.
+        SpecError: dpi out of range, a page below one point, or one that would have more than 179 megapixels.
     """
     if isinstance(dpi, bool) or not isinstance(dpi, int | float) or not MIN_DPI <= dpi <= MAX_DPI:
         raise SpecError(f"dpi: {dpi!r} is not a number from {MIN_DPI} to {MAX_DPI}")
@@ -122,16 +123,19 @@ def image_sizes(content: bytes | Path, name: str = "image") -> tuple[tuple[int, 
     A TIFF has one for every page, smaller copies and masks left out; other formats have one.
 
     Raises:
-        SpecError: not an image of a known format, more than 10 000 pages, or a page of more than 89 megapixels.
+        SpecError: not an image of a known format, more than 10 000 pages, or a page of more than 179 megapixels.
     """
     from PIL import Image
 
     try:
-        with Image.open(BytesIO(content) if isinstance(content, bytes) else content, formats=IMAGE_FORMATS) as image:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of half as many pixels
+            image = Image.open(BytesIO(content) if isinstance(content, bytes) else content, formats=IMAGE_FORMATS)
+        with image:
             sizes = _tiff_sizes(image, name) if image.format == "TIFF" else [_displayed(image)]
     except SpecError:
         raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+    except Image.DecompressionBombError:
         raise SpecError(f"{name}: {TOO_LARGE}") from None
     except Exception:  # Pillow's parsers raise whatever a broken header leads them to
         raise UnknownImage(f"{name}: not an image that can be read; give one of {', '.join(IMAGE_SUFFIXES)}") from None

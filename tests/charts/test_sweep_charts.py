@@ -37,7 +37,7 @@ def test_required_rates_are_work_over_the_target():
 
 def test_numbers_that_vary_besides_are_held():
     found = summary_named("two GPUs, batches")
-    assert found.layout.axis == "image_tokens" and found.layout.held == {"batch_size": 1} and set(found.points["batch_size"]) == {1}
+    assert found.layout.axis == "image_tokens" and found.layout.held == {"batch_size": (1,)} and set(found.points["batch_size"]) == {1}
     assert set(found.layout.columns) == {"attention", "hardware"} and found.left_out == 0 and found.count == 22 * 6
 
 

@@ -22,7 +22,8 @@ def test_every_format_holds_the_same_rows(tmp_path, monkeypatch, part_points):
     manifest = write_sweep(sweep, out, ("parquet", "csv", "json", "sqlite"))
     frame = sweep.stages_frame()
     parquet = "stages.parquet" if part_points == 100 else "stages"
-    assert {path.name for path in out.iterdir()} == {"manifest.json", "stages.csv", "stages.json", "sweep.sqlite", parquet}
+    texts = {f"{table}.{kind}" for table in ("stages", "points") for kind in ("csv", "json")}
+    assert {path.name for path in out.iterdir()} == {"manifest.json", "sweep.sqlite", parquet, parquet.replace("stages", "points"), *texts}
     assert sweeps.read_table(out).collect().equals(frame)
     assert json.loads((out / "stages.json").read_text()) == frame.to_dicts()
     with (out / "stages.csv").open() as file:

@@ -120,10 +120,13 @@ def test_images_by_their_headers(tmp_path):
     Image.new("RGB", (612, 792)).save(scans / "c.pdf", resolution=72.0)
     (scans / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     (scans / "notes.txt").write_text("no image")
+    (scans / "more").mkdir()
     pages = image_pages(scans, dpi=72)
     assert [(name.rpartition("/")[2], number) for name, number in pages.images] == [("a.jpg", 1), ("b wide.png", 1), ("c.pdf", 1)]
     assert pages.fields["image_width_px"].tolist() == [600, 1280, 612]
-    [(skipped, reason)] = pages.skipped
+    passed = {str(scans / "more"): "a folder in the folder; name it too", str(scans / "*.txt"): "1 file: no image or PDF by their names"}
+    assert passed.items() <= dict(pages.skipped).items()
+    [(skipped, reason)] = set(pages.skipped) - set(passed.items())
     assert skipped == str(scans / "broken.png") and reason and str(scans) not in reason
     sweep = load_sweep(["sweep=images", f'sweep.images="{scans}"', "stages=[vision]", "workload.batch_size=[1,2]"])
     frame = sweep.stages_frame()
@@ -133,7 +136,41 @@ def test_images_by_their_headers(tmp_path):
     assert one.points == 2
 
 
+def test_axes_may_vary_together():
+    both = "sweep.zip=[workload.image_width_px,workload.image_height_px]"
+    sizes = ["workload.image_width_px=[600,1654]", "workload.image_height_px=[640,2339]", "workload.batch_size=[1,2]"]
+    frame = load_sweep([*sizes, both, "stages=[vision]"]).stages_frame()
+    assert frame.select("image_width_px", "image_height_px", "batch_size").rows() == [
+        (600, 640, 1),
+        (600, 640, 2),
+        (1654, 2339, 1),
+        (1654, 2339, 2),
+    ]
+    pairs = load_sweep(["hardware=[l4,h200]", "attention=[eager,sdpa]", "sweep.zip=[hardware,attention]", "stages=[vision]"])
+    assert pairs.stages_frame().select("hardware", "attention").rows() == [("l4", "eager"), ("h200", "sdpa")]
+
+
+def test_fields_of_a_model_and_of_towers_attention_have_columns():
+    frame = load_sweep(["model.towers.decoder.layers=[4,8]", "attention.sam=[eager,sdpa]", "stages=[prefill]"]).stages_frame()
+    assert frame.select("model.towers.decoder.layers", "attention.sam").rows() == [(4, "eager"), (4, "sdpa"), (8, "eager"), (8, "sdpa")]
+    assert frame["model"].unique().to_list() != ["deepseek_ocr"] and frame["model"].cast(str).str.contains("changed: decoder.layers").all()
+
+
 REFUSED = {
+    (
+        "workload.batch_size=[1,2]",
+        "sweep.zip=[workload.batch_size,workload.rows]",
+    ): "sweep.zip: 'workload.rows' is not one of workload.batch_size",
+    (
+        "workload.batch_size=[1,2]",
+        "workload.output_tokens=[1,2,3]",
+        "sweep.zip=[workload.batch_size,workload.output_tokens]",
+    ): "has 3 values; give",
+    ("workload.batch_size=[1,2]", "dtype=[bf16,fp16]", "sweep.zip=[workload.batch_size,dtype]"): "sweep.zip: .* vary with each other",
+    ("sweep.zip=3",): "sweep.zip: 3 is not a list",
+    ("sweep.price=-1",): "sweep.price: -1 is no price above 0",
+    ("sweep.price={l5: 1}",): "sweep.price: 'l5' is not one of",
+    ("sweep.level=layer",): "sweep.level: 'layer' is not one of stage, module",
     ("sweep=nothing",): "sweep: 'nothing' is not one of",
     ("sweep=images",): "sweep.images: none given",
     ("sweep=images", "sweep.images=3"): "sweep.images: 3 is neither a path",

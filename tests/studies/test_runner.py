@@ -92,7 +92,7 @@ def test_manifest(tmp_path, parts_of_seven):
     assert manifest["identity"]["config"]["model"]["name"] == "deepseek_ocr"
     there = contents(out)
     del there["manifest.json"]
-    assert len(there) == 7
+    assert len(there) == 14
     listed = {one["path"]: (one["bytes"], one["sha256"]) for one in manifest["files"]}
     assert listed == {path: (len(content), hashlib.sha256(content).hexdigest()) for path, content in there.items()}
 
@@ -131,7 +131,7 @@ def test_a_format_half_written_is_written_again(tmp_path, stopping, small, parts
     (WorkFolder(out).files / "stages.csv").write_text("half")
     (WorkFolder(out).files / "charts").mkdir()
     write_sweep(small, out, ["json", "csv"])
-    assert entries(out) == ["manifest.json", "stages.csv", "stages.json"]
+    assert entries(out) == ["manifest.json", "points.csv", "points.json", "stages.csv", "stages.json"]
     assert (out / "stages.csv").read_bytes() == (tmp_path / "whole" / "stages.csv").read_bytes()
 
 
@@ -161,10 +161,12 @@ def test_overwriting_removes_only_what_the_manifest_lists(tmp_path, small, other
     (out / "notes.txt").write_text("mine")
     (out / "stages" / "mine.txt").write_text("mine")
     write_sweep(other, out, ["json"], overwrite=True)
-    assert entries(out) == ["manifest.json", "notes.txt", "stages", "stages.json"] and entries(out / "stages") == ["mine.txt"]
+    assert entries(out) == ["manifest.json", "notes.txt", "points.json", "stages", "stages.json"] and entries(out / "stages") == [
+        "mine.txt"
+    ]
     shutil.rmtree(out / "stages")
     write_sweep(small, out, ["csv"], overwrite=True)
-    assert entries(out) == ["manifest.json", "notes.txt", "stages.csv"] and entries(tmp_path) == ["run"]
+    assert entries(out) == ["manifest.json", "notes.txt", "points.csv", "stages.csv"] and entries(tmp_path) == ["run"]
 
 
 def test_a_manifest_that_lists_files_elsewhere_removes_none(tmp_path, small):
@@ -215,9 +217,9 @@ def test_a_further_format_whose_process_died_loses_none(tmp_path, monkeypatch, s
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(WorkFolder, "publish", lambda work: (_ for _ in ()).throw(KeyboardInterrupt))
         write_sweep(small, out, ["json"])
-    assert entries(out) == [".partial", "manifest.json", "stages.csv"]
+    assert entries(out) == [".partial", "manifest.json", "points.csv", "stages.csv"]
     write_sweep(small, out, ["parquet"])
-    assert entries(out) == ["manifest.json", "stages.csv", "stages.json", "stages.parquet"]
+    assert entries(out) == ["manifest.json", *(f"{table}.{kind}" for table in ("points", "stages") for kind in ("csv", "json", "parquet"))]
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path, small):
@@ -235,7 +237,7 @@ def test_a_folder_that_is_there_is_filled(tmp_path, monkeypatch, small, stopping
     interrupt(small, tmp_path / "link", stopping, at=0)
     monkeypatch.chdir(tmp_path / "empty")
     write_sweep(small, ".", ["csv"])
-    assert entries(tmp_path / "empty") == ["manifest.json", "stages.csv"] and (tmp_path / "empty").stat().st_ino == place
+    assert entries(tmp_path / "empty") == ["manifest.json", "points.csv", "stages.csv"] and (tmp_path / "empty").stat().st_ino == place
     assert (tmp_path / "link").is_symlink() and entries(tmp_path) == ["empty", "link"]
 
 
@@ -267,7 +269,7 @@ def test_death_while_one_sweep_takes_anothers_place(tmp_path, monkeypatch, small
             write_sweep(other, out, ["csv"])
     write_sweep(small, out, ["parquet", "sqlite"], overwrite=True)
     assert sweeps.read_table(out).collect().equals(small.stages_frame())
-    assert entries(out) == ["manifest.json", "stages.parquet", "sweep.sqlite"] and entries(tmp_path) == ["run"]
+    assert entries(out) == ["manifest.json", "points.parquet", "stages.parquet", "sweep.sqlite"] and entries(tmp_path) == ["run"]
 
 
 def test_two_at_once(tmp_path, small):
@@ -283,7 +285,7 @@ def test_too_little_disk_is_noticed_before_anything_is_written(tmp_path, monkeyp
     with pytest.raises(of.SpecError, match=r"^--out: .*run.*GB free .* 120 rows need about .* GB"):
         write_sweep(small, tmp_path / "run")
     assert entries(tmp_path) == []
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 0, 120_000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 0, 150_000))
     with pytest.raises(of.SpecError, match="need about"):
         write_sweep(small, tmp_path / "run", ["json"])  # text takes more than Parquet
     write_sweep(small, tmp_path / "run", ["parquet"])

@@ -45,14 +45,14 @@ class Layout:
         places: values of the axis.
         resolutions: names by their place on the axis, where each place is a resolution; empty otherwise.
         columns: those whose values separate series.
-        held: numbers that vary besides, and the one value that is shown.
+        held: numbers that vary besides, and those of their values that are shown: the ends and the middle as series, or one.
     """
 
     axis: str | None
     places: tuple[float, ...]
     resolutions: dict[float, str]
     columns: Names
-    held: dict[str, Any]
+    held: dict[str, tuple[Any, ...]]
 
     @property
     def binned(self) -> bool:
@@ -132,7 +132,7 @@ def summarize_sweep(results: Results) -> SweepSummary:
     sweep, layout = results.sweep, _lay_out(results)
     every = -(-sweep.points // KEPT)
     keys = [f"series {name}" for name in layout.columns]
-    held = [pl.col(name) == value for name, value in layout.held.items()]
+    held = [pl.col(name).is_in(values) for name, values in layout.held.items()]
     kinds = _list_series(results, layout.columns, held)
     shown = kinds.head(MAX_SERIES if layout.axis else MAX_BARS)
     found = scan_points(results, *held).with_columns(
@@ -185,12 +185,15 @@ def _lay_out(results: Results) -> Layout:
         columns.remove("mode")
     width, held = kinds.select(columns).n_unique() if columns else 1, {}
     for name, known in varying.items():
-        if len(known) <= FEW and width * len(known) <= MAX_SERIES:  # a line for each value
-            columns.append(name)
-            width *= len(known)
+        some = tuple(known) if len(known) <= FEW else (known[0], known[len(known) // 2], known[-1])
+        if width * len(some) <= MAX_SERIES and (len(known) <= FEW or results.sweep.points <= EXACT or name == "batch_size"):
+            columns.append(name)  # a line for each value, or for some
+            width *= len(some)
+            if len(some) < len(known):
+                held[name] = some
         elif results.sweep.points <= EXACT or name == "batch_size":
             positive = [value for value in known if value > 0] or known
-            held[name] = positive[(len(positive) - 1) // 2]
+            held[name] = (positive[(len(positive) - 1) // 2],)
     resolutions = {float(place): mode for place, mode in enumerate(modes["mode"])} if named else {}
     return Layout(axis, places, resolutions, tuple(columns), held)
 
@@ -223,7 +226,7 @@ def scan_points(results: Results, *conditions: pl.Expr) -> pl.LazyFrame:
     """The points of a sweep, not read yet.
 
     Columns: what a point is; "stage.cost" for every stage and cost; costs of all stages; "ttft.cost" of the first and "tpot.cost" of a mean
-    output token; those of `cases_frame`; needed_bytes (weights, KV cache and peak activation memory).
+    output token; those of `cases_frame`; needed_bytes (weights, KV cache, peak activations).
 
     Args:
         results: of the sweep.
@@ -232,7 +235,8 @@ def scan_points(results: Results, *conditions: pl.Expr) -> pl.LazyFrame:
     rows, stages = results.tables[STAGES].lazy().filter(*conditions), results.sweep.stages
     columns = rows.collect_schema().names()
     costs = [cost for cost in COSTS if cost in columns]
-    identity = {"point": None, **dict.fromkeys((*CHOICES, *SHAPE, "image", "page", "tiles", "vendor_supported", "context_tokens"))}
+    more = ("image", "page", "tiles", "vendor_supported", "context_tokens", "needed_bytes")
+    identity = {"point": None, **dict.fromkeys((*CHOICES, *SHAPE, *more))}
     identity = [name for name in columns if name in identity or "." in name]
     by_stage = [rows.filter(pl.col("stage") == stage).select(pl.col(cost).alias(f"{stage}.{cost}") for cost in costs) for stage in stages]
     points = pl.concat([rows.filter(pl.col("stage") == stages[0]).select(identity), *by_stage], how="horizontal")
@@ -246,7 +250,8 @@ def scan_points(results: Results, *conditions: pl.Expr) -> pl.LazyFrame:
     cases = cases_frame(results.sweep).lazy()
     points = points.with_columns(*sums, case=pl.col("point") // results.sweep.points_per_case)
     points = points.join(cases, on="case", how="left", maintain_order="left")
-    return points.with_columns(needed_bytes=pl.col("weights") + pl.col("kv_cache_bytes") + pl.col("peak_activation_bytes"))
+    peak = pl.col("needed_bytes") - pl.col("weights") - pl.col("kv_cache_bytes")  # of vision and prefill as one call
+    return points.with_columns(peak_activation_bytes=peak)
 
 
 def name_views(row: Row) -> str:

@@ -122,8 +122,9 @@ class Wording:
     @property
     def omissions(self) -> list[str]:
         """What is held at one value or left out, in sentences."""
-        held = ", ".join(f"{_name_column(name)} {value:,}" for name, value in self.summary.layout.held.items())
-        found = [f"Held at {held}, one of the values of the sweep"] if held else []
+        shown = {name: ", ".join(f"{value:,}" for value in values) for name, values in self.summary.layout.held.items()}
+        held = ", ".join(f"{_name_column(name)} {values}" for name, values in shown.items())
+        found = [f"{'Shown' if ',' in held else 'Held'} at {held}, of the values of the sweep"] if held else []
         return [*found, f"{self.summary.left_out:,} more series are in the data files"] if self.summary.left_out else found
 
     @property

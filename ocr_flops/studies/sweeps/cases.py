@@ -9,6 +9,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from ocr_flops.errors import SpecError
@@ -45,22 +46,31 @@ class Case:
         """The cost of points in this case."""
         return estimate_run(self.run, workload)
 
-    def stages_frame(self, workload: Workload) -> pl.DataFrame:
-        """A row per point and stage, with times where the case has a device."""
+    def frame(self, workload: Workload, level: str) -> pl.DataFrame:
+        """A row per point and stage (and module), with times where the case has a device; of stages also needed_bytes (memory of the whole
+        run) and fits (null without a device)."""
         costs = self.estimate(workload)
-        return (time_run(self.run, costs) or costs).stages
+        frame = (time_run(self.run, costs) or costs).frame(level)
+        if level != "stage":
+            return frame
+        needed = pl.Series("needed_bytes", np.repeat(np.broadcast_to(costs.footprint.total_bytes, workload.points), len(self.run.stages)))
+        fits = pl.lit(None, pl.Boolean) if self.run.hardware is None else pl.col("needed_bytes") <= self.run.hardware.memory_bytes
+        return frame.with_columns(needed).with_columns(fits=fits)
 
 
-def list_cases(config: dict[str, Any], axes: Axes, plain: Sequence[str]) -> Iterable[Case]:
+def list_cases(config: dict[str, Any], axes: Axes, plain: Sequence[str], together: Sequence[str] = ()) -> Iterable[Case]:
     """Every combination of the axes that are no numbers of the workload.
 
     Args:
         config: everything else.
         axes: their values; those of groups are applied first, so that fields are set in what was chosen.
         plain: the command line's other overrides, which apply to every choice of a group.
+        together: axes whose first values make a case, then their second, and so on.
     """
     keys = sorted(axes, key=lambda key: "." in key)
-    if math.prod(len(axes[key]) for key in keys) > MAX_CASES:
+    free = [key for key in keys if key not in together]
+    pairs = list(zip(*(axes[key] for key in together), strict=True)) if together else [()]
+    if len(pairs) * math.prod(len(axes[key]) for key in free) > MAX_CASES:
         raise SpecError(f"{', '.join(keys)}: more than {MAX_CASES:,} combinations; vary numbers of the workload instead, or fewer values")
     groups = {
         key: {name: group_config(key, name, [text for text in plain if text.startswith(f"{key}.")]) for name in axes[key]}
@@ -69,8 +79,9 @@ def list_cases(config: dict[str, Any], axes: Axes, plain: Sequence[str]) -> Iter
     }
     if config["efficiency"] is None and any(key.startswith("efficiency.") for key in keys):
         config = {**config, "efficiency": group_config("efficiency", "published")}
-    for values in itertools.product(*(axes[key] for key in keys)):
-        choices = dict(zip(keys, values, strict=True))
+    for pair, *values in itertools.product(pairs, *(axes[key] for key in free)):
+        chosen = dict(zip((*together, *free), (*pair, *values), strict=True))
+        choices = {key: chosen[key] for key in keys}
         tree = deepcopy(config)
         for key, value in choices.items():
             if key in groups:

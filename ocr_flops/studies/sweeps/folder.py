@@ -25,6 +25,7 @@ from ocr_flops.studies.sweeps.plan import Sweep
 
 MANIFEST, PARTIAL = "manifest.json", ".partial"
 SCHEMA = 1
+COLUMNS = 2  # counts up when the tables get columns: older parts have not all of them
 PACKAGES = ("numpy", "polars", "hydra-core", "torch", "transformers")
 MOST = 3  # differences or files that an error names
 Tree = dict[str, Any]
@@ -159,7 +160,8 @@ def sweep_identity(sweep: Sweep, part_points: int) -> Tree:
         for name, column in sweep.pages.fields.items():
             pages.update(name.encode() + column.tobytes())
         pages.update(json.dumps([sweep.pages.images, sweep.pages.skipped]).encode())
-    whole = {"ocr_flops": __version__, "part_points": part_points, "pages_sha256": pages.hexdigest(), "config": sweep.config}
+    versions = {"ocr_flops": __version__, "columns": COLUMNS, "part_points": part_points}
+    whole = {**versions, "pages_sha256": pages.hexdigest(), "config": sweep.config}
     return json.loads(json.dumps(whole))
 
 

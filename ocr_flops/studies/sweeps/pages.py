@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,10 +11,11 @@ import numpy as np
 
 from ocr_flops.errors import SpecError, one_of
 from ocr_flops.spec import tiling
-from ocr_flops.spec.documents import DEFAULT_DPI, DOCUMENT_SUFFIXES, read_document
+from ocr_flops.spec.documents import DEFAULT_DPI, DOCUMENT_SUFFIXES, Document, read_document
 from ocr_flops.spec.tiling import square_grids
 from ocr_flops.spec.workload import MAX_TILES
 
+OTHER_KIND = "no image or PDF by their names"
 GRIDS = ("vendor", "wide", "square")
 
 
@@ -77,12 +79,13 @@ def image_pages(paths: str | Path | list[str | Path], dpi: float = DEFAULT_DPI) 
     paths = [paths] if isinstance(paths, str | Path) else paths
     if not isinstance(paths, list) or not all(isinstance(path, str | Path) for path in paths):
         raise SpecError(f"sweep.images: {paths!r} is neither a path nor a list of paths")
-    sizes, names, skipped = [], [], []
-    for path in _files(paths):
-        try:
-            whole = read_document(path, str(path))
-        except SpecError as problem:
-            skipped.append((str(path), _reason(problem, path)))
+    sizes, names = [], []
+    files, skipped = _files(paths)
+    with ThreadPoolExecutor() as readers:  # of a PDF a process of its own reads the sizes
+        found = list(readers.map(_read, files))
+    for path, whole in zip(files, found, strict=True):
+        if isinstance(whole, SpecError):
+            skipped.append((str(path), _reason(whole, path)))
             continue
         for number in range(1, len(whole.sizes) + 1):
             try:
@@ -97,22 +100,38 @@ def image_pages(paths: str | Path | list[str | Path], dpi: float = DEFAULT_DPI) 
     return Pages({"image_width_px": width, "image_height_px": height}, tuple(names), tuple(skipped))
 
 
+def _read(path: Path) -> Document | SpecError:
+    try:
+        return read_document(path, str(path))
+    except SpecError as problem:
+        return problem
+
+
 def _reason(problem: SpecError, path: Path) -> str:
     return str(problem).removeprefix(str(path)).lstrip(":, ")
 
 
-def _files(paths: Sequence[str | Path]) -> list[Path]:
-    """The files named, and those in the folders named, each once."""
+def _files(paths: Sequence[str | Path]) -> tuple[list[Path], list[tuple[str, str]]]:
+    """The files named, and those in the folders named, each once; and what of these folders is passed over, a line for folders, a line for
+    files of each suffix."""
     found: dict[Path, None] = {}
+    passed: dict[tuple[str, str], int] = {}
     for path in map(Path, paths):
         if path.is_dir():
-            inside = (file for file in path.iterdir() if file.suffix.lower() in DOCUMENT_SUFFIXES and file.is_file())
-            found |= dict.fromkeys(sorted(inside))
+            for inside in sorted(path.iterdir()):
+                suffix = inside.suffix.lower()
+                if suffix in DOCUMENT_SUFFIXES and inside.is_file():
+                    found[inside] = None
+                else:
+                    folder = str(inside), "a folder in the folder; name it too"
+                    what = folder if inside.is_dir() else (str(path / f"*{suffix}"), OTHER_KIND)
+                    passed[what] = passed.get(what, 0) + 1
         elif path.is_file():
             found[path] = None
         else:
             raise SpecError(f"sweep.images: {path} does not exist; give files of images and PDFs, or folders of them")
-    return list(found)
+    told = ((name, f"{count} file{'s' * (count > 1)}: {why}" if why == OTHER_KIND else why) for (name, why), count in passed.items())
+    return list(found), list(told)
 
 
 def is_published_grid(columns: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from ocr_flops.errors import SpecError, one_of
 from ocr_flops.measure.plan import ModelSource, split_source
 from ocr_flops.spec.catalog import compose
 from ocr_flops.spec.overrides import GROUPS, SWEEP
+from ocr_flops.spec.reading import names
 from ocr_flops.spec.run_spec import check_page_keys
 from ocr_flops.spec.workload import Workload
 from ocr_flops.studies.sweeps.cases import Case, list_cases
@@ -28,6 +29,7 @@ from ocr_flops.timing.estimate import time_run
 
 NUMBERS = ("image_width_px", "image_height_px", "columns", "rows", "prompt_tokens", "output_tokens", "batch_size")  # columns of a workload
 DEVICES = ("meta", "cpu", "cuda")
+LEVELS = ("stage", "module")
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +46,7 @@ class Sweep:
         source: the code and weights of the real model.
         config: what was composed, for the record, with lists and ranges in place of single values.
         impossible: combinations that cannot be, with why; they are no cases.
+        together: axes that vary as one, as wide as long.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Sweep:
     source: ModelSource
     config: dict[str, Any]
     impossible: tuple[tuple[str, str], ...] = ()
+    together: tuple[str, ...] = ()
 
     @property
     def skipped(self) -> tuple[tuple[str, str], ...]:
@@ -65,7 +69,8 @@ class Sweep:
     @cached_property
     def shape(self) -> tuple[int, ...]:
         """How many pages, then how many values of each axis."""
-        return (1 if self.pages is None else len(self.pages), *(len(column) for _, column in self.axes))
+        lengths = (len(column) for name, column in self.axes if name not in self.together[1:])
+        return (1 if self.pages is None else len(self.pages), *lengths)
 
     @property
     def points_per_case(self) -> int:
@@ -99,7 +104,9 @@ class Sweep:
         """Points of a case as columns."""
         page, *places = np.unravel_index(indices, self.shape)
         fields = {name: column[page] for name, column in (self.pages.fields if self.pages else {}).items()}
-        fields |= {name: column[place] for (name, column), place in zip(self.axes, places, strict=True)}
+        leading = [name for name, _ in self.axes if name not in self.together[1:]]
+        where = dict(zip(leading, places, strict=True))
+        fields |= {name: column[where[self.together[0] if name in self.together else name]] for name, column in self.axes}
         if not fields:
             fields["batch_size"] = np.full(len(indices), case.keys.batch_size)
         return case.keys._replace(**fields).workload()
@@ -108,34 +115,46 @@ class Sweep:
         """A row per point and stage, of points first to last - 1; of all by default.
 
         Columns: all of `of.sweep`; point (the number), image and page (file and number in it, of pages from files), model, prefill_logits,
-        the values of keys that have no column by themselves, and vendor_supported.
+        the values of keys that have no column by themselves, vendor_supported, needed_bytes and fits (of the whole run).
         """
-        slices = self.slices(first, self.points if last is None else last)
-        return pl.concat([self._slice_frame(*one) for one in slices])
+        return self._frame(first, self.points if last is None else last, "stage")
 
-    def _slice_frame(self, case: Case, first: int, indices: np.ndarray) -> pl.DataFrame:
-        workload, width = self.workload(case, indices), len(self.stages)
-        frame = case.stages_frame(workload)
+    def modules_frame(self, first: int, last: int) -> pl.DataFrame:
+        """A row per point, stage and module, of points first to last - 1; columns as of `stages_frame`, and module."""
+        return self._frame(first, last, "module")
+
+    @property
+    def prices(self) -> float | dict[str, float] | None:
+        """Of a device hour, of all devices or by their names."""
+        return self.config["sweep"]["price"]
+
+    def _frame(self, first: int, last: int, level: str) -> pl.DataFrame:
+        return pl.concat([self._slice_frame(*one, level) for one in self.slices(first, last)])
+
+    def _slice_frame(self, case: Case, first: int, indices: np.ndarray, level: str) -> pl.DataFrame:
+        workload = self.workload(case, indices)
+        frame = case.frame(workload, level)
+        width, names = frame.height // len(indices), ["stage", "module"][: 1 + (level == "module")]
         published = np.broadcast_to(is_published_grid(*map(np.asarray, (workload.columns, workload.rows))), len(indices))
         numbers = pl.Series("point", np.repeat(np.arange(first, first + len(indices)), width))
         whole = frame.select(
             numbers,
-            *self._image_columns(indices),
-            pl.col("stage"),
+            *self._image_columns(indices, width),
+            pl.col(names),
             pl.lit(case.run.model.title, pl.Categorical).alias("model"),
             pl.col("attention", "engine", "dtype", "cache"),
             pl.lit(case.run.prefill_logits, pl.Categorical).alias("prefill_logits"),
             *(pl.lit(value).alias(key) for key, value in case.labels),
-            pl.all().exclude("stage", "attention", "engine", "dtype", "cache"),
+            pl.all().exclude(*names, "attention", "engine", "dtype", "cache"),
         )
         return whole.insert_column(whole.columns.index("tiles") + 1, pl.Series("vendor_supported", np.repeat(published, width)))
 
-    def _image_columns(self, indices: np.ndarray) -> list[pl.Series]:
+    def _image_columns(self, indices: np.ndarray, width: int) -> list[pl.Series]:
         """The file of every row, and the page's number in it; none for pages that are no files."""
         if self.pages is None or not self.pages.images:
             return []
         images = pl.DataFrame(self.pages.images, {"image": pl.String, "page": pl.Int64}, orient="row")
-        return images[np.repeat(np.unravel_index(indices, self.shape)[0], len(self.stages))].get_columns()
+        return images[np.repeat(np.unravel_index(indices, self.shape)[0], width)].get_columns()
 
     def leave_out_impossible(self) -> Sweep:
         """The same sweep without combinations that cannot be, such as flash in fp32, so that no part of it fails later.
@@ -192,6 +211,9 @@ def load_sweep(overrides: Sequence[str] = ()) -> Sweep:
         )
     given = {text.partition("=")[0] for text in plain}
     axes = {key: read_values(key, value) for key, value in (settings["axes"] or {}).items() if key not in given} | axes
+    together = _read_together(settings["zip"], axes)
+    check_prices(settings["price"])
+    one_of("sweep.level", settings["level"], LEVELS)
     numbers = {key: axis for key, axis in axes.items() if key.startswith("workload.") and key.removeprefix("workload.") in NUMBERS}
     choices = {key: axis for key, axis in axes.items() if key not in numbers}
     listed = {  # both ends of ranges, as given
@@ -200,14 +222,42 @@ def load_sweep(overrides: Sequence[str] = ()) -> Sweep:
     return Sweep(
         settings["name"],
         settings["label"],
-        tuple(list_cases(config, choices, plain)),
+        tuple(list_cases(config, choices, plain, [key for key in together if key in choices])),
         tuple((key.removeprefix("workload."), _as_column(key, axis)) for key, axis in numbers.items()),
         _find_pages(settings, config, axes),
         measure,
         steps,
         ModelSource(**source),
         {**config, **source, "sweep": {**settings, "axes": listed}, "measure": measure, "measured_steps": steps},
+        together=tuple(key.removeprefix("workload.") for key in together if key in numbers),
     ).leave_out_impossible()
+
+
+def _read_together(keys: Any, axes: Axes) -> tuple[str, ...]:
+    """The axes that sweep.zip names.
+
+    Raises:
+        SpecError: one that does not vary, values that differ in number, or numbers of the workload beside other keys.
+    """
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        raise SpecError(f"sweep.zip: {keys!r} is not a list of keys, as in [workload.image_width_px,workload.image_height_px]")
+    for key in keys:
+        one_of("sweep.zip", key, axes)
+    lengths = {key: len(axes[key]) for key in keys}
+    if len(set(lengths.values())) > 1:
+        raise SpecError(f"sweep.zip: {', '.join(f'{key} has {count} values' for key, count in lengths.items())}; give as many of each")
+    if len({key.startswith("workload.") and key.removeprefix("workload.") in NUMBERS for key in keys}) > 1:
+        raise SpecError(f"sweep.zip: {', '.join(keys)}: numbers of the workload vary with each other, other keys with each other")
+    return tuple(keys)
+
+
+def check_prices(prices: Any) -> None:
+    """Raises SpecError where sweep.price is no price above 0, nor prices of devices by name."""
+    for name, price in prices.items() if isinstance(prices, dict) else [] if prices is None else [(None, prices)]:
+        if name is not None:
+            one_of("sweep.price", name, names("hardware"))
+        if isinstance(price, bool) or not isinstance(price, int | float) or not 0 < price < math.inf:
+            raise SpecError(f"sweep.price: {price!r} is no price above 0; give one for all, or of devices as in {{l4: 0.8}}")
 
 
 def _find_pages(settings: dict[str, Any], config: dict[str, Any], axes: Axes) -> Pages | None:

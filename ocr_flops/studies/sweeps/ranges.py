@@ -10,8 +10,8 @@ from ocr_flops.errors import SpecError
 from ocr_flops.spec.overrides import GROUPS
 
 SEVERAL = (*GROUPS, "dtype", "cache", "prefill_logits")  # keys that may have several values
-FIELDS = tuple(f"{group}." for group in SEVERAL if group != "model")  # and so may their fields; dimensions of a model may be lists
-LISTS = ("engine.runnable_attention", "host.graphs")  # fields whose one value is a list
+FIELDS = (*(f"{group}." for group in SEVERAL if group != "model"), "model.towers.")  # and so may their fields
+LISTS = ("runnable_attention", "graphs", "global_layers", "downsample_widths")  # but those whose one value is a list
 RANGE = re.compile(r"(-?\d+):(-?\d+)(?::(-?\d+))?")
 MAX_VALUES = 10_000_000
 WORDS = {"null": None, "none": None, "true": True, "false": False}
@@ -34,7 +34,7 @@ def split_overrides(overrides: Iterable[str]) -> tuple[list[str], Axes]:
         key, _, value = text.partition("=")
         plain.pop(key, None)
         axes.pop(key, None)
-        may_vary = (key in SEVERAL or key.startswith(FIELDS)) and key not in LISTS
+        may_vary = (key in SEVERAL or key.startswith(FIELDS)) and key.rpartition(".")[2] not in LISTS
         if may_vary and (value.startswith("[") or RANGE.fullmatch(value)):
             axes[key] = read_values(key, value)
         else:

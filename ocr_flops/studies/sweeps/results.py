@@ -15,6 +15,7 @@ from ocr_flops.studies.sweeps.plan import Sweep
 from ocr_flops.timing.estimate import estimate_run
 
 STAGES, MEASURED = "stages", "measured"  # tables: a row per point and stage, and one per number of the real model
+POINTS, MODULES, TOTALS = "points", "modules", "totals"  # a row per point; per point, stage and module; per choice, over a folder's pages
 TARGETS = {"ttft": 0.5, "tpot": 0.02}  # seconds
 Progress = Callable[[str, int, int], None]  # called with what is done, how much of it, and how much there is
 
@@ -27,11 +28,13 @@ class Table:
         name: also of its files.
         parts: Parquet files in order, or one frame.
         progress: called while several parts are read.
+        change: makes this table's rows of those of a part, where the parts are another table's.
     """
 
     name: str
     parts: tuple[Path, ...] | pl.DataFrame
     progress: Progress = lambda what, done, total: None
+    change: Callable[[pl.DataFrame], pl.DataFrame] | None = None
 
     def frames(self) -> Iterator[pl.DataFrame]:
         """Its rows, a part at a time."""
@@ -39,11 +42,14 @@ class Table:
             yield self.parts
             return
         for number, part in enumerate(self.parts):
-            yield pl.read_parquet(part, memory_map=False)
+            frame = pl.read_parquet(part, memory_map=False)
+            yield self.change(frame) if self.change else frame
             self.progress(f"writing {self.name}", number + 1, len(self.parts))
 
     def lazy(self) -> pl.LazyFrame:
         """Its rows, not read yet."""
+        if self.change:
+            return pl.concat(self.frames()).lazy()
         return pl.scan_parquet(list(self.parts)) if isinstance(self.parts, tuple) else self.parts.lazy()
 
     def frame(self) -> pl.DataFrame:
@@ -58,7 +64,8 @@ class Results:
     Args:
         folder: where to; it is published when every writer is done.
         sweep: what was computed.
-        tables: by name; "stages" always, "measured" where the real model ran too.
+        tables: by name; "stages" and "points" always, "modules" on request, "totals" of pages from files, "measured" where the real model
+            ran too.
         formats: all that the published folder will have.
         targets: seconds by "ttft" and "tpot", for the rates that reports say are required.
     """

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,23 @@ from ocr_flops.files import explain_os_errors, write_whole
 from ocr_flops.studies.sweeps import folder, real_model
 from ocr_flops.studies.sweeps.folder import WorkFolder
 from ocr_flops.studies.sweeps.plan import Sweep
-from ocr_flops.studies.sweeps.results import MEASURED, STAGES, TARGETS, Progress, Results, Table, find_files, link_file
+from ocr_flops.studies.sweeps.points import points_frame, totals_frame
+from ocr_flops.studies.sweeps.results import (
+    MEASURED,
+    MODULES,
+    POINTS,
+    STAGES,
+    TARGETS,
+    TOTALS,
+    Progress,
+    Results,
+    Table,
+    find_files,
+    link_file,
+)
 
 PART_POINTS = 65_536  # one part takes about 150 MB while it is computed
-SPARE = 1.05  # disk required, over what is expected
+SPARE = 1.5  # disk required, over what is expected of the stages alone: points besides
 SAMPLE = 2_000  # rows
 DATABASE_SHARE = 1.6  # of a CSV's bytes: keys and indexes besides
 Write = Callable[[Results, Sequence[str]], None]
@@ -117,6 +131,9 @@ def _compute_tables(
     if kept:
         tell(f"going on from {kept} of {len(parts)} parts that are there")
     tables = {STAGES: Table(STAGES, tuple(parts), progress)}
+    tables[POINTS] = Table(POINTS, tuple(parts), progress, partial(points_frame, prices=sweep.prices))
+    if sweep.config["sweep"]["level"] == "module":
+        tables[MODULES] = Table(MODULES, tuple(parts), progress, lambda rows: sweep.modules_frame(rows["point"][0], rows["point"][-1] + 1))
     if sweep.measure is not None:
         found = tuple(find_files(published, MEASURED)) or real_model.compare_points(sweep, work.real_model, progress)
         tables[MEASURED] = Table(MEASURED, found, progress)
@@ -135,6 +152,8 @@ def _compute_tables(
         if writing is not None:
             writing.result()
     progress(f"sweep {sweep.name}", len(parts), len(parts))
+    if sweep.pages and sweep.pages.images:
+        tables[TOTALS] = Table(TOTALS, totals_frame(tables[POINTS].lazy(), sweep.prices))
     return tables, kept
 
 
