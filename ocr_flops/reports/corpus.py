@@ -52,7 +52,7 @@ def describe_refused(plan: Plan) -> list[str]:
 def describe_folder(folder: Folder) -> list[str]:
     """What a folder holds, and what of it is left out."""
     passed = sum(folder.passed_over.values())
-    said = [f"{len(folder.paths):,} files read" + (f", {folder.remembered:,} of them earlier" if folder.remembered else "")]
+    said = [f"{folder.files:,} files read" + (f", {folder.remembered:,} of them earlier" if folder.remembered else "")]
     if passed:
         kinds = ", ".join(f"{number:,} {kind}" for kind, number in Counter(folder.passed_over).most_common(MOST_KINDS))
         said[0] += f"; {passed:,} others passed over ({kinds}{', ...' if len(folder.passed_over) > MOST_KINDS else ''})"

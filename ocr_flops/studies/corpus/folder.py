@@ -46,17 +46,15 @@ class Folder(NamedTuple):
     """What a folder holds.
 
     Args:
-        paths: the files with pages.
-        files: of every page, the place of its file in `paths`; page by page in order.
-        pages: a row per page: width_px, height_px.
+        files: how many have pages.
+        pages: a row per page: file, page (its number in it), width_px, height_px.
         refused: files and pages left out, with the reason.
         passed_over: files that are neither images nor PDFs, by suffix.
         lengths: of outputs, from texts that lie beside the images under the same name; None where there is none.
         remembered: how many files were not read again.
     """
 
-    paths: list[str]
-    files: np.ndarray
+    files: int
     pages: pl.DataFrame
     refused: list[tuple[str, str]]
     passed_over: dict[str, int]
@@ -137,7 +135,7 @@ def list_files(path: str | Path) -> tuple[list[File], dict[str, int]]:
 def _folder(paths: list[str], found: dict[str, dict[str, Any]], dpi: float, passed_over: dict[str, int], remembered: int) -> Folder:
     """What was found in files as pages."""
     kept, refused, tokens, texts = [], [], [], {}
-    numbers, widths, heights = array("q"), array("q"), array("q")
+    files, numbers, widths, heights = array("q"), array("q"), array("q"), array("q")
     for path in paths:
         if "tokens" in found[path]:
             texts[os.path.splitext(path)[0]] = found[path]["tokens"]
@@ -155,15 +153,18 @@ def _folder(paths: list[str], found: dict[str, dict[str, Any]], dpi: float, pass
                     refused.append((f"{path}, page {page}", re.sub(r"^, page \d+: ", "", str(problem))))
                     continue
                 pages += 1
-                numbers.append(len(kept))
+                files.append(len(kept))
+                numbers.append(page)
                 widths.append(width)
                 heights.append(height)
-            kept.append(path)
+            kept.append(os.fsencode(path).decode(errors="backslashreplace"))
             if pages and (text := texts.get(os.path.splitext(path)[0])) is not None:
                 tokens += [text / pages] * pages
-    pages = pl.DataFrame({"width_px": np.array(widths, np.int64), "height_px": np.array(heights, np.int64)})
+    columns = {"page": numbers, "width_px": widths, "height_px": heights}
+    pages = pl.DataFrame({name: np.array(values, np.int64) for name, values in columns.items()})
+    pages = pages.insert_column(0, pl.Series("file", kept, pl.String).gather(np.array(files, np.int64)))
     basis = f"text beside {len(tokens):,} of {len(pages):,} pages, 0.3 tokens a character (0.6 where it is Chinese)"
-    return Folder(kept, np.array(numbers, np.int64), pages, refused, passed_over, from_sample(tokens, basis), remembered)
+    return Folder(len(kept), pages, refused, passed_over, from_sample(tokens, basis), remembered)
 
 
 def _chunks(files: list[File]) -> Iterator[tuple[File, ...]]:

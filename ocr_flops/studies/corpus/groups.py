@@ -65,7 +65,7 @@ def group_pages(table: Any, modes: Sequence[Mode]) -> Groups:
     found = _collect(_grouped(frame, keys, lengths))
     found = found.with_columns(pl.exclude("mode").cast(pl.Int64))
     reasons = found.filter(pl.col(REFUSED) > 0).group_by(REFUSED).agg(pl.col("pages").sum()).sort(REFUSED)
-    texts = _reasons(modes)
+    texts = list_reasons(modes)
     refused = {texts[place - 1]: count for place, count in reasons.iter_rows()}
     kept = found.filter((pl.col(REFUSED) == 0) & (pl.col("pages") > 0)).drop(REFUSED)
     return Groups(kept.sort(kept.columns[: kept.columns.index("pages")]), refused)
@@ -118,7 +118,7 @@ def with_grids(table: Any, modes: Sequence[Mode], keep: bool = False) -> nw.Lazy
             reason = nw.when(nw.col(name).is_null()).then(nw.lit(place)).otherwise(reason)
     if "mode" in numbers:
         known = nw.col("mode").is_in([mode.name for mode in modes]) | nw.col("mode").is_null()
-        reason = nw.when(known).then(reason).otherwise(nw.lit(len(_reasons(modes))))
+        reason = nw.when(known).then(reason).otherwise(nw.lit(len(list_reasons(modes))))
     frame = frame.with_columns(**{REFUSED: reason, "ratio": aspect(width, height)})
     grids = {mode.name: grid_code(width, height, nw.col("ratio"), mode) for mode in modes if mode.tile_px}
     frame = frame.with_columns(**grids) if grids else frame
@@ -140,7 +140,7 @@ def _tiled(modes: Sequence[Mode]) -> list[str]:
     return [mode.name for mode in modes if mode.tile_px]
 
 
-def _reasons(modes: Sequence[Mode]) -> list[str]:
+def list_reasons(modes: Sequence[Mode]) -> list[str]:
     """Why pages are refused, in the order of the column `refused`."""
     ranges = {"width_px": (1, MAX_SIDE_PX), "height_px": (1, MAX_SIDE_PX), **RANGES}
     numbers = [f"{name} is missing or no whole number from {least} to {most:,}" for name, (least, most) in ranges.items()]

@@ -154,37 +154,34 @@ def total_costs(run: RunSpec, kinds: Sequence[Kind]) -> list[dict[str, int]]:
 
     Of lengths that follow a law, the expected cost.
     """
+    return [
+        {name: _sum_quadratic(values, kind.moments) for name, values in corners.items()}
+        for kind, corners in zip(kinds, cost_corners(run, kinds), strict=True)
+    ]
+
+
+def cost_corners(run: RunSpec, kinds: Sequence[Kind]) -> list[dict[str, list[int]]]:
+    """What one page of every kind costs at each of `CORNERS`, of each of `TOTALS`."""
     prompts, outputs = (np.array(one) for one in zip(*CORNERS, strict=True))
-    points = Workload.stack(
-        [
-            Workload.from_grid(
-                kind.columns, kind.rows, kind.mode, prompt_tokens=FIRST_PROMPT + prompts, output_tokens=FIRST_OUTPUT + outputs
-            )
-            for kind in kinds
-        ]
-    )
+    lengths = {"prompt_tokens": FIRST_PROMPT + prompts, "output_tokens": FIRST_OUTPUT + outputs}
+    points = Workload.stack([Workload.from_grid(kind.columns, kind.rows, kind.mode, **lengths) for kind in kinds])
     stages = estimate_run(run, points).stage_numbers.values()
-    found = []
-    for number, kind in enumerate(kinds):
-        corner = slice(6 * number, 6 * number + 6)
-        costs = {name: [sum(int(row[name][place]) for row in stages) for place in range(corner.start, corner.stop)] for name in TOTALS}
-        found.append({name: _sum_quadratic(values, kind.moments) for name, values in costs.items()})
-    return found
+    sums = {name: sum(row[name] for row in stages).reshape(len(kinds), len(CORNERS)).tolist() for name in TOTALS}
+    return [{name: values[number] for name, values in sums.items()} for number in range(len(kinds))]
+
+
+def newton_coefficients(corners: Sequence[int]) -> tuple[int, ...]:
+    """The quadratic in x prompt and y output tokens beyond the first ones that has these values at `CORNERS`: its coefficients of 1, x,
+    x (x - 1) / 2, y, y (y - 1) / 2 and x y."""
+    base, prompt, prompts, output, outputs, both = corners
+    return base, prompt - base, prompts - 2 * prompt + base, output - base, outputs - 2 * output + base, both - prompt - output + base
 
 
 def _sum_quadratic(corners: Sequence[int], moments: Moments) -> int:
-    """The sum over pages of the quadratic in prompt and output that has these values at `CORNERS`, by Newton's differences."""
-    base, prompt, prompts, output, outputs, both = corners
-    pages = moments.pages
-    more_prompt, more_output = moments.prompt - FIRST_PROMPT * pages, moments.output - FIRST_OUTPUT * pages
+    """The sum over pages of the quadratic that has these values at `CORNERS`."""
+    pages, prompts, outputs = moments.pages, moments.prompt - FIRST_PROMPT * moments.pages, moments.output - FIRST_OUTPUT * moments.pages
     prompt_squares = moments.prompt_squares - 2 * FIRST_PROMPT * moments.prompt + FIRST_PROMPT**2 * pages
     output_squares = moments.output_squares - 2 * FIRST_OUTPUT * moments.output + FIRST_OUTPUT**2 * pages
     products = moments.products - FIRST_PROMPT * moments.output - FIRST_OUTPUT * moments.prompt + FIRST_PROMPT * FIRST_OUTPUT * pages
-    return (
-        base * pages
-        + (prompt - base) * more_prompt
-        + (prompts - 2 * prompt + base) * (prompt_squares - more_prompt) // 2
-        + (output - base) * more_output
-        + (outputs - 2 * output + base) * (output_squares - more_output) // 2
-        + (both - prompt - output + base) * products
-    )
+    sums = pages, prompts, (prompt_squares - prompts) // 2, outputs, (output_squares - outputs) // 2, products
+    return sum(coefficient * total for coefficient, total in zip(newton_coefficients(corners), sums, strict=True))

@@ -95,8 +95,7 @@ class Plan:
         total_tokens (of all pages: image, prompt and output), tensor_flops, total_flops (of all pages, each by itself), flops_share.
         """
         rows = []
-        run = replace(self.run, engine=load_engine()) if is_server(self.run.engine) else self.run  # less the padding of a page alone
-        for kind, costs in zip(self.kinds, total_costs(run, self.kinds), strict=True):
+        for kind, costs in zip(self.kinds, total_costs(self.counted_run, self.kinds), strict=True):
             tokens = kind.pages * kind.image_tokens + kind.moments.prompt + kind.moments.output
             rows.append(
                 {
@@ -124,6 +123,19 @@ class Plan:
         found = {"pages": self.pages, "image_tokens": sum(kind.pages * kind.image_tokens for kind in self.kinds)}
         found |= {f"{name}_tokens": sum(getattr(kind.moments, name) for kind in self.kinds) for name in ("prompt", "output")}
         return found | {name: int(self.groups[name].sum()) for name in ("total_tokens", *TOTALS)}
+
+    @property
+    def counted_run(self) -> RunSpec:
+        """The run whose FLOPs are counted: of an engine that serves, transformers', which pads no page that is alone."""
+        return replace(self.run, engine=load_engine()) if is_server(self.run.engine) else self.run
+
+    @property
+    def seconds_per_page(self) -> list[float]:
+        """Expected seconds of a page of every kind on the best device; empty where none runs it."""
+        if self.best is None:
+            return []
+        spent = self._timed[self.best["hardware"]][0]
+        return [one.seconds.value / kind.pages for one, kind in zip(spent, self.kinds, strict=True)]
 
     def _time(self, device: HardwareSpec) -> tuple[list[Spent], str, str | None]:
         run = with_records(replace(self.run, hardware=device))

@@ -1,0 +1,79 @@
+"""What each page costs, as columns that the engine which holds the pages computes and writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ocr_flops.errors import SpecError
+from ocr_flops.files import explain_os_errors
+from ocr_flops.studies.corpus.grids import code
+from ocr_flops.studies.corpus.groups import REFUSED, list_reasons, with_grids
+from ocr_flops.studies.corpus.kinds import FIRST_OUTPUT, FIRST_PROMPT, cost_corners, newton_coefficients
+from ocr_flops.studies.corpus.planner import Plan, groupings
+
+if TYPE_CHECKING:
+    import narwhals as nw
+
+COLUMNS = ("columns", "rows", "image_tokens", "total_flops", "gpu_seconds", REFUSED)
+
+
+def with_costs(table: Any, plan: Plan) -> nw.LazyFrame:
+    """A table of pages with what each costs, not yet computed.
+
+    Columns added: columns and rows of its grid, image_tokens, total_flops (of the page by itself; at the mean output length where the table
+    has none), gpu_seconds (the mean of pages of its grid on the plan's best device; null where none runs it) and refused (why a page is
+    not planned for; null where it is).
+
+    Args:
+        table: as of `group_pages`, the plan's own.
+        plan: of `plan`.
+    """
+    import narwhals as nw
+
+    modes = groupings(plan.mode)
+    frame = with_grids(table, modes, keep=True)
+    names = frame.collect_schema().names()
+    if taken := [name for name in COLUMNS if name in names and name != REFUSED]:
+        raise SpecError(f"pages: the table has a column {taken[0]} already")
+    prompt = (nw.col("prompt_tokens") if "prompt_tokens" in names else nw.lit(plan.run.workload.prompt_tokens)) - FIRST_PROMPT
+    output = (nw.col("output_tokens") if "output_tokens" in names else nw.lit(round(plan.kinds[0].lengths.mean))) - FIRST_OUTPUT
+    factors = (None, prompt, prompt * (prompt - 1) // 2, output, output * (output - 1) // 2, prompt * output)
+    seconds = plan.seconds_per_page
+    empty = nw.lit(None, dtype=nw.Int64)
+    found = {name: empty for name in COLUMNS[:4]} | {"gpu_seconds": nw.lit(None, dtype=nw.Float64)}
+    for number, (kind, corners) in enumerate(zip(plan.kinds, cost_corners(plan.counted_run, plan.kinds), strict=True)):
+        is_kind = nw.col(REFUSED) == 0
+        if kind.mode.tile_px:
+            is_kind &= nw.col(kind.mode.name) == code((kind.columns, kind.rows))
+        if "mode" in names:
+            own = nw.col("mode") == kind.mode.name
+            is_kind &= own | nw.col("mode").is_null() if kind.mode.name == plan.mode.name else own
+        flops = nw.lit(corners["total_flops"][0])
+        for coefficient, factor in zip(newton_coefficients(corners["total_flops"])[1:], factors[1:], strict=True):
+            flops = flops + coefficient * factor
+        values = {
+            "columns": nw.lit(kind.columns),
+            "rows": nw.lit(kind.rows),
+            "image_tokens": nw.lit(kind.image_tokens),
+            "total_flops": flops,
+        }
+        if seconds:
+            values["gpu_seconds"] = nw.lit(seconds[number])
+        found |= {name: nw.when(is_kind).then(value).otherwise(found[name]) for name, value in values.items()}
+    reason = nw.lit(None, dtype=nw.String)
+    for place, text in enumerate(list_reasons(modes), 1):
+        reason = nw.when(nw.col(REFUSED) == place).then(nw.lit(text)).otherwise(reason)
+    return frame.with_columns(**found).with_columns(**{REFUSED: reason}).drop(*(mode.name for mode in modes if mode.tile_px))
+
+
+def write_pages(table: Any, plan: Plan, path: str | Path) -> Path:
+    """Writes `with_costs` to Parquet, by the engine that holds the pages: a file, or a folder of parts where Spark does.
+
+    Raises:
+        SpecError: it cannot be written.
+    """
+    with explain_os_errors(Path(path), "--pages"):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with_costs(table, plan).sink_parquet(str(path))
+    return Path(path)
