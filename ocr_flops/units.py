@@ -35,6 +35,11 @@ def duration(hours: float) -> str:
     return f"{value:,.0f} {unit}" if value >= 999.5 else f"{value:.3g} {unit}"
 
 
+def count(value: float) -> str:
+    """A number with three digits, without a prefix: 103,000."""
+    return f"{float(f'{value:.3g}'):,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def interval(figure: Sequence[Any], unit: str = "s") -> str:
     """A value and its low and high end with units, without the ends where they are the value: 16.4 ms (15.9 ms to 17.0 ms)."""
     value, low, high = (seconds(one) if unit == "s" else si(one, unit) for one in figure[:3])

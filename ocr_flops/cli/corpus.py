@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
+import sys
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -25,6 +27,7 @@ PAGE_KEYS = ("image_width_px", "image_height_px", "columns", "rows")  # of a wor
 
 Question = partial(typer.Option, rich_help_panel="Questions")
 Lengths = partial(typer.Option, rich_help_panel="Pages")
+Files = partial(typer.Option, rich_help_panel="Output")
 
 
 def plan_corpus(
@@ -55,12 +58,15 @@ def plan_corpus(
     ] = None,
     deadline: Annotated[str, Question(metavar="TIME", help="90m, 12h, 3d or 2w: how many pages, how many GPUs?")] = "",
     budget: Annotated[float | None, Question(metavar="MONEY", help="How many pages does it pay for?")] = None,
+    report: Annotated[Path | None, Files(metavar="FILE.html", help="A page with charts that works offline.")] = None,
+    groups: Annotated[Path | None, Files(metavar="FILE", help="The groups of pages, as .parquet or .csv.")] = None,
+    pages: Annotated[Path | None, Files(metavar="FILE.parquet", help="Every page with its grid, tokens, FLOPs and GPU-seconds.")] = None,
     form: Form = "table",
     json: Annotated[bool, typer.Option("--json", help="The same as --format json.", rich_help_panel="Output")] = False,
     out: Out = None,
 ) -> int:
     """What a folder or a table of pages takes: GPU-hours, days, money; hardware=\\[l4,h100_sxm] compares GPUs."""
-    from ocr_flops.reports import corpus as report
+    from ocr_flops.reports import corpus as words
     from ocr_flops.studies.corpus.groups import group_pages
     from ocr_flops.studies.corpus.planner import groupings, plan_run
     from ocr_flops.studies.corpus.sources import open_pages
@@ -75,36 +81,65 @@ def plan_corpus(
         options["lengths"] = opened.folder.lengths
     corpus = group_pages(opened.table, groupings(options["mode"]))
     plan = plan_run(run, corpus, devices, prices=chosen, currency=money, gpus=gpus, loops=loops, limit=limit, **options)
-    said = _answer(plan, report, deadline, budget)
+    said = _answer(plan, deadline, budget)
     if opened.folder:
-        said[1:1] = _tell_folder(opened.folder, report, refused or (out or user_cache_dir()) / "refused.csv")
+        said[1:1] = _tell_folder(opened.folder, refused or (out or user_cache_dir()) / "refused.csv")
     bases = plan.plans["time_basis"].drop_nulls().unique(maintain_order=True).to_list()
-    values = {"said": said, "plans": report.plans_table(plan), "groups": report.groups_table(plan), "bases": bases}
-    text = partial(console.render_text, "corpus", out, **values, ranges=report.describe_range(plan))
-    data = partial(_data, plan, report, said)
+    values = {"said": said, "plans": words.plans_table(plan), "groups": words.groups_table(plan), "bases": bases}
+    text = partial(console.render_text, "corpus", out, **values, ranges=words.describe_range(plan))
+    written = _write(plan, opened.table, said, report, groups, pages)
+    data = partial(_data, plan, said)
     console.write_result("corpus", "json" if json else form, out, json=data, csv=lambda: plan.groups, table=text)
+    for file in written:
+        console.complain("corpus", f"wrote {file}")
     return 0
 
 
-def _answer(plan: Plan, report: Any, deadline: str, budget: float | None) -> list[str]:
+def _answer(plan: Plan, deadline: str, budget: float | None) -> list[str]:
     """The plan in sentences, what was asked first."""
-    said = [report.describe_pages(plan), *report.describe_refused(plan), *report.describe_best(plan)]
+    from ocr_flops.reports import corpus as words
+
+    said = [words.describe_pages(plan), *words.describe_refused(plan), *words.describe_best(plan)]
     if deadline:
-        said += report.describe_deadline(plan, _hours(deadline))
+        said += words.describe_deadline(plan, _hours(deadline))
     if budget is not None:
-        said += report.describe_budget(plan, budget)
-    return [*said, report.describe_shares(plan), *report.describe_choices(plan)]
+        said += words.describe_budget(plan, budget)
+    return [*said, words.describe_shares(plan), *words.describe_choices(plan)]
 
 
-def _data(plan: Plan, report: Any, said: list[str]) -> dict[str, Any]:
-    return {"answer": said, **report.describe_plan(plan)}
+def _write(plan: Plan, table: Any, said: list[str], report: Path | None, groups: Path | None, pages: Path | None) -> list[Path]:
+    """The files that were asked for."""
+    from ocr_flops.reports.corpus_report import write_report
+    from ocr_flops.studies.corpus.costs import write_pages
+
+    written = []
+    if groups is not None:
+        if groups.suffix not in (".csv", ".parquet"):
+            raise SpecError(f"--groups: {groups} ends neither in .csv nor in .parquet")
+        content = io.BytesIO()
+        (plan.groups.write_csv if groups.suffix == ".csv" else plan.groups.write_parquet)(content)
+        written.append(write_whole(groups, content.getvalue(), "--groups"))
+    if pages is not None:
+        written.append(write_pages(table, plan, pages))
+    if report is not None:
+        with console.show_progress("drawing charts"):
+            written.append(write_report(report, plan, said, ["ocr-flops", *sys.argv[1:]]))
+    return written
 
 
-def _tell_folder(folder: Folder, report: Any, path: Path) -> list[str]:
+def _data(plan: Plan, said: list[str]) -> dict[str, Any]:
+    from ocr_flops.reports.corpus import describe_plan
+
+    return {"answer": said, **describe_plan(plan)}
+
+
+def _tell_folder(folder: Folder, path: Path) -> list[str]:
     """What was found in a folder; what was left out goes into a file."""
-    said = report.describe_folder(folder)
+    from ocr_flops.reports import corpus as words
+
+    said = words.describe_folder(folder)
     if folder.refused:
-        said.append(f"Listed in {write_whole(path, report.refused_frame(folder).write_csv(), '--refused')}.")
+        said.append(f"Listed in {write_whole(path, words.refused_frame(folder).write_csv(), '--refused')}.")
     return said
 
 

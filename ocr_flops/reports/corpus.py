@@ -9,12 +9,12 @@ from typing import Any
 
 import polars as pl
 
-from ocr_flops.reports.serving import WHAT, count, count_interval
+from ocr_flops.reports.serving import WHAT, count_interval
 from ocr_flops.spec.catalog import load_attention, load_mode
 from ocr_flops.studies.corpus.flights import is_server
 from ocr_flops.studies.corpus.folder import Folder
 from ocr_flops.studies.corpus.planner import HOURS_PER_DAY, Plan
-from ocr_flops.units import escape_controls, share, si
+from ocr_flops.units import count, escape_controls, share, si
 
 CASES = ("", "_low", "_high")
 MOST_KINDS = 5  # of files that are passed over

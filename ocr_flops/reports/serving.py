@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ocr_flops.timing.serving.steady import PARTS, Serving
-from ocr_flops.units import interval, seconds, si
+from ocr_flops.units import count, interval, seconds, si
 
 if TYPE_CHECKING:
     import polars as pl
@@ -21,11 +21,6 @@ WHAT = {  # names of limits in words
     "matrix": "the matrix units",
     "host": "the host (Python between steps)",
 }
-
-
-def count(value: float) -> str:
-    """A number of pages with three digits: 103,000."""
-    return f"{float(f'{value:.3g}'):,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def count_interval(row: Any) -> str:

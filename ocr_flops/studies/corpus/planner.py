@@ -127,7 +127,7 @@ class Plan:
     @property
     def counted_run(self) -> RunSpec:
         """The run whose FLOPs are counted: of an engine that serves, transformers', which pads no page that is alone."""
-        return replace(self.run, engine=load_engine()) if is_server(self.run.engine) else self.run
+        return replace(self.run, engine=load_engine(), cache="dynamic") if is_server(self.run.engine) else self.run
 
     @property
     def seconds_per_page(self) -> list[float]:

@@ -1,0 +1,48 @@
+"""The page of a corpus: it says what the plan says, and needs no network."""
+
+import pytest
+
+import ocr_flops as of
+from ocr_flops.charts.corpus import corpus_charts
+from ocr_flops.reports.corpus import describe_best, describe_plan, groups_table, plans_table
+from ocr_flops.reports.corpus_report import corpus_page
+from ocr_flops.studies.corpus.sources import mix_table
+
+MIX = "a4@200:9000,slide:1000"
+
+
+@pytest.fixture(scope="module")
+def plan(model):
+    return of.corpus.plan(mix_table(MIX), model, ["l4", "h100_sxm", "t4"], prices={"l4": 0.8}, gpus=3, output_tokens=500)
+
+
+def test_the_page_has_the_answer_and_loads_nothing(plan):
+    said = describe_best(plan)
+    page = corpus_page(plan, said, ["ocr-flops", "corpus", "<b>"], in_child=False)
+    assert "What 10,000 pages take" in page and "Cheapest: NVIDIA L4 (24 GB)" in page.replace("\N{NO-BREAK SPACE}", " ")
+    assert "no bf16" in page and "Board power of NVIDIA L4 (24 GB): 72 W" in page.replace("\N{NO-BREAK SPACE}", " ")
+    assert "<b>" not in page.partition("</h1>")[2]
+    assert "http" not in page.partition("<body")[2].partition("<script")[0]
+
+
+def test_charts_show_what_the_tables_say(plan):
+    charts = corpus_charts(plan)
+    grids = [row for row in charts["pages_by_grid"].datasets["bars"] if row["kind"] == "pages"]
+    assert {row["row"]: row["value"] for row in grids} == {"2 × 3": "9,000", "4 × 2": "1,000"}
+    costs = charts["costs_by_gpu"].datasets["bars"]
+    assert [row["row"] for row in costs] == ["NVIDIA L4 (24 GB)"]
+    assert costs[0]["end"] == plan.best["cost"] and costs[0]["low"] < costs[0]["end"] < costs[0]["high"]
+    assert len(charts["hours_by_choice"].datasets["bars"]) == len(plan.alternatives)
+
+
+def test_tables_for_people(plan):
+    plans, groups = plans_table(plan), groups_table(plan)
+    assert plans["GPU"].to_list() == plan.plans["label"].to_list() and plans["why not"].to_list()[-1].startswith("no bf16")
+    assert groups["pages"].to_list() == ["9,000", "1,000"] and groups["of pages"].to_list() == ["90 %", "10 %"]
+
+
+def test_a_plan_that_no_device_runs_is_still_one(model):
+    none = of.corpus.plan(mix_table(MIX), model, "t4")
+    assert describe_best(none) == ["None of these GPUs runs it: NVIDIA T4 (16 GB): no bf16: use dtype=fp16 or fp32."]
+    assert describe_plan(none)["plans"][0]["gpu_hours"] is None
+    assert "None of these GPUs runs it" in corpus_page(none, describe_best(none), in_child=False)
