@@ -27,7 +27,8 @@ class Dimension:
         self.terms: dict[Monomial, int] = {(name,): 1}
 
     @classmethod
-    def _of(cls, terms: dict[Monomial, int]) -> Dimension:
+    def of_terms(cls, terms: dict[Monomial, int]) -> Dimension:
+        """The polynomial with these coefficients."""
         size = cls.__new__(cls)
         size.terms = {monomial: value for monomial, value in terms.items() if value}
         return size
@@ -36,12 +37,12 @@ class Dimension:
         terms = dict(self.terms)
         for monomial, value in terms_of(other).items():
             terms[monomial] = terms.get(monomial, 0) + value
-        return Dimension._of(terms)
+        return Dimension.of_terms(terms)
 
     __radd__ = __add__
 
     def __neg__(self) -> Dimension:
-        return Dimension._of({monomial: -value for monomial, value in self.terms.items()})
+        return Dimension.of_terms({monomial: -value for monomial, value in self.terms.items()})
 
     def __sub__(self, other: Dim) -> Dimension:
         return self + -other
@@ -51,20 +52,20 @@ class Dimension:
 
     def __mul__(self, other: Dim) -> Dimension:
         if isinstance(other, int):
-            return Dimension._of({monomial: value * other for monomial, value in self.terms.items()})
+            return Dimension.of_terms({monomial: value * other for monomial, value in self.terms.items()})
         terms: dict[Monomial, int] = {}
         for left, value in self.terms.items():
             for right, factor in other.terms.items():
                 monomial = tuple(sorted(left + right))
                 terms[monomial] = terms.get(monomial, 0) + value * factor
-        return Dimension._of(terms)
+        return Dimension.of_terms(terms)
 
     __rmul__ = __mul__
 
     def __floordiv__(self, divisor: int) -> Dimension:
         if any(value % divisor for value in self.terms.values()):
             raise ValueError(f"{self} is not divisible by {divisor}")
-        return Dimension._of({monomial: value // divisor for monomial, value in self.terms.items()})
+        return Dimension.of_terms({monomial: value // divisor for monomial, value in self.terms.items()})
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Dimension | int) and self.terms == terms_of(other)

@@ -165,7 +165,7 @@ class Tracing(Counting):
         assumed = engine.assumed_experts
         with contextlib.ExitStack() as stack:
             if cache is not None:
-                stack.enter_context(_cache_updates(cache, tracer))
+                stack.enter_context(watch_cache_updates(cache, tracer))
             stack.enter_context(CudaAttention())
             stack.enter_context(tracer)  # innermost: it sees what runs, whatever the counter does with it
             yield
@@ -183,7 +183,7 @@ def _read_bytes(model: torch.nn.Module, tracer: Tracer) -> int:
     return sum(sizes[group] for group in read)
 
 
-def _cache_updates(cache: Any, tracer: Tracer) -> contextlib.AbstractContextManager[Any]:
+def watch_cache_updates(cache: Any, tracer: Tracer) -> contextlib.AbstractContextManager[Any]:
     """Tells the tracer while the cache is being updated: what is written then is KV traffic, and what it hands out is cache."""
     update = cache.update
 

@@ -1,0 +1,186 @@
+"""Traces of a stage -> its operators with polynomial costs, identical layers once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+from ocr_flops.cost.learning.folding import COLUMNS, LIVE, Folded, Launch, Segment, Trace, Unlearnable, find_segments, fold
+from ocr_flops.cost.learning.program_file import Evidence, LearnedOperator, LearnedStage
+from ocr_flops.cost.learning.solving import Solver
+from ocr_flops.cost.polynomial import Monomial
+
+LAYER = re.compile(r"^(.*?\b(?:layers|blocks|layer|h))\.(\d+)(?:\.|$)")
+EXPERTS = COLUMNS.index("expert_bytes")
+WEIGHTS = COLUMNS.index("weight_io_bytes")
+TRAFFIC = (WEIGHTS, WEIGHTS + 1, WEIGHTS + 2)
+CHECKS = 3  # points beside those that are needed, at the least
+
+
+class Names(list):
+    """Texts, each once."""
+
+    def place(self, text: Hashable) -> int:
+        """The place of a text, which is added where it is new."""
+        if text not in self:
+            self.append(text)
+        return self.index(text)
+
+
+class Table:
+    """Polynomials, each once: coefficients in order of the monomials."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[int, ...], int] = {}
+
+    def place(self, coefficients: tuple[int, ...]) -> int:
+        """The number of a polynomial, which is added where it is new."""
+        return self.rows.setdefault(coefficients, len(self.rows))
+
+
+class _Operator(NamedTuple):
+    """An operator of a stage before layers are folded: its launch, its layer or None, the numbers of its polynomials, its loop."""
+
+    launch: Launch
+    stack: str
+    layer: int | None
+    costs: tuple[int, ...]
+    live: int
+    thirds: int
+    loop: int
+    repeats: int
+    once: tuple[int, int, int] | None
+
+
+class StageKey(NamedTuple):
+    """Which stage is learned; see `LearnedStage`."""
+
+    stage: str
+    attention: str
+    is_one: bool
+    variant: tuple[int, ...] = ()
+
+
+def learn_stage(key: StageKey, traces: Sequence[Trace], monomials: Sequence[Monomial], texts: Names, expert_third: int = 0) -> LearnedStage:
+    """Solves for every cost of every operator of a stage.
+
+    Args:
+        key: which stage.
+        traces: at more points than there are monomials.
+        monomials: what costs may be made of.
+        texts: takes labels and names.
+        expert_third: bytes of one matrix of all experts of a layer; 0 for a dense decoder.
+
+    Raises:
+        Unlearnable: a cost is no such polynomial, or operators change; it names the operator.
+        ValueError: too few points, or points that do not tell the monomials apart.
+    """
+    solver = Solver(monomials, [trace.sizes for trace in traces])
+    if len(traces) < len(monomials) + CHECKS:
+        raise ValueError(f"{len(traces)} points for {len(monomials)} monomials: {len(monomials) + CHECKS} are needed")
+    segments = find_segments(traces)
+    folded = [fold(trace, segments) for trace in traces]
+    firsts = _first_launches(traces[0], segments)
+    table, loops = Table(), []
+
+    def solve(values: list[int], launch: Launch, what: str) -> int:
+        found = solver.solve(tuple(values))
+        if found is None:
+            points = "; ".join(f"{value} at {trace.sizes}" for value, trace in list(zip(values, traces, strict=True))[:4])
+            raise Unlearnable(f"{launch.path or 'the model'}: {launch.name}: {what} are no polynomial with whole coefficients ({points} ...)")
+        return table.place(found)
+
+    operators: list[_Operator] = []
+    loop = -1
+    for segment in segments:
+        loop += segment.is_loop
+        if segment.is_loop:
+            loops.append(solve([one.repeats[loop] for one in folded], firsts[len(operators)], "its repeats"))
+        for _ in segment.keys:
+            place = len(operators)
+            operators.append(_solve_operator(place, firsts[place], folded, solve, loop if segment.is_loop else -1, loops, expert_third))
+    found: list[LearnedOperator] = []
+    numbers = Names()
+    for _, stack in groupby(enumerate(operators), lambda pair: _stack_key(operators, pair[0])):
+        found += _fold_layers([operator for _, operator in stack], texts, numbers)
+    used = set(solver.used)
+    points = [trace.sizes for trace in traces]
+    evidence = Evidence([points[i] for i in sorted(used)], [point for i, point in enumerate(points) if i not in used])
+    kept = [place for place in range(len(monomials)) if any(row[place] for row in table.rows)]
+    polynomials = [[(number, row[place]) for number, place in enumerate(kept) if row[place]] for row in table.rows]
+    names = [list(monomials[place]) for place in kept]
+    return LearnedStage(*key[:3], list(key.variant), names, polynomials, found, [loops[number] for number in numbers], evidence)
+
+
+def _first_launches(trace: Trace, segments: Sequence[Segment]) -> list[Launch]:
+    """The launch of every operator of the segments, of a loop's first repeat."""
+    found, start = [], 0
+    keys = [launch.key for launch in trace.launches]
+    for segment in segments:
+        size = len(segment.keys)
+        found += trace.launches[start : start + size]
+        start += size
+        while segment.is_loop and tuple(keys[start : start + size]) == segment.keys:
+            start += size
+    return found
+
+
+def _solve_operator(place: int, launch: Launch, folded: Sequence[Folded], solve, loop: int, loops: list[int], third: int) -> _Operator:
+    def column(number: int, totals: bool = True) -> list[int]:
+        return [int((one.totals if totals else one.once)[place, number]) for one in folded]
+
+    handed = column(EXPERTS)
+    values = [column(number) for number in range(EXPERTS)]
+    values[WEIGHTS] = [all_bytes - some for all_bytes, some in zip(values[WEIGHTS], handed, strict=True)]
+    costs = tuple(solve(one, launch, f"its {COLUMNS[number].replace('_', ' ')}") for number, one in enumerate(values))
+    live = solve(column(LIVE), launch, "its live bytes")
+    once = None
+    if loop >= 0:
+        moved = [sum(one) for one in zip(*(column(number, False) for number in TRAFFIC), strict=True)]
+        once = tuple(solve(one, launch, "costs of its first repeat") for one in (column(0, False), column(1, False), moved))
+    stack = LAYER.match(launch.path)
+    thirds = handed[0] // third if third else 0
+    layer = (stack[1], int(stack[2])) if stack else ("", None)
+    return _Operator(launch, *layer, costs, live, thirds, loop, loops[loop] if loop >= 0 else -1, once)
+
+
+def _stack_key(operators: Sequence[_Operator], place: int) -> Hashable:
+    """What is the same for all operators of a stack of layers that follow each other; operators outside layers have their own."""
+    operator = operators[place]
+    return operator.stack or None
+
+
+def _fold_layers(operators: Sequence[_Operator], texts: Names, loops: Names) -> list[LearnedOperator]:
+    """The operators of one stack, those of layers that cost the same once, in order of the first of these layers."""
+    if operators[0].layer is None:
+        return [_learned(one, texts, loops.place(one.loop) if one.loop >= 0 else -1, [], []) for one in operators]
+    alike: dict[Hashable, list[list[_Operator]]] = {}
+    for _, same in groupby(operators, lambda one: one.layer):
+        body = list(same)
+        first = {loop: number for number, loop in enumerate(dict.fromkeys(one.loop for one in body if one.loop >= 0))}
+        signature = tuple((one.launch.name, one.launch.itemsize, *one[3:6], first.get(one.loop), one.repeats, one.once) for one in body)
+        alike.setdefault(signature, []).append(body)
+    found = []
+    for bodies in alike.values():
+        for number, operator in enumerate(bodies[0]):
+            loop = loops.place(operator.loop) if operator.loop >= 0 else -1
+            charged: dict[Hashable, tuple[list[int], list[int]]] = {}
+            for body in bodies:
+                module, _, layer = body[number].launch.place.partition("/")
+                executing = body[number].layer
+                offset = int(layer) - executing if layer else f"outside, in {executing}"
+                layers, runs_in = charged.setdefault((module, offset), ([], []))
+                runs_in.append(executing)
+                layers += [int(layer)] if layer else []
+            for (module, _), (layers, runs_in) in charged.items():
+                found.append(_learned(operator, texts, loop, layers, runs_in, module))
+    return found
+
+
+def _learned(operator: _Operator, texts: Names, loop: int, layers: list[int], runs_in: list[int], module: str = "") -> LearnedOperator:
+    module = module or operator.launch.place.partition("/")[0]
+    launch = operator.launch
+    places = texts.place(module), texts.place(launch.name)
+    return LearnedOperator(*places, layers, runs_in, launch.itemsize, operator.costs, operator.live, operator.thirds, loop, operator.once)

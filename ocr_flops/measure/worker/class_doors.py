@@ -1,0 +1,142 @@
+"""How a class is handed pages: its arguments for pictures of given sizes, on `meta`, with grids that its code reads back on the CPU."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+import torch
+
+from ocr_flops.cost.learning.dimensions import Part, monomials_of
+from ocr_flops.cost.polynomial import Monomial
+
+Sizes = dict[str, int]
+Inputs = dict[str, Any]
+MERGED = [(), ("merged_rows",), ("merged_columns",), ("merged_columns", "merged_rows")]
+
+
+@dataclass(frozen=True)
+class Door:
+    """How classes of one kind are handed pages.
+
+    Args:
+        inputs: arguments of `get_image_features` for a batch of equal pages, from the model, the batch and the sizes of a page.
+        pages: sizes of pages to learn from, by the variant of their page rule.
+        terms: of what a page costs beside its batch, in two tiers: few, and where these do not suffice, more.
+        parts: derived quantities, from the model's config.
+    """
+
+    inputs: Callable[[Any, int, Sizes], Inputs]
+    pages: Callable[[Any], dict[tuple[int, ...], list[Sizes]]]
+    terms: tuple[list[Monomial], list[Monomial]]
+    parts: Callable[[Any], dict[str, Part]] = field(default=lambda config: {})
+
+
+def pixels(*shape: int) -> torch.Tensor:
+    """Pixels without data."""
+    return torch.empty(*shape, dtype=torch.bfloat16, device="meta")
+
+
+def _merge(config: Any) -> int:
+    return getattr(config.vision_config, "spatial_merge_size", None) or config.spatial_merge_size
+
+
+def _patches(config: Any) -> dict[tuple[int, ...], list[Sizes]]:
+    """Pages of several shapes, in whole image tokens."""
+    merge = _merge(config)
+    shapes = [(9, 13), (16, 11), (7, 8), (12, 12), (5, 14), (15, 6), (10, 17), (18, 9), (8, 16), (13, 5), (17, 16), (6, 6), (14, 19)]
+    shapes += [(19, 10), (11, 7), (20, 15), (4, 11), (12, 18), (16, 20), (9, 5), (21, 8), (7, 22), (13, 13), (5, 9), (22, 12), (10, 4)]
+    return {(): [{"patch_rows": merge * rows, "patch_columns": merge * columns} for rows, columns in shapes]}
+
+
+def _merged_parts(config: Any) -> dict[str, Part]:
+    merge = _merge(config)
+    return {"merged_rows": Part("floor", ("patch_rows",), merge), "merged_columns": Part("floor", ("patch_columns",), merge)}
+
+
+SQUARE = ("merged_columns", "merged_columns", "merged_rows", "merged_rows")
+PATCH_TERMS = (
+    [*MERGED, SQUARE],
+    monomials_of([(), ("merged_rows",), ("merged_rows",) * 2], [(), ("merged_columns",), ("merged_columns",) * 2]),
+)
+
+
+def _grid(model: Any, batch: int, sizes: Sizes) -> Inputs:
+    """Patches of all pages in one sequence, and a grid for each page."""
+    vision, rows, columns = model.config.vision_config, sizes["patch_rows"], sizes["patch_columns"]
+    channels = getattr(vision, "in_channels", None) or getattr(vision, "num_channels", 3)
+    frames, px, count = getattr(vision, "temporal_patch_size", 1), vision.patch_size, batch * rows * columns
+    is_paddle = model.config.model_type == "paddleocr_vl"
+    patches = pixels(count, channels, px, px) if is_paddle else pixels(count, channels * frames * px * px)
+    return {"pixel_values": patches, "image_grid_thw": torch.tensor([[1, rows, columns]] * batch)}
+
+
+def _pictures(model: Any, batch: int, sizes: Sizes) -> Inputs:
+    """Pictures of the page's own size, with that size beside them."""
+    px = model.config.vision_config.patch_size
+    height, width = sizes["patch_rows"] * px, sizes["patch_columns"] * px
+    return {"pixel_values": pixels(batch, 3, height, width), "image_sizes": torch.tensor([[height, width]] * batch)}
+
+
+def _tiles(model: Any, batch: int, sizes: Sizes) -> Inputs:
+    """Tiles of all pages one after the other."""
+    side = model.config.vision_config.image_size
+    height, width = side if isinstance(side, list | tuple) else (side, side)
+    return {"pixel_values": pixels(batch * sizes["tiles"], 3, height, width)}
+
+
+def _masked_tiles(model: Any, batch: int, sizes: Sizes) -> Inputs:
+    """Tiles of each page, and which of them are there."""
+    tiles, side = sizes["tiles"], model.config.vision_config.image_size
+    return {"pixel_values": pixels(batch, tiles, 3, side, side), "pixel_attention_mask": torch.ones(batch, tiles, dtype=torch.bool)}
+
+
+def _view_and_tiles(model: Any, batch: int, sizes: Sizes) -> Inputs:
+    """A view of each page and, where there are any, its tiles."""
+    tiles = sizes["tiles"]
+    is_second = model.config.model_type == "deepseek_ocr2"
+    found: Inputs = {"pixel_values": pixels(batch, 3, *[sizes.get("global_px", 1024)] * 2)}
+    if tiles:
+        tile_px = sizes.get("tile_px", 768 if is_second else 640)
+        found |= {"pixel_values_local": pixels(batch * tiles, 3, tile_px, tile_px), "num_local_patches": [tiles] * batch}
+        if not is_second:
+            found["patches_grid"] = [[sizes["tile_columns"], sizes["tile_rows"]]] * batch
+    return found
+
+
+def _numbers_of_tiles(config: Any) -> dict[tuple[int, ...], list[Sizes]]:
+    """One tile, and several: kernels of a single picture differ."""
+    return {(0,): [{"tiles": 1}], (1,): [{"tiles": tiles} for tiles in (2, 3, 5, 4, 7, 6, 9)]}
+
+
+def _grids_of_tiles(config: Any) -> dict[tuple[int, ...], list[Sizes]]:
+    """No tiles, one column of them, several columns: the last are put in order by a copy."""
+    several = [(1, 2), (2, 2), (2, 3), (3, 2), (1, 5), (3, 3), (2, 5), (4, 2)]
+    shapes = {(0, 0): [(1, 1)], (1, 0): [(rows, 1) for rows in (2, 3, 5, 4, 7)], (1, 1): several}
+    return {
+        variant: [{"tile_rows": rows, "tile_columns": columns, "tiles": rows * columns * (rows * columns > 1)} for rows, columns in grids]
+        for variant, grids in shapes.items()
+    }
+
+
+def _tiles_or_none(config: Any) -> dict[tuple[int, ...], list[Sizes]]:
+    return {(0,): [{"tiles": 0}], (1,): [{"tiles": tiles} for tiles in (2, 3, 5, 4, 6)]}
+
+
+TILE_TERMS = ([(), ("tiles",)], [(), ("tiles",), ("tiles", "tiles")])
+GRID_TERMS = ([(), ("tile_rows",), ("tile_columns",), ("tile_columns", "tile_rows")],) * 2
+
+PATCH_GRID = Door(_grid, _patches, PATCH_TERMS, _merged_parts)
+DOORS = {
+    "glm_ocr": PATCH_GRID,
+    "paddleocr_vl": PATCH_GRID,
+    "lighton_ocr": Door(_pictures, _patches, PATCH_TERMS, _merged_parts),
+    "got_ocr2": Door(_tiles, _numbers_of_tiles, TILE_TERMS),
+    "qianfan_ocr": Door(_tiles, _numbers_of_tiles, TILE_TERMS),
+    "granite_docling": Door(_masked_tiles, _numbers_of_tiles, TILE_TERMS),
+    "deepseek_ocr2": Door(_view_and_tiles, _tiles_or_none, TILE_TERMS),
+    "unlimited_ocr": Door(_view_and_tiles, _grids_of_tiles, GRID_TERMS),
+}

@@ -1,0 +1,243 @@
+"""Any class of transformers on `meta`, and traces of its vision, prefill and decode by the doors that all classes share."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+import transformers
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from ocr_flops.cost.learning.dimensions import with_parts
+from ocr_flops.cost.learning.folding import COLUMNS, Launch, Trace, Unlearnable
+from ocr_flops.measure.worker.class_doors import DOORS, Sizes
+from ocr_flops.measure.worker.class_labels import ClassLabels
+from ocr_flops.measure.worker.counting import watch_cache_updates
+from ocr_flops.measure.worker.cuda_attention import CudaAttention
+from ocr_flops.measure.worker.machine import DTYPES
+from ocr_flops.measure.worker.tracer import Event, Tracer, follow_modules
+from ocr_flops.measure.worker.transformers_engine import meta_shims
+
+FEATURES = ("pooler_output", "deepstack_features")  # of what vision returns, those that prefill reads
+KERNELS = ("eager", "sdpa")
+
+
+def find_class(architecture: str) -> Any:
+    """A class of transformers that can be learned.
+
+    Raises:
+        Unlearnable: there is none of that name, or none that is handed pages in a way that is known here.
+    """
+    found = getattr(transformers, architecture, None)
+    if found is None:
+        raise Unlearnable(f"architecture: {architecture!r} is no class of transformers {transformers.__version__}")
+    if (kind := found.config_class.model_type) not in DOORS:
+        raise Unlearnable(f"architecture: {architecture} ({kind}) is not one of {', '.join(DOORS)}, which can be handed pages here")
+    return found
+
+
+class ClassTracer(Tracer):
+    """A tracer that also keeps the precision of matrix products. A copy from the CPU to `meta` is no operator: on one device nothing moves."""
+
+    def __init__(self, *arguments: Any):
+        super().__init__(*arguments)
+        self.itemsizes: list[int] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func is torch.ops.aten._to_copy.default and _only_moves(args[0], kwargs):
+            self.hold([moved := func(*args, **kwargs)])
+            return moved
+        return super().__torch_dispatch__(func, types, args, kwargs)
+
+    def _event(self, func, name, args, kwargs, inputs, outputs, out) -> Event:
+        event = super()._event(func, name, args, kwargs, inputs, outputs, out)
+        self.itemsizes.append(inputs[0].element_size() if event.tensor_flops else 0)
+        return event
+
+
+def _only_moves(tensor: torch.Tensor, options: dict[str, Any]) -> bool:
+    """Whether a copy goes from the CPU to `meta` and changes nothing."""
+    same = options.get("dtype") in (None, tensor.dtype)
+    return same and tensor.device.type == "cpu" and str(options.get("device")) == "meta"
+
+
+class MixedDevices(TorchDispatchMode):
+    """Lets code mix tensors on `meta` with CPU ones that it reads back: the latter are moved for as long as an operator runs."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        devices = {leaf.device.type for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)}
+        if devices == {"cpu", "meta"}:
+            if func is torch.ops.aten.index.Tensor:  # what a mask picks is known on the CPU only
+                args = (args[0], [position for index in args[1] for position in _positions(index)])
+            args, kwargs = tree_map(_move, args), tree_map(_move, kwargs)
+        return func(*args, **kwargs)
+
+
+def _positions(index: Any) -> list[Any]:
+    is_mask = isinstance(index, torch.Tensor) and index.dtype == torch.bool and index.device.type == "cpu"
+    return list(index.nonzero(as_tuple=True)) if is_mask else [index]
+
+
+def _move(value: Any) -> Any:
+    is_cpu = isinstance(value, torch.Tensor) and value.device.type == "cpu" and value.ndim
+    return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta") if is_cpu else value
+
+
+class ClassSession:
+    """A class at some dimensions with one attention kernel, and traces of its stages.
+
+    Args:
+        architecture: the class.
+        config: where its config differs from the class's defaults.
+        attention: "eager" or "sdpa".
+
+    Raises:
+        Unlearnable: the class is not there, or does not have the kernel.
+        ValueError: its config refuses the dimensions.
+    """
+
+    def __init__(self, architecture: str, config: dict[str, Any], attention: str):
+        found = find_class(architecture)
+        settings = found.config_class(**config)
+        try:
+            with torch.device("meta"):
+                self.model = found._from_config(settings, attn_implementation=attention, dtype=DTYPES["bf16"]).eval()
+        except ValueError as problem:
+            if "does not support" in str(problem):
+                raise Unlearnable(f"attention: {architecture} has no {attention}") from None
+            raise
+        if any(name.endswith(".experts") for name, _ in self.model.named_modules()):
+            self.model.set_experts_implementation("grouped_mm")
+        self.config = self.model.config
+        self.door = DOORS[self.config.model_type]
+        self.parts = self.door.parts(self.config)
+        self.labels = ClassLabels(self.config)
+        self._weights = [*self.model.parameters(), *self.model.buffers()]
+        self._paths = [""]
+        self._features: dict[str, Any] = {}
+        token = getattr(self.config, "image_token_id", None)
+        self._image_token = self.config.image_token_index if token is None else token
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Within it stages may be traced."""
+        with torch.no_grad(), meta_shims("meta"), follow_modules(self.model, self._paths), MixedDevices():
+            yield
+
+    def trace(self, stage: str, batch: int, sizes: Sizes, tokens: int = 0) -> Trace:
+        """A stage at a point.
+
+        Args:
+            stage: "vision", "prefill", "call" or "decode".
+            batch: pages, all alike.
+            sizes: of a page.
+            tokens: of text beside the image's features in prefill; in decode those attended to, the new one included.
+        """
+        point = with_parts({"batch": batch, **sizes}, self.parts) if stage != "decode" else {"batch": batch, "context": tokens}
+        if stage == "vision":
+            inputs = self.door.inputs(self.model, batch, sizes)
+            return self._traced(point, leaves(inputs), lambda: self.model.model.get_image_features(**inputs, return_dict=True))
+        cache = self.new_cache()
+        if stage == "decode":
+            self._fill(cache, batch, tokens - 1)
+            ids = self._text(batch, 1)
+            return self._traced(point, [ids], lambda: self._run(ids, cache), cache)
+        features = self._vision_features(batch, sizes)
+        count = sum(leaf.shape[:-1].numel() for leaf in leaves(features["pooler_output"])) // batch
+        ids = self._text(batch, count + tokens)
+        ids[:, 1 : 1 + count] = self._image_token
+        point["tokens"] = count + tokens
+        if stage == "prefill":
+            given = type(features)(**{name: features[name] for name in FEATURES if features.get(name) is not None})
+            return self._traced(point, [*leaves(given), ids], lambda: self._run(ids, cache, mm_encoder_outputs={"image": given}), cache)
+        inputs = self.door.inputs(self.model, batch, sizes)
+        if "image_grid_thw" in inputs:  # whose positions `generate` computes beforehand: it runs vision, then the language model
+
+            def run() -> None:
+                found = self.model.model.get_image_features(**inputs, return_dict=True)
+                self._run(ids, cache, mm_encoder_outputs={"image": found})
+        else:
+
+            def run() -> None:
+                self._run(ids, cache, **inputs)
+
+        return self._traced(point, [ids, *leaves(inputs)], run, cache)
+
+    def _run(self, ids: torch.Tensor, cache: Any, **arguments: Any) -> None:
+        """One pass of the language model, of whose output nothing lives on."""
+        self.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1, **arguments)
+
+    def _text(self, batch: int, tokens: int) -> torch.Tensor:
+        """Ids that are no image token, on the CPU, where code reads them back."""
+        return torch.full((batch, tokens), 1 if self._image_token != 1 else 2, dtype=torch.long)
+
+    def _vision_features(self, batch: int, sizes: Sizes) -> Any:
+        """What vision returns for pages of a size."""
+        key = f"{batch} {sizes}"
+        if key not in self._features:
+            self._features[key] = self.model.model.get_image_features(**self.door.inputs(self.model, batch, sizes), return_dict=True)
+        return self._features[key]
+
+    def new_cache(self) -> Any:
+        """An empty cache."""
+        return transformers.DynamicCache(config=self.config.get_text_config())
+
+    def _fill(self, cache: Any, batch: int, tokens: int) -> None:
+        """Runs a text through the language model, so that its cache is filled."""
+        if tokens:
+            self._run(self._text(batch, tokens), cache)
+
+    def cached_bytes(self, batch: int, tokens: int) -> int:
+        """Bytes of the cache after so many tokens."""
+        cache = self.new_cache()
+        self._fill(cache, batch, tokens)
+        return sum(tensor.nbytes for tensor in cached(cache))
+
+    def _traced(self, point: Sizes, held: Iterable[torch.Tensor], run: Callable[[], Any], cache: Any = None) -> Trace:
+        """What runs, as a trace.
+
+        Raises:
+            Unlearnable: it cannot run without data; the message names the module and what stopped it.
+        """
+        tracer = ClassTracer(self._weights, self.labels.place, lambda: cached(cache), self._paths)
+        tracer.hold(held)
+        tracer.hold_cache(cached(cache))
+        gc.disable()  # nothing dies by chance
+        try:
+            with contextlib.ExitStack() as stack:
+                if cache is not None:
+                    stack.enter_context(watch_cache_updates(cache, tracer))
+                stack.enter_context(CudaAttention())
+                stack.enter_context(tracer)
+                run()
+        except NotImplementedError as problem:
+            where, self._paths[1:] = self._paths[-1], []
+            last = tracer.events[-1].name if tracer.events else "the first operator"
+            text = str(problem).partition("\n")[0].partition(". ")[0]
+            raise Unlearnable(f"{where or 'the model'}: after {last}: its code needs data that `meta` does not hold ({text})") from None
+        finally:
+            gc.enable()
+        launches = [
+            Launch(event.path, event.name, event.place, itemsize, tuple(getattr(event, column) for column in COLUMNS))
+            for event, itemsize in zip(tracer.events, tracer.itemsizes, strict=True)
+        ]
+        return Trace(point, launches)
+
+
+def cached(cache: Any) -> Iterator[torch.Tensor]:
+    """Keys and values of each layer of a cache."""
+    for layer in cache.layers if cache is not None else ():
+        if layer.is_initialized:
+            yield layer.keys
+            yield layer.values
+
+
+def leaves(value: Any) -> list[torch.Tensor]:
+    """The tensors in arguments."""
+    return [leaf for leaf in tree_leaves(dict(value) if isinstance(value, dict) else value) if isinstance(leaf, torch.Tensor)]

@@ -1,0 +1,135 @@
+"""Learns a class: traces at chosen sizes, coefficients of every operator's costs, and their check at sizes that were not used."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+import transformers
+
+from ocr_flops.cost.learning.dimensions import monomials_of, with_parts
+from ocr_flops.cost.learning.folding import Trace, Unlearnable
+from ocr_flops.cost.learning.program_file import SCHEMA, Experts, LearnedProgram, LearnedStage
+from ocr_flops.cost.learning.solving import independent_rows, value_of
+from ocr_flops.cost.learning.stage_learning import CHECKS, Names, StageKey, learn_stage
+from ocr_flops.cost.polynomial import Monomial
+from ocr_flops.measure.worker.class_session import KERNELS, ClassSession
+
+POOL = 400  # points to choose from
+Say = Callable[[str], None]
+
+
+def learn_class(architecture: str, config: dict[str, Any], kernels: Sequence[str] = KERNELS, say: Say = lambda text: None) -> LearnedProgram:
+    """The program of a class at some dimensions, in bf16, with each of the attention kernels that it has.
+
+    Args:
+        architecture: the class, of transformers.
+        config: where its config differs from the class's defaults.
+        kernels: "eager", "sdpa".
+        say: told what is done.
+
+    Raises:
+        Unlearnable: see `learn_stage`.
+    """
+    texts, stages, session = Names(), [], None
+    for kernel in kernels:
+        try:
+            session = ClassSession(architecture, config, kernel)
+        except Unlearnable:
+            if kernel == kernels[-1] and session is None:
+                raise
+            continue  # the class does not have this kernel
+        with session.running():
+            for key in stage_keys(session, kernel):
+                say(f"{key.stage}, {kernel}, {'one page' if key.is_one else 'several pages'}{', variant ' + str(key.variant) if key.variant else ''}")
+                stages.append(_learn(session, key, texts))
+            cache = session.cached_bytes(2, 7) // 14
+    counts: Counter[tuple[int, int]] = Counter()
+    for name, parameter in session.model.named_parameters():
+        module, _, layer = session.labels.place(name.rpartition(".")[0]).partition("/")
+        counts[texts.place(module), int(layer or -1)] += parameter.numel()
+    parameters = [(*place, count) for place, count in counts.items()]
+    versions = transformers.__version__, str(torch.__version__)
+    return LearnedProgram(
+        SCHEMA, architecture, *versions, config, "bf16", list(texts), session.parts, parameters, cache, experts_of(session), stages
+    )
+
+
+def experts_of(session: ClassSession) -> Experts | None:
+    """The routed experts of the decoder."""
+    text = session.config.get_text_config()
+    count = next((getattr(text, name) for name in ("n_routed_experts", "num_experts") if getattr(text, name, None)), None)
+    if count is None:
+        return None
+    layers = sum(name.endswith("mlp.experts") for name, _ in session.model.named_modules())
+    return Experts(count, text.num_experts_per_tok, layers, text.hidden_size * text.moe_intermediate_size * 2)
+
+
+def stage_keys(session: ClassSession, kernel: str) -> list[StageKey]:
+    """All stages that a program has."""
+    pages = session.door.pages(session.config)
+    return [
+        StageKey(stage, kernel, is_one, variant)
+        for is_one in (True, False)
+        for stage in ("vision", "prefill", "call", "decode")
+        for variant in (pages if stage in ("vision", "call") else [()])
+    ]
+
+
+def _learn(session: ClassSession, key: StageKey, texts: Names) -> LearnedStage:
+    """A stage, with few monomials or, where these do not suffice, with more."""
+    traces: dict[tuple, Trace] = {}
+    experts = experts_of(session)
+    for tier in (0, 1):
+        monomials, points = choose_points(session, key, tier)
+        for point in points:
+            if point not in traces:
+                batch, sizes, tokens = point
+                traces[point] = session.trace(key.stage, batch, dict(sizes), tokens)
+        try:
+            return learn_stage(key, list(traces.values()), monomials, texts, experts.third * experts.experts if experts else 0)
+        except Unlearnable as problem:
+            if tier or "sequence" in str(problem):
+                raise Unlearnable(f"{key.stage}, {key.attention}: {problem}") from None
+    raise AssertionError
+
+
+def choose_points(session: ClassSession, key: StageKey, tier: int) -> tuple[list[Monomial], list[tuple]]:
+    """Monomials of a stage that points can tell apart, and as many points as that takes and some more: (batch, sizes, tokens)."""
+    pages = session.door.pages(session.config)
+    if key.stage in ("prefill", "decode"):
+        variants = [page for one in pages.values() for page in one]
+    else:
+        variants = pages[key.variant]
+    batches = [()] if key.is_one else [(), ("batch",)] + [("batch", "batch")] * tier
+    text = [(), ("tokens",), ("tokens", "tokens")]
+    monomials = {
+        "vision": monomials_of(batches, session.door.terms[tier]),
+        "prefill": [*monomials_of(batches, text), *monomials_of(batches, session.door.terms[tier])],
+        "call": [*monomials_of(batches, text), *monomials_of(batches, session.door.terms[tier])],
+        "decode": monomials_of(batches, [(), ("context",)]),
+    }[key.stage]
+    monomials = list(dict.fromkeys(monomials))
+    chance = random.Random(7)
+    pool: list[tuple] = []
+    for number in range(POOL):
+        batch = 1 if key.is_one else chance.choice((2, 3, 4, 5) if number > 20 else (2, 3))
+        page = {} if key.stage == "decode" else chance.choice(variants)
+        tokens = 0 if key.stage == "vision" else chance.randint(2, 90) if key.stage != "decode" else chance.randint(5, 400)
+        pool.append((batch, tuple(page.items()), tokens))
+    pool = list(dict.fromkeys(pool))
+    rows = [[value_of(one, _guessed(session, key, point)) for one in monomials] for point in pool]
+    columns = independent_rows(list(zip(*rows, strict=True)), len(monomials))
+    rows = [[row[column] for column in columns] for row in rows]
+    chosen = independent_rows(rows, len(columns))
+    more = [number for number in range(len(pool)) if number not in chosen][:CHECKS]
+    return [monomials[column] for column in columns], [pool[number] for number in (*chosen, *more)]
+
+
+def _guessed(session: ClassSession, key: StageKey, point: tuple) -> dict[str, int]:
+    """The sizes of a point, as far as they are known before it is traced: of tokens those beside the features, which do as well."""
+    batch, sizes, tokens = point
+    return with_parts({"batch": batch, **dict(sizes)}, session.parts) | {"tokens": 7 * tokens, "context": tokens}
