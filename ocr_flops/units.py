@@ -66,11 +66,17 @@ def less(base: float, best: float) -> str:
 
 def workload_words(row: Mapping[str, Any]) -> str:
     """The workload of a row of any frame in a line: views, tokens, batch."""
-    grid = f"{row['columns']} × {row['rows']} tiles and a {row['global_px']} px view" if row["tiles"] else f"{row['global_px']} px view"
+    if not row["global_px"]:
+        grid = f"page of {row['image_width_px']} × {row['image_height_px']} px"
+    else:
+        grid = f"{row['columns']} × {row['rows']} tiles and a {row['global_px']} px view" if row["tiles"] else f"{row['global_px']} px view"
     return f"{grid}, {row['context_tokens']:,} context + {row['output_tokens']:,} output tokens, batch {row['batch_size']}"
 
 
 def workload_label(workload: Any) -> str:
     """One workload in a few words, without the tokens it generates: 2 × 3 tiles, 913 tokens, batch 1."""
-    grid = f"{workload.columns} × {workload.rows} tiles" if workload.tiles else f"{workload.global_px} px view"
+    if not workload.global_px:
+        grid = f"page of {workload.image_width_px} × {workload.image_height_px} px"
+    else:
+        grid = f"{workload.columns} × {workload.rows} tiles" if workload.tiles else f"{workload.global_px} px view"
     return f"{grid}, {workload.context_tokens} tokens, batch {workload.batch_size}"

@@ -49,6 +49,7 @@ class RunConfig:
         one_of("prefill_logits", self.prefill_logits, PREFILL_LOGITS)
         ENGINES.find(self.engine.name)
         PIPELINES.find(self.model.pipeline)
+        self.pipeline.check(self)
         for spec in self.model.attention_towers:
             kernel = self.kernel(spec.tower)
             if self.dtype not in kernel.dtypes:
@@ -74,7 +75,8 @@ class RunConfig:
         if isinstance(attention, str):
             attention = load_attention(attention)
         cache = PAGED if engine.block_tokens else cache
-        return cls(model, engine, attention.resolved(model, engine), dtype, cache, prefill_logits or engine.prefill_logits)
+        chosen = PIPELINES.find(model.pipeline).choose_kernels(model, attention.resolved(model, engine), attention)
+        return cls(model, engine, chosen, dtype, cache, prefill_logits or engine.prefill_logits)
 
     @cached_property
     def engine_code(self) -> Engine:
@@ -133,9 +135,8 @@ class RunConfig:
 
     @property
     def kv_bytes_per_token(self) -> int:
-        """KV cache of one token: 2 · layers · heads · head_dim · bytes."""
-        decoder = self.model.language_model
-        return 2 * decoder.layers * decoder.heads * decoder.head_dim * (1 if self.engine.cache else self.itemsize)
+        """KV cache of one token, in all layers."""
+        return self.pipeline.kv_bytes_per_token(self)
 
     def _trained_program(self, stage: str) -> Program:
         """A stage's operators at the view that vision was trained for, for what does not depend on the workload."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
 
 from ocr_flops.errors import SpecError, one_of
 from ocr_flops.spec.ranged import Ranged
-from ocr_flops.spec.towers import TOWERS
+from ocr_flops.spec.towers import TOWER_NAMES
 
 if TYPE_CHECKING:
     from ocr_flops.spec.page_rules import PageRule
@@ -90,7 +90,7 @@ class KernelChoice:
     def __post_init__(self) -> None:
         object.__setattr__(self, "kernels", tuple(sorted(dict(self.kernels).items())))
         for tower, _ in self.kernels:
-            one_of(self.group, tower, (*TOWERS, OTHERS))
+            one_of(self.group, tower, (*TOWER_NAMES, OTHERS))
 
     def kernel(self, tower: str) -> str | None:
         """The attention kernel of a tower; None where an `AttentionSpec` leaves it to the engine."""

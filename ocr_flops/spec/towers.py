@@ -132,3 +132,4 @@ class LearnedTower:
 
 LEARNED_TOWERS = (LearnedTower("vision", "the vision encoder"), LearnedTower("decoder", "the decoder"))
 TOWERS = {spec.tower: spec for spec in (SamSpec, ClipSpec, ProjectorSpec, DecoderSpec)}
+TOWER_NAMES = tuple(dict.fromkeys((*TOWERS, *(spec.tower for spec in LEARNED_TOWERS))))

@@ -12,6 +12,7 @@ import numpy as np
 from ocr_flops.errors import SpecError
 from ocr_flops.spec import tiling
 from ocr_flops.spec.catalog import load_mode, modes
+from ocr_flops.spec.page_rules import PageRule
 from ocr_flops.spec.specs import Mode
 from ocr_flops.units import workload_label
 
@@ -54,22 +55,59 @@ class Workload:
     image_width_px: Column = 0  # the page's size where it is known; 0 where the grid was given
     image_height_px: Column = 0
     mode: str = ""  # the resolution mode's name, for people; "" for columns of several modes
+    page_rule: PageRule | None = None  # what the model makes of a page; None for DeepSeek-OCR's views and tiles, as given
 
     def __post_init__(self) -> None:
         for name in LIMITS:
             object.__setattr__(self, name, _whole(name, getattr(self, name)))
+        if self.page_rule is not None:
+            self._apply_page_rule(self.page_rule)
         lengths = {name: len(column) for name, column in self._columns().items()}
         if len(set(lengths.values())) > 1:
             raise SpecError(f"columns of different lengths: {', '.join(f'{name} {length}' for name, length in lengths.items())}")
         for name, (least, greatest) in LIMITS.items():
+            least = 0 if name == "global_px" and self.page_rule is not None else least
             _check_range(name, getattr(self, name), least, greatest)
         for name in ("global_px", "tile_px"):
             value = getattr(self, name)
             _refuse_where(value % PATCH_PX != 0, f"{name}: {{}} is not a multiple of {PATCH_PX} (SAM's patch)", value)
         message = "columns x rows: {} x {} on mode {!r}, which has no tiles; only 1 x 1 is possible"
-        _refuse_where((self.tiles > 0) & (self.tile_px == 0), message, self.columns, self.rows, self.mode or "without tiles")
+        untiled = self.tile_px == 0 if self.page_rule is None else False
+        _refuse_where((self.tiles > 0) & untiled, message, self.columns, self.rows, self.mode or "without tiles")
         _check_range("tiles (columns x rows)", self.columns * self.rows, 1, MAX_TILES)
         _check_range("context_tokens (image and prompt)", self.context_tokens, 1, MAX_CONTEXT_TOKENS)
+
+    def _apply_page_rule(self, rule: PageRule) -> None:
+        """What the model makes of the pages: its sizes and its tokens; the fields of views say what of that they can."""
+        sizes = rule.sizes(self.image_width_px, self.image_height_px)
+        tokens = rule.image_tokens(self.image_width_px, self.image_height_px)
+        views = {"global_px": getattr(rule, "view_px", 0), "tile_px": getattr(rule, "tile_px", 0) if "tiles" in sizes else 0}
+        views |= {"columns": sizes.get("tile_columns", 1), "rows": sizes.get("tile_rows", 1), "mode": ""}
+        self.__dict__.update(views, page_sizes=sizes, page_tokens=tokens)
+
+    def for_page_rule(self, rule: PageRule | None) -> Workload:
+        """The same pages and texts as another model takes them: by its page rule, or (None) as DeepSeek-OCR's views and tiles.
+
+        A page of which only views are known is as large as these. DeepSeek-OCR takes a page that another model was asked about in the mode
+        gundam.
+        """
+        if rule == self.page_rule:
+            return self
+        rest = {name: getattr(self, name) for name in ("prompt_tokens", "output_tokens", "batch_size")}
+        width, height = self.page_px
+        if rule is None:
+            return Workload.from_image(width, height, **rest)
+        return Workload(0, image_width_px=width, image_height_px=height, page_rule=rule, **rest)
+
+    @property
+    def page_px(self) -> tuple[Column, Column]:
+        """Width and height of a page in pixels: as given, or of its views where only these are known."""
+        tiled = self.tiles > 0
+        sides = []
+        for given, count in ((self.image_width_px, self.columns), (self.image_height_px, self.rows)):
+            drawn = count * self.tile_px * tiled + self.global_px * (1 - tiled)
+            sides.append(given + drawn * (given == 0))
+        return sides[0], sides[1]
 
     @classmethod
     def from_image(cls, width_px: Column, height_px: Column, mode: str | Mode = "gundam", **rest: Any) -> Workload:
@@ -98,12 +136,14 @@ class Workload:
         """Many workloads as one of columns, in order."""
         if len(workloads) == 1:
             return workloads[0]
-        modes = {workload.mode for workload in workloads}
+        modes, rules = {workload.mode for workload in workloads}, {workload.page_rule for workload in workloads}
+        if len(rules) > 1:
+            raise SpecError("workloads: pages of different models cannot stand in one workload")
         columns = {
             name: np.concatenate([np.broadcast_to(getattr(workload, name), workload.points) for workload in workloads], dtype=np.int64)
             for name in LIMITS
         }
-        return cls(**columns, mode=modes.pop() if len(modes) == 1 else "")
+        return cls(**columns, mode=modes.pop() if len(modes) == 1 else "", page_rule=rules.pop())
 
     def __repr__(self) -> str:
         return f"Workload({workload_label(self)})" if self.is_single else f"Workload(columns of {self.points:,} points)"
@@ -128,6 +168,10 @@ class Workload:
         """The same workload with every column changed, without checking it again."""
         part = object.__new__(Workload)
         part.__dict__.update(self.__dict__, **{name: change(column) for name, column in self._columns().items()})
+        if self.page_rule is not None:
+            sizes = {name: change(size) if isinstance(size, np.ndarray) else size for name, size in self.page_sizes.items()}
+            tokens = change(self.page_tokens) if isinstance(self.page_tokens, np.ndarray) else self.page_tokens
+            part.__dict__.update(page_sizes=sizes, page_tokens=tokens)
         return part
 
     def _columns(self) -> dict[str, np.ndarray]:
@@ -151,7 +195,9 @@ class Workload:
 
     @property
     def image_tokens(self) -> Column:
-        """Tokens that stand for one page's views."""
+        """Tokens that stand for one page."""
+        if self.page_rule is not None:
+            return self.page_tokens
         return tiling.global_tokens(self.global_px) + tiling.tile_tokens(self.tile_px, self.columns, self.rows)
 
     @property
@@ -192,6 +238,11 @@ def neighbours(workload: Workload, itself: bool = False) -> Workload:
         itself: whether it is among them where its grid or its view is none of these, with grids on the way to it: costs grow with the
             square of its tokens, and a straight line to it would hide that.
     """
+    if workload.page_rule is not None:  # the same page, smaller and larger
+        width, height = workload.page_px
+        steps = np.array([4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32])
+        sides = (np.maximum(1, side * steps // 16) for side in (width, height))
+        return replace(workload, **dict(zip(("image_width_px", "image_height_px"), sides, strict=True)))
     free = replace(workload, image_width_px=0, image_height_px=0)
     if not workload.tile_px:
         sides = {mode.global_px for mode in modes() if not mode.tile_px} | ({workload.global_px} if itself else set())

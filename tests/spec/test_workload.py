@@ -11,7 +11,7 @@ from ocr_flops.errors import SpecError
 from ocr_flops.spec.specs import Mode
 from ocr_flops.spec.workload import LIMITS, MAX_CONTEXT_TOKENS, MAX_TILES, Workload
 
-NUMERIC = [field.name for field in fields(Workload)[:-1]]
+NUMERIC = [field.name for field in fields(Workload)[:-2]]
 POINT = {"global_px": 1024, "tile_px": 640, "columns": 2, "rows": 3, "image_width_px": 1654, "image_height_px": 2339}
 
 

@@ -11,6 +11,9 @@ COLUMNS = ("tensor_flops", "vector_flops", "weight_io_bytes", "activation_io_byt
 LIVE = COLUMNS.index("live_bytes")
 
 
+AHEAD = 12  # operators that must be alike behind a difference
+
+
 class Launch(NamedTuple):
     """One executed operator of a trace.
 
@@ -51,7 +54,7 @@ class Segment(NamedTuple):
 
     Args:
         keys: of the operators.
-        is_loop: whether their number of repeats depends on the sizes.
+        is_loop: whether their number of repeats depends on the sizes; it may be 0.
     """
 
     keys: tuple[Hashable, ...]
@@ -110,7 +113,7 @@ def _first_difference(segments: Sequence[Segment], keys: Sequence[Hashable]) -> 
     start = 0
     for number, segment in enumerate(segments):
         repeats, end = _consume(segment, keys, start)
-        if not repeats:
+        if not repeats and not segment.is_loop:
             return number, end - start, end
         start = end
     return None if start == len(keys) else (len(segments) - 1, len(segments[-1].keys), start)
@@ -125,14 +128,19 @@ def _split(segments: list[Segment], keys: Sequence[Hashable], number: int, insid
                 for back in range(min(size, inside - size) + 1):  # operators behind the loop may begin as its body does
                     if parts := _cut(segment.keys, keys, inside - back, place - back, size, strict):
                         return [*segments[:number], *parts, *segments[number + 1 :]]
+        for size in range(1, len(keys) - place + 1):  # operators that some sizes do not have
+            after, ahead = place + size, min(len(segment.keys) - inside, AHEAD)
+            if tuple(keys[after : after + ahead]) == segment.keys[inside : inside + ahead] and (ahead or after == len(keys)):
+                body = tuple(keys[place:after])
+                parts = Segment(segment.keys[:inside]), Segment(body, True), Segment(segment.keys[inside:])
+                return [*segments[:number], *(part for part in parts if part.keys), *segments[number + 1 :]]
     launch = trace.launches[min(place, len(trace.launches) - 1)]
-    raise Unlearnable(
-        f"{launch.path or 'the model'}: {launch.name}: the sequence of operators changes here at {_words(trace.sizes)}, and not by a run that repeats"
-    )
+    where = f"{launch.path or 'the model'}: {launch.name}"
+    raise Unlearnable(f"{where}: the sequence of operators changes here at {_words(trace.sizes)}, and not by a run that repeats")
 
 
 def _cut(rest: tuple[Hashable, ...], keys: Sequence[Hashable], end: int, at: int, size: int, strict: bool) -> list[Segment]:
-    """A plain segment cut around a loop whose body of so many operators ends at `end`, and goes on in keys from `at`; [] where it is none."""
+    """A plain segment cut around a loop whose body of some size ends at `end`, and goes on in keys from `at`; [] where it is none."""
     body, repeats = rest[end - size : end], 0
     while tuple(keys[at + repeats * size : at + (repeats + 1) * size]) == body:
         repeats += 1
@@ -159,16 +167,18 @@ def fold(trace: Trace, segments: Sequence[Segment]) -> Folded:
     keys = [launch.key for launch in trace.launches]
     if (place := _first_difference(segments, keys)) is not None:
         launch = trace.launches[min(place[2], len(keys) - 1)]
-        raise Unlearnable(f"{launch.path or 'the model'}: {launch.name}: another operator ran here than at other sizes, at {_words(trace.sizes)}")
+        raise Unlearnable(
+            f"{launch.path or 'the model'}: {launch.name}: another operator ran here than at other sizes, at {_words(trace.sizes)}"
+        )
     numbers = np.array([launch.numbers for launch in trace.launches], np.int64).reshape(len(keys), len(COLUMNS))
     repeats, totals, once, start = [], [], [], 0
     for segment in segments:
         times, end = _consume(segment, keys, start)
         runs = numbers[start:end].reshape(times, len(segment.keys), len(COLUMNS))
         total = runs.sum(axis=0)
-        total[:, LIVE] = runs[:, :, LIVE].max(axis=0)
+        total[:, LIVE] = runs[:, :, LIVE].max(axis=0, initial=0)
         totals.append(total)
-        once.append(runs[0])
+        once.append(runs[0] if times else total)
         repeats += [times] * segment.is_loop
         start = end
     return Folded(repeats, np.concatenate(totals), np.concatenate(once))

@@ -16,7 +16,6 @@ LAYER = re.compile(r"^(.*?\b(?:layers|blocks|layer|h))\.(\d+)(?:\.|$)")
 EXPERTS = COLUMNS.index("expert_bytes")
 WEIGHTS = COLUMNS.index("weight_io_bytes")
 TRAFFIC = (WEIGHTS, WEIGHTS + 1, WEIGHTS + 2)
-CHECKS = 3  # points beside those that are needed, at the least
 
 
 class Names(list):
@@ -62,6 +61,10 @@ class StageKey(NamedTuple):
     is_one: bool
     variant: tuple[int, ...] = ()
 
+    def __str__(self) -> str:
+        pages = "one page" if self.is_one else "several pages"
+        return ", ".join([self.stage, self.attention, pages, *([f"variant {self.variant}"] if self.variant else [])])
+
 
 def learn_stage(key: StageKey, traces: Sequence[Trace], monomials: Sequence[Monomial], texts: Names, expert_third: int = 0) -> LearnedStage:
     """Solves for every cost of every operator of a stage.
@@ -78,18 +81,18 @@ def learn_stage(key: StageKey, traces: Sequence[Trace], monomials: Sequence[Mono
         ValueError: too few points, or points that do not tell the monomials apart.
     """
     solver = Solver(monomials, [trace.sizes for trace in traces])
-    if len(traces) < len(monomials) + CHECKS:
-        raise ValueError(f"{len(traces)} points for {len(monomials)} monomials: {len(monomials) + CHECKS} are needed")
     segments = find_segments(traces)
     folded = [fold(trace, segments) for trace in traces]
-    firsts = _first_launches(traces[0], segments)
+    firsts = _first_launches(traces, segments)
     table, loops = Table(), []
 
     def solve(values: list[int], launch: Launch, what: str) -> int:
         found = solver.solve(tuple(values))
         if found is None:
             points = "; ".join(f"{value} at {trace.sizes}" for value, trace in list(zip(values, traces, strict=True))[:4])
-            raise Unlearnable(f"{launch.path or 'the model'}: {launch.name}: {what} are no polynomial with whole coefficients ({points} ...)")
+            raise Unlearnable(
+                f"{launch.path or 'the model'}: {launch.name}: {what} are no polynomial with whole coefficients ({points} ...)"
+            )
         return table.place(found)
 
     operators: list[_Operator] = []
@@ -114,17 +117,11 @@ def learn_stage(key: StageKey, traces: Sequence[Trace], monomials: Sequence[Mono
     return LearnedStage(*key[:3], list(key.variant), names, polynomials, found, [loops[number] for number in numbers], evidence)
 
 
-def _first_launches(trace: Trace, segments: Sequence[Segment]) -> list[Launch]:
-    """The launch of every operator of the segments, of a loop's first repeat."""
-    found, start = [], 0
-    keys = [launch.key for launch in trace.launches]
-    for segment in segments:
-        size = len(segment.keys)
-        found += trace.launches[start : start + size]
-        start += size
-        while segment.is_loop and tuple(keys[start : start + size]) == segment.keys:
-            start += size
-    return found
+def _first_launches(traces: Sequence[Trace], segments: Sequence[Segment]) -> list[Launch]:
+    """A launch of every operator of the segments."""
+    wanted = [key for segment in segments for key in segment.keys]
+    known = {launch.key: launch for trace in traces for launch in trace.launches}
+    return [known[key] for key in wanted]
 
 
 def _solve_operator(place: int, launch: Launch, folded: Sequence[Folded], solve, loop: int, loops: list[int], third: int) -> _Operator:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from ocr_flops.cost.polynomial import Dim
 from ocr_flops.cost.run_config import PIPELINES, RunConfig
 from ocr_flops.cost.tape import Tape
-from ocr_flops.spec.specs import ModelSpec
+from ocr_flops.spec.specs import AttentionSpec, ModelSpec
 from ocr_flops.spec.workload import Column, Workload
 
 
@@ -26,6 +26,18 @@ class Pipeline(ABC):
     def __init_subclass__(cls, name: str = "") -> None:
         if name:
             PIPELINES.add(name, cls())
+
+    def check(self, config: RunConfig) -> None:  # noqa: B027  most run everything
+        """Refuses, by a SpecError, a configuration that this pipeline cannot run."""
+
+    def choose_kernels(self, model: ModelSpec, resolved: AttentionSpec, asked: AttentionSpec) -> AttentionSpec:
+        """The kernels that run: as resolved for the engine, unless the model lacks what nobody asked for."""
+        return resolved
+
+    def kv_bytes_per_token(self, config: RunConfig) -> int:
+        """KV cache of one token: 2 · layers · heads · head_dim · bytes."""
+        decoder = config.model.language_model
+        return 2 * decoder.layers * decoder.heads * decoder.head_dim * (1 if config.engine.cache else config.itemsize)
 
     @abstractmethod
     def view_sizes(self, workload: Workload) -> tuple[Column, ...]:

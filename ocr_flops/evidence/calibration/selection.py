@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
 from typing import NamedTuple
 
 import polars as pl
@@ -13,7 +12,7 @@ from ocr_flops.evidence.records.frame import attention_words
 from ocr_flops.evidence.records.record import is_unedited
 from ocr_flops.measure.plan import TOWERS
 from ocr_flops.spec.specs import OTHERS, AttentionSpec, EngineSpec, ModelSpec
-from ocr_flops.spec.workload import Workload
+from ocr_flops.spec.workload import LIMITS, Workload
 
 SETTINGS = ("attention", "cache", "prefill_logits")  # what rows pooled in a calibration may differ in, besides the workload
 
@@ -98,5 +97,5 @@ def parse_attention(name: str) -> AttentionSpec:
 
 def parse_workloads(rows: pl.DataFrame) -> Workload:
     """Return the workloads of rows, as columns."""
-    numeric = [field.name for field in fields(Workload)[:-1]]
+    numeric = list(LIMITS)
     return Workload(**{name: rows[name].cast(pl.Int64).to_numpy() for name in numeric})

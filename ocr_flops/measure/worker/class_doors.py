@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import product
 from typing import Any
 
 import torch
@@ -15,7 +13,8 @@ from ocr_flops.cost.polynomial import Monomial
 
 Sizes = dict[str, int]
 Inputs = dict[str, Any]
-MERGED = [(), ("merged_rows",), ("merged_columns",), ("merged_columns", "merged_rows")]
+B: Monomial = ("batch",)
+ONE_OR_ALL: list[Monomial] = [(), B]  # once a call, and for every page
 
 
 @dataclass(frozen=True)
@@ -25,13 +24,15 @@ class Door:
     Args:
         inputs: arguments of `get_image_features` for a batch of equal pages, from the model, the batch and the sizes of a page.
         pages: sizes of pages to learn from, by the variant of their page rule.
-        terms: of what a page costs beside its batch, in two tiers: few, and where these do not suffice, more.
+        terms: of what vision costs, in two tiers: few, and where these do not suffice, more.
+        features: of what prefill costs by the image's features.
         parts: derived quantities, from the model's config.
     """
 
     inputs: Callable[[Any, int, Sizes], Inputs]
     pages: Callable[[Any], dict[tuple[int, ...], list[Sizes]]]
     terms: tuple[list[Monomial], list[Monomial]]
+    features: list[Monomial]
     parts: Callable[[Any], dict[str, Part]] = field(default=lambda config: {})
 
 
@@ -57,11 +58,56 @@ def _merged_parts(config: Any) -> dict[str, Part]:
     return {"merged_rows": Part("floor", ("patch_rows",), merge), "merged_columns": Part("floor", ("patch_columns",), merge)}
 
 
-SQUARE = ("merged_columns", "merged_columns", "merged_rows", "merged_rows")
+H, W = ("merged_rows",), ("merged_columns",)
+MERGED = monomials_of(ONE_OR_ALL, [(), H], [(), W])
 PATCH_TERMS = (
-    [*MERGED, SQUARE],
-    monomials_of([(), ("merged_rows",), ("merged_rows",) * 2], [(), ("merged_columns",), ("merged_columns",) * 2]),
+    [*MERGED, *monomials_of(ONE_OR_ALL, [H + H + W + W])],
+    monomials_of([(), B, B + B], [(), H, H + H], [(), W, W + W]),
 )
+
+
+def _picture_parts(config: Any) -> dict[str, Part]:
+    """Of all patches of a batch in one sequence, whose mask kernels want in rows of eight and their sums in blocks of 32."""
+    patches = ("batch", "patch_columns", "patch_rows")
+    cut = {"eighths": Part("ceil", patches, 8), "blocks": Part("ceil", patches, 32), "uneven": Part("uneven", patches, 8)}
+    return _merged_parts(config) | cut
+
+
+P = ("batch", "patch_columns", "patch_rows")
+PAGE = ("patch_columns", "patch_rows")
+PICTURE_TERMS = [
+    *monomials_of(ONE_OR_ALL, [(), ("patch_rows",), ("patch_columns",), PAGE, PAGE + PAGE, H + W]),
+    *(P + P, ("blocks",), (*P, "eighths")),
+    *monomials_of([("uneven",)], [(), P, P + P, (*P, "eighths")]),
+]
+
+
+def _odd_patches(config: Any) -> dict[tuple[int, ...], list[Sizes]]:
+    """Pages of several shapes, also of patches that fill no whole image token."""
+    pages = _patches(config)[()]
+    odd = [
+        {"patch_rows": one["patch_rows"] - number % 2, "patch_columns": one["patch_columns"] - number // 2 % 2}
+        for number, one in enumerate(pages)
+    ]
+    return {(): pages[:9] + odd}
+
+
+def _window_parts(config: Any) -> dict[str, Part]:
+    """Of attention in square windows: their number, the pairs of patches that share one, and what is padded to whole ones."""
+    vision, merge = config.vision_config, _merge(config)
+    side = vision.window_size // vision.patch_size // merge
+    parts = _merged_parts(config)
+    for name in ("rows", "columns"):
+        parts |= {
+            f"window_{name}": Part("ceil", (f"merged_{name}",), side),
+            f"padded_{name}": Part("beyond", (f"merged_{name}",), side),
+            f"square_{name}": Part("squares", (f"patch_{name}",), side * merge),
+        }
+    return parts
+
+
+WINDOWS, PADDED, SQUARES = (("window_columns", "window_rows"), ("padded_columns", "padded_rows"), ("square_columns", "square_rows"))
+WINDOW_TERMS = ([*PATCH_TERMS[0], *monomials_of(ONE_OR_ALL, [WINDOWS, PADDED, SQUARES])],) * 2
 
 
 def _grid(model: Any, batch: int, sizes: Sizes) -> Inputs:
@@ -126,17 +172,20 @@ def _tiles_or_none(config: Any) -> dict[tuple[int, ...], list[Sizes]]:
     return {(0,): [{"tiles": 0}], (1,): [{"tiles": tiles} for tiles in (2, 3, 5, 4, 6)]}
 
 
-TILE_TERMS = ([(), ("tiles",)], [(), ("tiles",), ("tiles", "tiles")])
-GRID_TERMS = ([(), ("tile_rows",), ("tile_columns",), ("tile_columns", "tile_rows")],) * 2
+T, ROWS, COLUMNS = ("tiles",), ("tile_rows",), ("tile_columns",)
+TILE_TERMS = monomials_of(ONE_OR_ALL, [(), T]), monomials_of([(), B, B + B], [(), T, T + T])
+TILES = monomials_of(ONE_OR_ALL, [(), T])
+GRID_TERMS = monomials_of(ONE_OR_ALL, [(), ROWS], [(), COLUMNS])
 
-PATCH_GRID = Door(_grid, _patches, PATCH_TERMS, _merged_parts)
+PATCH_GRID = Door(_grid, _patches, PATCH_TERMS, MERGED, _merged_parts)
 DOORS = {
     "glm_ocr": PATCH_GRID,
     "paddleocr_vl": PATCH_GRID,
-    "lighton_ocr": Door(_pictures, _patches, PATCH_TERMS, _merged_parts),
-    "got_ocr2": Door(_tiles, _numbers_of_tiles, TILE_TERMS),
-    "qianfan_ocr": Door(_tiles, _numbers_of_tiles, TILE_TERMS),
-    "granite_docling": Door(_masked_tiles, _numbers_of_tiles, TILE_TERMS),
-    "deepseek_ocr2": Door(_view_and_tiles, _tiles_or_none, TILE_TERMS),
-    "unlimited_ocr": Door(_view_and_tiles, _grids_of_tiles, GRID_TERMS),
+    "qwen2_5_vl": Door(_grid, _patches, WINDOW_TERMS, MERGED, _window_parts),
+    "lighton_ocr": Door(_pictures, _odd_patches, (PICTURE_TERMS,) * 2, MERGED, _picture_parts),
+    "got_ocr2": Door(_tiles, _numbers_of_tiles, TILE_TERMS, TILES),
+    "qianfan_ocr": Door(_tiles, _numbers_of_tiles, TILE_TERMS, TILES),
+    "granite_docling": Door(_masked_tiles, _numbers_of_tiles, TILE_TERMS, TILES),
+    "deepseek_ocr2": Door(_view_and_tiles, _tiles_or_none, TILE_TERMS, TILES),
+    "unlimited_ocr": Door(_view_and_tiles, _grids_of_tiles, (GRID_TERMS,) * 2, GRID_TERMS),
 }

@@ -41,7 +41,10 @@ def find_class(architecture: str) -> Any:
 
 
 class ClassTracer(Tracer):
-    """A tracer that also keeps the precision of matrix products. A copy from the CPU to `meta` is no operator: on one device nothing moves."""
+    """A tracer that also keeps the precision of matrix products.
+
+    A copy from the CPU to `meta` is no operator: on one device nothing moves.
+    """
 
     def __init__(self, *arguments: Any):
         super().__init__(*arguments)

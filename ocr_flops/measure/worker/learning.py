@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,15 +14,18 @@ from ocr_flops.cost.learning.dimensions import monomials_of, with_parts
 from ocr_flops.cost.learning.folding import Trace, Unlearnable
 from ocr_flops.cost.learning.program_file import SCHEMA, Experts, LearnedProgram, LearnedStage
 from ocr_flops.cost.learning.solving import independent_rows, value_of
-from ocr_flops.cost.learning.stage_learning import CHECKS, Names, StageKey, learn_stage
+from ocr_flops.cost.learning.stage_learning import Names, StageKey, learn_stage
 from ocr_flops.cost.polynomial import Monomial
 from ocr_flops.measure.worker.class_session import KERNELS, ClassSession
 
 POOL = 400  # points to choose from
+CHECKS = 3  # points beside those that are needed, where there are any
 Say = Callable[[str], None]
 
 
-def learn_class(architecture: str, config: dict[str, Any], kernels: Sequence[str] = KERNELS, say: Say = lambda text: None) -> LearnedProgram:
+def learn_class(
+    architecture: str, config: dict[str, Any], kernels: Sequence[str] = KERNELS, say: Say = lambda text: None
+) -> LearnedProgram:
     """The program of a class at some dimensions, in bf16, with each of the attention kernels that it has.
 
     Args:
@@ -44,7 +47,7 @@ def learn_class(architecture: str, config: dict[str, Any], kernels: Sequence[str
             continue  # the class does not have this kernel
         with session.running():
             for key in stage_keys(session, kernel):
-                say(f"{key.stage}, {kernel}, {'one page' if key.is_one else 'several pages'}{', variant ' + str(key.variant) if key.variant else ''}")
+                say(str(key))
                 stages.append(_learn(session, key, texts))
             cache = session.cached_bytes(2, 7) // 14
     counts: Counter[tuple[int, int]] = Counter()
@@ -100,19 +103,19 @@ def _learn(session: ClassSession, key: StageKey, texts: Names) -> LearnedStage:
 def choose_points(session: ClassSession, key: StageKey, tier: int) -> tuple[list[Monomial], list[tuple]]:
     """Monomials of a stage that points can tell apart, and as many points as that takes and some more: (batch, sizes, tokens)."""
     pages = session.door.pages(session.config)
-    if key.stage in ("prefill", "decode"):
-        variants = [page for one in pages.values() for page in one]
-    else:
-        variants = pages[key.variant]
-    batches = [()] if key.is_one else [(), ("batch",)] + [("batch", "batch")] * tier
-    text = [(), ("tokens",), ("tokens", "tokens")]
+    any_page = [page for one in pages.values() for page in one]
+    variants = any_page if key.stage in ("prefill", "decode") else pages[key.variant]
+    text = monomials_of([(), ("batch",)], [(), ("tokens",), ("tokens", "tokens")])
+    terms = session.door.terms[tier]
     monomials = {
-        "vision": monomials_of(batches, session.door.terms[tier]),
-        "prefill": [*monomials_of(batches, text), *monomials_of(batches, session.door.terms[tier])],
-        "call": [*monomials_of(batches, text), *monomials_of(batches, session.door.terms[tier])],
-        "decode": monomials_of(batches, [(), ("context",)]),
+        "vision": terms,
+        "prefill": [*text, *session.door.features],
+        "call": [*text, *session.door.features, *terms],
+        "decode": monomials_of([(), ("batch",)], [(), ("context",)]),
     }[key.stage]
-    monomials = list(dict.fromkeys(monomials))
+    if key.is_one:
+        monomials = [tuple(name for name in monomial if name != "batch") for monomial in monomials]
+    monomials = list(dict.fromkeys(tuple(sorted(monomial)) for monomial in monomials))
     chance = random.Random(7)
     pool: list[tuple] = []
     for number in range(POOL):

@@ -1,0 +1,163 @@
+"""Models whose programs were learned from traces of their class: the same columns as a tape, read from a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+
+from ocr_flops.cost.blocks.experts import expected_hits
+from ocr_flops.cost.learning.dimensions import with_parts
+from ocr_flops.cost.learning.program_file import LearnedProgram, LearnedStage, read_program
+from ocr_flops.cost.models.base import LeastWork, Pipeline
+from ocr_flops.cost.polynomial import Dim
+from ocr_flops.cost.run_config import RunConfig
+from ocr_flops.cost.tape import EXPERT_BYTES, SUMS, TRAFFIC, Operation, Region, Tape
+from ocr_flops.errors import SpecError
+from ocr_flops.spec.reading import config_dirs
+from ocr_flops.spec.specs import AttentionSpec, ModelSpec
+from ocr_flops.spec.workload import Column, Workload
+
+FOLDER = "programs"
+UNSEEN = "_grouped_mm"  # whose FLOPs torch's counter does not see
+
+
+def program_path(model: ModelSpec) -> Path:
+    """The file of a model's program: in a folder of configs."""
+    places = [folder / FOLDER / f"{model.name}.json" for folder in config_dirs()]
+    return next((place for place in places if place.is_file()), places[0])
+
+
+@cache
+def find_program(model: ModelSpec) -> LearnedProgram:
+    """The program of a model.
+
+    Raises:
+        SpecError: there is none, it is damaged, or it is of other dimensions.
+    """
+    path = program_path(model)
+    program = read_program(path)
+    spec = model.learned
+    if program.architecture != spec.architecture or program.config != json.loads(spec.config):
+        raise SpecError(
+            f"model.{model.name}: {path} is of {program.architecture} at other dimensions; `ocr-flops learn {model.name}` makes it anew"
+        )
+    return program
+
+
+class Learned(Pipeline, name="learned"):
+    """The pipeline of learned models."""
+
+    def check(self, config: RunConfig) -> None:
+        program, name = find_program(config.model), config.model.name
+        kernels = sorted({stage.attention for stage in program.stages})
+        if config.engine.name != "transformers":
+            raise SpecError(f"engine: {config.engine.name!r} is not known to run {config.model.label}; choose transformers")
+        if config.dtype != program.dtype:
+            raise SpecError(f"dtype: {config.dtype!r} was not learned for {name}; choose {program.dtype}")
+        if config.cache != "dynamic":
+            raise SpecError(f"cache: {config.cache!r} was not learned for {name}; choose dynamic")
+        if config.prefill_logits != "last":
+            raise SpecError(f"prefill_logits: {config.prefill_logits!r} was not learned for {name}; choose last")
+        chosen = {config.attention.kernel(spec.tower) for spec in config.model.attention_towers}
+        if len(chosen) > 1:
+            raise SpecError(f"attention: one kernel for all of {name} was learned, not {' and '.join(sorted(chosen))} together")
+        if (kernel := chosen.pop()) not in kernels:
+            raise SpecError(f"attention: {kernel!r} is not one of {', '.join(kernels)}, which were learned for {name}")
+
+    def choose_kernels(self, model: ModelSpec, resolved: AttentionSpec, asked: AttentionSpec) -> AttentionSpec:
+        has = list(dict.fromkeys(stage.attention for stage in find_program(model).stages))
+        towers = [spec.tower for spec in model.attention_towers]
+        lacks = {tower: has[0] for tower in towers if asked.kernel(tower) is None and resolved.kernel(tower) not in has}
+        return AttentionSpec(resolved.name, dict(resolved.kernels) | lacks)
+
+    def view_sizes(self, workload: Workload) -> tuple[Column, ...]:
+        return workload.page_rule.variant(workload.page_sizes)
+
+    def trained_sizes(self, model: ModelSpec) -> tuple[int, ...]:
+        return tuple(next(stage.variant for stage in find_program(model).stages if stage.stage == "vision"))
+
+    def record(self, tape: Tape, config: RunConfig, stage: str, is_one: bool, sizes: tuple[int, ...]) -> None:
+        program = find_program(config.model)
+        kernel = config.attention.kernel("decoder")
+        key = stage, kernel, is_one, list(sizes)
+        found = next((one for one in program.stages if (one.stage, one.attention, one.is_one, one.variant) == key), None)
+        if found is None:
+            raise SpecError(
+                f"model.{config.model.name}: {stage} was not learned for {kernel}, {'one page' if is_one else 'several'}, {sizes}"
+            )
+        tape.operations += operations_of(program, found)
+        used = {operation.module for operation in tape.operations}
+        for module, layer, count in program.parameters:
+            if program.texts[module] in used:
+                place = program.texts[module], None if layer < 0 else layer
+                tape.parameters[place] = count
+                tape.weight_bytes[place] = count * config.itemsize
+
+    def dimensions(
+        self, config: RunConfig, stage: str, sizes: tuple[int, ...], workload: Workload, experts_hit: Column | None, step: Column
+    ) -> dict[str, Column]:
+        program, batch = find_program(config.model), workload.batch_size
+        found = {"batch": batch}
+        if stage != "decode":
+            found |= workload.page_sizes
+        if stage != "vision":
+            context = workload.context_tokens
+            found |= {"context": context + step} if stage == "decode" else {"tokens": context}
+            found |= self._hits(program, batch if stage == "decode" else batch * context, config.itemsize, experts_hit)
+        return with_parts(found, program.parts)
+
+    @staticmethod
+    def _hits(program: LearnedProgram, tokens: Column, itemsize: int, experts_hit: Column | None) -> dict[str, Column]:
+        """Experts hit and the bytes of one matrix of each, where the decoder has any."""
+        if (experts := program.experts) is None:
+            return {}
+        spec = SimpleNamespace(
+            layers=experts.layers,
+            dense_layers=0,
+            width=experts.third // itemsize,
+            expert_width=1,
+            experts=experts.experts,
+            experts_per_token=experts.experts_per_token,
+        )
+        hit, hit_bytes = expected_hits(spec, tokens, itemsize, experts_hit)
+        return {"experts_hit": hit, "expert_bytes": hit_bytes}
+
+    def kv_bytes_per_token(self, config: RunConfig) -> int:
+        return find_program(config.model).kv_bytes_per_token
+
+    def input_bytes(self, config: RunConfig, workload: Workload) -> Column:
+        return 0
+
+    def least_work(self, model: ModelSpec, stage: str, sizes: tuple[int, ...]) -> dict[str | None, LeastWork]:
+        """Every weight is read once a pass, and of a page's image tokens nothing is known: what a class must do beside that is not told."""
+        return {}
+
+
+def operations_of(program: LearnedProgram, stage: LearnedStage) -> Iterable[Operation]:
+    """The operators of a stage as a tape records them."""
+    dims = stage.dims()
+    regions: dict[tuple[int, bool], Region] = {}
+    found = []
+    for one in stage.operators:
+        times: Dim = 1
+        around: tuple[Region, ...] = ()
+        if one.loop >= 0:
+            times = dims[stage.loops[one.loop]]
+            key = one.loop, bool(one.runs_in)
+            around = (regions.setdefault(key, Region(len(regions), times, False, bool(one.runs_in))),)
+        repeat, name = len(one.layers) or 1, program.texts[one.name]
+        tensor, vector, *moved = (dims[number] for number in one.costs)
+        costs = {"tensor_flops": tensor, "vector_flops": vector, "torch_flops": 0 if name == UNSEEN else tensor}
+        costs |= dict(zip(TRAFFIC, moved, strict=True))
+        costs = {cost: value * repeat for cost, value in costs.items()}
+        if one.thirds:
+            costs["weight_io_bytes"] = costs["weight_io_bytes"] + EXPERT_BYTES * one.thirds
+        costs |= {cost: sum(costs[addend] for addend in addends) for cost, addends in SUMS.items()}
+        costs["operators"] = times * repeat
+        once = tuple(dims[number] for number in one.once) if one.once else (tensor, vector, sum(moved))
+        module = program.texts[one.module]
+        found.append(Operation(module, one.layers, name, one.itemsize, costs, dims[one.live], once, one.runs_in, around, one.thirds))
+    return found
