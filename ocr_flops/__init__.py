@@ -3,7 +3,7 @@
 from importlib import import_module as _import_module
 
 _HOMES = {
-    "load_model": "spec.catalog",
+    "load_model": "measure.lessons",
     "load_hardware": "spec.catalog",
     "load_engine": "spec.catalog",
     "load_host": "spec.catalog",

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from ocr_flops import __version__
-from ocr_flops.cli import calibrate, corpus, estimate, measure, serving, sweep, verify
+from ocr_flops.cli import calibrate, corpus, estimate, learn, measure, serving, sweep, verify
 from ocr_flops.errors import SpecError
 from ocr_flops.files import ADVICE
 from ocr_flops.spec.reading import OWN_CONFIGS
@@ -63,6 +63,7 @@ COMMANDS = {
         "verify": verify.verify_model,
         "measure": measure.measure_model,
         "calibrate": calibrate.calibrate_device,
+        "learn": learn.learn_model,
     },
 }
 program = typer.Typer(

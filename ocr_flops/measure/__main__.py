@@ -96,6 +96,11 @@ def serve(request: Request, send: Send) -> None:
             raise ImportError(problem)
     gc.enable()
     package.logging.set_verbosity_error()
+    if request.kind == "learn":
+        from ocr_flops.measure.worker.learning import serve_lesson
+
+        serve_lesson(request.lesson, send)
+        return
     from ocr_flops.measure.worker.session import Session
 
     if request.kind != "time":

@@ -19,7 +19,7 @@ from time import monotonic
 
 from ocr_flops.errors import SpecError
 from ocr_flops.measure import failures
-from ocr_flops.measure.events import Audit, Done, Event, PointFailed, Progress, Ran, Result, Waiting, read_event
+from ocr_flops.measure.events import Audit, Done, Event, Learned, PointFailed, Progress, Ran, Result, Traced, Waiting, read_event
 from ocr_flops.measure.failures import Failure
 from ocr_flops.measure.protocol import Request
 
@@ -78,7 +78,7 @@ def ask(
     *,
     timeout_seconds: float | None = None,
     progress: Callable[[Progress], None] = lambda event: None,
-) -> Iterator[Ran | Result | Audit]:
+) -> Iterator[Ran | Result | Audit | Learned | Traced]:
     """Yields the worker's answers to a request that must not fail (arguments as in `converse`).
 
     Args:
@@ -93,7 +93,7 @@ def ask(
                 raise SpecError(str(event))
             if isinstance(event, Progress):
                 progress(event)
-            elif isinstance(event, Ran | Result | Audit):
+            elif isinstance(event, Ran | Result | Audit | Learned | Traced):
                 yield event
 
 

@@ -71,11 +71,26 @@ class Audit:
 
 
 @dataclass(frozen=True)
+class Learned:
+    """A program that was learned, as the text of its file."""
+
+    program: str
+
+
+@dataclass(frozen=True)
+class Traced:
+    """What a class does at a point: {module: {column: integer}}, with its weights and its cache under None's name "model"."""
+
+    point: dict[str, Any]
+    modules: dict[str, dict[str, int]]
+
+
+@dataclass(frozen=True)
 class Done:
     """All was run."""
 
 
-Event = Progress | Waiting | Ran | Result | PointFailed | Audit | Failure | Done
+Event = Progress | Waiting | Ran | Result | PointFailed | Audit | Learned | Traced | Failure | Done
 EVENTS: dict[str, type] = {
     "progress": Progress,
     "waiting": Waiting,
@@ -83,6 +98,8 @@ EVENTS: dict[str, type] = {
     "result": Result,
     "failed": PointFailed,
     "audit": Audit,
+    "learned": Learned,
+    "traced": Traced,
     "error": Failure,
     "done": Done,
 }

@@ -18,6 +18,8 @@ each is a class of `events.py`:
 - ran: {"event", "ran"} is also the only result of a request of kind "device": {"device", "device_name", "torch", "transformers",
   "ocr_flops"} (transformers is not imported: null where it is not installed)
   Kind "host" says what `worker/host_lane.py` does, in results as of "count"
+- learned: {"event", "program"}, the text of a program file, and traced: {"event", "point", "modules"}, what ran at a point, by module, are
+  the results of kind "learn"
 - audit: {"event", "ran", "cases"} (see `worker/counter_audit.py`), the only result of a request of that kind
 - error: {"event", "message", "advice"} and, where the worker left a log, "detail" (its end, several lines); nothing follows
 - done: {"event"}; nothing follows
@@ -36,7 +38,7 @@ ENGINES = ("transformers", "remote_code")
 REMOTE_ATTENTION = {"sam": "sdpa", "clip": "sdpa", "decoder": "eager"}  # of the published code; its decoder also has flash-attn's
 DEVICES = ("auto", "meta", "cpu", "cuda")
 TIMED_DEVICES = ("auto", "cpu", "cuda")  # meta holds nothing to compute with
-KINDS = ("count", "trace", "audit", "time", "device", "host")
+KINDS = ("count", "trace", "audit", "time", "device", "host", "learn")
 EXPERTS = ("eager", "batched_mm", "grouped_mm")
 PROBES = ("modules", "memory", "flops", "traffic")
 SETUP = ("torch", "transformers", "model")
@@ -91,6 +93,8 @@ class Request:
         runs, warmup: of every point, for kinds "time" and "host": those timed, and those before them.
         probes: for kind "time", what is observed in runs of their own, of `PROBES`: modules (their time, by hooks, in as many runs),
             memory (the allocator's peaks, on cuda), flops (counted), traffic (traced: bytes and live memory).
+        lesson: for kind "learn", which reads neither towers nor workloads: "architecture" and "config" of a class of transformers, with
+            "kernels" to learn, or "points" to trace.
     """
 
     towers: dict[str, dict[str, Any]]
@@ -110,6 +114,7 @@ class Request:
     runs: int = 5
     warmup: int = 2
     probes: tuple[str, ...] = ("modules", "memory", "flops")
+    lesson: dict[str, Any] | None = None
     schema: int = SCHEMA
 
     def to_json(self) -> str:

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from ocr_flops.errors import SpecError
+from ocr_flops.spec.own_models import is_own_model
 from ocr_flops.spec.reading import check_keys, config_dirs, config_file, names, unknown_key
 
 GROUPS = ("model", "engine", "workload", "attention", "hardware", "host", "efficiency")
@@ -93,7 +94,7 @@ def _composed(overrides: list[str], root: Root) -> dict[str, Any]:
 def _place_file(line: str, folder: Path) -> str:
     """An override that chooses a file of one's own, as the choice of a name that Hydra finds in this folder."""
     group, _, name = line.partition("=")
-    if group not in GROUPS or not name.endswith(".yaml"):
+    if group not in GROUPS or not _is_path(name):
         return line
     (folder / group).mkdir(exist_ok=True)
     shutil.copyfile(config_file(group, name), folder / group / f"{OWN_FILE}.yaml")
@@ -122,11 +123,16 @@ def _parse(text: str, root: Root) -> Any:
     group, _, field = key.partition(".")
     if group in GROUPS and field == "name":
         raise SpecError(f"{key}: is the name of the config itself; choose another as in {group}={names(group)[0]}")
-    if key in (*root.groups, *WORDS) and isinstance(override.value(), str) and not override.value().endswith(".yaml"):
+    if key in (*root.groups, *WORDS) and isinstance(override.value(), str) and not _is_path(override.value()):
         override = replace(override, _value=override.value().lower(), input_line=text.lower())  # names are known in any case
     if key in root.groups and not any(_is_null(override, group) for group in OPTIONAL):
         config_file(key, override.value())
     return override
+
+
+def _is_path(value: str) -> bool:
+    """Whether a choice is a file or a folder of one's own, and no name."""
+    return value.endswith(".yaml") or is_own_model(value)
 
 
 def _is_null(override: Any, group: str) -> bool:

@@ -16,9 +16,11 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
+import yaml
 
 from ocr_flops.errors import SpecError, list_allowed, one_of
 from ocr_flops.spec.host import EFFICIENCIES, HOST_FIGURES, EfficiencySpec, HostSpec, Ranged
+from ocr_flops.spec.own_models import is_own_model, own_model_file
 from ocr_flops.spec.specs import LEARNED, OTHERS, AttentionSpec, EngineSpec, HardwareSpec, LearnedSpec, ModelSpec, Source
 from ocr_flops.spec.towers import LEARNED_TOWERS, TOWERS
 
@@ -60,12 +62,23 @@ def config_file(group: str, name: Any) -> Path:
     Raises:
         SpecError: there is neither.
     """
+    if group == "model" and is_own_model(name):
+        return own_model_file(Path(name), _learned_configs(config_dirs()))
     if isinstance(name, str) and name.endswith(".yaml"):
         if not Path(name).is_file():
             raise SpecError(f"{group}: there is no file {name}")
         return Path(name).resolve()
     name = one_of(group, name.lower() if isinstance(name, str) else name, names(group))
     return next(path for folder in config_dirs() if (path := folder / group / f"{name}.yaml").is_file())
+
+
+@cache
+def _learned_configs(folders: tuple[Path, ...]) -> dict[str, dict[str, Any]]:
+    """The configs of learned models, by name."""
+    files = {
+        path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for folder in folders for path in (folder / "model").glob("*.yaml")
+    }
+    return {name: config for name, config in sorted(files.items()) if config.get("pipeline") == LEARNED}
 
 
 def read_value(key: str, value: Any, kind: Any) -> Any:

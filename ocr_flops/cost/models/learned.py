@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,35 +17,45 @@ from ocr_flops.cost.polynomial import Dim
 from ocr_flops.cost.run_config import RunConfig
 from ocr_flops.cost.tape import EXPERT_BYTES, SUMS, TRAFFIC, Operation, Region, Tape
 from ocr_flops.errors import SpecError
+from ocr_flops.files import user_cache_dir
 from ocr_flops.spec.reading import config_dirs
 from ocr_flops.spec.specs import AttentionSpec, ModelSpec
 from ocr_flops.spec.workload import Column, Workload
 
 FOLDER = "programs"
+on_missing: list[Callable[[ModelSpec, Path], None]] = []  # what learns a model, where something here can
 UNSEEN = "_grouped_mm"  # whose FLOPs torch's counter does not see
 
 
 def program_path(model: ModelSpec) -> Path:
-    """The file of a model's program: in a folder of configs."""
+    """The file of a model's program: in a folder of configs, or else where the user's cache keeps those that were learned here."""
     places = [folder / FOLDER / f"{model.name}.json" for folder in config_dirs()]
-    return next((place for place in places if place.is_file()), places[0])
+    return next((place for place in places if place.is_file() and _is_of(read_program(place), model)), kept_path(model))
+
+
+def kept_path(model: ModelSpec) -> Path:
+    """Where the user's cache keeps the program of a model: one for every class and dimensions."""
+    spec = model.learned
+    digest = hashlib.sha256(f"{spec.architecture} {spec.config}".encode()).hexdigest()[:12]
+    return user_cache_dir() / FOLDER / f"{model.name}-{digest}.json"
+
+
+def _is_of(program: LearnedProgram, model: ModelSpec) -> bool:
+    """Whether a program is of a model's class and dimensions."""
+    return program.architecture == model.learned.architecture and program.config == json.loads(model.learned.config)
 
 
 @cache
 def find_program(model: ModelSpec) -> LearnedProgram:
-    """The program of a model.
+    """The program of a model; one that is not there is learned where that is possible.
 
     Raises:
-        SpecError: there is none, it is damaged, or it is of other dimensions.
+        SpecError: there is none, or it is damaged.
     """
     path = program_path(model)
-    program = read_program(path)
-    spec = model.learned
-    if program.architecture != spec.architecture or program.config != json.loads(spec.config):
-        raise SpecError(
-            f"model.{model.name}: {path} is of {program.architecture} at other dimensions; `ocr-flops learn {model.name}` makes it anew"
-        )
-    return program
+    for learn in on_missing if not path.is_file() else ():
+        learn(model, path)
+    return read_program(path)
 
 
 class Learned(Pipeline, name="learned"):

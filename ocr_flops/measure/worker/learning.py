@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 import torch
 import transformers
 
 from ocr_flops.cost.learning.dimensions import monomials_of, with_parts
-from ocr_flops.cost.learning.folding import Trace, Unlearnable
-from ocr_flops.cost.learning.program_file import SCHEMA, Experts, LearnedProgram, LearnedStage
+from ocr_flops.cost.learning.folding import COLUMNS, Launch, Trace, Unlearnable
+from ocr_flops.cost.learning.program_file import SCHEMA, Experts, LearnedProgram, LearnedStage, write_program
 from ocr_flops.cost.learning.solving import independent_rows, value_of
 from ocr_flops.cost.learning.stage_learning import Names, StageKey, learn_stage
 from ocr_flops.cost.polynomial import Monomial
+from ocr_flops.measure.events import Event, Learned, Progress, Traced
 from ocr_flops.measure.worker.class_session import KERNELS, ClassSession
 
 POOL = 400  # points to choose from
@@ -136,3 +138,49 @@ def _guessed(session: ClassSession, key: StageKey, point: tuple) -> dict[str, in
     """The sizes of a point, as far as they are known before it is traced: of tokens those beside the features, which do as well."""
     batch, sizes, tokens = point
     return with_parts({"batch": batch, **dict(sizes)}, session.parts) | {"tokens": 7 * tokens, "context": tokens}
+
+
+def trace_points(architecture: str, config: dict[str, Any], points: Iterable[dict[str, Any]]) -> Iterator[Traced]:
+    """Traces a class afresh, by module.
+
+    Args:
+        architecture, config: as of `learn_class`.
+        points: {"stage", "attention", "batch", "sizes", "tokens"} each, as of `ClassSession.trace`.
+    """
+    for kernel, same in groupby(points, lambda point: point["attention"]):
+        session = ClassSession(architecture, config, kernel)
+        with session.running():
+            for point in same:
+                trace = session.trace(point["stage"], point["batch"], point["sizes"], point["tokens"])
+                yield Traced(point, sum_launches(trace.launches))
+
+
+def sum_launches(launches: Iterable[Launch]) -> dict[str, dict[str, int]]:
+    """The rows of modules: columns add up, and of live bytes the peak is kept."""
+    table: dict[str, dict[str, int]] = {}
+    for launch in launches:
+        module = launch.place.partition("/")[0]
+        row = table.setdefault(module, dict.fromkeys((*COLUMNS[:-1], "operators", "peak_activation_bytes"), 0))
+        for column, number in zip(COLUMNS[:-1], launch.numbers, strict=False):
+            row[column] += number
+        row["operators"] += 1
+        row["peak_activation_bytes"] = max(row["peak_activation_bytes"], launch.numbers[-1])
+    return table
+
+
+def serve_lesson(lesson: dict[str, Any], send: Callable[[Event], None]) -> None:
+    """Serves a request of kind "learn"; arguments as of `measure.__main__.serve`."""
+    said = 0
+
+    def say(text: str) -> None:
+        nonlocal said
+        send(Progress(said, 0, text))
+        said += 1
+
+    of = lesson["architecture"], lesson["config"]
+    if lesson.get("points") is None:
+        send(Learned(write_program(learn_class(*of, lesson["kernels"], say))))
+        return
+    for traced in trace_points(*of, lesson["points"]):
+        say(f"{traced.point['stage']}, {traced.point['attention']}")
+        send(traced)
