@@ -3,7 +3,7 @@
 from importlib import import_module as _import_module
 
 _HOMES = {
-    "load_model": "measure.lessons",
+    "load_model": "spec.catalog",
     "load_hardware": "spec.catalog",
     "load_engine": "spec.catalog",
     "load_host": "spec.catalog",
@@ -36,6 +36,8 @@ def __getattr__(name: str):
     if name not in _HOMES:
         raise AttributeError(f"module 'ocr_flops' has no attribute {name!r}")
     home, _, its_name = _HOMES[name].partition(":")
+    if not home.startswith(("spec", "errors")):  # what computes may meet a model that is to be learned first
+        _import_module("ocr_flops.measure.lessons")
     return getattr(_import_module(f"ocr_flops.{home}"), its_name or name)
 
 

@@ -70,6 +70,11 @@ def verify_model(
     rest, source_keys = split_source(overrides or ())
     run = load_run(rest)
     run.engine.check_runs()
+    if run.model.learned:
+        for name, value in (narrowing | {"quick": False, "stage": "", "audit": audit, "record": record}).items():
+            if value:
+                raise SpecError(f"--{name}: has no part in verifying {run.model.name}, which was learned from traces; leave it out")
+        return _verify_learned(run, rest, quick, stage, python, form, out)
     source = ModelSource(run.engine.name, **source_keys)
     interpreter_path = interpreter(python, run.engine.name)
     if audit:
@@ -111,6 +116,42 @@ def verify_model(
 
     console.write_result("verify", form, out, json=data, csv=lambda: frame, table=lambda: summary.format_report(frame))
     return 1 if different else 0
+
+
+def _verify_learned(
+    run: RunSpec, overrides: Sequence[str], quick: bool, stage: str, python: str | None, form: str, out: Path | None
+) -> int:
+    """Fresh traces of a learned model's class against its program; 1 on any difference."""
+    import polars as pl
+
+    from ocr_flops.evidence.verify import learned
+
+    is_point = any(text.startswith("workload") for text in overrides)
+    points = (
+        [run.workload.for_page_rule(run.model.learned.page_rule)] if is_point else learned.random_workloads(run.model, 2 if quick else 6)
+    )
+    chosen = [text.partition("=")[2] for text in overrides if text.startswith("attention=")]
+    stages = known_names("--stage", stage, (*STAGES, CALL))
+    with console.show_progress() as progress:
+        frame = learned.verify_learned(run.model, points, chosen, stages, python, progress)
+    wrong = frame.filter(pl.col("difference") != 0)
+    versions = learned.describe_versions(run.model)
+
+    def table() -> str:
+        shown = frame.filter(module="total") if len(points) > 1 else frame
+        summary = shown.group_by("attention", "stage", "column", maintain_order=True).agg(
+            pl.len().alias("points"), pl.col("difference").abs().max().alias("largest_difference")
+        )
+        lines = [console.render_table(summary if len(points) > 1 else shown.drop("image_width_px", "image_height_px", "prompt_tokens"))]
+        lines += [f"differs: {row}" for row in wrong.head(20).iter_rows(named=True)]
+        verdict = f"{wrong.height} differ" if wrong.height else "all equal, as integers"
+        return "\n".join([*lines, versions, f"{frame.height} numbers at {len(points)} points: {verdict}"])
+
+    def data() -> dict[str, Any]:
+        return {"compared": frame.height, "differences": wrong.height, "versions": versions, "rows": frame.to_dicts()}
+
+    console.write_result("verify", form, out, json=data, csv=lambda: frame, table=table)
+    return 1 if wrong.height else 0
 
 
 def _cases(

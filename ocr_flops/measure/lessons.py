@@ -15,7 +15,6 @@ from ocr_flops.files import write_whole
 from ocr_flops.measure.client import ask
 from ocr_flops.measure.events import Learned, Progress, Traced
 from ocr_flops.measure.protocol import Request
-from ocr_flops.spec.catalog import load_model
 from ocr_flops.spec.specs import LearnedSpec, ModelSpec
 
 Say = Callable[[str], None]
@@ -67,4 +66,3 @@ def learn_missing(model: ModelSpec, path: Path) -> None:
 
 
 learned.on_missing.append(learn_missing)
-__all__ = ["learn_missing", "learn_program", "load_model", "trace_points"]

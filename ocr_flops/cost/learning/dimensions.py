@@ -14,7 +14,8 @@ class Part(NamedTuple):
 
     Args:
         kind: "floor": whole parts; "ceil": parts, the last one perhaps smaller; "squares": the sum of the squares of all parts; "beyond":
-            whole parts and one more; "uneven": 1 where the last part is smaller, else 0.
+            whole parts and one more; "uneven": 1 where the last part is smaller, else 0; "any": 1 where
+            there is anything, else 0.
         of: the names multiplied.
         n: size of a part.
     """
@@ -32,6 +33,8 @@ class Part(NamedTuple):
             return -(-whole // self.n)
         if self.kind == "beyond":
             return whole // self.n + 1
+        if self.kind == "any":
+            return (whole > 0) * 1
         if self.kind == "uneven":
             return (whole % self.n > 0) * 1
         return whole // self.n * self.n**2 + (whole % self.n) ** 2

@@ -175,6 +175,8 @@ def _tiles_or_none(config: Any) -> dict[tuple[int, ...], list[Sizes]]:
 T, ROWS, COLUMNS = ("tiles",), ("tile_rows",), ("tile_columns",)
 TILE_TERMS = monomials_of(ONE_OR_ALL, [(), T]), monomials_of([(), B, B + B], [(), T, T + T])
 TILES = monomials_of(ONE_OR_ALL, [(), T])
+TILED = {"tiled": Part("any", ("tiles",), 1)}
+GRID_FEATURES = monomials_of(ONE_OR_ALL, [(), T, ("tile_rows", "tiled")])
 GRID_TERMS = monomials_of(ONE_OR_ALL, [(), ROWS], [(), COLUMNS])
 
 PATCH_GRID = Door(_grid, _patches, PATCH_TERMS, MERGED, _merged_parts)
@@ -183,9 +185,9 @@ DOORS = {
     "paddleocr_vl": PATCH_GRID,
     "qwen2_5_vl": Door(_grid, _patches, WINDOW_TERMS, MERGED, _window_parts),
     "lighton_ocr": Door(_pictures, _odd_patches, (PICTURE_TERMS,) * 2, MERGED, _picture_parts),
-    "got_ocr2": Door(_tiles, _numbers_of_tiles, TILE_TERMS, TILES),
+    "got_ocr2": Door(_tiles, lambda config: {(0,): [{"tiles": 1}]}, TILE_TERMS, TILES),
     "qianfan_ocr": Door(_tiles, _numbers_of_tiles, TILE_TERMS, TILES),
     "granite_docling": Door(_masked_tiles, _numbers_of_tiles, TILE_TERMS, TILES),
     "deepseek_ocr2": Door(_view_and_tiles, _tiles_or_none, TILE_TERMS, TILES),
-    "unlimited_ocr": Door(_view_and_tiles, _grids_of_tiles, (GRID_TERMS,) * 2, GRID_TERMS),
+    "unlimited_ocr": Door(_view_and_tiles, _grids_of_tiles, (GRID_TERMS,) * 2, GRID_FEATURES, lambda config: TILED),
 }

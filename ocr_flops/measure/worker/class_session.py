@@ -121,11 +121,15 @@ class ClassSession:
         self.door = DOORS[self.config.model_type]
         self.parts = self.door.parts(self.config)
         self.labels = ClassLabels(self.config)
-        self._weights = [*self.model.parameters(), *self.model.buffers()]
+        self.rest_weights()
         self._paths = [""]
         self._features: dict[str, Any] = {}
         token = getattr(self.config, "image_token_id", None)
         self._image_token = self.config.image_token_index if token is None else token
+
+    def rest_weights(self) -> None:
+        """Takes the model's tensors as they are now for its weights."""
+        self._weights = [*self.model.parameters(), *self.model.buffers()]
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
@@ -152,7 +156,7 @@ class ClassSession:
             ids = self._text(batch, 1)
             return self._traced(point, [ids], lambda: self._run(ids, cache), cache)
         features = self._vision_features(batch, sizes)
-        count = sum(leaf.shape[:-1].numel() for leaf in leaves(features["pooler_output"])) // batch
+        count = self.count_features(batch, sizes)
         ids = self._text(batch, count + tokens)
         ids[:, 1 : 1 + count] = self._image_token
         point["tokens"] = count + tokens
@@ -186,6 +190,10 @@ class ClassSession:
         if key not in self._features:
             self._features[key] = self.model.model.get_image_features(**self.door.inputs(self.model, batch, sizes), return_dict=True)
         return self._features[key]
+
+    def count_features(self, batch: int, sizes: Sizes) -> int:
+        """Image features of a page."""
+        return sum(leaf.shape[:-1].numel() for leaf in leaves(self._vision_features(batch, sizes)["pooler_output"])) // batch
 
     def new_cache(self) -> Any:
         """An empty cache."""

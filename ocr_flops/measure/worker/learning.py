@@ -145,13 +145,15 @@ def trace_points(architecture: str, config: dict[str, Any], points: Iterable[dic
 
     Args:
         architecture, config: as of `learn_class`.
-        points: {"stage", "attention", "batch", "sizes", "tokens"} each, as of `ClassSession.trace`.
+        points: {"stage", "attention", "batch", "sizes", "context"} each, as of `ClassSession.trace`, but with all tokens of a sequence.
     """
     for kernel, same in groupby(points, lambda point: point["attention"]):
         session = ClassSession(architecture, config, kernel)
         with session.running():
             for point in same:
-                trace = session.trace(point["stage"], point["batch"], point["sizes"], point["tokens"])
+                stage, batch, sizes, tokens = (point[name] for name in ("stage", "batch", "sizes", "context"))
+                tokens -= session.count_features(batch, sizes) if stage in ("prefill", "call") else 0
+                trace = session.trace(stage, batch, sizes, tokens)
                 yield Traced(point, sum_launches(trace.launches))
 
 
