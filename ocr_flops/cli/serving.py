@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,17 +16,41 @@ from ocr_flops.errors import SpecError
 if TYPE_CHECKING:
     from ocr_flops.spec.run_spec import RunSpec
     from ocr_flops.spec.workload import Workload
+    from ocr_flops.timing.serving.steady import Server
+    from ocr_flops.timing.serving.traffic import Lengths, Traffic
 
 Engine = partial(typer.Option, rich_help_panel="Engine", show_default="the engine's own")
+Requests = partial(typer.Option, rich_help_panel="Requests", show_default=False)
+Target = partial(typer.Option, rich_help_panel="Targets", show_default=False)
 
 
 def serve_workload(
     overrides: Overrides = None,
     concurrency: Annotated[str, typer.Option(metavar="N,...", help="Requests in flight on each GPU; as many as fit by default.")] = "",
     rate: Annotated[str, typer.Option(metavar="R,...", help="Requests a second that arrive at all GPUs, instead of a concurrency.")] = "",
-    gpus: Annotated[str, typer.Option(metavar="NAME,...", help="GPUs to compare, instead of hardware=.")] = "",
+    gpus: Annotated[str, typer.Option(metavar="NAME,...", help="GPUs to compare, or all, instead of hardware=.")] = "",
     replicas: Annotated[int, typer.Option(metavar="N", help="Copies of the model, each on a GPU of its own.")] = 1,
-    mix: Annotated[str, typer.Option(metavar="MODE[:TOKENS]=W,...", help="Kinds of page with weights: base:300=1,gundam:900=2.")] = "",
+    ttft_p95: Annotated[
+        float | None, Target(metavar="SECONDS", help="First token of 95 of 100 requests. With --rate: how many of which GPU it takes.")
+    ] = None,
+    tpot_p95: Annotated[float | None, Target(metavar="SECONDS", help="The same for each later token.")] = None,
+    best: Annotated[bool, Target("--best", help="Choose the token budget and the concurrency that deliver most.")] = False,
+    simulate: Annotated[bool, Requests("--simulate", help="Play requests step by step: percentiles, queue, preemptions.")] = False,
+    requests: Annotated[int, Requests(metavar="N", help="How many on each GPU.", show_default=True)] = 10_000,
+    seed: Annotated[int, Requests(metavar="N", help="Of what is left to chance; repeats a run.", show_default=True)] = 0,
+    arrivals: Annotated[
+        str,
+        Requests(
+            metavar="HOW",
+            help="poisson, constant, bursts:N, or a table (CSV, Parquet) with arrival_seconds and perhaps output_tokens.",
+            show_default="poisson",
+        ),
+    ] = "poisson",
+    mix: Annotated[str, Requests(metavar="MODE[:TOKENS]=W,...", help="Kinds of page with weights: base:300=1,gundam:900=2.")] = "",
+    output_p95: Annotated[float | None, Requests(metavar="TOKENS", help="Lognormal outputs with workload.output_tokens as mean.")] = None,
+    output_quantiles: Annotated[str, Requests(metavar="PART=TOKENS,...", help="Outputs by quantiles: 0=50,0.5=700,1=3000.")] = "",
+    loops: Annotated[float, Requests(metavar="PART", help="Share of requests that repeat themselves until the limit.")] = 0.0,
+    output_limit: Annotated[int, Requests(metavar="TOKENS", help="Tokens of a request at most.", show_default=True)] = 8192,
     max_num_batched_tokens: Annotated[int | None, Engine(metavar="N", help="Tokens of a step at most.")] = None,
     max_num_seqs: Annotated[int | None, Engine(metavar="N", help="Sequences at once at most.")] = None,
     gpu_memory_utilization: Annotated[float | None, Engine(metavar="PART", help="Part of the memory it takes.")] = None,
@@ -42,22 +67,29 @@ def serve_workload(
     """How many pages a GPU delivers in production, and what one waits for the first token."""
     import polars as pl
 
-    from ocr_flops.evidence.calibration.conditions import with_records
-    from ocr_flops.reports.serving import describe_serving, describe_step, serving_table
-    from ocr_flops.spec.catalog import load_hardware, names
+    from ocr_flops.reports.serving import (
+        describe_best,
+        describe_gpus,
+        describe_serving,
+        describe_step,
+        gpus_table,
+        rates_table,
+        serving_table,
+    )
     from ocr_flops.spec.run_spec import load_run
-    from ocr_flops.timing.serving.steady import ENGINE, prepare
+    from ocr_flops.timing.serving.steady import ENGINE
+    from ocr_flops.timing.serving.targets import Promise, best_options, best_rate, command_line, count_gpus
 
     given = list(overrides or ())
     if not any(one.startswith("engine=") for one in given):
         given.append(f"engine={ENGINE}")
-    run = load_run(given)
-    if gpus and run.hardware:
-        raise SpecError(f"--gpus: hardware={run.hardware.name} is given too; leave out one of them")
-    if not gpus and not run.hardware:
-        raise SpecError("hardware: missing; name a GPU, as in hardware=l4 or --gpus l4,a100_40gb")
-    chosen = [load_hardware(one) for one in console.known_names("--gpus", gpus, names("hardware"))] if gpus else [run.hardware]
+    run = replace(load_run(given), cache="static")  # a paged cache grows without copies
+    promise = Promise(ttft_p95, tpot_p95)
     load = {"concurrency": _numbers("--concurrency", concurrency, int), "rate": _numbers("--rate", rate, float)}
+    is_single = all(one is None or not hasattr(one, "__len__") for one in load.values())
+    if (promise or simulate or best) and not is_single:
+        raise SpecError("--concurrency, --rate: one number each with --simulate, --best and targets")
+    counts = bool(promise) and load["rate"] is not None and not simulate
     options = {
         "max_num_batched_tokens": max_num_batched_tokens,
         "max_num_seqs": max_num_seqs,
@@ -69,33 +101,120 @@ def serve_workload(
         "preprocess_ms": preprocess_ms,
     }
     workloads, weights = _kinds(run, mix)
-    found, refused = [], []
+    servers, refused = _servers(run, gpus or ("all" if counts and not run.hardware else ""), workloads, weights, options)
+    lengths = [_lengths(kind, output_p95, output_quantiles, loops, output_limit) for kind in workloads]
+    if best:
+        chosen = [best_options(server, promise) for server in servers]
+        servers, load["concurrency"] = [server for server, _ in chosen], chosen[0][1] if len(chosen) == 1 else None
+    if simulate:
+        traffic = partial(_traffic, load, replicas, requests, lengths, weights, arrivals, seed)
+        return _simulate(run, servers, refused, traffic, load, replicas, "json" if json else form, out, columns)
+    commands = [command_line(server, load["concurrency"]) for server in servers[:1]]
+    basis = servers[0].basis
+    if counts:
+        with console.show_progress() as progress:
+            rows = count_gpus(servers, load["rate"], lengths, promise, progress)
+        said, shown, data = [describe_gpus(rows, load["rate"], promise)], gpus_table(rows), {"rows": rows}
+        frame = pl.DataFrame(rows)
+        first = next(server for server in servers if server.hardware.name == rows[0]["hardware"])
+        commands = [command_line(first)]
+    elif promise and load["concurrency"] is None:
+        with console.show_progress() as progress:
+            rates = []
+            for server in servers:
+                progress(server.hardware.label)
+                rates.append(best_rate(server, lengths, promise, seed))
+        found = [
+            server.solve(rate=max(one.rate.value, 1e-9) * replicas, replicas=replicas) for server, one in zip(servers, rates, strict=True)
+        ]
+        said = [describe_best(server, one, promise, replicas) for server, one in zip(servers, rates, strict=True)]
+        frame = pl.concat([one.frame for one in found], how="diagonal_relaxed")
+        columns_of = {"best_rate": "value", "best_rate_low": "low", "best_rate_high": "high"}
+        frame = frame.with_columns(
+            *(pl.Series(name, [replicas * getattr(one.rate, part) for one in rates]) for name, part in columns_of.items()),
+            pl.Series("ttft_p95_seconds", [one.ttft_p95 for one in rates], pl.Float64),
+            pl.Series("tpot_p95_seconds", [one.tpot_p95 for one in rates], pl.Float64),
+        )
+        shown, data = rates_table(servers, rates, replicas), None
+    else:
+        found = [server.solve(**load, replicas=replicas) for server in servers]
+        said = [f"{describe_serving(one)} {describe_step(one)}" for one in found] if is_single else []
+        frame = pl.concat([one.frame for one in found], how="diagonal_relaxed")
+        shown, data = serving_table(frame), None
+    listed = frame.to_dicts()
+    data = data or (listed[0] if len(listed) == 1 else {"rows": listed})
+    data = {**data, "time_basis": basis, "command": commands[0], "refused": refused}
+    values = {"said": said, "refused": refused, "rows": frame if columns else shown, "commands": commands, "basis": basis}
+    text = partial(console.render_text, "serving", out, run=run, columns=columns, **values)
+    console.write_result("serving", "json" if json else form, out, json=lambda: data, csv=lambda: frame, table=text)
+    return 0
+
+
+def _simulate(
+    run: RunSpec,
+    servers: list[Server],
+    refused: list[str],
+    traffic: Any,
+    load: Any,
+    replicas: int,
+    form: str,
+    out: Path | None,
+    columns: str,
+) -> int:
+    """Simulates requests on each GPU, beside its steady state, and prints or writes what came of it."""
+    import polars as pl
+
+    from ocr_flops.reports.serving import describe_simulation
+    from ocr_flops.timing.serving.simulator import simulate
+
+    rows, said, tables, samples = [], [], [], []
+    with console.show_bars() as bars:
+        for server in servers:
+            drawn: Traffic = traffic(server)
+            result = simulate(server, drawn, partial(bars, server.hardware.label))
+            steady = server.with_lengths(drawn.output_tokens, drawn.kinds).solve(drawn.concurrency or None, drawn.rate)
+            said.append(describe_simulation(server, result, steady, replicas))
+            names = {"hardware": server.hardware.name, "replicas": replicas}
+            rows.append({**names, **result.summary(), "steady_requests_per_second": steady.requests_per_second.value})
+            tables.append(result.percentiles().select(pl.lit(server.hardware.name).alias("hardware"), pl.all()))
+            samples.append(result.samples.select(pl.lit(server.hardware.name).alias("hardware"), pl.all()))
+            if len(result.finished) < result.requested:
+                break
+    shown, series = pl.concat(tables, how="diagonal_relaxed"), pl.concat(samples)
+    data = {**(rows[0] if len(rows) == 1 else {"rows": rows}), "refused": refused, "time_basis": servers[0].basis}
+    values = {"said": said, "refused": refused, "rows": shown, "commands": [], "basis": servers[0].basis}
+    text = partial(console.render_text, "serving", out, run=run, columns=columns, **values)
+    console.write_result("serving", form, out, json=lambda: data, csv=lambda: series, table=text)
+    return 130 if rows[-1]["requests"] < rows[-1]["requested"] else 0
+
+
+def _servers(
+    run: RunSpec, gpus: str, workloads: list[Workload], weights: list[float] | None, options: dict[str, Any]
+) -> tuple[list[Server], list[str]]:
+    """The engine on each GPU that it runs on, and why it does not run on the others."""
+    from ocr_flops.evidence.calibration.conditions import with_records
+    from ocr_flops.spec.catalog import load_hardware, names
+    from ocr_flops.timing.serving.steady import prepare
+
+    if gpus and run.hardware:
+        raise SpecError(f"--gpus: hardware={run.hardware.name} is given too; leave out one of them")
+    if not gpus and not run.hardware:
+        raise SpecError("hardware: missing; name a GPU, as in hardware=l4 or --gpus l4,a100_40gb")
+    known = names("hardware")
+    chosen = (
+        [load_hardware(one) for one in (known if gpus == "all" else console.known_names("--gpus", gpus, known))] if gpus else [run.hardware]
+    )
+    servers, refused = [], []
     for gpu in chosen:
         own = with_records(replace(run, hardware=gpu))
-        basis = {"attention": own.attention, "dtype": own.dtype, "host": own.host, "efficiency": own.efficiency}
         try:
-            server = prepare(own.model, workloads, gpu, own.engine, weights, options, **basis)
-            found.append(server.solve(**load, replicas=replicas))
+            found = prepare(own.model, workloads, gpu, own.engine, weights, options, own.attention, own.dtype, own.host, own.efficiency)
+            servers.append(found)
         except SpecError as problem:
-            if len(chosen) == 1:
-                raise
             refused.append(str(problem))
-    if not found:
+    if not servers:
         raise SpecError("; ".join(refused))
-    rows = pl.concat([one.frame for one in found], how="diagonal_relaxed")
-    is_single = all(one is None or not hasattr(one, "__len__") for one in load.values())
-    said = [f"{describe_serving(one)} {describe_step(one)}" for one in found] if is_single else []
-    shown = rows if columns else serving_table(rows)
-    values = {"run": run, "said": said, "refused": refused, "rows": shown, "columns": columns, "basis": found[0].time_basis}
-
-    def data() -> dict[str, Any]:
-        listed = rows.to_dicts()
-        shared = {"time_basis": found[0].time_basis, "refused": refused}
-        return {**listed[0], **shared} if len(listed) == 1 else {"rows": listed, **shared}
-
-    text = partial(console.render_text, "serving", out, **values)
-    console.write_result("serving", "json" if json else form, out, json=data, csv=lambda: rows, table=text)
-    return 0
+    return servers, refused
 
 
 def _numbers(option: str, text: str, kind: type) -> Any:
@@ -133,3 +252,40 @@ def _kinds(run: RunSpec, mix: str) -> tuple[list[Workload], list[float] | None]:
             grid = (run.workload.columns, run.workload.rows) if mode.startswith("gundam") else (1, 1)
             kinds.append(Workload.from_grid(*grid, mode, **rest))
     return kinds, weights
+
+
+def _lengths(kind: Workload, p95: float | None, quantiles: str, loops: float, limit: int) -> Lengths:
+    from ocr_flops.timing.serving.traffic import Lengths
+
+    try:
+        pairs = tuple((float(part), float(tokens)) for part, tokens in (one.split("=") for one in quantiles.split(",") if one))
+    except ValueError:
+        raise SpecError(f"--output-quantiles: {quantiles!r} is not of the form PART=TOKENS,..., as in 0=50,0.5=700,1=3000") from None
+    return Lengths(kind.output_tokens, p95, pairs, loops, max(limit, kind.output_tokens))
+
+
+def _traffic(
+    load: dict[str, Any],
+    replicas: int,
+    requests: int,
+    lengths: list[Lengths],
+    weights: list[float] | None,
+    arrivals: str,
+    seed: int,
+    server: Server,
+) -> Traffic:
+    """The requests that one replica gets."""
+    from ocr_flops.timing.serving.traffic import ARRIVALS, draw_traffic, read_trace
+
+    pattern, _, burst = arrivals.partition(":")
+    if pattern not in ARRIVALS:
+        if not Path(arrivals).is_file():
+            raise SpecError(f"--arrivals: {arrivals!r} is neither one of {', '.join(ARRIVALS)} (bursts:N) nor a file")
+        return read_trace(Path(arrivals), lengths[0], seed)
+    if burst and not burst.isdigit():
+        raise SpecError(f"--arrivals: {arrivals!r} is not of the form bursts:N")
+    shape = {"pattern": pattern, "burst": int(burst or 20), "seed": seed}
+    if load["rate"] is not None:
+        return draw_traffic(requests, lengths, weights or [1.0], rate=load["rate"] / replicas, **shape)
+    flying = min(load["concurrency"] or server.max_concurrency, requests)
+    return draw_traffic(requests, lengths, weights or [1.0], concurrency=flying, **shape)

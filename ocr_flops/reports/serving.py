@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ocr_flops.timing.serving.steady import PARTS, Serving
+from ocr_flops.timing.serving.simulator import Simulation
+from ocr_flops.timing.serving.steady import PARTS, SECONDS_PER_DAY, Server, Serving
+from ocr_flops.timing.serving.targets import BestRate, Promise
 from ocr_flops.units import count, interval, seconds, si
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import polars as pl
 
 WHAT = {  # names of limits in words
@@ -23,19 +27,24 @@ WHAT = {  # names of limits in words
 }
 
 
+def time_interval(row: Any) -> str:
+    """Three times, of which the last one may have no end: 369 ms (260 ms to 628 ms)."""
+    return interval(row) if row[2] is not None else f"{seconds(row[0])} ({seconds(row[1])}, or the queue grows)"
+
+
 def count_interval(row: Any) -> str:
     """Three numbers of pages: 103,000 (78,700 to 126,000)."""
     return f"{count(row[0])} ({count(row[1])} to {count(row[2])})"
 
 
-def name_devices(serving: Serving) -> str:
+def name_devices(server: Serving | Server, replicas: int) -> str:
     """The devices in words: one NVIDIA L4 (24 GB), or 8 of them."""
-    return f"one {serving.hardware.label}" if serving.replicas == 1 else f"{serving.replicas} x {serving.hardware.label}"
+    return f"one {server.hardware.label}" if replicas == 1 else f"{replicas} x {server.hardware.label}"
 
 
 def describe_serving(serving: Serving) -> str:
     """One concurrency or rate in a few sentences: pages a day, waiting times, what limits, what was clipped."""
-    devices, limit = name_devices(serving), WHAT[serving.limited_by]
+    devices, limit = name_devices(serving, serving.replicas), WHAT[serving.limited_by]
     if not serving.is_stable:
         most = f"{count_interval(serving.capacity_per_second)} requests/s, which is {count_interval(serving.pages_per_day)} pages a day"
         return f"Unstable: the queue grows. {si(serving.rate)} requests/s arrive; {devices} can serve {most}. Limited by {limit}."
@@ -43,7 +52,8 @@ def describe_serving(serving: Serving) -> str:
     load += " on each" if serving.replicas > 1 and serving.rate is None else ""
     said = (
         f"{devices[:1].upper()}{devices[1:]} with {load}: {count_interval(serving.pages_per_day)} pages a day. "
-        f"The first token comes after {interval(serving.ttft_seconds)} on average, each later one after {interval(serving.tpot_seconds)}."
+        f"The first token comes after {time_interval(serving.ttft_seconds)} on average, "
+        f"each later one after {interval(serving.tpot_seconds)}."
     )
     if serving.asked_concurrency and serving.asked_concurrency > serving.concurrency:
         said += f" {serving.asked_concurrency} were asked for; {serving.concurrency} run at once, so this is shown: the others wait."
@@ -63,6 +73,94 @@ def describe_step(serving: Serving) -> str:
     )
 
 
+def describe_promise(promise: Promise) -> str:
+    """What is promised, in words: a p95 first token within 5 s."""
+    limits = (("first token", promise.ttft_p95), ("time per token", promise.tpot_p95))
+    return " and ".join(f"a p95 {name} within {seconds(limit)}" for name, limit in limits if limit is not None)
+
+
+def describe_best(server: Server, best: BestRate, promise: Promise, replicas: int) -> str:
+    """The pages a day that keep a promise."""
+    devices = name_devices(server, replicas)
+    if not best.rate.value:
+        return f"{devices[:1].upper()}{devices[1:]}: not even a few requests a second keep {describe_promise(promise)}."
+    days = [one * replicas * SECONDS_PER_DAY for one in best.rate[:3]]
+    found = " and ".join(
+        f"{name} {seconds(value)}"
+        for name, limit, value in (("first token", promise.ttft_p95, best.ttft_p95), ("time per token", promise.tpot_p95, best.tpot_p95))
+        if limit is not None
+    )
+    why = "the promise" if best.by_promise else f"{WHAT[server.capacity_limit]}: it is 95 % of the capacity"
+    return (
+        f"{devices[:1].upper()}{devices[1:]} with {describe_promise(promise)}: {count_interval(days)} pages a day, "
+        f"{si(replicas * best.rate.value)} requests/s that come by chance. Simulated p95: {found}. Limited by {why}."
+    )
+
+
+def describe_gpus(rows: list[dict[str, Any]], rate: float, promise: Promise) -> str:
+    """The fewest GPUs for a rate."""
+    able = [row for row in rows if row["gpus"]]
+    if not able:
+        return f"No GPU keeps {describe_promise(promise)}."
+    first = able[0]
+    ends = (first["gpus_low"], first["gpus_high"])
+    spread = "" if ends == (first["gpus"], first["gpus"]) else f" ({ends[0]} to {ends[1] or 'any number'})"
+    asked = f"{si(rate)} requests/s with {describe_promise(promise)}"
+    return f"{asked} take {first['gpus']} x {first['label']}{spread}: the fewest of the GPUs listed."
+
+
+def describe_simulation(server: Server, run: Simulation, steady: Serving, replicas: int) -> str:
+    """What a simulation found, beside the steady state of the same requests."""
+    if not len(run.finished):
+        return "Nothing was done yet when it was stopped."
+    devices, times = name_devices(server, replicas), {row["time"]: row for row in run.percentiles().iter_rows(named=True)}
+    served, expected = run.requests_per_second * replicas, steady.requests_per_second.value * replicas
+    stopped = "" if len(run.finished) == run.requested else f" Stopped after {len(run.finished):,} of {run.requested:,} requests."
+    most = 100 * float(run.samples["cache_share"].max() or 0)
+    return (
+        f"{devices[:1].upper()}{devices[1:]}, {len(run.finished):,} requests simulated on one: {si(served)} requests/s, "
+        f"{count(served * SECONDS_PER_DAY)} pages a day (steady state {count(expected * SECONDS_PER_DAY)}). First token: median "
+        f"{seconds(times['ttft']['p50_seconds'])}, p95 {seconds(times['ttft']['p95_seconds'])}. The queue had at most "
+        f"{run.samples['waiting'].max():,} requests, the cache was at most {most:.0f} % full, {run.preemptions:,} preemptions.{stopped}"
+    )
+
+
+def rates_table(servers: Sequence[Server], rates: Sequence[BestRate], replicas: int) -> pl.DataFrame:
+    """What each GPU serves with a promise kept, for people."""
+    import polars as pl
+
+    return pl.DataFrame(
+        {
+            "hardware": server.hardware.name,
+            "GPUs": str(replicas),
+            "pages a day": count_interval([one * replicas * SECONDS_PER_DAY for one in best.rate[:3]]),
+            "p95 first token": "–" if best.ttft_p95 is None else seconds(best.ttft_p95),
+            "p95 a token": "–" if best.tpot_p95 is None else seconds(best.tpot_p95),
+            "at once": str(server.max_concurrency),
+            "limited by": "promise" if best.by_promise else server.capacity_limit,
+        }
+        for server, best in zip(servers, rates, strict=True)
+    )
+
+
+def gpus_table(rows: list[dict[str, Any]]) -> pl.DataFrame:
+    """How many of each GPU a rate takes, for people."""
+    import polars as pl
+
+    return pl.DataFrame(
+        {
+            "hardware": row["hardware"],
+            "GPUs": "none keeps it" if row["gpus"] is None else str(row["gpus"]),
+            "low": str(row["gpus_low"] or "–"),
+            "high": str(row["gpus_high"] or "–"),
+            "requests/s each": f"{row['rate_per_gpu']:.3g}",
+            "p95 first token": "–" if row["ttft_p95_seconds"] is None else seconds(row["ttft_p95_seconds"]),
+            "p95 a token": "–" if row["tpot_p95_seconds"] is None else seconds(row["tpot_p95_seconds"]),
+        }
+        for row in rows
+    )
+
+
 def serving_table(frame: pl.DataFrame) -> pl.DataFrame:
     """The frame of one or several servings as a table for people, every time and rate with its range."""
 
@@ -72,7 +170,7 @@ def serving_table(frame: pl.DataFrame) -> pl.DataFrame:
     rows = []
     for row in frame.iter_rows(named=True):
         load = {"in flight": str(row["concurrency"])} if row["rate"] is None else {"requests/s": f"{row['rate']:.3g}"}
-        first = interval(spread(row, "ttft", "_seconds")) if row["is_stable"] else "the queue grows"
+        first = time_interval(spread(row, "ttft", "_seconds")) if row["is_stable"] else "the queue grows"
         rows.append(
             {"hardware": row["hardware"], **load}
             | {"pages a day": count_interval(spread(row, "pages_per_day")), "first token": first}

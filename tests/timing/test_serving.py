@@ -50,7 +50,7 @@ def test_what_is_beyond_a_limit_is_clipped_and_said(model):
     few = of.serving(model, PAGE, "l4", concurrency=5000, options={"max_num_seqs": 8})
     assert (few.concurrency, few.limited_by) == (8, "sequences")
     slow = of.serving(model, PAGE, "h100_sxm", concurrency=500, options={"preprocess_ms": 500})
-    assert slow.limited_by == "preprocessing" and slow.requests_per_second.value == pytest.approx(2.0)
+    assert slow.limited_by == "preprocessing" and slow.requests_per_second.value == pytest.approx(2.0, rel=0.02)
     short = of.serving(model, of.Workload.from_grid(2, 3, output_tokens=2), "h100_sxm", concurrency=64, options={"preprocess_ms": 0})
     assert short.limited_by == "token budget"
 

@@ -10,7 +10,7 @@ than the mean where requests arrive by chance, (c - 1) / c of the others where c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
 ENGINE, HOST = "transformers", "graphs"
 SECONDS_PER_DAY = 86_400
+HALVINGS = 24
 ROUNDS = 12  # of the fixed point; it stops when nothing changes any more
+BINS = 24  # lengths that stand for a distribution
 LOADS = 96  # numbers of sequences at which an arrival rate is looked up
 PARTS = ("vision", "prefill", "decode", "host")
 LIMITS = ("cache", "sequences", "token budget", "preprocessing")
@@ -203,6 +205,7 @@ class Server:
         basis: str,
     ):
         self.config, self.hardware, self.options, self.pages, self.basis = config, hardware, options, pages, basis
+        self.host, self.efficiency = host, efficiency
         self.times = times = StepTimes(config, hardware, host, efficiency, options, pages)
         largest = max((page.workload for page in pages), key=lambda one: one.context_tokens + one.output_tokens)
         self.pool = find_pool(config, hardware, options, largest)
@@ -220,11 +223,25 @@ class Server:
         self.most_admitted = self._most_admitted()
         self.capacity, self.capacity_limit = self._capacity()
 
+    def with_lengths(self, output_tokens: np.ndarray, kinds: np.ndarray) -> Server:
+        """The same engine for requests that make these tokens: every kind of page with up to `BINS` lengths.
+
+        Args:
+            output_tokens, kinds: of many requests, as of `Traffic`.
+        """
+        pages = []
+        for kind, page in enumerate(self.pages):
+            mine = np.sort(output_tokens[kinds == kind])
+            for part in np.array_split(mine, min(BINS, len(np.unique(mine)))) if len(mine) else ():
+                length = max(1, round(float(part.mean())))
+                pages.append(Page(replace(page.workload, output_tokens=length), len(part)))
+        return Server(self.config, self.hardware, self.host, self.efficiency, self.options, pages, self.basis)
+
     def _most_admitted(self) -> float:
         """Pages a step by the token budget."""
-        budget, prompt = self.options.max_num_batched_tokens, self.times.mean_prompt
-        if not self.options.chunked_prefill and prompt > budget:
-            raise SpecError(f"max_num_batched_tokens: {budget} is less than a prompt of {prompt:.0f} tokens, and chunked_prefill is off")
+        budget, prompt, longest = self.options.max_num_batched_tokens, self.times.mean_prompt, int(self.times.prompt_tokens.max())
+        if not self.options.chunked_prefill and longest > budget:
+            raise SpecError(f"max_num_batched_tokens: {budget} is less than a prompt of {longest} tokens, and chunked_prefill is off")
         return budget / (prompt + self.later * self.times.mixes)
 
     def _capacity(self) -> tuple[np.ndarray, str]:
@@ -268,11 +285,9 @@ class Server:
         seconds = times.mixed(others, context, tokens)[0] * chunks
         return seconds + times.vision[0][:, None] * (1 + admitted) + others * times.ban[:, None]
 
-    def waiting(self, step: np.ndarray, admitted: np.ndarray, others: np.ndarray) -> np.ndarray:
-        """What is left on average of the step under way when a request comes."""
-        page = self.times.vision[0][:, None] + 0 * step
-        busy = np.minimum(1.0, others + admitted)
-        return busy * (step + admitted * page**2 / step) / 2
+    def met(self, step: np.ndarray, admitted: np.ndarray) -> np.ndarray:
+        """Mean seconds of the step that is under way when a request comes, which is more likely a long one: E[T^2] / E[T]."""
+        return step + admitted * self.times.vision[0][:, None] ** 2 / np.maximum(step, 1e-12)
 
     def solve(self, concurrency: Any = None, rate: Any = None, replicas: int = 1) -> Serving:
         """The steady state under a load; arguments as of `serving`."""
@@ -302,24 +317,23 @@ class Server:
         """So many requests in flight: [1, point]."""
         later, shape = self.later, (3, flying.shape[1])
         others_share = (flying - 1) / flying
-        requests, step = None, None
+        requests = None
         least = 0.0 if later else min(1.0, self.most_admitted)  # pages of a step that has any
         admitted = np.broadcast_to(np.clip(flying / (self.output + 0.5), least, self.most_admitted), shape)
         by_cutting = self.options.preprocess_workers / np.maximum(self.cut, 1e-12)
         for _ in range(ROUNDS):
             running = admitted * later
             others = np.minimum(running * others_share, np.maximum(flying - 1, 0))
-            step = self.step(np.minimum(1 + others, np.maximum(running, 1.0)) if later else running, admitted * others_share)[0]
+            step = self.step(1 + others if later else running, admitted * others_share)[0]
             first = self.own_step(others, admitted * others_share)
-            rest = self.waiting(step, admitted * others_share, others)
-            cycle = self.cut + rest + first + later * step
-            served = np.minimum(flying / cycle, by_cutting)
+            rest = np.minimum(1.0, others + admitted * others_share) * self.met(step, admitted * others_share) / 2
+            served = self._served_of(flying, self.cut + rest + first + later * step, others_share)
             updated = np.clip(served * step, least, self.most_admitted)
             done = requests is not None and np.allclose(updated, admitted, rtol=1e-4, atol=0)
             requests, admitted = np.minimum(served, updated / step), updated
             if done:
                 break
-        budget, cutting = admitted >= self.most_admitted * (1 - 1e-9), requests >= by_cutting * (1 - 1e-9)
+        budget, cutting = admitted >= self.most_admitted * (1 - 1e-9), requests >= by_cutting * 0.98
         ttft = np.maximum(flying / requests - later * step, self.cut + rest + first)
         limited = np.where(cutting[0], LIMITS[3], np.where(budget[0], LIMITS[2], ""))
         return self._figures(requests, admitted, step, ttft, limited)
@@ -331,26 +345,59 @@ class Server:
         grid = np.geomspace(1e-5 * most, most, LOADS)
         admitted = np.broadcast_to(grid, (3, LOADS))
         least = 0.0 if later else min(1.0, most)
-        step = self.step(admitted * later + (1.0 if later else 0.0), np.maximum(admitted, least))[0]
+        step = self._seen_by_chance(np.maximum(admitted, least))
         served = np.minimum(arriving, self.capacity * (1 - 1e-9))
         place = np.stack([np.interp(np.log(one), np.log(x), np.log(grid)) for one, x in zip(served, admitted / step, strict=True)])
         admitted = np.maximum(np.exp(place), least)
         running = admitted * later
-        step = self.step(running + (1.0 if later else 0.0), admitted)[0]
-        step = np.where(served > 0, np.maximum(step, admitted / served), step) if later else step
-        wait = self._cutting_wait(served)
-        load = served / self.capacity
-        rest = self.waiting(step, admitted, np.minimum(1 - np.exp(-running), 1.0))
-        ttft = self.cut + wait + rest + self.own_step(running, admitted)
-        ttft = np.where(arriving < self.capacity[0], ttft, np.nan)  # nobody waits for ever the same time
+        step = self._seen_by_chance(admitted)
+        load = np.minimum(served * self.times.vision[0][:, None], 0.9)
+        met = self.met(step, admitted / (1 - load**2))  # a long step has more arrivals, which make the next one long
+        rest = np.minimum(1.0, 1 - np.exp(-running) + admitted) * met / 2
+        ttft = self.cut + self._cutting_wait(served) + rest + self.own_step(running, served * met)
+        ttft = np.where(arriving < self.capacity, ttft, np.nan)  # the queue grows, and what one waits with it
         limited = np.full(arriving.shape[1], self.capacity_limit)
-        return self._figures(served, admitted, step, ttft, limited) | {"load": load}
+        return self._figures(served, admitted, step, ttft, limited)
+
+    def _seen_by_chance(self, admitted: np.ndarray) -> np.ndarray:
+        """Mean seconds of the steps that a sequence sees where requests come by chance: [case, point].
+
+        It sees itself and the others, of whom there are more or fewer. Its own first step is longer than others, so that more requests
+        come in it: their pages fill the next steps, and they run beside it all the time.
+        """
+        if not self.later:
+            return self.step(0.0 * admitted, admitted)[0]
+        others = admitted * self.later
+        spread = np.minimum(np.sqrt(others), others)
+        step = (self.step(1 + others - spread, admitted)[0] + self.step(1 + others + spread, admitted)[0]) / 2
+        first = self.own_step(others, admitted)
+        more = admitted / step * np.maximum(first - step, 0)  # requests that come in it beyond those of a mean step
+        page = np.maximum(self.own_step(others, 0 * admitted) - self.step(others, 0 * admitted)[0], 0)
+        load = np.minimum(admitted / step * page, 0.9)
+        return (
+            self.step(1 + others + more, admitted)[0]
+            + step
+            - self.step(1 + others, admitted)[0]
+            + more * page / (1 - load) / self.later
+        )
 
     def _cutting_wait(self, served: np.ndarray) -> np.ndarray:
         """Mean seconds in which pages wait for a thread that cuts them, each in the same time (M/D/c, Sakasegawa's approximation)."""
         workers = self.options.preprocess_workers
         load = np.minimum(served * self.cut / workers, 1 - 1e-9)
         return self.cut / 2 * load ** (np.sqrt(2 * (workers + 1)) - 1) / (workers * (1 - load))
+
+    def _served_of(self, flying: np.ndarray, cycle: np.ndarray, others_share: np.ndarray) -> np.ndarray:
+        """Requests a second where each takes a cycle, and waits for a thread that cuts pages as long as this many make it wait.
+
+        What they wait grows with their number, so that it is found by halving.
+        """
+        low, high = np.zeros_like(cycle), np.minimum(flying / cycle, self.options.preprocess_workers / np.maximum(self.cut, 1e-12))
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            fits = middle * (cycle + others_share * self._cutting_wait(middle)) <= flying
+            low, high = np.where(fits, middle, low), np.where(fits, high, middle)
+        return high
 
     def _figures(
         self, requests: np.ndarray, admitted: np.ndarray, step: np.ndarray, ttft: np.ndarray, limited: np.ndarray
@@ -364,7 +411,16 @@ class Server:
         largest = np.array(["vision", "prefill", "bandwidth", "host"])[parts.argmax(axis=0)]
         limited = np.where(limited == "", largest, limited)
         used = np.minimum(1.0, (running[0] * self.held + admitted[0] * self.times.mean_prompt) / self.pool.tokens)
-        return {"requests": requests, "step": step, "ttft": ttft, "parts": parts, "busy": busy, "limited_by": limited, "used": used}
+        return {
+            "requests": requests,
+            "step": step,
+            "tpot": step,
+            "ttft": ttft,
+            "parts": parts,
+            "busy": busy,
+            "limited_by": limited,
+            "used": used,
+        }
 
     def _result(
         self, found: dict[str, Any], is_single: bool, replicas: int, asked: Any, arriving: Any, stable: np.ndarray, limited: np.ndarray
@@ -373,10 +429,10 @@ class Server:
             return _item(values[0]) if is_single else values
 
         def ranged(values: np.ndarray) -> Ranged:
-            return Ranged(*map(one, (values[0], values.min(axis=0), values.max(axis=0))), self.basis)
+            return Ranged(*map(one, (values[0], np.fmin.reduce(values), values.max(axis=0))), self.basis)
 
         requests = found["requests"] * replicas
-        flying = requests[0] / replicas * (found["ttft"][0] + self.later * found["step"][0])
+        flying = requests[0] / replicas * (found["ttft"][0] + self.later * found["tpot"][0])
         return Serving(
             engine=self.config.engine.name,
             hardware=self.hardware,
@@ -392,7 +448,7 @@ class Server:
             kv_use_share=one(found["used"]),
             step_seconds=ranged(found["step"]),
             ttft_seconds=ranged(found["ttft"]),
-            tpot_seconds=ranged(found["step"]),
+            tpot_seconds=ranged(found["tpot"]),
             output_tokens_per_second=ranged(requests * self.output),
             requests_per_second=ranged(requests),
             pages_per_second=ranged(requests),

@@ -158,3 +158,8 @@ class StepTimes:
         forward = read_off((tokens + sequences) / self.mean_prompt, self._counts, self._prefill) + self.attention(sequences, context)
         forward[0] += self.step_host[:, None]
         return np.maximum(forward, alone * np.minimum(sequences, 1.0))
+
+    def forward_seconds(self, most: int, case: int) -> list[float]:
+        """Seconds of a step that runs so many tokens, from none to most, without what reads the cache."""
+        found = read_off(np.arange(most + 1)[None] / self.mean_prompt, self._counts, self._prefill)[0, case]
+        return (found + self.step_host[case]).tolist()

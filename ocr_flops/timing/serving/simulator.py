@@ -1,0 +1,369 @@
+"""A serving engine step by step: requests that come, wait, are encoded and prefilled, run, and are sent away when the cache is full.
+
+The scheduler is vLLM's (vllm/v1/core/sched/scheduler.py): a step first takes a token of every running sequence, then prefills in the order
+of arrival what the token budget, `max_num_seqs` and the free blocks allow; when a running sequence finds no block, the youngest one is
+sent away and prefilled anew later. Steps take what `StepTimes` says, as in steady state. While nobody comes or goes a step differs from
+the one before by its context alone, so that any number of them is one sum.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from math import inf, sqrt
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ocr_flops.errors import SpecError
+from ocr_flops.timing.serving.steady import Server
+from ocr_flops.timing.serving.step import CONTEXTS
+from ocr_flops.timing.serving.traffic import Traffic
+
+if TYPE_CHECKING:
+    import polars as pl
+
+PERCENTILES = (50, 90, 95, 99)
+SAMPLES = 2_000  # moments at which the queue is kept, at most twice as many
+TELL = 5_000  # requests between two reports of progress
+MIDDLE = (0.1, 0.9)  # throughput is taken between these parts of the requests: the first ones and the last ones find an empty engine
+
+
+@dataclass(frozen=True, eq=False)
+class Simulation:
+    """What became of the requests that are done.
+
+    Args:
+        requested: how many were wanted.
+        seconds: from the first arrival to the last token.
+        ttft_seconds, tpot_seconds, total_seconds: of each request that is done: to its first token, for each later one (NaN where there is
+            none), and to its last one.
+        finished: when each was done, in the order of arrival.
+        output_tokens: that each made.
+        preemptions: how often a running sequence was sent away.
+        steps: of the engine.
+        busy_seconds: in which it had something to do.
+        samples: columns seconds, waiting, running, cache_share over time.
+    """
+
+    requested: int
+    seconds: float
+    ttft_seconds: np.ndarray
+    tpot_seconds: np.ndarray
+    total_seconds: np.ndarray
+    finished: np.ndarray
+    output_tokens: np.ndarray
+    preemptions: int
+    steps: int
+    busy_seconds: float
+    samples: pl.DataFrame
+
+    @property
+    def requests_per_second(self) -> float:
+        """Requests served a second in the middle of the run."""
+        done = np.sort(self.finished)
+        if len(done) < 20:
+            return len(done) / self.seconds if self.seconds else 0.0
+        first, last = (int(part * (len(done) - 1)) for part in MIDDLE)
+        return float((last - first) / max(done[last] - done[first], 1e-12))
+
+    def percentiles(self) -> pl.DataFrame:
+        """Mean and percentiles of the times: a row for each of ttft, tpot and total."""
+        import polars as pl
+
+        rows = []
+        for name in ("ttft", "tpot", "total"):
+            values = getattr(self, f"{name}_seconds")
+            values = values[np.isfinite(values)]
+            if len(values):
+                found = dict(zip((f"p{one}_seconds" for one in PERCENTILES), np.percentile(values, PERCENTILES).tolist(), strict=True))
+                rows.append({"time": name, "mean_seconds": float(values.mean()), **found})
+        return pl.DataFrame(rows)
+
+    def summary(self) -> dict[str, Any]:
+        """The figures of the run as plain data."""
+        return {
+            "requests": len(self.finished),
+            "requested": self.requested,
+            "seconds": self.seconds,
+            "requests_per_second": self.requests_per_second,
+            "output_tokens_per_second": self.requests_per_second * float(self.output_tokens.mean()) if len(self.output_tokens) else 0.0,
+            "pages_per_day": self.requests_per_second * 86_400,
+            "preemptions": self.preemptions,
+            "steps": self.steps,
+            "engine_busy_share": self.busy_seconds / self.seconds if self.seconds else 0.0,
+            "times": self.percentiles().to_dicts(),
+        }
+
+
+def simulate(server: Server, traffic: Traffic, progress: Callable[[int, int], None] | None = None, case: int = 0) -> Simulation:
+    """Runs requests through one replica of an engine.
+
+    Args:
+        server: the engine on its device.
+        traffic: the requests.
+        progress: is told how many are done, and how many there are. If it, or the user, raises KeyboardInterrupt, what is done is kept.
+        case: of times, a number of `expected.CASES`: as expected, all figures in favour, all against.
+
+    Raises:
+        SpecError: a request that the cache cannot hold alone.
+    """
+    longest = int((server.times.prompt_tokens[traffic.kinds] + traffic.output_tokens).max())
+    if longest > server.pool.tokens:
+        raise SpecError(f"output_limit: a request of {longest} tokens does not fit the cache of {server.pool.tokens}; lower the limit")
+    run = _Run(server, traffic, case, longest)
+    with contextlib.suppress(KeyboardInterrupt):
+        run.go(progress or (lambda done, total: None))
+    return run.result()
+
+
+class _Run:
+    """The state of a simulation."""
+
+    def __init__(self, server: Server, traffic: Traffic, case: int, longest: int):
+        times, options = server.times, server.options
+        self.traffic, self.count = traffic, len(traffic.output_tokens)
+        sequences = np.arange(options.max_num_seqs + 1, dtype=float)[None]
+        low, high = (times.decode(sequences, np.full(sequences.shape, float(context)))[0, case] for context in CONTEXTS)
+        slope = (high - low) / (CONTEXTS[1] - CONTEXTS[0])
+        ban = sequences[0] * times.ban[case]
+        self.alone = (low - slope * CONTEXTS[0] + ban).tolist()  # seconds of a step of n sequences without context
+        self.slope = slope.tolist()  # and for each token of mean context
+        self.ban = ban.tolist()
+        self.forward = times.forward_seconds(max(options.max_num_batched_tokens, longest) + options.max_num_seqs, case)
+        self.mixes = times.mixes
+        self.vision = times.vision_by_page[0, case].tolist()
+        self.prompt = times.prompt_tokens.tolist()
+        self.budget, self.most, self.size = options.max_num_batched_tokens, options.max_num_seqs, options.block_size
+        self.chunked = options.chunked_prefill
+        self.pool = server.pool.blocks
+        self.cut, self.workers = float(server.cut[case, 0]), options.preprocess_workers
+        self.first = np.full(self.count, np.nan)
+        self.done = np.full(self.count, np.nan)
+        self.arrived = np.zeros(self.count)
+        self.preemptions = self.steps = self.finished = 0
+        self.now = self.busy = 0.0
+        self.samples: list[tuple[float, int, int, float]] = []
+
+    def go(self, progress: Callable[[int, int], None]) -> None:
+        """Plays all requests; the state stays whole between two events."""
+        tokens, kinds = self.traffic.output_tokens.tolist(), self.traffic.kinds.tolist()
+        count, most, budget, size, pool = self.count, self.most, self.budget, self.size, self.pool
+        alone, slope, ban, forward, mixes = self.alone, self.slope, self.ban, self.forward, self.mixes
+        prompt, vision, chunked = self.prompt, self.vision, self.chunked
+        first, arrived = self.first, self.arrived
+        closed = self.traffic.arrivals is None
+        cutters = deque([0.0] * self.workers)  # when each thread is free; pages take all the same time, so that they take turns
+        ready: deque[tuple[float, int]] = deque()  # pages that are cut, or will be, in order
+        coming = 0  # requests that have arrived or have been sent to be cut
+
+        def send(number: int, moment: float) -> None:
+            free = cutters.popleft()
+            cut = (moment if moment > free else free) + self.cut
+            cutters.append(cut)
+            arrived[number] = moment
+            ready.append((cut, number))
+
+        if closed:
+            for number in range(min(self.traffic.concurrency, count)):
+                send(number, 0.0)
+            coming = len(ready)
+        else:
+            cuts = _cut_in_turn(self.traffic.arrivals, self.cut, self.workers)
+            arrived[:] = self.traffic.arrivals
+            ready.extend(zip(cuts.tolist(), range(count), strict=True))
+
+        back: list[tuple[int, int]] = []  # sent away: (number, tokens to prefill), the last one to come back first
+        running: dict[int, tuple[int, int, int]] = {}  # number -> (context when it began, step, tokens still to come then), oldest first
+        ends: list[tuple[int, int]] = []  # heap of (step at whose end a sequence is done, number)
+        phases = [0] * size  # sequences by what their context is at step 0, modulo the block
+        part: tuple[int, int, int] | None = None  # a prompt in the middle of its prefill: (number, all its tokens, those left)
+        step = blocks = context = 0  # steps made, blocks in use, tokens that running sequences attend to
+        now, next_sample, interval, told = 0.0, 0.0, 0.0, 0
+        left = dict[int, int]()  # tokens that a request that was sent away has still to make
+
+        while self.finished < count:
+            sequences = len(running)
+            free = pool - blocks
+            # blocks that running sequences need in this step
+            needed = phases[-step % size]
+            preempted = False
+            while needed > free and running:
+                number, (began, since, todo) = running.popitem()
+                phase = (began - since) % size
+                held = began + step - since
+                phases[phase] -= 1
+                context -= held
+                freed = -(-held // size)
+                blocks -= freed
+                free += freed
+                left[number] = todo - (step - since)
+                back.append((number, held))
+                self.preemptions += 1
+                preempted = True
+                sequences -= 1
+                needed = phases[-step % size]
+            room = max(0, budget - sequences * mixes)
+            prefilled, encoding, begun = 0, 0.0, []
+            if part is not None:
+                number, whole, rest = part
+                taken = min(rest, room)
+                prefilled, room = taken, room - taken
+                part = (number, whole, rest - taken) if rest > taken else None
+                if part is None:
+                    begun.append((number, whole))
+            free -= needed
+            while not preempted and part is None and room > 0 and sequences + len(begun) < most:
+                if back:
+                    number, whole = back[-1]
+                elif ready and ready[0][0] <= now:
+                    number = ready[0][1]
+                    whole = prompt[kinds[number]]
+                else:
+                    break
+                reserved = -(-whole // size)
+                if reserved > free or (not chunked and whole > room and room < budget):
+                    break
+                if back:
+                    back.pop()
+                else:
+                    ready.popleft()
+                    encoding += vision[kinds[number]]
+                free -= reserved
+                blocks += reserved
+                taken = min(whole, room) if chunked else whole
+                prefilled, room = prefilled + taken, max(0, room - taken)
+                if taken < whole:
+                    part = (number, whole, whole - taken)
+                else:
+                    begun.append((number, whole))
+
+            if prefilled:  # one step with prefill
+                mean = context / sequences + 1 if sequences else 0.0
+                decode = alone[sequences] + slope[sequences] * mean if sequences else 0.0
+                if mixes:
+                    both = forward[prefilled + sequences] + slope[sequences] * mean * (sequences > 0) + ban[sequences]
+                    seconds = both if both > decode else decode
+                else:
+                    seconds = forward[prefilled] + decode
+                seconds += encoding
+                now += seconds
+                self.busy += seconds
+                made = 1
+            elif sequences:  # steps until somebody comes, is done or finds no block
+                made = ends[0][0] - step
+                at_first = alone[sequences] + slope[sequences] * (context / sequences + 1)
+                grows = slope[sequences]
+                if (back or ready) and part is None and sequences < most:
+                    until = inf if not ready or ready[0][0] <= now else ready[0][0] - now
+                    if until < inf:
+                        if grows > 0:
+                            reach = (sqrt((at_first - grows / 2) ** 2 + 2 * grows * until) - at_first + grows / 2) / grows
+                        else:
+                            reach = until / at_first
+                        made = min(made, max(1, int(reach) + (reach > int(reach))))
+                if blocks + (made // size + 1) * sequences > pool:
+                    made = min(made, _steps_that_fit(phases, step, pool - blocks, sequences, size))
+                seconds = made * at_first + grows * made * (made - 1) / 2
+                now += seconds
+                self.busy += seconds
+            elif ready:
+                now = max(now, ready[0][0])
+                continue
+            elif back:
+                continue
+            else:
+                raise RuntimeError("requests are left, and none can run")
+
+            cycles, rest = divmod(made, size)
+            blocks += cycles * sequences
+            for one in range(step + 1, step + 1 + rest):
+                blocks += phases[(1 - one) % size]
+            context += made * sequences
+            step += made
+            self.steps += made
+            while ends and ends[0][0] <= step:
+                when, number = heappop(ends)
+                entry = running.get(number)
+                if entry is None or entry[1] + entry[2] != when:
+                    continue  # it was sent away
+                began, since, _ = running.pop(number)
+                held = began + step - since
+                phases[(began - since) % size] -= 1
+                context -= held
+                blocks -= -(-held // size)
+                self._finish(number, now)
+                if closed and coming < count:
+                    send(coming, now)
+                    coming += 1
+            for number, whole in begun:
+                todo = left.pop(number, tokens[number] - 1)
+                if first[number] != first[number]:
+                    first[number] = now
+                if todo <= 0:
+                    blocks -= -(-whole // size)
+                    self._finish(number, now)
+                    if closed and coming < count:
+                        send(coming, now)
+                        coming += 1
+                    continue
+                running[number] = (whole, step, todo)
+                phases[(whole - step) % size] += 1
+                context += whole
+                heappush(ends, (step + todo, number))
+            if now >= next_sample:
+                waiting = len(back)
+                for cut, _ in ready:
+                    if cut > now or waiting >= 1_000_000:
+                        break
+                    waiting += 1
+                self.samples.append((now, waiting, len(running), blocks / pool))
+                next_sample = now + interval
+                if len(self.samples) > 2 * SAMPLES:
+                    self.samples = self.samples[::2]
+                    interval = 2 * interval or now / SAMPLES
+            self.now = now
+            if self.finished - told >= TELL:
+                told = self.finished
+                progress(told, count)
+        progress(self.finished, count)
+
+    def _finish(self, number: int, moment: float) -> None:
+        self.done[number] = moment
+        self.finished += 1
+
+    def result(self) -> Simulation:
+        """What is done by now."""
+        import polars as pl
+
+        done = np.flatnonzero(np.isfinite(self.done))
+        tokens = self.traffic.output_tokens[done]
+        ttft, total = self.first[done] - self.arrived[done], self.done[done] - self.arrived[done]
+        later = np.where(tokens > 1, tokens - 1, 1)
+        tpot = np.where(tokens > 1, (total - ttft) / later, np.nan)
+        samples = pl.DataFrame(self.samples, ["seconds", "waiting", "running", "cache_share"], orient="row")
+        seconds = float(self.done[done].max()) if len(done) else 0.0
+        return Simulation(self.count, seconds, ttft, tpot, total, self.done[done], tokens, self.preemptions, self.steps, self.busy, samples)
+
+
+def _cut_in_turn(arrivals: np.ndarray, seconds: float, workers: int) -> np.ndarray:
+    """When pages are cut by threads that each take the same time for one."""
+    found = np.empty_like(arrivals)
+    for worker in range(workers):
+        mine = arrivals[worker::workers]
+        turns = seconds * np.arange(len(mine))
+        found[worker::workers] = np.maximum.accumulate(mine - turns) + turns + seconds
+    return found
+
+
+def _steps_that_fit(phases: list[int], step: int, free: int, sequences: int, size: int) -> int:
+    """How many steps running sequences can make with so many free blocks; at least 1, for which there is room."""
+    cycles, free = divmod(free, sequences)
+    for extra in range(1, size + 1):
+        free -= phases[(1 - step - extra) % size]
+        if free < 0:
+            return max(1, cycles * size + extra - 1)
+    return max(1, (cycles + 1) * size)

@@ -1,0 +1,153 @@
+"""The step simulator against the steady state, and against what must hold whatever the times are."""
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import ocr_flops as of
+from ocr_flops.errors import SpecError
+from ocr_flops.timing.serving.simulator import simulate
+from ocr_flops.timing.serving.steady import prepare
+from ocr_flops.timing.serving.targets import Promise, best_options, best_rate, command_line, count_gpus, longest_output
+from ocr_flops.timing.serving.traffic import Lengths, draw_traffic, read_trace
+
+PAGE = of.Workload.from_grid(2, 3, output_tokens=400)
+
+
+@pytest.fixture(scope="module")
+def l4():
+    return prepare(of.load_model(), PAGE, "l4")
+
+
+def middle(values):
+    """The mean of what came neither first nor last, when the engine fills and empties."""
+    return values[int(0.2 * len(values)) : int(0.85 * len(values))].mean()
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    gpu=st.sampled_from(["l4", "a10", "a100_40gb", "h100_sxm", "mi300x"]),
+    output=st.integers(100, 1500),
+    spread=st.floats(1.2, 2.5),
+    grid=st.sampled_from([(1, 1), (1, 2), (2, 3)]),
+    budget=st.sampled_from([2048, 8192]),
+    ban=st.booleans(),
+    flying=st.integers(1, 60),
+    load=st.one_of(st.none(), st.floats(0.1, 0.6)),
+)
+def test_steady_state_and_simulation_agree(gpu, output, spread, grid, budget, ban, flying, load):
+    """Within 5 % where both apply: the queue does not grow, nothing is sent away, and lengths differ."""
+    page = of.Workload.from_grid(*grid, output_tokens=output)
+    options = {"max_num_batched_tokens": budget, "ngram_ban": ban, "preprocess_workers": 16}
+    server = prepare(of.load_model(), page, gpu, options=options)
+    lengths, count = Lengths(output, p95=spread * output), max(1500, 30 * flying)
+    if load is None:
+        traffic = draw_traffic(count, lengths, concurrency=flying)
+    else:
+        traffic = draw_traffic(4000, lengths, rate=load * float(server.capacity[0, 0]))
+    run = simulate(server, traffic)
+    steady = server.with_lengths(traffic.output_tokens, traffic.kinds).solve(traffic.concurrency or None, traffic.rate)
+    assert run.preemptions == 0
+    assert run.requests_per_second == pytest.approx(steady.requests_per_second.value, rel=0.05)
+    assert middle(run.tpot_seconds) == pytest.approx(steady.tpot_seconds.value, rel=0.05)
+    if load is not None:
+        assert middle(run.ttft_seconds) == pytest.approx(steady.ttft_seconds.value, rel=0.1)
+
+
+def test_capacity_does_not_depend_on_the_seed_and_a_seed_repeats_a_run(l4):
+    served, first = [], []
+    for seed in (1, 2, 1):
+        run = simulate(l4, draw_traffic(3000, Lengths(400, p95=900), rate=100.0, seed=seed))
+        served.append(run.requests_per_second)
+        first.append(run.ttft_seconds)
+    assert served[0] == pytest.approx(served[1], rel=0.03)
+    assert np.array_equal(first[0], first[2]) and not np.array_equal(first[0], first[1])
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    memory=st.floats(8.9e9, 12e9),
+    output=st.integers(1, 600),
+    block=st.sampled_from([1, 16, 256]),
+    chunked=st.booleans(),
+    sequences=st.integers(1, 64),
+    pattern=st.sampled_from(["poisson", "constant", "bursts"]),
+    rate=st.floats(0.2, 20.0),
+)
+def test_every_request_is_served_whole(memory, output, block, chunked, sequences, pattern, rate):
+    """Whatever is sent away comes back: all requests end, each after its first token, and the cache is never more than full."""
+    device = of.load_hardware("l4", (f"hardware.memory_bytes={memory:.0f}",))
+    options = {"block_size": block, "chunked_prefill": chunked, "max_num_seqs": sequences, "max_num_batched_tokens": 1024}
+    server = prepare(of.load_model(), PAGE, device, options=options)
+    traffic = draw_traffic(150, Lengths(output, loops=0.1, limit=max(600, output)), rate=rate, pattern=pattern)
+    run = simulate(server, traffic)
+    assert len(run.finished) == 150 and np.isfinite(run.ttft_seconds).all()
+    assert (run.ttft_seconds > 0).all() and (run.total_seconds >= run.ttft_seconds).all()
+    assert run.samples["cache_share"].is_between(0, 1).all() and run.samples["running"].max() <= sequences
+    assert run.busy_seconds <= run.seconds * (1 + 1e-9)
+
+
+def test_a_full_cache_sends_the_youngest_away():
+    device = of.load_hardware("l4", ("hardware.memory_bytes=9e9",))
+    small = prepare(of.load_model(), PAGE, device, options={"max_num_seqs": 64})
+    run = simulate(small, draw_traffic(300, Lengths(400), concurrency=64))
+    assert run.preemptions > 0 and run.samples["cache_share"].max() > 0.95
+    with pytest.raises(SpecError, match="does not fit the cache"):
+        simulate(small, draw_traffic(10, Lengths(400, loops=1.0, limit=100_000), concurrency=1))
+
+
+def test_what_is_done_is_kept_when_it_is_stopped(l4):
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    run = simulate(l4, draw_traffic(8000, Lengths(10), rate=2.0), stop)
+    assert 5000 <= len(run.finished) < 8000 == run.requested
+
+
+@pytest.mark.parametrize(("name", "write"), [("trace.csv", pl.DataFrame.write_csv), ("trace.parquet", pl.DataFrame.write_parquet)])
+def test_a_trace_is_read(l4, tmp_path, name, write):
+    write(pl.DataFrame({"arrival_seconds": [5.0, 3.0, 4.0], "output_tokens": [7, 100, 9000]}), tmp_path / name)
+    traffic = read_trace(tmp_path / name, Lengths(1))
+    assert traffic.arrivals.tolist() == [0.0, 1.0, 2.0] and traffic.output_tokens.tolist() == [100, 8192, 7]
+    assert len(simulate(l4, traffic).finished) == 3
+
+
+@pytest.mark.parametrize(("text", "message"), [("a\n1\n", "no rows with a column"), ("arrival_seconds\nx\n", "no numbers"), ("", "trace.csv")])
+def test_a_bad_trace_is_refused(tmp_path, text, message):
+    (tmp_path / "trace.csv").write_text(text)
+    with pytest.raises(SpecError, match=message):
+        read_trace(tmp_path / "trace.csv", Lengths(1))
+
+
+def test_drawn_lengths_have_the_mean_the_p95_the_quantiles_and_the_loops_asked_for():
+    random = np.random.default_rng(0)
+    drawn = Lengths(800, p95=2000, limit=100_000).draw(200_000, random)
+    assert drawn.mean() == pytest.approx(800, rel=0.02) and np.percentile(drawn, 95) == pytest.approx(2000, rel=0.02)
+    drawn = Lengths(800, quantiles=((0.0, 10), (0.5, 100), (1.0, 200))).draw(10_000, random)
+    assert np.median(drawn) == pytest.approx(100, rel=0.05) and (drawn.min(), drawn.max()) == (10, 200)
+    assert (Lengths(800, loops=0.25, limit=4096).draw(10_000, random) == 4096).mean() == pytest.approx(0.25, abs=0.02)
+    for wrong in ({"p95": 700}, {"p95": 9000}, {"loops": 2}, {"limit": 10}, {"quantiles": ((0.5, 3), (0.2, 4))}):
+        with pytest.raises(SpecError):
+            Lengths(800, **wrong)
+
+
+def test_targets_are_kept_where_they_can_be(l4):
+    loose, tight = (best_rate(l4, Lengths(400), Promise(ttft)) for ttft in (5.0, 0.45))
+    assert 0 < tight.rate.value < loose.rate.value <= 0.96 * l4.capacity[0, 0] and tight.by_promise
+    assert tight.ttft_p95 <= 0.45
+    assert best_rate(l4, Lengths(400), Promise(1e-3)).rate.value == 0
+    rows = count_gpus([l4, prepare(of.load_model(), PAGE, "a100_40gb")], 10.0, Lengths(400), Promise(5.0))
+    assert [row["hardware"] for row in rows] == ["a100_40gb", "l4"] and rows[0]["gpus"] < rows[1]["gpus"]
+    server, flying = best_options(l4, Promise(tpot_p95=0.03))
+    assert server.solve(flying).tpot_seconds.value <= 0.03 < server.solve(server.max_concurrency).tpot_seconds.value
+    with pytest.raises(SpecError, match="not even one request"):
+        best_options(l4, Promise(tpot_p95=1e-6))
+
+
+def test_the_longest_output_fills_the_cache_and_the_command_names_the_options(l4):
+    longest = longest_output(l4, 100)
+    blocks = -(-(PAGE.context_tokens + longest - 1) // 16)
+    assert 100 * blocks <= l4.pool.blocks < 100 * (blocks + 1)
+    assert "--max-num-seqs 37" in command_line(l4, 37) and "--gpu-memory-utilization 0.92" in command_line(l4)
