@@ -94,8 +94,8 @@ def _over_steps(
     order = lanes.order
     hits, settled = take(group.values.get("experts_hit", 1), None), lanes.settled_values(group)
     alike, number = _find_alike(group)
-    if group.steps is None:
-        return evaluate(settled[:, alike], take(hits, alike), alike)[..., number]
+    if group.steps is None:  # a single pass, perhaps one decode step alone, whose context is not summed over
+        return evaluate(lanes.last_values(group)[0][:, alike], take(hits, alike), alike)[..., number]
     steps, last = (np.broadcast_to(np.asarray(one, np.int64), len(number)) for one in (group.steps, group.values[CONTEXT]))
     grows = order.grows[:, None]
 

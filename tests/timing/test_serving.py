@@ -39,7 +39,7 @@ def test_one_request_takes_what_one_page_takes(model):
     """Without other requests, serving is the estimate of that page: vision, a prefill, decode steps."""
     options = {"preprocess_ms": 0, "ngram_ban": False}
     found = of.serving(model, PAGE, "l4", concurrency=1, options=options)
-    alone = of.estimate(model, PAGE, cache="static").on("l4", host="graphs")
+    alone = of.estimate(model, PAGE, engine="vllm").on("l4")
     assert found.tpot_seconds.value == pytest.approx(alone.expected_tpot.value, rel=0.02)
     assert found.ttft_seconds.value == pytest.approx(alone.expected_ttft.value, rel=0.02)
 
@@ -62,6 +62,7 @@ def test_what_is_beyond_a_limit_is_clipped_and_said(model):
         ({"concurrency": 0}, "concurrency: 0"),
         ({"rate": -1.0}, "rate: -1.0"),
         ({"concurrency": 1, "rate": 1.0}, "not both"),
+        ({"engine": "transformers"}, "does not batch continuously"),
         ({"replicas": 0}, "replicas: 0"),
         ({"options": {"max_num_seq": 3}}, "max_num_seq"),
         ({"options": {"gpu_memory_utilization": 1.2}}, "gpu_memory_utilization: 1.2"),

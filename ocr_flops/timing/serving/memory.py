@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import replace
 from typing import NamedTuple
 
-from ocr_flops.cost.estimate import Cost
 from ocr_flops.cost.run_config import RunConfig
+from ocr_flops.cost.served_passes import profiling_peak_bytes
 from ocr_flops.errors import SpecError
 from ocr_flops.spec.serving import ServingSpec
 from ocr_flops.spec.specs import HardwareSpec
 from ocr_flops.spec.workload import Workload
 from ocr_flops.units import si
 
-GRID = 3  # columns and rows of the largest page of the tile rule
-SAMPLER_BYTES = 8  # of a logit where tokens are sampled: in fp32, beside a copy
+GRID = 2, 2  # of the image of 1280 x 1280 px that vLLM profiles itself with (`get_image_size_with_most_features` of deepseek_ocr.py)
 
 
 class Pool(NamedTuple):
@@ -44,14 +42,10 @@ class Pool(NamedTuple):
 
 
 @functools.lru_cache(maxsize=256)
-def _peaks(config: RunConfig, tokens: int, sequences: int, view: tuple[int, int]) -> int:
-    """The most activations alive while an engine profiles itself: of vision of its largest page, or of a full step and its logits."""
-    global_px, tile_px = view
-    page = Workload(global_px, tile_px, *((GRID, GRID) if tile_px else (1, 1)), output_tokens=0)
-    prompt = Workload(512, prompt_tokens=max(0, tokens - 73), output_tokens=0)
-    vision = Cost(config, page, ("vision",)).stage_numbers["vision"]["peak_activation_bytes"]
-    prefill = Cost(replace(config, prefill_logits="last"), prompt, ("prefill",)).stage_numbers["prefill"]["peak_activation_bytes"]
-    return max(vision, prefill + sequences * config.model.language_model.vocabulary * SAMPLER_BYTES)
+def _peak(config: RunConfig, tokens: int, sequences: int, view: tuple[int, int]) -> int:
+    """The most activations alive while an engine profiles itself with as many images as a step has tokens for."""
+    page = Workload(*view, *(GRID if view[1] else (1, 1)))
+    return profiling_peak_bytes(config, page, tokens, sequences, max(1, tokens // page.image_tokens))
 
 
 def find_pool(config: RunConfig, hardware: HardwareSpec, options: ServingSpec, page: Workload) -> Pool:
@@ -65,9 +59,9 @@ def find_pool(config: RunConfig, hardware: HardwareSpec, options: ServingSpec, p
     Raises:
         SpecError: less than one page is left; it says how much memory is missing.
     """
-    weights = sum(config.parameters.values()) * config.itemsize
+    weights = config.model_bytes
     token, size = config.kv_bytes_per_token, options.block_size
-    peak = _peaks(config, options.max_num_batched_tokens, options.max_num_seqs, (page.global_px, page.tile_px))
+    peak = _peak(config, options.max_num_batched_tokens, options.max_num_seqs, (page.global_px, page.tile_px))
     memory = int(options.gpu_memory_utilization * hardware.memory_bytes)
     blocks = (memory - weights - peak) // (token * size)
     needed = weights + peak + -(-(page.context_tokens + page.output_tokens) // size) * size * token

@@ -29,7 +29,7 @@ from ocr_flops.timing.serving.step import Page, StepTimes
 if TYPE_CHECKING:
     import polars as pl
 
-ENGINE, HOST = "transformers", "graphs"
+ENGINE = "vllm"
 SECONDS_PER_DAY = 86_400
 HALVINGS = 24
 ROUNDS = 12  # of the fixed point; it stops when nothing changes any more
@@ -174,9 +174,10 @@ def prepare(
         if not kind.is_single or kind.batch_size != 1 or kind.output_tokens < 1:
             raise SpecError("workload: a request is one page with output_tokens of at least 1; set concurrency or rate for many")
     hardware = load_hardware(hardware) if isinstance(hardware, str) else hardware
-    one = estimate(model, kinds[0], attention, engine=engine, dtype=dtype, cache="static")
-    own = HOST if host is None and one.config.engine.host == "eager" else host
-    timing = one.on(hardware, host=own, efficiency=efficiency)
+    one = estimate(model, kinds[0], attention, engine=engine, dtype=dtype)
+    if one.config.engine.block_tokens is None:
+        raise SpecError(f"engine: {one.config.engine.name} does not batch continuously; choose vllm or sglang")
+    timing = one.on(hardware, host=host, efficiency=efficiency)
     if not isinstance(options, ServingSpec):
         options = serving_defaults(one.config.engine.name, hardware, **(options or {}))
     pages = [Page(kind, share) for kind, share in zip(kinds, shares, strict=True)]
@@ -374,12 +375,7 @@ class Server:
         more = admitted / step * np.maximum(first - step, 0)  # requests that come in it beyond those of a mean step
         page = np.maximum(self.own_step(others, 0 * admitted) - self.step(others, 0 * admitted)[0], 0)
         load = np.minimum(admitted / step * page, 0.9)
-        return (
-            self.step(1 + others + more, admitted)[0]
-            + step
-            - self.step(1 + others, admitted)[0]
-            + more * page / (1 - load) / self.later
-        )
+        return self.step(1 + others + more, admitted)[0] + step - self.step(1 + others, admitted)[0] + more * page / (1 - load) / self.later
 
     def _cutting_wait(self, served: np.ndarray) -> np.ndarray:
         """Mean seconds in which pages wait for a thread that cuts them, each in the same time (M/D/c, Sakasegawa's approximation)."""
@@ -429,7 +425,9 @@ class Server:
             return _item(values[0]) if is_single else values
 
         def ranged(values: np.ndarray) -> Ranged:
-            return Ranged(*map(one, (values[0], np.fmin.reduce(values), values.max(axis=0))), self.basis)
+            return Ranged(
+                *map(one, (values[0], values[0] - np.nanmax(values[:1] - values, axis=0, initial=0.0), values.max(axis=0))), self.basis
+            )
 
         requests = found["requests"] * replicas
         flying = requests[0] / replicas * (found["ttft"][0] + self.later * found["tpot"][0])

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from ocr_flops.cost.run_config import RunConfig
+from ocr_flops.cost.served_passes import chunk_group, step_group
+from ocr_flops.cost.stage_groups import StageGroup, group_stages
 from ocr_flops.spec.host import EfficiencySpec, HostSpec
 from ocr_flops.spec.serving import ServingSpec
 from ocr_flops.spec.specs import HardwareSpec
 from ocr_flops.spec.workload import Workload
-from ocr_flops.timing.estimate import Estimate
 from ocr_flops.timing.expected import CASES, expected_seconds
 
 CONTEXTS = (1024, 8192)  # at which a decode step is timed; it is linear in the context, but for the shortest ones
-DECODE_GRID = 18  # batch sizes at which it is timed
+DECODE_GRID = 18  # numbers of sequences at which it is timed
+FORWARD_GRID = 9  # numbers of tokens at which a pass with prompts is timed
 
 
 @dataclass(frozen=True)
@@ -32,47 +34,41 @@ class Page:
     weight: float = 1.0
 
 
-def _seconds(config: RunConfig, workload: Workload, stage: str, lanes: tuple) -> np.ndarray:
-    """Expected seconds of a stage and of its device lane: [seconds or device, case, point]."""
-    (group,) = Estimate(config, workload, (stage,)).stage_groups()
+def _seconds(config: RunConfig, group: StageGroup, lanes: tuple) -> np.ndarray:
+    """Expected seconds of a pass and of its device lane: [seconds or device, case, point]."""
     found = expected_seconds(group, config, *lanes)
     return np.stack([found.seconds, found.device])
 
 
 @functools.lru_cache(maxsize=256)
 def _decode_table(config: RunConfig, lanes: tuple, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Batch sizes [grid] and seconds of one decode step [seconds or device, case, context, grid]."""
-    grid = np.unique(np.geomspace(2, most, DECODE_GRID - 1).round().astype(np.int64)) if most > 1 else np.array([], np.int64)
-    batches, contexts = np.tile(grid, 2), np.repeat(CONTEXTS, len(grid))
-    single = _decode_points(config, lanes, np.ones(2, np.int64), np.array(CONTEXTS))
-    several = _decode_points(config, lanes, batches, contexts) if len(grid) else np.empty((2, 3, 0))
+    """Numbers of sequences [grid] and seconds of a step in which they run alone [seconds or device, case, context, grid]."""
+    grid = np.unique(np.geomspace(2, max(most, 3), DECODE_GRID - 1).round().astype(np.int64))
+    single = _seconds(config, step_group(config, 1, np.array(CONTEXTS)), lanes)
+    several = _seconds(config, step_group(config, np.tile(grid, 2), np.repeat(CONTEXTS, len(grid))), lanes)
     table = np.concatenate([single[..., None], several.reshape(2, len(CASES), 2, -1)], axis=-1)
+    table[0] += 1e-6 * np.array(lanes[1].step_us[:3])[:, None, None]
     return np.array([1, *grid], float), table
 
 
-def _decode_points(config: RunConfig, lanes: tuple, batches: np.ndarray, contexts: np.ndarray) -> np.ndarray:
-    page = Workload(global_px=512, output_tokens=1)
-    points = replace(page, batch_size=batches, prompt_tokens=contexts - 1 - page.image_tokens)
-    return _seconds(config, points, "decode", lanes)
-
-
 @functools.lru_cache(maxsize=1024)
-def _prefill_table(config: RunConfig, lanes: tuple, tokens: int, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of prompts of so many tokens each [grid], from none, and seconds of prefilling them [seconds or device, case, grid]."""
-    counts = np.unique(np.geomspace(1, max(most, 2), 5).round().astype(np.int64))
-    view = Workload(global_px=16 if tokens < 512 else 512)
-    prompt = replace(view, prompt_tokens=tokens - view.image_tokens)
-    single = _seconds(config, prompt, "prefill", lanes)
-    several = _seconds(config, replace(prompt, batch_size=counts[1:]), "prefill", lanes)
-    found = np.concatenate([single, several], axis=-1)
-    none = np.clip(2 * found[..., :1] - found[..., 1:2], 0.2 * found[..., :1], found[..., :1]) if counts[1] == 2 else found[..., :1]
-    return np.array([0, *counts], float), np.concatenate([none, found], axis=-1)
+def _forward_table(config: RunConfig, lanes: tuple, prompt: int, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of tokens [grid] of prompts of one length and seconds of a pass over them [seconds or device, case, grid].
+
+    A token attends to its own prompt, so that several prompts in one pass are a chunk of all their tokens that attends to one prompt.
+    """
+    grid = np.unique(np.geomspace(16, max(most, 32), FORWARD_GRID).round().astype(np.int64))
+    attended = np.minimum(grid, prompt)
+    table = _seconds(config, chunk_group(config, grid, attended - grid, grid), lanes)
+    table[0] += 1e-6 * np.array(lanes[1].step_us[:3])[:, None]
+    return grid.astype(float), table
 
 
 @functools.lru_cache(maxsize=1024)
 def _vision_seconds(config: RunConfig, lanes: tuple, views: tuple[int, int, int, int]) -> np.ndarray:
     """Seconds of encoding one page [seconds or device, case]."""
-    return _seconds(config, Workload(*views), "vision", lanes)[..., 0]
+    (group,) = group_stages(config, Workload(*views), ("vision",))
+    return _seconds(config, group, lanes)[..., 0]
 
 
 def read_off(places: np.ndarray, grid: np.ndarray, table: np.ndarray) -> np.ndarray:
@@ -115,12 +111,11 @@ class StepTimes:
         self.mean_prompt = float(self.weights @ self.prompt_tokens)
         self.mixes = config.engine.name != "sglang"  # else prefill has steps of its own, in which running sequences wait
         self._grid, self._decode = _decode_table(config, lanes, options.max_num_seqs)
-        most = -(-options.max_num_batched_tokens // max(1, round(self.mean_prompt)))
-        self._counts, self._prefill = _prefill_table(config, lanes, max(2, round(self.mean_prompt)), most)
+        most = options.max_num_batched_tokens + options.max_num_seqs
+        self._tokens, self._forward = _forward_table(config, lanes, max(1, round(self.mean_prompt)), most)
         views = [(one.global_px, one.tile_px, one.columns, one.rows) for one in (page.workload for page in pages)]
         self.vision_by_page = np.stack([_vision_seconds(config, lanes, view) for view in views], axis=-1)  # [lane, case, page]
         self.vision = self.vision_by_page @ self.weights  # [lane, case]
-        self.step_host = 1e-6 * np.array(host.step_us[:3])
         self.ban = 1e-6 * np.array(options.ban_us[:3]) * options.ngram_ban
 
     def decode(self, sequences: np.ndarray, context: np.ndarray) -> np.ndarray:
@@ -148,18 +143,12 @@ class StepTimes:
             sequences, context: as of `decode`.
             tokens: prefilled: [case or 1, point].
         """
-        alone = self.decode(sequences, context)
+        alone = self.decode(sequences, context) * np.minimum(sequences, 1.0)
         if not self.mixes:
-            return (
-                alone * np.minimum(sequences, 1.0)
-                + read_off(tokens / self.mean_prompt, self._counts, self._prefill)
-                + self.step_host[:, None] * [[[1]], [[0]]]
-            )
-        forward = read_off((tokens + sequences) / self.mean_prompt, self._counts, self._prefill) + self.attention(sequences, context)
-        forward[0] += self.step_host[:, None]
-        return np.maximum(forward, alone * np.minimum(sequences, 1.0))
+            return alone + read_off(tokens, self._tokens, self._forward)
+        together = read_off(tokens + sequences, self._tokens, self._forward) + self.attention(sequences, context)
+        return np.maximum(together, alone)
 
     def forward_seconds(self, most: int, case: int) -> list[float]:
         """Seconds of a step that runs so many tokens, from none to most, without what reads the cache."""
-        found = read_off(np.arange(most + 1)[None] / self.mean_prompt, self._counts, self._prefill)[0, case]
-        return (found + self.step_host[case]).tolist()
+        return read_off(np.arange(most + 1.0)[None], self._tokens, self._forward)[0, case].tolist()

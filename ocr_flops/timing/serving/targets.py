@@ -201,4 +201,8 @@ def command_line(server: Server, concurrency: int | None = None) -> str:
             parts.append(f"--renderer-num-workers {options.preprocess_workers}")
     if server.config.dtype == "fp16":
         parts.append("--dtype float16")
+    if server.config.engine.weights:
+        parts.append("--quantization fp8")
+    if server.config.engine.cache:
+        parts.append("--kv-cache-dtype fp8" + ("_e4m3" if server.config.engine.name == "sglang" else ""))
     return " ".join(parts)
