@@ -7,6 +7,7 @@ import ocr_flops as of
 from ocr_flops.spec.tiling import rule_grids, square_grids
 
 ENGINES = ("transformers", "remote_code")
+ALL_ENGINES = (*ENGINES, "vllm", "sglang")
 STRIPS = [(tiles, 1) for tiles in (10, 100, 1000)]
 GRIDS = [(1, 1), *rule_grids(), *square_grids(1000), *STRIPS, *((rows, columns) for columns, rows in STRIPS)]
 BATCHES = (1, 2, 3, 4, 8, 16, 31, 64)
@@ -36,12 +37,12 @@ def test_modes_are_ordered_over_grids_and_batches(model, engine, cache):
     check(model, crossed(GRIDS, BATCHES), engine=engine, cache=cache)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", ALL_ENGINES)
 def test_modes_are_ordered_at_every_batch_of_the_rules_grids(model, engine):
     check(model, crossed([(1, 1), *rule_grids()], range(1, 65)), engine=engine)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", ALL_ENGINES)
 @pytest.mark.parametrize("logits", ["all", "last"])
 @pytest.mark.parametrize("points", [6, pytest.param(25, marks=pytest.mark.verification)])
 def test_modes_are_ordered_at_random_views_and_contexts(model, tiny, engine, logits, points):
@@ -83,7 +84,7 @@ def test_decode_of_a_page_does_about_one_flop_a_byte(model, engine, attention, c
     assert (intensity > 0.5).all() and (intensity < 2).all()
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", ALL_ENGINES)
 @pytest.mark.parametrize("stage", ["prefill", "decode"])
 def test_expert_weights_are_between_top_6_and_all_and_grow_with_tokens(model, engine, stage):
     most, expert = 20_000, 2 * 3 * 1280 * 896

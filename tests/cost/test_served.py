@@ -81,7 +81,7 @@ def test_weights_read_are_of_the_experts_hit(model, engine):
 
 def test_padded_rows_against_a_draw(model):
     spec, rng = model.language_model, np.random.default_rng(1)
-    for tokens, block in ((1, 16), (40, 16), (65, 64), (2000, 64)):
+    for tokens, block in ((1, 16), (40, 16), (65, 64), (2000, 64), (40_000, 64)):
         rows = rng.binomial(tokens, 6 / 64, size=(20_000, 64))
         drawn = (-(-rows // block) * block).sum(axis=1).mean()
         assert expected_padded_rows(spec, tokens, block) == pytest.approx(drawn, rel=0.01)

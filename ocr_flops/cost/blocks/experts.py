@@ -70,11 +70,18 @@ def expected_padded_rows(spec: DecoderSpec, tokens: Column, block: Column) -> Co
 
 @cache
 def _padded_rows(experts: int, per_token: int, tokens: int, block: int) -> int:
-    """`expected_padded_rows` of a number of tokens, by the probabilities within twelve deviations of the mean."""
+    """`expected_padded_rows` of a number of tokens, by the probabilities within twelve deviations of the mean.
+
+    Where rows spread over several blocks, the last one is filled evenly: (block - 1) / 2 rows more. By Poisson's summation formula what that
+    neglects of an expert is block / π · exp(-2π² · variance / block²).
+    """
     part = per_token / experts
     if not tokens or per_token == experts:
         return experts * -(-tokens // block) * block
-    mean, reach = tokens * part, 12 * sqrt(tokens * part * (1 - part)) + 12
+    mean, variance = tokens * part, tokens * part * (1 - part)
+    if variance >= 0.75 * block**2:
+        return round(experts * (mean + (block - 1) / 2))
+    reach = 12 * sqrt(variance) + 12
     rows = np.arange(max(0, int(mean - reach)), min(tokens, int(mean + reach)) + 1)
     first = rows[0]
     log_first = lgamma(tokens + 1) - lgamma(first + 1) - lgamma(tokens - first + 1) + first * log(part) + (tokens - first) * log1p(-part)
