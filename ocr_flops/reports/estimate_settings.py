@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 
 from ocr_flops.evidence.calibration.conditions import recorded_conditions
@@ -82,8 +83,8 @@ def find_overrides(subject: Subject) -> list[str] | None:
 def _engine_overrides(engine: EngineSpec) -> list[str]:
     """The overrides of an engine's options, where they are not those of its config."""
     own = load_engine(engine.name)
-    options = (name for name in ("block_tokens", "weights", "cache") if getattr(engine, name) != getattr(own, name))
-    return [f"engine.{name}={getattr(engine, name) or 'null'}" for name in options]
+    options = (name for name in ("packs_images", "block_tokens", "weights", "cache") if getattr(engine, name) != getattr(own, name))
+    return [f"engine.{name}={json.dumps(getattr(engine, name)).strip(chr(34))}" for name in options]
 
 
 def _find_device_overrides(hardware: HardwareSpec) -> list[str] | None:

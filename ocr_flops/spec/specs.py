@@ -113,6 +113,7 @@ class EngineSpec(KernelChoice):
     operators_a_kernel: Ranged = ONE  # counted operators for which one kernel of a graph stands
     host_operators: Ranged = ONE  # of the host's work for a plain operator, what one of the language model takes
     block_tokens: int | None = None  # tokens in a block of a paged cache; None where the cache is `dynamic` or `static`
+    packs_images: bool = False  # whether an engine that serves encodes the images of a batch together, replayed as graphs
     weights: Literal["fp8"] | None = None  # precision of the linear layers' weights and inputs; None for the run's dtype
     cache: Literal["fp8"] | None = None  # precision of keys and values in the cache; None for the run's dtype
 
@@ -129,16 +130,20 @@ class EngineSpec(KernelChoice):
             one_of(f"engine.{name}", getattr(self, name), (None, FP8))
             if getattr(self, name) is not None and self.block_tokens is None:
                 raise SpecError(f"engine.{name}: fp8 is an option of engines with a paged cache, not of {self.name}; leave it null")
+        if self.packs_images and not self.modelled:
+            raise SpecError(f"engine.packs_images: {self.name} has no such option; leave it false")
 
     @property
     def title(self) -> str:
         """The name, with the options that are not those of its config's own choice of precision: "vllm weights=fp8"."""
-        return " ".join([self.name, *(f"{name}={value}" for name in ("weights", "cache") if (value := getattr(self, name)))])
+        chosen = (f"{name}={value}" for name in ("weights", "cache") if (value := getattr(self, name)))
+        return " ".join([self.name, *chosen, *(["packed"] if self.packs_images else [])])
 
     @property
     def described(self) -> str:
         """The label with these options, for people."""
-        return ", ".join([self.label, *(f"fp8 {name}" for name in ("weights", "cache") if getattr(self, name))])
+        narrow = (f"fp8 {name}" for name in ("weights", "cache") if getattr(self, name))
+        return ", ".join([self.label, *narrow, *(["images packed"] if self.packs_images else [])])
 
     def check_runs(self) -> None:
         """Raises SpecError where nothing here runs the engine."""

@@ -131,7 +131,7 @@ class StageLanes:
     """
 
     def __init__(self, program: Program, stage: str, hardware: HardwareSpec, config: RunConfig, host: HostSpec, efficiency: EfficiencySpec):
-        self.is_graph = stage in host.graphs
+        self.is_graph = stage in host.graphs or (stage == "vision" and config.engine.packs_images and bool(host.graphs))
         self.waits = host.waits and not self.is_graph
         self.order = order = compile_order(program, self.waits)
         count = len(program.operations)

@@ -17,6 +17,7 @@ PATH = notebook_dir() / "what_if.ipynb"
 CHANGES = {  # control: another value
     "mode": "base", "source": "grid", "width_px": 640, "height_px": 640, "columns": 9, "rows": 1, "prompt_tokens": 500,
     "output_tokens": 2048, "batch_size": 64, "attention": "eager", "engine": "remote_code", "dtype": "fp32", "cache": "static", "gpu": "h200",
+    "engine_weights": "fp8", "engine_cache": "fp8",
 }  # fmt: skip
 HOST = {
     "host": "graphs",
@@ -27,6 +28,7 @@ HOST = {
     "bandwidth_efficiency": 0.5,
 }
 CHANGES |= HOST
+SERVED = {"engine_weights", "engine_cache"}  # controls of engines that serve
 WAIT = """
 import time as clock
 def wait(done, seconds=60):
@@ -121,6 +123,8 @@ def test_a_control_moves_the_figures_and_the_charts(kernel, field):
         kernel.move(source="grid")
     if field == "source":
         kernel.move(columns=5)  # unlike the vendor's choice
+    if field in SERVED:
+        kernel.move(engine="vllm")
     figures, specs, _ = kernel.move()
     now, drawn, notice = kernel.move(**{field: CHANGES[field]})
     assert now != figures and (drawn != specs or field in HOST) and not notice
@@ -163,10 +167,12 @@ def test_a_gpu_without_a_figure_costs_the_times_alone(kernel):
 def test_only_the_controls_that_count_are_there(kernel):
     there = "[field for field, control in controls.items() if control.layout.display != 'none']"
     grid, page = {"columns", "rows"}, {"width_px", "height_px"}
-    everything = set(CHANGES)
+    everything = set(CHANGES) - SERVED
     assert set(kernel.ask(there)) == everything - grid
     assert set(kernel.ask(there, "controls['source'].value = 'grid'")) == everything - page
     assert set(kernel.ask(there, "controls['mode'].value = 'base'")) == everything - grid - page - {"source"}
+    served = kernel.ask(there, "controls['mode'].value = 'gundam'; controls['source'].value = 'page'; controls['engine'].value = 'vllm'")
+    assert set(served) == (everything | SERVED) - grid - {"cache"}
 
 
 def test_nothing_is_loaded_from_elsewhere(executed):

@@ -11,7 +11,9 @@ import ocr_flops as of
 from ocr_flops.cost.blocks.experts import expected_padded_rows
 from ocr_flops.cost.run_config import RunConfig, stage_program
 from ocr_flops.cost.served_passes import chunk_group, mixed_group, profiling_peak_bytes, step_group
+from ocr_flops.spec.catalog import load_efficiency, load_host
 from ocr_flops.spec.workload import Workload
+from ocr_flops.timing.expected import expected_seconds
 
 SERVED = ("vllm", "sglang")
 ATTENTION = ["fused_add_rms_norm", "mm", "rotary_embedding", "reshape_and_cache", "_scaled_dot_product_flash_attention", "combine", "mm"]
@@ -189,3 +191,37 @@ def test_what_a_profiling_run_needs(model):
     assert many >= 1024 * 129_280 * 6
     with pytest.raises(of.SpecError, match="^engine: 'transformers' does not serve"):
         step_group(config(model, "transformers"), 1, 100)
+
+
+def test_packed_images_are_one_pass_of_their_views_and_graphs(model):
+    """Weights of vision are read once for a batch, and with graphs the host has nothing to issue."""
+    points = replace(PAGE, batch_size=4)
+    alone, packed = (of.estimate(model, points, engine=replace(of.load_engine("vllm"), packs_images=one)) for one in (False, True))
+    numbers, together = alone.stage_numbers["vision"], packed.stage_numbers["vision"]
+    assert numbers["tensor_flops"] == together["tensor_flops"]
+    assert together["operators"] < numbers["operators"] / 3
+    assert 3.9 < numbers["weight_io_bytes"] / together["weight_io_bytes"] < 4.1
+    assert together["peak_activation_bytes"] > numbers["peak_activation_bytes"]
+    table = [one.on("h200").stages.filter(stage="vision") for one in (alone, packed)]
+    assert table[1]["expected_seconds"].item() < table[0]["expected_seconds"].item()
+    assert table[1]["device_busy_share"].item() > 0.99
+    with pytest.raises(of.SpecError, match="^engine.packs_images: transformers has no such option"):
+        replace(of.load_engine("transformers"), packs_images=True)
+
+
+@settings(max_examples=15, deadline=None)
+@given(batch=st.integers(1, 300), tokens=st.integers(1, 4000), more=st.integers(1, 300))
+def test_more_work_never_takes_less_time(batch, tokens, more):
+    """A step of more sequences, a longer chunk, a larger context: no fewer bytes, no fewer seconds."""
+    served = config(of.load_model("deepseek_ocr"), "sglang")
+    lanes = (of.load_hardware("l4"), load_host("graphs"), load_efficiency())
+    for group, larger in (
+        (step_group(served, 1 + batch, tokens), step_group(served, 1 + batch + more, tokens)),
+        (step_group(served, batch, tokens), step_group(served, batch, tokens + more)),
+        (chunk_group(served, tokens, more), chunk_group(served, tokens + more, more)),
+        (mixed_group(served, batch, tokens, more), mixed_group(served, batch, tokens + 1, more + 1)),
+    ):
+        few, many = (one.row(served) for one in (group, larger))
+        assert all(few[name] <= many[name] for name in ("total_flops", "io_bytes", "peak_activation_bytes"))
+        fast, slow = (expected_seconds(one, served, *lanes).seconds for one in (group, larger))
+        assert (fast <= slow * (1 + 1e-12)).all()

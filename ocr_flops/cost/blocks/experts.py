@@ -72,8 +72,8 @@ def expected_padded_rows(spec: DecoderSpec, tokens: Column, block: Column) -> Co
 def _padded_rows(experts: int, per_token: int, tokens: int, block: int) -> int:
     """`expected_padded_rows` of a number of tokens, by the probabilities within twelve deviations of the mean.
 
-    Where rows spread over several blocks, the last one is filled evenly: (block - 1) / 2 rows more. By Poisson's summation formula what that
-    neglects of an expert is block / π · exp(-2π² · variance / block²).
+    Where rows spread over several blocks, the last one is filled evenly: (block - 1) / 2 rows more. By Poisson's summation formula what is
+    neglected so of an expert is block / π · exp(-2π² · variance / block²).
     """
     part = per_token / experts
     if not tokens or per_token == experts:

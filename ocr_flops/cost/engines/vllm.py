@@ -6,6 +6,8 @@ deepseek_ocr.py 029329a, deepencoder.py 0fd1570, clip.py 030ea52, deepseek_v2.py
 - vision (vllm/model_executor/models/deepseek_ocr.py, `_pixel_values_to_embedding`): image by image, the global view first, then its tiles
   as one batch. SAM (models/deepencoder.py) is the published code's, with LayerNorm2d in elementwise operators and PyTorch's attention with
   the bias in memory. CLIP (models/clip.py) has one matrix product for query, key and value, FlashAttention and a fused quick GELU.
+  With `packs_images` (pull request 43586, off by default) the global views of a batch are one graph, their tiles another; the budgets that
+  these are filled up to are left out.
 - decoder (models/deepseek_v2.py, `DeepseekAttention`, `DeepseekV2MoE`): one product for query, key and value, another for gate and up; the
   sum with the residual and RMSNorm as one kernel; rotary embedding in place with a table of cosines and sines; keys and values written to
   blocks of the cache, which FlashAttention reads (v1/attention/backends/flash_attn.py); in decode it splits the keys, and a second kernel

@@ -179,7 +179,7 @@ class Vision:
             in such a call the image features that the language model reads, then what ends its life before the logits.
         """
         engine = self.config.engine_code
-        if engine.image_views:
+        if engine.image_views and not self.config.engine.packs_images:
             return self._encode_image_by_image(pages, tiles)
         one_by_one = engine.encodes_page_by_page
         return (self._encode_page_by_page if one_by_one else self._encode_batch)(pages, tiles, in_call)
