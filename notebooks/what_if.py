@@ -30,6 +30,7 @@ with app.setup(hide_code=True):
         TABS,
         compare,
         controls,
+        corpus,
         export,
         group_of,
         headline,
@@ -56,11 +57,11 @@ def linked():
 @app.cell(hide_code=True)
 def state(link):
     page = session.Session()
-    charts = ChartWidget()
+    charts, corpus_charts = ChartWidget(), ChartWidget()
     get_asked, set_asked = mo.state(0)  # how often a run was asked for, and ended
     get_arrived, set_arrived = mo.state(None)  # what there is to show of runs
     get_pins, set_pins = mo.state(link.pins, allow_self_loops=True)  # the cell of the remove buttons sets what it reads
-    return charts, get_arrived, get_asked, get_pins, page, set_arrived, set_asked, set_pins
+    return charts, corpus_charts, get_arrived, get_asked, get_pins, page, set_arrived, set_asked, set_pins
 
 
 @app.cell(hide_code=True)
@@ -226,6 +227,36 @@ def tab_controls(link):
     make_report = mo.ui.run_button(label="Make the HTML report")
     chapter = mo.ui.tabs(dict.fromkeys(method.CHAPTERS, ""), label="")
     return chapter, export_inputs, make_report, spot_inputs, targets, timing_inputs
+
+
+@app.cell(hide_code=True)
+def corpus_controls(link, served):
+    corpus_source, corpus_asked = corpus.source_controls(served), corpus.question_controls(link.setting)
+    corpus_inputs = dict(corpus_asked.elements)  # in a plain container, so that they stay when one moves
+    return corpus_asked, corpus_inputs, corpus_source
+
+
+@app.cell(hide_code=True)
+def corpus_opened(corpus_inputs, corpus_source, tab):
+    corpus.controls(corpus_source, corpus_inputs) if tab == "Corpus" else None
+    return
+
+
+@app.cell(hide_code=True)
+def corpus_grouped(corpus_source, tab):
+    try:
+        groups = corpus.read_groups(corpus_source.value) if tab == "Corpus" else None
+    except of.SpecError as _error:
+        groups = _error
+    return (groups,)
+
+
+@app.cell(hide_code=True)
+def corpus_answered(corpus_asked, corpus_charts, groups, results):
+    _plan = corpus.make_plan(results, groups, corpus_asked.value) if results and groups is not None else None
+    corpus_charts.show(corpus.drawn(_plan), "corpus")
+    mo.vstack([corpus.answer(_plan), corpus_charts, corpus.numbers(_plan)]) if _plan is not None else None
+    return
 
 
 @app.cell(hide_code=True)

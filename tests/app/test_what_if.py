@@ -29,6 +29,7 @@ SIGNS = {  # what only this tab shows
     "Savings": "less than eager in vision",
     "Compare": "Pin the current setting",
     "Plan": "holds at most batch",
+    "Corpus": "8 of them take",
     "Spot check": "Run the real model",
     "Measured": "Time the real model here",
     "Table": "tensor GFLOPs",

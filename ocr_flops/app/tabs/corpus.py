@@ -1,0 +1,168 @@
+"""The tab Corpus: what many pages take on GPUs and at prices of one's own; every control is answered from groups of pages alone."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import marimo as mo
+
+from ocr_flops.app.records_overlay import conditions
+from ocr_flops.app.setting import HOST_US, OWN_HOST, REACHED, Setting
+from ocr_flops.app.tabs.controls import MAX_UPLOAD_BYTES, MODES, OUTPUTS
+from ocr_flops.app.tabs.elements import choice, labelled, plain_table, problem, row
+from ocr_flops.app.views import Results
+from ocr_flops.charts import Chart
+from ocr_flops.charts.corpus import costs_by_gpu, pages_by_grid
+from ocr_flops.errors import SpecError
+from ocr_flops.reports import corpus as words
+from ocr_flops.spec.catalog import modes
+from ocr_flops.studies.corpus.groups import Groups, group_pages
+from ocr_flops.studies.corpus.lengths import DEFAULT_LIMIT, fixed
+from ocr_flops.studies.corpus.planner import Plan, plan
+from ocr_flops.studies.corpus.sources import MIX_EXAMPLE, TABLES, demo_table, mix_table, read_upload
+
+DEMO, MIX, TABLE = "a demonstration", "paper formats", "a table of mine"
+OWN_LENGTHS = "output_tokens"
+
+
+def source_controls(meta: dict[str, Any]) -> mo.ui.dictionary:
+    """Which pages: a demonstration, a mix of paper formats, or a table.
+
+    Args:
+        meta: what the server says of itself, its limit on uploads among it.
+    """
+    mix = "FORMAT@DPI:PAGES with commas between; formats are a3, a4, a5, letter, legal, tabloid, receipt, card, slide and screen."
+    table = "A row a page, with width and height in pixels; optionally pages, output_tokens, prompt_tokens, mode."
+    most = meta.get("max_upload_bytes", MAX_UPLOAD_BYTES)
+    return mo.ui.dictionary(
+        {
+            "source": mo.ui.radio([DEMO, MIX, TABLE], value=DEMO, inline=True, label="pages"),
+            "mix": mo.ui.text(MIX_EXAMPLE, full_width=True, label=labelled("how many of which", mix)),
+            "table": mo.ui.file(filetypes=[*TABLES], max_size=most, label=labelled("table", table)),
+        }
+    )
+
+
+def question_controls(setting: Setting) -> mo.ui.dictionary:
+    """What may be moved: resolution mode, output length, repeated pages, GPUs and prices."""
+    prices = "GPUs and their prices an hour; a GPU without a price is compared by time. Names are those of hardware= on the command line."
+    output = "Of every page, unless the table says."
+    loops = "Pages that repeat themselves until 8,192 tokens."
+    return mo.ui.dictionary(
+        {
+            "mode": choice(MODES, setting.mode, "resolution mode", "Of all pages, unless the table says."),
+            "output_tokens": mo.ui.slider(steps=OUTPUTS[3:], value=768, show_value=True, label=labelled("output (tokens)", output)),
+            "loops": mo.ui.slider(0, 20, 1, value=0, show_value=True, label=labelled("endless pages (%)", loops)),
+            "gpus": mo.ui.number(1, 100_000, value=8, label=labelled("GPUs", "Side by side.")),
+            "prices": mo.ui.text("l4=0.8, h100_sxm=3", full_width=True, label=labelled("GPUs and prices", prices)),
+            "currency": mo.ui.text("USD", label="currency"),
+        }
+    )
+
+
+def read_groups(chosen: dict[str, Any]) -> Groups:
+    """The pages that `source_controls` choose, as groups for every resolution mode.
+
+    Raises:
+        SpecError: no table yet, or one that cannot be read.
+    """
+    if chosen["source"] == DEMO:
+        return group_pages(demo_table(), modes())
+    if chosen["source"] == MIX:
+        return group_pages(mix_table(chosen["mix"]), modes())
+    if not chosen["table"]:
+        raise SpecError("pages: no table yet; send one with the columns width and height")
+    return group_pages(read_upload(chosen["table"][0].contents, chosen["table"][0].name), modes())
+
+
+def read_prices(text: str) -> dict[str, float | None]:
+    """Devices by name, each with its price or None."""
+    found: dict[str, float | None] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, price = (word.strip() for word in part.partition("="))
+        try:
+            found[name] = float(price) if equals else None
+        except ValueError:
+            raise SpecError(f"prices: {part!r} is not GPU=PRICE, as in l4=0.8") from None
+    return found
+
+
+def make_plan(results: Results, groups: Groups | SpecError, asked: dict[str, Any]) -> Plan | SpecError:
+    """The plan of groups under what the sidebar and `question_controls` say; why there is none, where there is none."""
+    if isinstance(groups, SpecError):
+        return groups
+    try:
+        found = _plan(results, groups, asked)
+        found.groups, found.plans  # noqa: B018  computed here, where an error can be told
+    except SpecError as error:
+        return error
+    return found
+
+
+def _plan(results: Results, groups: Groups, asked: dict[str, Any]) -> Plan:
+    setting, config = results.setting, results.main.config
+    prices = read_prices(asked["prices"])
+    lengths = None if OWN_LENGTHS in groups.frame.columns else fixed(asked["output_tokens"])
+    is_own = setting.host != OWN_HOST or any(getattr(setting, name) is not None for name in (*HOST_US, *REACHED))
+    lanes = conditions(results.model, setting) if is_own else {}
+    return plan(
+        groups,
+        results.model,
+        list(prices),
+        prices={name: price for name, price in prices.items() if price is not None},
+        currency=asked["currency"],
+        gpus=asked["gpus"],
+        mode=asked["mode"],
+        output_tokens=lengths,
+        prompt_tokens=setting.prompt_tokens,
+        loops=asked["loops"] / 100,
+        limit=DEFAULT_LIMIT,
+        engine=config.engine,
+        attention=config.attention,
+        dtype=config.dtype,
+        cache=config.cache,
+        host=lanes.get("host"),
+        efficiency=lanes.get("efficiency"),
+    )
+
+
+def drawn(found: Plan | SpecError | None) -> tuple[Chart, ...]:
+    """The charts of a plan; none without one."""
+    return (costs_by_gpu(found), pages_by_grid(found)) if isinstance(found, Plan) else ()
+
+
+def controls(source: mo.ui.dictionary, fields: dict[str, Any]) -> mo.Html:
+    """The controls, those of the source that is chosen among them.
+
+    Args:
+        source: of `source_controls`.
+        fields: the elements of `question_controls`, in a plain container, so that they stay when one moves.
+    """
+    chosen = {DEMO: [], MIX: [source.elements["mix"]], TABLE: [source.elements["table"]]}[source.value["source"]]
+    return mo.vstack(
+        [
+            row(source.elements["source"], gap=2),
+            *chosen,
+            row(*(fields[name] for name in ("mode", "output_tokens", "loops", "gpus", "currency")), gap=2),
+            fields["prices"],
+        ]
+    )
+
+
+def answer(found: Plan | SpecError) -> mo.Html:
+    """A plan in sentences, or a notice where there is none."""
+    if isinstance(found, SpecError):
+        return problem("There is no plan.", f"{found}.")
+    said = [words.describe_pages(found), *words.describe_refused(found), *words.describe_best(found), words.describe_shares(found)]
+    return mo.Html(f"<ul class='findings'>{''.join(f'<li>{escape(one)}</li>' for one in said)}</ul>")
+
+
+def numbers(found: Plan | SpecError) -> mo.Html | None:
+    """A plan in tables, and what it rests on."""
+    if isinstance(found, SpecError):
+        return None
+    bases = found.plans["time_basis"].drop_nulls().unique(maintain_order=True).to_list()
+    rests = " ".join([words.describe_range(found), *(f"Expected times rest on {basis}." for basis in bases)])
+    tables = plain_table(words.plans_table(found)), plain_table(words.groups_table(found), page_size=25)
+    return mo.vstack([*tables, mo.Html(f"<small>{escape(rests)}</small>")])

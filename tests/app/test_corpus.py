@@ -1,0 +1,81 @@
+"""The tab Corpus: groups answer every control, a table that was sent is read, and what is wrong is told in the page."""
+
+from types import SimpleNamespace
+
+import marimo as mo
+import pytest
+
+from ocr_flops.app import views
+from ocr_flops.app.setting import Setting
+from ocr_flops.app.tabs import corpus
+from ocr_flops.errors import SpecError
+from ocr_flops.studies.corpus.sources import demo_table
+
+
+@pytest.fixture(scope="module")
+def groups():
+    return corpus.read_groups({"source": corpus.DEMO})
+
+
+def asked(setting=Setting(), **changed):  # noqa: B008  it is frozen
+    return {**corpus.question_controls(setting).value, **changed}
+
+
+def planned(model, groups, setting=Setting(), **changed):  # noqa: B008
+    return corpus.make_plan(views.evaluate(model, setting), groups, asked(setting, **changed))
+
+
+def test_the_demonstration_is_the_same_every_time():
+    assert demo_table().equals(demo_table()) and len(demo_table()) == 100_000
+
+
+def test_controls_change_the_plan(model, groups):
+    base = planned(model, groups)
+    assert planned(model, groups, mode="base").best["gpu_hours"] < base.best["gpu_hours"]
+    assert planned(model, groups, output_tokens=1536).best["gpu_hours"] > 1.5 * base.best["gpu_hours"]
+    assert planned(model, groups, gpus=16).best["hours"] == base.best["hours"] / 2
+    assert planned(model, groups, loops=5).best["gpu_hours"] > base.best["gpu_hours"]
+    assert [row["hardware"] for row in planned(model, groups, prices="l4=0.1, h200=5").plans.to_dicts()] == ["l4", "h200"]
+    assert planned(model, groups, Setting(engine="vllm")).best["limited_by"]
+    assert planned(model, groups, Setting(attention="eager", operator_us=40.0)).best["gpu_hours"] > base.best["gpu_hours"]
+
+
+def test_a_tiled_mode_has_grids_of_its_own(model, groups):
+    assert planned(model, groups, mode="gundam_m").groups.height != planned(model, groups).groups.height
+
+
+def test_a_table_that_was_sent(model):
+    sent = SimpleNamespace(name="pages.csv", contents=b"width,height,output_tokens\n1654,2339,700\n800,600,20\n0,1,1\n")
+    found = planned(model, corpus.read_groups({"source": corpus.TABLE, "table": [sent]}))
+    assert (found.pages, sum(found.refused.values()), found.totals["output_tokens"]) == (2, 1, 720)
+    assert "Left out: 1 pages" in mo.as_html(corpus.answer(found)).text
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ({"source": corpus.MIX, "mix": "b9:3"}, "'b9:3' is not FORMAT@DPI:PAGES"),
+        ({"source": corpus.TABLE, "table": []}, "no table yet"),
+        ({"source": corpus.TABLE, "table": [SimpleNamespace(name="x.doc", contents=b"")]}, "'x.doc' is no table"),
+        ({"source": corpus.TABLE, "table": [SimpleNamespace(name="x.parquet", contents=b"no")]}, "x.parquet cannot be read"),
+    ],
+)
+def test_pages_that_cannot_be_read_are_named(chosen, message):
+    with pytest.raises(SpecError, match=message.replace(".", r"\.")):
+        corpus.read_groups(chosen)
+
+
+@pytest.mark.parametrize(("prices", "message"), [("l4=x", "is not GPU=PRICE"), ("<b>=1", "hardware"), ("", "hardware: none given")])
+def test_what_is_wrong_is_told_in_the_page(model, groups, prices, message):
+    found = planned(model, groups, prices=prices)
+    assert isinstance(found, SpecError) and message in str(found)
+    assert corpus.drawn(found) == () and corpus.numbers(found) is None
+    assert "There is no plan." in mo.as_html(corpus.answer(found)).text and "<b>=" not in mo.as_html(corpus.answer(found)).text
+
+
+def test_the_page_has_controls_charts_and_tables(model, groups):
+    found, source = planned(model, groups), corpus.source_controls({})
+    shown = mo.as_html(corpus.controls(source, dict(corpus.question_controls(Setting()).elements))).text
+    assert "endless pages" in shown and "GPU=PRICE" not in shown
+    assert len(corpus.drawn(found)) == 2
+    assert "8 of them take" in mo.as_html(corpus.answer(found)).text and "Expected times rest on" in mo.as_html(corpus.numbers(found)).text
