@@ -10,13 +10,11 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from ocr_flops.errors import SpecError
-from ocr_flops.spec.host import EfficiencySpec, HostSpec
-from ocr_flops.spec.overrides import compose
 from ocr_flops.spec.reading import (
     config_dir,
     config_dirs,
@@ -32,6 +30,9 @@ from ocr_flops.spec.reading import (
     shipped_dir,
 )
 from ocr_flops.spec.specs import OTHERS, AttentionSpec, EngineSpec, HardwareSpec, Mode, ModelSpec, mark_changes
+
+if TYPE_CHECKING:
+    from ocr_flops.spec.host import EfficiencySpec, HostSpec
 
 READERS = {"model": read_model, "hardware": read_hardware}
 DRIVER_PREFIX = "NVIDIA "  # which drivers before 470 left out of a device's name
@@ -65,6 +66,8 @@ def group_config(group: str, name: str, overrides: Sequence[str] = ()) -> Any:
     path = config_file(group, name)
     text = path.read_text(encoding="utf-8")
     if overrides or any(mark in text for mark in ("defaults:", "${", "@package")):
+        from ocr_flops.spec.overrides import compose
+
         return compose([f"{group}={name}", *overrides])[group]
     shared, own = _shared_config(config_dir()).get(group), _parse(text, f"{group}/{name}.yaml")
     return {**shared, **own} if shared and isinstance(own, dict) else own

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from ocr_flops.errors import SpecError
@@ -74,6 +71,9 @@ def compose(overrides: Sequence[str], root: Root = RUN) -> dict[str, Any]:
 
 
 def _composed(overrides: list[str], root: Root) -> dict[str, Any]:
+    import json
+    from tempfile import TemporaryDirectory
+
     import hydra
     from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf
@@ -97,7 +97,7 @@ def _place_file(line: str, folder: Path) -> str:
     if group not in GROUPS or not _is_path(name):
         return line
     (folder / group).mkdir(exist_ok=True)
-    shutil.copyfile(config_file(group, name), folder / group / f"{OWN_FILE}.yaml")
+    (folder / group / f"{OWN_FILE}.yaml").write_bytes(config_file(group, name).read_bytes())
     return f"{group}={OWN_FILE}"
 
 

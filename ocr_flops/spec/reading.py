@@ -12,17 +12,19 @@ from dataclasses import fields
 from functools import cache
 from inspect import Parameter, signature
 from pathlib import Path
-from types import NoneType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
-import msgspec
 import yaml
 
 from ocr_flops.errors import SpecError, list_allowed, one_of
-from ocr_flops.spec.host import EFFICIENCIES, HOST_FIGURES, EfficiencySpec, HostSpec, Ranged
 from ocr_flops.spec.own_models import is_own_model, own_model_file
+from ocr_flops.spec.ranged import Ranged
 from ocr_flops.spec.specs import LEARNED, OTHERS, AttentionSpec, EngineSpec, HardwareSpec, LearnedSpec, ModelSpec, Source
 from ocr_flops.spec.towers import LEARNED_TOWERS, TOWERS
+
+if TYPE_CHECKING:
+    from ocr_flops.spec.host import EfficiencySpec, HostSpec
 
 PACKAGE = Path(__file__).resolve().parent.parent
 OWN_CONFIGS = "OCR_FLOPS_CONFIGS"
@@ -86,6 +88,13 @@ def read_value(key: str, value: Any, kind: Any) -> Any:
 
     The kind is int, float, str, bool, a `Literal`, a tuple of one of these, or one of these `| None`.
     """
+    if type(value) is kind or (isinstance(kind, UnionType) and type(value) in get_args(kind)):
+        return value
+    if get_origin(kind) is tuple and isinstance(value, list) and {*map(type, value)} <= {*get_args(kind)}:
+        return tuple(value)
+
+    import msgspec  # a third of the time that a first `load_model` would take
+
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError:
@@ -238,11 +247,15 @@ def _read_sources(key: str, config: Any) -> tuple[Source, ...]:
 
 def read_host(config: Any) -> HostSpec:
     """What the host takes, from the group `host`."""
+    from ocr_flops.spec.host import HOST_FIGURES, HostSpec
+
     return read_spec(HostSpec, "host", config, **dict.fromkeys(HOST_FIGURES, _read_ranged))
 
 
 def read_efficiency(config: Any) -> EfficiencySpec:
     """What kernels reach of the peaks, from the group `efficiency`."""
+    from ocr_flops.spec.host import EFFICIENCIES, EfficiencySpec
+
     return read_spec(EfficiencySpec, "efficiency", config, **dict.fromkeys(EFFICIENCIES, _read_ranged))
 
 

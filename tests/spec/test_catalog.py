@@ -12,7 +12,7 @@ import pytest
 import ocr_flops as of
 from ocr_flops.errors import SpecError
 from ocr_flops.spec import catalog, reading
-from ocr_flops.spec.overrides import GROUPS
+from ocr_flops.spec.overrides import GROUPS, compose
 from ocr_flops.spec.run_spec import load_run
 from ocr_flops.spec.specs import AttentionSpec
 
@@ -91,7 +91,7 @@ def test_models_and_devices_take_overrides():
 @pytest.mark.parametrize("group", GROUPS)
 def test_hydra_composes_what_the_catalog_reads(group):
     for name in catalog.names(group):
-        assert catalog.group_config(group, name) == catalog.compose([f"{group}={name}"])[group], name
+        assert catalog.group_config(group, name) == compose([f"{group}={name}"])[group], name
 
 
 def test_specs_of_names_need_neither_hydra_nor_numpy():

@@ -17,8 +17,7 @@ import polars as pl
 
 from ocr_flops.errors import SpecError, one_of
 from ocr_flops.measure.plan import ModelSource, split_source
-from ocr_flops.spec.catalog import compose
-from ocr_flops.spec.overrides import GROUPS, SWEEP
+from ocr_flops.spec.overrides import GROUPS, SWEEP, compose
 from ocr_flops.spec.reading import names
 from ocr_flops.spec.run_spec import check_page_keys
 from ocr_flops.spec.workload import Workload
