@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import webbrowser
@@ -48,6 +49,8 @@ def serve_app(
     return 0
 
 
+PATIENCE_SECONDS = 0.7  # that a command has to end after Ctrl-C
+SHOW_CURSOR = "\x1b[?25h\n"  # which progress may have hidden
 COMMANDS = {
     "The app": {"app": serve_app},
     "What a page costs": {
@@ -114,6 +117,8 @@ def _options(
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line, by default of this process, and returns the exit code: a wrong value is one line on stderr and 2."""
+    if arguments is None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, _end_soon)
     words = sys.argv[1:] if arguments is None else arguments
     command = next((word for word in words if word in program_names()), "")
     try:
@@ -135,6 +140,20 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         _close_stdout()
         return _complain(command, f"cannot write the result: {problem.strerror}; {ADVICE[problem.errno]}", 2)
+
+
+def _end_soon(*signal_and_frame: object) -> None:
+    """Ctrl-C: stops as Python does, but does not wait for threads. What was begun is in files that appear when they are whole."""
+
+    def end() -> None:
+        if sys.stderr.isatty():
+            sys.stderr.write(SHOW_CURSOR)
+        os._exit(130)
+
+    timer = threading.Timer(PATIENCE_SECONDS, end)
+    timer.daemon = True
+    timer.start()
+    raise KeyboardInterrupt
 
 
 def program_names() -> set[str]:

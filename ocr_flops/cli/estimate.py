@@ -119,7 +119,7 @@ def plan_devices(
         return timing
 
     prices = console.read_prices(price)
-    if memory_gb is not None and not 0 < memory_gb < float("inf"):
+    if memory_gb is not None and not 0 < memory_gb < 1e15:
         raise SpecError(f"--memory-gb: {memory_gb!r} is not a positive number")
     memory = None if memory_gb is None else memory_gb * 1e9
     gpus_asked = [run.hardware] if run.hardware else [load_hardware(name) for name in names("hardware")]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 SECONDS_PER_HOUR = 3600
+LEAST, MOST = 1e-12, 1e24  # of any number that is asked for: rates stay finite
 TIMES = ("device_busy_share", "ttft_seconds", "tpot_seconds", "binding_ceiling", "pages_per_second", "host", "efficiency")
 NO_TARGET = {"meets_target": None, "target_outlook": None}
 
@@ -67,8 +68,8 @@ def required_rates(estimate: Estimate, *, ttft_seconds: float | None = None, tpo
 
 
 def _check_positive(name: str, value: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise SpecError(f"{name}: {value!r} is not a positive number")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not LEAST <= value <= MOST:
+        raise SpecError(f"{name}: {value!r} is not a positive number from {LEAST:g} to {MOST:g}")
 
 
 def largest_batch(estimate: Estimate, memory_bytes: float) -> int:

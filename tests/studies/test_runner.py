@@ -144,6 +144,19 @@ def test_an_interrupted_sweep_is_not_mixed_with_another(tmp_path, stopping, smal
     assert sweeps.read_table(out).collect().equals(other.stages_frame())
 
 
+@pytest.mark.parametrize("note", ['{"schema": 2, "identity": {}}', "[]", '{"identity": 3}'])
+def test_notes_of_another_schema_are_refused_by_name(tmp_path, small, stopping, parts_of_seven, note):
+    out = tmp_path / "run"
+    interrupt(small, out, stopping)
+    (WorkFolder(out).path / "run.json").write_text(note)
+    with pytest.raises(of.SpecError, match=r"run.json is not of schema 1; .* discard it with --overwrite"):
+        write_sweep(small, out)
+    write_sweep(small, out, overwrite=True)
+    (out / "manifest.json").write_text((out / "manifest.json").read_text().replace('"schema": 1', '"schema": 9', 1))
+    with pytest.raises(of.SpecError, match=r"manifest.json is not of schema 1; choose another folder"):
+        write_sweep(small, out)
+
+
 def test_a_finished_sweep_stays(tmp_path, small, other):
     out = tmp_path / "run"
     write_sweep(small, out, ["csv"])

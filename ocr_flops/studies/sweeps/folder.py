@@ -83,11 +83,18 @@ class WorkFolder:
             when it began.
 
         Raises:
-            SpecError: results of another sweep are here.
+            SpecError: results of another sweep are here, or notes of another schema.
         """
+        place = self.path / "run.json"
         try:
-            note = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+            note = json.loads(place.read_text(encoding="utf-8"))
         except (OSError, ValueError):
+            note = {"schema": SCHEMA, "identity": {}}
+        if not isinstance(note, dict) or note.get("schema") != SCHEMA or not isinstance(note.get("identity"), dict):
+            if self.has_results and not overwrite:
+                raise SpecError(
+                    f"--out: {place} is not of schema {SCHEMA}; go on with the version that wrote it, or discard it with --overwrite"
+                )
             note = {"identity": {}}
         if different := list_differences(note["identity"], identity):
             if self.has_results and not overwrite:
@@ -96,8 +103,8 @@ class WorkFolder:
                 )
             for folder in (self.parts, self.real_model):
                 shutil.rmtree(folder, ignore_errors=True)
-            note = {"identity": identity, "started": utc_now()}
-            write_whole(self.path / "run.json", json.dumps(note))
+            note = {"schema": SCHEMA, "identity": identity, "started": utc_now()}
+            write_whole(place, json.dumps(note))
         shutil.rmtree(self.files, ignore_errors=True)
         for folder in (self.parts, self.real_model, self.files):
             folder.mkdir(exist_ok=True)
@@ -145,6 +152,8 @@ def find_finished(out: Path, identity: Tree, overwrite: bool) -> Tree | None:
         raise SpecError(f"--out: {out} holds something else than a sweep; choose a new folder") from None
     if overwrite:
         return None
+    if found.get("schema") != SCHEMA:
+        raise SpecError(f"--out: {out / MANIFEST} is not of schema {SCHEMA}; choose another folder, or --overwrite to replace it")
     if different:
         raise SpecError(f"--out: {out} holds a finished sweep ({different}); choose another folder, or --overwrite to replace it")
     changed = [one["path"] for one in found["files"] if describe_file(out, one["path"]) != one]
