@@ -13,6 +13,7 @@ pytestmark = pytest.mark.browser
 CHARTS = {"Overview": 3, "Tiling": 1, "Sweep": 1, "Roofline": 4, "Memory": 2, "Savings": 3, "Compare": 1}
 TABLES = {
     "Plan": "holds at most batch",
+    "Corpus": "8 of them take",
     "Measured": "Time the real model here",
     "Table": "tensor GFLOPs",
     "Method": "How these numbers are made",
