@@ -40,7 +40,7 @@ def plan_corpus(
         ),
     ],
     overrides: Overrides = None,
-    price: Annotated[list[str] | None, typer.Option(metavar="GPU=PRICE", help="Of a GPU-hour; once for each.")] = None,
+    price: Annotated[list[str] | None, typer.Option(metavar="GPU=PRICE,...", help="Of a GPU-hour; several with commas between.")] = None,
     prices: Annotated[Path | None, typer.Option(metavar="FILE", help="YAML of prices by GPU, and currency.")] = None,
     currency: Annotated[str, typer.Option(help="Of the prices.", show_default="USD")] = "",
     gpus: Annotated[int, typer.Option(metavar="N", help="GPUs side by side.")] = 1,
@@ -184,7 +184,7 @@ def _prices(given: Iterable[str], file: Path | None) -> dict[str, Any]:
             raise SpecError(f"--prices: {file} cannot be read: {' '.join(str(problem).split())}") from None
         if not isinstance(found, dict):
             raise SpecError(f"--prices: {file} is no mapping of GPUs to prices, as in l4: 0.8")
-    for text in given:
+    for text in ",".join(given).split(",") if given else ():
         name, _, value = text.partition("=")
         try:
             found[name] = float(value)

@@ -67,13 +67,15 @@ def with_costs(table: Any, plan: Plan) -> nw.LazyFrame:
     return frame.with_columns(**found).with_columns(**{REFUSED: reason}).drop(*(mode.name for mode in modes if mode.tile_px))
 
 
-def write_pages(table: Any, plan: Plan, path: str | Path) -> Path:
-    """Writes `with_costs` to Parquet, by the engine that holds the pages: a file, or a folder of parts where Spark does.
+def write_pages(table: Any, plan: Plan, path: str | Path) -> str | Path:
+    """Writes `with_costs` to Parquet, by the engine that holds the pages: a file, or a folder of parts where Spark does. Returns the path.
 
     Raises:
-        SpecError: it cannot be written.
+        SpecError: a file that cannot be written.
     """
+    costs = with_costs(table, plan)
     with explain_os_errors(Path(path), "--pages"):
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with_costs(table, plan).sink_parquet(str(path))
-    return Path(path)
+        if "://" not in str(path):
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        costs.sink_parquet(str(path))
+    return path

@@ -13,7 +13,17 @@ import polars as pl
 
 from ocr_flops.errors import SpecError, list_allowed, one_of
 from ocr_flops.evidence.calibration.conditions import with_records
-from ocr_flops.spec.catalog import load_attention, load_efficiency, load_engine, load_hardware, load_host, load_mode, modes, names
+from ocr_flops.spec.catalog import (
+    load_attention,
+    load_efficiency,
+    load_engine,
+    load_hardware,
+    load_host,
+    load_mode,
+    load_model,
+    modes,
+    names,
+)
 from ocr_flops.spec.host import EfficiencySpec, HostSpec, Ranged
 from ocr_flops.spec.run_spec import RunSpec
 from ocr_flops.spec.specs import STAGES, AttentionSpec, EngineSpec, HardwareSpec, Mode, ModelSpec
@@ -266,7 +276,7 @@ class Plan:
 
 def plan(
     pages: Any,
-    model: ModelSpec,
+    model: str | ModelSpec,
     hardware: str | HardwareSpec | Sequence[str | HardwareSpec],
     *,
     prices: Mapping[str, float] | None = None,
@@ -290,7 +300,7 @@ def plan(
     Args:
         pages: a frame of a row per page, of Polars, DuckDB, PySpark or another that narwhals knows, lazy or not, which stays where it is;
             or groups of pages already made. Its columns: see `group_pages`; a path: see `open_pages`.
-        model: from `load_model`, of those that cut pages by the tile rule.
+        model: from `load_model` or its name, of those that cut pages by the tile rule.
         hardware: devices, or their names.
         prices: of a device hour, by the device's name.
         currency: of the prices.
@@ -306,6 +316,7 @@ def plan(
     Raises:
         SpecError: a value that is not allowed, or no page that could be planned for.
     """
+    model = load_model(model) if isinstance(model, str) else model
     check_model(model)
     mode = load_mode(mode) if isinstance(mode, str) else mode
     devices = [hardware] if isinstance(hardware, str | HardwareSpec) else list(hardware)
