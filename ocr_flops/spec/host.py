@@ -98,7 +98,7 @@ def describe_basis(host: HostSpec, efficiency: EfficiencySpec, engine: EngineSpe
     """What expected times rest on, in a line."""
     own = ""
     if engine.host_operators != ONE and host.operator_us.high:
-        own = f", an operator of {engine.label}'s language model taking {engine.host_operators} times as long"
+        own = f", one of the language model taking {engine.host_operators} times as long"
     if engine.operators_a_kernel != ONE and host.graphs:
         own += f"; {engine.operators_a_kernel} operators counted here are a kernel"
     return f"{host.describe()}{own}; {efficiency.describe()}"

@@ -16,6 +16,7 @@ from ocr_flops.spec.towers import DecoderSpec
 from ocr_flops.spec.workload import Column
 
 EXPERT_ROWS = Dimension("expert_rows")
+CODE = 1024  # above every number of rows of a block
 
 
 class Experts(NamedTuple):
@@ -62,15 +63,15 @@ def expected_padded_rows(spec: DecoderSpec, tokens: Column, block: Column) -> Co
         tokens: of the pass, all sequences together.
         block: rows of a block.
     """
-    pairs = np.stack(np.broadcast_arrays(np.atleast_1d(tokens), np.atleast_1d(block)))
-    distinct, place = np.unique(pairs.astype(np.int64), axis=1, return_inverse=True)
-    found = np.array([_padded_rows(spec.experts, spec.experts_per_token, *pair) for pair in distinct.T.tolist()], np.int64)[place.ravel()]
+    code = np.atleast_1d(np.asarray(tokens, np.int64) * CODE + block)
+    distinct, place = np.unique(code, return_inverse=True)
+    found = np.array([_padded_rows(spec.experts, spec.experts_per_token, *divmod(one, CODE)) for one in distinct.tolist()], np.int64)[place]
     return found if isinstance(tokens, np.ndarray) else int(found[0])
 
 
 @cache
 def _padded_rows(experts: int, per_token: int, tokens: int, block: int) -> int:
-    """`expected_padded_rows` of a number of tokens, by the probabilities within twelve deviations of the mean.
+    """`expected_padded_rows` of a number of tokens, by the probabilities within eight deviations of the mean.
 
     Where rows spread over several blocks, the last one is filled evenly: (block - 1) / 2 rows more. By Poisson's summation formula what is
     neglected so of an expert is block / π · exp(-2π² · variance / block²).
@@ -79,9 +80,9 @@ def _padded_rows(experts: int, per_token: int, tokens: int, block: int) -> int:
     if not tokens or per_token == experts:
         return experts * -(-tokens // block) * block
     mean, variance = tokens * part, tokens * part * (1 - part)
-    if variance >= 0.75 * block**2:
+    if variance >= 0.6 * block**2:
         return round(experts * (mean + (block - 1) / 2))
-    reach = 12 * sqrt(variance) + 12
+    reach = 8 * sqrt(variance) + 12
     rows = np.arange(max(0, int(mean - reach)), min(tokens, int(mean + reach)) + 1)
     first = rows[0]
     log_first = lgamma(tokens + 1) - lgamma(first + 1) - lgamma(tokens - first + 1) + first * log(part) + (tokens - first) * log1p(-part)
