@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ocr_flops.errors import SpecError
+from ocr_flops.spec.headers import HEAD_BYTES, plain_size
 
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "AVIF")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".jp2", ".avif")
@@ -125,6 +126,29 @@ def image_sizes(content: bytes | Path, name: str = "image") -> tuple[tuple[int, 
     Raises:
         SpecError: not an image of a known format, more than 10 000 pages, or a page of more than 179 megapixels.
     """
+    sizes = _plain_size(content) or _pillow_sizes(content, name)
+    for width, height in sizes:
+        if width * height > MAX_PIXELS:
+            raise SpecError(f"{name}: {width} x {height} px, {TOO_LARGE}")
+        if width < 1 or height < 1:
+            raise SpecError(f"{name}: {width} x {height} px; an image has at least 1 x 1 px")
+    return tuple(sizes)
+
+
+def _plain_size(content: bytes | Path) -> list[tuple[int, int]]:
+    """The size of a plain image; nothing where Pillow must say."""
+    try:
+        if isinstance(content, Path):
+            with content.open("rb", buffering=0) as file:
+                content = file.read(HEAD_BYTES)
+    except OSError:
+        return []
+    size = plain_size(content[:HEAD_BYTES])
+    return [size] if size and 0 < size[0] * size[1] <= MAX_PIXELS else []
+
+
+def _pillow_sizes(content: bytes | Path, name: str) -> list[tuple[int, int]]:
+    """What Pillow says; errors as of `image_sizes`."""
     from PIL import Image
 
     try:
@@ -132,19 +156,13 @@ def image_sizes(content: bytes | Path, name: str = "image") -> tuple[tuple[int, 
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of half as many pixels
             image = Image.open(BytesIO(content) if isinstance(content, bytes) else content, formats=IMAGE_FORMATS)
         with image:
-            sizes = _tiff_sizes(image, name) if image.format == "TIFF" else [_displayed(image)]
+            return _tiff_sizes(image, name) if image.format == "TIFF" else [_displayed(image)]
     except SpecError:
         raise
     except Image.DecompressionBombError:
         raise SpecError(f"{name}: {TOO_LARGE}") from None
     except Exception:  # Pillow's parsers raise whatever a broken header leads them to
         raise UnknownImage(f"{name}: not an image that can be read; give one of {', '.join(IMAGE_SUFFIXES)}") from None
-    for width, height in sizes:
-        if width * height > MAX_PIXELS:
-            raise SpecError(f"{name}: {width} x {height} px, {TOO_LARGE}")
-        if width < 1 or height < 1:
-            raise SpecError(f"{name}: {width} x {height} px; an image has at least 1 x 1 px")
-    return tuple(sizes)
 
 
 def _displayed(image: Any) -> tuple[int, int]:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sqlite3
+import stat
 import subprocess
 import sys
 from array import array
@@ -23,7 +24,7 @@ import polars as pl
 
 from ocr_flops.errors import SpecError
 from ocr_flops.files import user_cache_dir
-from ocr_flops.spec.documents import DEFAULT_DPI, DOCUMENT_SUFFIXES, Document
+from ocr_flops.spec.documents import DEFAULT_DPI, DOCUMENT_SUFFIXES, rendered_px
 from ocr_flops.studies.corpus.lengths import Lengths, from_sample
 from ocr_flops.studies.corpus.reader import SECONDS, TEXT_SUFFIXES
 
@@ -81,7 +82,7 @@ def read_folder(path: str | Path, dpi: float = DEFAULT_DPI, progress: Progress |
     Raises:
         SpecError: no such folder, or dpi out of range.
     """
-    Document("page", "pt", ((612, 792),)).page_px(1, dpi)  # its check of the dpi
+    rendered_px(612, 792, dpi)  # its check of the dpi
     with _Memory(cache or user_cache_dir() / CACHE_FILE) as memory, _readers() as readers:  # which start while files are listed
         files, passed_over = list_files(path)
         found = memory.recall(os.path.abspath(path), files)
@@ -113,23 +114,38 @@ def list_files(path: str | Path) -> tuple[list[File], dict[str, int]]:
         except OSError:
             others["folders that cannot be opened"] += 1
             continue
-        names = {os.path.splitext(entry.name)[0] for entry in entries if entry.name.lower().endswith(DOCUMENT_SUFFIXES)}
-        below = []
+        below, texts, stems = [], [], set()
         for entry in entries:
             stem, suffix = os.path.splitext(entry.name)
+            suffix = suffix.lower()
             if entry.is_dir(follow_symlinks=False):
                 if not entry.name.startswith("."):
                     below.append(entry.path)
-                continue
-            wanted = suffix.lower() in DOCUMENT_SUFFIXES or (suffix.lower() in TEXT_SUFFIXES and stem in names)
-            if not wanted or entry.name.startswith(".") or not entry.is_file():
-                others["no file" if wanted and not entry.is_file() else suffix.lower() or entry.name] += 1
-                continue
-            with contextlib.suppress(OSError):  # gone meanwhile
-                status = entry.stat()
-                files.append(File(entry.path, status.st_size, status.st_mtime_ns))
+            elif suffix in TEXT_SUFFIXES:
+                texts.append((stem, entry))
+            elif suffix not in DOCUMENT_SUFFIXES:
+                others[suffix or entry.name] += 1
+            elif (file := _file_at(entry)) and not entry.name.startswith("."):
+                files.append(file)
+                stems.add(stem)
+            else:
+                others["hidden" if file else "no file"] += 1
+        for stem, entry in texts:
+            if stem in stems and (file := _file_at(entry)):
+                files.append(file)
+            else:
+                others[os.path.splitext(entry.name)[1]] += 1
         folders += reversed(below)
     return files, dict(others)
+
+
+def _file_at(entry: os.DirEntry) -> File | None:
+    """A file; None where an entry is none, or is gone meanwhile."""
+    try:
+        status = entry.stat()
+    except OSError:
+        return None
+    return File(entry.path, status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
 
 
 def _folder(paths: list[str], found: dict[str, dict[str, Any]], dpi: float, passed_over: dict[str, int], remembered: int) -> Folder:
@@ -144,13 +160,12 @@ def _folder(paths: list[str], found: dict[str, dict[str, Any]], dpi: float, pass
         if "problem" in answer:
             refused.append((path, answer["problem"]))
         elif "sizes" in answer:
-            document = Document("", answer["unit"], tuple(map(tuple, answer["sizes"])))
             pages = 0
-            for page in range(1, len(document.sizes) + 1):
+            for page, size in enumerate(answer["sizes"], 1):
                 try:
-                    width, height = document.page_px(page, dpi)
+                    width, height = size if answer["unit"] == "px" else rendered_px(*size, dpi, "")
                 except SpecError as problem:
-                    refused.append((f"{path}, page {page}", re.sub(r"^, page \d+: ", "", str(problem))))
+                    refused.append((f"{path}, page {page}", str(problem).lstrip(": ")))
                     continue
                 pages += 1
                 files.append(len(kept))
@@ -158,7 +173,7 @@ def _folder(paths: list[str], found: dict[str, dict[str, Any]], dpi: float, pass
                 widths.append(width)
                 heights.append(height)
             kept.append(os.fsencode(path).decode(errors="backslashreplace"))
-            if pages and (text := texts.get(os.path.splitext(path)[0])) is not None:
+            if texts and pages and (text := texts.get(os.path.splitext(path)[0])) is not None:
                 tokens += [text / pages] * pages
     columns = {"page": numbers, "width_px": widths, "height_px": heights}
     pages = pl.DataFrame({name: np.array(values, np.int64) for name, values in columns.items()})
