@@ -18,6 +18,9 @@ SETTINGS = [  # what a bound must not depend on
         ("transformers", "remote_code"), ("eager", "sdpa", "flash"), ("all", "last"), ("dynamic", "static")
     )
 ]
+SETTINGS += [{"engine": "vllm", "attention": attention} for attention in ("vendor", "eager")] + [
+    {"engine": "sglang", "prefill_logits": "all"}
+]
 
 
 def random_pages(mode, count, seed):

@@ -114,7 +114,9 @@ def test_a_trace_is_read(l4, tmp_path, name, write):
     assert len(simulate(l4, traffic).finished) == 3
 
 
-@pytest.mark.parametrize(("text", "message"), [("a\n1\n", "no rows with a column"), ("arrival_seconds\nx\n", "no numbers"), ("", "trace.csv")])
+@pytest.mark.parametrize(
+    ("text", "message"), [("a\n1\n", "no rows with a column"), ("arrival_seconds\nx\n", "no numbers"), ("", "trace.csv")]
+)
 def test_a_bad_trace_is_refused(tmp_path, text, message):
     (tmp_path / "trace.csv").write_text(text)
     with pytest.raises(SpecError, match=message):
