@@ -109,7 +109,7 @@ def serve_workload(
     if simulate:
         traffic = partial(_traffic, load, replicas, requests, lengths, weights, arrivals, seed)
         return _simulate(run, servers, refused, traffic, load, replicas, "json" if json else form, out, columns)
-    commands = [command_line(server, load["concurrency"]) for server in servers[:1]]
+    commands = [command_line(server, load["concurrency"] if is_single else None) for server in servers[:1]]
     basis = servers[0].basis
     if counts:
         with console.show_progress() as progress:

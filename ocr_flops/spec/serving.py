@@ -17,10 +17,11 @@ BAN_US = Ranged(
     "a Python loop over n-grams of 20 to 40 in windows of 50 to 100 tokens takes 14 to 41 us on one CPU thread; high: a slow one",
 )
 PREPROCESS_MS = Ranged(
-    60,
+    140,
     7,
     220,
-    "resizing, cutting and normalising an A4 page takes 7 to 150 ms in published reports, up to 220 ms with PIL on a slow CPU thread",
+    "decoding, resizing, cutting and normalising an A4 page of 200 dpi with PIL and NumPy takes 133 to 161 ms of one CPU thread (AMD EPYC) "
+    "here; 7 to 150 ms in published reports",
 )
 
 
@@ -72,7 +73,7 @@ def serving_defaults(engine: str, hardware: HardwareSpec, **options: Any) -> Ser
     that cuts pages (`renderer_num_workers` of vllm/config/model.py). SGLang: prefills of 2048 tokens below 35 GiB, 4096 below 60, 8192
     below 160 and 16384 from there on; of the memory what is left after 512 MiB, 1.5 MiB for each of these tokens and 2 MiB for each
     sequence of its graphs, at least 10 GiB above 60 GiB, times 0.95 for a vision tower (`_handle_gpu_memory_settings` and
-    `adjust_mem_fraction_for_vlm` of sglang/srt/server_args.py); pages of 1 token.
+    `adjust_mem_fraction_for_vlm` of sglang/srt/server_args.py); pages of 1 token; n-grams are banned where a request asks for it only.
 
     Args:
         engine: its name; any but "sglang" is set up as vLLM.
@@ -88,7 +89,8 @@ def serving_defaults(engine: str, hardware: HardwareSpec, **options: Any) -> Ser
         graphs = next((size for limit, size in ((20, 8), (35, 24), (60, 32), (160, 256)) if memory < limit), 512)
         reserved = (512 + 1.5 * tokens + 2 * graphs + 128) / 1024
         share = 0.95 * (1 - (max(reserved, 10) if memory > 60 else reserved) / memory)
-        chosen = {"max_num_batched_tokens": tokens, "max_num_seqs": 2048, "gpu_memory_utilization": round(share, 3), "block_size": 1}
+        chosen = {"max_num_batched_tokens": tokens, "max_num_seqs": 2048, "gpu_memory_utilization": round(share, 3)}
+        chosen |= {"block_size": 1, "ngram_ban": False}
     else:
         large = memory >= 70 and not hardware.name.startswith("a100")
         tokens, sequences = (8192, 1024) if large else (2048, 256)

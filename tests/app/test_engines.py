@@ -10,7 +10,11 @@ from ocr_flops.app.views import VIEWS
 
 @pytest.mark.parametrize(
     "values",
-    [{"engine": "vllm"}, {"engine": "sglang", "attention": "all"}, {"engine": "vllm", "cache": "static", "output_tokens": 5, "gpu": "h200"}],
+    [
+        {"engine": "vllm"},
+        {"engine": "sglang", "attention": "all"},
+        {"engine": "vllm", "cache": "static", "output_tokens": 5, "gpu": "h200"},
+    ],
 )
 def test_every_view_of_an_engine_that_serves(values):
     model = of.load_model("deepseek_ocr")

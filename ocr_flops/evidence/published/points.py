@@ -7,7 +7,7 @@ open (a device, an engine) is held against a stated set of runs: expected is the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from statistics import median
@@ -22,8 +22,10 @@ from ocr_flops.evidence.calibration.conditions import with_records
 from ocr_flops.spec.catalog import load_hardware
 from ocr_flops.spec.host import Ranged
 from ocr_flops.spec.reading import read_spec
-from ocr_flops.spec.run_spec import load_run
+from ocr_flops.spec.run_spec import RunSpec, load_run
+from ocr_flops.spec.specs import HardwareSpec
 from ocr_flops.timing.estimate import estimate_run
+from ocr_flops.timing.serving.steady import Serving, serving
 from ocr_flops.timing.timing import EXPECTED_COLUMNS, Timing
 from ocr_flops.units import seconds, si
 
@@ -63,6 +65,19 @@ QUANTITIES: dict[str, Callable[[Timing], Ranged]] = {
 }
 
 
+def _inverse(figure: Ranged) -> Ranged:
+    return Ranged(1 / figure.value, 1 / figure.high, 1 / figure.low, figure.source)
+
+
+SERVED: dict[str, Callable[[Serving], Ranged]] = {  # of an engine under a load
+    "served_page_seconds": lambda served: _inverse(served.pages_per_second),
+    "served_token_seconds": lambda served: _inverse(served.output_tokens_per_second),
+    "served_tpot_seconds": lambda served: served.tpot_seconds,
+    "served_ttft_seconds": lambda served: served.ttft_seconds,
+    "pool_tokens": lambda served: Ranged.exact(served.kv_capacity_tokens, "counted"),
+}
+
+
 @dataclass(frozen=True)
 class Point:
     """A published figure.
@@ -78,6 +93,7 @@ class Point:
         quantity: what of a run of ours it is held against, one of `QUANTITIES`.
         engine, hardware: names of configs; several where the source leaves them open.
         run: the other overrides of that run.
+        load: of quantities in `SERVED`: concurrency, and options of the engine, as in "max_num_seqs=100".
         assumed: what the source does not say and the run takes to be so.
         is_open: it is shown and not counted, for the reason that `note` gives.
         note: what else there is to know; why nothing is compared, where there is no quantity.
@@ -95,6 +111,7 @@ class Point:
     engine: tuple[str, ...] = ("transformers",)
     hardware: tuple[str, ...] = ()
     run: tuple[str, ...] = ()
+    load: tuple[str, ...] = ()
     assumed: str = ""
     is_open: bool = False
     note: str = ""
@@ -105,7 +122,7 @@ class Point:
             if not self.note:
                 raise SpecError(f"{self.id}.note: empty; a figure that is not compared needs the reason")
             return
-        one_of(f"{self.id}.quantity", self.quantity, tuple(QUANTITIES))
+        one_of(f"{self.id}.quantity", self.quantity, (*QUANTITIES, *SERVED))
         if len(self.published) not in (1, 2) or list(self.published) != sorted(self.published) or self.published[0] <= 0:
             raise SpecError(f"{self.id}.published: {self.published!r} is not a number above 0, or the lowest and the highest")
         if not self.hardware:
@@ -121,11 +138,22 @@ class Point:
         found = []
         for engine in self.engine:
             run = with_records(load_run([f"engine={engine}", *self.run, *overrides, "hardware=null"]))  # no device's own records
+            if self.quantity in SERVED:
+                found += [SERVED[self.quantity](self._serve(run, load_hardware(name))) for name in self.hardware]
+                continue
             cost = estimate_run(run)
             for name in self.hardware:
                 found.append(QUANTITIES[self.quantity](cost.on(load_hardware(name), host=run.host, efficiency=run.efficiency)))
         values, lows, highs = zip(*(one[:3] for one in found), strict=True)
         return Ranged(median(values), min(lows), max(highs), found[0].source)
+
+    def _serve(self, run: RunSpec, hardware: HardwareSpec) -> Serving:
+        """The run's workload served on a device under the point's load."""
+        load = {name: yaml.safe_load(value) for name, value in (one.split("=", 1) for one in self.load)}
+        hardware = replace(hardware, memory_bytes=load.pop("memory_bytes", hardware.memory_bytes))
+        flying = load.pop("concurrency", None)
+        given = {name: getattr(run, name) for name in ("attention", "dtype", "host", "efficiency")}
+        return serving(run.model, run.workload, hardware, engine=run.engine, concurrency=flying, options=load, **given)
 
 
 @cache
@@ -175,7 +203,7 @@ def compare_points(overrides: Sequence[str] = ()) -> pl.DataFrame:
             row |= {"expected_high": expected.high, "ratio": expected.value / float(np.clip(expected.value, least, most))}
             row["in_range"] = expected.low <= most and expected.high >= least if point.quantity.endswith("_seconds") else None
             row["basis"] = expected.source
-            row["runs"] = f"engine={'|'.join(point.engine)} hardware={'|'.join(point.hardware)} {' '.join(point.run)}"
+            row["runs"] = f"engine={'|'.join(point.engine)} hardware={'|'.join(point.hardware)} {' '.join((*point.run, *point.load))}"
         words = ("trust", "kept_apart", "conditions", "assumed", "note", "source", "link")
         rows.append(row | {name: getattr(point, name) for name in words})
     return pl.DataFrame(rows, infer_schema_length=None)

@@ -1,0 +1,71 @@
+"""`ocr-flops serving`: the newcomer's question in one command each, and what is wrong in one line."""
+
+import json
+
+import pytest
+
+from ocr_flops import cli
+
+PAGE = ["workload=gundam", "workload.output_tokens=400"]
+
+
+def run(capsys, *words):
+    code = cli.main(["serving", *PAGE, *words])
+    return code, capsys.readouterr()
+
+
+def test_a_target_is_answered_in_a_sentence_with_the_command_to_type(capsys):
+    code, shown = run(capsys, "hardware=l4", "--ttft-p95", "5")
+    assert code == 0 and "pages a day" in shown.out and "p95 first token within 5.00 s" in shown.out
+    assert "vllm serve deepseek-ai/DeepSeek-OCR" in shown.out and "rests on" in shown.out
+
+
+def test_json_has_every_figure_with_its_range(capsys):
+    code, shown = run(capsys, "hardware=a100_40gb", "--concurrency", "64", "--replicas", "8", "--json")
+    found = json.loads(shown.out)
+    assert code == 0 and found["replicas"] == 8 and found["concurrency"] == 64
+    for name in ("pages_per_day", "pages_per_second", "requests_per_second", "output_tokens_per_second"):
+        assert found[f"{name}_low"] <= found[name] <= found[f"{name}_high"]
+    assert found["ttft_low_seconds"] < found["ttft_seconds"] < found["ttft_high_seconds"]
+    assert {"max_concurrency", "kv_capacity_tokens", "step_seconds", "tpot_seconds", "device_busy_share", "limited_by", "time_basis"} <= {
+        *found
+    }
+
+
+def test_gpus_and_loads_make_rows(capsys):
+    code, shown = run(capsys, "--gpus", "l4,a100_40gb", "--concurrency", "1,8", "--format", "csv")
+    assert code == 0 and len(shown.out.strip().splitlines()) == 5
+    code, shown = run(capsys, "--gpus", "l4,t4", "--rate", "500")
+    assert code == 0 and "Unstable: the queue grows" in shown.out and "dtype=fp16" in shown.out
+
+
+def test_a_simulation_gives_percentiles_and_the_steady_state_beside_it(capsys):
+    words = ("hardware=l4", "--simulate", "--requests", "300", "--rate", "1", "--output-p95", "900", "--loops", "0.02", "--json")
+    code, shown = run(capsys, *words)
+    found, again = json.loads(shown.out), json.loads(run(capsys, *words)[1].out)
+    assert code == 0 and found["times"] == again["times"] and found["requests"] == 300
+    assert [row["time"] for row in found["times"]] == ["ttft", "tpot", "total"]
+
+
+def test_a_rate_with_a_target_counts_gpus(capsys):
+    code, shown = run(capsys, "--gpus", "l4,a100_40gb", "--rate", "10", "--ttft-p95", "3", "--json")
+    rows = json.loads(shown.out)["rows"]
+    assert code == 0 and [row["hardware"] for row in rows] == ["a100_40gb", "l4"] and rows[0]["gpus"] <= rows[1]["gpus"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "hardware: missing"),
+        (["hardware=l4", "--gpus", "t4"], "--gpus: hardware=l4 is given too"),
+        (["hardware=l4", "--concurrency", "x"], "--concurrency: 'x'"),
+        (["hardware=l4", "--mix", "bse=1"], "--mix: 'bse'"),
+        (["hardware=l4", "--simulate", "--arrivals", "sometimes"], "--arrivals: 'sometimes'"),
+        (["hardware=l4", "engine=transformers"], "does not batch continuously"),
+        (["hardware=l4", "hardware.memory_bytes=7e9"], "are missing"),
+        (["hardware=l4", "--ttft-p95", "-1"], "ttft_p95: -1.0"),
+    ],
+)
+def test_what_is_wrong_is_one_line(capsys, words, message):
+    code, shown = run(capsys, *words)
+    assert code == 2 and message in shown.err and shown.err.count("\n") == 1 and not shown.out
