@@ -5,16 +5,21 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ocr_flops.errors import SpecError
 
+Progress = Callable[[str, int, int], None]  # called with what is done, how much of it, and how much there is
 ADVICE = {
     errno.ENOSPC: "free some space, or choose a folder on another disk",
     errno.EDQUOT: "free some space, or choose a folder on another disk",
     errno.ENAMETOOLONG: "choose a shorter name",
 }
+
+
+def no_progress(what: str, done: int, total: int) -> None:
+    """Progress that nobody looks at."""
 
 
 def write_whole(path: Path, content: str | bytes, option: str = "--out") -> Path:

@@ -200,7 +200,8 @@ def write_report(
     run = with_records(load_run(overrides or ()))
     subject = Subject(estimate_run(run), run.hardware, run.host, run.efficiency)
     path = out if out.suffix == f".{form}" else out / f"report.{form}"
-    with console.show_progress("drawing charts"):
-        for file in estimate_report.write_report(path, subject, images=charts or "", in_child=False):
-            print(file)
+    with console.show_bars() as bars, console.options_named(format="--out"):
+        bars("writing", 0, 1)
+        files = estimate_report.write_report(path, subject, images=charts or "", in_child=False, progress=bars)
+    print("\n".join(map(str, files)))
     return 0

@@ -46,7 +46,8 @@ def run_sweep(
     from ocr_flops.studies.sweeps.plan import load_sweep
     from ocr_flops.studies.sweeps.results import TOTALS, find_files
 
-    chosen = load_sweep(overrides or ())
+    with show_bars() as bars:
+        chosen = load_sweep(overrides or (), bars)
     counts = ((chosen.points, "point"), (len(chosen.stages), "stage"), (chosen.rows, "row"))
     points, stages, rows = (f"{count:,} {name}{'s' * (count != 1)}" for count, name in counts)
     _tell(f"{chosen.label}: {points} x {stages} = {rows}")

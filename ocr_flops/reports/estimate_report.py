@@ -85,7 +85,9 @@ def report_markdown(
     return _render(subject, cards, charts or {}, {name: quote(file) for name, file in (files or {}).items()}, made)
 
 
-def write_report(path: Path, subject: Subject, *, images: str = "", made: date | None = None, in_child: bool = True) -> list[Path]:
+def write_report(
+    path: Path, subject: Subject, *, images: str = "", made: date | None = None, in_child: bool = True, **drawing: Any
+) -> list[Path]:
     """Writes the report, and images of all charts beside it; each file whole or not at all.
 
     Args:
@@ -93,6 +95,7 @@ def write_report(path: Path, subject: Subject, *, images: str = "", made: date |
         subject: what it is about.
         images: "svg" or "png" for an image of every chart of the app, which a report in Markdown shows; "" for none.
         made, in_child: as in `report_html`.
+        **drawing: progress, as in `chart_images`.
 
     Raises:
         SpecError: a file cannot be written, or as in `report_html`.
@@ -103,7 +106,7 @@ def write_report(path: Path, subject: Subject, *, images: str = "", made: date |
     files = {name: f"{path.stem}_{name}.{images}" for name in charts}
     markdown = path.suffix == ".md"
     text = report_markdown(subject, charts, files, made=made) if markdown else report_html(subject, made=made, in_child=in_child)
-    drawn = chart_images(charts, images, in_child=in_child) if images else {}
+    drawn = chart_images(charts, images, in_child=in_child, **drawing) if images else {}
     return [write_whole(path, text), *(write_whole(path.with_name(files[name]), image) for name, image in drawn.items())]
 
 

@@ -22,12 +22,13 @@ from ocr_flops.evidence.verify import summary as verification
 from ocr_flops.reports.estimate_settings import LOGITS, list_figures, name_kernels, name_sources
 from ocr_flops.reports.html import html_page
 from ocr_flops.reports.markdown import render_markdown
+from ocr_flops.reports.tables import NONE
 from ocr_flops.spec.run_spec import RunSpec
 from ocr_flops.studies.sweeps.folder import list_versions
 from ocr_flops.studies.sweeps.plan import Sweep
 from ocr_flops.studies.sweeps.results import MEASURED, Results
 from ocr_flops.timing.estimate import time_run
-from ocr_flops.units import seconds, si
+from ocr_flops.units import interval, seconds, si
 
 MAX_ROWS = 120
 SHAPE = ("columns", "rows", "global_px", *AXES)  # what a page is; the table has all series of the same shape
@@ -173,7 +174,11 @@ def points_table(results: Results, summary: SweepSummary, points: pl.DataFrame) 
     columns |= {AXES[name]: points[name] for name in axes}
     formats: dict[str, Callable[[Any], str]] = {}
     for measure, (heading, unit) in COSTS.items():
-        if summary.has(measure):
+        ends = [measure.replace("expected_", f"expected_{end}_") for end in ("low", "high")]
+        if "expected" in measure and all(map(summary.has, [measure, *ends])):
+            figures = zip(*(points[name] for name in (measure, *ends)), strict=True)
+            columns[heading] = [NONE if figure[0] is None else interval(figure) for figure in figures]
+        elif summary.has(measure):
             columns[heading], formats[heading] = points[measure], seconds if unit == "s" else partial(si, unit=unit)
     for phase, target in results.targets.items():
         for cost, unit in RATES.items():

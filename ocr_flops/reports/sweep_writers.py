@@ -131,7 +131,7 @@ class SweepWriter:
         """charts/NAME.svg or .png."""
         folder = self.results.folder / "charts"
         folder.mkdir(exist_ok=True)
-        for name, content in chart_images(self.report.charts, kind, in_child=False).items():
+        for name, content in chart_images(self.report.charts, kind, in_child=False, progress=self.results.progress).items():
             (folder / f"{name}.{kind}").write_bytes(content)
 
     def write_markdown(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ocr_flops.errors import SpecError, one_of
+from ocr_flops.files import Progress, no_progress
 from ocr_flops.spec import tiling
 from ocr_flops.spec.documents import DEFAULT_DPI, DOCUMENT_SUFFIXES, Document, read_document
 from ocr_flops.spec.tiling import square_grids
@@ -66,12 +67,13 @@ def check_tiles(prefix: str, min_tiles: Any, max_tiles: Any, least: int) -> None
             raise SpecError(f"{prefix}{name}: {value!r} is not a whole number from {lowest} to {MAX_TILES}")
 
 
-def image_pages(paths: str | Path | list[str | Path], dpi: float = DEFAULT_DPI) -> Pages:
+def image_pages(paths: str | Path | list[str | Path], dpi: float = DEFAULT_DPI, progress: Progress = no_progress) -> Pages:
     """The pages of image and PDF files with their sizes; a file or page that cannot be read is skipped and named.
 
     Args:
         paths: files and folders; of a folder all images and PDFs in it, by name.
         dpi: at which PDFs are rendered.
+        progress: called after every file.
 
     Raises:
         SpecError: a path that does not exist, or no page that can be read.
@@ -82,7 +84,10 @@ def image_pages(paths: str | Path | list[str | Path], dpi: float = DEFAULT_DPI) 
     sizes, names = [], []
     files, skipped = _files(paths)
     with ThreadPoolExecutor() as readers:  # of a PDF a process of its own reads the sizes
-        found = list(readers.map(_read, files))
+        found = []
+        for document in readers.map(_read, files):
+            found.append(document)
+            progress("reading files", len(found), len(files))
     for path, whole in zip(files, found, strict=True):
         if isinstance(whole, SpecError):
             skipped.append((str(path), _reason(whole, path)))

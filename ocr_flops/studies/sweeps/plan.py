@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from ocr_flops.errors import SpecError, one_of
+from ocr_flops.files import Progress, no_progress
 from ocr_flops.measure.plan import ModelSource, split_source
 from ocr_flops.spec.overrides import GROUPS, SWEEP, compose
 from ocr_flops.spec.reading import names
@@ -181,13 +182,14 @@ class Sweep:
         return replace(self, cases=tuple(possible), impossible=tuple(words))
 
 
-def load_sweep(overrides: Sequence[str] = ()) -> Sweep:
+def load_sweep(overrides: Sequence[str] = (), progress: Progress = no_progress) -> Sweep:
     """The sweep that a command line chooses.
 
     Args:
         overrides: those of `load_run`, of which any may have several values ("workload.columns=1:30", "attention=[eager,sdpa]",
             "hardware.memory_bytes=[80e9,141e9]"), and such as "sweep=vendor", "sweep.max_tiles=6", "sweep.images=scans", "measure=meta",
             with "snapshot=DIR", "trust_remote_code=true", "checkpoint=DIR" for what is measured.
+        progress: called while files are read.
 
     Raises:
         SpecError: one line naming the key, its value and what is allowed.
@@ -223,7 +225,7 @@ def load_sweep(overrides: Sequence[str] = ()) -> Sweep:
         settings["label"],
         tuple(list_cases(config, choices, plain, [key for key in together if key in choices])),
         tuple((key.removeprefix("workload."), _as_column(key, axis)) for key, axis in numbers.items()),
-        _find_pages(settings, config, axes),
+        _find_pages(settings, config, axes, progress),
         measure,
         steps,
         ModelSource(**source),
@@ -259,7 +261,7 @@ def check_prices(prices: Any) -> None:
             raise SpecError(f"sweep.price: {price!r} is no price above 0; give one for all, or of devices as in {{l4: 0.8}}")
 
 
-def _find_pages(settings: dict[str, Any], config: dict[str, Any], axes: Axes) -> Pages | None:
+def _find_pages(settings: dict[str, Any], config: dict[str, Any], axes: Axes, progress: Progress) -> Pages | None:
     """The pages of sweeps that set them.
 
     Raises:
@@ -275,7 +277,7 @@ def _find_pages(settings: dict[str, Any], config: dict[str, Any], axes: Axes) ->
     if (rule is not None or paths is not None) and (grid or image):
         raise SpecError(f"{(grid + image)[0]}: sweep={name} sets the pages by itself; choose sweep=product to set this")
     if paths is not None:
-        return image_pages(paths, settings["dpi"])
+        return image_pages(paths, settings["dpi"], progress)
     return None if rule is None else grid_pages(rule, settings["min_tiles"], settings["max_tiles"])
 
 

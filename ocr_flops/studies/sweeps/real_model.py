@@ -15,7 +15,7 @@ import polars as pl
 from ocr_flops.cost.tape import COSTS, SUMS
 from ocr_flops.errors import SpecError
 from ocr_flops.evidence import verify
-from ocr_flops.files import write_whole
+from ocr_flops.files import no_progress, write_whole
 from ocr_flops.measure.client import ask
 from ocr_flops.measure.events import read_event, write_event
 from ocr_flops.measure.plan import build_request
@@ -28,7 +28,7 @@ LEVELS = ("stage", "module")
 COLUMNS = (*COSTS, "weight_bytes", "kv_cache_bytes", "peak_activation_bytes")
 
 
-def compare_points(sweep: Sweep, folder: Path, progress: Progress = lambda what, done, total: None) -> pl.DataFrame:
+def compare_points(sweep: Sweep, folder: Path, progress: Progress = no_progress) -> pl.DataFrame:
     """Runs every point that can run and compares what was counted and traced with the analytic values.
 
     Args:

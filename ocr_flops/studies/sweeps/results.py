@@ -11,13 +11,13 @@ from pathlib import Path
 import polars as pl
 
 from ocr_flops.errors import SpecError
+from ocr_flops.files import Progress, no_progress
 from ocr_flops.studies.sweeps.plan import Sweep
 from ocr_flops.timing.estimate import estimate_run
 
 STAGES, MEASURED = "stages", "measured"  # tables: a row per point and stage, and one per number of the real model
 POINTS, MODULES, TOTALS = "points", "modules", "totals"  # a row per point; per point, stage and module; per choice, over a folder's pages
 TARGETS = {"ttft": 0.5, "tpot": 0.02}  # seconds
-Progress = Callable[[str, int, int], None]  # called with what is done, how much of it, and how much there is
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Table:
 
     name: str
     parts: tuple[Path, ...] | pl.DataFrame
-    progress: Progress = lambda what, done, total: None
+    progress: Progress = no_progress
     change: Callable[[pl.DataFrame], pl.DataFrame] | None = None
 
     def frames(self) -> Iterator[pl.DataFrame]:
@@ -68,6 +68,7 @@ class Results:
             ran too.
         formats: all that the published folder will have.
         targets: seconds by "ttft" and "tpot", for the rates that reports say are required.
+        progress: called while charts are drawn.
     """
 
     folder: Path
@@ -75,6 +76,7 @@ class Results:
     tables: dict[str, Table]
     formats: tuple[str, ...] = ()
     targets: Mapping[str, float] = field(default_factory=lambda: dict(TARGETS))
+    progress: Progress = no_progress
 
 
 def find_files(folder: Path | None, table: str) -> list[Path]:

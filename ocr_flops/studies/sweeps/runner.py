@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from ocr_flops.errors import SpecError
-from ocr_flops.files import explain_os_errors, write_whole
+from ocr_flops.files import explain_os_errors, no_progress, write_whole
 from ocr_flops.studies.sweeps import folder, real_model
 from ocr_flops.studies.sweeps.folder import WorkFolder
 from ocr_flops.studies.sweeps.plan import Sweep
@@ -50,7 +50,7 @@ def run_sweep(
     targets: Mapping[str, float] = TARGETS,
     command: Sequence[str] = (),
     tell: Callable[[str], None] = lambda text: None,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Computes a sweep into a folder, which appears when all of it is there.
 
@@ -92,7 +92,7 @@ def run_sweep(
         with work.locked():
             started, begun = work.begin(identity, overwrite), time.monotonic()
             tables, kept = _compute_tables(sweep, work, out if finished else None, missing, tell, progress)
-            results = Results(work.files, sweep, tables, (*known["formats"], *missing), targets)
+            results = Results(work.files, sweep, tables, (*known["formats"], *missing), targets, progress)
             write(results, missing)
             record = {
                 "sweep": sweep.name,
