@@ -86,7 +86,7 @@ def plan_corpus(
         said[1:1] = _tell_folder(opened.folder, refused or (out or user_cache_dir()) / "refused.csv")
     bases = plan.plans["time_basis"].drop_nulls().unique(maintain_order=True).to_list()
     values = {"said": said, "plans": words.plans_table(plan), "groups": words.groups_table(plan), "bases": bases}
-    text = partial(console.render_text, "corpus", out, **values, ranges=words.describe_range(plan))
+    text = partial(console.render_text, "corpus", out, **values, run=words.describe_run(plan), ranges=words.describe_range(plan))
     written = _write(plan, opened.table, said, report, groups, pages)
     data = partial(_data, plan, said)
     console.write_result("corpus", "json" if json else form, out, json=data, csv=lambda: plan.groups, table=text)

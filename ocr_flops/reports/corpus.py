@@ -44,6 +44,12 @@ def describe_pages(plan: Plan) -> str:
     return f"{plan.pages:,} pages in {names}: {tokens} tokens, {flops} (every page by itself). Outputs: {kinds[0].lengths.basis}."
 
 
+def describe_run(plan: Plan) -> str:
+    """What runs."""
+    run = plan.run
+    return f"{run.model.label} under {run.engine.described}, attention {run.attention.name}, {run.dtype}, cache {run.cache}."
+
+
 def describe_refused(plan: Plan) -> list[str]:
     """What is left out, and why."""
     return [f"Left out: {number:,} pages, as {why}." for why, number in plan.refused.items()]

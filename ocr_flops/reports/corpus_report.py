@@ -12,7 +12,7 @@ from markupsafe import Markup
 from ocr_flops import __version__
 from ocr_flops.charts.corpus import corpus_charts
 from ocr_flops.files import write_whole
-from ocr_flops.reports.corpus import describe_range, groups_table, plans_table
+from ocr_flops.reports.corpus import describe_range, describe_run, groups_table, plans_table
 from ocr_flops.reports.html import html_page
 from ocr_flops.reports.markdown import escape_markdown, render_markdown, table_markdown
 from ocr_flops.studies.corpus.planner import Plan
@@ -37,7 +37,7 @@ def corpus_page(plan: Plan, said: Sequence[str], command: Sequence[str] = (), in
         "corpus.md.j2",
         title=title,
         said=said,
-        run=plan.run,
+        run=describe_run(plan),
         pictures={name: Markup(f"![{escape_markdown(' '.join(chart.title.text))}](#{name})") for name, chart in charts.items()},
         plans=table_markdown(plans_table(plan)),
         groups=table_markdown(groups_table(plan)),

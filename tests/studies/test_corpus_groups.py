@@ -137,6 +137,7 @@ def test_floats_count_where_they_are_whole():
     ("pages", "message"),
     [
         ({"w": [1], "height": [2]}, "pages: no columns width_px and height_px, nor width and height, among w, height"),
+        ({"width": [1], "height": [2], "mode": [3]}, "pages: the column mode is Int64; names of resolution modes are needed"),
         ({"width": ["1"], "height": [2]}, "pages: the column width is String; whole numbers are needed"),
     ],
 )

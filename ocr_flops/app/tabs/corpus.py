@@ -163,6 +163,6 @@ def numbers(found: Plan | SpecError) -> mo.Html | None:
     if isinstance(found, SpecError):
         return None
     bases = found.plans["time_basis"].drop_nulls().unique(maintain_order=True).to_list()
-    rests = " ".join([words.describe_range(found), *(f"Expected times rest on {basis}." for basis in bases)])
+    rests = " ".join([words.describe_run(found), words.describe_range(found), *(f"Expected times rest on {basis}." for basis in bases)])
     tables = plain_table(words.plans_table(found)), plain_table(words.groups_table(found), page_size=25)
     return mo.vstack([*tables, mo.Html(f"<small>{escape(rests)}</small>")])

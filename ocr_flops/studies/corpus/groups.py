@@ -109,7 +109,9 @@ def with_grids(table: Any, modes: Sequence[Mode], keep: bool = False) -> nw.Lazy
     checked |= {name: (name, *limits) for name, limits in RANGES.items() if name in schema}
     numbers = {name: _whole(schema, *arguments) for name, arguments in checked.items()}
     if "mode" in schema:
-        numbers["mode"] = nw.col("mode")
+        if schema["mode"] not in (nw.String, nw.Categorical, nw.Enum, nw.Unknown):
+            raise SpecError(f"pages: the column mode is {schema['mode']}; names of resolution modes are needed")
+        numbers["mode"] = nw.col("mode").cast(nw.String)
     frame = frame.with_columns(**numbers) if keep else frame.select(**numbers)
     width, height = nw.col("width_px"), nw.col("height_px")
     reason = nw.lit(0)

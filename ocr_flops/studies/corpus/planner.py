@@ -320,7 +320,7 @@ def plan(
     check_model(model)
     mode = load_mode(mode) if isinstance(mode, str) else mode
     devices = [hardware] if isinstance(hardware, str | HardwareSpec) else list(hardware)
-    workload = Workload.from_grid(mode=mode, prompt_tokens=prompt_tokens)
+    workload = Workload.from_grid(mode=mode, prompt_tokens=prompt_tokens, batch_size=1 if batch_size is None else batch_size)
     config = estimate(model, workload, attention, engine=engine, dtype=dtype, cache=cache).config
     run = RunSpec(
         model,
