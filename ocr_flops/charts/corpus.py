@@ -91,11 +91,11 @@ def hours_by_choice(plan: Plan) -> Chart:
     """GPU-hours on the best device in other resolution modes and with other attention; ranges as lines."""
     rows = []
     for row in plan.alternatives.iter_rows(named=True):
-        name = f"{'attention ' if row['choice'] == 'attention' else ''}{row['name']}"
+        name = row["name"] if row["choice"] == "mode" else f"{row['choice']} {row['name']}"
         colour = attention_colour(row["name"]) if row["choice"] == "attention" else STAGE_COLOURS["decode"]
         rows.append({"row": name, "colour": colour, **_ranged(row, "gpu_hours", "GPU-hours")})
     where = plan.best["label"] if plan.best else "no GPU"
-    finding = f"Other choices on {where}: resolution modes for all pages, attention for the plan's own"
+    finding = f"Other choices on {where}: resolution modes for all pages, engines and attention for the plan's own"
     return _ranged_chart(title(finding, "Modes read pages in more or less detail; bars as expected, lines the ranges"), rows, "GPU-hours")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from ocr_flops.reports.serving import WHAT, count_interval
-from ocr_flops.spec.catalog import load_attention, load_mode
+from ocr_flops.spec.catalog import load_attention, load_engine, load_mode
 from ocr_flops.studies.corpus.flights import is_server
 from ocr_flops.studies.corpus.folder import Folder
 from ocr_flops.studies.corpus.planner import HOURS_PER_DAY, Plan
@@ -18,6 +18,11 @@ from ocr_flops.units import count, escape_controls, share, si
 
 CASES = ("", "_low", "_high")
 MOST_KINDS = 5  # of files that are passed over
+CHOICES = {  # of `Plan.alternatives`, as a sentence begins
+    "mode": "All pages in another mode, which reads them in more or less detail",
+    "engine": "Other engines",
+    "attention": "Other attention",
+}
 MOST_GRIDS = 5  # of which a sentence speaks
 
 
@@ -111,15 +116,24 @@ def describe_choices(plan: Plan) -> list[str]:
     if plan.best is None:
         return []
     found = []
-    for choice, words in (("mode", "All pages in another mode, which reads them in more or less detail"), ("attention", "Other attention")):
+    for choice, words in CHOICES.items():
         parts = []
         for row in plan.alternatives.filter((pl.col("choice") == choice) & ~pl.col("is_plan")).sort("gpu_hours").iter_rows(named=True):
-            name = load_mode(row["name"]).label if choice == "mode" else row["name"]
-            modelled = " (modelled)" if choice == "attention" and not _runs(plan, row["name"]) else ""
-            parts.append(f"{name}{modelled} {share(abs(row['saving']), 1)} {'fewer' if row['saving'] >= 0 else 'more'}")
+            parts.append(
+                f"{_choice_name(plan, choice, row['name'])} {share(abs(row['saving']), 1)} {'fewer' if row['saving'] >= 0 else 'more'}"
+            )
         if parts:
             found.append(f"{words}: {', '.join(parts)} GPU-hours of {plan.best['label']}.")
     return found
+
+
+def _choice_name(plan: Plan, choice: str, name: str) -> str:
+    """What a row of `alternatives` is called."""
+    if choice == "mode":
+        return load_mode(name).label
+    if choice == "engine":
+        return load_engine(name).label
+    return name if _runs(plan, name) else f"{name} (modelled)"
 
 
 def _runs(plan: Plan, attention: str) -> bool:

@@ -130,7 +130,9 @@ def test_other_modes_are_weighed(model):
     base = of.corpus.plan(A4, model, "l4", output_tokens=300, batch_size=1, mode="base").best["gpu_hours"]
     assert rows["base"]["gpu_hours"] == pytest.approx(base)
     assert rows["base"]["saving"] == pytest.approx(1 - base / plan.best["gpu_hours"])
-    assert [row["name"] for row in rows.values() if row["is_plan"]] == ["gundam", "sdpa"]
+    assert [row["name"] for row in rows.values() if row["is_plan"]] == ["gundam", "transformers", "sdpa"]
+    served = of.corpus.plan(A4, model, "l4", output_tokens=300, engine="vllm").best["gpu_hours"]
+    assert rows["vllm"]["gpu_hours"] == pytest.approx(served)
 
 
 def test_shares_of_grids(model):

@@ -26,7 +26,7 @@ from ocr_flops.spec.catalog import (
 )
 from ocr_flops.spec.host import EfficiencySpec, HostSpec, Ranged
 from ocr_flops.spec.run_spec import RunSpec
-from ocr_flops.spec.specs import STAGES, AttentionSpec, EngineSpec, HardwareSpec, Mode, ModelSpec
+from ocr_flops.spec.specs import PAGED, STAGES, AttentionSpec, EngineSpec, HardwareSpec, Mode, ModelSpec
 from ocr_flops.spec.workload import Workload
 from ocr_flops.studies.corpus.batches import Spent, time_batches
 from ocr_flops.studies.corpus.flights import is_server, time_served
@@ -217,10 +217,10 @@ class Plan:
 
     @cached_property
     def alternatives(self) -> pl.DataFrame:
-        """What else could be chosen, on the best device: a row per resolution mode for all pages, and per attention mode.
+        """What else could be chosen, on the best device: a row per resolution mode for all pages, per engine and per attention mode.
 
-        Columns: choice ("mode" or "attention"), name, gpu_hours with range, saving (the part of the plan's own hours that it saves;
-        negative where it takes more), is_plan (it is the plan itself).
+        Columns: choice ("mode", "engine" or "attention"), name, gpu_hours with range, saving (the part of the plan's own hours that it
+        saves; negative where it takes more), is_plan (it is the plan itself).
         """
         rows = []
         if self.best is not None:
@@ -240,12 +240,16 @@ class Plan:
     @property
     def _runs(self) -> tuple[Any, ...]:
         """What decides its hours on a device."""
-        return self.run.attention.resolved(self.run.model, self.run.engine).kernels, {kind.mode for kind in self.kinds}
+        return self.run.engine, self.run.attention.resolved(self.run.model, self.run.engine).kernels, {kind.mode for kind in self.kinds}
 
     def _choices(self, plan: Plan) -> Iterable[tuple[str, str, Plan]]:
         for mode in modes():
             if not mode.tile_px or mode.name in self.corpus.frame.columns:
                 yield "mode", mode.name, replace(plan, mode=self.mode if mode.name == self.mode.name else mode, override=True)
+        for name in names("engine"):
+            engine = self.run.engine if name == self.run.engine.name else load_engine(name)
+            cache = self.run.cache if name == self.run.engine.name else PAGED if is_server(engine) else "dynamic"
+            yield "engine", name, replace(plan, run=replace(self.run, engine=engine, cache=cache))
         for name in ATTENTIONS if self.run.engine.runnable_attention else ():
             yield "attention", name, replace(plan, run=replace(self.run, attention=load_attention(name)))
 
