@@ -27,7 +27,9 @@ def lesson(spec: LearnedSpec, **rest: object) -> Request:
     return Request({}, [], kind="learn", device="meta", lesson=content)
 
 
-def learn_program(spec: LearnedSpec, kernels: Sequence[str] = KERNELS, python: str | None = None, say: Say = lambda text: None) -> str:
+def learn_program(
+    spec: LearnedSpec, kernels: Sequence[str] = KERNELS, python: str | None = None, say: Say = lambda text: None, **rest: object
+) -> str:
     """The program of a class at some dimensions, as the text of its file.
 
     Args:
@@ -35,6 +37,7 @@ def learn_program(spec: LearnedSpec, kernels: Sequence[str] = KERNELS, python: s
         kernels: attention kernels to learn, where the class has them.
         python: the interpreter that has torch and transformers, as for `converse`.
         say: told what is done.
+        **rest: more of the lesson, see `worker.learning.learn_class`.
 
     Raises:
         SpecError: it cannot be learned; the message names the operator, or what the worker lacks.
@@ -43,7 +46,7 @@ def learn_program(spec: LearnedSpec, kernels: Sequence[str] = KERNELS, python: s
     def told(step: Progress) -> None:
         say(f"learning {spec.architecture}: {step.text}")
 
-    for event in ask(lesson(spec, kernels=list(kernels)), python, progress=told):
+    for event in ask(lesson(spec, kernels=list(kernels), **rest), python, progress=told):
         if isinstance(event, Learned):
             return event.program
     raise SpecError(f"{spec.architecture}: the worker ended without a program")

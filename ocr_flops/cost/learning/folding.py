@@ -79,8 +79,12 @@ class Unlearnable(ValueError):
     """Why a class cannot be learned: it names the operator."""
 
 
-def find_segments(traces: Sequence[Trace]) -> list[Segment]:
+def find_segments(traces: Sequence[Trace], early: bool = False) -> list[Segment]:
     """The segments on which all traces lie.
+
+    Args:
+        traces: of one stage.
+        early: whether a loop begins as early as it can, where the operator before it is the last of its body (or as late).
 
     Raises:
         Unlearnable: operators differ in another way than by runs that repeat, with the first that does.
@@ -90,7 +94,7 @@ def find_segments(traces: Sequence[Trace]) -> list[Segment]:
     for trace in ordered[1:]:
         keys = [launch.key for launch in trace.launches]
         while (place := _first_difference(segments, keys)) is not None:
-            segments = _split(segments, keys, *place, trace)
+            segments = _split(segments, keys, *place, trace, early)
     return segments
 
 
@@ -119,18 +123,22 @@ def _first_difference(segments: Sequence[Segment], keys: Sequence[Hashable]) -> 
     return None if start == len(keys) else (len(segments) - 1, len(segments[-1].keys), start)
 
 
-def _split(segments: list[Segment], keys: Sequence[Hashable], number: int, inside: int, place: int, trace: Trace) -> list[Segment]:
+def _split(
+    segments: list[Segment], keys: Sequence[Hashable], number: int, inside: int, place: int, trace: Trace, early: bool
+) -> list[Segment]:
     """Segments in which the one that differs is cut around a loop: operators before the difference that follow themselves in keys."""
     segment = segments[number]
+    behind = tuple(key for one in segments[number + 1 :] for key in one.keys)[:AHEAD]
     if not segment.is_loop:
         for strict in (True, False):  # a second loop may follow so soon that little behind the first one is alike
             for size in range(1, inside + 1):
-                for back in range(min(size, inside - size) + 1):  # operators behind the loop may begin as its body does
-                    if parts := _cut(segment.keys, keys, inside - back, place - back, size, strict):
+                backs = range(min(size, inside - size) + 1)  # operators behind the loop may begin as its body does
+                for back in reversed(backs) if early else backs:
+                    if parts := _cut(segment.keys, behind, keys, inside - back, place - back, size, strict):
                         return [*segments[:number], *parts, *segments[number + 1 :]]
         for size in range(1, len(keys) - place + 1):  # operators that some sizes do not have
-            after, ahead = place + size, min(len(segment.keys) - inside, AHEAD)
-            if tuple(keys[after : after + ahead]) == segment.keys[inside : inside + ahead] and (ahead or after == len(keys)):
+            after, rest = place + size, (segment.keys[inside:] + behind)[:AHEAD]
+            if tuple(keys[after : after + len(rest)]) == rest and (rest or after == len(keys)):
                 body = tuple(keys[place:after])
                 parts = Segment(segment.keys[:inside]), Segment(body, True), Segment(segment.keys[inside:])
                 return [*segments[:number], *(part for part in parts if part.keys), *segments[number + 1 :]]
@@ -139,18 +147,20 @@ def _split(segments: list[Segment], keys: Sequence[Hashable], number: int, insid
     raise Unlearnable(f"{where}: the sequence of operators changes here at {_words(trace.sizes)}, and not by a run that repeats")
 
 
-def _cut(rest: tuple[Hashable, ...], keys: Sequence[Hashable], end: int, at: int, size: int, strict: bool) -> list[Segment]:
+def _cut(
+    mine: tuple[Hashable, ...], behind: tuple[Hashable, ...], keys: Sequence[Hashable], end: int, at: int, size: int, strict: bool
+) -> list[Segment]:
     """A plain segment cut around a loop whose body of some size ends at `end`, and goes on in keys from `at`; [] where it is none."""
-    body, repeats = rest[end - size : end], 0
+    body, repeats = mine[end - size : end], 0
     while tuple(keys[at + repeats * size : at + (repeats + 1) * size]) == body:
         repeats += 1
-    after, ahead = at + repeats * size, min(len(rest) - end, max(2 * size, 8) if strict else 1)
-    if not repeats or tuple(keys[after : after + ahead]) != rest[end : end + ahead]:
+    after, rest = at + repeats * size, (mine[end:] + behind)[: max(2 * size, 8) if strict else 1]
+    if not repeats or tuple(keys[after : after + len(rest)]) != rest or (not rest and after != len(keys)):
         return []
     begin = end - size
-    while begin >= size and rest[begin - size : begin] == body:
+    while begin >= size and mine[begin - size : begin] == body:
         begin -= size
-    parts = Segment(rest[:begin]), Segment(body, True), Segment(rest[end:])
+    parts = Segment(mine[:begin]), Segment(body, True), Segment(mine[end:])
     return [part for part in parts if part.keys]
 
 

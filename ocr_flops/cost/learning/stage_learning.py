@@ -81,7 +81,20 @@ def learn_stage(key: StageKey, traces: Sequence[Trace], monomials: Sequence[Mono
         ValueError: too few points, or points that do not tell the monomials apart.
     """
     solver = Solver(monomials, [trace.sizes for trace in traces])
-    segments = find_segments(traces)
+    problem: Unlearnable | None = None
+    for early in (False, True):
+        try:
+            return _learn_folded(key, traces, find_segments(traces, early), solver, texts, expert_third)
+        except Unlearnable as found:
+            problem = problem or found
+    raise problem
+
+
+def _learn_folded(
+    key: StageKey, traces: Sequence[Trace], segments: Sequence[Segment], solver: Solver, texts: Names, expert_third: int
+) -> LearnedStage:
+    """The stage by its segments; arguments and errors as of `learn_stage`."""
+    monomials = solver.monomials
     folded = [fold(trace, segments) for trace in traces]
     firsts = _first_launches(traces, segments)
     table, loops = Table(), []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,7 +78,7 @@ PAGE = ("patch_columns", "patch_rows")
 PICTURE_TERMS = [
     *monomials_of(ONE_OR_ALL, [(), ("patch_rows",), ("patch_columns",), PAGE, PAGE + PAGE, H + W]),
     *(P + P, ("blocks",), (*P, "eighths")),
-    *monomials_of([("uneven",)], [(), P, P + P, (*P, "eighths")]),
+    *monomials_of([("uneven",)], [(), ("patch_rows",), ("patch_columns",), PAGE, P, P + P, (*P, "eighths")]),
 ]
 
 
@@ -168,10 +168,30 @@ def _grids_of_tiles(config: Any) -> dict[tuple[int, ...], list[Sizes]]:
     }
 
 
+def doors_of_views(views: Sequence[Sequence[int]]) -> Door:
+    """The door of DeepSeek-OCR's own class for views of other sizes, each of a global side and one of tiles (0 for none) in pixels.
+
+    Variants are the view, and of tiles whether they stand in one column or in several.
+    """
+
+    def pages(config: Any) -> dict[tuple[int, ...], list[Sizes]]:
+        found = {}
+        for view, tile in views:
+            px = {"global_px": view, "tile_px": tile}
+            for (_, several), grids in _grids_of_tiles(config).items():
+                tiled = [px | page for page in grids if bool(page["tiles"]) == bool(tile)]
+                found |= {(view, tile, several): tiled} if tiled else {}
+        return found
+
+    features = monomials_of(ONE_OR_ALL, [(), (FEATURES,)])
+    return Door(_view_and_tiles, pages, (GRID_TERMS,) * 2, features)
+
+
 def _tiles_or_none(config: Any) -> dict[tuple[int, ...], list[Sizes]]:
     return {(0,): [{"tiles": 0}], (1,): [{"tiles": tiles} for tiles in (2, 3, 5, 4, 6)]}
 
 
+FEATURES = "image_features"  # of a page
 T, ROWS, COLUMNS = ("tiles",), ("tile_rows",), ("tile_columns",)
 TILE_TERMS = monomials_of(ONE_OR_ALL, [(), T]), monomials_of([(), B, B + B], [(), T, T + T])
 TILES = monomials_of(ONE_OR_ALL, [(), T])

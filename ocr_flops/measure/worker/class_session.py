@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from ocr_flops.cost.learning.dimensions import with_parts
 from ocr_flops.cost.learning.folding import COLUMNS, Launch, Trace, Unlearnable
 from ocr_flops.measure.worker.class_doors import DOORS, Sizes
+from ocr_flops.measure.worker.class_doors import FEATURES as FEATURES_SIZE
 from ocr_flops.measure.worker.class_labels import ClassLabels
 from ocr_flops.measure.worker.counting import watch_cache_updates
 from ocr_flops.measure.worker.cuda_attention import CudaAttention
@@ -157,6 +158,7 @@ class ClassSession:
             return self._traced(point, [ids], lambda: self._run(ids, cache), cache)
         features = self._vision_features(batch, sizes)
         count = self.count_features(batch, sizes)
+        point[FEATURES_SIZE] = count
         ids = self._text(batch, count + tokens)
         ids[:, 1 : 1 + count] = self._image_token
         point["tokens"] = count + tokens

@@ -18,7 +18,9 @@ from ocr_flops.cost.learning.solving import independent_rows, value_of
 from ocr_flops.cost.learning.stage_learning import Names, StageKey, learn_stage
 from ocr_flops.cost.polynomial import Monomial
 from ocr_flops.measure.events import Event, Learned, Progress, Traced
+from ocr_flops.measure.worker.class_doors import FEATURES, doors_of_views
 from ocr_flops.measure.worker.class_session import KERNELS, ClassSession
+from ocr_flops.measure.worker.transformers_engine import config_fields
 
 POOL = 400  # points to choose from
 CHECKS = 3  # points beside those that are needed, where there are any
@@ -26,7 +28,11 @@ Say = Callable[[str], None]
 
 
 def learn_class(
-    architecture: str, config: dict[str, Any], kernels: Sequence[str] = KERNELS, say: Say = lambda text: None
+    architecture: str,
+    config: dict[str, Any],
+    kernels: Sequence[str] = KERNELS,
+    say: Say = lambda text: None,
+    views: Sequence[Sequence[int]] = (),
 ) -> LearnedProgram:
     """The program of a class at some dimensions, in bf16, with each of the attention kernels that it has.
 
@@ -35,6 +41,7 @@ def learn_class(
         config: where its config differs from the class's defaults.
         kernels: "eager", "sdpa".
         say: told what is done.
+        views: other views of DeepSeek-OCR's class, as of `doors_of_views`.
 
     Raises:
         Unlearnable: see `learn_stage`.
@@ -47,6 +54,8 @@ def learn_class(
             if kernel == kernels[-1] and session is None:
                 raise
             continue  # the class does not have this kernel
+        if views:
+            session.door = doors_of_views(views)
         with session.running():
             for key in stage_keys(session, kernel):
                 say(str(key))
@@ -112,7 +121,7 @@ def choose_points(session: ClassSession, key: StageKey, tier: int) -> tuple[list
     monomials = {
         "vision": terms,
         "prefill": [*text, *session.door.features],
-        "call": [*text, *session.door.features, *terms],
+        "call": [*text, *terms, *session.door.features],
         "decode": monomials_of([(), ("batch",)], [(), ("context",)]),
     }[key.stage]
     if key.is_one:
@@ -137,7 +146,10 @@ def choose_points(session: ClassSession, key: StageKey, tier: int) -> tuple[list
 def _guessed(session: ClassSession, key: StageKey, point: tuple) -> dict[str, int]:
     """The sizes of a point, as far as they are known before it is traced: of tokens those beside the features, which do as well."""
     batch, sizes, tokens = point
-    return with_parts({"batch": batch, **dict(sizes)}, session.parts) | {"tokens": 7 * tokens, "context": tokens}
+    found = with_parts({"batch": batch, **dict(sizes)}, session.parts) | {"tokens": 7 * tokens, "context": tokens}
+    if key.stage in ("prefill", "call") and any(FEATURES in monomial for monomial in session.door.features):
+        found[FEATURES] = session.count_features(batch, dict(sizes))
+    return found
 
 
 def trace_points(architecture: str, config: dict[str, Any], points: Iterable[dict[str, Any]]) -> Iterator[Traced]:
@@ -179,9 +191,12 @@ def serve_lesson(lesson: dict[str, Any], send: Callable[[Event], None]) -> None:
         send(Progress(said, 0, text))
         said += 1
 
-    of = lesson["architecture"], lesson["config"]
+    config = lesson["config"]
+    if "towers" in config:  # DeepSeek-OCR's own, as a request of another kind has them
+        config = config_fields(config["towers"])
+    of = lesson["architecture"], config
     if lesson.get("points") is None:
-        send(Learned(write_program(learn_class(*of, lesson["kernels"], say))))
+        send(Learned(write_program(learn_class(*of, lesson["kernels"], say, lesson.get("views", ())))))
         return
     for traced in trace_points(*of, lesson["points"]):
         say(f"{traced.point['stage']}, {traced.point['attention']}")

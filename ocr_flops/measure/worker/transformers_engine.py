@@ -25,6 +25,11 @@ Tensors = list[torch.Tensor]
 
 def model_config(towers: dict[str, dict[str, Any]]) -> UnlimitedOcrConfig:
     """The class's config with the given dimensions; every decoder layer attends to everything."""
+    return UnlimitedOcrConfig(**config_fields(towers))
+
+
+def config_fields(towers: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """What that config is made of."""
     sam, clip, decoder = towers["sam"], towers["clip"], towers["decoder"]
     vision = {
         "sam_config": {
@@ -56,7 +61,7 @@ def model_config(towers: dict[str, dict[str, Any]]) -> UnlimitedOcrConfig:
         "layer_types": ["full_attention"] * layers,
         "mlp_layer_types": ["dense"] * dense + ["sparse"] * (layers - dense),
     }
-    return UnlimitedOcrConfig(vision_config=vision, text_config=text, image_token_id=min(128_815, decoder["vocabulary"] - 1))
+    return {"vision_config": vision, "text_config": text, "image_token_id": min(128_815, decoder["vocabulary"] - 1)}
 
 
 def build_model(request: Request, device: str, experts: str) -> torch.nn.Module:
