@@ -163,6 +163,11 @@ class RunConfig:
         return {**self._trained_program("vision").layer_parameters, **self._trained_program("prefill").layer_parameters}
 
 
+def known_modes(model: ModelSpec, dtype: str, hardware: HardwareSpec | None = None) -> tuple[str, ...]:
+    """The attention modes of `attention_modes` that a model has."""
+    return PIPELINES.find(model.pipeline).attention_modes(model, attention_modes(dtype, hardware))
+
+
 @functools.cache
 def stage_program(config: RunConfig, stage: str, is_one: bool, sizes: tuple[int, ...] = ()) -> Program:
     """The compiled operators of a stage; arguments as of `Pipeline.record`."""

@@ -7,9 +7,8 @@ from functools import cached_property
 
 import polars as pl
 
-from ocr_flops.cost.blocks.attention import attention_modes
+from ocr_flops.cost.run_config import RunConfig, known_modes
 from ocr_flops.errors import SpecError
-from ocr_flops.spec.catalog import load_attention
 from ocr_flops.spec.host import EfficiencySpec, HostSpec
 from ocr_flops.spec.specs import HardwareSpec
 from ocr_flops.spec.workload import Workload
@@ -54,8 +53,10 @@ class Subject:
         The engine's own mix, and one set tower by tower, are among them where they differ from all the others.
         """
         config = self.estimate.config
-        names = (*attention_modes(config.dtype, self.hardware), "vendor")
-        *known, own = (load_attention(name).resolved(config.model, config.engine) for name in names)
+        *known, own = (
+            RunConfig.resolve(config.model, name, config.engine, config.dtype, config.cache, config.prefill_logits).attention
+            for name in (*known_modes(config.model, config.dtype, self.hardware), "vendor")
+        )
         specs = {spec.name: spec for spec in known}
         for spec in (own, config.attention):
             if spec.kernels not in [known.kernels for known in specs.values()]:

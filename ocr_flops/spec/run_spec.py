@@ -116,12 +116,12 @@ def read_run(config: dict[str, Any]) -> RunSpec:
     engine, attention = read_engine(config["engine"], kernels()), read_attention(config["attention"], kernels())
     if attention.name not in names("attention") or attention != load_attention(attention.name):
         attention = replace(attention, name="mixed")
-    logits = config["prefill_logits"]
+    logits, model = config["prefill_logits"], name_changes("model", read_model(config["model"]))
     return RunSpec(
-        model=name_changes("model", read_model(config["model"])),
+        model=model,
         engine=engine,
         attention=attention,
-        workload=read_workload(config["workload"]).workload(),
+        workload=read_workload(config["workload"]).workload().for_page_rule(model.page_rule),
         dtype=one_of("dtype", config["dtype"], tuple(DTYPE_BYTES)),
         cache=_read_cache(config["cache"], engine),
         prefill_logits=engine.prefill_logits if logits is None else one_of("prefill_logits", logits, PREFILL_LOGITS),

@@ -59,6 +59,11 @@ class ModelSpec:
         """The name for tables, which says what was changed."""
         return describe_changes(self.name, self.changed)
 
+    @property
+    def page_rule(self) -> PageRule | None:
+        """What its processor makes of a page; None for DeepSeek-OCR's views and tiles."""
+        return self.learned.page_rule if self.learned else None
+
     def __post_init__(self) -> None:
         if not self.towers:
             raise SpecError("model.towers: empty; a model needs at least a language model")

@@ -115,7 +115,7 @@ def estimate(
     if not chosen:
         raise SpecError(f"stages: empty; choose from {', '.join(STAGES)}")
     config = RunConfig.resolve(model, attention, engine, dtype, cache, prefill_logits)
-    workload = workload.for_page_rule(model.learned.page_rule if model.learned else None)
+    workload = workload.for_page_rule(model.page_rule)
     return Estimate(config, workload, chosen, tuple((experts_hit or {}).items()))
 
 

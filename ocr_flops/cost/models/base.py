@@ -34,6 +34,10 @@ class Pipeline(ABC):
         """The kernels that run: as resolved for the engine, unless the model lacks what nobody asked for."""
         return resolved
 
+    def attention_modes(self, model: ModelSpec, there: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of the attention modes there are that a model has."""
+        return there
+
     def kv_bytes_per_token(self, config: RunConfig) -> int:
         """KV cache of one token: 2 · layers · heads · head_dim · bytes."""
         decoder = config.model.language_model

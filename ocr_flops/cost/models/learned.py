@@ -13,13 +13,13 @@ from ocr_flops.cost.blocks.experts import expected_hits
 from ocr_flops.cost.learning.dimensions import with_parts
 from ocr_flops.cost.learning.program_file import LearnedProgram, LearnedStage, read_program
 from ocr_flops.cost.models.base import LeastWork, Pipeline
-from ocr_flops.cost.polynomial import Dim
+from ocr_flops.cost.polynomial import Dim, Dimension
 from ocr_flops.cost.run_config import RunConfig
 from ocr_flops.cost.tape import EXPERT_BYTES, SUMS, TRAFFIC, Operation, Region, Tape
 from ocr_flops.errors import SpecError
 from ocr_flops.files import user_cache_dir
 from ocr_flops.spec.reading import config_dirs
-from ocr_flops.spec.specs import AttentionSpec, ModelSpec
+from ocr_flops.spec.specs import DTYPE_BYTES, AttentionSpec, ModelSpec
 from ocr_flops.spec.workload import Column, Workload
 
 FOLDER = "programs"
@@ -84,6 +84,10 @@ class Learned(Pipeline, name="learned"):
         lacks = {tower: has[0] for tower in towers if asked.kernel(tower) is None and resolved.kernel(tower) not in has}
         return AttentionSpec(resolved.name, dict(resolved.kernels) | lacks)
 
+    def attention_modes(self, model: ModelSpec, there: tuple[str, ...]) -> tuple[str, ...]:
+        has = {stage.attention for stage in find_program(model).stages}
+        return tuple(mode for mode in there if mode in has)
+
     def view_sizes(self, workload: Workload) -> tuple[Column, ...]:
         return workload.page_rule.variant(workload.page_sizes)
 
@@ -143,8 +147,32 @@ class Learned(Pipeline, name="learned"):
         return 0
 
     def least_work(self, model: ModelSpec, stage: str, sizes: tuple[int, ...]) -> dict[str | None, LeastWork]:
-        """Every weight is read once a pass, and of a page's image tokens nothing is known: what a class must do beside that is not told."""
-        return {}
+        """Products with weights, in all layers but the last, of which some rows may be of no use, and outside of windowed attention, which
+        pads; the weights of these products, each read once; in decode the cache, read once. It is less than is unavoidable."""
+        program = find_program(model)
+        found = next(one for one in program.stages if one.stage == stage and not one.is_one and one.variant == list(sizes))
+        dims, itemsize = found.dims(), DTYPE_BYTES[program.dtype]
+        held: dict[str, int] = {}
+        for module, _, count in program.parameters:
+            held[program.texts[module]] = held.get(program.texts[module], 0) + count
+        last = {}
+        for one in found.operators:
+            tower = program.texts[one.module].partition(".")[0]
+            last[tower] = max(last.get(tower, -1), *one.runs_in, -1)
+        least: dict[str, LeastWork] = {}
+        for one in found.operators:
+            module, (tensor, weights) = program.texts[one.module], (dims[one.costs[0]], dims[one.costs[2]])
+            if not tensor or not ((isinstance(weights, int) and weights) or one.thirds):
+                continue
+            layers, known = sum(layer < last[module.partition(".")[0]] for layer in one.runs_in), least.get(module, LeastWork())
+            flops = known.matrix_flops + (0 if "attention" in module and module[:8] != "decoder." else tensor * layers)
+            read = 0 if one.thirds else weights // itemsize * len(one.layers or [0])
+            least[module] = LeastWork(flops, 0, min(known.elements + read, held.get(module, 0)))
+        if stage == "decode":
+            module = "decoder.attention"
+            cache = Dimension("batch") * Dimension("context") * (program.kv_bytes_per_token // itemsize)
+            least[module] = least[module]._replace(elements=cache + least[module].elements)
+        return least
 
 
 def operations_of(program: LearnedProgram, stage: LearnedStage) -> Iterable[Operation]:
