@@ -36,7 +36,7 @@ def plan_corpus(
         typer.Argument(
             metavar="PATH",
             help="A folder of images and PDFs; a table (.parquet, .csv, .arrow, Delta) or a glob of tables, a row a page, with width and "
-            "height; or paper formats, as in a4@200:900000,receipt@300:100000.",
+            "height; or formats and sizes, as in a4@200:900000,1080x1920:100000.",
         ),
     ],
     overrides: Overrides = None,

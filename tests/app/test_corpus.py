@@ -54,7 +54,7 @@ def test_a_table_that_was_sent(model):
 @pytest.mark.parametrize(
     ("chosen", "message"),
     [
-        ({"source": corpus.MIX, "mix": "b9:3"}, "'b9:3' is not FORMAT@DPI:PAGES"),
+        ({"source": corpus.MIX, "mix": "b9:3"}, "'b9:3' is not FORMAT@DPI:PAGES or WxH:PAGES"),
         ({"source": corpus.TABLE, "table": []}, "no table yet"),
         ({"source": corpus.TABLE, "table": [SimpleNamespace(name="x.doc", contents=b"")]}, "'x.doc' is no table"),
         ({"source": corpus.TABLE, "table": [SimpleNamespace(name="x.parquet", contents=b"no")]}, "x.parquet cannot be read"),

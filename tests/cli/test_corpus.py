@@ -77,7 +77,7 @@ def test_an_engine_that_serves(capsys):
         (["a4:5", "workload.columns=2"], "workload.columns: has no effect; a corpus has pages of its own"),
         (["a4:5", "attention=[eager,sdpa]"], "attention: one value; only hardware may be a list"),
         (["a4:5", "--lengths", "5", "workload.output_tokens=5"], "workload.output_tokens: given beside --lengths"),
-        (["a4:5,b4:6"], "pages: 'b4:6' is not FORMAT@DPI:PAGES with a format of"),
+        (["a4:5,b4:6"], "pages: 'b4:6' is not FORMAT@DPI:PAGES or WxH:PAGES"),
         (["a4@9:5"], "9 dpi is not from 36 to 1200"),
     ],
 )

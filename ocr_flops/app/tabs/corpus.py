@@ -20,9 +20,9 @@ from ocr_flops.spec.catalog import modes
 from ocr_flops.studies.corpus.groups import Groups, group_pages
 from ocr_flops.studies.corpus.lengths import DEFAULT_LIMIT, fixed
 from ocr_flops.studies.corpus.planner import Plan, plan
-from ocr_flops.studies.corpus.sources import MIX_EXAMPLE, TABLES, demo_table, mix_table, read_upload
+from ocr_flops.studies.corpus.sources import FORMATS, MIX_EXAMPLE, TABLES, demo_table, mix_table, read_upload
 
-DEMO, MIX, TABLE = "a demonstration", "paper formats", "a table of mine"
+DEMO, MIX, TABLE = "a demonstration", "paper formats or sizes", "a table of mine"
 OWN_LENGTHS = "output_tokens"
 
 
@@ -32,7 +32,7 @@ def source_controls(meta: dict[str, Any]) -> mo.ui.dictionary:
     Args:
         meta: what the server says of itself, its limit on uploads among it.
     """
-    mix = "FORMAT@DPI:PAGES with commas between; formats are a3, a4, a5, letter, legal, tabloid, receipt, card, slide and screen."
+    mix = f"FORMAT@DPI:PAGES or WIDTHxHEIGHT:PAGES, with commas between; formats are {', '.join(FORMATS)}."
     table = "A row a page, with width and height in pixels; optionally pages, output_tokens, prompt_tokens, mode."
     most = meta.get("max_upload_bytes", MAX_UPLOAD_BYTES)
     return mo.ui.dictionary(

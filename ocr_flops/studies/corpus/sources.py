@@ -52,7 +52,7 @@ FORMATS = {
     "slide": Format("slide, 1920 x 1080 px", 1920, 1080, True),
     "screen": Format("screenshot, 2560 x 1440 px", 2560, 1440, True),
 }
-MIX = re.compile(r"([a-z0-9]+)(?:@(\d+))?:(\d+)")  # a4@200:900000
+MIX = re.compile(r"(?:(\d+)x(\d+)|([a-z0-9]+)(?:@(\d+))?):(\d+)")  # 1654x2339:900000 or a4@200:900000
 DEMO = {  # pages by format and dpi
     ("a4", 200): 55_000,
     ("a4", 300): 15_000,
@@ -66,7 +66,7 @@ MIX_EXAMPLE = "a4@200:900000,receipt@300:100000"
 
 
 def mix_table(text: str) -> pl.DataFrame:
-    """Pages by paper format, dpi and number, "a4@200:900000,receipt@300:100000", as a table.
+    """Pages by paper format, dpi and number, or by size and number, "a4@200:900000,1080x1920:100000", as a table.
 
     Raises:
         SpecError: an unknown format, or another form.
@@ -74,12 +74,13 @@ def mix_table(text: str) -> pl.DataFrame:
     rows = []
     for part in text.split(","):
         found = MIX.fullmatch(part.strip())
-        if not found or found[1] not in FORMATS:
-            raise SpecError(f"pages: {part!r} is not FORMAT@DPI:PAGES with a format of {', '.join(FORMATS)}, as in {MIX_EXAMPLE}")
-        dpi = int(found[2] or DEFAULT_DPI)
+        if not found or (found[3] and found[3] not in FORMATS):
+            raise SpecError(f"pages: {part!r} is not FORMAT@DPI:PAGES or WxH:PAGES; formats are {', '.join(FORMATS)}, as in {MIX_EXAMPLE}")
+        width, height, name, dpi, pages = found.groups()
+        dpi = int(dpi or DEFAULT_DPI)
         if not MIN_DPI <= dpi <= MAX_DPI:
             raise SpecError(f"pages: {part!r}: {dpi} dpi is not from {MIN_DPI} to {MAX_DPI}")
-        rows.append((*FORMATS[found[1]].px(dpi), int(found[3])))
+        rows.append((*(FORMATS[name].px(dpi) if name else (int(width), int(height))), int(pages)))
     return pl.DataFrame(rows, schema={name: pl.Int64 for name in ("width_px", "height_px", "pages")}, orient="row")
 
 
