@@ -20,7 +20,7 @@ from ocr_flops.errors import SpecError, one_of
 from ocr_flops.files import write_whole
 from ocr_flops.spec.catalog import names
 from ocr_flops.spec.overrides import GROUPS
-from ocr_flops.units import duration, interval, seconds, share, si
+from ocr_flops.units import duration, escape_controls, interval, seconds, share, si
 
 if TYPE_CHECKING:
     import polars as pl
@@ -279,7 +279,7 @@ def show_progress(text: str = "starting") -> Iterator[Callable[[str], None]]:
 
 def complain(command: str, text: str) -> None:
     """Says on stderr what went wrong, after the command's name."""
-    print(f"ocr-flops {command}: {text}", file=sys.stderr)
+    print(f"ocr-flops {command}: {escape_controls(text)}", file=sys.stderr)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import typer
 
 from ocr_flops.errors import SpecError
 from ocr_flops.files import write_whole
+from ocr_flops.units import escape_controls
 
 TOTALS_SHOWN = ("pages", "fitting", "image_tokens", "gpu_hours", "gpu_hours_low", "gpu_hours_high", "cost", "cost_low", "cost_high")
 EXAMPLES = (
@@ -112,4 +113,4 @@ def _command(overrides: Sequence[str], out: Path, form: str | None, targets: Map
 
 
 def _tell(text: str) -> None:
-    print(text, file=sys.stderr)
+    print(escape_controls(text), file=sys.stderr)

@@ -4,6 +4,7 @@ import sqlite3
 
 import polars as pl
 import pytest
+from PIL import Image
 
 from ocr_flops import cli
 from ocr_flops.studies.sweeps.shapes import shapes_frame
@@ -17,6 +18,27 @@ def test_sweep_counts_in_words(tmp_path, capsys, override, counts):
     assert cli.main(["sweep", "workload=tiny", override, "--out", str(tmp_path / "run"), "--format", "csv"]) == 0
     found = capsys.readouterr()
     assert f": {counts}\n" in found.err and found.out == f"{tmp_path / 'run'}\n"
+
+
+def test_a_folder_of_pages_is_summed_up_and_names_show_no_escapes(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    (tmp_path / "scans").mkdir()
+    Image.new("L", (800, 600)).save(tmp_path / "scans" / "a.png")
+    (tmp_path / "scans" / "b\x1b[31m.png").write_bytes(b"no image")
+    command = [
+        "sweep",
+        "sweep=images",
+        f"sweep.images={tmp_path / 'scans'}",
+        "hardware=[l4,h200]",
+        "sweep.price=2",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    assert cli.main(command) == 0
+    found = capsys.readouterr()
+    assert "b\\x1b[31m.png: " in found.err and "\x1b" not in found.err
+    heads, _, *rows = (line.split() for line in found.err.splitlines()[-4:])
+    assert heads[:3] == ["hardware", "pages", "fitting"] and [row[:3] for row in rows] == [["l4", "1", "1"], ["h200", "1", "1"]]
 
 
 def test_shapes_writes_both_files(tmp_path, capsys):
