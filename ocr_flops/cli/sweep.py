@@ -83,10 +83,12 @@ def list_shapes(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace such files of other shapes there.")] = False,
 ) -> int:
     """Canonical page shapes by number of tiles, as SQLite and Parquet; files of other shapes stay."""
+    from ocr_flops.cli.console import options_named
     from ocr_flops.reports.sweep_writers import fill_database
     from ocr_flops.studies.sweeps.shapes import shapes_frame
 
-    frame = shapes_frame(min_tiles, max_tiles, mode)
+    with options_named(min_tiles="--min-tiles", max_tiles="--max-tiles", mode="--mode", workload="--mode"):
+        frame = shapes_frame(min_tiles, max_tiles, mode)
     parquet = io.BytesIO()
     frame.write_parquet(parquet, compression="zstd")
     database = sqlite3.connect(":memory:")

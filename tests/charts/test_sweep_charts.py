@@ -41,6 +41,13 @@ def test_numbers_that_vary_besides_are_held():
     assert set(found.layout.columns) == {"attention", "hardware"} and found.left_out == 0 and found.count == 22 * 6
 
 
+def test_a_further_axis_is_shown_at_its_ends_and_its_middle():
+    results = results_of(load_sweep(["workload.columns=1:3", "workload.output_tokens=0:1000:100", "hardware=l4"]))
+    found = summarize_sweep(results)
+    assert found.layout.axis == "image_tokens" and found.layout.held == {"output_tokens": (0, 500, 1000)}
+    assert "output_tokens" in found.layout.columns and len(found.series) == 3 and found.count == 9 and found.total == 33
+
+
 def test_resolutions_are_named_places():
     found = summary_named("modes")
     assert (

@@ -67,4 +67,4 @@ def test_shapes_replaces_others_only_with_overwrite(tmp_path, capsys):
 
 def test_shapes_names_what_is_wrong(tmp_path, capsys):
     assert cli.main(["shapes", "--min-tiles", "9", "--max-tiles", "3", "--out", str(tmp_path)]) == 2
-    assert capsys.readouterr().err == "ocr-flops shapes: max_tiles: 3 is not a whole number from 9 to 10000\n"
+    assert capsys.readouterr().err == "ocr-flops shapes: --max-tiles: 3 is not a whole number from 9 to 10000\n"
