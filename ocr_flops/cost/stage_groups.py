@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from ocr_flops.cost.polynomial import Monomial, evaluate
+from ocr_flops.cost.polynomial import Monomial, evaluate, product
 from ocr_flops.cost.program import Program, greatest
 from ocr_flops.cost.run_config import RunConfig, stage_program
 from ocr_flops.cost.tape import COSTS
@@ -34,6 +34,10 @@ class StageGroup:
         sizes: of the views, where vision takes part; see `Pipeline.view_sizes`.
         steps: decode steps; None for stages that run once.
         context_sum: keys attended, summed over the steps.
+        by_step: where a window fills, the dimensions at the first steps, as many as it takes: [step, point]; a program's whole divisions of
+            the context are no lines then.
+        growing_steps: decode steps whose context is one longer than that of the step before, the first among them; the others, where a
+            model's window is full, are like the last.
         first: the first decode step, where more can be alive in that than in the last; else None.
     """
 
@@ -46,6 +50,8 @@ class StageGroup:
     steps: Column | None = None
     context_sum: Column = 0
     first: StageGroup | None = None
+    growing_steps: Column | None = None
+    by_step: dict[str, np.ndarray] | None = None
     _sums: dict[Monomial, Column] = field(default_factory=dict)
     _last: dict[Monomial, Column] = field(default_factory=dict)
 
@@ -53,13 +59,22 @@ class StageGroup:
         """A monomial's value, in decode summed over the steps (every cost is at most linear in the context)."""
         if self.steps is None:
             return self.last(monomial)
-        if monomial not in self._sums:
+        if monomial not in self._sums and self.by_step is not None:
+            self._sums[monomial] = self._sum_by_step(monomial)
+        elif monomial not in self._sums:
             growing = "context" in monomial
             rest = tuple(name for name in monomial if name != "context")
             if len(monomial) - len(rest) > 1:
                 raise ValueError(f"{monomial}: a decode step must be linear in the context")
             self._sums[monomial] = self.last(rest) * (self.context_sum if growing else self.steps)
         return self._sums[monomial]
+
+    def _sum_by_step(self, monomial: Monomial) -> Column:
+        """A monomial's value over the steps, one by one until the window is full."""
+        values = np.broadcast_to(product(self.by_step[name] for name in monomial), (len(self.by_step["context"]), self.workload.points))
+        grows = np.arange(1, len(values) + 1)[:, None] <= self.growing_steps
+        total = (values * grows).sum(axis=0) + self.last(monomial) * (self.steps - self.growing_steps)
+        return int(total[0]) if self.workload.is_single else total
 
     def last(self, monomial: Monomial) -> Column:
         """A monomial's value, in decode at the last step."""
@@ -114,7 +129,8 @@ class StageGroup:
         """Tokens that the KV cache of the whole batch has room for at the end of the stage."""
         if self.stage == "vision":
             return 0
-        tokens = self.workload.context_tokens + (self.workload.output_tokens if self.stage == "decode" else 0)
+        outputs = config.pipeline.kept_outputs(config.model, self.workload.output_tokens) if self.stage == "decode" else 0
+        tokens = self.workload.context_tokens + outputs
         return config.engine_code.cached_tokens(tokens) * self.workload.batch_size
 
 
@@ -160,8 +176,12 @@ def _stage_group(config: RunConfig, stage: str, where: np.ndarray | None, worklo
     if isinstance(experts_hit, int) and np.any(steps != 1):
         raise SpecError(f"experts_hit: decode takes one step with the experts of that step, not output_tokens = {steps}")
     first = StageGroup(stage, program, workload, dimensions(1)) if config.engine_code.clones_logits else None
-    context_sum = steps * context + steps * (steps + 1) // 2
-    return StageGroup(stage, program, workload, dimensions(steps), where, sizes, steps, context_sum, first)
+    growing = config.pipeline.kept_outputs(config.model, steps)
+    context_sum = steps * context + growing * (growing + 1) // 2 + (steps - growing) * growing
+    group = StageGroup(stage, program, workload, dimensions(steps), where, sizes, steps, context_sum, first, growing)
+    if growing is not steps:
+        group.by_step = dimensions(np.arange(1, max(1, np.max(growing)) + 1)[:, None])
+    return group
 
 
 def _constant(column: Column) -> int:

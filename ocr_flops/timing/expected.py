@@ -96,7 +96,8 @@ def _over_steps(
     alike, number = _find_alike(group)
     if group.steps is None:  # a single pass, perhaps one decode step alone, whose context is not summed over
         return evaluate(lanes.last_values(group)[0][:, alike], take(hits, alike), alike)[..., number]
-    steps, last = (np.broadcast_to(np.asarray(one, np.int64), len(number)) for one in (group.steps, group.values[CONTEXT]))
+    wanted = group.steps, group.growing_steps, group.values[CONTEXT]
+    steps, growing, last = (np.broadcast_to(np.asarray(one, np.int64), len(number)) for one in wanted)
     grows = order.grows[:, None]
 
     def step(context: np.ndarray, functions: np.ndarray) -> np.ndarray:
@@ -104,7 +105,9 @@ def _over_steps(
         values = np.where(grows, settled[:, at] * context, settled[:, at])
         return evaluate(values, take(hits, at), at)
 
-    return sum_convex(step, number, last - steps + 1, last, lanes.crossings(settled[:, alike]), convex)
+    total = sum_convex(step, number, last - growing + 1, last, lanes.crossings(settled[:, alike]), convex)
+    like_last = steps - growing
+    return total + like_last * step(last, number) if like_last.any() else total
 
 
 def _find_alike(group: StageGroup) -> tuple[np.ndarray, np.ndarray]:

@@ -93,7 +93,7 @@ def _sum_over_steps(contested: np.ndarray, group: StageGroup) -> np.ndarray:
     values = group.monomial_values(without="context")
     base, slope = contested[..., ~growing] @ values[~growing], contested[..., growing] @ values[growing]
     last = np.broadcast_to(np.asarray(group.values["context"], np.float64), values.shape[-1:])
-    before = last - group.steps
+    before = last - group.growing_steps
     crossings = []
     for i, j in ((0, 1), (0, 2), (1, 2)):
         steeper = slope[i] - slope[j]
@@ -105,7 +105,8 @@ def _sum_over_steps(contested: np.ndarray, group: StageGroup) -> np.ndarray:
         middle = (start + 1 + end) / 2  # the mean context of the steps between two crossings
         total += _largest(base + slope * middle) * (end - start)
         start = end
-    return total
+    like_last = group.steps - group.growing_steps
+    return total + _largest(base + slope * last) * like_last if np.any(like_last) else total
 
 
 def time_columns(

@@ -109,6 +109,7 @@ class LearnedProgram(msgspec.Struct):
         kv_bytes_per_token: of the cache, in all layers.
         experts: None for a dense decoder.
         stages: what there is.
+        window: output tokens, the newest, that decode attends to and keeps beside the prompt; 0 for all.
     """
 
     schema: int
@@ -123,6 +124,7 @@ class LearnedProgram(msgspec.Struct):
     kv_bytes_per_token: int
     experts: Experts | None
     stages: list[LearnedStage]
+    window: int = 0
 
 
 @cache

@@ -76,6 +76,10 @@ class Pipeline(ABC):
             step: of decode, from 1.
         """
 
+    def kept_outputs(self, model: ModelSpec, outputs: Column) -> Column:
+        """How many of so many output tokens, the newest, decode attends to and keeps beside the context: all, but for a window."""
+        return outputs
+
     @abstractmethod
     def input_bytes(self, config: RunConfig, workload: Workload) -> Column:
         """Bytes of the pixels, which whoever calls `generate` holds to its end."""

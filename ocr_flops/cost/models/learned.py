@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
+
 from ocr_flops.cost.blocks.experts import expected_hits
 from ocr_flops.cost.learning.dimensions import with_parts
 from ocr_flops.cost.learning.program_file import LearnedProgram, LearnedStage, read_program
@@ -120,7 +122,8 @@ class Learned(Pipeline, name="learned"):
             found |= workload.page_sizes
         if stage != "vision":
             context = workload.context_tokens
-            found |= {"context": context + step} if stage == "decode" else {"tokens": context}
+            found |= {"tokens": context} if stage != "decode" or program.window else {}
+            found |= {"context": context + self.kept_outputs(config.model, step)} if stage == "decode" else {}
             found |= self._hits(program, batch if stage == "decode" else batch * context, config.itemsize, experts_hit)
         return with_parts(found, program.parts)
 
@@ -142,6 +145,12 @@ class Learned(Pipeline, name="learned"):
 
     def kv_bytes_per_token(self, config: RunConfig) -> int:
         return find_program(config.model).kv_bytes_per_token
+
+    def kept_outputs(self, model: ModelSpec, outputs: Column) -> Column:
+        window = find_program(model).window
+        if not window:
+            return outputs
+        return np.minimum(outputs, window) if isinstance(outputs, np.ndarray) else min(outputs, window)
 
     def input_bytes(self, config: RunConfig, workload: Workload) -> Column:
         return 0

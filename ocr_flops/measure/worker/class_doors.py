@@ -200,6 +200,7 @@ GRID_FEATURES = monomials_of(ONE_OR_ALL, [(), T, ("tile_rows", "tiled")])
 GRID_TERMS = monomials_of(ONE_OR_ALL, [(), ROWS], [(), COLUMNS])
 
 PATCH_GRID = Door(_grid, _patches, PATCH_TERMS, MERGED, _merged_parts)
+PADDED_MASK = {"padded_context": Part("ceil", ("context",), 8), "uneven_context": Part("uneven", ("context",), 8)}  # see `CudaAttention`
 DOORS = {
     "glm_ocr": PATCH_GRID,
     "paddleocr_vl": PATCH_GRID,
@@ -209,5 +210,5 @@ DOORS = {
     "qianfan_ocr": Door(_tiles, _numbers_of_tiles, TILE_TERMS, TILES),
     "granite_docling": Door(_masked_tiles, _numbers_of_tiles, TILE_TERMS, TILES),
     "deepseek_ocr2": Door(_view_and_tiles, _tiles_or_none, TILE_TERMS, TILES),
-    "unlimited_ocr": Door(_view_and_tiles, _grids_of_tiles, (GRID_TERMS,) * 2, GRID_FEATURES, lambda config: TILED),
+    "unlimited_ocr": Door(_view_and_tiles, _grids_of_tiles, (GRID_TERMS,) * 2, GRID_FEATURES, lambda config: TILED | PADDED_MASK),
 }

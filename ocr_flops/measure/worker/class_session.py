@@ -123,6 +123,9 @@ class ClassSession:
         self.parts = self.door.parts(self.config)
         self.labels = ClassLabels(self.config)
         self.rest_weights()
+        text = self.config.get_text_config()
+        windowed = "reference_sliding_attention" in (getattr(text, "layer_types", None) or ())
+        self.window = text.sliding_window if windowed else 0  # outputs, the newest, that decode keeps beside the prompt; 0 for all
         self._paths = [""]
         self._features: dict[str, Any] = {}
         token = getattr(self.config, "image_token_id", None)
@@ -144,18 +147,17 @@ class ClassSession:
         Args:
             stage: "vision", "prefill", "call" or "decode".
             batch: pages, all alike.
-            sizes: of a page.
-            tokens: of text beside the image's features in prefill; in decode those attended to, the new one included.
+            sizes: of a page; in decode with a window the "outputs" written, the new one included.
+            tokens: of text beside the image's features in prefill; in decode those attended to, the new one included, or with a window
+                those of the prompt.
         """
-        point = with_parts({"batch": batch, **sizes}, self.parts) if stage != "decode" else {"batch": batch, "context": tokens}
+        if stage == "decode":
+            return self._trace_decode(batch, tokens, sizes.get("outputs", 1))
+        point = with_parts({"batch": batch, **sizes}, self.parts)
         if stage == "vision":
             inputs = self.door.inputs(self.model, batch, sizes)
             return self._traced(point, leaves(inputs), lambda: self.model.model.get_image_features(**inputs, return_dict=True))
         cache = self.new_cache()
-        if stage == "decode":
-            self._fill(cache, batch, tokens - 1)
-            ids = self._text(batch, 1)
-            return self._traced(point, [ids], lambda: self._run(ids, cache), cache)
         features = self._vision_features(batch, sizes)
         count = self.count_features(batch, sizes)
         point[FEATURES_SIZE] = count
@@ -177,6 +179,18 @@ class ClassSession:
                 self._run(ids, cache, **inputs)
 
         return self._traced(point, [ids, *leaves(inputs)], run, cache)
+
+    def decode_point(self, batch: int, tokens: int, outputs: int) -> Sizes:
+        """The sizes of a decode step; arguments as of `trace`."""
+        context = {"context": tokens + min(outputs, self.window), "tokens": tokens} if self.window else {"context": tokens}
+        return with_parts({"batch": batch, **context}, self.parts)
+
+    def _trace_decode(self, batch: int, tokens: int, outputs: int) -> Trace:
+        cache, ids = self.new_cache(), self._text(batch, 1)
+        self._fill(cache, batch, tokens if self.window else tokens - 1)
+        for _ in range(outputs - 1):
+            self._run(ids, cache)
+        return self._traced(self.decode_point(batch, tokens, outputs), [ids], lambda: self._run(ids, cache), cache)
 
     def _run(self, ids: torch.Tensor, cache: Any, **arguments: Any) -> None:
         """One pass of the language model, of whose output nothing lives on."""
@@ -247,8 +261,8 @@ def cached(cache: Any) -> Iterator[torch.Tensor]:
     """Keys and values of each layer of a cache."""
     for layer in cache.layers if cache is not None else ():
         if layer.is_initialized:
-            yield layer.keys
-            yield layer.values
+            kept = (getattr(layer, name, None) for name in ("keys", "values", "prefill_keys", "prefill_values"))
+            yield from (tensor for tensor in kept if tensor is not None)
 
 
 def leaves(value: Any) -> list[torch.Tensor]:

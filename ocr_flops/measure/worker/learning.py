@@ -23,6 +23,8 @@ from ocr_flops.measure.worker.class_session import KERNELS, ClassSession
 from ocr_flops.measure.worker.transformers_engine import config_fields
 
 POOL = 400  # points to choose from
+OUTPUTS = (1, 2, 3, 5, 8, 12, 130)  # written by a model with a window
+WINDOWED = monomials_of([(), ("context",), ("tokens",), ("padded_context",)], [(), ("uneven_context",)])
 CHECKS = 3  # points beside those that are needed, where there are any
 Say = Callable[[str], None]
 
@@ -68,7 +70,8 @@ def learn_class(
     parameters = [(*place, count) for place, count in counts.items()]
     versions = transformers.__version__, str(torch.__version__)
     return LearnedProgram(
-        SCHEMA, architecture, *versions, config, "bf16", list(texts), session.parts, parameters, cache, experts_of(session), stages
+        *(SCHEMA, architecture, *versions, config, "bf16"),
+        *(list(texts), session.parts, parameters, cache, experts_of(session), stages, session.window),
     )
 
 
@@ -122,7 +125,7 @@ def choose_points(session: ClassSession, key: StageKey, tier: int) -> tuple[list
         "vision": terms,
         "prefill": [*text, *session.door.features],
         "call": [*text, *terms, *session.door.features],
-        "decode": monomials_of([(), ("batch",)], [(), ("context",)]),
+        "decode": monomials_of([(), ("batch",)], WINDOWED if session.window else [(), ("context",)]),
     }[key.stage]
     if key.is_one:
         monomials = [tuple(name for name in monomial if name != "batch") for monomial in monomials]
@@ -131,7 +134,8 @@ def choose_points(session: ClassSession, key: StageKey, tier: int) -> tuple[list
     pool: list[tuple] = []
     for number in range(POOL):
         batch = 1 if key.is_one else chance.choice((2, 3, 4, 5) if number > 20 else (2, 3))
-        page = {} if key.stage == "decode" else chance.choice(variants)
+        page = {"outputs": chance.choice(OUTPUTS)} if session.window else {}
+        page = page if key.stage == "decode" else chance.choice(variants)
         tokens = 0 if key.stage == "vision" else chance.randint(2, 90) if key.stage != "decode" else chance.randint(5, 400)
         pool.append((batch, tuple(page.items()), tokens))
     pool = list(dict.fromkeys(pool))
@@ -146,7 +150,9 @@ def choose_points(session: ClassSession, key: StageKey, tier: int) -> tuple[list
 def _guessed(session: ClassSession, key: StageKey, point: tuple) -> dict[str, int]:
     """The sizes of a point, as far as they are known before it is traced: of tokens those beside the features, which do as well."""
     batch, sizes, tokens = point
-    found = with_parts({"batch": batch, **dict(sizes)}, session.parts) | {"tokens": 7 * tokens, "context": tokens}
+    if key.stage == "decode":
+        return session.decode_point(batch, tokens, dict(sizes).get("outputs", 1))
+    found = with_parts({"batch": batch, **dict(sizes)}, session.parts) | {"tokens": 7 * tokens}
     if key.stage in ("prefill", "call") and any(FEATURES in monomial for monomial in session.door.features):
         found[FEATURES] = session.count_features(batch, dict(sizes))
     return found
