@@ -37,6 +37,7 @@ with app.setup(hide_code=True):
         jobs,
         measured,
         method,
+        models,
         plan,
         spot_check,
     )
@@ -196,8 +197,12 @@ def opened_tab(group, group_tabs):
 
 
 @app.cell(hide_code=True)
-def drawn(charts, get_pins, results, tab):
-    _views = {**views.VIEWS, "Compare": lambda results: compare.compared_charts(results, get_pins())}
+def drawn(charts, get_pins, model_inputs, results, tab):
+    _views = {
+        **views.VIEWS,
+        "Compare": lambda results: compare.compared_charts(results, get_pins()),
+        "Models": lambda results: models.models_chart(results, model_inputs.value),
+    }
     charts.show(_views[tab](results) if results and tab in _views else (), tab.lower())
     return
 
@@ -226,7 +231,8 @@ def tab_controls(link):
     spot_inputs, timing_inputs, export_inputs = controls.spot_check_controls(), controls.timing_controls(), export.export_controls()
     make_report = mo.ui.run_button(label="Make the HTML report")
     chapter = mo.ui.tabs(dict.fromkeys(method.CHAPTERS, ""), label="")
-    return chapter, export_inputs, make_report, spot_inputs, targets, timing_inputs
+    model_inputs = models.models_controls()
+    return chapter, export_inputs, make_report, model_inputs, spot_inputs, targets, timing_inputs
 
 
 @app.cell(hide_code=True)
@@ -282,6 +288,7 @@ def opened(
     export_inputs,
     get_arrived,
     make_report,
+    model_inputs,
     page,
     pin_inputs,
     results,
@@ -294,6 +301,7 @@ def opened(
     get_arrived()
     _tabs = {
         "Compare": lambda: compare.compare(results, pin_inputs),
+        "Models": lambda: models.compared_models(results, model_inputs),
         "Plan": lambda: plan.plan(results, targets),
         "Spot check": lambda: spot_check.spot_check(results, spot_inputs, count),
         "Measured": lambda: measured.measured(results, timing_inputs, time),

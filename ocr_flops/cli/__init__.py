@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from ocr_flops import __version__
-from ocr_flops.cli import calibrate, corpus, estimate, learn, measure, serving, sweep, verify
+from ocr_flops.cli import calibrate, corpus, estimate, learn, measure, models, serving, sweep, verify
 from ocr_flops.errors import SpecError
 from ocr_flops.files import ADVICE
 from ocr_flops.measure import lessons  # noqa: F401  it learns models that are used for the first time
@@ -62,6 +62,8 @@ COMMANDS = {
         "shapes": sweep.list_shapes,
         "report": estimate.write_report,
         "list": estimate.list_choices,
+        "models": models.show_models,
+        "compare": models.compare_models,
     },
     "How far to trust it": {
         "verify": verify.verify_model,

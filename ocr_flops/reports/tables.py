@@ -105,6 +105,32 @@ def measured_table(measured: pl.DataFrame) -> pl.DataFrame:
     return measured.select(steps, "module", *numbers, "device", minute, "point", "versions", "ran", logits)
 
 
+def models_table(models: pl.DataFrame) -> pl.DataFrame:
+    """The rows of `studies.models.compare_models` in TFLOPs, gigabytes and seconds, what there is of them; a dash where there is none."""
+    columns = {
+        "label": pl.col("label").alias("model"),
+        "image_tokens": pl.col("image_tokens").alias("image tokens"),
+        "output_tokens": pl.col("output_tokens").alias("output tokens"),
+        "total_flops": (pl.col("total_flops") / 1e12).alias("TFLOPs a page"),
+        "memory_bytes": (pl.col("memory_bytes") / 1e9).alias("memory (GB)"),
+        "expected_page_seconds": pl.col("expected_page_seconds").alias("seconds a page"),
+        "expected_pages_per_second": pl.col("expected_pages_per_second").alias("pages/s"),
+        "expected_pages_per_second_high": _span("expected_pages_per_second_low", "expected_pages_per_second_high").alias("pages/s range"),
+        "cost_per_1000_pages": pl.col("cost_per_1000_pages").alias("cost/1000 pages"),
+        "cost_low_per_1000_pages": _span("cost_low_per_1000_pages", "cost_high_per_1000_pages").alias("cost range"),
+        "fits": pl.col("fits").replace_strict({True: "yes", False: "no"}, return_dtype=pl.String),
+        "reason": pl.col("reason").cast(pl.String).fill_null(NONE).alias("note"),
+    }
+    there = {name for name in models.columns if models[name].null_count() < models.height}
+    return models.select(expression for name, expression in columns.items() if name in there)
+
+
+def _span(low: str, high: str) -> pl.Expr:
+    """Two columns as "0.108 to 0.21"; a dash where there is none."""
+    ends = (pl.col(name).round_sig_figs(3) for name in (low, high))
+    return pl.when(pl.col(low).is_null()).then(None).otherwise(pl.format("{} to {}", *ends)).fill_null(NONE)
+
+
 def devices_table(devices: pl.DataFrame) -> pl.DataFrame:
     """The rows of `planning.compare_devices` in milliseconds and gigabytes; a dash where a device has no figure."""
     yes = {True: "yes", False: "no"}

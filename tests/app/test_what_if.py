@@ -28,6 +28,7 @@ SIGNS = {  # what only this tab shows
     "Memory": "the KV cache holds",
     "Savings": "less than eager in vision",
     "Compare": "Pin the current setting",
+    "Models": "blocks a page for PaddleOCR-VL",
     "Plan": "holds at most batch",
     "Corpus": "8 of them take",
     "Spot check": "Run the real model",
@@ -36,7 +37,7 @@ SIGNS = {  # what only this tab shows
     "Export": "Make the HTML report",
     "Method": "How these numbers are made",
 }
-DRAWN = ("Overview", "Tiling", "Sweep", "Roofline", "Timeline", "Memory", "Savings", "Compare")
+DRAWN = ("Overview", "Tiling", "Sweep", "Roofline", "Timeline", "Memory", "Savings", "Compare", "Models")
 EVERY_SETTING = (
     Setting("tiny"),
     Setting("gundam_m", source="grid", columns=32, rows=32),

@@ -1,0 +1,98 @@
+"""The tab Models: what the page costs on several models, for the same text on it."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import marimo as mo
+
+from ocr_flops.app.tabs.elements import labelled, plain_table, row
+from ocr_flops.app.views import Results
+from ocr_flops.charts import Chart
+from ocr_flops.charts.models import cost_by_size_chart
+from ocr_flops.errors import SpecError
+from ocr_flops.reports.tables import models_table
+from ocr_flops.spec.catalog import load_attention, load_engine, load_model
+from ocr_flops.spec.run_spec import RunSpec
+from ocr_flops.spec.specs import STAGES
+from ocr_flops.studies import models
+from ocr_flops.studies.models import PageText
+
+
+def models_controls() -> mo.ui.dictionary:
+    """Which models, the text of the page, and what of that differs between models."""
+    labels = {load_model(name).label: name for name in models.compared_models()}
+    characters = "Of the page's text, which every model writes; how many tokens that takes depends on its tokenizer."
+    crops = "PaddleOCR-VL reads layout blocks, not pages: here strips across the page of equal height, side by side."
+    return mo.ui.dictionary(
+        {
+            "models": mo.ui.multiselect(labels, value=list(labels), label="models"),
+            "characters": mo.ui.number(1, 100_000, value=models.CHARACTERS, label=labelled("characters a page", characters)),
+            "crops": mo.ui.number(1, 200, value=models.CROPS["paddleocr_vl"], label=labelled("blocks a page for PaddleOCR-VL", crops)),
+        }
+    )
+
+
+class Comparison:
+    """What the tab shows of a setting; computed when it is first read.
+
+    Args:
+        results: of the setting.
+        models: names.
+        characters: of the page.
+        crops: of the page, for PaddleOCR-VL.
+    """
+
+    def __init__(self, results: Results, models: list[str], characters: int, crops: int):
+        setting = results.setting
+        self.results, self.models = results, models
+        size = (setting.workload.image_width_px, setting.workload.image_height_px)
+        self.page = PageText(*(size if all(size) else (setting.width_px, setting.height_px)), characters, crops={"paddleocr_vl": crops})
+        attention, engine = load_attention(setting.main_mode), load_engine(setting.engine)
+        software = results.model, engine, attention, setting.workload, setting.dtype, setting.cache, setting.prefill_logits
+        self.run = RunSpec(*software, STAGES, results.device)
+        self.options: dict[str, Any] = {"price_per_hour": setting.price, "on": self._time}
+
+    def _time(self, run: RunSpec, estimate: Any) -> Any:
+        return estimate.on(**self.results.conditions) if self.results.device else None
+
+    def frame(self) -> Any:
+        """The rows of `compare_models`."""
+        return models.compare_models(self.run, self.models, self.page, **self.options)
+
+
+def models_chart(results: Results, inputs: dict[str, Any]) -> list[Chart]:
+    """The cost of the page against its size, by model (not without times), and memory against what is written."""
+    found = Comparison(results, **inputs)
+    if results.device is None or not inputs["models"]:
+        return []
+    there = [row["model"] for row in found.frame().to_dicts() if row["reason"] is None]
+    try:
+        points = models.cost_by_size(found.run, there, found.page, models.FACTORS, **found.options) if there else None
+    except SpecError:
+        return []
+    return [cost_by_size_chart(points, found.run, found.page)] if there else []
+
+
+def compared_models(results: Results, inputs: mo.ui.dictionary) -> mo.Html:
+    """The controls, a table of the models, and what it assumes.
+
+    Args:
+        results: of the setting.
+        inputs: of `models_controls`.
+    """
+    if not inputs.value["models"]:
+        return mo.vstack([row(*inputs.elements.values(), gap=2), mo.md("Choose a model.")])
+    found = Comparison(results, **inputs.value)
+    run = found.run
+    basis = f"; expected times rest on {results.main_timing.time_basis}" if results.main_timing else ""
+    words = [
+        f"One page of {found.page.width_px} × {found.page.height_px} px, batch {run.workload.batch_size}; {run.engine.name}, "
+        f"attention {run.attention.name}, {run.dtype}{basis}.",
+        f"{models.reading_words(found.page, found.models).capitalize()}.",
+    ]
+    table = plain_table(models_table(found.frame()), pagination=False)
+    return mo.vstack(
+        [row(*inputs.elements.values(), gap=2), table, mo.Html("".join(f"<p><small>{escape(one)}</small></p>" for one in words))]
+    )

@@ -1,0 +1,141 @@
+"""What a page costs on several models, against its size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from math import exp, log
+
+import altair as alt
+import polars as pl
+
+from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, data, title
+from ocr_flops.charts.encoding import OWN_COLOUR, WORDS, from_zero, log_ticks, si_axis, tips, x_of, y_of
+from ocr_flops.charts.overlay import mark_layers
+from ocr_flops.charts.theme import FAMILIES
+from ocr_flops.spec.run_spec import RunSpec
+from ocr_flops.studies.models import PageText
+from ocr_flops.units import seconds, si
+
+SECONDS, PRICE, MEMORY = "expected_page_seconds", "cost_per_1000_pages", "memory_bytes"
+ROOM = 1.3  # of the largest page, with the names behind the lines
+HEIGHT = 420
+LEAST_GAP = 0.045  # of the axis, between two names
+
+
+def cost_by_size_chart(points: pl.DataFrame, run: RunSpec, page: PageText) -> Chart:
+    """Expected cost of a page against its size, a line a model, named at its end: a price where there is one, else seconds of the device.
+
+    Args:
+        points: of `studies.models.cost_by_size`.
+        run: what they are of.
+        page: the page that is marked.
+    """
+    value = PRICE if PRICE in points.columns else SECONDS
+    colours = dict(zip(points["label"].unique(maintain_order=True), FAMILIES.values(), strict=False))
+    rows = [
+        {
+            "x": row["megapixels"],
+            "value": row[value],
+            "label": row["label"],
+            "colour": colours[row["label"]],
+            "size": f"{row['width_px']} x {row['height_px']} px, {row['image_tokens']:,} image tokens",
+            "cost": _words(row, value),
+        }
+        for row in points.to_dicts()
+    ]
+    bottom, top = (edge(row["value"] for row in rows) for edge in (min, max))
+    ends = _apart([row for row in rows if row["x"] == max(one["x"] for one in rows)], bottom, top)
+    mark = {"x": page.width_px * page.height_px / 1e6, "text": f"{page.width_px} x {page.height_px} px"}
+    params = {
+        "room": ROOM * max(row["x"] for row in rows),
+        "ends_y": [bottom / 1.3, top * 1.5],
+        "ticks": log_ticks(bottom / 1.3, top * 1.5),
+    }
+    datasets = {"points": rows, "ends": ends, "mark": [mark]}
+    return Chart(_template(value), _title(points, run, page, value), datasets, params)
+
+
+def memory_by_output_chart(points: pl.DataFrame, run: RunSpec) -> Chart:
+    """Memory needed against the tokens that are written, a line a model, named at its end.
+
+    Args:
+        points: of `studies.models.memory_by_output`.
+        run: what they are of.
+    """
+    colours = dict(zip(points["label"].unique(maintain_order=True), FAMILIES.values(), strict=False))
+    rows = [
+        {
+            "x": row["output_tokens"],
+            "value": row["memory_bytes"],
+            "label": row["label"],
+            "colour": colours[row["label"]],
+            "size": f"{row['output_tokens']:,} tokens",
+            "cost": f"{si(row['memory_bytes'], 'B')}, of it {si(row['kv_cache_bytes'], 'B')} KV cache",
+        }
+        for row in points.to_dicts()
+    ]
+    bottom, top = (edge(row["value"] for row in rows) for edge in (min, max))
+    last = max(row["x"] for row in rows)
+    ends = _apart([row for row in rows if row["x"] == last], bottom, top)
+    growth = {row["label"]: row["value"] for row in rows if row["x"] == last}
+    first = {row["label"]: row["value"] for row in rows if row["x"] == min(one["x"] for one in rows)}
+    added = sorted(growth, key=lambda label: growth[label] - first[label])
+    finding = f"{last:,} tokens of output add {si(growth[added[-1]] - first[added[-1]], 'B')} on {added[-1]}"
+    if len(added) > 1:
+        finding += f", {si(growth[added[0]] - first[added[0]], 'B')} on {added[0]}"
+    ran = f"{run.engine.name}, attention {run.attention.name}, {run.dtype}, batch {run.workload.batch_size}"
+    params = {"room": ROOM * last, "ends_y": [bottom / 1.3, top * 1.5], "ticks": log_ticks(bottom / 1.3, top * 1.5)}
+    datasets = {"points": rows, "ends": ends, "mark": []}
+    return Chart(_template(MEMORY), title(finding, f"Weights, KV cache and activations; {ran}"), datasets, params)
+
+
+def _words(row: Row, value: str) -> str:
+    if value == PRICE:
+        return f"{row[PRICE]:.3g} ({row['cost_low_per_1000_pages']:.3g} to {row['cost_high_per_1000_pages']:.3g})"
+    return f"{seconds(row[SECONDS])} ({seconds(row['expected_page_low_seconds'])} to {seconds(row['expected_page_high_seconds'])})"
+
+
+def _apart(ends: Sequence[Row], bottom: float, top: float) -> list[Row]:
+    """The ends of lines with names far enough apart to be read, on a logarithmic axis."""
+    span, placed = log(1.95 * top / bottom), []
+    least = LEAST_GAP * span
+    for row in sorted(ends, key=lambda row: row["value"]):
+        place = log(row["value"])
+        placed.append((max(place, placed[-1][0] + least) if placed else place, row))
+    return [{**row, "value": exp(place), "text": row["label"]} for place, row in placed]
+
+
+@cache
+def _template(value: str) -> Template:
+    words = {PRICE: "cost of a thousand pages", SECONDS: "seconds of the device a page", MEMORY: "memory needed"}[value]
+    x = x_of("x", **from_zero("tokens of output" if value == MEMORY else "size of the page in megapixels", "room"))
+    scale = alt.Scale(type="log", domain=alt.ExprRef("ends_y"), nice=False)
+    axis = alt.Axis(
+        labelExpr="format(datum.value, '~g')" if value == PRICE else si_axis("s" if value == SECONDS else "B"), values=alt.ExprRef("ticks")
+    )
+    y = y_of("value", title=words, scale=scale, axis=axis)
+    tooltip = tips(label="model", size="output" if value == MEMORY else "page", cost=words)
+    points, ends = alt.Chart(data("points")), alt.Chart(data("ends"))
+    return compiled(
+        points.mark_line(strokeWidth=2.5).encode(x, y, OWN_COLOUR),
+        points.mark_point(size=36, filled=True, opacity=1).encode(x, y, OWN_COLOUR, tooltip),
+        ends.mark_text(align="left", baseline="middle", dx=9, fontSize=12, fontWeight="bold").encode(x, y, WORDS, OWN_COLOUR),
+        *mark_layers(x),
+        height=HEIGHT,
+    )
+
+
+def _title(points: pl.DataFrame, run: RunSpec, page: PageText, value: str) -> Title:
+    here = points.filter((pl.col("width_px") - page.width_px).abs() == (pl.col("width_px") - page.width_px).abs().min()).sort(value)
+    first, last = here.row(0, named=True), here.row(-1, named=True)
+    times = last[value] / first[value]
+    words = {PRICE: "cost of a thousand pages", SECONDS: "time of a page"}[value]
+    finding = f"At {first['width_px']} x {first['height_px']} px the {words} is {_words(first, value)} on {first['label']}"
+    if here.height > 1:
+        finding += f", {times:.3g} times as much on {last['label']}"
+    return title(
+        finding,
+        f"{run.hardware.label}, {run.engine.name}, attention {run.attention.name}, {run.dtype}, batch {run.workload.batch_size}; expected",
+        f"Every model writes the same {page.characters:,} characters, whatever the size of the page",
+    )

@@ -1,0 +1,130 @@
+"""The commands about several models: `ocr-flops models` and `compare`."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Any, Literal
+
+import typer
+
+from ocr_flops.cli import console
+from ocr_flops.cli.console import Columns, Form, Out, Overrides
+from ocr_flops.errors import SpecError, one_of
+
+ANSWERS = (  # columns of a comparison's table in the order in which they are shown; the others follow
+    "model",
+    "image_tokens",
+    "output_tokens",
+    "total_flops",
+    "memory_bytes",
+    "expected_page_seconds",
+    "expected_pages_per_second",
+    "expected_pages_per_second_low",
+    "expected_pages_per_second_high",
+    "cost_per_1000_pages",
+    "cost_low_per_1000_pages",
+    "cost_high_per_1000_pages",
+    "fits",
+    "reason",
+)
+MODEL = "model="
+
+
+def show_models(form: Form = "table", out: Out = None, columns: Columns = "") -> int:
+    """Which models there are: parameters, image tokens of an A4 page, limits, evidence."""
+    from ocr_flops.studies.models import list_models
+
+    frame = list_models()
+    text = partial(console.render_text, "models", out, models=frame.drop("label"), columns=columns)
+    console.write_result("models", form, out, json=lambda: frame.to_dicts(), csv=lambda: frame, table=text)
+    return 0
+
+
+def compare_models(
+    overrides: Overrides = None,
+    chars: Annotated[int | None, typer.Option(metavar="N", min=1, help="Characters of a page's text, which every model writes.")] = None,
+    chars_per_token: Annotated[
+        list[str] | None, typer.Option(metavar="MODEL=N", help="Characters of a model's token, where they are not the ones known of it.")
+    ] = None,
+    crops: Annotated[
+        list[str] | None, typer.Option(metavar="MODEL=N", help="Crops that a model reads instead of the page; paddleocr_vl=20 by default.")
+    ] = None,
+    price: Annotated[float | None, typer.Option(metavar="PRICE", help="Of one device hour, in any currency.")] = None,
+    chart: Annotated[
+        Literal["svg", "png"] | None,
+        typer.Option(help="Also draw, by model, cost against page size and memory against output, into the folder of --out."),
+    ] = None,
+    form: Form = "table",
+    out: Out = None,
+    columns: Columns = "",
+) -> int:
+    """What one page costs on several models (model=a,b,c; all by default), for the same text: tokens, FLOPs, memory, time, price."""
+    from ocr_flops.evidence.calibration.conditions import with_records
+    from ocr_flops.spec.run_spec import load_run
+    from ocr_flops.studies import models
+    from ocr_flops.timing.estimate import time_run
+
+    given = overrides or []
+    named = [one.removeprefix(MODEL) for one in given if one.startswith(MODEL)]
+    known = models.compared_models()
+    chosen = [name.strip() for name in named[-1].strip("[]").split(",")] if named else list(known)
+    for name in chosen:
+        one_of("model", name, (*models.known_models(), "tiny_test"))
+    run = load_run([one for one in given if not one.startswith(MODEL)])
+    sides = run.workload.image_width_px, run.workload.image_height_px
+    page = models.PageText(
+        *(sides if all(sides) else models.A4_PX),
+        characters=chars or models.CHARACTERS,
+        per_token=_by_model("--chars-per-token", chars_per_token, chosen, float),
+        crops=_by_model("--crops", crops, chosen, int),
+    )
+
+    def timed(one: Any, estimate: Any) -> Any:
+        return time_run(with_records(one), estimate)
+
+    options: dict[str, Any] = {"price_per_hour": price, "on": timed}
+    found = models.compare_models(run, chosen, page, **options)
+    if chart:
+        _draw(run, [row["model"] for row in found.to_dicts() if row["reason"] is None], page, chart, out, options)
+    hidden = ("label", "time_basis", "reason") if found["reason"].null_count() == found.height else ("label", "time_basis")
+    shown = [name for name in ANSWERS if name in found.columns and name not in hidden]
+    table = found.select(*shown, *(name for name in found.columns if name not in (*shown, *hidden)))
+    bases = [] if "time_basis" not in found.columns else found["time_basis"].drop_nulls().unique(maintain_order=True).to_list()
+    values = {"run": run, "page": page, "table_of": table, "columns": columns, "bases": bases, "models": models.reading_words(page, chosen)}
+    text = partial(console.render_text, "compare", out, **values)
+    console.write_result("compare", form, out, json=lambda: found.to_dicts(), csv=lambda: found, table=text)
+    return 0
+
+
+def _by_model(option: str, given: list[str] | None, chosen: list[str], kind: type) -> dict[str, Any]:
+    """The numbers of an option that gives one for each of some models, as in `--crops paddleocr_vl=12`."""
+    found = {}
+    for word in given or ():
+        name, equals, number = word.partition("=")
+        one_of(option, name, tuple(chosen))
+        try:
+            value = kind(number) if equals else None
+        except ValueError:
+            value = None
+        if value is None or not 0 < value < 1e6:
+            raise SpecError(f"{option}: {word!r} is not MODEL=N with a {'whole ' if kind is int else ''}number above 0")
+        found[name] = value
+    return found
+
+
+def _draw(run: Any, chosen: list[str], page: Any, form: str, out: Any, options: dict[str, Any]) -> None:
+    """Draws the chart into a folder, and says where."""
+    from ocr_flops.charts.models import cost_by_size_chart, memory_by_output_chart
+    from ocr_flops.files import write_whole
+    from ocr_flops.reports.images import chart_images
+    from ocr_flops.studies import models
+
+    if out is None or run.hardware is None:
+        raise SpecError("--chart: needs --out DIR, and hardware= for times")
+    lengths = [1000 * thousands for thousands in models.OUTPUTS]
+    drawn = {
+        "cost_by_page_size": cost_by_size_chart(models.cost_by_size(run, chosen, page, models.FACTORS, **options), run, page),
+        "memory_by_output": memory_by_output_chart(models.memory_by_output(run, chosen, page, lengths), run),
+    }
+    for name, image in chart_images(drawn, form, in_child=False).items():
+        print(write_whole(out / f"{name}.{form}", image))

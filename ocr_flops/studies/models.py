@@ -1,0 +1,267 @@
+"""Models side by side: what there are, and what one page costs on each of them, for the same text on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ocr_flops.cost.models.learned import find_program, program_path
+from ocr_flops.cost.run_config import RunConfig
+from ocr_flops.errors import SpecError
+from ocr_flops.spec.catalog import load_model, names
+from ocr_flops.spec.run_spec import RunSpec
+from ocr_flops.spec.specs import ModelSpec
+from ocr_flops.spec.workload import Column, Workload
+from ocr_flops.timing.estimate import estimate_run, time_run
+from ocr_flops.timing.planning import SECONDS_PER_HOUR
+from ocr_flops.timing.timing import Timing
+
+if TYPE_CHECKING:
+    import polars as pl
+
+A4_PX = (1654, 2339)  # at 200 dpi
+CHARACTERS = 3000  # of a page's text
+ASSUMED_PER_TOKEN = 5.0  # characters of a token, where a model's tokenizer could not be read: those that could have 5.04 and 5.08
+FACTORS = tuple(round(0.3 + 0.1 * step, 1) for step in range(18))  # of a page's sides, around it: of A4 at 200 dpi from 60 to 400 dpi
+OUTPUTS = (0, 1, 2, 4, 8, 16, 32, 64, 100)  # thousands of tokens
+CROPS = {"paddleocr_vl": 20}  # layout blocks of a page: OmniDocBench has more than 20 000 on 981 pages
+
+
+def known_models() -> tuple[str, ...]:
+    """Models of the group `model`, but for the one that tests use."""
+    return tuple(name for name in names("model") if name != "tiny_test")
+
+
+def has_program(model: ModelSpec) -> bool:
+    """Whether a model can be estimated without learning its class first."""
+    return model.learned is None or program_path(model).is_file()
+
+
+def compared_models() -> tuple[str, ...]:
+    """`known_models` that can be estimated at once."""
+    return tuple(name for name in known_models() if has_program(load_model(name)))
+
+
+@dataclass(frozen=True)
+class PageText:
+    """One page, and how models read it.
+
+    Args:
+        width_px, height_px: its size, ints or columns of many pages.
+        characters: of its text, which every model writes.
+        per_token: characters of a token by model, where they are not those of its config.
+        crops: crops that a model reads instead of the whole page, by model; `CROPS` where a model is not named.
+    """
+
+    width_px: Column = A4_PX[0]
+    height_px: Column = A4_PX[1]
+    characters: int = CHARACTERS
+    per_token: Mapping[str, float] | None = None
+    crops: Mapping[str, int] | None = None
+
+    def characters_per_token(self, model: ModelSpec) -> float:
+        """Characters of one of the model's output tokens."""
+        given = (self.per_token or {}).get(model.name)
+        return given or model.characters_per_token or ASSUMED_PER_TOKEN
+
+    def crops_of(self, model: ModelSpec) -> int:
+        """Crops that the model reads of this page, 1 for the page itself."""
+        return (self.crops or {}).get(model.name, CROPS.get(model.name, 1))
+
+    def workload(self, run: RunSpec, model: ModelSpec) -> Workload:
+        """What a model is given of this page: the page, or as many strips across it of equal height, read side by side.
+
+        Each strip's output is its part of the page's; nothing is counted for finding the strips.
+        """
+        crops = self.crops_of(model)
+        tokens = -(-self.characters // (self.characters_per_token(model) * crops))
+        height = np.maximum(self.height_px // crops, 1) if isinstance(self.height_px, np.ndarray) else max(self.height_px // crops, 1)
+        rest = {"prompt_tokens": run.workload.prompt_tokens, "output_tokens": int(tokens), "batch_size": run.workload.batch_size * crops}
+        return Workload.from_image(self.width_px, height, **rest)
+
+    def scaled(self, factors: np.ndarray) -> PageText:
+        """The same page at other resolutions, with the same text."""
+        width, height = (np.maximum(np.round(side * factors), 1).astype(np.int64) for side in (self.width_px, self.height_px))
+        return replace(self, width_px=width, height_px=height)
+
+
+def reading_words(page: PageText, models: Iterable[str]) -> str:
+    """What is assumed of models, in words: characters of their tokens, and crops that they read instead of the page."""
+    specs = [load_model(name) for name in models]
+    by_number: dict[float, list[str]] = {}
+    for model in specs:
+        by_number.setdefault(page.characters_per_token(model), []).append(model.label)
+    tokens = "; ".join(f"{number:.3g} for {', '.join(labels)}" for number, labels in by_number.items())
+    assumed = [model.label for model in specs if model.characters_per_token is None and model.name not in (page.per_token or {})]
+    unknown = f" (assumed of {', '.join(assumed)})" if assumed else ""
+    cut = "".join(f"; {one.label} reads {page.crops_of(one)} strips, found for nothing" for one in specs if page.crops_of(one) > 1)
+    return f"characters of a token: {tokens}{unknown}{cut}"
+
+
+def list_models() -> pl.DataFrame:
+    """The models there are: parameters, image tokens of an A4 page at 200 dpi, limits of a page, evidence, sources of dimensions."""
+    import polars as pl
+
+    rows = []
+    for name in known_models():
+        model = load_model(name)
+        row: dict[str, Any] = {"model": name, "label": model.label, **describe_program(model)}
+        rule = model.learned.page_rule if model.learned else None
+        tokens = rule.image_tokens(*A4_PX) if rule else Workload.from_image(*A4_PX).image_tokens
+        limits = rule.limits if rule else "six resolution modes; gundam, as here: a view of 1024 px and 2 to 9 tiles of 640 px"
+        rows.append(row | {"image_tokens": tokens, "limits": limits, "source": model.learned.source if model.learned else "by hand"})
+    return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def describe_program(model: ModelSpec) -> dict[str, Any]:
+    """A model's parameters, attention kernels and what its numbers rest on."""
+    if not has_program(model):
+        return {"parameters": None, "attention": None, "evidence": f"not learned yet: ocr-flops learn {model.name}"}
+    parameters = sum(RunConfig.resolve(model, "vendor", "transformers", "bf16", "dynamic", None).parameters.values())
+    if model.learned is None:
+        return {"parameters": parameters, "attention": "eager, sdpa, flash", "evidence": "written by hand, equal to traces of the class"}
+    program = find_program(model)
+    checks = sum(len(stage.evidence.verified_at) for stage in program.stages)
+    evidence = f"learned from traces under transformers {program.transformers}, {checks} more were equal"
+    return {
+        "parameters": parameters,
+        "attention": ", ".join(dict.fromkeys(stage.attention for stage in program.stages)),
+        "evidence": evidence,
+    }
+
+
+def compare_models(
+    run: RunSpec, models: Iterable[str], page: PageText, *, price_per_hour: float | None = None, on: Any = time_run
+) -> pl.DataFrame:
+    """What one page costs on several models, a row each: those that run it first, cheapest first.
+
+    Args:
+        run: everything but the model and the page's size; its device gives times.
+        models: names of the group `model`.
+        page: the page and its text.
+        price_per_hour: of one device, in any currency.
+        on: times an estimate of a run on the run's device.
+
+    Returns:
+        columns model, label, parameters, attention (its kernels), crops, image_tokens, output_tokens, tensor_flops, total_flops and
+        io_bytes (each of one page),
+        memory_bytes (of the whole batch) and fits; expected_ttft_seconds, expected_tpot_seconds and expected_pages_per_second with their
+        ranges, expected_page_seconds (of the device a page), device_busy_share, gpu_hours_per_1000_pages and, with a price,
+        cost_per_1000_pages with its range; time_basis; and reason: why there is no number, or why the device does not run it.
+    """
+    import polars as pl
+
+    rows = []
+    for name in models:
+        model, row = load_model(name), {}
+        try:
+            row = _page_row(replace(run, model=model), page, price_per_hour, on)
+        except SpecError as problem:
+            row = {"reason": str(problem)}
+        rows.append({"model": name, "label": model.label, "reason": None, **row})
+    wanted = sorted(rows, key=lambda row: (row["reason"] is not None, row.get("gpu_hours_per_1000_pages") or row.get("total_flops") or 0))
+    columns = dict.fromkeys(column for row in wanted for column in row if column != "reason")
+    return pl.DataFrame([{column: row.get(column) for column in (*columns, "reason")} for row in wanted], infer_schema_length=None)
+
+
+def _page_row(run: RunSpec, page: PageText, price: float | None, on: Any) -> dict[str, Any]:
+    """One model's row of `compare_models`."""
+    workload, crops = page.workload(run, run.model), page.crops_of(run.model)
+    result = estimate_run(run, workload)
+    timing: Timing | None = on(run, result)
+    pages = workload.batch_size // crops
+    work = {name: sum(row[name] for row in result.stage_numbers.values()) // pages for name in ("tensor_flops", "total_flops", "io_bytes")}
+    tokens = {"image_tokens": result.workload.image_tokens * crops, "output_tokens": workload.output_tokens * crops}
+    parameters, needed = sum(result.config.parameters.values()), result.footprint.total_bytes
+    kernels = ", ".join(dict.fromkeys(kernel for _, kernel in result.config.attention.kernels))
+    row = {"parameters": parameters, "attention": kernels, "crops": crops, **tokens, **work, "memory_bytes": needed}
+    if timing is None:
+        return row
+    figures = timing.expected_figures()
+    figures |= {name: value / crops for name, value in figures.items() if name.startswith("expected_pages") and value is not None}
+    row |= {"fits": bool(timing.fits), **figures, "device_busy_share": timing.device_busy_share, "time_basis": timing.time_basis}
+    row |= dict(zip(("expected_page_seconds", *COSTS), costs_of(figures, price), strict=True))
+    if not timing.fits:
+        row["reason"] = f"does not fit: needs {needed / 1e9:.3g} GB"
+    return row
+
+
+COSTS = ("gpu_hours_per_1000_pages", "cost_per_1000_pages", "cost_low_per_1000_pages", "cost_high_per_1000_pages")
+
+
+def costs_of(figures: Mapping[str, Any], price: float | None) -> tuple[Any, ...]:
+    """Seconds of the device for a page, its hours for a thousand, and, with a price an hour, what these cost with their range."""
+    pages, low, high = (figures[f"expected_pages_per_second{part}"] for part in ("", "_low", "_high"))
+    if pages is None:
+        return (None,) * 5
+    hours = [1000 / one / SECONDS_PER_HOUR for one in (pages, high, low)]
+    return 1 / pages, hours[0], *(hour * price if price is not None else None for hour in hours)
+
+
+def cost_by_size(
+    run: RunSpec,
+    models: Sequence[str],
+    page: PageText,
+    factors: Iterable[float],
+    *,
+    price_per_hour: float | None = None,
+    on: Any = time_run,
+) -> pl.DataFrame:
+    """The same page at several resolutions, on several models: a row per model and resolution that its processor takes, by size.
+
+    Args:
+        run, models, page, price_per_hour, on: as of `compare_models`; run has a device.
+        factors: of the page's width and height.
+
+    Returns:
+        columns model, label, width_px, height_px, megapixels, image_tokens, expected_page_seconds with its range, and, with a price,
+        cost_per_1000_pages with its range.
+    """
+    import polars as pl
+
+    sizes, frames = page.scaled(np.array(sorted(factors))), []
+    for name in models:
+        one = replace(run, model=load_model(name))
+        workload, crops = sizes.workload(one, one.model), sizes.crops_of(one.model)
+        result = estimate_run(one, workload)
+        figures = on(one, result).expected_figures()
+        figures |= {key: value / crops for key, value in figures.items() if key.startswith("expected_pages")}
+        seconds, _, *costs = costs_of(figures, price_per_hour)
+        frames.append(
+            pl.DataFrame(
+                {
+                    "model": name,
+                    "label": one.model.label,
+                    "width_px": sizes.width_px,
+                    "height_px": sizes.height_px,
+                    "megapixels": sizes.width_px * sizes.height_px / 1e6,
+                    "image_tokens": np.broadcast_to(result.workload.image_tokens * crops, sizes.width_px.shape),
+                    "expected_page_seconds": seconds,
+                    "expected_page_low_seconds": 1 / figures["expected_pages_per_second_high"],
+                    "expected_page_high_seconds": 1 / figures["expected_pages_per_second_low"],
+                    **(dict(zip(COSTS[1:], costs, strict=True)) if price_per_hour is not None else {}),
+                }
+            )
+        )
+    return pl.concat(frames)
+
+
+def memory_by_output(run: RunSpec, models: Sequence[str], page: PageText, outputs: Sequence[int]) -> pl.DataFrame:
+    """Memory of one batch at growing lengths of output, on several models: a row per model and length.
+
+    Returns:
+        columns model, label, output_tokens (of a page), kv_cache_bytes, memory_bytes.
+    """
+    import polars as pl
+
+    frames = []
+    for name in models:
+        one = replace(run, model=load_model(name))
+        found = estimate_run(one, replace(page.workload(one, one.model), output_tokens=np.array(outputs) // page.crops_of(one.model)))
+        held = found.footprint
+        columns = {"output_tokens": np.array(outputs), "kv_cache_bytes": held.kv_cache_bytes, "memory_bytes": held.total_bytes}
+        frames.append(pl.DataFrame({"model": name, "label": one.model.label, **columns}))
+    return pl.concat(frames)
