@@ -13,7 +13,7 @@ from ocr_flops.charts.bars import Panel, StageBars, panel_rows, panel_template, 
 from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, data, title
 from ocr_flops.charts.encoding import OWN_COLOUR, from_zero, tips
 from ocr_flops.charts.theme import INK, STAGE_COLOURS, attention_colour
-from ocr_flops.studies.corpus.planner import Plan
+from ocr_flops.studies.corpus.plans import Plan
 from ocr_flops.units import count, share, si
 
 PARTS = {"pages": STAGE_COLOURS["vision"], "FLOPs": STAGE_COLOURS["decode"], "GPU-hours": STAGE_COLOURS["prefill"]}

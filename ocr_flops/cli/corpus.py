@@ -19,7 +19,7 @@ from ocr_flops.files import user_cache_dir, write_whole
 
 if TYPE_CHECKING:
     from ocr_flops.studies.corpus.folder import Folder
-    from ocr_flops.studies.corpus.planner import Plan
+    from ocr_flops.studies.corpus.plans import Plan
 
 GPUS = ("l4", "a100_80gb_sxm", "h100_sxm")  # where none is named
 UNITS = {"m": 1 / 60, "h": 1, "d": 24, "w": 7 * 24}

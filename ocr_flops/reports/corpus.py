@@ -13,7 +13,7 @@ from ocr_flops.reports.serving import WHAT, count_interval
 from ocr_flops.spec.catalog import load_attention, load_engine, load_mode
 from ocr_flops.studies.corpus.flights import is_server
 from ocr_flops.studies.corpus.folder import Folder
-from ocr_flops.studies.corpus.planner import HOURS_PER_DAY, Plan
+from ocr_flops.studies.corpus.plans import HOURS_PER_DAY, Plan
 from ocr_flops.units import count, escape_controls, share, si
 
 CASES = ("", "_low", "_high")

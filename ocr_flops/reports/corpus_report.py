@@ -15,7 +15,7 @@ from ocr_flops.files import write_whole
 from ocr_flops.reports.corpus import describe_range, describe_run, groups_table, plans_table
 from ocr_flops.reports.html import html_page
 from ocr_flops.reports.markdown import escape_markdown, render_markdown, table_markdown
-from ocr_flops.studies.corpus.planner import Plan
+from ocr_flops.studies.corpus.plans import Plan
 
 
 def corpus_page(plan: Plan, said: Sequence[str], command: Sequence[str] = (), in_child: bool = True) -> str:

@@ -19,7 +19,8 @@ from ocr_flops.reports import corpus as words
 from ocr_flops.spec.catalog import modes
 from ocr_flops.studies.corpus.groups import Groups, group_pages
 from ocr_flops.studies.corpus.lengths import DEFAULT_LIMIT, fixed
-from ocr_flops.studies.corpus.planner import Plan, plan
+from ocr_flops.studies.corpus.planner import plan
+from ocr_flops.studies.corpus.plans import Plan
 from ocr_flops.studies.corpus.sources import FORMATS, MIX_EXAMPLE, TABLES, demo_table, mix_table, read_upload
 
 DEMO, MIX, TABLE = "a demonstration", "paper formats or sizes", "a table of mine"

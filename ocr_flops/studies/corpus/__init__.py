@@ -4,7 +4,7 @@ from importlib import import_module as _import_module
 
 _HOMES = {
     "plan": "planner",
-    "Plan": "planner",
+    "Plan": "plans",
     "group_pages": "groups",
     "Groups": "groups",
     "lognormal": "lengths",

@@ -10,7 +10,8 @@ from ocr_flops.files import explain_os_errors
 from ocr_flops.studies.corpus.grids import code
 from ocr_flops.studies.corpus.groups import REFUSED, list_reasons, with_grids
 from ocr_flops.studies.corpus.kinds import FIRST_OUTPUT, FIRST_PROMPT, cost_corners, newton_coefficients
-from ocr_flops.studies.corpus.planner import Plan, groupings
+from ocr_flops.studies.corpus.planner import groupings
+from ocr_flops.studies.corpus.plans import Plan
 
 if TYPE_CHECKING:
     import narwhals as nw

@@ -1,0 +1,269 @@
+"""What a corpus takes: tokens, FLOPs, and on every device pages a second, GPU-hours, days, money and energy, with their ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import ceil
+from typing import Any
+
+import polars as pl
+
+from ocr_flops.errors import SpecError
+from ocr_flops.evidence.calibration.conditions import with_records
+from ocr_flops.spec.catalog import (
+    load_attention,
+    load_engine,
+    modes,
+    names,
+)
+from ocr_flops.spec.host import Ranged
+from ocr_flops.spec.run_spec import RunSpec
+from ocr_flops.spec.specs import PAGED, HardwareSpec, Mode
+from ocr_flops.studies.corpus.batches import Spent, time_batches
+from ocr_flops.studies.corpus.flights import is_server, time_served
+from ocr_flops.studies.corpus.groups import Groups
+from ocr_flops.studies.corpus.kinds import TOTALS, Kind, list_kinds, total_costs
+from ocr_flops.studies.corpus.lengths import DEFAULT_LIMIT, Lengths
+
+SECONDS_PER_HOUR, HOURS_PER_DAY = 3600, 24
+WATTS_PER_KW = 1000
+ATTENTIONS = ("eager", "sdpa", "flash")
+
+
+_CASES = ("", "_low", "_high")
+_RANGED = [f"{name}{case}" for name in ("pages_per_second", "gpu_hours", "hours", "cost", "energy_kwh") for case in _CASES]
+_PLAN_SCHEMA = {"hardware": pl.String, "label": pl.String, "batch_size": pl.Int64, **dict.fromkeys(_RANGED, pl.Float64)}
+_PLAN_SCHEMA |= {"limited_by": pl.String, "time_basis": pl.String, "reason": pl.String}
+_HOURS = dict.fromkeys([f"gpu_hours{case}" for case in _CASES], pl.Float64)
+_PARTS_SCHEMA = {"hardware": pl.String, "mode": pl.String, "columns": pl.Int64, "rows": pl.Int64, "pages": pl.Int64, "batch_size": pl.Int64}
+_PARTS_SCHEMA |= _HOURS
+_ALTERNATIVES_SCHEMA = {"choice": pl.String, "name": pl.String, **_HOURS, "saving": pl.Float64, "is_plan": pl.Boolean}
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What a corpus takes.
+
+    Args:
+        run: what runs, without a device.
+        corpus: the pages as groups.
+        devices: those asked for.
+        prices: of a device hour, by its name.
+        currency: of the prices.
+        gpus: devices side by side.
+        mode: the resolution mode of pages without one of their own.
+        lengths: of outputs; None where the table says.
+        override: every page runs in the mode, whatever its own.
+        loops, limit: the share of pages that repeat themselves until so many output tokens.
+        batch_size: of every batch; None for the fastest that fits.
+    """
+
+    run: RunSpec
+    corpus: Groups
+    devices: tuple[HardwareSpec, ...]
+    prices: Mapping[str, float]
+    currency: str
+    gpus: int
+    mode: Mode
+    lengths: Lengths | None
+    override: bool = False
+    loops: float = 0.0
+    limit: int = DEFAULT_LIMIT
+    batch_size: int | None = None
+
+    @property
+    def pages(self) -> int:
+        """How many pages are planned for."""
+        return self.corpus.pages
+
+    @property
+    def refused(self) -> dict[str, int]:
+        """Pages left out, by the reason."""
+        return self.corpus.refused
+
+    @cached_property
+    def kinds(self) -> list[Kind]:
+        """The pages by resolution mode and grid."""
+        return list_kinds(self.corpus, self.mode, self.lengths, self.run.workload.prompt_tokens, self.override, self.loops, self.limit)
+
+    @cached_property
+    def groups(self) -> pl.DataFrame:
+        """A row per resolution mode and grid.
+
+        Columns: mode, columns, rows, tiles, pages, pages_share, image_tokens (a page's), prompt_tokens and output_tokens (means),
+        total_tokens (of all pages: image, prompt and output), tensor_flops, total_flops (of all pages, each by itself), flops_share.
+        """
+        rows = []
+        for kind, costs in zip(self.kinds, total_costs(self.counted_run, self.kinds), strict=True):
+            tokens = kind.pages * kind.image_tokens + kind.moments.prompt + kind.moments.output
+            rows.append(
+                {
+                    "mode": kind.mode.name,
+                    "columns": kind.columns,
+                    "rows": kind.rows,
+                    "tiles": kind.columns * kind.rows * (kind.columns * kind.rows > 1),
+                    "pages": kind.pages,
+                    "pages_share": kind.pages / self.pages,
+                    "image_tokens": kind.image_tokens,
+                    "prompt_tokens": kind.moments.prompt / kind.pages,
+                    "output_tokens": kind.moments.output / kind.pages,
+                    "total_tokens": tokens,
+                    **costs,
+                }
+            )
+        wide = dict.fromkeys(("total_tokens", *TOTALS), pl.Decimal(38, 0))  # beyond 64 bits; Parquet and CSV have them whole
+        frame = pl.DataFrame(rows, schema_overrides=wide)
+        flops = pl.col("total_flops").cast(pl.Float64)
+        return frame.with_columns(flops_share=flops / flops.sum())
+
+    @cached_property
+    def totals(self) -> dict[str, int]:
+        """Tokens and FLOPs of all pages: image_tokens, prompt_tokens, output_tokens, total_tokens and the costs of `groups`."""
+        found = {"pages": self.pages, "image_tokens": sum(kind.pages * kind.image_tokens for kind in self.kinds)}
+        found |= {f"{name}_tokens": sum(getattr(kind.moments, name) for kind in self.kinds) for name in ("prompt", "output")}
+        return found | {name: int(self.groups[name].sum()) for name in ("total_tokens", *TOTALS)}
+
+    @property
+    def counted_run(self) -> RunSpec:
+        """The run whose FLOPs are counted: of an engine that serves, transformers', which pads no page that is alone."""
+        return replace(self.run, engine=load_engine(), cache="dynamic") if is_server(self.run.engine) else self.run
+
+    @property
+    def seconds_per_page(self) -> list[float]:
+        """Expected seconds of a page of every kind on the best device; empty where none runs it."""
+        if self.best is None:
+            return []
+        spent = self._timed[self.best["hardware"]][0]
+        return [one.seconds.value / kind.pages for one, kind in zip(spent, self.kinds, strict=True)]
+
+    def _time(self, device: HardwareSpec) -> tuple[list[Spent], str, str | None]:
+        run = with_records(replace(self.run, hardware=device))
+        return time_served(run, self.kinds) if is_server(run.engine) else (*time_batches(run, self.kinds, self.batch_size), None)
+
+    @cached_property
+    def _timed(self) -> dict[str, tuple[list[Spent], str, str | None] | SpecError]:
+        found = {}
+        for device in self.devices:
+            try:
+                found[device.name] = self._time(device)
+            except SpecError as problem:
+                found[device.name] = problem
+        return found
+
+    @cached_property
+    def plans(self) -> pl.DataFrame:
+        """A row per device, the cheapest first where there are prices, else the fastest.
+
+        Columns: hardware, label, batch_size (of the kind with most pages; of an engine that serves, pages in flight), pages_per_second (of
+        one device), gpu_hours, hours (with the GPUs given), cost (with a price), energy_kwh (at the board's full power, where that is
+        known); all but the first three also as ..._low and ..._high; limited_by (of an engine that serves: what more pages a second would
+        need more of); time_basis; reason (why a device does not run it).
+        """
+        rows = [self._row(device) for device in self.devices]
+        frame = pl.DataFrame(rows, schema=_PLAN_SCHEMA)
+        return frame.sort("cost" if self.prices else "gpu_hours", "gpu_hours", nulls_last=True)
+
+    def _row(self, device: HardwareSpec) -> dict[str, Any]:
+        row = {"hardware": device.name, "label": device.label}
+        timed = self._timed[device.name]
+        if isinstance(timed, SpecError):
+            return row | {"reason": str(timed)}
+        spent, basis, limit = timed
+        hours = [sum(one.seconds[case] for one in spent) / SECONDS_PER_HOUR for case in range(3)]
+        most = max(range(len(spent)), key=lambda number: self.kinds[number].pages)
+        row |= {"batch_size": spent[most].batch_size, "limited_by": limit, "time_basis": basis}
+        price, watts = self.prices.get(device.name), device.board_watts
+        for part, number, opposite in (("", 0, 0), ("_low", 1, 2), ("_high", 2, 1)):
+            row |= {f"gpu_hours{part}": hours[number], f"hours{part}": hours[number] / self.gpus}
+            row[f"pages_per_second{part}"] = self.pages / (hours[opposite] * SECONDS_PER_HOUR)
+            row[f"cost{part}"] = None if price is None else hours[number] * price
+            row[f"energy_kwh{part}"] = None if watts is None else hours[number] * watts / WATTS_PER_KW
+        return row
+
+    @cached_property
+    def parts(self) -> pl.DataFrame:
+        """A row per device and kind of pages: hardware, mode, columns, rows, pages, batch_size, gpu_hours with range, hours_share."""
+        rows = []
+        for name, timed in self._timed.items():
+            for kind, one in zip(self.kinds, [] if isinstance(timed, SpecError) else timed[0], strict=False):
+                row = {"hardware": name, "mode": kind.mode.name, "columns": kind.columns, "rows": kind.rows, "pages": kind.pages}
+                hours = {f"gpu_hours{part}": one.seconds[case] / SECONDS_PER_HOUR for case, part in enumerate(_CASES)}
+                rows.append(row | {"batch_size": one.batch_size, **hours})
+        share = pl.col("gpu_hours") / pl.col("gpu_hours").sum().over("hardware")
+        return pl.DataFrame(rows, schema=_PARTS_SCHEMA).with_columns(hours_share=share)
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The row of `plans` that is cheapest, or fastest without prices; None where no device runs it."""
+        row = self.plans.row(0, named=True)
+        return None if row["gpu_hours"] is None else row
+
+    @property
+    def fastest(self) -> dict[str, Any] | None:
+        """The row of `plans` with most pages a second; None where no device runs it."""
+        row = self.plans.sort("gpu_hours", nulls_last=True).row(0, named=True)
+        return None if row["gpu_hours"] is None else row
+
+    @cached_property
+    def alternatives(self) -> pl.DataFrame:
+        """What else could be chosen, on the best device: a row per resolution mode for all pages, per engine and per attention mode.
+
+        Columns: choice ("mode", "engine" or "attention"), name, gpu_hours with range, saving (the part of the plan's own hours that it
+        saves; negative where it takes more), is_plan (it is the plan itself).
+        """
+        rows = []
+        if self.best is not None:
+            device = next(one for one in self.devices if one.name == self.best["hardware"])
+            own = self.best["gpu_hours"]
+            for choice, name, plan in self._choices(replace(self, devices=(device,))):
+                try:
+                    row = plan._row(device)
+                except SpecError:
+                    continue
+                if "gpu_hours" in row:
+                    is_plan = self._runs == plan._runs
+                    hours = {key: row[key] for key in ("gpu_hours", "gpu_hours_low", "gpu_hours_high")}
+                    rows.append({"choice": choice, "name": name, **hours, "saving": 1 - hours["gpu_hours"] / own, "is_plan": is_plan})
+        return pl.DataFrame(rows, schema=_ALTERNATIVES_SCHEMA)
+
+    @property
+    def _runs(self) -> tuple[Any, ...]:
+        """What decides its hours on a device."""
+        return self.run.engine, self.run.attention.resolved(self.run.model, self.run.engine).kernels, {kind.mode for kind in self.kinds}
+
+    def _choices(self, plan: Plan) -> Iterable[tuple[str, str, Plan]]:
+        for mode in modes():
+            if not mode.tile_px or mode.name in self.corpus.frame.columns:
+                yield "mode", mode.name, replace(plan, mode=self.mode if mode.name == self.mode.name else mode, override=True)
+        for name in names("engine"):
+            engine = self.run.engine if name == self.run.engine.name else load_engine(name)
+            cache = self.run.cache if name == self.run.engine.name else PAGED if is_server(engine) else "dynamic"
+            yield "engine", name, replace(plan, run=replace(self.run, engine=engine, cache=cache))
+        for name in ATTENTIONS if self.run.engine.runnable_attention else ():
+            yield "attention", name, replace(plan, run=replace(self.run, attention=load_attention(name)))
+
+    def pages_within(self, hours: float) -> Ranged:
+        """How many pages the best device's GPUs do in so many hours."""
+        return self._of_best("pages_per_second", hours * SECONDS_PER_HOUR * self.gpus)
+
+    def gpus_within(self, hours: float) -> tuple[int, int, int]:
+        """How many of the best device finish in so many hours: expected, at least, at most."""
+        return tuple(ceil(one / hours) for one in self._of_best("gpu_hours", 1.0)[:3])
+
+    def pages_for(self, budget: float) -> Ranged:
+        """How many pages a budget pays for on the best device.
+
+        Raises:
+            SpecError: no price.
+        """
+        if self.best is None or self.best["cost"] is None:
+            raise SpecError("budget: needs a price, as in --price l4=0.8")
+        cost = self._of_best("cost", 1.0)
+        return Ranged(*(budget / one * self.pages for one in (cost.value, cost.high, cost.low)))
+
+    def _of_best(self, column: str, factor: float) -> Ranged:
+        if self.best is None:
+            raise SpecError(f"hardware: none of these runs it; {self.plans['reason'][0]}")
+        return Ranged(*(factor * self.best[f"{column}{part}"] for part in _CASES))
