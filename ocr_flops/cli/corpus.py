@@ -75,8 +75,12 @@ def plan_corpus(
     money = currency or chosen.pop("currency", "USD")
     chosen.pop("currency", None)
     run, devices, options = _read(list(overrides or ()), chosen, lengths, limit)
-    with console.show_bars() as bars:
-        opened = open_pages(path, dpi, bars)
+    try:
+        with console.show_bars() as bars:
+            opened = open_pages(path, dpi, bars)
+    except KeyboardInterrupt:
+        console.complain("corpus", "stopped; the same command goes on from here")
+        raise
     if opened.folder and options["lengths"] is None:
         options["lengths"] = opened.folder.lengths
     corpus = group_pages(opened.table, groupings(options["mode"]))

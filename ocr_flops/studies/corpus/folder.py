@@ -238,7 +238,7 @@ class _Reader:
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps(paths).encode() + b"\n")
             self._process.stdin.flush()
-        if line := self._process.stdout.readline():
+        if (line := self._process.stdout.readline()).endswith(b"\n"):
             return json.loads(line)
         self.end()
         self.__init__()
