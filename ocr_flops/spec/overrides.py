@@ -94,6 +94,7 @@ def _composed(overrides: list[str], root: Root) -> dict[str, Any]:
 def _place_file(line: str, folder: Path) -> str:
     """An override that chooses a file of one's own, as the choice of a name that Hydra finds in this folder."""
     group, _, name = line.partition("=")
+    name = name.strip("'\"")
     if group not in GROUPS or not _is_path(name):
         return line
     (folder / group).mkdir(exist_ok=True)

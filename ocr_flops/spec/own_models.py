@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -52,6 +51,8 @@ def own_model_file(folder: Path, shipped: dict[str, dict[str, Any]]) -> Path:
         "source": f"{path.resolve()}; pages as those of {relative}",
     }
     text = yaml.safe_dump(own, sort_keys=False, allow_unicode=True)
+    import hashlib  # not with every name of a model
+
     kept = user_cache_dir() / "models" / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.yaml"
     if not kept.is_file():
         kept.parent.mkdir(parents=True, exist_ok=True)

@@ -155,6 +155,9 @@ def test_a_config_may_be_a_file_of_ones_own(tmp_path):
     assert catalog.load_hardware(str(mine)).memory_bytes == 24e9
     mine.write_text((ROOT / "configs/hardware/l4.yaml").read_text().replace("24.0e+09", "48.0e+09"))
     assert load_run([f"hardware={mine}"]).hardware.title == "l4 (changed: memory_bytes)"  # nor can a file pretend
+    (tmp_path / "two words").mkdir()
+    (tmp_path / "two words" / "Mine.yaml").write_text(mine.read_text())
+    assert load_run([f"hardware='{tmp_path}/two words/Mine.yaml'"]).hardware.memory_bytes == 48e9
     mine.write_text("name: mine\nlabel: Mine\n")
     with pytest.raises(SpecError, match="^hardware.manufacturer, hardware.segment, .*hardware.memory_bytes: missing$"):
         load_run([f"hardware={mine}"])
