@@ -39,6 +39,7 @@ with app.setup(hide_code=True):
         method,
         models,
         plan,
+        serving,
         spot_check,
     )
     from ocr_flops.app.tabs.elements import button, doors, plain_table, problem
@@ -58,11 +59,11 @@ def linked():
 @app.cell(hide_code=True)
 def state(link):
     page = session.Session()
-    charts, corpus_charts = ChartWidget(), ChartWidget()
+    charts, corpus_charts, serving_charts = ChartWidget(), ChartWidget(), ChartWidget()
     get_asked, set_asked = mo.state(0)  # how often a run was asked for, and ended
     get_arrived, set_arrived = mo.state(None)  # what there is to show of runs
     get_pins, set_pins = mo.state(link.pins, allow_self_loops=True)  # the cell of the remove buttons sets what it reads
-    return charts, corpus_charts, get_arrived, get_asked, get_pins, page, set_arrived, set_asked, set_pins
+    return charts, corpus_charts, get_arrived, get_asked, get_pins, page, serving_charts, set_arrived, set_asked, set_pins
 
 
 @app.cell(hide_code=True)
@@ -262,6 +263,43 @@ def corpus_answered(corpus_asked, corpus_charts, groups, results):
     _plan = corpus.make_plan(results, groups, corpus_asked.value) if results and groups is not None else None
     corpus_charts.show(corpus.drawn(_plan), "corpus")
     mo.vstack([corpus.answer(_plan), corpus_charts, corpus.numbers(_plan)]) if _plan is not None else None
+    return
+
+
+@app.cell(hide_code=True)
+def serving_controls():
+    serving_asked = serving.serving_controls()
+    serving_inputs = dict(serving_asked.elements)  # in a plain container, so that they stay when one moves
+    serving_load = serving_inputs["load"]
+    promise, find_rate = serving.promise_controls(), mo.ui.run_button(label="Find the most pages")
+    return find_rate, promise, serving_asked, serving_inputs, serving_load
+
+
+@app.cell(hide_code=True)
+def serving_opened(serving_inputs, serving_load, tab):
+    serving.controls(serving_inputs, serving_load.value) if tab == "Serving" else None
+    return
+
+
+@app.cell(hide_code=True)
+def serving_answered(results, serving_asked, tab):
+    served_load = serving.serve(results, serving_asked.value) if results and tab == "Serving" else None
+    serving.answer(served_load) if served_load is not None else None
+    return (served_load,)
+
+
+@app.cell(hide_code=True)
+def serving_promised(find_rate, promise, served_load):
+    _found = [serving.promised(served_load, promise.value)] if served_load is not None and find_rate.value else []
+    mo.vstack([mo.hstack([promise, find_rate], justify="start", gap=2), *_found]) if served_load is not None else None
+    return
+
+
+@app.cell(hide_code=True)
+def serving_drawn(served_load, serving_charts):
+    serving_charts.show(serving.drawn(served_load), "serving")
+    _parts = (lambda _: serving_charts, serving.command, serving.numbers)
+    mo.vstack([_part(served_load) for _part in _parts]) if served_load is not None else None
     return
 
 

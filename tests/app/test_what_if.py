@@ -31,6 +31,7 @@ SIGNS = {  # what only this tab shows
     "Models": "blocks a page for PaddleOCR-VL",
     "Plan": "holds at most batch",
     "Corpus": "8 of them take",
+    "Serving": "in flight on each",
     "Spot check": "Run the real model",
     "Measured": "Time the real model here",
     "Table": "tensor GFLOPs",

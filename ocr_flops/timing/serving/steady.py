@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,10 +32,10 @@ if TYPE_CHECKING:
 
 ENGINE = "vllm"
 SECONDS_PER_DAY = 86_400
-HALVINGS = 24
+HALVINGS = 16
 ROUNDS = 12  # of the fixed point; it stops when nothing changes any more
 BINS = 24  # lengths that stand for a distribution
-LOADS = 96  # numbers of sequences at which an arrival rate is looked up
+LOADS = 64  # numbers of sequences at which an arrival rate is looked up
 PARTS = ("vision", "prefill", "decode", "host")
 LIMITS = ("cache", "sequences", "token budget", "preprocessing")
 
@@ -270,8 +271,7 @@ class Server:
         none = np.exp(-admitted) * (self.later > 0)  # where nothing is decoded, there is no step without a page
         beside = 1 - none
         tokens = times.mean_prompt * np.divide(admitted, beside, out=np.ones_like(admitted), where=beside > 0)
-        alone = times.decode(sequences, context) * np.minimum(sequences, 1.0)
-        mixed = times.mixed(sequences, context, tokens)
+        alone, mixed = times.alone_and_mixed(sequences, context, tokens)
         vision = times.vision[..., None] * admitted
         whole = none * alone + beside * mixed + vision
         whole[0] += sequences * times.ban[:, None]
@@ -283,7 +283,7 @@ class Server:
         context = np.full(others.shape, self.context)
         chunks = np.maximum(times.mean_prompt / np.maximum(budget - others * times.mixes, 1.0), 1.0)
         tokens = times.mean_prompt * (1 + admitted) / chunks
-        seconds = times.mixed(others, context, tokens)[0] * chunks
+        seconds = times.alone_and_mixed(others, context, tokens)[1][0] * chunks
         return seconds + times.vision[0][:, None] * (1 + admitted) + others * times.ban[:, None]
 
     def met(self, step: np.ndarray, admitted: np.ndarray) -> np.ndarray:
@@ -343,12 +343,10 @@ class Server:
         """So many requests a second arrive by chance: [case, point]; at most the capacity is served."""
         later = self.later
         most = self.most_admitted
-        grid = np.geomspace(1e-5 * most, most, LOADS)
-        admitted = np.broadcast_to(grid, (3, LOADS))
         least = 0.0 if later else min(1.0, most)
-        step = self._seen_by_chance(np.maximum(admitted, least))
+        grid, rates = self._rates
         served = np.minimum(arriving, self.capacity * (1 - 1e-9))
-        place = np.stack([np.interp(np.log(one), np.log(x), np.log(grid)) for one, x in zip(served, admitted / step, strict=True)])
+        place = np.stack([np.interp(np.log(one), x, grid) for one, x in zip(served, rates, strict=True)])
         admitted = np.maximum(np.exp(place), least)
         running = admitted * later
         step = self._seen_by_chance(admitted)
@@ -359,6 +357,14 @@ class Server:
         ttft = np.where(arriving < self.capacity, ttft, np.nan)  # the queue grows, and what one waits with it
         limited = np.full(arriving.shape[1], self.capacity_limit)
         return self._figures(served, admitted, step, ttft, limited)
+
+    @cached_property
+    def _rates(self) -> tuple[np.ndarray, np.ndarray]:
+        """Logarithms of pages admitted a step [load], and of the requests a second with which these go [case, load]."""
+        grid = np.geomspace(1e-5 * self.most_admitted, self.most_admitted, LOADS)
+        admitted = np.broadcast_to(grid, (3, LOADS))
+        least = 0.0 if self.later else min(1.0, self.most_admitted)
+        return np.log(grid), np.log(admitted / self._seen_by_chance(np.maximum(admitted, least)))
 
     def _seen_by_chance(self, admitted: np.ndarray) -> np.ndarray:
         """Mean seconds of the steps that a sequence sees where requests come by chance: [case, point].

@@ -42,13 +42,13 @@ def _seconds(config: RunConfig, group: StageGroup, lanes: tuple) -> np.ndarray:
 
 @functools.lru_cache(maxsize=256)
 def _decode_table(config: RunConfig, lanes: tuple, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of sequences [grid] and seconds of a step in which they run alone [seconds or device, case, context, grid]."""
+    """Numbers of sequences [grid] and seconds of a step in which they run alone [context, seconds or device, case, grid]."""
     grid = np.unique(np.geomspace(2, max(most, 3), DECODE_GRID - 1).round().astype(np.int64))
     single = _seconds(config, step_group(config, 1, np.array(CONTEXTS)), lanes)
     several = _seconds(config, step_group(config, np.tile(grid, 2), np.repeat(CONTEXTS, len(grid))), lanes)
     table = np.concatenate([single[..., None], several.reshape(2, len(CASES), 2, -1)], axis=-1)
     table[0] += 1e-6 * np.array(lanes[1].step_us[:3])[:, None, None]
-    return np.array([1, *grid], float), table
+    return np.array([1, *grid], float), np.ascontiguousarray(table.transpose(2, 0, 1, 3))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -76,12 +76,12 @@ def read_off(places: np.ndarray, grid: np.ndarray, table: np.ndarray) -> np.ndar
 
     The last axis but one of the table is the case.
     """
-    right = np.clip(np.searchsorted(grid, places), 1, len(grid) - 1) if len(grid) > 1 else np.zeros(places.shape, int)
-    left = np.maximum(right - 1, 0)
-    width = grid[right] - grid[left]
-    share = np.where(width > 0, (places - grid[left]) / np.where(width > 0, width, 1), 0.0)
+    right = np.clip(np.searchsorted(grid, places), 1, len(grid) - 1)
+    left = right - 1
+    share = (places - grid[left]) / (grid[right] - grid[left])
     cases = np.arange(table.shape[-2])[:, None]
-    return table[..., cases, left] * (1 - share) + table[..., cases, right] * share
+    found = table[..., cases, left]
+    return found + (table[..., cases, right] - found) * share
 
 
 class StepTimes:
@@ -110,7 +110,7 @@ class StepTimes:
         self.output_tokens = np.array([page.workload.output_tokens for page in pages])
         self.mean_prompt = float(self.weights @ self.prompt_tokens)
         self.mixes = config.engine.name != "sglang"  # else prefill has steps of its own, in which running sequences wait
-        self._grid, self._decode = _decode_table(config, lanes, options.max_num_seqs)
+        self._grid, self._decode = _decode_table(config, lanes, options.max_num_seqs)  # [context, seconds or device, case, grid]
         most = options.max_num_batched_tokens + options.max_num_seqs
         self._tokens, self._forward = _forward_table(config, lanes, max(1, round(self.mean_prompt)), most)
         views = [(one.global_px, one.tile_px, one.columns, one.rows) for one in (page.workload for page in pages)]
@@ -125,29 +125,31 @@ class StepTimes:
             sequences: how many run, at least 1 in a step: [case or 1, point].
             context: their mean context in tokens, of the same shape.
         """
-        low, high = (read_off(np.maximum(sequences, 1.0), self._grid, self._decode[:, :, place]) for place in (0, 1))
-        at = (context - CONTEXTS[0]) / (CONTEXTS[1] - CONTEXTS[0])
-        return low + (high - low) * at
+        base, slope = self._running(sequences)
+        return base + slope * context
 
-    def attention(self, sequences: np.ndarray, context: np.ndarray) -> np.ndarray:
-        """What of `decode` reads the cache, nothing where no sequence runs; arguments and result as there."""
-        low, high = (read_off(np.maximum(sequences, 1.0), self._grid, self._decode[:, :, place]) for place in (0, 1))
-        return (high - low) * (context / (CONTEXTS[1] - CONTEXTS[0])) * np.minimum(sequences, 1.0)
+    def _running(self, sequences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of `decode` what does not depend on the context, and what each of its tokens adds."""
+        low, high = read_off(np.maximum(sequences, 1.0), self._grid, self._decode)
+        slope = (high - low) / (CONTEXTS[1] - CONTEXTS[0])
+        return low - slope * CONTEXTS[0], slope
 
-    def mixed(self, sequences: np.ndarray, context: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-        """A step of running sequences and of tokens that are prefilled beside them, vision and the n-gram ban left out.
+    def alone_and_mixed(self, sequences: np.ndarray, context: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A step of running sequences, and one that also prefills tokens; vision and the n-gram ban left out.
 
-        Weights are read once for both. SGLang prefills in a step of its own, after which the running sequences have theirs.
+        Weights are read once for both. SGLang prefills in a step of its own, after which the running sequences have theirs. Where no
+        sequence runs, the first takes no time.
 
         Args:
             sequences, context: as of `decode`.
             tokens: prefilled: [case or 1, point].
         """
-        alone = self.decode(sequences, context) * np.minimum(sequences, 1.0)
+        (base, slope), runs = self._running(sequences), np.minimum(sequences, 1.0)
+        attention = slope * context * runs
+        alone = base * runs + attention
         if not self.mixes:
-            return alone + read_off(tokens, self._tokens, self._forward)
-        together = read_off(tokens + sequences, self._tokens, self._forward) + self.attention(sequences, context)
-        return np.maximum(together, alone)
+            return alone, alone + read_off(tokens, self._tokens, self._forward)
+        return alone, np.maximum(read_off(tokens + sequences, self._tokens, self._forward) + attention, alone)
 
     def forward_seconds(self, most: int, case: int) -> list[float]:
         """Seconds of a step that runs so many tokens, from none to most, without what reads the cache."""

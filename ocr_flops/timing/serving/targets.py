@@ -12,7 +12,7 @@ import numpy as np
 from ocr_flops.errors import SpecError
 from ocr_flops.spec.host import Ranged
 from ocr_flops.timing.serving.simulator import Simulation, simulate
-from ocr_flops.timing.serving.steady import Server
+from ocr_flops.timing.serving.steady import Server, Serving
 from ocr_flops.timing.serving.traffic import Lengths, draw_traffic
 
 REQUESTS = 3_000  # that are simulated to see whether a rate keeps a promise, besides some for each that runs at once
@@ -156,6 +156,19 @@ def best_options(server: Server, promise: Promise) -> tuple[Server, int]:
     if best is None:
         raise SpecError(f"ttft_p95, tpot_p95: not even one request at a time is that fast on {server.hardware.label}")
     return best[2], best[1]
+
+
+def find_knee(found: Serving, waits: np.ndarray) -> int:
+    """Which of several loads is the knee of a curve: the one farthest from the line between its ends, beyond which more requests in flight
+    cost more waiting than they bring pages.
+
+    Args:
+        found: of growing concurrencies.
+        waits: seconds of a page at each.
+    """
+    pages = np.asarray(found.pages_per_second.value)
+    x, y = ((one - one[0]) / max(one[-1] - one[0], 1e-12) for one in (pages, waits))
+    return int((x - y).argmax())
 
 
 def longest_output(server: Server, concurrency: int) -> int:

@@ -1,0 +1,55 @@
+"""The tab Serving: controls change the answer, what is wrong is told in the page, the command is there to be copied."""
+
+import marimo as mo
+import pytest
+
+from ocr_flops.app import views
+from ocr_flops.app.setting import Setting
+from ocr_flops.app.tabs import serving
+from ocr_flops.errors import SpecError
+
+
+def served(model, setting=Setting(), **changed):  # noqa: B008  it is frozen
+    return serving.serve(views.evaluate(model, setting), {**serving.serving_controls().value, **changed})
+
+
+def test_controls_change_the_answer(model):
+    base = served(model).chosen
+    assert served(model, concurrency=4).chosen.pages_per_day.value < base.pages_per_day.value
+    assert served(model, replicas=8).chosen.pages_per_day.value == pytest.approx(8 * base.pages_per_day.value)
+    assert served(model, Setting(output_tokens=2048)).chosen.pages_per_day.value < base.pages_per_day.value
+    assert served(model, Setting(gpu="h200")).chosen.pages_per_day.value > base.pages_per_day.value
+    assert served(model, load=serving.RATE, rate=50).chosen.is_stable is False
+    assert served(model, Setting(operator_us=90.0, engine="vllm")).chosen.ttft_seconds.value > base.ttft_seconds.value
+
+
+def test_the_page_has_sentences_charts_a_table_and_the_command(model):
+    found = served(model)
+    assert [one.hardware.name for one in found.servers] == ["l4", "a100_40gb", "h100_sxm"] and len(serving.drawn(found)) == 3
+    assert "pages a day" in mo.as_html(serving.answer(found)).text and "rests on" in mo.as_html(serving.numbers(found)).text
+    assert "data-copy='vllm serve deepseek-ai/DeepSeek-OCR" in serving.command(found).text
+    assert "python -m sglang.launch_server" in serving.command(served(model, engine="sglang")).text
+    assert "p95 first token within 5.00 s" in mo.as_html(serving.promised(served(model, others=""), 5)).text
+
+
+@pytest.mark.parametrize(
+    ("setting", "changed", "message"),
+    [
+        (Setting(memory_bytes=7e9), {}, "are missing"),
+        (Setting(output_tokens=0), {}, "output_tokens of at least 1"),
+        (Setting(gpu="t4", dtype="fp16"), {"max_num_batched_tokens": "1024"}, None),
+    ],
+)
+def test_what_is_wrong_is_told_in_the_page(model, setting, changed, message):
+    found = served(model, setting, **changed)
+    if message is None:
+        return
+    assert isinstance(found, SpecError) and message in str(found)
+    assert serving.drawn(found) == () and serving.numbers(found) is None and serving.command(found) is None
+    assert "It is not served." in mo.as_html(serving.answer(found)).text
+
+
+def test_a_gpu_that_does_not_run_it_is_named_beside_the_others(model):
+    found = served(model, others="t4, <b>")
+    assert [one.hardware.name for one in found.servers] == ["l4"] and len(found.refused) == 2
+    assert "<b>" not in mo.as_html(serving.answer(found)).text
