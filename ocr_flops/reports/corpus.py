@@ -198,7 +198,8 @@ def plans_table(plan: Plan) -> pl.DataFrame:
         if plan.prices:
             shown[f"cost ({plan.currency})"] = "–" if row["cost"] is None else figure(row, "cost")
         shown["kWh at most"] = "–" if row["energy_kwh"] is None else figure(row, "energy_kwh")
-        rows.append(shown | {"pages in a batch": str(row["batch_size"]), "why not": "–"})
+        together = {"pages in flight": row["concurrency"]} if is_server(plan.run.engine) else {"pages in a batch": row["batch_size"]}
+        rows.append(shown | {name: str(number) for name, number in together.items()} | {"why not": "–"})
     frame = pl.concat([pl.DataFrame([row]) for row in rows], how="diagonal").fill_null("–")
     return frame.drop("why not") if (frame["why not"] == "–").all() else frame
 
@@ -217,7 +218,8 @@ def groups_table(plan: Plan) -> pl.DataFrame:
         shown |= {"output tokens": f"{row['output_tokens']:,.0f}", "FLOPs": si(row["total_flops"])}
         shown["of FLOPs"] = share(row["flops_share"], 1)
         if plan.best:
-            shown |= {"batch": str(row["batch_size"]), "of hours": share(row["hours_share"], 1)}
+            shown |= {} if is_server(plan.run.engine) else {"batch": str(row["batch_size"])}
+            shown["of hours"] = share(row["hours_share"], 1)
         rows.append(shown)
     return pl.DataFrame(rows)
 

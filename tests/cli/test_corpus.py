@@ -61,6 +61,8 @@ def test_a_folder_with_a_broken_file(capsys, tmp_path):
 
 def test_an_engine_that_serves(capsys):
     text = run(capsys, "a4:1000", "hardware=l4", "engine=vllm", "--lengths", "400")
+    row = json.loads(run(capsys, "a4:1000", "hardware=l4", "engine=vllm", "--lengths", "400", "--json"))["plans"][0]
+    assert row["concurrency"] > 1 and row["batch_size"] is None and row["limited_by"]
     assert "Limited by " in text and "in the steady state of as many pages in flight as the GPU holds" in text
 
 

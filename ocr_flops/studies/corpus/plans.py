@@ -34,7 +34,8 @@ ATTENTIONS = ("eager", "sdpa", "flash")
 
 _CASES = ("", "_low", "_high")
 _RANGED = [f"{name}{case}" for name in ("pages_per_second", "gpu_hours", "hours", "cost", "energy_kwh") for case in _CASES]
-_PLAN_SCHEMA = {"hardware": pl.String, "label": pl.String, "batch_size": pl.Int64, **dict.fromkeys(_RANGED, pl.Float64)}
+_COUNTS = dict.fromkeys(("batch_size", "concurrency"), pl.Int64)
+_PLAN_SCHEMA = {"hardware": pl.String, "label": pl.String, **_COUNTS, **dict.fromkeys(_RANGED, pl.Float64)}
 _PLAN_SCHEMA |= {"limited_by": pl.String, "time_basis": pl.String, "reason": pl.String}
 _HOURS = dict.fromkeys([f"gpu_hours{case}" for case in _CASES], pl.Float64)
 _PARTS_SCHEMA = {"hardware": pl.String, "mode": pl.String, "columns": pl.Int64, "rows": pl.Int64, "pages": pl.Int64, "batch_size": pl.Int64}
@@ -156,10 +157,10 @@ class Plan:
     def plans(self) -> pl.DataFrame:
         """A row per device, the cheapest first where there are prices, else the fastest.
 
-        Columns: hardware, label, batch_size (of the kind with most pages; of an engine that serves, pages in flight), pages_per_second (of
-        one device), gpu_hours, hours (with the GPUs given), cost (with a price), energy_kwh (at the board's full power, where that is
-        known); all but the first three also as ..._low and ..._high; limited_by (of an engine that serves: what more pages a second would
-        need more of); time_basis; reason (why a device does not run it).
+        Columns: hardware, label, batch_size (of the kind with most pages) or, of an engine that serves, concurrency (pages in flight),
+        pages_per_second (of one device), gpu_hours, hours (with the GPUs given), cost (with a price), energy_kwh (at the board's full
+        power, where that is known), from pages_per_second on each also as ..._low and ..._high; limited_by (of an engine that serves: what
+        more pages a second would need more of); time_basis; reason (why a device does not run it).
         """
         rows = [self._row(device) for device in self.devices]
         frame = pl.DataFrame(rows, schema=_PLAN_SCHEMA)
@@ -173,7 +174,7 @@ class Plan:
         spent, basis, limit = timed
         hours = [sum(one.seconds[case] for one in spent) / SECONDS_PER_HOUR for case in range(3)]
         most = max(range(len(spent)), key=lambda number: self.kinds[number].pages)
-        row |= {"batch_size": spent[most].batch_size, "limited_by": limit, "time_basis": basis}
+        row |= {"concurrency" if limit else "batch_size": spent[most].batch_size, "limited_by": limit, "time_basis": basis}
         price, watts = self.prices.get(device.name), device.board_watts
         for part, number, opposite in (("", 0, 0), ("_low", 1, 2), ("_high", 2, 1)):
             row |= {f"gpu_hours{part}": hours[number], f"hours{part}": hours[number] / self.gpus}
