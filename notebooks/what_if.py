@@ -141,7 +141,15 @@ def evaluated(
     setting = Setting(
         mode=mode.value,
         source="grid" if source.value == "grid" else "page",
-        **{**workload.value, **size.value, **_size, **engine.value, **device.value, **targets.value, **_edited},
+        **{
+            **workload.value,
+            **size.value,
+            **_size,
+            **engine.value,
+            **device.value,
+            **targets.value,
+            **_edited,
+        },
     )
     try:
         results = views.evaluate(model, setting)
@@ -195,6 +203,13 @@ def tab_list(group, group_inputs):
 def opened_tab(group, group_tabs):
     tab = group_tabs.value[group.value]
     return (tab,)
+
+
+@app.cell(hide_code=True)
+def planned(results, tab, targets):
+    above, plan_table = plan.plan(results, targets) if results and tab == "Plan" else (None, None)
+    above
+    return (plan_table,)
 
 
 @app.cell(hide_code=True)
@@ -329,10 +344,10 @@ def opened(
     model_inputs,
     page,
     pin_inputs,
+    plan_table,
     results,
     spot_inputs,
     tab,
-    targets,
     time,
     timing_inputs,
 ):
@@ -340,7 +355,7 @@ def opened(
     _tabs = {
         "Compare": lambda: compare.compare(results, pin_inputs),
         "Models": lambda: models.compared_models(results, model_inputs),
-        "Plan": lambda: plan.plan(results, targets),
+        "Plan": lambda: plan_table,
         "Spot check": lambda: spot_check.spot_check(results, spot_inputs, count),
         "Measured": lambda: measured.measured(results, timing_inputs, time),
         "Table": lambda: plain_table(tables.modules_table(results.modules), pagination=False, max_height=1200),

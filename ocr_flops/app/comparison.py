@@ -19,7 +19,7 @@ from ocr_flops.timing.timing import Timing
 from ocr_flops.units import seconds, si
 
 Words = Callable[[Any], str]
-IGNORED = ("ttft_ms", "tpot_ms", "price")  # targets of a plan are no property of what is compared
+IGNORED = ("ttft_ms", "tpot_ms", "price", "prices", "pages", "gpus", "plan_batch")  # targets of a plan are no property of what is compared
 
 
 def _bytes(value: float) -> str:

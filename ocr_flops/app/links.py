@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 
-from ocr_flops.app.setting import FIGURES, HOST_US, OWN_DTYPE, OWN_HOST, REACHED, SIDE_BY_SIDE, SOURCES, Setting
+from ocr_flops.app.setting import FIGURES, HOST_US, OWN_DTYPE, OWN_HOST, PLAN_BATCHES, REACHED, SIDE_BY_SIDE, SOURCES, Setting
 from ocr_flops.spec.catalog import modes, names
 from ocr_flops.spec.specs import CACHES, DTYPE_BYTES, FP8
 from ocr_flops.spec.workload import LIMITS, MAX_TILES
@@ -57,7 +57,8 @@ def write(link: Link) -> dict[str, str]:
 
 
 def _texts(setting: Setting) -> dict[str, str]:
-    values = {one.name: getattr(setting, one.name) for one in fields(Setting) if (getattr(setting, one.name), one.default) != (None, None)}
+    said = (one for one in fields(Setting) if one.default not in (None, "") or getattr(setting, one.name) != one.default)
+    values = {one.name: getattr(setting, one.name) for one in said}
     return {name: NONE if value is None else f"{value:.15g}" if isinstance(value, float) else str(value) for name, value in values.items()}
 
 
@@ -140,6 +141,8 @@ def _read(text: str, kind: Any) -> Any:
 POSITIVE = Annotated[float, msgspec.Meta(gt=0, le=sys.float_info.max)]
 MICROSECONDS = Annotated[float, msgspec.Meta(ge=0, le=sys.float_info.max)]
 PART = Annotated[float, msgspec.Meta(ge=0.001, le=1)]
+PRICES = Annotated[str, msgspec.Meta(max_length=600)]
+AMOUNT = Annotated[float, msgspec.Meta(ge=1, le=1e15)]
 OPTIONAL = (POSITIVE, MICROSECONDS, PART)  # or none
 
 
@@ -151,6 +154,10 @@ def _kinds() -> dict[str, Any]:
     whole |= {name: LIMITS[name] for name in ("prompt_tokens", "output_tokens", "batch_size")}
     return {
         **dict.fromkeys((*FIGURES, "ttft_ms", "tpot_ms", "price"), POSITIVE),
+        "pages": AMOUNT,
+        "gpus": Annotated[int, msgspec.Meta(ge=1, le=1_000_000)],
+        "plan_batch": PLAN_BATCHES,
+        "prices": PRICES,
         **dict.fromkeys(HOST_US, MICROSECONDS),
         **dict.fromkeys(REACHED, PART),
         **{name: Annotated[int, msgspec.Meta(ge=least, le=most)] for name, (least, most) in whole.items()},

@@ -12,7 +12,7 @@ from ocr_flops.errors import SpecError, one_of
 from ocr_flops.evidence.calibration.host_lane import measured_host
 from ocr_flops.evidence.records.host_lane import list_host_lanes, read_host_lanes
 from ocr_flops.reports.estimate_subject import Subject
-from ocr_flops.spec.catalog import load_efficiency, load_engine, load_hardware, load_host, load_mode
+from ocr_flops.spec.catalog import load_efficiency, load_engine, load_hardware, load_host, load_mode, names
 from ocr_flops.spec.host import EFFICIENCIES, EfficiencySpec, HostSpec, Ranged
 from ocr_flops.spec.specs import FP8, EngineSpec, HardwareSpec, ModelSpec
 from ocr_flops.spec.workload import Workload, growing_outputs, neighbours
@@ -20,6 +20,7 @@ from ocr_flops.timing.estimate import Estimate, estimate
 
 SIDE_BY_SIDE = "all"
 SOURCES = ("page", "grid")
+PLAN_BATCHES = ("set", "best")
 OWN_HOST = "engine"  # the host that the engine has by itself
 FIGURES = ("matrix_flops_per_second", "vector_fp32_flops_per_second", "memory_bandwidth_bytes_per_second", "memory_bytes")
 HOST_US = ("operator_us", "launch_us")
@@ -46,6 +47,9 @@ class Setting:
         price: of a device hour, in any currency; None for none.
         host: what issues the operators, a config of the group `host`, or `OWN_HOST`.
         operator_us, launch_us: microseconds of the host for an operator and for a launch; None leaves the host's own.
+        pages, gpus: to be done in the plan, and by how many devices of a kind.
+        plan_batch: "set" where the plan takes the batch as set, "best" where it looks for each device's best.
+        prices: of hours of devices by name, and their currency, as in "l4=0.8 h200=3.5 EUR"; they go before `price`.
         matrix_efficiency, vector_efficiency, bandwidth_efficiency: the part of a peak that kernels reach; None leaves those of the
             device's records, else those published.
         engine_weights, engine_cache: of an engine that serves, "fp8" for weights or cache in it, else `OWN_DTYPE`.
@@ -83,6 +87,10 @@ class Setting:
     bandwidth_efficiency: float | None = None
     engine_weights: str = OWN_DTYPE
     engine_cache: str = OWN_DTYPE
+    pages: float = 1_000_000.0
+    gpus: int = 1
+    plan_batch: str = "set"
+    prices: str = ""
 
     @cached_property
     def workload(self) -> Workload:
@@ -160,6 +168,26 @@ class Setting:
         """What a report on the current point is about; of several attention modes side by side the engine's own choice."""
         estimate = self.estimate(model, self.main_mode)
         return Subject(estimate, hardware, self.host_spec, self.efficiency) if hardware else Subject(estimate)
+
+    @cached_property
+    def hour_prices(self) -> tuple[dict[str, float], str]:
+        """The price of an hour of every device that has one, and the currency, "" where none is given.
+
+        Raises:
+            SpecError: words that are neither a device's price nor a currency.
+        """
+        found, currency = dict.fromkeys(names("hardware"), self.price) if self.price is not None else {}, ""
+        for word in self.prices.replace(",", " ").split():
+            name, equals, number = word.partition("=")
+            if not equals and word.isalpha() and not currency:
+                currency = word.upper()
+                continue
+            name = one_of("prices", name.lower(), names("hardware")) if equals else name
+            try:
+                found[name] = float(number)
+            except ValueError:
+                raise SpecError(f"prices: {word!r} is neither a price, as in l4=0.8, nor a currency") from None
+        return found, currency
 
     @cached_property
     def hardware(self) -> HardwareSpec:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +17,12 @@ from ocr_flops.charts.savings_by_tiles import by_tiles
 from ocr_flops.charts.timeline import timelines
 from ocr_flops.charts.times import halves
 from ocr_flops.errors import SpecError
+from ocr_flops.evidence.published.accuracy import read_accuracy
 from ocr_flops.evidence.records.cache import RECORDS
+from ocr_flops.spec.catalog import modes
 from ocr_flops.spec.specs import HardwareSpec, ModelSpec
 from ocr_flops.timing.estimate import Estimate, sweep
+from ocr_flops.timing.planning import largest_batch
 from ocr_flops.timing.timing import Timing
 from ocr_flops.units import seconds
 
@@ -198,6 +201,36 @@ def savings(results: Results) -> list[Chart]:
     return [charts.savings(by_mode, timings, traced), *by_tiles(points, results.setting.workload.tiles).values()]
 
 
+def plan(results: Results) -> list[Chart]:
+    """Pages a day on the device against batch, up to the largest that fits, and output length; nothing where it runs none."""
+    timing = results.main_timing
+    if timing is None or not (largest := largest_batch(results.main, results.hardware.memory_bytes)):
+        return []
+    tokens, top = results.setting.output_tokens, min(largest, 1024)
+    step, longer = max(1, top // 8), max(64, tokens // 4)
+    values = {
+        "batch_size": sorted({*(2**power for power in range(11) if 2**power < top), *range(step, top, step), top}),
+        "output_tokens": range(longer, 8 * longer + 1, longer) if timing.fits else (),
+    }
+    return [
+        charts.throughput(timing, along, {at: replace(timing, estimate=results.main.with_workload(**{along: at})) for at in chosen})
+        for along, chosen in values.items()
+        if chosen
+    ]
+
+
+def which_mode(results: Results) -> list[Chart]:
+    """Published accuracy of each mode against the pages a day that it does with the page; nothing where the device runs none."""
+    if not results.device:
+        return []
+    settings = {mode.name: replace(results.setting, mode=mode.name) for mode in modes()}
+    timings = {name: one.estimate(results.model, one.main_mode).on(**results.conditions) for name, one in settings.items()}
+    fitting = {name: one for name, one in timings.items() if one.fits}
+    without = [name.replace("_", "-").title() for name in timings if name not in fitting]
+    missing = f"Does not fit: {', '.join(without)}" if without else ""
+    return [charts.accuracy_by_mode(fitting, read_accuracy(), results.setting.mode, missing)] if fitting else []
+
+
 VIEWS: dict[str, Callable[[Results], list[Chart]]] = {
     "Overview": overview,
     "Tiling": tiling,
@@ -206,4 +239,6 @@ VIEWS: dict[str, Callable[[Results], list[Chart]]] = {
     "Timeline": timeline,
     "Memory": memory,
     "Savings": savings,
+    "Plan": plan,
+    "Which mode": which_mode,
 }

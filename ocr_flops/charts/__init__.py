@@ -4,16 +4,19 @@ from ocr_flops.charts.chart import Chart
 from ocr_flops.charts.comparison import comparison
 from ocr_flops.charts.flops import flops_by_module, flops_by_tokens
 from ocr_flops.charts.memory import growth, memory
+from ocr_flops.charts.modes import accuracy_by_mode
 from ocr_flops.charts.roofline import roofline
 from ocr_flops.charts.savings import savings
 from ocr_flops.charts.savings_by_tiles import savings_by_tiles
 from ocr_flops.charts.shares import shares
+from ocr_flops.charts.throughput import throughput
 from ocr_flops.charts.tiling import tiling_picture
 from ocr_flops.charts.timeline import stage_timeline
 from ocr_flops.charts.times import time_by_module
 
 __all__ = [
     "Chart",
+    "accuracy_by_mode",
     "comparison",
     "flops_by_module",
     "flops_by_tokens",
@@ -24,6 +27,7 @@ __all__ = [
     "savings_by_tiles",
     "shares",
     "stage_timeline",
+    "throughput",
     "tiling_picture",
     "time_by_module",
 ]

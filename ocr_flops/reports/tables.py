@@ -9,6 +9,8 @@ from typing import Any
 
 import polars as pl
 
+from ocr_flops.units import duration, seconds, si
+
 HEADINGS = {  # column: heading, in which {} is an SI prefix; what matters most is seen without scrolling
     "tensor_flops": "tensor {}FLOPs",
     "io_bytes": "DRAM traffic ({}B)",
@@ -48,6 +50,7 @@ TITLES = {name: heading.format("") for name, heading in HEADINGS.items()} | {  #
 }
 PREFIXES = {"G": {"G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}, "M": {"M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}}
 BOUND = {"matrix": "matrix", "vector": "vector", "bandwidth": "memory", "launch": "launch"}  # ceiling: the word before "-bound"
+SECONDS_PER_DAY = 86_400
 DIGITS = 4  # of numbers that are not whole, before and after the point
 NONE = "–"
 
@@ -131,36 +134,39 @@ def _span(low: str, high: str) -> pl.Expr:
     return pl.when(pl.col(low).is_null()).then(None).otherwise(pl.format("{} to {}", *ends)).fill_null(NONE)
 
 
-def devices_table(devices: pl.DataFrame) -> pl.DataFrame:
-    """The rows of `planning.compare_devices` in milliseconds and gigabytes; a dash where a device has no figure."""
-    yes = {True: "yes", False: "no"}
-    bound = pl.col("binding_ceiling").cast(pl.String).replace(BOUND)
-    meets = pl.col("target_outlook").fill_null(NONE)
-    spans = [
-        pl.when(pl.col(f"expected_{name}_seconds").is_null())
-        .then(None)
-        .otherwise(pl.format("{} to {}", *((pl.col(f"expected_{name}_{end}_seconds") * 1e3).round(1) for end in ("low", "high"))))
-        .fill_null(NONE)
-        .alias(f"{name.upper()} range")
-        for name in ("ttft", "tpot")
-    ]
-    return devices.select(
-        pl.col("label").alias("device"),
-        *([] if devices["meets_target"].null_count() == devices.height else [meets.alias("meets targets")]),
-        pl.col("expected_pages_per_second").alias("pages/s"),
-        *([pl.col("cost_per_1000_pages").alias("cost/1000 pages")] if "cost_per_1000_pages" in devices.columns else []),
-        (pl.col("expected_ttft_seconds") * 1e3).alias("TTFT (ms)"),
-        spans[0],
-        (pl.col("expected_tpot_seconds") * 1e3).alias("TPOT (ms)"),
-        spans[1],
-        (100 * pl.col("device_busy_share")).round().alias("device busy (%)"),
-        pl.col("efficiency").cast(pl.String).fill_null(NONE).alias("efficiencies"),
-        pl.col("fits").replace_strict(yes, return_dtype=pl.String),
-        (pl.col("memory_bytes") / 1e9).alias("memory (GB)"),
-        bound.fill_null(NONE).alias("bound by"),
-        pl.col("gpu_hours_per_1000_pages").alias("hours/1000 pages"),
-        pl.col("reason").fill_null(NONE).alias("why not"),
-    )
+def devices_table(devices: pl.DataFrame, currency: str = "") -> pl.DataFrame:
+    """The rows of `planning.compare_devices` for people: figures with their ranges; a dash where a device has none.
+
+    Args:
+        devices: the frame.
+        currency: of its prices; "" where none is known.
+    """
+    figures: dict[str, tuple[str, str, Callable[[float], str]]] = {
+        "pages a day": ("expected_pages_per_second{}", "", lambda value: si(value * SECONDS_PER_DAY)),
+        "time": ("hours{}", "", duration),
+        "cost": ("cost{}", currency, lambda value: f"{value:,.0f}" if value >= 100 else f"{value:.3g}"),
+        "first token": ("expected_ttft{}_seconds", "", seconds),
+        "a token": ("expected_tpot{}_seconds", "", seconds),
+    }
+    found = {name: one for name, one in figures.items() if one[0].format("") in devices.columns}
+    rows = []
+    for row in devices.iter_rows(named=True):
+        none = f"{row['batch_size']:,} does not fit; {row['largest_batch'] or 'none'} does"
+        batch = none if not row["fits"] and row["expected_ttft_seconds"] else row["reason"] or f"{row['batch_size']:,}"
+        named = {"device": row["label"], "meets targets": row["target_outlook"] or NONE, "batch": batch}
+        for name, (column, unit, words) in found.items():
+            named[name] = _ranged([row[column.format(end)] for end in ("", "_low", "_high")], words, unit)
+        rows.append(named)
+    table = pl.DataFrame(rows)
+    return table.drop(name for name in ("meets targets", "cost") if name in table.columns and (table[name] == NONE).all())
+
+
+def _ranged(figure: list[float | None], words: Callable[[float], str], unit: str) -> str:
+    """A figure and its range: 3.4 days (2.9 days to 4 days)."""
+    if figure[0] is None:
+        return NONE
+    value, low, high = map(words, figure)
+    return f"{value} {unit}".strip() + ("" if low == high else f" ({low} to {high})")
 
 
 def settings_table(record: dict[str, Any]) -> pl.DataFrame:

@@ -15,7 +15,7 @@ from ocr_flops.spec.catalog import names
 TABS = ("Overview", "Memory")
 OTHER = Setting(
     "gundam_m", "grid", 800, 600, 7, 9, 0, 5000, 33, "flash", "remote_code", "fp16", "static", "h200", 1.5e15, 6.7e13, 4.8e12, 1.41e11, None, 7.25, 3.5,
-    "graphs", 9.5, 0.0, 0.5, 0.29, 1.0, "fp8", "fp8",
+    "graphs", 9.5, 0.0, 0.5, 0.29, 1.0, "fp8", "fp8", 7.0, 8, "best", "l4=0.8 EUR",
 )  # fmt: skip
 
 
@@ -32,7 +32,7 @@ def test_what_is_written_is_read_back(link):
 
 def test_a_link_says_every_field_so_that_a_new_default_does_not_change_it():
     written = links.write(Link())
-    optional = {*FIGURES, *HOST_US, *REACHED, "price"}
+    optional = {*FIGURES, *HOST_US, *REACHED, "price", "prices"}
     assert set(written) == {one.name for one in fields(Setting)} - optional
 
 

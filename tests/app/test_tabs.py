@@ -105,7 +105,7 @@ def test_a_figure_begins_with_its_default_and_says_where_that_comes_from():
 def test_a_host_that_cannot_be_is_told_and_costs_stay(model, values, said):
     shown = evaluated(model, **values)
     assert said in shown.without_times and shown.timings == [] and shown.time_basis == ""
-    assert [name for name, draw in VIEWS.items() if not draw(shown)] == ["Timeline"]
+    assert [name for name, draw in VIEWS.items() if not draw(shown)] == ["Timeline", "Plan", "Which mode"]
     assert "fits the GPU" in text(headline.headline(shown))
 
 
@@ -193,11 +193,15 @@ def test_pins_are_renamed_removed_and_limited(model):
 
 
 def planned(model, **values):
-    return text(plan.plan(evaluated(model, **values), controls.target_controls(Setting(**values))))
+    above, table = plan.plan(evaluated(model, **values), controls.target_controls(Setting(**values)))
+    return text(above) + (text(table) if table else "")
 
 
 def test_a_plan_says_what_holds_and_which_devices_meet_it(model):
     assert "holds at most batch" in planned(model) and "NVIDIA H200" in planned(model, price=2.5)
+    shown = planned(model, prices="l4=0.8, h200=3.5 eur", pages=1e7, gpus=4, plan_batch="best")
+    assert "10,000,000 pages by 4 of it take" in shown and "Cheapest that meets the targets: " in shown and " EUR (" in shown
+    assert "prices: " in planned(model, prices="free=0") and "neither a price" in planned(model, prices="l4=x")
     assert "no answer" not in planned(model, ttft_ms=None, tpot_ms=None, output_tokens=0)
 
 
@@ -312,8 +316,8 @@ def test_records_are_shown_and_the_figures_rest_on_them(model, snapshot, monkeyp
     assert seconds(results.main.on(**results.on_record.conditions).expected_ttft.value) in shown
     monkeypatch.setattr(plan, "plain_table", lambda table, **options: planned.append(table) or mo.md(""))
     plan.plan(results, controls.target_controls(results.setting))
-    (row,) = planned[0].filter(pl.col("efficiencies") == "records").to_dicts()
-    assert row["TTFT (ms)"] == results.main_timing.expected_ttft.value * 1e3 and row["device"] == "NVIDIA L4 (24 GB)"
+    (row,) = planned[0].filter(pl.col("device") == "NVIDIA L4 (24 GB)").to_dicts()
+    assert row["first token"].startswith(f"{seconds(results.main_timing.expected_ttft.value)} (")
     for name in ("bound", "roofline", "nine in ten within", "measured (median)"):
         assert name in shown
     assert seconds(said.ttft_seconds.value) in shown and seconds(said.ttft_seconds.low) in shown

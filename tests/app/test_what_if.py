@@ -29,6 +29,7 @@ SIGNS = {  # what only this tab shows
     "Savings": "less than eager in vision",
     "Compare": "Pin the current setting",
     "Models": "blocks a page for PaddleOCR-VL",
+    "Which mode": "Edit distance on English pages",
     "Plan": "holds at most batch",
     "Corpus": "8 of them take",
     "Serving": "in flight on each",
@@ -38,7 +39,7 @@ SIGNS = {  # what only this tab shows
     "Export": "Make the HTML report",
     "Method": "How these numbers are made",
 }
-DRAWN = ("Overview", "Tiling", "Sweep", "Roofline", "Timeline", "Memory", "Savings", "Compare", "Models")
+DRAWN = ("Plan", "Which mode", "Overview", "Tiling", "Sweep", "Roofline", "Timeline", "Memory", "Savings", "Compare", "Models")
 EVERY_SETTING = (
     Setting("tiny"),
     Setting("gundam_m", source="grid", columns=32, rows=32),

@@ -38,12 +38,15 @@ def test_a_module_table_is_in_the_units_of_its_headings(model, values, heads):
 
 def test_a_device_without_a_figure_has_dashes(model):
     devices = [of.load_hardware(name) for name in ("v100_pcie", "l4")]
-    table = tables.devices_table(planning.compare_devices(Setting().estimate(model, "sdpa"), devices, price_per_hour=1.0))
-    row, formats = table.row(1, named=True), tables.number_formats(table)
-    assert row["device"].startswith("NVIDIA V100") and (row["why not"], row["bound by"]) == ("no bf16: use dtype=fp16 or fp32", "–")
-    assert row["fits"] == "yes" and "meets targets" not in table.columns  # as no target was given
-    assert [formats[name](row[name]) for name in ("pages/s", "TTFT (ms)", "cost/1000 pages")] == ["–"] * 3
-    assert formats["memory (GB)"](row["memory (GB)"]) == "16"
+    estimate = Setting(batch_size=64).estimate(model, "sdpa")
+    table = tables.devices_table(planning.compare_devices(estimate, devices, price_per_hour=1.0, pages=1e6), "EUR")
+    assert "meets targets" not in table.columns  # as no target was given
+    small, old = sorted(table.to_dicts(), key=lambda row: row["device"])
+    assert small["batch"] == "64 does not fit; 18 does" and old["batch"] == "no bf16: use dtype=fp16 or fp32"
+    assert [old[name] for name in ("pages a day", "time", "first token")] == ["–"] * 3 and "cost" not in table.columns
+    estimate = Setting(batch_size=2).estimate(model, "sdpa")
+    (row,) = tables.devices_table(planning.compare_devices(estimate, devices[1:], price_per_hour=1.0, pages=1e6), "EUR").to_dicts()
+    assert " days (" in row["time"] and " EUR (" in row["cost"] and row["batch"] == "2"
 
 
 def test_measured_and_verified_differences_are_exact_integers_among_the_first_columns(model):

@@ -4,7 +4,7 @@ Nothing here keeps a state: a function takes what the controls say, and returns 
 """
 
 GROUPS = {  # the tabs, by the question that they answer
-    "What does it cost?": ("Plan", "Serving", "Compare", "Models", "Corpus"),
+    "What does it cost?": ("Plan", "Which mode", "Serving", "Corpus", "Models", "Compare"),
     "Why?": ("Overview", "Roofline", "Memory", "Savings", "Timeline", "Sweep", "Tiling", "Table"),
     "Proof": ("Spot check", "Measured", "Method", "Export"),
 }

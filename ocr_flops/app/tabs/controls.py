@@ -19,6 +19,7 @@ from ocr_flops.spec.workload import LIMITS
 
 SOURCES = {"page size": "page", "image or PDF": "file", "grid by hand": "grid"}
 ATTENTION = {"the engine's own": "vendor", "eager": "eager", "sdpa": "sdpa", "flash": "flash", "all side by side": SIDE_BY_SIDE}
+PLAN_BATCH = {"as set": "set", "best of each": "best"}
 MODES = {one.label: one.name for one in modes()}
 ENGINES = {load_engine(name).label: name for name in reversed(names("engine"))}
 HOSTS = {"the engine's own": OWN_HOST} | {load_host(name).label: name for name in names("host")}
@@ -183,12 +184,17 @@ def edited_figures(figures: dict[str, float | None], published: dict[str, float 
 
 
 def target_controls(setting: Setting) -> mo.ui.dictionary:
-    """Targets of the plan for TTFT and TPOT, and the price of a device."""
+    """What the plan is for: pages, devices, targets and prices."""
+    own = labelled("their own", "Of single GPUs, and the currency, as in: l4=0.8 a100_40gb=1.6 USD. ocr-flops list hardware names them.")
     return mo.ui.dictionary(
         {
             "ttft_ms": _number(setting.ttft_ms, "first token within (ms)", "Target for vision and prefill together; empty for none."),
             "tpot_ms": _number(setting.tpot_ms, "a token within (ms)", "Target for the mean time per output token; empty for none."),
-            "price": _number(setting.price, "price of a GPU hour", "In any currency; empty for none."),
+            "pages": mo.ui.number(1, 1e15, value=setting.pages, full_width=True, label=labelled("pages", "That are to be read.")),
+            "gpus": _number(setting.gpus, "GPUs", "Of a kind, that share the pages.", 1, 1_000_000),
+            "plan_batch": choice(PLAN_BATCH, setting.plan_batch, "batch", "As set, or of each GPU the one with most pages a second."),
+            "price": _number(setting.price, "price of a GPU hour", "Of all GPUs without a price of their own; empty for none."),
+            "prices": mo.ui.text(setting.prices, "l4=0.8 h200=3.5 USD", full_width=True, label=own),
         }
     )
 
@@ -248,5 +254,4 @@ def _steps(steps: Iterable[int], value: int, label: str, explanation: str) -> mo
 
 def _number(value: float | None, label: str, explanation: str, least: int | None = None, most: int | None = None) -> mo.ui.number:
     """A field for a number, whole between bounds, any without."""
-    step, full_width = (None, False) if least is None else (1, True)
-    return mo.ui.number(least, most, step=step, value=value, full_width=full_width, label=labelled(label, explanation))
+    return mo.ui.number(least, most, step=None if least is None else 1, value=value, full_width=True, label=labelled(label, explanation))

@@ -62,17 +62,24 @@ class LiteralSearch(mo.ui.table):
         return super()._search(replace(args, query=args.query and re.escape(args.query)))
 
 
-def plain_table(frame: pl.DataFrame, **options: Any) -> mo.ui.table:
-    """A table to read: a dash where there is nothing, long texts in several lines."""
+def plain_table(frame: pl.DataFrame, widths: Mapping[str, int] | None = None, **options: Any) -> mo.ui.table:
+    """A table to read: a dash where there is nothing, long texts in several lines.
+
+    Args:
+        frame: the table.
+        widths: in px, of columns whose texts are wrapped, too.
+        options: as `mo.ui.table` takes them.
+    """
     texts = [name for name, kind in frame.schema.items() if kind == pl.String]
     shown = frame.with_columns(pl.col(texts).fill_null(tables.NONE))
-    long = [name for name in texts if (shown[name].str.len_chars().max() or 0) > LONG]
+    wrapped = {name: LONG_PX for name in texts if (shown[name].str.len_chars().max() or 0) > LONG}
+    wrapped |= {name: px for name, px in (widths or {}).items() if name in shown.columns}
     return LiteralSearch(
         shown,
         selection=None,
         format_mapping=tables.number_formats(shown),
-        wrapped_columns=long,
-        column_widths=dict.fromkeys(long, LONG_PX),
+        wrapped_columns=[*wrapped],
+        column_widths=wrapped,
         show_column_summaries=False,
         show_data_types=False,
         **options,

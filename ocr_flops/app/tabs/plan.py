@@ -1,52 +1,71 @@
-"""The tab Plan: which device meets the targets, and at what price."""
+"""The tab Plan: what the pages cost on this device and on all others, and which meet the targets."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import marimo as mo
+import polars as pl
 
 from ocr_flops.app.records_overlay import conditions
 from ocr_flops.app.setting import FIGURES
 from ocr_flops.app.tabs.controls import GPUS
-from ocr_flops.app.tabs.elements import plain_table, problem, row
+from ocr_flops.app.tabs.elements import plain_table, problem
 from ocr_flops.app.views import Results
 from ocr_flops.errors import SpecError
 from ocr_flops.reports import tables
 from ocr_flops.reports.markdown import render_markdown
 from ocr_flops.spec.catalog import load_hardware
+from ocr_flops.spec.specs import HardwareSpec
 from ocr_flops.timing import planning
+from ocr_flops.timing.timing import Timing
+
+LIKELY = ("yes", "likely")
+WIDTHS = {"device": 165, "meets targets": 98, "batch": 122}  # px
+WIDTHS |= dict.fromkeys(("pages a day", "time", "cost", "first token", "a token"), 103)
 
 
-def plan(results: Results, targets: mo.ui.dictionary) -> mo.Html:
-    """What a device must reach for the targets, and how those known compare; a notice where that has no answer.
+def plan(results: Results, targets: mo.ui.dictionary) -> tuple[mo.Html, mo.Html | None]:
+    """What stands above the charts, the answer in sentences or why there is none, and below them a row a device.
 
     Args:
         results: of a setting.
         targets: of `target_controls`.
     """
     estimate, setting = results.main, results.setting
-    values = {"estimate": estimate, "hardware": results.hardware}
-    values["mode"] = f"attention {estimate.config.attention.name} in {estimate.config.engine.described}"
+    values: dict[str, Any] = {"estimate": estimate, "hardware": results.hardware, "setting": setting}
+    values["mode"] = f"attention {estimate.config.attention.name} in {estimate.config.engine.label}"
     wanted = {
         "ttft_seconds": None if setting.ttft_ms is None else setting.ttft_ms / 1e3,
         "tpot_seconds": None if setting.tpot_ms is None or not estimate.workload.output_tokens else setting.tpot_ms / 1e3,
     }
+
+    def timed(device: HardwareSpec) -> Timing:
+        own = {} if device.name == setting.gpu else dict.fromkeys(FIGURES)  # figures that were edited are those of the device shown
+        return estimate.on(**conditions(results.model, replace(setting, gpu=device.name, **own)))
+
     try:
-        gpus = [load_hardware(name) for name in GPUS.values()]
-        catalogued = replace(setting, **dict.fromkeys(FIGURES))
+        prices, currency = setting.hour_prices
         devices = planning.compare_devices(
             estimate,
-            gpus,
-            price_per_hour=setting.price,
-            on=lambda device: estimate.on(**conditions(results.model, replace(catalogued, gpu=device.name))),
+            [results.hardware if name == setting.gpu and results.hardware else load_hardware(name) for name in GPUS.values()],
+            price_per_hour=prices or None,
+            best_batch=setting.plan_batch == "best",
+            pages=setting.pages,
+            gpus=setting.gpus,
+            on=timed,
             **wanted,
         )
         required = planning.required_rates(estimate, **wanted)
-        answer = [
-            mo.md(render_markdown("plan.md.j2", **values, required=required, planning=planning)),
-            plain_table(tables.devices_table(devices), page_size=50),
-        ]
+        able = devices.filter(pl.col("reason").is_null())
+        able = able.filter(pl.col("target_outlook").is_in(LIKELY)) if required else able
+        cheapest = able.filter(pl.col("cost").is_not_null()).sort("cost") if prices else able.clear()
+        chosen = {"here": devices.filter(pl.col("hardware") == setting.hardware.title), "fastest": able, "cheapest": cheapest}
+        best = {word: tables.devices_table(rows.head(1), currency).row(0, named=True) for word, rows in chosen.items() if rows.height}
+        answer = mo.md(render_markdown("plan.md.j2", **values, required=required, planning=planning, best=best))
+        table = plain_table(tables.devices_table(devices, currency), WIDTHS, page_size=50)
     except SpecError as error:
-        answer = [problem("This target has no answer.", f"{error}.")]
-    return mo.vstack([row(*targets.elements.values(), gap=2), *answer])
+        answer, table = problem("This target has no answer.", f"{error}."), None
+    inputs = "".join(one.text for one in targets.elements.values())
+    return mo.vstack([mo.Html(f'<div class="targets">{inputs}</div>'), answer]), table

@@ -1,0 +1,53 @@
+"""Pages a day: against batch and output length, and against published accuracy by mode."""
+
+import pytest
+
+import ocr_flops as of
+from ocr_flops.app import views
+from ocr_flops.app.setting import Setting
+from ocr_flops.evidence.published.accuracy import read_accuracy
+
+
+@pytest.fixture(scope="module")
+def model():
+    return of.load_model()
+
+
+def drawn(model, view, **values):
+    return views.VIEWS[view](views.evaluate(model, Setting(**values)))
+
+
+def test_pages_a_day_are_those_of_the_timing_and_end_at_the_largest_batch(model):
+    by_batch, by_length = drawn(model, "Plan", batch_size=2)
+    rows = {row["at"]: row for row in by_batch.datasets["rows"]}
+    pages = Setting(batch_size=2).estimate(model, "vendor").on(of.load_hardware("l4")).expected_pages_per_second
+    assert [rows[2][name] for name in ("pages", "low", "high")] == pytest.approx([86_400 * one for one in pages[:3]])
+    assert max(rows) == 18 and by_batch.datasets["mark"][0]["at"] == 2 and "18 is the largest batch" in " ".join(by_batch.title.subtitle)
+    lengths = [row["pages"] for row in by_length.datasets["rows"]]
+    assert lengths == sorted(lengths, reverse=True)
+
+
+def test_what_does_not_fit_has_no_pages_a_day(model):
+    by_batch, *others = drawn(model, "Plan", batch_size=64)
+    assert not others and not by_batch.datasets["mark"] and " with batch 64" not in " ".join(by_batch.title.text)
+    assert not drawn(model, "Plan", batch_size=64, gpu="t4") and not drawn(model, "Which mode", gpu="t4")
+
+
+def test_accuracy_is_as_published_and_pages_a_day_are_ours(model):
+    (chart,) = drawn(model, "Which mode")
+    rows = {(row["mode"], row["kind"]): row for row in chart.datasets["rows"]}
+    assert rows["Tiny", "English"]["distance"] == 0.386 and rows["Gundam-M", "Chinese"]["distance"] == 0.157
+    assert rows["Gundam", "English"]["ratio"] == f"{256 / 856:.2g}" and rows["Small", "English"]["ratio"] == "2.6"
+    assert "about 97 % within 10, about 60 % near 20" in " ".join(chart.title.subtitle)
+    assert "of 700 to 800 text tokens: Tiny 93.8 %, Small 97.3 %" in " ".join(
+        drawn(model, "Which mode", output_tokens=736)[0].title.subtitle
+    )
+    assert "arXiv 2510.18234v1" in " ".join(chart.title.subtitle)
+    (crowded,) = drawn(model, "Which mode", batch_size=32)
+    assert "Does not fit: Base, Large, Gundam, Gundam-M" in " ".join(crowded.title.subtitle)
+
+
+def test_published_accuracy_is_whole():
+    found = read_accuracy()
+    assert list(found["omnidocbench"]) == ["tiny", "small", "base", "large", "gundam", "gundam_m"]
+    assert sum(row["pages"] for row in found["fox"]) == 100, "the paper's hundred pages"
