@@ -142,7 +142,7 @@ def test_a_page_of_a_document_is_the_pages_size(notebook):
     stub = {"page": page, "source": SimpleNamespace(value="file"), "pdf_inputs": []}
     controls = {"mode": SimpleNamespace(value="gundam"), "served": {}, "upload": None, "upload_inputs": []}
     rest = {name: show(notebook)[1][name] for name in ("device", "engine", "workload", "workload_inputs")}
-    state = {name: show(notebook)[1][name] for name in ("charts", "corpus_charts", "get_arrived", "get_asked", "get_pins", "set_arrived", "set_asked", "set_pins")}  # fmt: skip
+    state = {name: value for name, value in show(notebook)[1].items() if name in notebook.state.defs - {"page"}}
     for number, size, notice in ((2, 1584, False), (3, 1654, True)):
         pdf = SimpleNamespace(value={"number": number, "dpi": 144})
         shown, found = show(notebook, **stub, **controls, **rest, **state, pdf=pdf)
