@@ -52,6 +52,7 @@ def controls():
         "mode": [columns, rows, batch_size, attention, gpu, bits],
         "time": [columns, rows, batch_size, gpu, bits],
         "output": [batch_size, output_tokens, gpu],
+        "served": [columns, rows, batch_size, output_tokens, gpu],
     }
     return attention, batch_size, bits, columns, gpu, inputs, output_tokens, rows
 
@@ -148,6 +149,19 @@ def time_to_first_token(inputs, timings):
 @app.cell(hide_code=True)
 def where_it_does_not_help(inputs, timings):
     slide(talk.describe_token(timings), slides.one_token(timings), inputs=inputs["output"])
+    return
+
+
+@app.cell(hide_code=True)
+def from_eager_to_served(batch_size, columns, gpu, inputs, output_tokens, rows):
+    _device, _tokens = of.load_hardware(gpu.value), {"output_tokens": output_tokens.value, "batch_size": batch_size.value}
+    _page = of.Workload.from_grid(columns.value, rows.value, "gundam", **_tokens)
+    try:
+        _steps = talk.serving_steps(model, _page, _device)
+        _shown = talk.describe_served(_steps, _page, _device), slides.from_eager_to_served(_steps)
+    except of.SpecError as _error:
+        _shown = (("This GPU does not serve it", f"{_error}."),)
+    slide(*_shown, inputs=inputs["served"])
     return
 
 

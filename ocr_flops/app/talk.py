@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from ocr_flops.charts.slides import EXPERTS, FIRST, token_traffic
@@ -12,10 +13,11 @@ from ocr_flops.evidence.verify.summary import find_compared
 from ocr_flops.spec.specs import DTYPE_BYTES, HardwareSpec, ModelSpec
 from ocr_flops.spec.tiling import queries
 from ocr_flops.spec.workload import Workload
-from ocr_flops.timing.estimate import Estimate
+from ocr_flops.timing.estimate import Estimate, estimate
 from ocr_flops.timing.hidden_savings import hidden_saving
+from ocr_flops.timing.serving.steady import SECONDS_PER_DAY, prepare
 from ocr_flops.timing.timing import Timing
-from ocr_flops.units import less, seconds, share, si
+from ocr_flops.units import count, less, seconds, share, si
 
 Heading = tuple[str, str]  # a slide's title, and the line below it
 COMPARED = {  # rows of the evidence: what they are called, and the keys of `verify.WHAT` in each
@@ -181,6 +183,38 @@ def describe_token(timings: Mapping[str, Timing]) -> Heading:
         f"{parts[EXPERTS]} are {EXPERTS}, {parts['KV cache']} KV cache",
         f"{describe_conditions(timings[base])}. One query has no square of scores. "
         f"{hidden_saving(timings[base], timings[best], ('decode',)).describe('the time')}.",
+    )
+
+
+def serving_steps(model: ModelSpec, workload: Workload, hardware: HardwareSpec) -> dict[str, tuple[float, float]]:
+    """Pages a day of one device, and the share of the time in which it works: transformers, then vLLM with more and more in flight.
+
+    Args:
+        workload: of a page with output tokens; its batch is what transformers runs together.
+
+    Raises:
+        SpecError: a device that does not run it in this precision.
+    """
+    dtype, alone = choose_dtype(16, hardware), replace(workload, batch_size=1)
+    found = {}
+    for batch in dict.fromkeys((1, workload.batch_size)):
+        timing = estimate(model, replace(workload, batch_size=batch), dtype=dtype).on(hardware)
+        name = f"transformers, {batch} at once" if batch > 1 else "transformers, page by page"
+        found[name] = SECONDS_PER_DAY * timing.expected_pages_per_second.value, timing.device_busy_share
+    server = prepare(model, alone, hardware, dtype=dtype)
+    for flying in dict.fromkeys((1, min(64, server.max_concurrency), server.max_concurrency)):
+        served = server.solve(flying)
+        found[f"vLLM, {flying} in flight"] = served.pages_per_day.value, served.device_busy_share
+    return found
+
+
+def describe_served(steps: Mapping[str, tuple[float, float]], workload: Workload, hardware: HardwareSpec) -> Heading:
+    """What serving makes of one device."""
+    (first, _), (last, busy) = next(iter(steps.values())), list(steps.values())[-1]
+    return (
+        f"Served, the same GPU reads {count(last)} pages a day instead of {count(first)}",
+        f"{hardware.label}, {workload.output_tokens:,} output tokens a page, as expected; vLLM is modelled. The GPU works "
+        f"{share(busy, 1)} of the time. The tab Serving has ranges, waiting times and what limits.",
     )
 
 

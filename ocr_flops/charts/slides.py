@@ -17,7 +17,7 @@ from ocr_flops.charts.savings_by_tiles import mode_lines
 from ocr_flops.charts.theme import ATTENTION_COLOURS, FAMILIES, INK, MEMORY_COLOURS, STAGE_COLOURS, in_bytes
 from ocr_flops.timing.estimate import Estimate
 from ocr_flops.timing.timing import Timing
-from ocr_flops.units import seconds
+from ocr_flops.units import count, seconds
 
 FACTOR = 1.6  # by which a chart of the app is enlarged on a screen of 1280 x 720
 # 1 on such a screen; Vega asks anew whenever the chart's own size changes
@@ -32,7 +32,9 @@ FULL_INK = "currentColor"  # words as dark, or as light, as the slide's own
 FIRST = ("vision", "prefill")  # the stages before the first token
 EXPERTS, OTHERS = "expert weights", "other weights"
 PARTS = {EXPERTS: FAMILIES["routed experts"], OTHERS: MEMORY_COLOURS["weights"]}
+DELIVERED, BUSY = "pages a day of one GPU", "of the time in which the GPU works"
 PARTS |= {kind: colour for kind, (_, colour) in TRAFFIC.items()} | MEMORY_COLOURS | STAGE_COLOURS
+PARTS |= {DELIVERED: STAGE_COLOURS["vision"], BUSY: STAGE_COLOURS["decode"]}
 BAR = 0.56  # of a panel's width; the rest is for the words
 BARS_FACTOR = 1.8
 HEADROOM = 1.08  # of the highest point, for the words beside it
@@ -116,6 +118,26 @@ def one_token(timings: Mapping[str, Timing]) -> Chart:
     steps = next(iter(timings.values())).estimate.workload.output_tokens
     times = _expected_panel("expected time per output token", timings, ["decode"], steps)
     return _compared(Panel("moved for each output token", moved, in_bytes), times)
+
+
+def from_eager_to_served(steps: Mapping[str, tuple[float, float]]) -> Chart:
+    """Pages a day of one GPU, and the share of the time in which it works, step by step.
+
+    Args:
+        steps: of both, by what runs.
+    """
+    days = {name: {DELIVERED: pages} for name, (pages, _) in steps.items()}
+    busy = {name: {BUSY: part} for name, (_, part) in steps.items()}
+    panels = Panel(DELIVERED, days, count), Panel(BUSY, busy, lambda part: f"{100 * part:.0f} %")
+    rows, whole = panel_rows(panels, BAR)
+    first = next(iter(steps.values()))[0]
+
+    def difference(bar: Bar) -> str:
+        return f"{bar.total / first:.3g} times as many" if bar.panel.name == DELIVERED and bar.total != first else ""
+
+    rows |= panel_words(whole, lambda bar: bar.panel.words(bar.total), difference)
+    params = {"rows": list(steps), "panels": 1.99, "kinds": [DELIVERED, BUSY]}
+    return enlarged(Chart(_template(), NO_TITLE, rows, params), factor=1.5)
 
 
 def token_traffic(estimate: Estimate) -> dict[str, float]:

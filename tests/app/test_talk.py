@@ -28,7 +28,7 @@ SETTING = Setting(source="grid", columns=2, rows=3, batch_size=8)
 BY_MODE = SETTING.by_mode(MODEL)
 TIMINGS = {mode: one.on(SETTING.device) for mode, one in BY_MODE.items()}
 CONTROLS = {"columns": 2, "rows": 3, "batch_size": 8, "output_tokens": 256, "attention": "sdpa", "bits": 16, "gpu": "l4"}
-STRIPS = dict.fromkeys(("page", "pages", "mode", "time", "output"), ())
+STRIPS = dict.fromkeys(("page", "pages", "mode", "time", "output", "served"), ())
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +57,12 @@ def test_the_controls_are_those_of_the_talk(notebook):
     {}, {"columns": 1, "rows": 1}, {"columns": 12, "rows": 12, "batch_size": 128, "bits": 32}, {"attention": "flash", "bits": 32},
     {"gpu": "mi300x"}, {"gpu": "t4"}, {"batch_size": 1, "columns": 9, "rows": 1, "output_tokens": 4096},
 ])  # fmt: skip
-def test_eight_slides_at_every_setting(notebook, values):
+def test_nine_slides_at_every_setting(notebook, values):
     shown = slides(notebook, **values)
-    assert len(shown) == 8 and all(page.count("<h1>") == 1 for page in shown)
-    assert ["vegalite" in page for page in shown] == [True] * 7 + [False]
+    assert len(shown) == 9 and all(page.count("<h1>") == 1 for page in shown)
+    is_served = values.get("gpu") != "t4"  # which has no FlashAttention, vLLM's kernel
+    assert ["vegalite" in page for page in shown] == [True] * 7 + [is_served, False]
+    assert ("pages a day instead of" in shown[7]) is is_served
     heads = [page.split('<div class="content">')[0] for page in shown]
     assert not any("None" in head or "nan" in head for head in heads)
     precise = {("t4", 16): "T4 (16 GB) has no bf16, so fp16", ("l4", 32): "fp32", ("l4", 16): "bf16", ("mi300x", 16): "bf16"}

@@ -12,6 +12,9 @@ import pytest
 import ocr_flops as of
 from ocr_flops.measure.plan import build_request
 from ocr_flops.measure.protocol import Point
+from ocr_flops.timing.serving.simulator import simulate
+from ocr_flops.timing.serving.steady import prepare
+from ocr_flops.timing.serving.traffic import Lengths, draw_traffic
 
 FLOPS = ("tensor_flops", "vector_flops", "total_flops", "torch_flops")
 REFERENCE_SECONDS = 114.7  # what the reference took for 53 grids in two attention modes (PARITY.md)
@@ -94,6 +97,29 @@ def test_time_on_a_device(benchmark, model, fresh, tell):
     gpu = of.load_hardware("h200")
     benchmark.pedantic(lambda result: result.on(gpu).ttft_seconds, setup=lambda: ((of.estimate(model, fresh(), "eager"),), {}), rounds=200)
     tell("  .on(gpu), added to the estimate", milliseconds(benchmark))
+
+
+def test_serving_point(benchmark, model, tell):
+    """Goal: 2 ms."""
+    loads, page = iter(range(1, 10**6)), of.Workload.from_grid(2, 3, output_tokens=800)
+    benchmark(lambda: of.serving(model, page, "l4", concurrency=1 + next(loads) % 180))
+    tell("serving, one load (goal: 2 ms)", milliseconds(benchmark))
+
+
+def test_serving_curves(benchmark, model, tell):
+    """Goal: 50 ms."""
+    gpus = ("l4", "a10", "a100_40gb", "a100_80gb_sxm", "h100_sxm", "h200", "mi300x", "b200")
+    page, flying = of.Workload.from_grid(2, 3, output_tokens=800), np.arange(1, 65)
+    benchmark(lambda: [of.serving(model, page, gpu, concurrency=flying) for gpu in gpus])
+    tell("serving, 64 concurrencies on 8 GPUs (goal: 50 ms)", milliseconds(benchmark))
+
+
+def test_serving_simulation(benchmark, model, tell):
+    """Goal: a million requests in a minute."""
+    server = prepare(model, of.Workload.from_grid(2, 3, output_tokens=800), "a100_40gb")
+    traffic = draw_traffic(100_000, Lengths(800, p95=1600), rate=5.0)
+    benchmark.pedantic(lambda: simulate(server, traffic), rounds=1)
+    tell("serving, 100 000 requests simulated (goal for ten times as many: 60 s)", f"{benchmark.stats.stats.min:.1f} s")
 
 
 def distinct(points: int) -> of.Workload:

@@ -71,7 +71,7 @@ def slider(page, position):
 def test_every_slide_fits_fills_the_screen_and_is_readable(chromium, address, width, height, scheme):
     size = {"width": width, "height": height}
     with opened(chromium, address, "/talk", ready=".talk", color_scheme=scheme, viewport=size) as page:
-        page.wait_for_function("document.querySelectorAll('.talk').length == 8")
+        page.wait_for_function("document.querySelectorAll('.talk').length == 9")
         titles, least = set(), 16 * min(width / 1280, height / 720)
         for number in range(len(CONTROLS)):
             turned(page, number)
@@ -83,7 +83,7 @@ def test_every_slide_fits_fills_the_screen_and_is_readable(chromium, address, wi
             labels = page.locator(".present .strip label")
             assert [label.strip() for label in labels.all_inner_texts()] == CONTROLS[number]
             titles.add(title(page).inner_text())
-        assert len(titles) == 8
+        assert len(titles) == 9
 
 
 def test_a_slider_moves_the_slide_it_is_on_and_does_not_turn_it(chromium, address):
@@ -119,7 +119,7 @@ def test_a_slider_is_dragged_in_one_go(chromium, address):
 
 def test_a_change_repaints_only_the_slides_it_bears_on(chromium, address):
     with opened(chromium, address, "/talk", ready=".talk") as page:
-        page.wait_for_function("document.querySelectorAll('.talk').length == 8")
+        page.wait_for_function("document.querySelectorAll('.talk').length == 9")
         turned(page, 5)
         page.evaluate(MARKED, True)
         before = title(page).inner_text()
