@@ -133,7 +133,7 @@ def from_eager_to_served(steps: Mapping[str, tuple[float, float]]) -> Chart:
     first = next(iter(steps.values()))[0]
 
     def difference(bar: Bar) -> str:
-        return f"{bar.total / first:.3g} times as many" if bar.panel.name == DELIVERED and bar.total != first else ""
+        return f"{bar.total / first:.3g} times" if bar.panel.name == DELIVERED and bar.total != first else ""
 
     rows |= panel_words(whole, lambda bar: bar.panel.words(bar.total), difference)
     params = {"rows": list(steps), "panels": 1.99, "kinds": [DELIVERED, BUSY]}
