@@ -10,6 +10,9 @@ _HOMES = {
     "lognormal": "lengths",
     "quantiles": "lengths",
     "mix_table": "sources",
+    "open_pages": "sources",
+    "with_costs": "costs",
+    "write_pages": "costs",
 }
 __all__ = list(_HOMES)
 
