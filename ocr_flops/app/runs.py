@@ -19,7 +19,22 @@ from ocr_flops.spec.specs import STAGES
 if TYPE_CHECKING:
     from ocr_flops.app.views import Results
 
-SNAPSHOT, TRUST = "OCR_FLOPS_SNAPSHOT", "OCR_FLOPS_TRUST_REMOTE_CODE"  # environment variables
+SNAPSHOT, TRUST, NO_RUNS = "OCR_FLOPS_SNAPSHOT", "OCR_FLOPS_TRUST_REMOTE_CODE", "OCR_FLOPS_NO_RUNS"  # environment variables
+
+
+def refuse() -> None:
+    """Lets pages of this process run nothing; for whoever starts it. The same as its environment variable."""
+    os.environ[NO_RUNS] = "true"
+
+
+def check_allowed() -> None:
+    """Whether pages of this process may run anything.
+
+    Raises:
+        SpecError: they may not.
+    """
+    if os.environ.get(NO_RUNS, "").lower() == "true":
+        raise SpecError("this server runs no model (--no-runs)")
 
 
 def offer_snapshot(folder: Path, trusted: bool) -> None:
@@ -46,6 +61,7 @@ def find_source(engine: str) -> ModelSource:
     Raises:
         SpecError: nothing here runs the engine, there is no snapshot, or nobody said that it is trusted.
     """
+    check_allowed()
     load_engine(engine).check_runs()
     if engine != "remote_code":
         return ModelSource(engine)

@@ -144,6 +144,7 @@ def audit_counter(results: Results, owner: str) -> None:
         owner: who asks.
 
     Raises:
-        SpecError: the queue takes no more.
+        SpecError: the queue takes no more, or the server runs nothing.
     """
+    runs.check_allowed()
     QUEUE.submit(Request({}, [], kind="audit"), label="torch's FLOP counter", owner=owner)

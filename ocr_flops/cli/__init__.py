@@ -26,6 +26,7 @@ def serve_app(
     port: Annotated[int, typer.Option(help="Port to listen on; 0 is any free one.")] = 2718,
     token: Annotated[str | None, typer.Option(help="What visitors must show; made and printed where it is needed and not given.")] = None,
     max_upload_mb: Annotated[float, typer.Option(metavar="MB", help="Largest upload.")] = 50,
+    no_runs: Annotated[bool, typer.Option("--no-runs", help="Pages may not run the real model here.")] = False,
     headless: Annotated[bool, typer.Option("--headless", help="Do not open a browser.")] = False,
     snapshot: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of the published model, whose code pages may run as engine remote_code.")
@@ -38,6 +39,8 @@ def serve_app(
     if snapshot is not None:
         runs.offer_snapshot(snapshot, trust_remote_code)
 
+    if no_runs:
+        runs.refuse()
     where = server.serving(host, port, token, max_upload_mb)
     with server.listen(where) as listening:
         port = listening.getsockname()[1]

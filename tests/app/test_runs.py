@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 import ocr_flops as of
-from ocr_flops.app import runs, spot_checks, views
+from ocr_flops.app import runs, session, spot_checks, views
 from ocr_flops.app.setting import Setting
 from ocr_flops.app.tabs import controls, measured, spot_check
+from ocr_flops.errors import SpecError
 from tests.support.remote_snapshot import make
 
 POINT = {"mode": "tiny", "output_tokens": 2, "prompt_tokens": 3}
@@ -40,7 +41,7 @@ def shown(model, **values):
 )
 def test_what_the_setting_says_is_run_and_compared_in_flops_traffic_and_peak(tiny, serve, offered, values, ran):
     results = shown(tiny, **values)
-    (told,) = serve(runs.request_check(results, "current point", "meta"))
+    (told,) = serve(runs.request_check(results, spot_checks.SCOPES[0], "meta"))
     assert (told.ran["engine"], "/".join(told.ran["attention"].values()), told.ran["dtype"]) == ran
     frame = spot_checks.build_frame(tiny, told)
     numbers = results.main.with_workload(output_tokens=2)
@@ -59,7 +60,7 @@ def test_what_the_setting_says_is_run_and_compared_in_flops_traffic_and_peak(tin
 
 
 def test_a_page_without_output_is_compared(tiny, serve, offered):
-    (told,) = serve(runs.request_check(shown(tiny, engine="remote_code", output_tokens=0), "current point", "meta"))
+    (told,) = serve(runs.request_check(shown(tiny, engine="remote_code", output_tokens=0), spot_checks.SCOPES[0], "meta"))
     assert spot_checks.count_differences(spot_checks.build_frame(tiny, told)) == 0
 
 
@@ -87,9 +88,20 @@ def test_trust_is_given_by_whoever_starts_the_app(tiny, tmp_path, offered, monke
         runs.offer_snapshot(tmp_path, True)
     monkeypatch.setenv(runs.TRUST, "no")
     with pytest.raises(of.SpecError, match="^engine: the published code is not trusted here"):
-        runs.request_check(shown(tiny, engine="remote_code"), "current point", "meta")
+        runs.request_check(shown(tiny, engine="remote_code"), spot_checks.SCOPES[0], "meta")
 
 
 def test_the_published_code_is_timed_too(tiny, offered):
     request = runs.plan_timing(shown(tiny, engine="remote_code"), "cpu").request([])
     assert (request.engine, request.snapshot, request.trust_remote_code, request.kind) == ("remote_code", str(offered), True, "time")
+
+
+def test_a_server_that_runs_nothing_says_so(monkeypatch):
+    results = views.evaluate(of.load_model(), Setting())
+    monkeypatch.setenv(runs.NO_RUNS, "true")
+    for reason in (runs.missing(runs.request_check, results, spot_checks.SCOPES[0], "meta"), runs.missing(runs.check_allowed)):
+        assert reason == "this server runs no model (--no-runs)"
+    with pytest.raises(SpecError, match="--no-runs"):
+        session.audit_counter(results, "me")
+    monkeypatch.delenv(runs.NO_RUNS)
+    assert runs.missing(runs.check_allowed) is None

@@ -7,8 +7,9 @@ from typing import Any
 
 import marimo as mo
 
+from ocr_flops.app import runs
 from ocr_flops.app.chart_widget import ChartWidget
-from ocr_flops.app.tabs.elements import plain_table, problem, row
+from ocr_flops.app.tabs.elements import plain_table, problem, row, unless
 from ocr_flops.app.views import Results
 from ocr_flops.charts.counter_audit import hidden_flops
 from ocr_flops.evidence.verify import counter_audit, summary
@@ -53,7 +54,7 @@ def _missed(results: Results, job: Job | None, run: mo.ui.button) -> list[Any]:
             "FLOPs with it on a plain CPU or with fused kernels gets too few."
         ),
         mo.Html(f"<p>{'<br>'.join(escape(line) for line in counter_audit.describe_audit(message, estimate).splitlines())}</p>"),
-        row(run),
+        row(unless(runs.missing(runs.check_allowed), run)),
         *([problem("Not every demonstration ran.", *bad, kind="warn")] if bad else []),
         ChartWidget([hidden_flops(counter_audit.hidden_frame(message, estimate), estimate, message["ran"]["torch"])], "method"),
         plain_table(tables.audit_table(counter_audit.audit_frame(message, estimate)), page_size=30),
