@@ -27,6 +27,7 @@ class Door:
         terms: of what vision costs, in two tiers: few, and where these do not suffice, more.
         features: of what prefill costs by the image's features.
         parts: derived quantities, from the model's config.
+        keeps_masks: see `MixedDevices`.
     """
 
     inputs: Callable[[Any, int, Sizes], Inputs]
@@ -34,6 +35,7 @@ class Door:
     terms: tuple[list[Monomial], list[Monomial]]
     features: list[Monomial]
     parts: Callable[[Any], dict[str, Part]] = field(default=lambda config: {})
+    keeps_masks: bool = False
 
 
 def pixels(*shape: int) -> torch.Tensor:
@@ -208,7 +210,7 @@ DOORS = {
     "lighton_ocr": Door(_pictures, _odd_patches, (PICTURE_TERMS,) * 2, MERGED, _picture_parts),
     "got_ocr2": Door(_tiles, lambda config: {(0,): [{"tiles": 1}]}, TILE_TERMS, TILES),
     "qianfan_ocr": Door(_tiles, _numbers_of_tiles, TILE_TERMS, TILES),
-    "granite_docling": Door(_masked_tiles, _numbers_of_tiles, TILE_TERMS, TILES),
+    "granite_docling": Door(_masked_tiles, _numbers_of_tiles, TILE_TERMS, TILES, keeps_masks=True),
     "deepseek_ocr2": Door(_view_and_tiles, _tiles_or_none, TILE_TERMS, TILES),
     "unlimited_ocr": Door(_view_and_tiles, _grids_of_tiles, (GRID_TERMS,) * 2, GRID_FEATURES, lambda config: TILED | PADDED_MASK),
 }

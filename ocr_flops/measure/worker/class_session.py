@@ -25,6 +25,8 @@ from ocr_flops.measure.worker.transformers_engine import meta_shims
 
 FEATURES = ("pooler_output", "deepstack_features")  # of what vision returns, those that prefill reads
 KERNELS = ("eager", "sdpa")
+aten = torch.ops.aten
+PICKS = (aten.index.Tensor, aten.index_put.default, aten.index_put_.default)
 
 
 def find_class(architecture: str) -> Any:
@@ -53,7 +55,7 @@ class ClassTracer(Tracer):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if func is torch.ops.aten._to_copy.default and _only_moves(args[0], kwargs):
+        if func is aten._to_copy.default and _only_moves(args[0], kwargs):
             self.hold([moved := func(*args, **kwargs)])
             return moved
         return super().__torch_dispatch__(func, types, args, kwargs)
@@ -71,14 +73,24 @@ def _only_moves(tensor: torch.Tensor, options: dict[str, Any]) -> bool:
 
 
 class MixedDevices(TorchDispatchMode):
-    """Lets code mix tensors on `meta` with CPU ones that it reads back: the latter are moved for as long as an operator runs."""
+    """Lets code mix tensors on `meta` with CPU ones that it reads back: the latter are moved for as long as an operator runs.
+
+    Args:
+        keeps_masks: whether masks stay on the CPU that code copies to the device of the model and then picks by.
+    """
+
+    def __init__(self, keeps_masks: bool = False):
+        super().__init__()
+        self._keeps_masks = keeps_masks
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
+        if self._keeps_masks and func is aten._to_copy.default and args[0].dtype == torch.bool and _only_moves(args[0], kwargs):
+            return args[0]
         devices = {leaf.device.type for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)}
         if devices == {"cpu", "meta"}:
-            if func is torch.ops.aten.index.Tensor:  # what a mask picks is known on the CPU only
-                args = (args[0], [position for index in args[1] for position in _positions(index)])
+            if func in PICKS:  # what a mask picks is known on the CPU only
+                args = (args[0], [position for index in args[1] for position in _positions(index)], *args[2:])
             args, kwargs = tree_map(_move, args), tree_map(_move, kwargs)
         return func(*args, **kwargs)
 
@@ -138,7 +150,7 @@ class ClassSession:
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
         """Within it stages may be traced."""
-        with torch.no_grad(), meta_shims("meta"), follow_modules(self.model, self._paths), MixedDevices():
+        with torch.no_grad(), meta_shims("meta"), follow_modules(self.model, self._paths), MixedDevices(self.door.keeps_masks):
             yield
 
     def trace(self, stage: str, batch: int, sizes: Sizes, tokens: int = 0) -> Trace:

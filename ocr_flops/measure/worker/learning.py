@@ -121,10 +121,11 @@ def choose_points(session: ClassSession, key: StageKey, tier: int) -> tuple[list
     variants = any_page if key.stage in ("prefill", "decode") else pages[key.variant]
     text = monomials_of([(), ("batch",)], [(), ("tokens",), ("tokens", "tokens")])
     terms = session.door.terms[tier]
+    uneven = [("uneven", "batch", "tokens")] if "uneven" in session.parts else []  # what is alive beside what some sizes lack
     monomials = {
         "vision": terms,
         "prefill": [*text, *session.door.features],
-        "call": [*text, *terms, *session.door.features],
+        "call": [*text, *terms, *session.door.features, *uneven],
         "decode": monomials_of([(), ("batch",)], WINDOWED if session.window else [(), ("context",)]),
     }[key.stage]
     if key.is_one:
