@@ -46,8 +46,6 @@ with app.setup(hide_code=True):
     from ocr_flops.measure.job_queue import QUEUE
     from ocr_flops.reports import tables
 
-    model = of.load_model("deepseek_ocr")
-
 
 @app.cell(hide_code=True)
 def linked():
@@ -68,6 +66,7 @@ def state(link):
 
 @app.cell(hide_code=True)
 def setting_controls(link):
+    model = controls.model_control(link.setting)
     mode, source = controls.encoding_controls(link.setting)
     workload = controls.workload_controls(link.setting)
     engine, device = controls.engine_controls(link.setting), controls.device_controls(link.setting)
@@ -75,7 +74,7 @@ def setting_controls(link):
     served = _request.meta if _request else {}
     upload = controls.upload_control(served)
     workload_inputs, upload_inputs = dict(workload.elements), [upload]  # in plain containers, so that the sidebar stays when one moves
-    return device, engine, mode, served, source, upload, upload_inputs, workload, workload_inputs
+    return device, engine, mode, model, served, source, upload, upload_inputs, workload, workload_inputs
 
 
 @app.cell(hide_code=True)
@@ -122,6 +121,7 @@ def evaluated(
     host_figures,
     hosts_own,
     mode,
+    model,
     page,
     pdf,
     published,
@@ -139,6 +139,7 @@ def evaluated(
             _notices.append(problem("The page's size was not used.", f"{_error}."))
     _edited = controls.edited_figures({**figures.value, **host_figures.value}, {**published, **hosts_own})
     setting = Setting(
+        model=model.value,
         mode=mode.value,
         source="grid" if source.value == "grid" else "page",
         **{
@@ -152,7 +153,7 @@ def evaluated(
         },
     )
     try:
-        results = views.evaluate(model, setting)
+        results = views.evaluate(setting.model_spec, setting)
         _notices += [problem("There are no times.", f"{results.without_times}.", kind="warn")] if results.without_times else []
         _head = headline.headline(results, _origin)
     except of.SpecError as _error:
@@ -219,7 +220,8 @@ def drawn(charts, get_pins, model_inputs, results, tab):
         "Compare": lambda results: compare.compared_charts(results, get_pins()),
         "Models": lambda results: models.models_chart(results, model_inputs.value),
     }
-    charts.show(_views[tab](results) if results and tab in _views else (), tab.lower())
+    _shows = results and tab in _views and not views.why_not(results, tab)
+    charts.show(_views[tab](results) if _shows else (), tab.lower())
     return
 
 
@@ -362,31 +364,35 @@ def opened(
         "Export": lambda: export.export(results, pin_inputs.pins, export_inputs, make_report),
         "Method": lambda: method.method(results, chapter, page.job, audit),
     }
-    _tabs[tab]() if results and tab in _tabs else None
+    _why = views.why_not(results, tab) if results else None
+    mo.md(_why) if _why else _tabs[tab]() if results and tab in _tabs else None
     return
 
 
 @app.cell(hide_code=True)
-def sidebar(device, engine, figure_inputs, host_inputs, mode, pdf_inputs, served, size_inputs, source, upload_inputs, workload_inputs):
+def sidebar(device, engine, figure_inputs, host_inputs, mode, model, pdf_inputs, served, size_inputs, source, upload_inputs, workload_inputs):
     # Last, so that the first charts need not wait until the browser has made its controls.
     _sources = {
         "page": size_inputs,
         "file": [*upload_inputs, *pdf_inputs],
         "grid": [workload_inputs["columns"], workload_inputs["rows"]],
     }
+    _is_own = of.load_model(model.value).learned is None  # whose resolution modes these are
     _serves = of.load_engine(engine.value["engine"]).block_tokens is not None
     _view = mo.md("<small>This mode encodes the page as one view; its size does not change the cost.</small>")
     mo.sidebar(
         [
             mo.md("## OCR FLOPs"),
-            mo.md(f"<small>What {model.label} computes for a page, stage by stage. Rest on a label for its meaning.</small>"),
+            mo.md("<small>What a model computes for a page, stage by stage. Rest on a label for its meaning.</small>"),
             doors(served),
             mo.md("**Hardware**"),
             device.elements["gpu"],
             mo.accordion({"edit its figures": mo.vstack([*figure_inputs, mo.md("**Host**"), *host_inputs])}),
+            mo.md("**Model**"),
+            model,
             mo.md("**Page**"),
-            mode,
-            *([source, *_sources[source.value]] if of.load_mode(mode.value).tile_px else [_view]),
+            *([mode] if _is_own else []),
+            *([source, *_sources[source.value]] if not _is_own or of.load_mode(mode.value).tile_px else [_view]),
             mo.md("**Text and batch**"),
             *(workload_inputs[_name] for _name in ("prompt_tokens", "output_tokens", "batch_size")),
             mo.md("**Software**"),

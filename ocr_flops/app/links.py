@@ -18,6 +18,7 @@ from ocr_flops.app.setting import FIGURES, HOST_US, OWN_DTYPE, OWN_HOST, PLAN_BA
 from ocr_flops.spec.catalog import modes, names
 from ocr_flops.spec.specs import CACHES, DTYPE_BYTES, FP8
 from ocr_flops.spec.workload import LIMITS, MAX_TILES
+from ocr_flops.studies.models import compared_models
 
 TAB, PINS, NONE = "tab", "pins", "none"
 BETWEEN = "|"  # pins; marimo keeps only the last of a parameter given several times
@@ -161,6 +162,7 @@ def _kinds() -> dict[str, Any]:
         **dict.fromkeys(HOST_US, MICROSECONDS),
         **dict.fromkeys(REACHED, PART),
         **{name: Annotated[int, msgspec.Meta(ge=least, le=most)] for name, (least, most) in whole.items()},
+        "model": compared_models(),
         "mode": tuple(mode.name for mode in modes()),
         "source": SOURCES,
         "attention": (*names("attention"), SIDE_BY_SIDE),

@@ -7,12 +7,12 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from ocr_flops.cost.blocks.attention import attention_modes
+from ocr_flops.cost.run_config import known_modes
 from ocr_flops.errors import SpecError, one_of
 from ocr_flops.evidence.calibration.host_lane import measured_host
 from ocr_flops.evidence.records.host_lane import list_host_lanes, read_host_lanes
 from ocr_flops.reports.estimate_subject import Subject
-from ocr_flops.spec.catalog import load_efficiency, load_engine, load_hardware, load_host, load_mode, names
+from ocr_flops.spec.catalog import load_efficiency, load_engine, load_hardware, load_host, load_mode, load_model, names
 from ocr_flops.spec.host import EFFICIENCIES, EfficiencySpec, HostSpec, Ranged
 from ocr_flops.spec.specs import FP8, EngineSpec, HardwareSpec, ModelSpec
 from ocr_flops.spec.workload import Workload, growing_outputs, neighbours
@@ -33,6 +33,7 @@ class Setting:
     """What the controls say: a workload, what runs it, a device, and the targets of the plan.
 
     Args:
+        model: of the group `model`. One that was learned takes the page by its own processor's rule; mode and grid are DeepSeek-OCR's.
         mode: a resolution mode.
         source: "page" where the page's size decides the grid, "grid" where `columns` and `rows` do; a mode without tiles ignores the grid.
         width_px, height_px: of the page.
@@ -91,10 +92,21 @@ class Setting:
     gpus: int = 1
     plan_batch: str = "set"
     prices: str = ""
+    model: str = "deepseek_ocr"
+
+    @cached_property
+    def model_spec(self) -> ModelSpec:
+        """The model's dimensions."""
+        return load_model(self.model)
 
     @cached_property
     def workload(self) -> Workload:
-        """The current point."""
+        """The current point, as the model takes it."""
+        return self.page_workload.for_page_rule(self.model_spec.page_rule)
+
+    @property
+    def page_workload(self) -> Workload:
+        """The current point as DeepSeek-OCR takes it."""
         one_of("source", self.source, SOURCES)
         tokens = {"prompt_tokens": self.prompt_tokens, "output_tokens": self.output_tokens, "batch_size": self.batch_size}
         if self.source == "grid" and load_mode(self.mode).tile_px:
@@ -123,7 +135,7 @@ class Setting:
             device = load_hardware(self.gpu)
         except SpecError:
             device = None
-        return attention_modes(self.dtype, device)
+        return known_modes(self.model_spec, self.dtype, device)
 
     @property
     def main_mode(self) -> str:
@@ -211,7 +223,7 @@ class Setting:
             raise SpecError(f"{label} has no {self.dtype} figure: choose {others}, or enter one under 'edit its figures'")
         if self.engine_spec.weights and FP8 not in dict(self.hardware.matrix_flops_per_second):
             raise SpecError(f"{label} has no fp8 figure: choose weights in {self.dtype}")
-        if self.attention in attention_modes(self.dtype) and self.attention not in self.known_modes:
+        if self.attention in known_modes(self.model_spec, self.dtype) and self.attention not in self.known_modes:
             raise SpecError(f"{label} has no {self.attention} kernel: choose {' or '.join(self.known_modes)}")
         return self.hardware
 

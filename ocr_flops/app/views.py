@@ -146,7 +146,8 @@ def evaluate(model: ModelSpec, setting: Setting) -> Results:
     Raises:
         SpecError: the setting has no result; the error names the field, the value and what is allowed.
     """
-    results = Results(model, setting, STORE.frames(), OnRecord(RECORDS.snapshot(), model, setting))
+    on_record = None if model.learned else OnRecord(RECORDS.snapshot(), model, setting)  # of which nothing is timed here
+    results = Results(model, setting, STORE.frames(), on_record)
     results.estimates  # noqa: B018  raises here what would be raised where it is read first
     return results
 
@@ -229,6 +230,20 @@ def which_mode(results: Results) -> list[Chart]:
     without = [name.replace("_", "-").title() for name in timings if name not in fitting]
     missing = f"Does not fit: {', '.join(without)}" if without else ""
     return [charts.accuracy_by_mode(fitting, read_accuracy(), results.setting.mode, missing)] if fitting else []
+
+
+def why_not(results: Results, tab: str) -> str | None:
+    """Why a tab shows nothing for the setting's model, in a sentence; None where it does."""
+    model = results.model
+    if model.learned is None:
+        return None
+    verify = f"`ocr-flops verify model={model.name}` holds fresh traces of its class against what is shown here."
+    return {
+        "Which mode": f"Resolution modes are DeepSeek-OCR's. {model.label} makes of a page: {model.page_rule.limits}.",
+        "Tiling": f"Only DeepSeek-OCR's tiles are drawn. {model.label} makes of a page: {model.page_rule.limits}.",
+        "Spot check": f"Only DeepSeek-OCR is run beside the app. {verify}",
+        "Measured": f"Only DeepSeek-OCR is timed here, so there are no records of {model.label}. {verify}",
+    }.get(tab)
 
 
 VIEWS: dict[str, Callable[[Results], list[Chart]]] = {

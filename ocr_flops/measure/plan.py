@@ -80,6 +80,7 @@ def build_request(
     Raises:
         SpecError: the engine cannot run this.
     """
+    check_measurable(model)
     points = [Point(**{name: getattr(workload, name) for name in POINT_FIELDS}) for workload in workloads]
     request = Request(
         tower_dimensions(model),
@@ -91,6 +92,15 @@ def build_request(
     if problem := request.problem():
         raise SpecError(problem)
     return request
+
+
+def check_measurable(model: ModelSpec) -> None:
+    """Raises SpecError for a model that only `ocr-flops verify` runs here, on meta."""
+    if model.learned:
+        raise SpecError(
+            f"model.{model.name}: only DeepSeek-OCR is run and timed here; `ocr-flops verify model={model.name}` holds fresh traces of "
+            f"{model.learned.architecture} against its program"
+        )
 
 
 def host_request(run: RunSpec, source: ModelSource = TRANSFORMERS, *, runs: int = HOST_RUNS, **settings: Any) -> Request:

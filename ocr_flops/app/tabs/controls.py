@@ -12,10 +12,11 @@ from ocr_flops.app.setting import FIGURES, HOST_US, OWN_DTYPE, OWN_HOST, REACHED
 from ocr_flops.app.spot_checks import SCOPES
 from ocr_flops.app.tabs.elements import choice, labelled
 from ocr_flops.spec import documents
-from ocr_flops.spec.catalog import load_engine, load_hardware, load_host, modes, names
+from ocr_flops.spec.catalog import load_engine, load_hardware, load_host, load_model, modes, names
 from ocr_flops.spec.host import Ranged
 from ocr_flops.spec.specs import FP8
 from ocr_flops.spec.workload import LIMITS
+from ocr_flops.studies.models import compared_models
 
 SOURCES = {"page size": "page", "image or PDF": "file", "grid by hand": "grid"}
 ATTENTION = {"the engine's own": "vendor", "eager": "eager", "sdpa": "sdpa", "flash": "flash", "all side by side": SIDE_BY_SIDE}
@@ -38,6 +39,13 @@ OUTPUTS = (0, 1, 2, 3, 4, 8, 16, *range(32, 8193, 32))  # up to 3 steps can be l
 UNITS = dict.fromkeys(FIGURES, 1e12) | dict.fromkeys(REACHED, 0.01) | dict.fromkeys(HOST_US, 1.0)  # of the fields, in those of `Setting`
 Fields = tuple[mo.ui.dictionary, dict[str, float | None]]  # and what they hold where nobody has set them
 MAX_UPLOAD_BYTES = 50_000_000  # where no server says another
+
+
+def model_control(setting: Setting) -> mo.ui.dropdown:
+    """The model; all but DeepSeek-OCR were learned from traces of their class, and take the page by their own processor's rule."""
+    labels = {load_model(name).label: name for name in compared_models()}
+    explanation = "Another model keeps page, GPU and lengths; what it makes of the page is its own processor's rule."
+    return choice(labels, setting.model, "model", explanation)
 
 
 def encoding_controls(setting: Setting) -> tuple[mo.ui.dropdown, mo.ui.dropdown]:
