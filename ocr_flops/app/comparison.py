@@ -91,18 +91,19 @@ def compare_settings(model: ModelSpec, settings: Mapping[str, Setting]) -> tuple
     """Evaluates settings; also returns why some could not be.
 
     Args:
-        model: whose settings.
+        model: of those settings that name it.
         settings: by name, the one to compare with first. One that shows all attention modes becomes one a mode.
     """
     found, problems = [], []
     for name, setting in settings.items():
+        spec = model if setting.model == model.name else setting.model_spec
         try:
-            estimates = setting.estimates(model)
+            estimates = setting.estimates(spec)
         except SpecError as problem:
             problems.append(f"{name} has no result: {problem}.")
             continue
         try:
-            found_under = conditions(model, setting)
+            found_under = conditions(spec, setting)
         except SpecError as problem:
             problems.append(f"{name} has no times: {problem}.")
             found_under = None

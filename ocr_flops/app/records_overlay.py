@@ -119,7 +119,7 @@ class OnRecord:
 
 def conditions(model: ModelSpec, setting: Setting) -> dict[str, Any]:
     """What times of a setting hold under, as keywords of `Estimate.on`, with all records there are; raises as `Setting.conditions`."""
-    return OnRecord(RECORDS.snapshot(), model, setting).conditions
+    return setting.conditions if model.learned else OnRecord(RECORDS.snapshot(), model, setting).conditions
 
 
 @lru_cache(maxsize=32)

@@ -15,7 +15,7 @@ from ocr_flops.spec.catalog import names
 TABS = ("Overview", "Memory")
 OTHER = Setting(
     "gundam_m", "grid", 800, 600, 7, 9, 0, 5000, 33, "flash", "remote_code", "fp16", "static", "h200", 1.5e15, 6.7e13, 4.8e12, 1.41e11, None, 7.25, 3.5,
-    "graphs", 9.5, 0.0, 0.5, 0.29, 1.0, "fp8", "fp8", 7.0, 8, "best", "l4=0.8 EUR",
+    "graphs", 9.5, 0.0, 0.5, 0.29, 1.0, "fp8", "fp8", 7.0, 8, "best", "l4=0.8 EUR", "glm_ocr",
 )  # fmt: skip
 
 
@@ -104,7 +104,7 @@ def test_no_text_breaks_reading(query):
 
 
 def test_a_setting_has_its_device_with_its_own_figures():
-    device = replace(OTHER, gpu="l4").device
+    device = replace(OTHER, gpu="l4", model="deepseek_ocr").device
     assert device.matrix_peak("fp16") == 1.5e15 and device.memory_bytes == 1.41e11 and device.label.startswith("NVIDIA L4 (24 GB)")
     assert Setting(gpu="h200").device.memory_bytes == 141e9
     assert set(names("hardware")) >= {"l4", "h200"}
