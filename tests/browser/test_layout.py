@@ -21,7 +21,7 @@ def test_every_tab_is_seen(chromium, address, width, height, lines):
     with opened(chromium, address, viewport={"width": width, "height": height}) as page:
         for group, tabs in GROUPS.items():
             page.get_by_role("tab", name=group, exact=True).click()
-            expect(page.get_by_role("tab", name=tabs[0], exact=True)).to_be_visible()
+            expect(page.get_by_role("tab", name=tabs[0], exact=True)).to_be_visible(timeout=20_000)
             names, seen, tops = zip(*page.locator("[role=tablist]").evaluate_all(EDGES), strict=True)
             assert names[: len(GROUPS) + len(tabs)] == (*GROUPS, *tabs) and all(seen)
             assert len(set(tops[: len(GROUPS) + len(tabs)])) <= lines
