@@ -24,10 +24,12 @@ import polars as pl
 
 from ocr_flops.errors import SpecError
 from ocr_flops.files import user_cache_dir
+from ocr_flops.spec.catalog import load_model
 from ocr_flops.spec.documents import DEFAULT_DPI, DOCUMENT_SUFFIXES, rendered_px
 from ocr_flops.studies.corpus.lengths import Lengths, from_sample
 from ocr_flops.studies.corpus.reader import SECONDS, TEXT_SUFFIXES
 
+TOKENS_PER_WIDE_LETTER = 0.6  # of Chinese: "Token & Token Usage" in DeepSeek's API documentation
 CHUNK = 64  # files that a process is given at once, and that are remembered together
 CACHE_FILE = "page_sizes.sqlite"
 PASSING = ("cannot be read", "reading it")  # problems that may be of the moment: not remembered
@@ -150,11 +152,13 @@ def _file_at(entry: os.DirEntry) -> File | None:
 
 def _folder(paths: list[str], found: dict[str, dict[str, Any]], dpi: float, passed_over: dict[str, int], remembered: int) -> Folder:
     """What was found in files as pages."""
+    per_token = load_model().characters_per_token
     kept, refused, tokens, texts = [], [], [], {}
     files, numbers, widths, heights = array("q"), array("q"), array("q"), array("q")
     for path in paths:
-        if "tokens" in found[path]:
-            texts[os.path.splitext(path)[0]] = found[path]["tokens"]
+        if "letters" in found[path]:
+            narrow, wide = found[path]["letters"]
+            texts[os.path.splitext(path)[0]] = narrow / per_token + wide * TOKENS_PER_WIDE_LETTER
     for path in paths:
         answer = found[path]
         if "problem" in answer:
@@ -178,7 +182,9 @@ def _folder(paths: list[str], found: dict[str, dict[str, Any]], dpi: float, pass
     columns = {"page": numbers, "width_px": widths, "height_px": heights}
     pages = pl.DataFrame({name: np.array(values, np.int64) for name, values in columns.items()})
     pages = pages.insert_column(0, pl.Series("file", kept, pl.String).gather(np.array(files, np.int64)))
-    basis = f"text beside {len(tokens):,} of {len(pages):,} pages, 0.3 tokens a character (0.6 where it is Chinese)"
+    basis = (
+        f"text beside {len(tokens):,} of {len(pages):,} pages, {per_token} characters a token as in English prose, 0.6 tokens a Chinese one"
+    )
     return Folder(len(kept), pages, refused, passed_over, from_sample(tokens, basis), remembered)
 
 

@@ -20,15 +20,14 @@ MEMORY_BYTES = 2**31
 SECONDS = PDF_MAX_SECONDS
 TEXT_SUFFIXES = (".txt", ".md", ".mmd")
 TEXT_BYTES = 2**22  # of a text that are read
-TOKENS_PER_CHARACTER, TOKENS_PER_WIDE_CHARACTER = 0.3, 0.6  # "Token & Token Usage" in DeepSeek's API documentation: English, Chinese
 WIDE_FROM = 0x2E80  # CJK and what follows
 
 
 def read_file(path: str) -> dict[str, Any]:
-    """What a file holds: {"unit": "px" or "pt", "sizes": [[1654, 2339]]}, {"tokens": 800} of a text, or {"problem": "encrypted; ..."}."""
+    """What a file holds: {"unit": "px" or "pt", "sizes": [[1654, 2339]]}, of a text {"letters": [4000, 0]}, or {"problem": "encrypted"}."""
     try:
         if path.lower().endswith(TEXT_SUFFIXES):
-            return {"tokens": count_tokens(Path(path))}
+            return {"letters": count_letters(Path(path))}
         found = read_document(Path(path), path, _pdf_sizes)
     except SpecError as problem:
         return {"problem": str(problem).removeprefix(path).lstrip(":, ")}
@@ -39,12 +38,12 @@ def read_file(path: str) -> dict[str, Any]:
     return {"unit": found.unit, "sizes": found.sizes}
 
 
-def count_tokens(path: Path) -> int:
-    """About how many tokens a text is, by the figures that the model's makers give for a character."""
+def count_letters(path: Path) -> tuple[int, int]:
+    """Characters of a text, spaces folded: those of alphabets, and those from CJK on."""
     with path.open("rb") as file:
-        text = file.read(TEXT_BYTES).decode("utf-8", errors="ignore")
+        text = " ".join(file.read(TEXT_BYTES).decode("utf-8", errors="ignore").split())
     wide = sum(ord(letter) >= WIDE_FROM for letter in text)
-    return round(TOKENS_PER_CHARACTER * (len(text) - wide) + TOKENS_PER_WIDE_CHARACTER * wide)
+    return len(text) - wide, wide
 
 
 def _pdf_sizes(path: Any, name: str) -> tuple[tuple[float, float], ...]:
