@@ -202,7 +202,9 @@ GRID_FEATURES = monomials_of(ONE_OR_ALL, [(), T, ("tile_rows", "tiled")])
 GRID_TERMS = monomials_of(ONE_OR_ALL, [(), ROWS], [(), COLUMNS])
 
 PATCH_GRID = Door(_grid, _patches, PATCH_TERMS, MERGED, _merged_parts)
-PADDED_MASK = {"padded_context": Part("ceil", ("context",), 8), "uneven_context": Part("uneven", ("context",), 8)}  # see `CudaAttention`
+PADDED_MASK = {  # of kernels that want rows of a multiple of eight; see `CudaAttention`
+    f"{how}_{name}": Part(kind, (name,), 8) for name in ("tokens", "context") for how, kind in (("padded", "ceil"), ("uneven", "uneven"))
+}
 DOORS = {
     "glm_ocr": PATCH_GRID,
     "paddleocr_vl": PATCH_GRID,

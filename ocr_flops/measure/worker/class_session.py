@@ -175,7 +175,7 @@ class ClassSession:
         point[FEATURES_SIZE] = count
         ids = self._text(batch, count + tokens)
         ids[:, 1 : 1 + count] = self._image_token
-        point["tokens"] = count + tokens
+        point = with_parts(point | {"tokens": count + tokens}, self.parts)
         if stage == "prefill":
             given = type(features)(**{name: features[name] for name in FEATURES if features.get(name) is not None})
             return self._traced(point, [*leaves(given), ids], lambda: self._run(ids, cache, mm_encoder_outputs={"image": given}), cache)

@@ -25,6 +25,7 @@ from ocr_flops.measure.worker.transformers_engine import config_fields
 POOL = 400  # points to choose from
 OUTPUTS = (1, 2, 3, 5, 8, 12, 130)  # written by a model with a window
 WINDOWED = monomials_of([(), ("context",), ("tokens",), ("padded_context",)], [(), ("uneven_context",)])
+MASKED = monomials_of([(), ("tokens",), ("tokens", "tokens"), ("padded_tokens", "tokens")], [(), ("uneven_tokens",)])
 CHECKS = 3  # points beside those that are needed, where there are any
 Say = Callable[[str], None]
 
@@ -119,7 +120,7 @@ def choose_points(session: ClassSession, key: StageKey, tier: int) -> tuple[list
     pages = session.door.pages(session.config)
     any_page = [page for one in pages.values() for page in one]
     variants = any_page if key.stage in ("prefill", "decode") else pages[key.variant]
-    text = monomials_of([(), ("batch",)], [(), ("tokens",), ("tokens", "tokens")])
+    text = monomials_of([(), ("batch",)], MASKED if session.window else [(), ("tokens",), ("tokens", "tokens")])
     terms = session.door.terms[tier]
     uneven = [("uneven", "batch", "tokens")] if "uneven" in session.parts else []  # what is alive beside what some sizes lack
     monomials = {
@@ -153,7 +154,10 @@ def _guessed(session: ClassSession, key: StageKey, point: tuple) -> dict[str, in
     batch, sizes, tokens = point
     if key.stage == "decode":
         return session.decode_point(batch, tokens, dict(sizes).get("outputs", 1))
-    found = with_parts({"batch": batch, **dict(sizes)}, session.parts) | {"tokens": 7 * tokens}
+    found = {"batch": batch, **dict(sizes)}
+    if key.stage != "vision":
+        found["tokens"] = session.count_features(batch, dict(sizes)) + tokens if session.window else 7 * tokens
+    found = with_parts(found, session.parts)
     if key.stage in ("prefill", "call") and any(FEATURES in monomial for monomial in session.door.features):
         found[FEATURES] = session.count_features(batch, dict(sizes))
     return found
