@@ -18,7 +18,7 @@ from ocr_flops.studies.models import PageText
 from ocr_flops.units import seconds, si
 
 SECONDS, PRICE, MEMORY = "expected_page_seconds", "cost_per_1000_pages", "memory_bytes"
-ROOM = 1.3  # of the largest page, with the names behind the lines
+ROOM = 1.03  # of the longest line, above whose end its name stands
 HEIGHT = 420
 LEAST_GAP = 0.045  # of the axis, between two names
 
@@ -120,7 +120,7 @@ def _template(value: str) -> Template:
     return compiled(
         points.mark_line(strokeWidth=2.5).encode(x, y, OWN_COLOUR),
         points.mark_point(size=36, filled=True, opacity=1).encode(x, y, OWN_COLOUR, tooltip),
-        ends.mark_text(align="left", baseline="middle", dx=9, fontSize=12, fontWeight="bold").encode(x, y, WORDS, OWN_COLOUR),
+        ends.mark_text(align="right", baseline="bottom", dy=-4, fontSize=12, fontWeight="bold").encode(x, y, WORDS, OWN_COLOUR),
         *mark_layers(x),
         height=HEIGHT,
     )
@@ -138,4 +138,5 @@ def _title(points: pl.DataFrame, run: RunSpec, page: PageText, value: str) -> Ti
         finding,
         f"{run.hardware.label}, {run.engine.name}, attention {run.attention.name}, {run.dtype}, batch {run.workload.batch_size}; expected",
         f"Every model writes the same {page.characters:,} characters, whatever the size of the page",
+        *page.cut_words(points["model"].unique(maintain_order=True)),
     )

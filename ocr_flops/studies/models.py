@@ -82,6 +82,15 @@ class PageText:
         rest = {"prompt_tokens": run.workload.prompt_tokens, "output_tokens": int(tokens), "batch_size": run.workload.batch_size * crops}
         return Workload.from_image(self.width_px, height, **rest)
 
+    def cut_words(self, models: Iterable[str]) -> list[str]:
+        """What is assumed of models that read crops, in words."""
+        counts = {model.label: self.crops_of(model) for model in map(load_model, models)}
+        return [
+            f"{label} reads {count} strips a page, found for nothing and decoded side by side: larger batches would help the others as much"
+            for label, count in counts.items()
+            if count > 1
+        ]
+
     def scaled(self, factors: np.ndarray) -> PageText:
         """The same page at other resolutions, with the same text."""
         width, height = (np.maximum(np.round(side * factors), 1).astype(np.int64) for side in (self.width_px, self.height_px))
@@ -97,8 +106,7 @@ def reading_words(page: PageText, models: Iterable[str]) -> str:
     tokens = "; ".join(f"{number:.3g} for {', '.join(labels)}" for number, labels in by_number.items())
     assumed = [model.label for model in specs if model.characters_per_token is None and model.name not in (page.per_token or {})]
     unknown = f" (assumed of {', '.join(assumed)})" if assumed else ""
-    cut = "".join(f"; {one.label} reads {page.crops_of(one)} strips, found for nothing" for one in specs if page.crops_of(one) > 1)
-    return f"characters of a token: {tokens}{unknown}{cut}"
+    return "; ".join([f"characters of a token: {tokens}{unknown}", *page.cut_words(model.name for model in specs)])
 
 
 def list_models() -> pl.DataFrame:

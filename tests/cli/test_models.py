@@ -20,7 +20,7 @@ def test_compare_says_what_it_rests_on(capsys):
     assert cli.main([*COMPARE, "hardware=l4", "--price", "1.5", "--chars", "1000", "--crops", "tiny_test=4"]) == 0
     text = capsys.readouterr().out
     assert "one page of 1654 x 2339 px with 1000 characters" in text and "NVIDIA L4" in text
-    assert "tiny test model reads 4 strips" in text and "expected times rest on" in text and "cost/1000 pages" in text
+    assert "tiny test model reads 4 strips a page" in text and "expected times rest on" in text and "cost/1000 pages" in text
 
 
 def test_compare_draws_the_chart_for_a_slide(tmp_path, capsys):

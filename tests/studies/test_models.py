@@ -44,7 +44,7 @@ def test_characters_of_a_token_are_given_known_or_assumed():
     assert page.characters_per_token(load_model("deepseek_ocr")) == 5.04
     assert page.characters_per_token(load_model("glm_ocr")) == models.ASSUMED_PER_TOKEN
     words = reading_words(page, ["deepseek_ocr", "glm_ocr", "tiny_test", "paddleocr_vl"])
-    assert "5.04 for DeepSeek-OCR" in words and "(assumed of GLM-OCR, PaddleOCR-VL)" in words and "reads 20 strips" in words
+    assert "5.04 for DeepSeek-OCR" in words and "(assumed of GLM-OCR, PaddleOCR-VL)" in words and "PaddleOCR-VL reads 20 strips a page" in words
 
 
 def test_a_page_that_does_not_fit_says_so():

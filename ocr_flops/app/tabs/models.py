@@ -90,7 +90,7 @@ def compared_models(results: Results, inputs: mo.ui.dictionary) -> mo.Html:
     words = [
         f"One page of {found.page.width_px} × {found.page.height_px} px, batch {run.workload.batch_size}; {run.engine.name}, "
         f"attention {run.attention.name}, {run.dtype}{basis}.",
-        f"{models.reading_words(found.page, found.models).capitalize()}.",
+        f"Of the text: {models.reading_words(found.page, found.models)}.",
     ]
     table = plain_table(models_table(found.frame()), pagination=False)
     return mo.vstack(

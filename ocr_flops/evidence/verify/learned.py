@@ -59,7 +59,7 @@ def verify_learned(
     program = find_program(model)
     kernels = kernels or tuple(dict.fromkeys(stage.attention for stage in program.stages))
     cases = [(kernel, workload, stage) for kernel in kernels for workload in workloads for stage in stages]
-    points = [_point(*case) for case in cases]
+    points = [_point(*case, bool(program.window)) for case in cases]
     rows: list[tuple[Any, ...]] = []
     for (kernel, workload, stage), traced in zip(cases, trace_points(model.learned, points, python, say), strict=True):
         whole = estimate(model, workload, kernel, experts_hit=dict.fromkeys((*STAGES, CALL), 0) if program.experts else None)
@@ -72,10 +72,10 @@ def verify_learned(
     return pl.DataFrame(rows, schema, orient="row").with_columns(difference=pl.col("measured") - pl.col("analytic"))
 
 
-def _point(kernel: str, workload: Workload, stage: str) -> dict[str, Any]:
-    """A point as the worker wants it."""
+def _point(kernel: str, workload: Workload, stage: str, windowed: bool) -> dict[str, Any]:
+    """A point as the worker wants it, of decode the first step."""
     sizes = {} if stage == "decode" else {name: int(value) for name, value in workload.page_sizes.items()}
-    tokens = 0 if stage == "vision" else workload.context_tokens + (stage == "decode")
+    tokens = 0 if stage == "vision" else workload.context_tokens + (stage == "decode" and not windowed)
     return {"stage": stage, "attention": kernel, "batch": workload.batch_size, "sizes": sizes, "context": tokens}
 
 
