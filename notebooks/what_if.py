@@ -20,6 +20,7 @@ with app.setup(hide_code=True):
 
     import ocr_flops as of
     from ocr_flops.app import links, session, views
+    from ocr_flops.app import served as served_on
     from ocr_flops.app.chart_widget import ChartWidget
     from ocr_flops.app.links import Link
     from ocr_flops.app.setting import Setting
@@ -300,7 +301,7 @@ def serving_opened(serving_inputs, serving_load, tab):
 
 @app.cell(hide_code=True)
 def serving_answered(results, serving_asked, tab):
-    served_load = serving.serve(results, serving_asked.value) if results and tab == "Serving" else None
+    served_load = served_on.serve(results, serving_asked.value) if results and tab == "Serving" else None
     serving.answer(served_load) if served_load is not None else None
     return (served_load,)
 
@@ -314,7 +315,7 @@ def serving_promised(find_rate, promise, served_load):
 
 @app.cell(hide_code=True)
 def serving_drawn(served_load, serving_charts):
-    serving_charts.show(serving.drawn(served_load), "serving")
+    serving_charts.show(served_on.drawn(served_load), "serving")
     _parts = (lambda _: serving_charts, serving.command, serving.numbers)
     mo.vstack([_part(served_load) for _part in _parts]) if served_load is not None else None
     return

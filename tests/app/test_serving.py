@@ -4,13 +4,14 @@ import marimo as mo
 import pytest
 
 from ocr_flops.app import views
+from ocr_flops.app.served import RATE, drawn, serve
 from ocr_flops.app.setting import Setting
 from ocr_flops.app.tabs import serving
 from ocr_flops.errors import SpecError
 
 
 def served(model, setting=Setting(), **changed):  # noqa: B008  it is frozen
-    return serving.serve(views.evaluate(model, setting), {**serving.serving_controls().value, **changed})
+    return serve(views.evaluate(model, setting), {**serving.serving_controls().value, **changed})
 
 
 def test_controls_change_the_answer(model):
@@ -19,13 +20,13 @@ def test_controls_change_the_answer(model):
     assert served(model, replicas=8).chosen.pages_per_day.value == pytest.approx(8 * base.pages_per_day.value)
     assert served(model, Setting(output_tokens=2048)).chosen.pages_per_day.value < base.pages_per_day.value
     assert served(model, Setting(gpu="h200")).chosen.pages_per_day.value > base.pages_per_day.value
-    assert served(model, load=serving.RATE, rate=50).chosen.is_stable is False
+    assert served(model, load=RATE, rate=50).chosen.is_stable is False
     assert served(model, Setting(operator_us=90.0, engine="vllm")).chosen.ttft_seconds.value > base.ttft_seconds.value
 
 
 def test_the_page_has_sentences_charts_a_table_and_the_command(model):
     found = served(model)
-    assert [one.hardware.name for one in found.servers] == ["l4", "a100_40gb", "h100_sxm"] and len(serving.drawn(found)) == 3
+    assert [one.hardware.name for one in found.servers] == ["l4", "a100_40gb", "h100_sxm"] and len(drawn(found)) == 3
     assert "pages a day" in mo.as_html(serving.answer(found)).text and "rests on" in mo.as_html(serving.numbers(found)).text
     assert "data-copy='vllm serve deepseek-ai/DeepSeek-OCR" in serving.command(found).text
     assert "python -m sglang.launch_server" in serving.command(served(model, engine="sglang")).text
@@ -45,7 +46,7 @@ def test_what_is_wrong_is_told_in_the_page(model, setting, changed, message):
     if message is None:
         return
     assert isinstance(found, SpecError) and message in str(found)
-    assert serving.drawn(found) == () and serving.numbers(found) is None and serving.command(found) is None
+    assert drawn(found) == () and serving.numbers(found) is None and serving.command(found) is None
     assert "It is not served." in mo.as_html(serving.answer(found)).text
 
 

@@ -2,40 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from html import escape
-from typing import Any, NamedTuple
+from typing import Any
 
 import marimo as mo
 
-from ocr_flops.app.records_overlay import conditions
-from ocr_flops.app.setting import FIGURES
+from ocr_flops.app.served import FLYING, OWN, RATE, Served
 from ocr_flops.app.tabs.elements import choice, labelled, plain_table, problem, row
-from ocr_flops.app.views import Results
-from ocr_flops.charts import Chart
-from ocr_flops.charts.serving import serving_charts
 from ocr_flops.errors import SpecError
 from ocr_flops.reports.serving import describe_best, describe_serving, describe_step, serving_table
-from ocr_flops.spec.catalog import load_engine, load_hardware
-from ocr_flops.timing.serving.steady import ENGINE, Server, Serving, prepare
+from ocr_flops.timing.serving.steady import ENGINE
 from ocr_flops.timing.serving.targets import Promise, best_rate, command_line, longest_output
 from ocr_flops.timing.serving.traffic import Lengths
 
-FLYING, RATE = "requests in flight", "requests a second"
 STEPS = [1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024]
 RATES = [0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 30, 50, 80]
 OTHERS = "a100_40gb, h100_sxm"
-OWN = "own"  # of an option: what the engine chooses for the device
-
-
-class Served(NamedTuple):
-    """Engines on the devices that run it, the load chosen on the first, and why the others do not run it."""
-
-    servers: list[Server]
-    chosen: Serving
-    refused: list[str]
-    replicas: int
-    asked: dict[str, Any]
 
 
 def serving_controls() -> mo.ui.dictionary:
@@ -63,44 +45,6 @@ def promise_controls() -> mo.ui.number:
     """What 95 of 100 requests are promised."""
     about = "Seconds within which 95 of 100 requests that come by chance get their first token; simulated."
     return mo.ui.number(0.05, 1000, value=5, step=0.05, label=labelled("p95 first token within (s)", about))
-
-
-def serve(results: Results, asked: dict[str, Any]) -> Served | SpecError:
-    """The sidebar's page under the load that is asked for; why there is no answer, where there is none."""
-    try:
-        return _serve(results, asked)
-    except SpecError as error:
-        return error
-
-
-def _serve(results: Results, asked: dict[str, Any]) -> Served:
-    setting = replace(results.setting, engine=asked["engine"], batch_size=1)
-    workload, config = setting.workload, results.main.config
-    options = {"preprocess_workers": asked["preprocess_workers"], "ngram_ban": asked["ngram_ban"]}
-    if asked["max_num_batched_tokens"] != OWN:
-        options["max_num_batched_tokens"] = int(asked["max_num_batched_tokens"])
-    is_own = results.setting.engine == asked["engine"]
-    engine = setting.engine_spec if is_own else load_engine(asked["engine"])
-    attention = config.attention.name if is_own else "vendor"
-    servers, refused = [], []
-    for name in dict.fromkeys([setting.gpu, *filter(None, (one.strip() for one in asked["others"].split(",")))]):
-        own = setting if name == setting.gpu else replace(setting, gpu=name, **dict.fromkeys(FIGURES))
-        try:
-            device = own.device if name == setting.gpu else load_hardware(name)
-            lanes = conditions(results.model, own) if is_own else {"host": own.host_spec, "efficiency": own.efficiency}
-            given = {"host": lanes.get("host"), "efficiency": lanes.get("efficiency"), "attention": attention, "dtype": setting.dtype}
-            servers.append(prepare(results.model, workload, device, engine, None, options, **given))
-        except SpecError as error:
-            refused.append(str(error))
-    if not servers or servers[0].hardware.name != setting.gpu:
-        raise SpecError(refused[0])
-    load = {"concurrency": asked["concurrency"]} if asked["load"] == FLYING else {"rate": asked["rate"]}
-    return Served(servers, servers[0].solve(**load, replicas=asked["replicas"]), refused, asked["replicas"], asked)
-
-
-def drawn(found: Served | SpecError | None) -> tuple[Chart, ...]:
-    """The charts of a load; none without an answer."""
-    return tuple(serving_charts(found.servers, found.chosen).values()) if isinstance(found, Served) else ()
 
 
 def controls(fields: dict[str, Any], load: str) -> mo.Html:
