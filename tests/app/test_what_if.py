@@ -141,11 +141,11 @@ def test_a_page_of_a_document_is_the_pages_size(notebook):
     page.document = documents.Document("paper.pdf", "pt", ((612.0, 792.0), (792.0, 612.0)))
     stub = {"page": page, "source": SimpleNamespace(value="file"), "pdf_inputs": []}
     controls = {"mode": SimpleNamespace(value="gundam"), "served": {}, "upload": None, "upload_inputs": []}
-    rest = {name: show(notebook)[1][name] for name in ("device", "engine", "workload", "workload_inputs")}
-    state = {name: value for name, value in show(notebook)[1].items() if name in notebook.state.defs - {"page"}}
+    others = (notebook.state.defs | notebook.setting_controls.defs) - {*stub, *controls}
+    rest = {name: value for name, value in show(notebook)[1].items() if name in others}
     for number, size, notice in ((2, 1584, False), (3, 1654, True)):
         pdf = SimpleNamespace(value={"number": number, "dpi": 144})
-        shown, found = show(notebook, **stub, **controls, **rest, **state, pdf=pdf)
+        shown, found = show(notebook, **stub, **controls, **rest, pdf=pdf)
         assert found["setting"].width_px == size and ("size was not used" in shown) is notice
 
 
