@@ -12,7 +12,7 @@ from ocr_flops.app.chart_widget import ChartWidget
 from ocr_flops.app.tabs.elements import plain_table, problem, row, unless
 from ocr_flops.app.views import Results
 from ocr_flops.charts.counter_audit import hidden_flops
-from ocr_flops.evidence.verify import counter_audit, summary
+from ocr_flops.evidence.verify import by_hand, counter_audit, summary
 from ocr_flops.measure.job_queue import Job
 from ocr_flops.reports import tables
 from ocr_flops.reports.markdown import render_markdown
@@ -37,7 +37,7 @@ def method(results: Results, chapter: mo.ui.tabs, job: Job | None, run: mo.ui.bu
         record = summary.read_verification(results.setting.engine)
         words = mo.md("The comparison this version was released with: " + render_markdown("verification.md.j2", record=record))
         found = (tables.settings_table(record), tables.verification_table(record)) if record else ()
-        parts = [words, *(plain_table(table, page_size=25) for table in found)]
+        parts = [words, mo.md(by_hand.describe_comparison()), *(plain_table(table, page_size=25) for table in found)]
     else:
         parts = _missed(results, job, run)
     return mo.vstack([chapter, *parts])
