@@ -3,6 +3,7 @@
 import pytest
 
 import ocr_flops as of
+from ocr_flops.app import views
 from ocr_flops.app.setting import SIDE_BY_SIDE, Setting
 from ocr_flops.evidence.calibration.host_lane import measured_host
 from ocr_flops.evidence.records import host_lane, store
@@ -73,3 +74,15 @@ def test_a_measured_host_is_that_of_the_records_there_are(tmp_path, monkeypatch)
     monkeypatch.setenv(store.VARIABLE, str(tmp_path))
     with pytest.raises(of.SpecError, match="host=measured: the host was not measured here; run ocr-flops measure --lane host"):
         Setting(host="measured").conditions  # noqa: B018
+
+
+def test_another_model_keeps_page_and_lengths_and_has_its_own_kernels():
+    own, other = Setting(output_tokens=7), Setting(output_tokens=7, model="got_ocr2")
+    assert (other.workload.image_width_px, other.workload.output_tokens) == (own.workload.image_width_px, 7)
+    assert other.workload.image_tokens == 258 != own.workload.image_tokens
+    assert (own.known_modes, other.known_modes) == (("eager", "sdpa", "flash"), ("eager",))
+    results = views.evaluate(other.model_spec, other)
+    assert views.overview(results) and views.roofline(results)
+    assert "Only DeepSeek-OCR is timed here" in views.why_not(results, "Measured")
+    assert views.why_not(results, "Overview") is None
+    assert views.why_not(views.evaluate(own.model_spec, own), "Measured") is None
