@@ -56,6 +56,28 @@ def test_steady_state_and_simulation_agree(gpu, output, spread, grid, budget, ba
         assert middle(run.ttft_seconds) == pytest.approx(steady.ttft_seconds.value, rel=0.1)
 
 
+@pytest.mark.parametrize(("output", "options", "near"), [(3, {}, 0.15), (30, {}, 0.1), (400, {"max_num_seqs": 16}, 0.05)])
+def test_short_outputs_and_few_places_are_as_simulated(output, options, near):
+    """Little is decoded between long steps; where few run at once, requests wait for one of them to end."""
+    server = prepare(of.load_model(), PAGE, "l4", options={"preprocess_workers": 16, **options})
+    traffic = draw_traffic(6000, Lengths(output, p95=1.6 * output), rate=0.8 * float(server.capacity[0, 0]))
+    run = simulate(server, traffic)
+    steady = server.with_lengths(traffic.output_tokens, traffic.kinds).solve(rate=traffic.rate)
+    assert middle(run.tpot_seconds[np.isfinite(run.tpot_seconds)]) == pytest.approx(steady.tpot_seconds.value, rel=near)
+    assert middle(run.ttft_seconds) == pytest.approx(steady.ttft_seconds.value, rel=0.5)
+
+
+@pytest.mark.parametrize(("output", "budget", "sequences"), [(1, 512, 64), (30, 512, 8), (200, 512, 64), (30, 2048, 64)])
+def test_a_full_engine_delivers_its_capacity(output, budget, sequences):
+    """Also where a prompt takes several steps."""
+    page = of.Workload.from_grid(2, 3, "gundam_m", output_tokens=output)
+    options = {"max_num_batched_tokens": budget, "max_num_seqs": sequences, "preprocess_workers": 64}
+    server = prepare(of.load_model(), page, "l4", options=options)
+    run = simulate(server, draw_traffic(1500, Lengths(output), concurrency=2 * sequences))
+    assert run.requests_per_second == pytest.approx(server.capacity[0, 0], rel=0.03)
+    assert server.solve(np.arange(1, sequences + 1)).requests_per_second.value.max() <= server.capacity[0, 0] * (1 + 1e-9)
+
+
 def test_capacity_does_not_depend_on_the_seed_and_a_seed_repeats_a_run(l4):
     served, first = [], []
     for seed in (1, 2, 1):

@@ -1,10 +1,11 @@
 """Steady state of an engine that batches continuously: a closed form for a number of requests in flight, or for an arrival rate.
 
 With X requests a second of m output tokens, n = X (m - 1) T sequences run in a step of T seconds, in which a = X T pages are admitted
-(Little's law). A step takes what decode takes at n sequences; where pages are admitted (in 1 - exp(-a) of all steps), what decode and
-prefill take together; what vision takes for each page; and what Python takes for each sequence. A request waits for its page to be cut,
-for the rest of the step under way, and for the step that encodes and prefills it. What a sequence sees is itself and the others: one more
-than the mean where requests arrive by chance, (c - 1) / c of the others where c are in flight.
+(Little's law). A step takes what decode takes at n sequences; where pages are admitted (in 1 - exp(-a) of all steps, or in as many as the
+token budget parts their prompts into), what decode and prefill take together; what vision takes for each page; and what Python takes for
+each sequence. A request waits for its page to be cut, for a place among those that run, for the rest of the step under way, and for the
+step that encodes and prefills it. What a sequence sees is itself and the others: one more than the mean where requests arrive by chance,
+(c - 1) / c of the others where c are in flight.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ SECONDS_PER_DAY = 86_400
 HALVINGS = 16
 ROUNDS = 12  # of the fixed point; it stops when nothing changes any more
 BINS = 24  # lengths that stand for a distribution
+SHARES = 3  # rounds in which pages a step are found from sequences that run
+FULL = 0.95  # of one after another: at most as much is waited as there
 LOADS = 64  # numbers of sequences at which an arrival rate is looked up
 PARTS = ("vision", "prefill", "decode", "host")
 LIMITS = ("cache", "sequences", "token budget", "preprocessing")
@@ -49,7 +52,7 @@ class Serving:
         hardware: the device of one replica.
         options, pool: of the engine on that device.
         replicas: copies of the model, each on a device of its own.
-        concurrency: requests in flight on each replica, at most `max_concurrency`.
+        concurrency: requests in flight on each replica: at most `max_concurrency`; of a rate their mean, with those that wait.
         asked_concurrency: what was asked for; None for an arrival rate.
         rate: requests that arrive in a second at all replicas; None for a concurrency.
         is_stable: False where more arrive than can be served: the queue grows without end, and throughput is the capacity.
@@ -218,6 +221,7 @@ class Server:
         held = prompt + output / 2 + (options.block_size - 1) / 2  # mean cache of a running sequence
         self.context = float(steps @ (prompt + (output + 1) / 2) / steps.sum())
         self.held = float(steps @ held / steps.sum())
+        self.spread = float(times.weights @ (output / self.output - 1) ** 2)  # variance of lengths, the mean being 1
         self.cut = 1e-3 * np.array(options.preprocess_ms[:3])[:, None]
         by_cache = int(self.pool.tokens / self.held)
         self.max_concurrency = max(1, min(options.max_num_seqs, by_cache))
@@ -269,7 +273,10 @@ class Server:
         times = self.times
         context = np.full(sequences.shape, self.context)
         none = np.exp(-admitted) * (self.later > 0)  # where nothing is decoded, there is no step without a page
-        beside = 1 - none
+        room = np.maximum(self.options.max_num_batched_tokens - sequences * times.mixes, 1.0)
+        several = admitted * times.mean_prompt / room  # steps that prefill takes where they are full of it
+        beside = np.minimum(np.maximum(1 - none, several), 1.0)
+        none = 1 - beside
         tokens = times.mean_prompt * np.divide(admitted, beside, out=np.ones_like(admitted), where=beside > 0)
         alone, mixed = times.alone_and_mixed(sequences, context, tokens)
         vision = times.vision[..., None] * admitted
@@ -331,63 +338,77 @@ class Server:
             served = self._served_of(flying, self.cut + rest + first + later * step, others_share)
             updated = np.clip(served * step, least, self.most_admitted)
             done = requests is not None and np.allclose(updated, admitted, rtol=1e-4, atol=0)
-            requests, admitted = np.minimum(served, updated / step), updated
+            requests, admitted = np.minimum(np.minimum(served, updated / step), self.capacity), updated
             if done:
                 break
         budget, cutting = admitted >= self.most_admitted * (1 - 1e-9), requests >= by_cutting * 0.98
         ttft = np.maximum(flying / requests - later * step, self.cut + rest + first)
         limited = np.where(cutting[0], LIMITS[3], np.where(budget[0], LIMITS[2], ""))
-        return self._figures(requests, admitted, step, ttft, limited)
+        return self._figures(requests, admitted, step, ttft, limited, admitted * later, step)
 
     def _open(self, arriving: np.ndarray) -> dict[str, Any]:
         """So many requests a second arrive by chance: [case, point]; at most the capacity is served."""
-        later = self.later
-        most = self.most_admitted
-        least = 0.0 if later else min(1.0, most)
-        grid, rates = self._rates
+        later, most = self.later, self.most_admitted
+        grid, rates, shares = self._rates
         served = np.minimum(arriving, self.capacity * (1 - 1e-9))
         place = np.stack([np.interp(np.log(one), x, grid) for one, x in zip(served, rates, strict=True)])
-        admitted = np.maximum(np.exp(place), least)
-        running = admitted * later
-        step = self._seen_by_chance(admitted)
-        load = np.minimum(served * self.times.vision[0][:, None], 0.9)
-        met = self.met(step, admitted / (1 - load**2))  # a long step has more arrivals, which make the next one long
-        rest = np.minimum(1.0, 1 - np.exp(-running) + admitted) * met / 2
-        ttft = self.cut + self._cutting_wait(served) + rest + self.own_step(running, served * met)
+        share = np.stack([np.interp(one, grid, y) for one, y in zip(place, shares, strict=True)])
+        running, admitted = np.exp(place) * later, np.minimum(np.exp(place) * share, most)
+        if later:
+            step, seen = self._seen_by_chance(running, admitted)
+            load = np.minimum(served * self.times.vision[0][:, None], 0.9)
+            met = self.met(step, admitted / (1 - load**2))  # a long step has more arrivals, which make the next one long
+            rest = np.minimum(1.0, 1 - np.exp(-running) + admitted) * met / 2
+            first = self.own_step(running, served * met)
+        else:  # pages one after another
+            admitted = np.maximum(admitted, min(1.0, most))
+            step = seen = self.step(running, admitted)[0]
+            first = self.own_step(running, running)
+            rest = _wait(np.minimum(served * first, FULL), first, 1)
+        cutting = self._cutting_wait(served)
+        stay = first + later * seen
+        full = np.sqrt(served / self.capacity * np.minimum(served * stay / self.max_concurrency, 1.0))  # the more run, the longer they stay
+        places = (1 + self.spread) * _wait(np.minimum(full, 1 - 1e-9), stay, self.max_concurrency)
+        ttft = self.cut + cutting + places + rest + first
         ttft = np.where(arriving < self.capacity, ttft, np.nan)  # the queue grows, and what one waits with it
         limited = np.full(arriving.shape[1], self.capacity_limit)
-        return self._figures(served, admitted, step, ttft, limited)
+        return self._figures(served, admitted, step, ttft, limited, running, seen)
 
     @cached_property
-    def _rates(self) -> tuple[np.ndarray, np.ndarray]:
-        """Logarithms of pages admitted a step [load], and of the requests a second with which these go [case, load]."""
-        grid = np.geomspace(1e-5 * self.most_admitted, self.most_admitted, LOADS)
-        admitted = np.broadcast_to(grid, (3, LOADS))
-        least = 0.0 if self.later else min(1.0, self.most_admitted)
-        return np.log(grid), np.log(admitted / self._seen_by_chance(np.maximum(admitted, least)))
+    def _rates(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Logarithms of sequences that run, each by the tokens that it decodes [load]; of the requests a second with which these go, and
+        pages admitted a step as a part of them [case, load].
+        """
+        grid = np.geomspace(1e-5, 4, LOADS) * self.most_admitted
+        places = np.broadcast_to(grid, (3, LOADS))
+        if not self.later:
+            seen, share = self.step(0 * places, np.maximum(places, min(1.0, self.most_admitted)))[0], np.ones_like(places)
+        else:
+            share = np.ones_like(places)
+            for _ in range(SHARES):
+                step, seen = self._seen_by_chance(places * self.later, places * share)
+                share = step / seen
+        return np.log(grid), np.maximum.accumulate(np.log(places / seen), axis=1), share
 
-    def _seen_by_chance(self, admitted: np.ndarray) -> np.ndarray:
-        """Mean seconds of the steps that a sequence sees where requests come by chance: [case, point].
+    def _seen_by_chance(self, others: np.ndarray, admitted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean seconds of the steps there are, and of those that a sequence sees, where requests come by chance: [case, point].
 
         It sees itself and the others, of whom there are more or fewer. Its own first step is longer than others, so that more requests
-        come in it: their pages fill the next steps, and they run beside it all the time.
+        come in it: their pages fill the next steps, each less than the one before, and they run beside it all the time.
         """
-        if not self.later:
-            return self.step(0.0 * admitted, admitted)[0]
-        others = admitted * self.later
         spread = np.minimum(np.sqrt(others), others)
         step = (self.step(1 + others - spread, admitted)[0] + self.step(1 + others + spread, admitted)[0]) / 2
-        first = self.own_step(others, admitted)
-        more = admitted / step * np.maximum(first - step, 0)  # requests that come in it beyond those of a mean step
         page = np.maximum(self.own_step(others, 0 * admitted) - self.step(others, 0 * admitted)[0], 0)
         load = np.minimum(admitted / step * page, 0.9)
-        return self.step(1 + others + more, admitted)[0] + step - self.step(1 + others, admitted)[0] + more * page / (1 - load) / self.later
+        first = self.own_step(others, admitted / step * self.met(step, admitted / (1 - load**2)))
+        more = admitted / step * np.maximum(first - step, 0)  # requests that come in it beyond those of a mean step
+        filled = more * page * (1 - load**self.later) / (1 - load) / self.later
+        return step, self.step(1 + others + more, admitted)[0] + step - self.step(1 + others, admitted)[0] + filled
 
     def _cutting_wait(self, served: np.ndarray) -> np.ndarray:
-        """Mean seconds in which pages wait for a thread that cuts them, each in the same time (M/D/c, Sakasegawa's approximation)."""
+        """Mean seconds in which pages wait for a thread that cuts them."""
         workers = self.options.preprocess_workers
-        load = np.minimum(served * self.cut / workers, 1 - 1e-9)
-        return self.cut / 2 * load ** (np.sqrt(2 * (workers + 1)) - 1) / (workers * (1 - load))
+        return _wait(np.minimum(served * self.cut / workers, 1 - 1e-9), self.cut, workers)
 
     def _served_of(self, flying: np.ndarray, cycle: np.ndarray, others_share: np.ndarray) -> np.ndarray:
         """Requests a second where each takes a cycle, and waits for a thread that cuts pages as long as this many make it wait.
@@ -402,9 +423,15 @@ class Server:
         return high
 
     def _figures(
-        self, requests: np.ndarray, admitted: np.ndarray, step: np.ndarray, ttft: np.ndarray, limited: np.ndarray
+        self,
+        requests: np.ndarray,
+        admitted: np.ndarray,
+        step: np.ndarray,
+        ttft: np.ndarray,
+        limited: np.ndarray,
+        running: np.ndarray,
+        seen: np.ndarray,
     ) -> dict[str, Any]:
-        running = admitted * self.later
         whole, (vision, prefill, decode) = self.parts(running, admitted)
         vision, prefill, decode = vision[0], prefill[0], decode[0]
         host = np.maximum(step[0] - vision - prefill - decode, 0.0)
@@ -416,7 +443,7 @@ class Server:
         return {
             "requests": requests,
             "step": step,
-            "tpot": step,
+            "tpot": seen,
             "ttft": ttft,
             "parts": parts,
             "busy": busy,
@@ -463,6 +490,11 @@ class Server:
             limited_by=one(limited),
             time_basis=self.basis,
         )
+
+
+def _wait(load: np.ndarray, seconds: np.ndarray, places: int) -> np.ndarray:
+    """Mean seconds in which requests by chance wait for one of so many places, which each takes as long (M/D/c, Sakasegawa's form)."""
+    return seconds / 2 * load ** (np.sqrt(2 * (places + 1)) - 1) / (places * (1 - load))
 
 
 def _item(value: Any) -> Any:
