@@ -129,6 +129,8 @@ def choose_points(session: ClassSession, key: StageKey, tier: int) -> tuple[list
         "call": [*text, *terms, *session.door.features, *uneven],
         "decode": monomials_of([(), ("batch",)], WINDOWED if session.window else [(), ("context",)]),
     }[key.stage]
+    if session.window and key.stage in ("prefill", "call"):  # the same of a mask that some lengths pad
+        monomials += [("uneven_tokens", *one) for one in (*session.door.features, *(terms if key.stage == "call" else []))]
     if key.is_one:
         monomials = [tuple(name for name in monomial if name != "batch") for monomial in monomials]
     monomials = list(dict.fromkeys(tuple(sorted(monomial)) for monomial in monomials))
