@@ -168,8 +168,7 @@ def compare_devices(
             if best_batch and largest:
                 point = _with_best_batch(timing, largest, targets)
                 timing = replace(timing, estimate=point)
-            slowest = max(zip(timing.stages["roofline_seconds"], timing.stages["binding_ceiling"], strict=True))[1]
-            rooflines = timing.ttft_seconds, timing.tpot_seconds, slowest, timing.pages_per_second
+            rooflines = timing.ttft_seconds, timing.tpot_seconds, timing.binding_ceiling, timing.pages_per_second
             basis = timing.host.name, timing.efficiency.name
             times = timing.expected_figures() | dict(zip(TIMES, (timing.device_busy_share, *rooflines, *basis), strict=True))
         except SpecError as problem:

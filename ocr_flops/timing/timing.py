@@ -232,6 +232,11 @@ class Timing:
         return {stage: CEILINGS[index] for (stage, _), index in zip(self.estimate.keys("stage"), self._stages["ceiling"][0], strict=True)}
 
     @property
+    def binding_ceiling(self) -> str:
+        """For one point: the ceiling with most time in the stage with most time."""
+        return CEILINGS[self._stages["ceiling"][0, self._stages["roofline_seconds"][0].argmax()]]
+
+    @property
     def fits(self) -> bool | np.ndarray:
         """Whether weights, cache and activations fit the device's memory."""
         return self.estimate.footprint.total_bytes <= self.hardware.memory_bytes
