@@ -20,9 +20,8 @@ WHAT = {  # names of limits in words
     "token budget": "max_num_batched_tokens",
     "preprocessing": "cutting pages on the CPU",
     "vision": "vision",
-    "prefill": "prefill",
     "bandwidth": "memory bandwidth (weights and cache are read for every token)",
-    "matrix": "the matrix units",
+    "matrix": "matrix units",
     "host": "the host (Python between steps)",
 }
 

@@ -437,8 +437,11 @@ class Server:
         host = np.maximum(step[0] - vision - prefill - decode, 0.0)
         parts = np.stack([vision, prefill, decode, host])
         busy = np.minimum(1.0, requests[0] / np.maximum(admitted[0], 1e-300) * whole[1][0])
-        largest = np.array(["vision", "prefill", "bandwidth", "host"])[parts.argmax(axis=0)]
-        limited = np.where(limited == "", largest, limited)
+        largest = parts.argmax(axis=0)
+        tokens = running[0] + self.times.mean_prompt * np.maximum(admitted[0], 1.0)
+        ceiling = self.times.binding(running[0], tokens, largest == PARTS.index("prefill"))
+        named = np.where(np.isin(largest, [PARTS.index(part) for part in ("vision", "host")]), np.array(PARTS)[largest], ceiling)
+        limited = np.where(limited == "", named, limited)
         used = np.minimum(1.0, (running[0] * self.held + admitted[0] * self.times.mean_prompt) / self.pool.tokens)
         return {
             "requests": requests,

@@ -64,6 +64,18 @@ def _forward_table(config: RunConfig, lanes: tuple, prompt: int, most: int) -> t
     return grid.astype(float), table
 
 
+@functools.lru_cache(maxsize=256)
+def _matrix_ratio(config: RunConfig, lanes: tuple, most: int, prompt: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of sequences, or with a prompt's length of tokens [grid], and how many times as long as the memory the matrix units take for
+    a pass over them [grid]."""
+    hardware, _, efficiency = lanes
+    grid = np.unique(np.geomspace(2, max(most, 3), FORWARD_GRID).round().astype(np.int64))
+    group = step_group(config, grid, CONTEXTS[0]) if prompt is None else chunk_group(config, grid, np.minimum(grid, prompt) - grid, grid)
+    row = group.row(config, columns=("tensor_flops", "io_bytes"))
+    computed = row["tensor_flops"] / (hardware.matrix_peak(config.dtype) * efficiency.matrix.value)
+    return grid.astype(float), computed * hardware.memory_bandwidth_bytes_per_second * efficiency.bandwidth.value / row["io_bytes"]
+
+
 @functools.lru_cache(maxsize=1024)
 def _vision_seconds(config: RunConfig, lanes: tuple, views: tuple[int, int, int, int]) -> np.ndarray:
     """Seconds of encoding one page [seconds or device, case]."""
@@ -112,7 +124,8 @@ class StepTimes:
         self.mixes = config.engine.name != "sglang"  # else prefill has steps of its own, in which running sequences wait
         self._grid, self._decode = _decode_table(config, lanes, options.max_num_seqs)  # [context, seconds or device, case, grid]
         most = options.max_num_batched_tokens + options.max_num_seqs
-        self._tokens, self._forward = _forward_table(config, lanes, max(1, round(self.mean_prompt)), most)
+        self._prompt, self._what = max(1, round(self.mean_prompt)), (config, lanes, most)
+        self._tokens, self._forward = _forward_table(config, lanes, self._prompt, most)
         views = [(one.global_px, one.tile_px, one.columns, one.rows) for one in (page.workload for page in pages)]
         self.vision_by_page = np.stack([_vision_seconds(config, lanes, view) for view in views], axis=-1)  # [lane, case, page]
         self.vision = self.vision_by_page @ self.weights  # [lane, case]
@@ -150,6 +163,16 @@ class StepTimes:
         if not self.mixes:
             return alone, alone + read_off(tokens, self._tokens, self._forward)
         return alone, np.maximum(read_off(tokens + sequences, self._tokens, self._forward) + attention, alone)
+
+    def binding(self, sequences: np.ndarray, tokens: np.ndarray, is_prefill: np.ndarray) -> np.ndarray:
+        """Whether "matrix" units or "bandwidth" decide most of decode, or of prefill: [point].
+
+        Args:
+            sequences, tokens: of a step that prefills: [point].
+            is_prefill: which of the two is asked for: [point].
+        """
+        ratios = [np.interp(at, *_matrix_ratio(*self._what, prompt)) for at, prompt in ((sequences, None), (tokens, self._prompt))]
+        return np.where(np.where(is_prefill, ratios[1], ratios[0]) > 1, "matrix", "bandwidth")
 
     def forward_seconds(self, most: int, case: int) -> list[float]:
         """Seconds of a step that runs so many tokens, from none to most, without what reads the cache."""
