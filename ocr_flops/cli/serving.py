@@ -90,6 +90,8 @@ def serve_workload(
     if (promise or simulate or best) and not is_single:
         raise SpecError("--concurrency, --rate: one number each with --simulate, --best and targets")
     counts = bool(promise) and load["rate"] is not None and not simulate
+    if counts and replicas != 1:
+        raise SpecError(f"--replicas: {replicas} is given, and with --rate and targets it is what is looked for; leave it out")
     options = {
         "max_num_batched_tokens": max_num_batched_tokens,
         "max_num_seqs": max_num_seqs,
@@ -105,7 +107,9 @@ def serve_workload(
     lengths = [_lengths(kind, output_p95, output_quantiles, loops, output_limit) for kind in workloads]
     if best:
         chosen = [best_options(server, promise) for server in servers]
-        servers, load["concurrency"] = [server for server, _ in chosen], chosen[0][1] if len(chosen) == 1 else None
+        servers = [server for server, _ in chosen]
+        if load["rate"] is None and len(chosen) == 1:
+            load["concurrency"] = chosen[0][1]
     if simulate:
         traffic = partial(_traffic, load, replicas, requests, lengths, weights, arrivals, seed)
         return _simulate(run, servers, refused, traffic, load, replicas, "json" if json else form, out, columns)
@@ -113,7 +117,7 @@ def serve_workload(
     basis = servers[0].basis
     if counts:
         with console.show_progress() as progress:
-            rows = count_gpus(servers, load["rate"], lengths, promise, progress)
+            rows = count_gpus(servers, load["rate"], lengths, promise, progress, seed)
         said, shown, data = [describe_gpus(rows, load["rate"], promise)], gpus_table(rows), {"rows": rows}
         frame = pl.DataFrame(rows)
         first = next(server for server in servers if server.hardware.name == rows[0]["hardware"])
@@ -281,7 +285,7 @@ def _traffic(
     if pattern not in ARRIVALS:
         if not Path(arrivals).is_file():
             raise SpecError(f"--arrivals: {arrivals!r} is neither one of {', '.join(ARRIVALS)} (bursts:N) nor a file")
-        return read_trace(Path(arrivals), lengths[0], seed)
+        return read_trace(Path(arrivals), lengths[0], seed).split(replicas)
     if burst and not burst.isdigit():
         raise SpecError(f"--arrivals: {arrivals!r} is not of the form bursts:N")
     shape = {"pattern": pattern, "burst": int(burst or 20), "seed": seed}

@@ -55,6 +55,17 @@ def test_what_is_beyond_a_limit_is_clipped_and_said(model):
     assert short.limited_by == "token budget"
 
 
+def test_parts_are_of_a_step_also_where_hardly_anyone_comes(model):
+    found = of.serving(model, PAGE, "l4", rate=np.array([0.001, 0.05, 0.1, 1.0]))
+    assert found.step_parts.sum(axis=0) == pytest.approx(found.step_seconds.value, rel=0.01)
+    assert (found.step_parts[2] > 0.7 * found.step_seconds.value)[:2].all() and found.device_busy_share[0] < 0.02
+
+
+def test_cutting_limits_also_beyond_what_runs_at_once(model):
+    tiny = of.Workload.from_grid(mode="tiny", output_tokens=256)
+    assert of.serving(model, tiny, "l4", concurrency=5000).limited_by == "preprocessing"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

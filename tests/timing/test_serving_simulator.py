@@ -134,6 +134,7 @@ def test_a_trace_is_read(l4, tmp_path, name, write):
     traffic = read_trace(tmp_path / name, Lengths(1))
     assert traffic.arrivals.tolist() == [0.0, 1.0, 2.0] and traffic.output_tokens.tolist() == [100, 8192, 7]
     assert len(simulate(l4, traffic).finished) == 3
+    assert traffic.split(2).arrivals.tolist() == [0.0, 2.0] and traffic.split(2).output_tokens.tolist() == [100, 7]
 
 
 @pytest.mark.parametrize(
@@ -174,4 +175,5 @@ def test_the_longest_output_fills_the_cache_and_the_command_names_the_options(l4
     longest = longest_output(l4, 100)
     blocks = -(-(PAGE.context_tokens + longest - 1) // 16)
     assert 100 * blocks <= l4.pool.blocks < 100 * (blocks + 1)
-    assert "--max-num-seqs 37" in command_line(l4, 37) and "--gpu-memory-utilization 0.92" in command_line(l4)
+    assert "--max-num-seqs 37" in command_line(l4, 37) and "--max-num-seqs 256" in command_line(l4, 5000)
+    assert "--gpu-memory-utilization 0.92" in command_line(l4)

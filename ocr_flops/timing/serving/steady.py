@@ -309,7 +309,8 @@ class Server:
             if asked.dtype.kind not in "iu" or asked.min() < 1:
                 raise SpecError(f"concurrency: {concurrency!r} is not a whole number of at least 1")
             found = self._closed(np.minimum(asked, self.max_concurrency)[None].astype(float))
-            limited = np.where(asked > self.max_concurrency, self.first_limit, found["limited_by"])
+            clipped = (asked > self.max_concurrency) & (found["limited_by"] != LIMITS[3])
+            limited = np.where(clipped, self.first_limit, found["limited_by"])
             stable, arriving = np.ones(len(asked), bool), None
         else:
             arriving = np.atleast_1d(np.asarray(rate, float))
@@ -344,7 +345,7 @@ class Server:
         budget, cutting = admitted >= self.most_admitted * (1 - 1e-9), requests >= by_cutting * 0.98
         ttft = np.maximum(flying / requests - later * step, self.cut + rest + first)
         limited = np.where(cutting[0], LIMITS[3], np.where(budget[0], LIMITS[2], ""))
-        return self._figures(requests, admitted, step, ttft, limited, admitted * later, step)
+        return self._figures(requests, admitted, step, ttft, limited, admitted * later, step, False)
 
     def _open(self, arriving: np.ndarray) -> dict[str, Any]:
         """So many requests a second arrive by chance: [case, point]; at most the capacity is served."""
@@ -372,7 +373,7 @@ class Server:
         ttft = self.cut + cutting + places + rest + first
         ttft = np.where(arriving < self.capacity, ttft, np.nan)  # the queue grows, and what one waits with it
         limited = np.full(arriving.shape[1], self.capacity_limit)
-        return self._figures(served, admitted, step, ttft, limited, running, seen)
+        return self._figures(served, admitted, step, ttft, limited, running, seen, later > 0)
 
     @cached_property
     def _rates(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -431,11 +432,14 @@ class Server:
         limited: np.ndarray,
         running: np.ndarray,
         seen: np.ndarray,
+        is_open: bool,
     ) -> dict[str, Any]:
         whole, (vision, prefill, decode) = self.parts(running, admitted)
         vision, prefill, decode = vision[0], prefill[0], decode[0]
-        host = np.maximum(step[0] - vision - prefill - decode, 0.0)
+        taken = step[0] * np.where(is_open & (running[0] < 1), running[0], 1.0)  # while nobody is there, no step is made
+        host = np.maximum(taken - vision - prefill - decode, 0.0)
         parts = np.stack([vision, prefill, decode, host])
+        parts = parts * step[0] / np.maximum(taken, parts.sum(axis=0))
         busy = np.minimum(1.0, requests[0] / np.maximum(admitted[0], 1e-300) * whole[1][0])
         largest = parts.argmax(axis=0)
         tokens = running[0] + self.times.mean_prompt * np.maximum(admitted[0], 1.0)

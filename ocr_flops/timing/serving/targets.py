@@ -105,14 +105,19 @@ def best_rate(server: Server, lengths: Lengths | list[Lengths], promise: Promise
 
 
 def count_gpus(
-    servers: Iterable[Server], rate: float, lengths: Lengths, promise: Promise, progress: Callable[[str], None] | None = None
+    servers: Iterable[Server],
+    rate: float,
+    lengths: Lengths | list[Lengths],
+    promise: Promise,
+    progress: Callable[[str], None] | None = None,
+    seed: int = 0,
 ) -> list[dict[str, Any]]:
     """How many of each GPU an arrival rate takes with a promise kept, the fewest first; those that cannot keep it last.
 
     Args:
         servers: an engine on each kind of GPU.
         rate: requests a second at all of them.
-        lengths, promise: as of `best_rate`.
+        lengths, promise, seed: as of `best_rate`.
         progress: is told which GPU is looked at.
 
     Returns:
@@ -122,7 +127,7 @@ def count_gpus(
     for server in servers:
         if progress:
             progress(server.hardware.label)
-        best = best_rate(server, lengths, promise)
+        best = best_rate(server, lengths, promise, seed)
         counts = [ceil(rate / one - 1e-9) if one else None for one in (best.rate.value, best.rate.high, best.rate.low)]
         names = {"hardware": server.hardware.name, "label": server.hardware.label}
         found = {"rate_per_gpu": best.rate.value, "ttft_p95_seconds": best.ttft_p95, "tpot_p95_seconds": best.tpot_p95}
@@ -182,9 +187,10 @@ def command_line(server: Server, concurrency: int | None = None) -> str:
 
     Args:
         server: the engine on its device.
-        concurrency: requests at once, as `max_num_seqs`; the option's own where None.
+        concurrency: requests at once, as `max_num_seqs`, which is the most; the option's own where None.
     """
-    options, sequences = server.options, concurrency or server.options.max_num_seqs
+    options = server.options
+    sequences = min(concurrency or options.max_num_seqs, options.max_num_seqs)
     longest = int((server.times.prompt_tokens + server.times.output_tokens).max())
     context = max(8192, 1 << (longest - 1).bit_length())
     if server.config.engine.name == "sglang":

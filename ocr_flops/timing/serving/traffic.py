@@ -84,6 +84,11 @@ class Traffic:
         """Requests a second, on average; None for a concurrency."""
         return None if self.arrivals is None else len(self.arrivals) / max(float(self.arrivals[-1]), 1e-9)
 
+    def split(self, replicas: int) -> Traffic:
+        """What one of so many replicas gets that take turns: the first request, and every replicas-th after it."""
+        arrivals = None if self.arrivals is None else self.arrivals[::replicas]
+        return Traffic(arrivals, self.concurrency, self.output_tokens[::replicas], self.kinds[::replicas])
+
 
 def draw_traffic(
     count: int,
