@@ -109,6 +109,9 @@ def record_comparison(frame: pl.DataFrame, program: LearnedProgram) -> None:
         "torch": program.torch,
         "attention": sorted({stage.attention for stage in program.stages}),
         "views": sorted({tuple(stage.variant[:2]) for stage in program.stages if stage.variant}),
+        "pages": [
+            words for words, is_one in (("one page", True), ("several pages", False)) if is_one in {s.is_one for s in program.stages}
+        ],
         "stages": [stage for stage in (*STAGES, CALL) if stage in frame["stage"].unique()],
         "traces": sum(len(stage.evidence.learned_at) + len(stage.evidence.verified_at) for stage in program.stages),
         "compared": frame.height,
@@ -123,9 +126,11 @@ def describe_comparison() -> str:
         return ""
     summary = json.loads(DATA.read_text(encoding="utf-8"))
     verdict = "all equal, as integers" if not summary["different"] else f"{summary['different']:,} differ"
+    views = ", ".join(f"{view} px" + (f" with tiles of {tile} px" if tile else "") for view, tile in summary["views"])
+    settings = "; ".join(", ".join(summary[name]) for name in ("attention", "pages", "stages"))
     return (
         f"Learned from {summary['traces']:,} traces of transformers' class and written by hand, DeepSeek-OCR has the same columns: "
-        f"{summary['compared']:,} numbers compared ({', '.join(summary['attention'])}; {', '.join(summary['stages'])}), {verdict}."
+        f"{summary['compared']:,} numbers compared ({settings}; views of {views}), {verdict}."
     )
 
 
