@@ -78,6 +78,16 @@ def test_a_full_engine_delivers_its_capacity(output, budget, sequences):
     assert server.solve(np.arange(1, sequences + 1)).requests_per_second.value.max() <= server.capacity[0, 0] * (1 + 1e-9)
 
 
+def test_whole_prompts_have_to_fit_beside_those_that_run():
+    page = of.Workload.from_grid(mode="large", output_tokens=400)
+    server = prepare(
+        of.load_model(), page, "l40s", options={"max_num_batched_tokens": 512, "chunked_prefill": False, "preprocess_workers": 4}
+    )
+    assert server.max_concurrency == 512 - page.context_tokens + 1 and server.solve(200).limited_by == "token budget"
+    run = simulate(server, draw_traffic(2000, Lengths(400, p95=700), concurrency=200))
+    assert run.requests_per_second == pytest.approx(server.capacity[0, 0], rel=0.05)
+
+
 def test_capacity_does_not_depend_on_the_seed_and_a_seed_repeats_a_run(l4):
     served, first = [], []
     for seed in (1, 2, 1):

@@ -226,6 +226,10 @@ class Server:
         by_cache = int(self.pool.tokens / self.held)
         self.max_concurrency = max(1, min(options.max_num_seqs, by_cache))
         self.first_limit = LIMITS[0] if by_cache < options.max_num_seqs else LIMITS[1]
+        if times.mixes and not options.chunked_prefill:  # a whole prompt has to fit beside those that run
+            room = max(1, options.max_num_batched_tokens - int(prompt.max()) + 1)
+            if room < self.max_concurrency:
+                self.max_concurrency, self.first_limit = room, LIMITS[2]
         self.most_admitted = self._most_admitted()
         self.capacity, self.capacity_limit = self._capacity()
 
