@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ocr_flops.cost.models.learned import find_program, program_path
+from ocr_flops.cost.models.learned import find_program, kept_path, program_path
 from ocr_flops.cost.run_config import RunConfig
 from ocr_flops.errors import SpecError
 from ocr_flops.spec.catalog import load_model, names
+from ocr_flops.spec.reading import TEST_MODEL
 from ocr_flops.spec.run_spec import RunSpec
 from ocr_flops.spec.specs import ModelSpec
 from ocr_flops.spec.workload import Column, Workload
@@ -32,7 +33,7 @@ CROPS = {"paddleocr_vl": 20}  # layout blocks of a page: OmniDocBench has more t
 
 def known_models() -> tuple[str, ...]:
     """Models of the group `model`, but for the one that tests use."""
-    return tuple(name for name in names("model") if name != "tiny_test")
+    return tuple(name for name in names("model") if ("model", name) != TEST_MODEL)
 
 
 def has_program(model: ModelSpec) -> bool:
@@ -100,17 +101,18 @@ class PageText:
 def reading_words(page: PageText, models: Iterable[str]) -> str:
     """What is assumed of models, in words: characters of their tokens, and crops that they read instead of the page."""
     specs = [load_model(name) for name in models]
-    by_number: dict[float, list[str]] = {}
+    by_number: dict[str, list[str]] = {}
     for model in specs:
-        by_number.setdefault(page.characters_per_token(model), []).append(model.label)
-    tokens = "; ".join(f"{number:.3g} for {', '.join(labels)}" for number, labels in by_number.items())
-    assumed = [model.label for model in specs if model.characters_per_token is None and model.name not in (page.per_token or {})]
-    unknown = f" (assumed of {', '.join(assumed)})" if assumed else ""
-    return "; ".join([f"characters of a token: {tokens}{unknown}", *page.cut_words(model.name for model in specs)])
+        is_known = model.characters_per_token is not None or model.name in (page.per_token or {})
+        number = f"{page.characters_per_token(model):.3g}{'' if is_known else ' (assumed)'}"
+        by_number.setdefault(number, []).append(model.label)
+    tokens = "; ".join(f"{number} for {', '.join(labels)}" for number, labels in by_number.items())
+    return "; ".join([f"characters of a token: {tokens}", *page.cut_words(model.name for model in specs)])
 
 
 def list_models() -> pl.DataFrame:
-    """The models there are: parameters, image tokens of an A4 page at 200 dpi, limits of a page, evidence, sources of dimensions."""
+    """The models there are: parameters, image tokens of an A4 page at 200 dpi, limits of a page, whether their
+    programs are shipped, evidence, sources of dimensions."""
     import polars as pl
 
     rows = []
@@ -125,18 +127,21 @@ def list_models() -> pl.DataFrame:
 
 
 def describe_program(model: ModelSpec) -> dict[str, Any]:
-    """A model's parameters, attention kernels and what its numbers rest on."""
+    """A model's parameters, attention kernels, where its program is from and what its numbers rest on."""
     if not has_program(model):
-        return {"parameters": None, "attention": None, "evidence": f"not learned yet: ocr-flops learn {model.name}"}
+        evidence = f"not learned yet: ocr-flops learn {model.name}"
+        return {"parameters": None, "attention": None, "program": "not shipped", "evidence": evidence}
     parameters = sum(RunConfig.resolve(model, "vendor", "transformers", "bf16", "dynamic", None).parameters.values())
     if model.learned is None:
-        return {"parameters": parameters, "attention": "eager, sdpa, flash", "evidence": "written by hand, equal to traces of the class"}
+        evidence = "written by hand, equal to traces of the class"
+        return {"parameters": parameters, "attention": "eager, sdpa, flash", "program": "shipped", "evidence": evidence}
     program = find_program(model)
     checks = sum(len(stage.evidence.verified_at) for stage in program.stages)
     evidence = f"learned from traces under transformers {program.transformers}, {checks} more were equal"
     return {
         "parameters": parameters,
         "attention": ", ".join(dict.fromkeys(stage.attention for stage in program.stages)),
+        "program": "learned here" if program_path(model) == kept_path(model) else "shipped",
         "evidence": evidence,
     }
 

@@ -44,7 +44,11 @@ def test_characters_of_a_token_are_given_known_or_assumed():
     assert page.characters_per_token(load_model("deepseek_ocr")) == 5.04
     assert page.characters_per_token(load_model("glm_ocr")) == models.ASSUMED_PER_TOKEN
     words = reading_words(page, ["deepseek_ocr", "glm_ocr", "tiny_test", "paddleocr_vl"])
-    assert "5.04 for DeepSeek-OCR" in words and "(assumed of GLM-OCR, PaddleOCR-VL)" in words and "PaddleOCR-VL reads 20 strips a page" in words
+    assert (
+        "5.04 for DeepSeek-OCR" in words
+        and "5 (assumed) for GLM-OCR, PaddleOCR-VL" in words
+        and "PaddleOCR-VL reads 20 strips a page" in words
+    )
 
 
 def test_a_page_that_does_not_fit_says_so():
@@ -73,6 +77,13 @@ def test_the_list_has_every_model_but_the_one_for_tests():
     tokens = dict(zip(frame["model"], frame["image_tokens"], strict=True))
     assert tokens["deepseek_ocr"] == 903 and tokens["glm_ocr"] == load_model("glm_ocr").learned.page_rule.image_tokens(1654, 2339)
     assert frame["limits"].null_count() == 0
+    assert rows["glm_ocr"]["program"] == rows["deepseek_ocr"]["program"] == "shipped"
+
+
+def test_a_known_model_without_a_program_is_not_learned_unasked(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(of.SpecError, match="^model: no program of lighton_ocr is shipped; `ocr-flops learn lighton_ocr` learns it here"):
+        of.estimate(load_model("lighton_ocr"), PageText().workload(load_run(), load_model("lighton_ocr")))
 
 
 def test_a_learned_model_stands_beside_the_others():

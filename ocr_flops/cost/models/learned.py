@@ -20,7 +20,8 @@ from ocr_flops.cost.run_config import RunConfig
 from ocr_flops.cost.tape import EXPERT_BYTES, SUMS, TRAFFIC, Operation, Region, Tape
 from ocr_flops.errors import SpecError
 from ocr_flops.files import user_cache_dir
-from ocr_flops.spec.reading import config_dirs
+from ocr_flops.spec.catalog import load_model
+from ocr_flops.spec.reading import config_dirs, names
 from ocr_flops.spec.specs import DTYPE_BYTES, AttentionSpec, ModelSpec
 from ocr_flops.spec.workload import Column, Workload
 
@@ -48,12 +49,14 @@ def _is_of(program: LearnedProgram, model: ModelSpec) -> bool:
 
 @cache
 def find_program(model: ModelSpec) -> LearnedProgram:
-    """The program of a model; one that is not there is learned where that is possible.
+    """The program of a model; of a model of one's own, one that is not there is learned where that is possible.
 
     Raises:
-        SpecError: there is none, or it is damaged.
+        SpecError: there is none, or it is damaged; or the model is one of the group `model`, which `ocr-flops learn` learns.
     """
     path = program_path(model)
+    if not path.is_file() and model.name in names("model") and load_model(model.name) == model:
+        raise SpecError(f"model: no program of {model.name} is shipped; `ocr-flops learn {model.name}` learns it here, in minutes")
     for learn in on_missing if not path.is_file() else ():
         learn(model, path)
     return read_program(path)
