@@ -50,14 +50,14 @@ def throughput_by_latency(servers: Sequence[Server], chosen: Serving) -> Chart:
             rows.append(about)
             if number == knee:
                 marks.append({**about, "kind": "knee"})
-        names.append({**rows[-1], "text": server.hardware.label.removeprefix("NVIDIA ")})
+        names.append({**rows[-1], "text": server.hardware.name})
         lines += _published(server, colour)
     if chosen.is_stable:
         server = next(one for one in servers if one.hardware.name == chosen.hardware.name)
         at = {"x": chosen.pages_per_second.value / chosen.replicas, "y": float(_page_seconds(server, chosen))}
         marks.append({**at, "kind": "chosen", "colour": INK, "line": chosen.hardware.label, "flying": f"{chosen.concurrency:.4g}"})
         marks[-1] |= {"pages": f"{at['x']:.3g}", "day": count(at["x"] * 86_400), "waits": seconds(at["y"])}
-    params = {"most": 1.25 * max(row["x"] for row in rows), "longest": 1.05 * max(row["y"] for row in rows)}
+    params = {"most": 1.25 * max(row["x"] for row in rows), "longest": 1.05 * max(row["y"] for row in rows), "least_px": 480}
     return Chart(_curve_template(), _curve_title(chosen, servers), {"curves": rows, "names": names, "marks": marks, "lines": lines}, params)
 
 
@@ -115,13 +115,13 @@ def _curve_title(chosen: Serving, servers: Sequence[Server]) -> object:
 
 def step_by_concurrency(server: Server, chosen: Serving) -> Chart:
     """Where the time of a step goes at growing numbers of requests in flight, and at the chosen one."""
-    sizes = sorted(
-        {*np.unique(np.geomspace(1, server.max_concurrency, 7).round().astype(int)).tolist(), max(1, round(chosen.concurrency or 1))}
-    )
+    most = server.max_concurrency
+    here = min(most, max(1, round(most if chosen.concurrency is None else chosen.concurrency)))
+    sizes = sorted({*np.geomspace(1, most, 7).round().astype(int).tolist(), here})
     found = server.solve(np.array(sizes))
     bars, ends = [], []
     for number, size in enumerate(sizes):
-        mark = "chosen: " if size == max(1, round(chosen.concurrency or 0)) else ""
+        mark = "chosen: " if size == here else ""
         row, parts = f"{mark}{size} in flight", dict(zip(PARTS, found.step_parts[:, number].tolist(), strict=True))
         whole = sum(parts.values())
         bars += [
@@ -129,10 +129,10 @@ def step_by_concurrency(server: Server, chosen: Serving) -> Chart:
         ]
         limit = found.limited_by[number]
         ends.append({"row": row, "end": whole, "text": f"{seconds(whole)}, {found.pages_per_second.value[number]:.3g} pages/s, by {limit}"})
-    params = {"rows": [end["row"] for end in ends], "room": 1.7 * max(end["end"] for end in ends)}
-    most = PARTS[int(np.argmax(chosen.step_parts))]
+    params = {"rows": [end["row"] for end in ends], "room": 1.7 * max(end["end"] for end in ends), "least_px": 620}
+    largest = PARTS[int(np.argmax(found.step_parts[:, sizes.index(here)]))]
     heading = title(
-        f"{chosen.hardware.label}: most of a step is {most}",
+        f"{chosen.hardware.label}: with {here} in flight the largest part of a step is {largest}",
         "Seconds of a step: a token for each running sequence, and the pages that are encoded and prefilled meanwhile",
     )
     return Chart(_step_template(), heading, {"bars": bars, "ends": ends}, params)
@@ -160,7 +160,7 @@ def memory_of_server(server: Server, chosen: Serving) -> Chart:
         f"blocks of {pool.block_size}",
     )
     line = [{"row": "memory", "end": pool.memory, "text": f"{server.options.gpu_memory_utilization:g} of it"}]
-    return Chart(_memory_template(), heading, {"bars": bars, "line": line}, {"rows": ["memory"], "room": whole})
+    return Chart(_memory_template(), heading, {"bars": bars, "line": line}, {"rows": ["memory"], "room": whole, "least_px": 480})
 
 
 @cache

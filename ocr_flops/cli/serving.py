@@ -108,12 +108,14 @@ def serve_workload(
     if best:
         chosen = [best_options(server, promise) for server in servers]
         servers = [server for server, _ in chosen]
-        if load["rate"] is None and len(chosen) == 1:
-            load["concurrency"] = chosen[0][1]
+    loads = {server.hardware.name: load for server in servers}
+    if best and load["rate"] is None:
+        loads = {server.hardware.name: {**load, "concurrency": flying} for server, flying in chosen}
     if simulate:
-        traffic = partial(_traffic, load, replicas, requests, lengths, weights, arrivals, seed)
-        return _simulate(run, servers, refused, traffic, load, replicas, "json" if json else form, out, columns)
-    commands = [command_line(server, load["concurrency"] if is_single else None) for server in servers[:1]]
+        traffic = partial(_traffic, loads, replicas, requests, lengths, weights, arrivals, seed)
+        return _simulate(run, servers, refused, traffic, replicas, "json" if json else form, out, columns)
+    typed = servers if best else servers[:1]
+    commands = [command_line(server, loads[server.hardware.name]["concurrency"] if is_single else None) for server in typed]
     basis = servers[0].basis
     if counts:
         with console.show_progress() as progress:
@@ -122,7 +124,7 @@ def serve_workload(
         frame = pl.DataFrame(rows)
         first = next(server for server in servers if server.hardware.name == rows[0]["hardware"])
         commands = [command_line(first)]
-    elif promise and load["concurrency"] is None:
+    elif promise and loads[servers[0].hardware.name]["concurrency"] is None:
         with console.show_progress() as progress:
             rates = []
             for server in servers:
@@ -141,13 +143,15 @@ def serve_workload(
         )
         shown, data = rates_table(servers, rates, replicas), None
     else:
-        found = [server.solve(**load, replicas=replicas) for server in servers]
+        found = [server.solve(**loads[server.hardware.name], replicas=replicas) for server in servers]
         said = [f"{describe_serving(one)} {describe_step(one)}" for one in found] if is_single else []
         frame = pl.concat([one.frame for one in found], how="diagonal_relaxed")
         shown, data = serving_table(frame), None
     listed = frame.to_dicts()
     data = data or (listed[0] if len(listed) == 1 else {"rows": listed})
     data = {**data, "time_basis": basis, "command": commands[0], "refused": refused}
+    if len(commands) > 1:
+        commands = [f"{one}  # {server.hardware.name}" for server, one in zip(servers, commands, strict=True)]
     values = {"said": said, "refused": refused, "rows": frame if columns else shown, "commands": commands, "basis": basis}
     text = partial(console.render_text, "serving", out, run=run, columns=columns, **values)
     console.write_result("serving", "json" if json else form, out, json=lambda: data, csv=lambda: frame, table=text)
@@ -159,7 +163,6 @@ def _simulate(
     servers: list[Server],
     refused: list[str],
     traffic: Any,
-    load: Any,
     replicas: int,
     form: str,
     out: Path | None,
@@ -200,6 +203,8 @@ def _servers(
     from ocr_flops.spec.catalog import load_hardware, names
     from ocr_flops.timing.serving.steady import prepare
 
+    if gpus.strip().isdigit():
+        raise SpecError(f"--gpus: {gpus} is a number, not names of GPUs, as in l4,a100_40gb; for copies of the model: --replicas {gpus}")
     if gpus and run.hardware:
         raise SpecError(f"--gpus: hardware={run.hardware.name} is given too; leave out one of them")
     if not gpus and not run.hardware:
@@ -269,7 +274,7 @@ def _lengths(kind: Workload, p95: float | None, quantiles: str, loops: float, li
 
 
 def _traffic(
-    load: dict[str, Any],
+    loads: dict[str, dict[str, Any]],
     replicas: int,
     requests: int,
     lengths: list[Lengths],
@@ -281,6 +286,7 @@ def _traffic(
     """The requests that one replica gets."""
     from ocr_flops.timing.serving.traffic import ARRIVALS, draw_traffic, read_trace
 
+    load = loads[server.hardware.name]
     pattern, _, burst = arrivals.partition(":")
     if pattern not in ARRIVALS:
         if not Path(arrivals).is_file():

@@ -18,7 +18,7 @@ WHAT = {  # names of limits in words
     "cache": "the cache",
     "sequences": "max_num_seqs",
     "token budget": "max_num_batched_tokens",
-    "preprocessing": "cutting pages on the CPU",
+    "preprocessing": "cutting pages on the CPU (--preprocess-workers gives it more threads)",
     "vision": "vision",
     "bandwidth": "memory bandwidth (weights and cache are read for every token)",
     "matrix": "matrix units",
@@ -89,10 +89,10 @@ def describe_best(server: Server, best: BestRate, promise: Promise, replicas: in
         for name, limit, value in (("first token", promise.ttft_p95, best.ttft_p95), ("time per token", promise.tpot_p95, best.tpot_p95))
         if limit is not None
     )
-    why = "the promise" if best.by_promise else f"{WHAT[server.capacity_limit]}: it is 95 % of the capacity"
+    why = describe_promise(best.by_promise) if best.by_promise else f"{WHAT[server.capacity_limit]}: it is 95 % of the capacity"
     return (
         f"{devices[:1].upper()}{devices[1:]} with {describe_promise(promise)}: {count_interval(days)} pages a day, "
-        f"{si(replicas * best.rate.value)} requests/s that come by chance. Simulated p95: {found}. Limited by {why}."
+        f"{si(replicas * best.rate.value)} requests/s arriving at random (Poisson). Simulated p95: {found}. Limited by {why}."
     )
 
 
@@ -102,10 +102,8 @@ def describe_gpus(rows: list[dict[str, Any]], rate: float, promise: Promise) -> 
     if not able:
         return f"No GPU keeps {describe_promise(promise)}."
     first = able[0]
-    ends = (first["gpus_low"], first["gpus_high"])
-    spread = "" if ends == (first["gpus"], first["gpus"]) else f" ({ends[0]} to {ends[1] or 'any number'})"
     asked = f"{si(rate)} requests/s with {describe_promise(promise)}"
-    return f"{asked} take {first['gpus']} x {first['label']}{spread}: the fewest of the GPUs listed."
+    return f"{asked} take {_gpus_interval(first)} x {first['label']}: the fewest of the GPUs listed."
 
 
 def describe_simulation(server: Server, run: Simulation, steady: Serving, replicas: int) -> str:
@@ -119,8 +117,9 @@ def describe_simulation(server: Server, run: Simulation, steady: Serving, replic
     return (
         f"{devices[:1].upper()}{devices[1:]}, {len(run.finished):,} requests simulated on one: {si(served)} requests/s, "
         f"{count(served * SECONDS_PER_DAY)} pages a day (steady state {count(expected * SECONDS_PER_DAY)}). First token: median "
-        f"{seconds(times['ttft']['p50_seconds'])}, p95 {seconds(times['ttft']['p95_seconds'])}. The queue had at most "
-        f"{run.samples['waiting'].max():,} requests, the cache was at most {most:.0f} % full, {run.preemptions:,} preemptions.{stopped}"
+        f"{seconds(times['ttft']['p50_seconds'])}, p95 {seconds(times['ttft']['p95_seconds'])}. At most "
+        f"{run.samples['waiting'].max():,} requests waited to be cut or for the engine, "
+        f"the cache was at most {most:.0f} % full, {run.preemptions:,} preemptions.{stopped}"
     )
 
 
@@ -136,10 +135,18 @@ def rates_table(servers: Sequence[Server], rates: Sequence[BestRate], replicas: 
             "p95 first token": "–" if best.ttft_p95 is None else seconds(best.ttft_p95),
             "p95 a token": "–" if best.tpot_p95 is None else seconds(best.tpot_p95),
             "at once": str(server.max_concurrency),
-            "limited by": "promise" if best.by_promise else server.capacity_limit,
+            "limited by": describe_promise(best.by_promise).removeprefix("a ") if best.by_promise else server.capacity_limit,
         }
         for server, best in zip(servers, rates, strict=True)
     )
+
+
+def _gpus_interval(row: dict[str, Any]) -> str:
+    """How many GPUs of a row of `count_gpus` with their range: 8 (6 to 11)."""
+    if row["gpus"] is None:
+        return "none keeps it"
+    ends = (row["gpus_low"], row["gpus_high"])
+    return f"{row['gpus']}" if ends == (row["gpus"],) * 2 else f"{row['gpus']} ({ends[0]} to {ends[1] or 'any number'})"
 
 
 def gpus_table(rows: list[dict[str, Any]]) -> pl.DataFrame:
@@ -149,9 +156,7 @@ def gpus_table(rows: list[dict[str, Any]]) -> pl.DataFrame:
     return pl.DataFrame(
         {
             "hardware": row["hardware"],
-            "GPUs": "none keeps it" if row["gpus"] is None else str(row["gpus"]),
-            "low": str(row["gpus_low"] or "–"),
-            "high": str(row["gpus_high"] or "–"),
+            "GPUs": _gpus_interval(row),
             "requests/s each": f"{row['rate_per_gpu']:.3g}",
             "p95 first token": "–" if row["ttft_p95_seconds"] is None else seconds(row["ttft_p95_seconds"]),
             "p95 a token": "–" if row["tpot_p95_seconds"] is None else seconds(row["tpot_p95_seconds"]),

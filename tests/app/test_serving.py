@@ -30,7 +30,9 @@ def test_the_page_has_sentences_charts_a_table_and_the_command(model):
     assert "pages a day" in mo.as_html(serving.answer(found)).text and "rests on" in mo.as_html(serving.numbers(found)).text
     assert "data-copy='vllm serve deepseek-ai/DeepSeek-OCR" in serving.command(found).text
     assert "python -m sglang.launch_server" in serving.command(served(model, engine="sglang")).text
-    assert "p95 first token within 5.00 s" in mo.as_html(serving.promised(served(model, others=""), 5)).text
+    promised = mo.as_html(serving.promised(served(model, others=""), 0.5)).text
+    assert "Limited by a p95 first token within 500 ms." in promised and "data-copy='vllm serve" in promised
+    assert "with 64 in flight the largest part of a step is" in " ".join(drawn(found)[1].title.text)
 
 
 @pytest.mark.parametrize(

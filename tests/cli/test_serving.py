@@ -47,6 +47,17 @@ def test_a_simulation_gives_percentiles_and_the_steady_state_beside_it(capsys):
     assert [row["time"] for row in found["times"]] == ["ttft", "tpot", "total"]
 
 
+def test_the_best_of_each_gpu_has_a_concurrency_and_a_command_of_its_own(capsys):
+    best = ("--best", "--tpot-p95", "0.02")
+    rows = [json.loads(run(capsys, f"hardware={gpu}", *best, "--json")[1].out) for gpu in ("l4", "h100_sxm")]
+    code, shown = run(capsys, "--gpus", "l4,h100_sxm", *best, "--json")
+    both = json.loads(shown.out)["rows"]
+    assert code == 0 and [row["concurrency"] for row in both] == [row["concurrency"] for row in rows]
+    assert both[0]["concurrency"] != both[1]["concurrency"]
+    shown = run(capsys, "--gpus", "l4,h100_sxm", *best)[1].out
+    assert all(f"--max-num-seqs {row['concurrency']} " in shown for row in rows)
+
+
 def test_a_rate_with_a_target_counts_gpus(capsys):
     code, shown = run(capsys, "--gpus", "l4,a100_40gb", "--rate", "10", "--ttft-p95", "3", "--json")
     rows = json.loads(shown.out)["rows"]
@@ -57,6 +68,7 @@ def test_a_rate_with_a_target_counts_gpus(capsys):
     ("words", "message"),
     [
         ([], "hardware: missing"),
+        (["hardware=l4", "--gpus", "8"], "--replicas 8"),
         (["hardware=l4", "--gpus", "t4"], "--gpus: hardware=l4 is given too"),
         (["hardware=l4", "--concurrency", "x"], "--concurrency: 'x'"),
         (["hardware=l4", "--mix", "bse=1"], "--mix: 'bse'"),

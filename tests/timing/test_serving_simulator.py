@@ -11,7 +11,7 @@ from ocr_flops.errors import SpecError
 from ocr_flops.timing.serving.simulator import simulate
 from ocr_flops.timing.serving.steady import prepare
 from ocr_flops.timing.serving.targets import Promise, best_options, best_rate, command_line, count_gpus, longest_output
-from ocr_flops.timing.serving.traffic import Lengths, draw_traffic, read_trace
+from ocr_flops.timing.serving.traffic import Lengths, Traffic, draw_traffic, read_trace
 
 PAGE = of.Workload.from_grid(2, 3, output_tokens=400)
 
@@ -128,6 +128,18 @@ def test_a_full_cache_sends_the_youngest_away():
     assert run.preemptions > 0 and run.samples["cache_share"].max() > 0.95
     with pytest.raises(SpecError, match="does not fit the cache"):
         simulate(small, draw_traffic(10, Lengths(400, loops=1.0, limit=100_000), concurrency=1))
+
+
+def test_pages_that_are_not_cut_yet_wait_too(l4):
+    come = Traffic(np.full(200, 5.0), 0, np.full(200, 10), np.zeros(200, np.int64))
+    assert simulate(l4, come).samples["waiting"].max() > 190
+    flying = simulate(l4, draw_traffic(200, Lengths(10), concurrency=20)).samples
+    assert flying["waiting"].max() > 15 and (flying["waiting"] + flying["running"]).max() <= 20
+
+
+def test_the_rate_of_a_trace_is_taken_between_its_arrivals():
+    come = Traffic(np.array([0.0, 1.0, 2.0, 3.0]), 0, np.ones(4, np.int64), np.zeros(4, np.int64))
+    assert come.rate == 1 and come.split(2).rate == 0.5
 
 
 def test_what_is_done_is_kept_when_it_is_stopped(l4):

@@ -43,7 +43,7 @@ def serving_controls() -> mo.ui.dictionary:
 
 def promise_controls() -> mo.ui.number:
     """What 95 of 100 requests are promised."""
-    about = "Seconds within which 95 of 100 requests that come by chance get their first token; simulated."
+    about = "Seconds within which 95 of 100 requests, arriving at random (Poisson), get their first token; simulated."
     return mo.ui.number(0.05, 1000, value=5, step=0.05, label=labelled("p95 first token within (s)", about))
 
 
@@ -81,16 +81,22 @@ def promised(found: Served | SpecError, seconds: float) -> mo.Html:
             said.append(describe_best(server, best_rate(server, lengths, promise), promise, found.replicas))
     except SpecError as error:
         return problem("It is not promised.", f"{error}.")
-    return mo.Html(f"<ul class='findings'>{''.join(f'<li>{escape(one)}</li>' for one in said)}</ul>")
+    server = found.servers[0]
+    listed = "".join(f"<li>{escape(one)}</li>" for one in said)
+    return mo.Html(f"<ul class='findings'>{listed}</ul><p>So served on {escape(server.hardware.label)}:</p>{_typed(command_line(server))}")
 
 
 def command(found: Served | SpecError) -> mo.Html | None:
     """What to type, with a button that copies it."""
     if isinstance(found, SpecError):
         return None
-    text = escape(command_line(found.servers[0], found.chosen.concurrency if found.chosen.rate is None else None))
-    button = f"<button type='button' class='copy-link' data-copy='{text}'>Copy the command</button>"
-    return mo.Html(f"<div class='command'><code>{text}</code> {button}</div>")
+    return mo.Html(_typed(command_line(found.servers[0], found.chosen.concurrency if found.chosen.rate is None else None)))
+
+
+def _typed(text: str) -> str:
+    """A command with a button that copies it."""
+    button = f"<button type='button' class='copy-link' data-copy='{escape(text)}'>Copy the command</button>"
+    return f"<div class='command'><code>{escape(text)}</code> {button}</div>"
 
 
 def numbers(found: Served | SpecError) -> mo.Html | None:

@@ -46,7 +46,7 @@ class Simulation:
         preemptions: how often a running sequence was sent away.
         steps: of the engine.
         busy_seconds: in which it had something to do.
-        samples: columns seconds, waiting, running, cache_share over time.
+        samples: columns seconds, waiting (to be cut, or for the engine), running, cache_share over time.
     """
 
     requested: int
@@ -315,12 +315,8 @@ class _Run:
                 context += whole
                 heappush(ends, (step + todo, number))
             if now >= next_sample:
-                waiting = len(back)
-                for cut, _ in ready:
-                    if cut > now or waiting >= 1_000_000:
-                        break
-                    waiting += 1
-                self.samples.append((now, waiting, len(running), blocks / pool))
+                waiting = len(ready) if closed or not ready else int(arrived.searchsorted(now, "right")) - ready[0][1]
+                self.samples.append((now, len(back) + max(0, waiting), len(running), blocks / pool))
                 next_sample = now + interval
                 if len(self.samples) > 2 * SAMPLES:
                     self.samples = self.samples[::2]

@@ -50,10 +50,10 @@ class Promise:
         later = later[np.isfinite(later)]
         return float(np.percentile(run.ttft_seconds[first:], 95)), float(np.percentile(later, 95)) if len(later) else 0.0
 
-    def is_kept(self, run: Simulation) -> bool:
-        """Whether a run keeps it."""
+    def broken(self, run: Simulation) -> Promise:
+        """What of it a run does not keep; nothing where it keeps all."""
         limits = (self.ttft_p95, self.tpot_p95)
-        return all(limit is None or seconds <= limit for limit, seconds in zip(limits, self.found(run), strict=True))
+        return Promise(*(limit if limit and seconds > limit else None for limit, seconds in zip(limits, self.found(run), strict=True)))
 
 
 class BestRate(NamedTuple):
@@ -62,17 +62,17 @@ class BestRate(NamedTuple):
     Args:
         rate: as expected, and with all figures against and in favour; 0 where not even a single request is fast enough.
         ttft_p95, tpot_p95: seconds found at that rate, as expected; None at 0.
-        by_promise: whether the promise limits it, and not the capacity.
+        by_promise: what of the promise a higher rate does not keep, as expected; nothing where the capacity limits.
     """
 
     rate: Ranged
     ttft_p95: float | None
     tpot_p95: float | None
-    by_promise: bool
+    by_promise: Promise
 
 
 def best_rate(server: Server, lengths: Lengths | list[Lengths], promise: Promise, seed: int = 0) -> BestRate:
-    """The most requests a second that one replica serves, coming by chance, with a promise kept; found by simulation.
+    """The most requests a second that one replica serves, arriving at random (Poisson), with a promise kept; found by simulation.
 
     Args:
         server: the engine on its device.
@@ -92,15 +92,17 @@ def best_rate(server: Server, lengths: Lengths | list[Lengths], promise: Promise
 
         low, high, kept = 0.0, FULL, None
         one = run(FULL)
-        if promise.is_kept(one):
+        limit = promise.broken(one)
+        if not limit:
             low, kept = FULL, one
         for _ in range(HALVINGS * (kept is None)):
             middle = (low + high) / 2
             one = run(middle)
-            low, high, kept = (middle, high, one) if promise.is_kept(one) else (low, middle, kept)
+            broken = promise.broken(one)
+            low, high, kept, limit = (low, middle, kept, broken) if broken else (middle, high, one, limit)
         rates.append(low * capacity)
         if case == 0:
-            seen, by_promise = (promise.found(kept) if kept else (None, None)), low < FULL
+            seen, by_promise = (promise.found(kept) if kept else (None, None)), limit
     return BestRate(Ranged(rates[0], min(rates), max(rates), server.basis), *seen, by_promise)
 
 

@@ -81,8 +81,11 @@ class Traffic:
 
     @property
     def rate(self) -> float | None:
-        """Requests a second, on average; None for a concurrency."""
-        return None if self.arrivals is None else len(self.arrivals) / max(float(self.arrivals[-1]), 1e-9)
+        """Requests a second, on average from the first arrival to the last; None for a concurrency."""
+        if self.arrivals is None:
+            return None
+        later = self.arrivals - self.arrivals[0]
+        return np.count_nonzero(later) / float(later[-1]) if later[-1] else len(later) / max(float(self.arrivals[0]), 1e-9)
 
     def split(self, replicas: int) -> Traffic:
         """What one of so many replicas gets that take turns: the first request, and every replicas-th after it."""
