@@ -1,5 +1,7 @@
 """Exact compute cost of the DeepSeek-OCR vision-language model: FLOPs, stage by stage and module by module."""
 
+from functools import cache as _cache
+from functools import wraps as _wraps
 from importlib import import_module as _import_module
 
 _HOMES = {
@@ -38,7 +40,27 @@ def __getattr__(name: str):
     home, _, its_name = _HOMES[name].partition(":")
     if not home.startswith(("spec", "errors")):  # what computes may meet a model that is to be learned first
         _import_module("ocr_flops.measure.lessons")
-    return getattr(_import_module(f"ocr_flops.{home}"), its_name or name)
+    found = getattr(_import_module(f"ocr_flops.{home}"), its_name or name)
+    return _named(name, found) if its_name else found
+
+
+@_cache
+def _named(name: str, function):
+    """A function under its public name, by which it refuses arguments that it does not take."""
+    from inspect import signature
+
+    @_wraps(function)
+    def call(*arguments, **named):
+        takes = signature(function)
+        try:
+            takes.bind(*arguments, **named)
+        except TypeError as problem:
+            allowed = ", ".join(takes.parameters) or "no arguments"
+            raise TypeError(f"ocr_flops.{name}(): {problem}; it takes {allowed}") from None
+        return function(*arguments, **named)
+
+    call.__name__ = call.__qualname__ = name
+    return call
 
 
 def __dir__() -> list[str]:

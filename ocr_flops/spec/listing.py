@@ -16,7 +16,10 @@ A4_PX = (1654, 2339)  # at 200 dpi
 
 
 def hardware_frame() -> pl.DataFrame:
-    """A row per device with its figures: dense peaks by precision in FLOP/s (null where it has none), bytes a second, bytes."""
+    """A row per device with its figures: dense peaks by precision in FLOP/s (null where it has none), bytes a second, bytes.
+
+    It takes no arguments; `load_hardware` gives one device.
+    """
     return _frame({"hardware": name, **_figures(catalog.load_hardware(name))} for name in names("hardware"))
 
 

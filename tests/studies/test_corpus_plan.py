@@ -52,6 +52,12 @@ def test_totals_are_those_of_every_page_by_itself(model, options):
     assert plan.groups["pages"].sum() == 2000
 
 
+def test_a_plan_is_shown_in_a_line():
+    plan = of.corpus.plan(pages_of(20), "deepseek_ocr", ["l4", "h100_sxm"], prices=PRICES)
+    assert repr(plan) == "Plan(DeepSeek-OCR, transformers, 19 pages on l4, h100_sxm; cheapest l4)"
+    assert "l4" in plan._repr_html_() and len(repr(replace(plan, prices={}))) < 100
+
+
 def test_a_row_may_stand_for_pages(model):
     pages = pages_of(200).with_columns(pages=3)
     tripled = of.corpus.plan(of.corpus.group_pages(pages, modes()), model, "l4").totals

@@ -49,3 +49,10 @@ def test_public_doors_lead_somewhere():
     assert of.plan(of.estimate("deepseek_ocr", PAGE), ["l4"])["hardware"].to_list() == ["l4"]
     assert "record_id" in of.records.frame().columns
     assert all(getattr(of, name) is not None for name in of.__all__)
+
+
+def test_arguments_that_a_public_function_does_not_take_are_refused_by_its_public_name():
+    with pytest.raises(TypeError, match=r"^ocr_flops.hardware\(\): too many .*; it takes no arguments$"):
+        of.hardware("l4")
+    with pytest.raises(TypeError, match=r"^ocr_flops.plan\(\): .* 'ttft'; it takes estimate, hardware, ttft_seconds, "):
+        of.plan(None, ttft=0.5)

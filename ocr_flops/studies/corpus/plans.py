@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from html import escape
 from math import ceil
 from typing import Any
 
@@ -73,6 +74,15 @@ class Plan:
     loops: float = 0.0
     limit: int = DEFAULT_LIMIT
     batch_size: int | None = None
+
+    def __repr__(self) -> str:
+        names = ", ".join(device.name for device in self.devices)
+        best = self.best
+        first = "none runs it" if best is None else f"{'fastest' if best['cost'] is None else 'cheapest'} {best['hardware']}"
+        return f"Plan({self.run.model.label}, {self.run.engine.name}, {self.pages:,} pages on {names}; {first})"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self))}</p>{self.plans._repr_html_()}"
 
     @property
     def pages(self) -> int:

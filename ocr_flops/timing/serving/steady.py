@@ -120,7 +120,7 @@ class Serving:
 
 
 def serving(
-    model: ModelSpec,
+    model: str | ModelSpec,
     workload: Workload | Sequence[Workload],
     hardware: str | HardwareSpec,
     *,
@@ -138,7 +138,7 @@ def serving(
     """What a serving engine delivers on a device, or on several of them side by side.
 
     Args:
-        model: from `load_model`.
+        model: from `load_model`, or its name.
         workload: of one request, a page and its output tokens; or several kinds of request.
         hardware: a device, or its name.
         engine: that serves.
@@ -158,7 +158,7 @@ def serving(
 
 
 def prepare(
-    model: ModelSpec,
+    model: str | ModelSpec,
     workload: Workload | Sequence[Workload],
     hardware: str | HardwareSpec,
     engine: str | EngineSpec = ENGINE,
