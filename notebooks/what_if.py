@@ -309,7 +309,7 @@ def serving_answered(results, serving_asked, tab):
 @app.cell(hide_code=True)
 def serving_promised(find_rate, promise, served_load):
     _found = [serving.promised(served_load, promise.value)] if served_load is not None and find_rate.value else []
-    mo.vstack([mo.hstack([promise, find_rate], justify="start", gap=2), *_found]) if served_load is not None else None
+    mo.vstack([mo.hstack([promise, find_rate], justify="start", gap=2, wrap=True), *_found]) if served_load is not None else None
     return
 
 
