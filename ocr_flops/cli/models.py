@@ -13,6 +13,7 @@ from ocr_flops.errors import SpecError, one_of
 
 ANSWERS = (  # columns of a comparison's table in the order in which they are shown; the others follow
     "model",
+    "batch_size",
     "image_tokens",
     "output_tokens",
     "total_flops",
@@ -50,6 +51,9 @@ def compare_models(
         list[str] | None, typer.Option(metavar="MODEL=N", help="Crops that a model reads instead of the page; paddleocr_vl=20 by default.")
     ] = None,
     price: Annotated[float | None, typer.Option(metavar="PRICE", help="Of one device hour, in any currency.")] = None,
+    batch: Annotated[
+        str | None, typer.Option(metavar="N|best", help="Pages in a batch; best: of each model that with most pages a second that fits.")
+    ] = None,
     chart: Annotated[
         Literal["svg", "png"] | None,
         typer.Option(help="Also draw, by model, cost against page size and memory against output, into the folder of --out."),
@@ -71,7 +75,10 @@ def compare_models(
     for name in chosen:
         if name != "tiny_test":  # which is for tests
             one_of("model", name, models.known_models())
-    run = load_run([one for one in given if not one.startswith(MODEL)])
+    sizes = [f"workload.batch_size={batch}"] if batch and batch != "best" else []
+    run = load_run([*(one for one in given if not one.startswith(MODEL)), *sizes])
+    if batch == "best" and (chart or run.hardware is None):
+        raise SpecError("--batch: best needs hardware=, and no --chart, which draws one batch; give --batch N")
     sides = run.workload.image_width_px, run.workload.image_height_px
     page = models.PageText(
         *(sides if all(sides) else models.A4_PX),
@@ -84,7 +91,7 @@ def compare_models(
         return time_run(with_records(one), estimate)
 
     options: dict[str, Any] = {"price_per_hour": price, "on": timed}
-    found = models.compare_models(run, chosen, page, **options)
+    found = models.compare_models(run, chosen, page, **options, best_batch=batch == "best")
     if chart:
         _draw(run, [row["model"] for row in found.to_dicts() if row["reason"] is None], page, chart, out, options)
     hidden = ("label", "time_basis", "reason") if found["reason"].null_count() == found.height else ("label", "time_basis")
@@ -92,6 +99,7 @@ def compare_models(
     table = found.select(*shown, *(name for name in found.columns if name not in (*shown, *hidden)))
     bases = [] if "time_basis" not in found.columns else found["time_basis"].drop_nulls().unique(maintain_order=True).to_list()
     values = {"run": run, "page": page, "table_of": table, "columns": columns, "bases": bases, "models": models.reading_words(page, chosen)}
+    values |= {"batch": batch, "kernels": models.kernel_words(found)}
     text = partial(console.render_text, "compare", out, **values)
     console.write_result("compare", form, out, json=lambda: found.to_dicts(), csv=lambda: found, table=text)
     return 0

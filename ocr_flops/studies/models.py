@@ -17,7 +17,7 @@ from ocr_flops.spec.run_spec import RunSpec
 from ocr_flops.spec.specs import ModelSpec
 from ocr_flops.spec.workload import Column, Workload
 from ocr_flops.timing.estimate import estimate_run, time_run
-from ocr_flops.timing.planning import SECONDS_PER_HOUR
+from ocr_flops.timing.planning import SECONDS_PER_HOUR, largest_batch, with_best_batch
 from ocr_flops.timing.timing import Timing
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class PageText:
         """What is assumed of models that read crops, in words."""
         counts = {model.label: self.crops_of(model) for model in map(load_model, models)}
         return [
-            f"{label} reads {count} strips a page, found for nothing and decoded side by side: larger batches would help the others as much"
+            f"{label} reads {count} strips a page, found for nothing and decoded side by side, as a batch of {count} is"
             for label, count in counts.items()
             if count > 1
         ]
@@ -108,6 +108,19 @@ def reading_words(page: PageText, models: Iterable[str]) -> str:
         by_number.setdefault(number, []).append(model.label)
     tokens = "; ".join(f"{number} for {', '.join(labels)}" for number, labels in by_number.items())
     return "; ".join([f"characters of a token: {tokens}", *page.cut_words(model.name for model in specs)])
+
+
+def kernel_words(compared: pl.DataFrame) -> str:
+    """Which attention kernels the models of `compare_models` run, in words; "" where none has a number."""
+    by_kernel: dict[str, list[str]] = {}
+    for row in compared.to_dicts() if "attention" in compared.columns else ():
+        if row["attention"]:
+            by_kernel.setdefault(row["attention"], []).append(row["label"])
+    return (
+        "attention kernels: " + "; ".join(f"{kernels} for {', '.join(labels)}" for kernels, labels in by_kernel.items())
+        if by_kernel
+        else ""
+    )
 
 
 def list_models() -> pl.DataFrame:
@@ -147,9 +160,15 @@ def describe_program(model: ModelSpec) -> dict[str, Any]:
 
 
 def compare_models(
-    run: RunSpec, models: Iterable[str], page: PageText, *, price_per_hour: float | None = None, on: Any = time_run
+    run: RunSpec,
+    models: Iterable[str],
+    page: PageText,
+    *,
+    price_per_hour: float | None = None,
+    on: Any = time_run,
+    best_batch: bool = False,
 ) -> pl.DataFrame:
-    """What one page costs on several models, a row each: those that run it first, cheapest first.
+    """What one page costs on several models, a row each: those that run it first, cheapest first; the order changes with the batch.
 
     Args:
         run: everything but the model and the page's size; its device gives times.
@@ -157,13 +176,14 @@ def compare_models(
         page: the page and its text.
         price_per_hour: of one device, in any currency.
         on: times an estimate of a run on the run's device.
+        best_batch: take of each model the batch with most expected pages a second that fits the device.
 
     Returns:
-        columns model, label, parameters, attention (its kernels), crops, image_tokens, output_tokens, tensor_flops, total_flops and
-        io_bytes (each of one page),
-        memory_bytes (of the whole batch) and fits; expected_ttft_seconds, expected_tpot_seconds and expected_pages_per_second with their
-        ranges, expected_page_seconds (of the device a page), device_busy_share, gpu_hours_per_1000_pages and, with a price,
-        cost_per_1000_pages with its range; time_basis; and reason: why there is no number, or why the device does not run it.
+        columns model, label, parameters, attention (its kernels), batch_size (in pages), crops, image_tokens, output_tokens, tensor_flops,
+        total_flops and io_bytes (each of one page), memory_bytes (of the whole batch) and fits; expected_ttft_seconds,
+        expected_tpot_seconds and expected_pages_per_second with their ranges, expected_page_seconds (of the device a page),
+        device_busy_share, gpu_hours_per_1000_pages and, with a price, cost_per_1000_pages with its range; time_basis; and reason: why
+        there is no number, or why the device does not run it; one that does not fit has no pages a second, hours or cost.
     """
     import polars as pl
 
@@ -171,7 +191,7 @@ def compare_models(
     for name in models:
         model, row = load_model(name), {}
         try:
-            row = _page_row(replace(run, model=model), page, price_per_hour, on)
+            row = _page_row(replace(run, model=model), page, price_per_hour, on, best_batch)
         except SpecError as problem:
             row = {"reason": str(problem)}
         rows.append({"model": name, "label": model.label, "reason": None, **row})
@@ -180,25 +200,29 @@ def compare_models(
     return pl.DataFrame([{column: row.get(column) for column in (*columns, "reason")} for row in wanted], infer_schema_length=None)
 
 
-def _page_row(run: RunSpec, page: PageText, price: float | None, on: Any) -> dict[str, Any]:
+def _page_row(run: RunSpec, page: PageText, price: float | None, on: Any, best_batch: bool) -> dict[str, Any]:
     """One model's row of `compare_models`."""
     workload, crops = page.workload(run, run.model), page.crops_of(run.model)
     result = estimate_run(run, workload)
     timing: Timing | None = on(run, result)
+    if timing and best_batch and (largest := largest_batch(result, timing.hardware.memory_bytes)) >= crops:
+        result = with_best_batch(timing, largest, {}, crops)
+        timing, workload = replace(timing, estimate=result), result.workload
     pages = workload.batch_size // crops
     work = {name: sum(row[name] for row in result.stage_numbers.values()) // pages for name in ("tensor_flops", "total_flops", "io_bytes")}
     tokens = {"image_tokens": result.workload.image_tokens * crops, "output_tokens": workload.output_tokens * crops}
     parameters, needed = sum(result.config.parameters.values()), result.footprint.total_bytes
     kernels = ", ".join(dict.fromkeys(kernel for _, kernel in result.config.attention.kernels))
-    row = {"parameters": parameters, "attention": kernels, "crops": crops, **tokens, **work, "memory_bytes": needed}
+    row = {"parameters": parameters, "attention": kernels, "batch_size": pages, "crops": crops, **tokens, **work, "memory_bytes": needed}
     if timing is None:
         return row
     figures = timing.expected_figures()
     figures |= {name: value / crops for name, value in figures.items() if name.startswith("expected_pages") and value is not None}
+    if not timing.fits:
+        figures |= {name: None for name in figures if name.startswith("expected_pages")}
+        row["reason"] = f"does not fit: needs {needed / 1e9:.3g} GB"
     row |= {"fits": bool(timing.fits), **figures, "device_busy_share": timing.device_busy_share, "time_basis": timing.time_basis}
     row |= dict(zip(("expected_page_seconds", *COSTS), costs_of(figures, price), strict=True))
-    if not timing.fits:
-        row["reason"] = f"does not fit: needs {needed / 1e9:.3g} GB"
     return row
 
 

@@ -166,7 +166,7 @@ def compare_devices(
         try:
             timing = on(device) if on else estimate.on(device, host=host, efficiency=efficiency)
             if best_batch and largest:
-                point = _with_best_batch(timing, largest, targets)
+                point = with_best_batch(timing, largest, targets)
                 timing = replace(timing, estimate=point)
             rooflines = timing.ttft_seconds, timing.tpot_seconds, timing.binding_ceiling, timing.pages_per_second
             basis = timing.host.name, timing.efficiency.name
@@ -190,12 +190,12 @@ def compare_devices(
     return frame.sort(pl.col("reason").is_null(), "expected_pages_per_second", descending=True, nulls_last=True)
 
 
-def _with_best_batch(timing: Timing, largest: int, targets: Mapping[str, float | None]) -> Estimate:
+def with_best_batch(timing: Timing, largest: int, targets: Mapping[str, float | None], group: int = 1) -> Estimate:
     """The estimate at the batch size with most expected pages a second, of those that meet the targets where some do.
 
-    Tried are the powers of two, what is half-way between them, and the largest that fits.
+    Tried are, as multiples of a group, the powers of two, what is half-way between them, and the largest that fits.
     """
-    sizes = np.unique([size for power in range(17) for size in (2**power, 3 * 2**power // 2)] + [largest])
+    sizes = group * np.unique([size for power in range(17) for size in (2**power, 3 * 2**power // 2)] + [largest // group])
     sizes = sizes[(sizes >= 1) & (sizes <= largest)]
     found = replace(timing, estimate=timing.estimate.with_workload(batch_size=sizes)).expected_figures()
     pages = found["expected_pages_per_second"]

@@ -19,13 +19,16 @@ def test_models_lists_tokens_and_limits(capsys):
 def test_compare_says_what_it_rests_on(capsys):
     assert cli.main([*COMPARE, "hardware=l4", "--price", "1.5", "--chars", "1000", "--crops", "tiny_test=4"]) == 0
     text = capsys.readouterr().out
+    assert "batch 1, and the order of models" in text and "attention kernels: " in text
     assert "one page of 1654 x 2339 px with 1000 characters" in text and "NVIDIA L4" in text
     assert "tiny test model reads 4 strips a page" in text and "expected times rest on" in text and "cost/1000 pages" in text
 
 
 def test_compare_draws_the_chart_for_a_slide(tmp_path, capsys):
     assert cli.main([*COMPARE, "hardware=l4", "--chart", "svg", "--out", str(tmp_path)]) == 0
-    assert capsys.readouterr().out.split() == [str(tmp_path / name) for name in ("cost_by_page_size.svg", "memory_by_output.svg", "compare.txt")]
+    assert capsys.readouterr().out.split() == [
+        str(tmp_path / name) for name in ("cost_by_page_size.svg", "memory_by_output.svg", "compare.txt")
+    ]
     drawn = (tmp_path / "cost_by_page_size.svg").read_text()
     assert "DeepSeek-OCR" in drawn and "size of the page in megapixels" in drawn
     assert "tokens of output" in (tmp_path / "memory_by_output.svg").read_text()
@@ -38,6 +41,7 @@ def test_compare_draws_the_chart_for_a_slide(tmp_path, capsys):
         ([*COMPARE, "--crops", "deepseek_ocr=0"], "--crops: 'deepseek_ocr=0' is not MODEL=N with a whole number above 0"),
         ([*COMPARE, "--crops", "tiny_test"], "--crops: 'tiny_test' is not MODEL=N"),
         ([*COMPARE, "--chars-per-token", "glm_ocr=4"], "--chars-per-token: 'glm_ocr' is not one of deepseek_ocr, tiny_test"),
+        ([*COMPARE, "--batch", "best"], "--batch: best needs hardware="),
         ([*COMPARE, "--chart", "svg"], "--chart: needs --out DIR, and hardware= for times"),
     ],
 )

@@ -1,9 +1,11 @@
 """Models side by side: the same text on the same page, and what each reads and writes of it."""
 
+from dataclasses import replace
+
 import pytest
 
 import ocr_flops as of
-from ocr_flops.spec.catalog import load_model
+from ocr_flops.spec.catalog import load_hardware, load_model
 from ocr_flops.spec.run_spec import load_run
 from ocr_flops.studies import models
 from ocr_flops.studies.models import PageText, compare_models, compared_models, cost_by_size, known_models, list_models, reading_words
@@ -55,6 +57,19 @@ def test_a_page_that_does_not_fit_says_so():
     run = load_run(["hardware=l4", "workload.batch_size=512"])
     row = compare_models(run, ["deepseek_ocr"], PageText()).row(0, named=True)
     assert row["fits"] is False and row["reason"].startswith("does not fit: needs ")
+    frame = compare_models(replace(run, hardware=load_hardware("l4")), BOTH, PageText(), price_per_hour=1.0)
+    assert frame["model"].to_list() == ["tiny_test", "deepseek_ocr"] and frame["cost_per_1000_pages"][1] is None
+
+
+def test_each_model_at_its_best_batch():
+    run, page = load_run(["hardware=l4", "attention=sdpa"]), PageText(crops={"deepseek_ocr": 3})
+    one, best = (compare_models(run, ["deepseek_ocr"], page, best_batch=wanted).row(0, named=True) for wanted in (False, True))
+    assert one["batch_size"] == 1 < best["batch_size"] and best["reason"] is None and best["memory_bytes"] <= 24e9
+    assert best["expected_pages_per_second"] > one["expected_pages_per_second"] and best["total_flops"] > 0
+    again = compare_models(load_run(["hardware=l4", "attention=sdpa", f"workload.batch_size={best['batch_size']}"]), ["deepseek_ocr"], page)
+    assert again.row(0, named=True) == best
+    words = models.kernel_words(compare_models(load_run(["hardware=l4"]), ["got_ocr2", "glm_ocr"], page))
+    assert "eager for GOT-OCR2" in words and "sdpa for GLM-OCR" in words
 
 
 def test_sizes_are_the_pages_one_by_one():

@@ -87,12 +87,15 @@ def compared_models(results: Results, inputs: mo.ui.dictionary) -> mo.Html:
     found = Comparison(results, **inputs.value)
     run = found.run
     basis = f"; expected times rest on {results.main_timing.time_basis}" if results.main_timing else ""
+    frame = found.frame()
     words = [
-        f"One page of {found.page.width_px} × {found.page.height_px} px, batch {run.workload.batch_size}; {run.engine.name}, "
+        f"One page of {found.page.width_px} × {found.page.height_px} px, batch {run.workload.batch_size}, "
+        f"and the order of models can change with the batch; {run.engine.name}, "
         f"attention {run.attention.name}, {run.dtype}{basis}.",
+        f"{models.kernel_words(frame)}.",
         f"Of the text: {models.reading_words(found.page, found.models)}.",
     ]
-    table = plain_table(models_table(found.frame()), pagination=False)
+    table = plain_table(models_table(frame), pagination=False)
     return mo.vstack(
         [row(*inputs.elements.values(), gap=2), table, mo.Html("".join(f"<p><small>{escape(one)}</small></p>" for one in words))]
     )
