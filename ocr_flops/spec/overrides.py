@@ -72,17 +72,19 @@ def compose(overrides: Sequence[str], root: Root = RUN) -> dict[str, Any]:
 
 def _composed(overrides: list[str], root: Root) -> dict[str, Any]:
     import json
+    from contextlib import nullcontext
     from tempfile import TemporaryDirectory
 
     import hydra
     from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf
 
-    with _HYDRA, TemporaryDirectory() as files:
+    has_own = any(map(_find_own, overrides))
+    with _HYDRA, TemporaryDirectory() if has_own else nullcontext(config_dirs()[0]) as files:
         overrides = [_place_file(line, Path(files)) for line in overrides]
         outer, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None  # a caller may use Hydra itself
         try:
-            shipped, *own = (*config_dirs(), Path(files))
+            shipped, *own = dict.fromkeys((*config_dirs(), Path(files)))
             with hydra.initialize_config_dir(str(shipped), version_base="1.3"):
                 found = f"hydra.searchpath=[{','.join(json.dumps(folder.as_uri()) for folder in own)}]"
                 config = OmegaConf.to_container(hydra.compose(root.name, [*overrides, found]), resolve=True)
@@ -91,12 +93,18 @@ def _composed(overrides: list[str], root: Root) -> dict[str, Any]:
     return {**dict.fromkeys(OPTIONAL), **config}  # Hydra leaves out a group that was not chosen
 
 
-def _place_file(line: str, folder: Path) -> str:
-    """An override that chooses a file of one's own, as the choice of a name that Hydra finds in this folder."""
+def _find_own(line: str) -> tuple[str, str] | None:
+    """The group and the path of an override that chooses a file of one's own; None of others."""
     group, _, name = line.partition("=")
     name = name.strip("'\"")
-    if group not in GROUPS or not _is_path(name):
+    return (group, name) if group in GROUPS and _is_path(name) else None
+
+
+def _place_file(line: str, folder: Path) -> str:
+    """An override that chooses a file of one's own, as the choice of a name that Hydra finds in this folder."""
+    if (own := _find_own(line)) is None:
         return line
+    group, name = own
     (folder / group).mkdir(exist_ok=True)
     (folder / group / f"{OWN_FILE}.yaml").write_bytes(config_file(group, name).read_bytes())
     return f"{group}={OWN_FILE}"

@@ -314,7 +314,7 @@ def test_records_are_shown_and_the_figures_rest_on_them(model, snapshot, monkeyp
     assert f"calibrated by {results.on_record.calibration.records} records" in shown
     assert f"efficiencies from {results.on_record.calibration.records} timed runs on NVIDIA L4" in shown
     assert seconds(results.main.on(**results.on_record.conditions).expected_ttft.value) in shown
-    monkeypatch.setattr(plan, "plain_table", lambda table, **options: planned.append(table) or mo.md(""))
+    monkeypatch.setattr(plan, "plain_table", lambda table, *_, **options: planned.append(table) or mo.md(""))
     plan.plan(results, controls.target_controls(results.setting))
     (row,) = planned[0].filter(pl.col("device") == "NVIDIA L4 (24 GB)").to_dicts()
     assert row["first token"].startswith(f"{seconds(results.main_timing.expected_ttft.value)} (")

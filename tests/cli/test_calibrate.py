@@ -76,7 +76,7 @@ def test_what_no_record_shows_is_noted(run):
         (["hardware=l4"], "No record of NVIDIA L4 (24 GB) with deepseek_ocr, engine transformers, bf16"),
         (["--device", "abacus"], "No record of abacus with deepseek_ocr"),
         (["dtype=fp16"], "No record of NVIDIA H200 SXM (141 GB) with deepseek_ocr, engine transformers, fp16"),
-        (["hardware=h200", "hardware.memory_bytes=1e9"], "Figures of NVIDIA H200 SXM (141 GB) were changed"),
+        (["hardware=h200", "hardware.memory_bytes=1e9"], "NVIDIA H200 SXM (141 GB) (changed: memory_bytes): nothing was measured"),
     ],
 )
 def test_without_a_calibration_it_exits_1_with_the_reason(run, arguments, message):

@@ -117,7 +117,7 @@ def test_the_command_runs_one_point_as_chosen(offline, capsys):
         (["--level", "tower"], "--level: 'tower' is not one of layer, module, stage, total"),
         (["--what", "seconds"], "--what: 'seconds' is not one of flops"),
         (["--stage", "training"], "--stage: 'training'"),
-        (["--module", "sam.nose"], "--module: 'sam.nose' is not one of sam.patch, "),
+        (["--module", "sam.nose"], "--module: 'sam.nose' is not one of 19 names; nearest: sam.neck"),
         (["--decode-steps", "0"], "--decode-steps: 0"),
         (["--quick", "--record"], "--record: keeps the default set"),
         (["--quick", "attention=eager"], "--quick: thins out the default set"),

@@ -296,7 +296,9 @@ def test_edited_models_and_devices_have_no_records(model):
     edited = of.load_model("deepseek_ocr", ["model.towers.decoder.layers=6"])
     assert "of another model (deepseek_ocr)" in calibrate(frame, edited).reason
     changed = h200.edited("bf16", memory_bandwidth_bytes_per_second=1e12)
-    assert calibrate(frame, model, hardware=changed).reason.startswith("Figures of NVIDIA H200 SXM (141 GB) were changed")
+    assert calibrate(frame, model, hardware=changed).reason.startswith(
+        "NVIDIA H200 SXM (141 GB) (changed: memory_bandwidth_bytes_per_second)"
+    )
 
 
 def test_a_device_without_figures_has_rates_but_no_efficiency_and_no_bound(model, page):

@@ -19,7 +19,8 @@ from ocr_flops.evidence.records import campaign as campaigns
 from ocr_flops.measure import client
 from ocr_flops.measure.events import Done, PointFailed, Ran
 from ocr_flops.measure.failures import Failure
-from ocr_flops.spec.catalog import compose, config_dir, modes
+from ocr_flops.spec.catalog import config_dir, modes
+from ocr_flops.spec.overrides import compose
 from ocr_flops.spec.tiling import rule_grids
 from tests.support.timed import RAN, AtOnce
 

@@ -1,6 +1,7 @@
 """A real Spark of this machine's own: the same groups and costs as from Polars, in one test, since its start takes some ten seconds."""
 
 import shutil
+import sys
 
 import polars as pl
 import pytest
@@ -15,6 +16,7 @@ def spark():
     """A local session as a user would have one; its start takes some ten seconds."""
     if not shutil.which("java"):
         pytest.skip("Spark needs Java, and no java is on the path; .ci/run installs Debian's default-jre-headless")
+    sys.modules["__main__"].__file__ = __file__  # a worker of pytest-xdist has none, by which pyspark takes it for its doctests and ends it
     sql = pytest.importorskip("pyspark.sql")
     options = {
         "spark.ui.enabled": "false",

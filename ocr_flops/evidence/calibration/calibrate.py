@@ -74,7 +74,7 @@ def _calibrate(
     whole: _ByIdentity, model: ModelSpec, hardware: HardwareSpec | None, device: str | None, dtype: str, engine: EngineSpec
 ) -> Calibration | Uncalibrated:
     if hardware is not None and (hardware.name not in names("hardware") or load_hardware(hardware.name) != hardware):
-        return Uncalibrated(f"Figures of {hardware.label} were changed, and nothing was measured on such a device: take them back", {})
+        return Uncalibrated(f"{hardware.label}: nothing was measured on a device of such figures; take the changes back", {})
     name = None if hardware is None else hardware.name
     rows, left_out = select_rows(whole.frame, model, hardware=name, device=device, dtype=dtype, engine=engine)
     if rows.is_empty():
