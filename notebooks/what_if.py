@@ -371,7 +371,9 @@ def opened(
 
 
 @app.cell(hide_code=True)
-def sidebar(device, engine, figure_inputs, host_inputs, mode, model, pdf_inputs, served, size_inputs, source, upload_inputs, workload_inputs):
+def sidebar(
+    device, engine, figure_inputs, host_inputs, mode, model, pdf_inputs, served, size_inputs, source, upload_inputs, workload_inputs
+):
     # Last, so that the first charts need not wait until the browser has made its controls.
     _sources = {
         "page": size_inputs,

@@ -27,7 +27,7 @@ def models_controls() -> mo.ui.dictionary:
     crops = "PaddleOCR-VL reads layout blocks, not pages: here strips across the page of equal height, side by side."
     return mo.ui.dictionary(
         {
-            "models": mo.ui.multiselect(labels, value=list(labels), label="models"),
+            "models": mo.ui.multiselect(labels, value=list(labels), full_width=True, label="models"),
             "characters": mo.ui.number(1, 100_000, value=models.CHARACTERS, label=labelled("characters a page", characters)),
             "crops": mo.ui.number(1, 200, value=models.CROPS["paddleocr_vl"], label=labelled("blocks a page for PaddleOCR-VL", crops)),
         }
