@@ -113,7 +113,7 @@ def _ranged_chart(heading: Title, rows: list[Row], unit: str) -> Chart:
 @cache
 def _ranged_template(unit: str) -> Template:
     """Bars with their ranges as lines, and words behind them."""
-    axis = alt.Axis(labelExpr="format(datum.value, '~s')", tickCount=5)
+    axis = alt.Axis(labelExpr="format(datum.value, datum.value < 1000 ? '~g' : '~s')", tickCount=5)
     bars = StageBars(row_axis(labelFontSize=12), from_zero(unit, "room") | {"axis": axis})
     about = tips(row="choice", text=unit)
     ranges = alt.Chart(data("bars")).mark_rule(color=INK, strokeWidth=2)

@@ -56,6 +56,9 @@ def plan_corpus(
             metavar="FILE", help="Where files of a folder that cannot be read are listed.", show_default="refused.csv in --out or the cache"
         ),
     ] = None,
+    preprocess_workers: Annotated[
+        int | None, Lengths(metavar="N", help="CPU threads that cut pages, of an engine that serves.", show_default="the engine's own")
+    ] = None,
     deadline: Annotated[str, Question(metavar="TIME", help="90m, 12h, 3d or 2w: how many pages, how many GPUs?")] = "",
     budget: Annotated[float | None, Question(metavar="MONEY", help="How many pages does it pay for?")] = None,
     report: Annotated[Path | None, Files(metavar="FILE.html", help="A page with charts that works offline.")] = None,
@@ -84,7 +87,8 @@ def plan_corpus(
     if opened.folder and options["lengths"] is None:
         options["lengths"] = opened.folder.lengths
     corpus = group_pages(opened.table, groupings(options["mode"]))
-    plan = plan_run(run, corpus, devices, prices=chosen, currency=money, gpus=gpus, loops=loops, limit=limit, **options)
+    options |= {"loops": loops, "limit": limit, "preprocess_workers": preprocess_workers}
+    plan = plan_run(run, corpus, devices, prices=chosen, currency=money, gpus=gpus, **options)
     said = _answer(plan, deadline, budget)
     if opened.folder:
         said[1:1] = _tell_folder(opened.folder, refused or (out or user_cache_dir()) / "refused.csv")
@@ -108,7 +112,7 @@ def _answer(plan: Plan, deadline: str, budget: float | None) -> list[str]:
         said += words.describe_deadline(plan, _hours(deadline))
     if budget is not None:
         said += words.describe_budget(plan, budget)
-    return [*said, words.describe_shares(plan), *words.describe_choices(plan)]
+    return [*said, words.describe_shares(plan), *words.describe_engines(plan), *words.describe_choices(plan)]
 
 
 def _write(plan: Plan, table: Any, said: list[str], report: Path | None, groups: Path | None, pages: Path | None) -> list[Path]:
@@ -155,6 +159,7 @@ def _read(overrides: list[str], prices: Iterable[str], lengths: str, limit: int)
     from ocr_flops.spec.specs import Mode
     from ocr_flops.studies.corpus.lengths import fixed, read_lengths
     from ocr_flops.studies.sweeps.ranges import split_overrides
+    from ocr_flops.timing.serving.steady import ENGINE
 
     given = {text.partition("=")[0] for text in overrides}
     for key in PAGE_KEYS:
@@ -162,6 +167,8 @@ def _read(overrides: list[str], prices: Iterable[str], lengths: str, limit: int)
             raise SpecError(f"workload.{key}: has no effect; a corpus has pages of its own")
     if lengths and "workload.output_tokens" in given:
         raise SpecError("workload.output_tokens: given beside --lengths; leave out one of them")
+    if "engine" not in given:
+        overrides = [*overrides, f"engine={ENGINE}"]
     plain, several = split_overrides(overrides)
     for key in several:
         if key != "hardware":

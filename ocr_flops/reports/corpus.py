@@ -14,6 +14,7 @@ from ocr_flops.spec.catalog import load_attention, load_engine, load_mode
 from ocr_flops.studies.corpus.flights import is_server
 from ocr_flops.studies.corpus.folder import Folder
 from ocr_flops.studies.corpus.plans import HOURS_PER_DAY, Plan
+from ocr_flops.timing.serving.steady import ENGINE
 from ocr_flops.units import count, escape_controls, share, si
 
 CASES = ("", "_low", "_high")
@@ -23,6 +24,7 @@ CHOICES = {  # of `Plan.alternatives`, as a sentence begins
     "engine": "Other engines",
     "attention": "Other attention",
 }
+LEAST_SAVING = 0.01  # that is worth a word
 MOST_GRIDS = 5  # of which a sentence speaks
 
 
@@ -46,7 +48,14 @@ def describe_pages(plan: Plan) -> str:
     tokens = ", ".join(f"{si(totals[f'{kind}_tokens'])} {kind}" for kind in ("image", "prompt", "output"))
     names = ", ".join(dict.fromkeys(kind.mode.label for kind in kinds))
     flops = si(totals["total_flops"], "FLOPs")
-    return f"{plan.pages:,} pages in {names}: {tokens} tokens, {flops} (every page by itself). Outputs: {kinds[0].lengths.basis}."
+    what = f"{plan.pages:,} pages in {names}, {describe_engine(plan)}"
+    return f"{what}: {tokens} tokens, {flops} (every page by itself). Outputs: {kinds[0].lengths.basis}."
+
+
+def describe_engine(plan: Plan) -> str:
+    """By what pages are read: served by vLLM (modelled)."""
+    engine = plan.run.engine
+    return f"{'served by' if is_server(engine) else 'in batches under'} {engine.described}"
 
 
 def describe_run(plan: Plan) -> str:
@@ -66,7 +75,7 @@ def describe_folder(folder: Folder) -> list[str]:
     said = [f"{folder.files:,} files read" + (f", {folder.remembered:,} of them earlier" if folder.remembered else "")]
     if passed:
         kinds = ", ".join(f"{number:,} {kind}" for kind, number in Counter(folder.passed_over).most_common(MOST_KINDS))
-        said[0] += f"; {passed:,} others passed over ({kinds}{', ...' if len(folder.passed_over) > MOST_KINDS else ''})"
+        said[0] += f"; {passed:,} other{'s' * (passed > 1)} passed over ({kinds}{', ...' if len(folder.passed_over) > MOST_KINDS else ''})"
     reasons = ", ".join(f"{number:,} x {why}" for why, number in folder.reasons.items())
     return [f"{said[0]}.", *([f"Left out {len(folder.refused):,}: {reasons}."] if reasons else [])]
 
@@ -111,14 +120,33 @@ def _far(plan: Plan, best: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def describe_engines(plan: Plan) -> list[str]:
+    """What the other way to run pages, served or in batches, takes on every device."""
+    other = plan.under(_other_engine(plan))
+    column, unit = ("cost", plan.currency) if plan.prices else ("gpu_hours", "GPU-hours")
+    rows = {row["hardware"]: row for row in other.plans.iter_rows(named=True)}
+    parts = []
+    for row in plan.plans.filter(pl.col(column).is_not_null()).iter_rows(named=True):
+        found = rows[row["hardware"]]
+        takes = f"{figure(found, column, unit)} instead of {count(row[column])}" if found[column] is not None else found["reason"]
+        parts.append(f"{row['label']} {takes}")
+    engine = describe_engine(other)
+    return [f"{engine[0].upper()}{engine[1:]}: {'; '.join(parts)}."] if parts else []
+
+
+def _other_engine(plan: Plan) -> str:
+    return "transformers" if is_server(plan.run.engine) else ENGINE
+
+
 def describe_choices(plan: Plan) -> list[str]:
-    """What other resolution modes and attention modes would save on the best device."""
+    """What other resolution modes, engines and attention modes would save on the best device, from 1 % on."""
     if plan.best is None:
         return []
     found = []
+    told = ~pl.col("is_plan") & (pl.col("name") != _other_engine(plan)) & (pl.col("saving").abs() >= LEAST_SAVING)
     for choice, words in CHOICES.items():
         parts = []
-        for row in plan.alternatives.filter((pl.col("choice") == choice) & ~pl.col("is_plan")).sort("gpu_hours").iter_rows(named=True):
+        for row in plan.alternatives.filter(told, pl.col("choice") == choice).sort("gpu_hours").iter_rows(named=True):
             parts.append(
                 f"{_choice_name(plan, choice, row['name'])} {share(abs(row['saving']), 1)} {'fewer' if row['saving'] >= 0 else 'more'}"
             )
@@ -164,11 +192,11 @@ def name_grid(row: Mapping[str, Any]) -> str:
 def describe_deadline(plan: Plan, hours: float) -> list[str]:
     """How many of the best device a deadline needs, and how far those given get."""
     label, within = plan.best["label"] if plan.best else "", plan.pages_within(hours)
-    needed, least, most = plan.gpus_within(hours)
-    spread = f" ({least:,} to {most:,})" if least != most else ""
+    counts = [f"{one:,}" if one else "no number" for one in plan.gpus_within(hours)]
+    spread = f" ({counts[1]} to {counts[2]})" if counts[1] != counts[2] else ""
     limit = f"{hours / HOURS_PER_DAY:.3g} days" if hours >= 2 * HOURS_PER_DAY else f"{hours:.3g} hours"
     gpus = "one GPU does" if plan.gpus == 1 else f"{plan.gpus} GPUs do"
-    return [f"In {limit}: {needed:,}{spread} x {label} for all pages; {gpus} {count_interval(within)} pages."]
+    return [f"In {limit}: {counts[0]}{spread} x {label} for all pages; {gpus} {count_interval(within)} pages."]
 
 
 def describe_budget(plan: Plan, budget: float) -> list[str]:
@@ -179,7 +207,7 @@ def describe_budget(plan: Plan, budget: float) -> list[str]:
 def describe_range(plan: Plan) -> str:
     """What the ranges span."""
     if is_server(plan.run.engine):
-        return "Ranges are those of expected times, in the steady state of as many pages in flight as the GPU holds."
+        return "Ranges are those of expected times, in the steady state of as many pages in flight as the GPU holds, at most all."
     return (
         "Pages of one grid run in batches until the longest of them ends; batches are at random. Low ends: batches of pages of one length, "
         "and the low end of expected times; high ends: at random, at the high end of expected times. Energy is the board's full power."

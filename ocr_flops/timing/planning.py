@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import cache, partial
+from math import ceil
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -181,7 +182,7 @@ def compare_devices(
         row = {"hardware": device.title, "label": device.label, "memory_bytes": int(device.memory_bytes), "fits": headroom >= 0}
         row |= {"batch_size": point.workload.batch_size, "headroom_bytes": headroom, "largest_batch": largest} | times
         row |= {"meets_target": outlook in ("yes", "likely"), "target_outlook": outlook} if outlook else NO_TARGET
-        row |= _hours_and_cost(times, prices.get(device.name) if prices else price_per_hour, pages, gpus)
+        row |= _hours_and_cost(times, prices.get(device.name) if prices else price_per_hour, pages, gpus, row["batch_size"])
         rows.append(row | {"reason": reason})
     texts = dict.fromkeys(("reason", "target_outlook"), pl.String)
     floats = {name: pl.Float64 for name in rows[0] if name.startswith(("gpu_hours", "cost", "hours", "expected"))} if rows else {}
@@ -217,8 +218,10 @@ def _judge(times: Mapping[str, float | None], targets: Mapping[str, float | None
     return words[max(found)] if found else ""
 
 
-def _hours_and_cost(times: Mapping[str, float | None], price: float | None, pages: float | None, gpus: int) -> dict[str, float | None]:
-    """Hours and money for a thousand pages and for those wanted, each with its range: fewest pages a second take most hours."""
+def _hours_and_cost(
+    times: Mapping[str, float | None], price: float | None, pages: float | None, gpus: int, batch: int
+) -> dict[str, float | None]:
+    """Hours and money for a thousand pages and for those wanted, in whole batches, each with its range: fewest pages a second take most."""
     found: dict[str, float | None] = {}
     for end, rate in (("", ""), ("_low", "_high"), ("_high", "_low")):
         speed = times[f"expected_pages_per_second{rate}"]
@@ -226,6 +229,7 @@ def _hours_and_cost(times: Mapping[str, float | None], price: float | None, page
         found[f"gpu_hours_per_1000_pages{end}"] = hours
         found[f"cost_per_1000_pages{end}"] = None if hours is None or price is None else hours * price
         if pages is not None:
-            found[f"hours{end}"] = hours and hours * pages / 1000 / gpus
-            found[f"cost{end}"] = None if hours is None or price is None else hours * pages / 1000 * price
+            batches, each = ceil(pages / batch), hours and hours * batch / 1000
+            found[f"hours{end}"] = each and ceil(batches / gpus) * each
+            found[f"cost{end}"] = None if each is None or price is None else batches * each * price
     return found

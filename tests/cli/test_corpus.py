@@ -24,13 +24,17 @@ def test_which_is_cheaper_and_how_long_eight_take(capsys):
     text = run(capsys, *words)
     found = json.loads(run(capsys, *words, "--json"))
     cheapest, other = found["plans"]
-    assert text.startswith("1,000,000 pages in Gundam: 903 M image, 10.0 M prompt, 800 M output tokens")
+    assert text.startswith("1,000,000 pages in Gundam, served by vLLM (modelled): 903 M image, 10.0 M prompt, 800 M output tokens")
     assert f"Cheapest and fastest: {cheapest['label']}: " in text and "8 of them take" in text
-    assert other["hardware"] == "l4" and f"NVIDIA L4 (24 GB) costs {other['cost'] / cheapest['cost']:.3g} times as much." in text
+    assert other["hardware"] == "l4" and f"NVIDIA L4 (24 GB) costs {other['cost'] / cheapest['cost']:.3g} times as much" in text
     assert cheapest["cost"] == pytest.approx(3 * cheapest["gpu_hours"])
     assert (found["totals"]["image_tokens"], found["totals"]["output_tokens"]) == (903_000_000, 800_000_000)
     assert found["groups"][0]["pages"] == 1_000_000 and isinstance(found["groups"][0]["total_flops"], int)
-    assert {row["name"] for row in found["alternatives"]} >= {"base", "tiny", "eager", "flash"}
+    assert {row["name"] for row in found["alternatives"]} >= {"base", "tiny", "transformers", "sglang"}
+    batches = {row["label"]: row for row in json.loads(run(capsys, *words, "--json", "engine=transformers"))["plans"]}
+    [told] = [line for line in text.splitlines() if line.startswith("In batches under transformers")]
+    for row in found["plans"]:
+        assert f"{row['label']} {batches[row['label']]['cost']:.0f} USD (" in told and f"instead of {row['cost']:.3g}" in told
 
 
 def test_questions(capsys):
@@ -57,6 +61,15 @@ def test_a_folder_with_a_broken_file(capsys, tmp_path):
     text = run(capsys, str(scans), "hardware=l4", "--refused", str(tmp_path / "refused.csv"))
     assert text.startswith("1 pages in Gundam") and "Left out 1: 1 x neither an image nor a PDF" in text
     assert pl.read_csv(tmp_path / "refused.csv")["file"].to_list() == [str(scans / "broken.jpg")]
+
+
+def test_threads_that_cut_pages_are_named_where_they_limit(capsys):
+    words = ("a4:100000", "hardware=h100_sxm", "--lengths", "100")
+    text, more = run(capsys, *words), run(capsys, *words, "--preprocess-workers", "32")
+    assert "cutting pages on the CPU (--preprocess-workers" in text
+    assert "cutting pages" not in more
+    assert main(["corpus", *words, "engine=transformers", "--preprocess-workers", "2"]) == 2
+    assert main(["corpus", *words, "workload.batch_size=2"]) == 2
 
 
 def test_an_engine_that_serves(capsys):

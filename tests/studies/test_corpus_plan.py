@@ -1,6 +1,7 @@
 """Plans: totals as integers page by page, times as those of estimates, and money and days that follow from them."""
 
 from dataclasses import replace
+from math import ceil
 
 import numpy as np
 import polars as pl
@@ -112,12 +113,26 @@ def test_money_days_and_energy_follow(model):
     for row in plan.plans.iter_rows(named=True):
         for case, opposite in (("", ""), ("_low", "_high"), ("_high", "_low")):
             assert row[f"cost{case}"] == pytest.approx(row[f"gpu_hours{case}"] * PRICES[row["hardware"]])
-            assert row[f"hours{case}"] == pytest.approx(row[f"gpu_hours{case}"] / 8)
+            assert row[f"hours{case}"] == pytest.approx(
+                row[f"gpu_hours{case}"] * ceil(ceil(1000 / row["batch_size"]) / 8) / ceil(1000 / row["batch_size"])
+            )
             assert row[f"pages_per_second{opposite}"] == pytest.approx(1000 / 3600 / row[f"gpu_hours{case}"])
         watts = of.load_hardware(row["hardware"]).board_watts
         assert row["energy_kwh"] == (None if watts is None else pytest.approx(row["gpu_hours"] * watts / 1000))
     assert plan.best["hardware"] == plan.plans["hardware"][0]
     assert plan.fastest["gpu_hours"] == plan.plans["gpu_hours"].min()
+
+
+@pytest.mark.parametrize("engine", ["transformers", "vllm"])
+def test_many_gpus_take_no_less_than_one_page(model, engine):
+    def row(pages, gpus):
+        return of.corpus.plan(A4.head(1).with_columns(pages=pl.lit(pages)), model, "l4", engine=engine, gpus=gpus)
+
+    one, many = row(1, 1), row(11, 8)
+    for case in ("", "_low", "_high"):
+        assert one.best[f"hours{case}"] <= many.best[f"hours{case}"] * (1 + 1e-6) <= row(11, 1).best[f"hours{case}"] * (1 + 2e-6)
+    assert one.best["hours"] * 3600 > 1
+    assert many.gpus_within(one.best["hours"] / 2)[0] is None
 
 
 def test_questions_asked_backwards(model):

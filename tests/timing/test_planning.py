@@ -123,6 +123,8 @@ def test_hours_and_cost_have_the_range_of_the_pages_a_second(page):
         assert l4[f"hours{end}"] == pytest.approx(1e6 / l4[f"expected_pages_per_second{rate}"] / 8 / 3600)
         assert l4[f"cost{end}"] == pytest.approx(l4[f"hours{end}"] * 8 * 0.8) == pytest.approx(l4[f"cost_per_1000_pages{end}"] * 1000)
     assert h200["hours"] < l4["hours"] and h200["cost"] is None  # without a price
+    one, eleven = (planning.compare_devices(page, ["l4"], pages=pages, gpus=gpus)["hours"][0] for pages, gpus in ((1, 8), (11, 2)))
+    assert one == pytest.approx(page.workload.batch_size / l4["expected_pages_per_second"] / 3600) and eleven == pytest.approx(2 * one)
     assert planning.compare_devices(page).height == len(names("hardware"))
     with pytest.raises(of.SpecError, match="^price_per_hour.l4: -1 is not a positive number"):
         planning.compare_devices(page, ["l4"], price_per_hour={"l4": -1})

@@ -25,10 +25,14 @@ class Spent(NamedTuple):
     Args:
         seconds: of all of them.
         batch_size: pages run together, or in flight.
+        pieces: of the work, each for one device: whole batches; 1 of an engine that serves.
+        piece_seconds: one of them: a batch, or a request that is alone.
     """
 
     seconds: Ranged
     batch_size: int
+    pieces: int
+    piece_seconds: Ranged
 
 
 def time_batches(run: RunSpec, kinds: Sequence[Kind], batch_size: int | None = None) -> tuple[list[Spent], str]:
@@ -40,14 +44,14 @@ def time_batches(run: RunSpec, kinds: Sequence[Kind], batch_size: int | None = N
     Args:
         run: with a device.
         kinds: of `list_kinds`.
-        batch_size: of every kind; by default the one with most pages a second among powers of two that fit the device's
-            memory.
+        batch_size: of every kind; by default the one with most pages a second among powers of two, and all pages at
+            once, that fit the device's memory.
 
     Raises:
         SpecError: a kind that does not fit, or a device without figures for the precision or a kernel.
     """
     nodes = [_nodes(kind) for kind in kinds]
-    choices = [[size for size in BATCHES if size <= kind.pages] if batch_size is None else [batch_size] for kind in kinds]
+    choices = [sorted({min(size, kind.pages) for size in BATCHES}) if batch_size is None else [batch_size] for kind in kinds]
     points = [(kind, size, node) for kind, own, sizes in zip(kinds, nodes, choices, strict=True) for size in sizes for node in own]
     workload = Workload(
         *(np.array([getattr(kind.mode, name) for kind, *_ in points], np.int64) for name in ("global_px", "tile_px")),
@@ -88,6 +92,6 @@ def _spent(kind: Kind, size: int, nodes: np.ndarray, first: np.ndarray, step: np
     tokens, shares = kind.lengths.tokens, kind.lengths.shares
     decode = tokens * np.stack([np.interp(tokens, nodes, one) for one in step])
     longest = kind.lengths.of_longest(size)
-    batches = kind.pages / size
-    value, low, high = first + np.stack([decode[0] @ longest, decode[1] @ shares, decode[2] @ longest])
-    return Spent(Ranged(*(float(batches * one) for one in (value, low, high))), size)
+    batches = -(-kind.pages // size)  # the last one as long as the others
+    times = first + np.stack([decode[0] @ longest, decode[1] @ shares, decode[2] @ longest])
+    return Spent(Ranged(*(batches * times).tolist()), size, batches, Ranged(*times.tolist()))

@@ -1,4 +1,4 @@
-"""What kinds of pages take on a device under an engine that batches continuously, with as many pages in flight as it holds."""
+"""What kinds of pages take on a device under an engine that batches continuously, with as many pages in flight as it holds, at most all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ocr_flops.spec.specs import EngineSpec
 from ocr_flops.spec.workload import Workload
 from ocr_flops.studies.corpus.batches import Spent
 from ocr_flops.studies.corpus.kinds import Kind
-from ocr_flops.timing.serving.steady import prepare
+from ocr_flops.timing.serving.steady import Server, prepare
 
 
 def is_server(engine: EngineSpec) -> bool:
@@ -18,7 +18,7 @@ def is_server(engine: EngineSpec) -> bool:
     return engine.host == "graphs"
 
 
-def time_served(run: RunSpec, kinds: Sequence[Kind]) -> tuple[list[Spent], str, str]:
+def time_served(run: RunSpec, kinds: Sequence[Kind], preprocess_workers: int | None = None) -> tuple[list[Spent], str, str]:
     """Device seconds of all pages of every kind in the steady state of their mix, what they rest on, and what limits them.
 
     The mix's time is divided among kinds as their pages would take it if each were served alone.
@@ -26,6 +26,7 @@ def time_served(run: RunSpec, kinds: Sequence[Kind]) -> tuple[list[Spent], str, 
     Args:
         run: with a device.
         kinds: of `list_kinds`; a page ends when it ends, so that a kind's mean length counts.
+        preprocess_workers: threads that cut pages into views; None for the engine's own.
 
     Raises:
         SpecError: as of `serving`.
@@ -42,15 +43,28 @@ def time_served(run: RunSpec, kinds: Sequence[Kind]) -> tuple[list[Spent], str, 
     ]
     basis = {"attention": run.attention, "dtype": run.dtype, "host": run.host, "efficiency": run.efficiency}
 
-    def served(workloads: list[Workload], weights: list[float]):
-        return prepare(run.model, workloads, run.hardware, run.engine, weights, **basis).solve()
+    def server(workloads: list[Workload], weights: list[float]) -> Server:
+        options = {"preprocess_workers": preprocess_workers}
+        return prepare(run.model, workloads, run.hardware, run.engine, weights, options=options, **basis)
 
-    mix = served(pages, [float(kind.pages) for kind in kinds])
-    alone = [kind.pages / served([page], [1.0]).pages_per_second.value for kind, page in zip(kinds, pages, strict=True)]
-    rate, count, whole = mix.pages_per_second, sum(kind.pages for kind in kinds), sum(alone)
+    count, mixed = sum(kind.pages for kind in kinds), server(pages, [float(kind.pages) for kind in kinds])
+    mix = mixed.solve(min(count, mixed.max_concurrency))
+    each = [server([page], [1.0]) for page in pages]
+    alone = [kind.pages / one.solve().pages_per_second.value for kind, one in zip(kinds, each, strict=True)]
+    requests = [_request(one) for one in each]
+    rate, whole = mix.pages_per_second, sum(alone)
     seconds = count / rate.value, count / rate.high, count / rate.low
     return (
-        [Spent(Ranged(*(one * part / whole for one in seconds)), mix.max_concurrency) for part in alone],
+        [
+            Spent(Ranged(*(one * part / whole for one in seconds)), mix.concurrency, 1, request)
+            for part, request in zip(alone, requests, strict=True)
+        ],
         mix.time_basis,
         str(mix.limited_by),
     )
+
+
+def _request(server: Server) -> Ranged:
+    """Seconds of a request that is alone."""
+    found = server.solve(1)
+    return Ranged(*(first + server.later * each for first, each in zip(found.ttft_seconds[:3], found.tpot_seconds[:3], strict=True)))

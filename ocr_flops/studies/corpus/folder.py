@@ -54,7 +54,7 @@ class Folder(NamedTuple):
         refused: files and pages left out, with the reason.
         passed_over: files that are neither images nor PDFs, by suffix.
         lengths: of outputs, from texts that lie beside the images under the same name; None where there is none.
-        remembered: how many files were not read again.
+        remembered: how many of these were not read again.
     """
 
     files: int
@@ -88,7 +88,7 @@ def read_folder(path: str | Path, dpi: float = DEFAULT_DPI, progress: Progress |
     with _Memory(cache or user_cache_dir() / CACHE_FILE) as memory, _readers() as readers:  # which start while files are listed
         files, passed_over = list_files(path)
         found = memory.recall(os.path.abspath(path), files)
-        remembered = len(found)
+        remembered = set(found)
         for chunk, answers in _read_all([file for file in files if file.path not in found], readers):
             memory.keep(chunk, answers)
             found |= zip((file.path for file in chunk), answers, strict=True)
@@ -150,10 +150,10 @@ def _file_at(entry: os.DirEntry) -> File | None:
     return File(entry.path, status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
 
 
-def _folder(paths: list[str], found: dict[str, dict[str, Any]], dpi: float, passed_over: dict[str, int], remembered: int) -> Folder:
+def _folder(paths: list[str], found: dict[str, dict[str, Any]], dpi: float, passed_over: dict[str, int], remembered: set[str]) -> Folder:
     """What was found in files as pages."""
     per_token = load_model().characters_per_token
-    kept, refused, tokens, texts = [], [], [], {}
+    kept, refused, tokens, texts, earlier = [], [], [], {}, 0
     files, numbers, widths, heights = array("q"), array("q"), array("q"), array("q")
     for path in paths:
         if "letters" in found[path]:
@@ -176,6 +176,7 @@ def _folder(paths: list[str], found: dict[str, dict[str, Any]], dpi: float, pass
                 numbers.append(page)
                 widths.append(width)
                 heights.append(height)
+            earlier += path in remembered
             kept.append(os.fsencode(path).decode(errors="backslashreplace"))
             if texts and pages and (text := texts.get(os.path.splitext(path)[0])) is not None:
                 tokens += [text / pages] * pages
@@ -185,7 +186,7 @@ def _folder(paths: list[str], found: dict[str, dict[str, Any]], dpi: float, pass
     basis = (
         f"text beside {len(tokens):,} of {len(pages):,} pages, {per_token} characters a token as in English prose, 0.6 tokens a Chinese one"
     )
-    return Folder(len(kept), pages, refused, passed_over, from_sample(tokens, basis), remembered)
+    return Folder(len(kept), pages, refused, passed_over, from_sample(tokens, basis), earlier)
 
 
 def _chunks(files: list[File]) -> Iterator[tuple[File, ...]]:

@@ -21,6 +21,7 @@ from ocr_flops.spec.host import EfficiencySpec, HostSpec
 from ocr_flops.spec.run_spec import RunSpec
 from ocr_flops.spec.specs import STAGES, AttentionSpec, EngineSpec, HardwareSpec, Mode, ModelSpec
 from ocr_flops.spec.workload import Workload
+from ocr_flops.studies.corpus.flights import is_server
 from ocr_flops.studies.corpus.groups import Groups, group_pages
 from ocr_flops.studies.corpus.lengths import DEFAULT_LIMIT, DEFAULT_TOKENS, Lengths, fixed
 from ocr_flops.studies.corpus.plans import Plan
@@ -42,6 +43,7 @@ def plan(
     loops: float = 0.0,
     limit: int = DEFAULT_LIMIT,
     batch_size: int | None = None,
+    preprocess_workers: int | None = None,
     engine: str | EngineSpec = "transformers",
     attention: str | AttentionSpec = "vendor",
     dtype: str = "bf16",
@@ -64,6 +66,7 @@ def plan(
         prompt_tokens: of a table without such a column.
         loops, limit: the share of pages that repeat themselves until the limit of output tokens ends them.
         batch_size: of every batch; by default the fastest that fits, by grid.
+        preprocess_workers: threads that cut pages for an engine that serves; by default its own number, which is 1.
         engine, attention, dtype, cache: as of `estimate`.
         host, efficiency: as of `Estimate.on`.
 
@@ -105,6 +108,7 @@ def plan(
         loops=loops,
         limit=limit,
         batch_size=batch_size,
+        preprocess_workers=preprocess_workers,
     )
 
 
@@ -118,6 +122,10 @@ def plan_run(run: RunSpec, corpus: Groups, devices: Sequence[HardwareSpec], **op
             raise SpecError(f"prices.{name}: {price!r} is not a number above 0")
     if isinstance(options["gpus"], bool) or not isinstance(options["gpus"], int) or options["gpus"] < 1:
         raise SpecError(f"gpus: {options['gpus']!r} is not a whole number from 1 up")
+    if options.get("preprocess_workers") is not None and not is_server(run.engine):
+        raise SpecError(f"preprocess_workers: has no effect under {run.engine.name}; choose engine vllm or sglang")
+    if options.get("batch_size") is not None and is_server(run.engine):
+        raise SpecError(f"batch_size: has no effect under {run.engine.name}, which batches by itself; choose engine transformers")
     check_model(run.model)
     if not corpus.pages:
         raise SpecError("pages: none that could be planned for" + "".join(f"; {count:,}: {why}" for why, count in corpus.refused.items()))

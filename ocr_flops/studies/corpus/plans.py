@@ -60,6 +60,7 @@ class Plan:
         override: every page runs in the mode, whatever its own.
         loops, limit: the share of pages that repeat themselves until so many output tokens.
         batch_size: of every batch; None for the fastest that fits.
+        preprocess_workers: threads that cut pages for an engine that serves; None for its own.
     """
 
     run: RunSpec
@@ -74,6 +75,7 @@ class Plan:
     loops: float = 0.0
     limit: int = DEFAULT_LIMIT
     batch_size: int | None = None
+    preprocess_workers: int | None = None
 
     def __repr__(self) -> str:
         names = ", ".join(device.name for device in self.devices)
@@ -151,7 +153,9 @@ class Plan:
 
     def _time(self, device: HardwareSpec) -> tuple[list[Spent], str, str | None]:
         run = with_records(replace(self.run, hardware=device))
-        return time_served(run, self.kinds) if is_server(run.engine) else (*time_batches(run, self.kinds, self.batch_size), None)
+        if is_server(run.engine):
+            return time_served(run, self.kinds, self.preprocess_workers)
+        return *time_batches(run, self.kinds, self.batch_size), None
 
     @cached_property
     def _timed(self) -> dict[str, tuple[list[Spent], str, str | None] | SpecError]:
@@ -168,7 +172,8 @@ class Plan:
         """A row per device, the cheapest first where there are prices, else the fastest.
 
         Columns: hardware, label, batch_size (of the kind with most pages) or, of an engine that serves, concurrency (pages in flight),
-        pages_per_second (of one device), gpu_hours, hours (with the GPUs given), cost (with a price), energy_kwh (at the board's full
+        pages_per_second (of one device), gpu_hours, hours (with the GPUs given; at least what one of them must do: whole
+        batches, or a request), cost (with a price), energy_kwh (at the board's full
         power, where that is known), from pages_per_second on each also as ..._low and ..._high; limited_by (of an engine that serves: what
         more pages a second would need more of); time_basis; reason (why a device does not run it).
         """
@@ -187,7 +192,8 @@ class Plan:
         row |= {"concurrency" if limit else "batch_size": spent[most].batch_size, "limited_by": limit, "time_basis": basis}
         price, watts = self.prices.get(device.name), device.board_watts
         for part, number, opposite in (("", 0, 0), ("_low", 1, 2), ("_high", 2, 1)):
-            row |= {f"gpu_hours{part}": hours[number], f"hours{part}": hours[number] / self.gpus}
+            least = max(ceil(one.pieces / self.gpus) * one.piece_seconds[number] for one in spent) / SECONDS_PER_HOUR
+            row |= {f"gpu_hours{part}": hours[number], f"hours{part}": max(hours[number] / self.gpus, least)}
             row[f"pages_per_second{part}"] = self.pages / (hours[opposite] * SECONDS_PER_HOUR)
             row[f"cost{part}"] = None if price is None else hours[number] * price
             row[f"energy_kwh{part}"] = None if watts is None else hours[number] * watts / WATTS_PER_KW
@@ -249,19 +255,31 @@ class Plan:
             if not mode.tile_px or mode.name in self.corpus.frame.columns:
                 yield "mode", mode.name, replace(plan, mode=self.mode if mode.name == self.mode.name else mode, override=True)
         for name in names("engine"):
-            engine = self.run.engine if name == self.run.engine.name else load_engine(name)
-            cache = self.run.cache if name == self.run.engine.name else PAGED if is_server(engine) else "dynamic"
-            yield "engine", name, replace(plan, run=replace(self.run, engine=engine, cache=cache))
+            yield "engine", name, plan.under(name)
         for name in ATTENTIONS if self.run.engine.runnable_attention else ():
             yield "attention", name, replace(plan, run=replace(self.run, attention=load_attention(name)))
+
+    def under(self, name: str) -> Plan:
+        """The plan under an engine."""
+        if name == self.run.engine.name:
+            return self
+        engine = load_engine(name)
+        return replace(self, run=replace(self.run, engine=engine, cache=PAGED if is_server(engine) else "dynamic"))
 
     def pages_within(self, hours: float) -> Ranged:
         """How many pages the best device's GPUs do in so many hours."""
         return self._of_best("pages_per_second", hours * SECONDS_PER_HOUR * self.gpus)
 
-    def gpus_within(self, hours: float) -> tuple[int, int, int]:
-        """How many of the best device finish in so many hours: expected, at least, at most."""
-        return tuple(ceil(one / hours) for one in self._of_best("gpu_hours", 1.0)[:3])
+    def gpus_within(self, hours: float) -> tuple[int | None, ...]:
+        """How many of the best device finish in so many hours: expected, at least, at most; None where a batch or request takes longer."""
+        found = []
+        for case, whole in enumerate(self._of_best("gpu_hours", 1.0)[:3]):
+            needed = [ceil(whole / hours)]
+            for one in self._timed[self.best["hardware"]][0]:
+                turns = int(hours * SECONDS_PER_HOUR / one.piece_seconds[case])  # pieces that one device does
+                needed.append(ceil(one.pieces / turns) if turns else None)
+            found.append(None if None in needed else max(needed))
+        return tuple(found)
 
     def pages_for(self, budget: float) -> Ranged:
         """How many pages a budget pays for on the best device.
