@@ -111,6 +111,7 @@ def test_all_cells_run_and_print_nothing(executed):
 def test_there_is_a_control_for_every_field_of_a_point_and_it_begins_with_its_default(kernel):
     left_out = {
         *FIGURES,
+        "model",
         "ttft_ms",
         "tpot_ms",
         "price",
@@ -118,9 +119,7 @@ def test_there_is_a_control_for_every_field_of_a_point_and_it_begins_with_its_de
         "pages",
         "gpus",
         "plan_batch",
-        "engine_weights",
-        "engine_cache",
-    }  # a device's own figures, and the targets of a plan
+    }  # a device's own figures, the model, which the first cell names, and the targets of a plan
     fields = {field.name: field.default for field in dataclasses.fields(Setting) if field.name not in left_out}
     assert kernel.ask("{field: control.value for field, control in controls.items()}") == fields
     assert set(CHANGES) == set(fields)

@@ -92,7 +92,7 @@ def compared_models(results: Results, inputs: mo.ui.dictionary) -> mo.Html:
         f"One page of {found.page.width_px} × {found.page.height_px} px, batch {run.workload.batch_size}, "
         f"and the order of models can change with the batch; {run.engine.name}, "
         f"attention {run.attention.name}, {run.dtype}{basis}.",
-        f"{models.kernel_words(frame)}.",
+        *(f"{kernels}." for kernels in [models.kernel_words(frame)] if kernels),
         f"Of the text: {models.reading_words(found.page, found.models)}.",
     ]
     table = plain_table(models_table(frame), pagination=False)
