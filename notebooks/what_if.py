@@ -222,7 +222,9 @@ def drawn(charts, get_pins, model_inputs, results, tab):
         "Models": lambda results: models.models_chart(results, model_inputs.value),
     }
     _shows = results and tab in _views and not views.why_not(results, tab)
-    charts.show(_views[tab](results) if _shows else (), tab.lower())
+    _found = _views[tab](results) if _shows else ()
+    charts.show(_found, tab.lower())
+    mo.md("No chart: nothing that it would show fits this device.") if _shows and results.device and not _found else None
     return
 
 

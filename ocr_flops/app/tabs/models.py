@@ -93,11 +93,6 @@ def compared_models(results: Results, inputs: mo.ui.dictionary) -> mo.Html:
         f"and the order of models can change with the batch; {run.engine.name}, "
         f"attention {run.attention.name}, {run.dtype}{basis}.",
         *(f"{kernels}." for kernels in [models.kernel_words(frame)] if kernels),
-        *(
-            ["No chart: none of these models runs this; the reasons stand in the table."]
-            if results.device and frame["reason"].null_count() == 0
-            else []
-        ),
         f"Of the text: {models.reading_words(found.page, found.models)}.",
     ]
     table = plain_table(models_table(frame), pagination=False)
