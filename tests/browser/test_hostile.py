@@ -18,14 +18,15 @@ def test_bad_numbers_in_every_field_leave_a_working_page(chromium, address):
     with opened(chromium, address, "/?source=grid&tab=Plan") as page:
         sidebar(page).get_by_text("edit its figures").click()
         boxes = page.get_by_role("textbox")
+        page.get_by_placeholder("Search").wait_for()  # Plan's table, the last that is drawn
         count = boxes.count()
-        assert count >= 10
+        assert count >= 15
         for number in range(count):
-            for text in ("-5", "0", "99999999999999999999", "abc", "", "3"):
+            earlier = boxes.nth(number).input_value()
+            for text in ("-5", "0", "99999999999999999999", "abc", "", "3", earlier):
                 boxes.nth(number).fill(text)
                 boxes.nth(number).press("Enter")
-            expect(boxes).to_have_count(count)  # with a value that is allowed everything is there again
-        page.wait_for_timeout(1500)
+            expect(boxes).to_have_count(count)  # with the value it had everything is there again
         assert_no_traceback(page)
     with opened(chromium, address) as page:  # and others are as they were
         expect(page.locator(".figures")).to_contain_text("4.60 T")
