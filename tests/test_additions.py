@@ -1,4 +1,4 @@
-"""A device is one YAML; an attention mode, an engine and a model are one class and one YAML each: all four are added here."""
+"""A device is one YAML; an attention mode, an engine (one that serves too) and a model are one class and one YAML each: all are added here."""
 
 import json
 
@@ -6,11 +6,13 @@ import pytest
 import yaml
 
 import ocr_flops as of
+from ocr_flops.app.tabs.serving import serving_controls
 from ocr_flops.charts.savings import savings
 from ocr_flops.cli import main
 from ocr_flops.cost import ops
 from ocr_flops.cost.blocks.attention import Flash, attention_modes
 from ocr_flops.cost.engines.base import Engine
+from ocr_flops.cost.engines.vllm import Vllm
 from ocr_flops.cost.models.deepseek_ocr import DeepSeekOcr, Vision
 from ocr_flops.cost.towers.sam import Sam
 from ocr_flops.reports.estimate_report import report_markdown
@@ -18,6 +20,7 @@ from ocr_flops.reports.estimate_subject import Subject
 from ocr_flops.reports.tables import modules_table
 from ocr_flops.spec import catalog
 from ocr_flops.spec.reading import config_dir, names
+from ocr_flops.timing.serving.steady import prepare
 
 
 class WithoutScores(Flash, name="without_scores"):
@@ -34,6 +37,18 @@ class Compiled(Engine, name="compiled"):
 
     def finish_logits(self, tape, logits):
         return tape.cast(logits, 1)
+
+
+class Third(Vllm, name="third"):
+    """Serves as vLLM does, with few sequences and prompts in steps of their own."""
+
+    mixes_prefill = False
+
+    def serving_options(self, hardware):
+        return super().serving_options(hardware) | {"max_num_seqs": 7}
+
+    def serving_command(self, options, context):
+        return [f"third --at-once {options.max_num_seqs}"]
 
 
 class SamVision(Vision):
@@ -66,8 +81,9 @@ def write_configs(folder):
         | {"runnable_attention": []},
         "model": tiny | {"name": "sam_reader", "label": "SAM reader", "pipeline": "sam_only"},
     }
-    for group, config in files.items():
-        (folder / group).mkdir()
+    third = yaml.safe_load((config_dir() / "engine" / "vllm.yaml").read_text()) | {"name": "third", "block_tokens": 32}
+    for group, config in (*files.items(), ("engine", third)):
+        (folder / group).mkdir(exist_ok=True)
         (folder / group / f"{config['name']}.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
 
 
@@ -123,10 +139,22 @@ def test_the_command_line_takes_them(own_configs, capsys):
     assert [printed[key] for key in ("model", "engine", "attention", "hardware")] == [one.split("=")[1] for one in CHOICE]
 
 
+def test_an_engine_that_serves_is_chosen_everywhere(own_configs, capsys):
+    assert main(["serving", "engine=third", "hardware=l4", "workload.output_tokens=400", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["engine"], found["max_concurrency"], found["command"]) == ("third", 7, "third --at-once 7")
+    page = of.Workload.from_grid(2, 3, output_tokens=400)
+    served = [of.serving("deepseek_ocr", page, "l4", engine=one, concurrency=7).tpot_seconds.value for one in ("third", "vllm")]
+    assert served[0] != served[1]
+    assert prepare("deepseek_ocr", page, "l4", engine="third").options.block_size == 32
+    assert "third" in serving_controls()["engine"].options
+
+
 def test_a_config_without_its_class_is_an_error(own_configs, tmp_path):
     config = yaml.safe_load((tmp_path / "engine" / "compiled.yaml").read_text())
     (tmp_path / "engine" / "nothing.yaml").write_text(yaml.safe_dump(config | {"name": "nothing"}))
     with pytest.raises(
-        of.SpecError, match="^engine: 'nothing' is not one of compiled, .*remote_code, sglang, transformers, vllm, which have a class"
+        of.SpecError,
+        match="^engine: 'nothing' is not one of compiled, .*remote_code, sglang, third, transformers, vllm, which have a class",
     ):
         of.estimate(of.load_model("tiny_test"), of.Workload(256), engine="nothing")

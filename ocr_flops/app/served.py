@@ -12,7 +12,8 @@ from ocr_flops.charts import Chart
 from ocr_flops.charts.serving import serving_charts
 from ocr_flops.errors import SpecError
 from ocr_flops.spec.catalog import load_engine, load_hardware
-from ocr_flops.timing.serving.steady import Server, Serving, prepare
+from ocr_flops.timing.serving.result import Serving
+from ocr_flops.timing.serving.steady import Server, prepare
 
 FLYING, RATE = "requests in flight", "requests a second"
 OWN = "own"  # of an option: what the engine chooses for the device
@@ -52,7 +53,7 @@ def _serve(results: Results, asked: dict[str, Any]) -> Served:
             device = own.device if name == setting.gpu else load_hardware(name)
             lanes = conditions(results.model, own) if is_own else {"host": own.host_spec, "efficiency": own.efficiency}
             given = {"host": lanes.get("host"), "efficiency": lanes.get("efficiency"), "attention": attention, "dtype": setting.dtype}
-            servers.append(prepare(results.model, workload, device, engine, None, options, **given))
+            servers.append(prepare(results.model, workload, device, engine=engine, options=options, **given))
         except SpecError as error:
             refused.append(str(error))
     if not servers or servers[0].hardware.name != setting.gpu:

@@ -15,7 +15,8 @@ from ocr_flops.spec.tiling import queries
 from ocr_flops.spec.workload import Workload
 from ocr_flops.timing.estimate import Estimate, estimate
 from ocr_flops.timing.hidden_savings import hidden_saving
-from ocr_flops.timing.serving.steady import SECONDS_PER_DAY, prepare
+from ocr_flops.timing.serving.result import SECONDS_PER_DAY
+from ocr_flops.timing.serving.steady import prepare
 from ocr_flops.timing.timing import Timing
 from ocr_flops.units import count, less, seconds, share, si
 

@@ -14,7 +14,8 @@ from ocr_flops.charts.chart import Chart, Row, Template, compiled, data, title
 from ocr_flops.charts.encoding import OWN_COLOUR, WORDS, from_zero, painted, tips, x_of, y_of
 from ocr_flops.charts.theme import FAMILIES, INK, LIMIT, MEMORY_COLOURS, STAGE_COLOURS
 from ocr_flops.evidence.published.points import load_points
-from ocr_flops.timing.serving.steady import PARTS, Server, Serving
+from ocr_flops.timing.serving.result import PARTS, Serving
+from ocr_flops.timing.serving.steady import Server
 from ocr_flops.timing.serving.targets import find_knee
 from ocr_flops.units import count, interval, seconds, share, si
 

@@ -217,8 +217,8 @@ def _servers(
     for gpu in chosen:
         own = with_records(replace(run, hardware=gpu))
         try:
-            found = prepare(own.model, workloads, gpu, own.engine, weights, options, own.attention, own.dtype, own.host, own.efficiency)
-            servers.append(found)
+            lanes = {name: getattr(own, name) for name in ("engine", "attention", "dtype", "host", "efficiency")}
+            servers.append(prepare(own.model, workloads, gpu, weights=weights, options=options, **lanes))
         except SpecError as problem:
             refused.append(str(problem))
     if not servers:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ocr_flops.timing.serving.result import PARTS, SECONDS_PER_DAY, Serving
 from ocr_flops.timing.serving.simulator import Simulation
-from ocr_flops.timing.serving.steady import PARTS, SECONDS_PER_DAY, Server, Serving
+from ocr_flops.timing.serving.steady import Server
 from ocr_flops.timing.serving.targets import BestRate, Promise
 from ocr_flops.units import count, interval, seconds, si
 

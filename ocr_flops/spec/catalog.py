@@ -124,6 +124,11 @@ def load_engine(name: str = "transformers") -> EngineSpec:
     return read_engine(group_config("engine", name), kernels())
 
 
+def serving_engines() -> tuple[str, ...]:
+    """Names of the engines that batch continuously."""
+    return tuple(name for name in names("engine") if load_engine(name).block_tokens is not None)
+
+
 @cache
 def load_attention(name: str = "vendor") -> AttentionSpec:
     """The attention mode of each tower under "vendor", "eager", "sdpa" or "flash"."""

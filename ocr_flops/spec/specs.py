@@ -107,7 +107,7 @@ class KernelChoice:
 class EngineSpec(KernelChoice):
     """How a piece of software runs the model: what it executes besides the mathematics."""
 
-    name: str  # "transformers", "remote_code", "vllm" or "sglang"
+    name: str  # of its config and its class: "transformers"
     label: str  # for people
     prefill_logits: Logits  # positions for which `generate` computes logits in prefill
     chooses_logits: bool  # also computes, when asked, logits for other positions than those

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ocr_flops as of
+from ocr_flops.cost.engines.base import ENGINES
 from ocr_flops.errors import SpecError
-from ocr_flops.spec.serving import serving_defaults
 from ocr_flops.timing.serving.steady import prepare
 
 PAGE = of.Workload.from_grid(2, 3, output_tokens=800)
@@ -86,10 +86,9 @@ def test_a_wrong_value_is_named(model, change, message):
 
 
 def test_defaults_are_those_of_the_engine_on_the_device():
-    chosen = {name: serving_defaults("vllm", of.load_hardware(name)) for name in ("l4", "a100_80gb_sxm", "h100_sxm")}
-    assert [one.max_num_batched_tokens for one in chosen.values()] == [2048, 2048, 8192]
-    assert [one.max_num_seqs for one in chosen.values()] == [256, 256, 1024]
-    assert serving_defaults("sglang", of.load_hardware("h100_sxm")).max_num_batched_tokens == 8192
+    chosen = [ENGINES.find("vllm").serving_options(of.load_hardware(name)) for name in ("l4", "a100_80gb_sxm", "h100_sxm")]
+    assert [(one["max_num_batched_tokens"], one["max_num_seqs"]) for one in chosen] == [(2048, 256), (2048, 256), (8192, 1024)]
+    assert ENGINES.find("sglang").serving_options(of.load_hardware("h100_sxm"))["max_num_batched_tokens"] == 8192
 
 
 def test_replicas_and_mixes_add_up(model):

@@ -11,6 +11,7 @@ from ocr_flops.app.served import FLYING, OWN, RATE, Served
 from ocr_flops.app.tabs.elements import choice, labelled, plain_table, problem, row
 from ocr_flops.errors import SpecError
 from ocr_flops.reports.serving import describe_best, describe_serving, describe_step, serving_table
+from ocr_flops.spec.catalog import serving_engines
 from ocr_flops.timing.serving.steady import ENGINE
 from ocr_flops.timing.serving.targets import Promise, best_rate, command_line, longest_output
 from ocr_flops.timing.serving.traffic import Lengths
@@ -26,7 +27,7 @@ def serving_controls() -> mo.ui.dictionary:
     workers = "Threads that decode and cut pages, each some 140 ms a page."
     return mo.ui.dictionary(
         {
-            "engine": choice(("vllm", "sglang"), ENGINE, "served by", "Modelled from its sources; see Method."),
+            "engine": choice(serving_engines(), ENGINE, "served by", "Modelled from its sources; see Method."),
             "load": mo.ui.radio([FLYING, RATE], value=FLYING, inline=True, label="load"),
             "concurrency": mo.ui.slider(steps=STEPS, value=64, show_value=True, label=labelled("in flight on each GPU", "At once.")),
             "rate": mo.ui.slider(steps=RATES, value=1, show_value=True, label=labelled("arriving a second", "At all GPUs together.")),

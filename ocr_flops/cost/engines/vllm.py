@@ -26,7 +26,7 @@ deepseek_ocr.py 029329a, deepencoder.py 0fd1570, clip.py 030ea52, deepseek_v2.py
 from __future__ import annotations
 
 from copy import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -42,14 +42,21 @@ from ocr_flops.cost.towers.fused_decoder import FusedDecoder
 from ocr_flops.spec.workload import Column
 
 if TYPE_CHECKING:
-    from ocr_flops.spec.specs import EngineSpec
+    from ocr_flops.spec.serving import ServingSpec
+    from ocr_flops.spec.specs import EngineSpec, HardwareSpec
     from ocr_flops.spec.towers import DecoderSpec
 
+GIB = 2**30
 SMALL_BLOCK, BLOCK = 16, 64  # rows of a block of one expert, up to as many tokens as experts, and from there on
 
 
 class Vllm(RemoteCode, name="vllm"):
-    """What vLLM executes. Vision is the published code's, but for what is said here."""
+    """What vLLM executes. Vision is the published code's, but for what is said here.
+
+    Attributes:
+        mixes_prefill: whether prompts share a step with running sequences; otherwise those wait while prompts have a step of their own.
+        cache_dtype: what its command line calls a cache in fp8.
+    """
 
     named = frozenset({"side biases", "upcast positions", "encoder outputs"})
     experts = "fused"
@@ -58,6 +65,8 @@ class Vllm(RemoteCode, name="vllm"):
     image_views = ("global", "tiles")
     decoder = FusedDecoder
     narrows_clip = True  # fp8 weights are CLIP's too
+    mixes_prefill = True
+    cache_dtype = "fp8"
     _spec: EngineSpec | None = None
 
     def with_options(self, spec: EngineSpec) -> Engine:
@@ -84,6 +93,38 @@ class Vllm(RemoteCode, name="vllm"):
         """Rows of a layer's routed experts, each expert's filled up to whole blocks."""
         block = np.where(np.asarray(tokens) > spec.experts, BLOCK, SMALL_BLOCK)
         return {fused.PADDED_ROWS_NAME: expected_padded_rows(spec, tokens, block)}
+
+    # What serves it
+
+    def serving_options(self, hardware: HardwareSpec) -> dict[str, Any]:
+        """What a server chooses for itself on a device, by names of `ServingSpec`.
+
+        8192 tokens and 1024 sequences from 70 GiB on, except on A100, else 2048 and 256 (`EngineArgs.get_batch_defaults` of
+        vllm/engine/arg_utils.py, OPENAI_API_SERVER); 0.92 of the memory (`CacheConfig` of vllm/config/cache.py); one thread that cuts
+        pages (`renderer_num_workers` of vllm/config/model.py).
+        """
+        large = hardware.memory_bytes >= 70 * GIB and not hardware.name.startswith("a100")
+        tokens, sequences = (8192, 1024) if large else (2048, 256)
+        return {"max_num_batched_tokens": tokens, "max_num_seqs": sequences, "gpu_memory_utilization": 0.92}
+
+    def serving_command(self, options: ServingSpec, context: int) -> list[str]:
+        """What to type, part by part, for a server with these options and so many tokens of context."""
+        parts = [
+            "vllm serve deepseek-ai/DeepSeek-OCR",
+            f"--max-num-batched-tokens {options.max_num_batched_tokens}",
+            f"--max-num-seqs {options.max_num_seqs}",
+            f"--gpu-memory-utilization {options.gpu_memory_utilization:g}",
+            f"--block-size {options.block_size}",
+            f"--max-model-len {context}",
+            "--no-enable-prefix-caching --mm-processor-cache-gb 0",
+        ]
+        if not options.chunked_prefill:
+            parts.append("--no-enable-chunked-prefill")
+        if options.ngram_ban:
+            parts.append("--logits-processors vllm.model_executor.models.deepseek_ocr:NGramPerReqLogitsProcessor")
+        if options.preprocess_workers > 1:
+            parts.append(f"--renderer-num-workers {options.preprocess_workers}")
+        return parts
 
     # Vision
 

@@ -25,7 +25,8 @@ from ocr_flops.spec.reading import read_spec
 from ocr_flops.spec.run_spec import RunSpec, load_run
 from ocr_flops.spec.specs import HardwareSpec
 from ocr_flops.timing.estimate import estimate_run
-from ocr_flops.timing.serving.steady import Serving, serving
+from ocr_flops.timing.serving.result import Serving
+from ocr_flops.timing.serving.steady import serving
 from ocr_flops.timing.timing import EXPECTED_COLUMNS, Timing
 from ocr_flops.units import seconds, si
 

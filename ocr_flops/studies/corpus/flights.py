@@ -15,7 +15,7 @@ from ocr_flops.timing.serving.steady import Server, prepare
 
 def is_server(engine: EngineSpec) -> bool:
     """Whether an engine schedules pages by itself, a step at a time."""
-    return engine.host == "graphs"
+    return engine.block_tokens is not None
 
 
 def time_served(run: RunSpec, kinds: Sequence[Kind], preprocess_workers: int | None = None) -> tuple[list[Spent], str, str]:
@@ -45,7 +45,7 @@ def time_served(run: RunSpec, kinds: Sequence[Kind], preprocess_workers: int | N
 
     def server(workloads: list[Workload], weights: list[float]) -> Server:
         options = {"preprocess_workers": preprocess_workers}
-        return prepare(run.model, workloads, run.hardware, run.engine, weights, options=options, **basis)
+        return prepare(run.model, workloads, run.hardware, engine=run.engine, weights=weights, options=options, **basis)
 
     count, mixed = sum(kind.pages for kind in kinds), server(pages, [float(kind.pages) for kind in kinds])
     mix = mixed.solve(min(count, mixed.max_concurrency))

@@ -16,6 +16,7 @@ from ocr_flops.spec.catalog import (
     load_model,
     modes,
     names,
+    serving_engines,
 )
 from ocr_flops.spec.host import EfficiencySpec, HostSpec
 from ocr_flops.spec.run_spec import RunSpec
@@ -123,7 +124,7 @@ def plan_run(run: RunSpec, corpus: Groups, devices: Sequence[HardwareSpec], **op
     if isinstance(options["gpus"], bool) or not isinstance(options["gpus"], int) or options["gpus"] < 1:
         raise SpecError(f"gpus: {options['gpus']!r} is not a whole number from 1 up")
     if options.get("preprocess_workers") is not None and not is_server(run.engine):
-        raise SpecError(f"preprocess_workers: has no effect under {run.engine.name}; choose engine vllm or sglang")
+        raise SpecError(f"preprocess_workers: has no effect under {run.engine.name}; choose engine {' or '.join(serving_engines())}")
     if options.get("batch_size") is not None and is_server(run.engine):
         raise SpecError(f"batch_size: has no effect under {run.engine.name}, which batches by itself; choose engine transformers")
     check_model(run.model)

@@ -11,112 +11,31 @@ step that encodes and prefills it. What a sequence sees is itself and the others
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from ocr_flops.cost.run_config import RunConfig
 from ocr_flops.errors import SpecError
-from ocr_flops.spec.catalog import load_hardware
+from ocr_flops.spec.catalog import load_hardware, serving_engines
 from ocr_flops.spec.host import EfficiencySpec, HostSpec, Ranged
-from ocr_flops.spec.serving import ServingSpec, serving_defaults
+from ocr_flops.spec.serving import ServingSpec, choose_options
 from ocr_flops.spec.specs import AttentionSpec, EngineSpec, HardwareSpec, ModelSpec
 from ocr_flops.spec.workload import Workload
 from ocr_flops.timing.estimate import estimate
-from ocr_flops.timing.serving.memory import Pool, find_pool
-from ocr_flops.timing.serving.step import Page, StepTimes
-
-if TYPE_CHECKING:
-    import polars as pl
+from ocr_flops.timing.serving.deployment import Deployment, Page
+from ocr_flops.timing.serving.memory import find_pool
+from ocr_flops.timing.serving.result import BUDGET, CACHE, CUTTING, PARTS, SECONDS_PER_DAY, SEQUENCES, Serving
+from ocr_flops.timing.serving.step import StepTimes
 
 ENGINE = "vllm"
-SECONDS_PER_DAY = 86_400
 HALVINGS = 16
 ROUNDS = 12  # of the fixed point; it stops when nothing changes any more
 BINS = 24  # lengths that stand for a distribution
 SHARES = 3  # rounds in which pages a step are found from sequences that run
 FULL = 0.95  # of one after another: at most as much is waited as there
 LOADS = 64  # numbers of sequences at which an arrival rate is looked up
-PARTS = ("vision", "prefill", "decode", "host")
-LIMITS = ("cache", "sequences", "token budget", "preprocessing")
-
-
-@dataclass(frozen=True, eq=False)
-class Serving:
-    """What an engine delivers; figures with a range are numbers, or columns where several concurrencies or rates were asked for.
-
-    Args:
-        engine: its name.
-        hardware: the device of one replica.
-        options, pool: of the engine on that device.
-        replicas: copies of the model, each on a device of its own.
-        concurrency: requests in flight on each replica: at most `max_concurrency`; of a rate their mean, with those that wait.
-        asked_concurrency: what was asked for; None for an arrival rate.
-        rate: requests that arrive in a second at all replicas; None for a concurrency.
-        is_stable: False where more arrive than can be served: the queue grows without end, and throughput is the capacity.
-        max_concurrency: requests of this kind that run at once on a replica, by the cache and by `max_num_seqs`.
-        kv_capacity_tokens: tokens that a replica's cache holds.
-        kv_use_share: mean part of it that is in use.
-        step_seconds: one step of the engine.
-        ttft_seconds, tpot_seconds: mean time to the first token, from the request on, and mean time of each later one.
-        output_tokens_per_second, requests_per_second, pages_per_second, pages_per_day: of all replicas.
-        capacity_per_second: the most requests a second that all replicas serve.
-        device_busy_share: part of the time in which kernels run.
-        step_parts: seconds of a step by `PARTS`, as expected: [part, point].
-        limited_by: what more throughput would need more of.
-        time_basis: what times rest on.
-    """
-
-    engine: str
-    hardware: HardwareSpec
-    options: ServingSpec
-    pool: Pool
-    replicas: int
-    concurrency: Any
-    asked_concurrency: Any
-    rate: Any
-    is_stable: Any
-    max_concurrency: int
-    kv_capacity_tokens: int
-    kv_use_share: Any
-    step_seconds: Ranged
-    ttft_seconds: Ranged
-    tpot_seconds: Ranged
-    output_tokens_per_second: Ranged
-    requests_per_second: Ranged
-    pages_per_second: Ranged
-    pages_per_day: Ranged
-    capacity_per_second: Ranged
-    device_busy_share: Any
-    step_parts: np.ndarray
-    limited_by: Any
-    time_basis: str
-
-    def columns(self) -> dict[str, Any]:
-        """All figures by name, a range as three: "ttft_seconds", "ttft_low_seconds", "ttft_high_seconds"."""
-        found: dict[str, Any] = {"engine": self.engine, "hardware": self.hardware.name, "replicas": self.replicas}
-        skipped = {*found, "options", "pool", "step_parts", "time_basis"}
-        for name in (field.name for field in fields(self)):
-            value = getattr(self, name)
-            if isinstance(value, Ranged):
-                stem, unit = (name.removesuffix("_seconds"), "_seconds") if name.endswith("_seconds") else (name, "")
-                found |= {f"{stem}{part}{unit}": one for part, one in zip(("", "_low", "_high"), value[:3], strict=True)}
-            elif name not in skipped:
-                found[name] = value
-        found |= {f"step_{part}_seconds": seconds for part, seconds in zip(PARTS, self.step_parts, strict=True)}
-        return found | {name: getattr(self.options, name) for name in ("max_num_batched_tokens", "max_num_seqs", "gpu_memory_utilization")}
-
-    @property
-    def frame(self) -> pl.DataFrame:
-        """A row for every concurrency or rate."""
-        import polars as pl
-
-        found = self.columns()
-        points = max(len(value) if isinstance(value, np.ndarray) else 1 for value in found.values())
-        full = {name: value if isinstance(value, np.ndarray) else [value] * points for name, value in found.items()}
-        return pl.DataFrame(full, nan_to_null=True)
 
 
 def serving(
@@ -124,43 +43,31 @@ def serving(
     workload: Workload | Sequence[Workload],
     hardware: str | HardwareSpec,
     *,
-    engine: str | EngineSpec = ENGINE,
     concurrency: int | Sequence[int] | np.ndarray | None = None,
     rate: float | Sequence[float] | np.ndarray | None = None,
     replicas: int = 1,
-    weights: Sequence[float] | None = None,
-    options: ServingSpec | dict[str, Any] | None = None,
-    attention: str | AttentionSpec = "vendor",
-    dtype: str = "bf16",
-    host: str | HostSpec | None = None,
-    efficiency: str | EfficiencySpec | None = None,
+    **served: Any,
 ) -> Serving:
     """What a serving engine delivers on a device, or on several of them side by side.
 
     Args:
-        model: from `load_model`, or its name.
-        workload: of one request, a page and its output tokens; or several kinds of request.
-        hardware: a device, or its name.
-        engine: that serves.
+        model, workload, hardware: as of `prepare`.
         concurrency: requests in flight on each replica; as many as run at once where neither this nor a rate is given.
         rate: requests that arrive in a second at all replicas, instead of a concurrency.
         replicas: copies of the model, each on a device of its own.
-        weights: of the kinds of request; all alike by default.
-        options: of the engine, or some of them by name; its own defaults for the device otherwise.
-        attention, dtype: as of `estimate`.
-        host, efficiency: as of `Estimate.on`.
+        **served: engine, weights, options, attention, dtype, host, efficiency, as of `prepare`.
 
     Raises:
         SpecError: an unknown name, a value that is not allowed, or a model that does not fit the device.
     """
-    point = prepare(model, workload, hardware, engine, weights, options, attention, dtype, host, efficiency)
-    return point.solve(concurrency, rate, replicas)
+    return prepare(model, workload, hardware, **served).solve(concurrency, rate, replicas)
 
 
 def prepare(
     model: str | ModelSpec,
     workload: Workload | Sequence[Workload],
     hardware: str | HardwareSpec,
+    *,
     engine: str | EngineSpec = ENGINE,
     weights: Sequence[float] | None = None,
     options: ServingSpec | dict[str, Any] | None = None,
@@ -169,7 +76,21 @@ def prepare(
     host: str | HostSpec | None = None,
     efficiency: str | EfficiencySpec | None = None,
 ) -> Server:
-    """An engine on a device, ready for a load; arguments and errors as of `serving`."""
+    """An engine on a device, ready for a load.
+
+    Args:
+        model: from `load_model`, or its name.
+        workload: of one request, a page and its output tokens; or several kinds of request.
+        hardware: a device, or its name.
+        engine: that serves.
+        weights: of the kinds of request; all alike by default.
+        options: of the engine, or some of them by name; its own defaults for the device otherwise.
+        attention, dtype: as of `estimate`.
+        host, efficiency: as of `Estimate.on`.
+
+    Raises:
+        SpecError: an unknown name, a value that is not allowed, or a model that does not fit the device.
+    """
     kinds = [workload] if isinstance(workload, Workload) else list(workload)
     shares = [1.0] * len(kinds) if weights is None else [float(one) for one in weights]
     if not kinds or len(shares) != len(kinds) or min(shares) < 0 or not sum(shares) > 0:
@@ -179,57 +100,49 @@ def prepare(
             raise SpecError("workload: a request is one page with output_tokens of at least 1; set concurrency or rate for many")
     hardware = load_hardware(hardware) if isinstance(hardware, str) else hardware
     one = estimate(model, kinds[0], attention, engine=engine, dtype=dtype)
-    if one.config.engine.block_tokens is None:
-        raise SpecError(f"engine: {one.config.engine.name} does not batch continuously; choose vllm or sglang")
+    spec = one.config.engine
+    if spec.block_tokens is None:
+        raise SpecError(f"engine: {spec.name} does not batch continuously; choose {' or '.join(serving_engines())}")
     timing = one.on(hardware, host=host, efficiency=efficiency)
     if not isinstance(options, ServingSpec):
-        options = serving_defaults(one.config.engine.name, hardware, **(options or {}))
-    pages = [Page(kind, share) for kind, share in zip(kinds, shares, strict=True)]
-    return Server(one.config, hardware, timing.host, timing.efficiency, options, pages, timing.time_basis)
+        own = {"block_size": spec.block_tokens, **one.config.engine_code.serving_options(hardware)}
+        options = choose_options(own, options or {})
+    pages = tuple(Page(kind, share) for kind, share in zip(kinds, shares, strict=True))
+    return Server(Deployment(one.config, hardware, timing.host, timing.efficiency, options, pages, timing.time_basis))
 
 
 class Server:
-    """An engine on a device with the kinds of request that it gets.
+    """What a deployment delivers under a load.
 
     Args:
-        config: what runs.
-        hardware, host, efficiency: as of `Timing`.
-        options: of the engine.
-        pages: kinds of request.
-        basis: what times rest on.
+        served: what is served, and on what.
+
+    Raises:
+        SpecError: the cache of not even one page is left, or a whole prompt exceeds the token budget.
     """
 
-    def __init__(
-        self,
-        config: RunConfig,
-        hardware: HardwareSpec,
-        host: HostSpec,
-        efficiency: EfficiencySpec,
-        options: ServingSpec,
-        pages: Sequence[Page],
-        basis: str,
-    ):
-        self.config, self.hardware, self.options, self.pages, self.basis = config, hardware, options, pages, basis
-        self.host, self.efficiency = host, efficiency
-        self.times = times = StepTimes(config, hardware, host, efficiency, options, pages)
-        largest = max((page.workload for page in pages), key=lambda one: one.context_tokens + one.output_tokens)
-        self.pool = find_pool(config, hardware, options, largest)
+    def __init__(self, served: Deployment):
+        self.served, self.config, self.hardware, self.options = served, served.config, served.hardware, served.options
+        self.pages, self.basis = served.pages, served.basis
+        self.times = times = StepTimes(served)
+        largest = max((page.workload for page in self.pages), key=lambda one: one.context_tokens + one.output_tokens)
+        self.pool = find_pool(self.config, self.hardware, self.options, largest)
         prompt, output = times.prompt_tokens, times.output_tokens
         self.output = float(times.weights @ output)
         self.later = self.output - 1  # tokens of a request that decode yields
         steps = times.weights * np.maximum(output - 1, 1e-9)
-        held = prompt + output / 2 + (options.block_size - 1) / 2  # mean cache of a running sequence
+        held = prompt + output / 2 + (self.options.block_size - 1) / 2  # mean cache of a running sequence
         self.context = float(steps @ (prompt + (output + 1) / 2) / steps.sum())
         self.held = float(steps @ held / steps.sum())
         self.spread = float(times.weights @ (output / self.output - 1) ** 2)  # variance of lengths, the mean being 1
-        self.cut = 1e-3 * np.array(options.preprocess_ms[:3])[:, None]
+        self.cut = 1e-3 * np.array(self.options.preprocess_ms[:3])[:, None]
         by_cache = int(self.pool.tokens / self.held)
-        self.max_concurrency = max(1, min(options.max_num_seqs, by_cache))
-        self.first_limit = LIMITS[0] if by_cache < options.max_num_seqs else LIMITS[1]
-        if times.mixes and not options.chunked_prefill:  # a whole prompt has to fit beside those that run
-            room = max(1, options.max_num_batched_tokens - int(prompt.max()) + 1)
+        self.max_concurrency = max(1, min(self.options.max_num_seqs, by_cache))
+        self.first_limit = CACHE if by_cache < self.options.max_num_seqs else SEQUENCES
+        if times.mixes and not self.options.chunked_prefill:  # a whole prompt has to fit beside those that run
+            room = max(1, self.options.max_num_batched_tokens - int(prompt.max()) + 1)
             if room < self.max_concurrency:
-                self.max_concurrency, self.first_limit = room, LIMITS[2]
+                self.max_concurrency, self.first_limit = room, BUDGET
         self.most_admitted = self._most_admitted()
         self.capacity, self.capacity_limit = self._capacity()
 
@@ -245,7 +158,7 @@ class Server:
             for part in np.array_split(mine, min(BINS, len(np.unique(mine)))) if len(mine) else ():
                 length = max(1, round(float(part.mean())))
                 pages.append(Page(replace(page.workload, output_tokens=length), len(part)))
-        return Server(self.config, self.hardware, self.host, self.efficiency, self.options, pages, self.basis)
+        return Server(replace(self.served, pages=tuple(pages)))
 
     def _most_admitted(self) -> float:
         """Pages a step by the token budget."""
@@ -260,8 +173,8 @@ class Server:
         admitted = np.full((3, 1), min(by_sequences, self.most_admitted))
         served = admitted / self.step(admitted * self.later, admitted)[0]
         by_cutting = self.options.preprocess_workers / np.maximum(self.cut, 1e-12)
-        limit = self.first_limit if by_sequences < self.most_admitted else LIMITS[2]
-        return np.minimum(served, by_cutting), LIMITS[3] if by_cutting[0, 0] < served[0, 0] else limit
+        limit = self.first_limit if by_sequences < self.most_admitted else BUDGET
+        return np.minimum(served, by_cutting), CUTTING if by_cutting[0, 0] < served[0, 0] else limit
 
     def step(self, sequences: np.ndarray, admitted: np.ndarray) -> np.ndarray:
         """Mean seconds of a step, and the device's in it: [seconds or device, case, point].
@@ -313,7 +226,7 @@ class Server:
             if asked.dtype.kind not in "iu" or asked.min() < 1:
                 raise SpecError(f"concurrency: {concurrency!r} is not a whole number of at least 1")
             found = self._closed(np.minimum(asked, self.max_concurrency)[None].astype(float))
-            clipped = (asked > self.max_concurrency) & (found["limited_by"] != LIMITS[3])
+            clipped = (asked > self.max_concurrency) & (found["limited_by"] != CUTTING)
             limited = np.where(clipped, self.first_limit, found["limited_by"])
             stable, arriving = np.ones(len(asked), bool), None
         else:
@@ -348,7 +261,7 @@ class Server:
                 break
         budget, cutting = admitted >= self.most_admitted * (1 - 1e-9), requests >= by_cutting * 0.98
         ttft = np.maximum(flying / requests - later * step, self.cut + rest + first)
-        limited = np.where(cutting[0], LIMITS[3], np.where(budget[0], LIMITS[2], ""))
+        limited = np.where(cutting[0], CUTTING, np.where(budget[0], BUDGET, ""))
         return self._figures(requests, admitted, step, ttft, limited, admitted * later, step, False)
 
     def _open(self, arriving: np.ndarray) -> dict[str, Any]:

@@ -7,31 +7,19 @@ kind of page, at some batch sizes, and read off between these in straight lines.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from ocr_flops.cost.run_config import RunConfig
 from ocr_flops.cost.served_passes import chunk_group, step_group
 from ocr_flops.cost.stage_groups import StageGroup, group_stages
-from ocr_flops.spec.host import EfficiencySpec, HostSpec
-from ocr_flops.spec.serving import ServingSpec
-from ocr_flops.spec.specs import HardwareSpec
 from ocr_flops.spec.workload import Workload
 from ocr_flops.timing.expected import CASES, expected_seconds
+from ocr_flops.timing.serving.deployment import Deployment
 
 CONTEXTS = (1024, 8192)  # at which a decode step is timed; it is linear in the context, but for the shortest ones
 DECODE_GRID = 18  # numbers of sequences at which it is timed
 FORWARD_GRID = 9  # numbers of tokens at which a pass with prompts is timed
-
-
-@dataclass(frozen=True)
-class Page:
-    """A kind of request: its workload, and what share of all requests it is."""
-
-    workload: Workload
-    weight: float = 1.0
 
 
 def _seconds(config: RunConfig, group: StageGroup, lanes: tuple) -> np.ndarray:
@@ -100,28 +88,18 @@ class StepTimes:
     """What a step takes on a device, in three cases: as expected, all figures in favour, all against.
 
     Args:
-        config: what runs.
-        hardware, host, efficiency: as of `Timing`.
-        options: of the scheduler.
-        pages: the kinds of request.
+        served: what is served, and on what.
     """
 
-    def __init__(
-        self,
-        config: RunConfig,
-        hardware: HardwareSpec,
-        host: HostSpec,
-        efficiency: EfficiencySpec,
-        options: ServingSpec,
-        pages: Sequence[Page],
-    ):
-        lanes = (hardware, host, efficiency)
+    def __init__(self, served: Deployment):
+        config, options, pages = served.config, served.options, served.pages
+        lanes = (served.hardware, served.host, served.efficiency)
         weights = np.array([page.weight for page in pages], float)
         self.weights = weights / weights.sum()
         self.prompt_tokens = np.array([page.workload.context_tokens for page in pages])
         self.output_tokens = np.array([page.workload.output_tokens for page in pages])
         self.mean_prompt = float(self.weights @ self.prompt_tokens)
-        self.mixes = config.engine.name != "sglang"  # else prefill has steps of its own, in which running sequences wait
+        self.mixes = config.engine_code.mixes_prefill
         self._grid, self._decode = _decode_table(config, lanes, options.max_num_seqs)  # [context, seconds or device, case, grid]
         most = options.max_num_batched_tokens + options.max_num_seqs
         self._prompt, self._what = max(1, round(self.mean_prompt)), (config, lanes, most)

@@ -11,8 +11,9 @@ import numpy as np
 
 from ocr_flops.errors import SpecError
 from ocr_flops.spec.host import Ranged
+from ocr_flops.timing.serving.result import Serving
 from ocr_flops.timing.serving.simulator import Simulation, simulate
-from ocr_flops.timing.serving.steady import Server, Serving
+from ocr_flops.timing.serving.steady import Server
 from ocr_flops.timing.serving.traffic import Lengths, draw_traffic
 
 REQUESTS = 3_000  # that are simulated to see whether a rate keeps a promise, besides some for each that runs at once
@@ -146,8 +147,7 @@ def best_options(server: Server, promise: Promise) -> tuple[Server, int]:
     best: tuple[float, int, Server] | None = None
     for budget in sorted({*BUDGETS, server.options.max_num_batched_tokens}):
         try:
-            options = replace(server.options, max_num_batched_tokens=budget)
-            one = Server(server.config, server.hardware, server.host, server.efficiency, options, server.pages, server.basis)
+            one = Server(replace(server.served, options=replace(server.options, max_num_batched_tokens=budget)))
         except SpecError:  # no memory is left, or no prompt fits
             continue
         flying = np.unique(np.geomspace(1, one.max_concurrency, 48).round().astype(np.int64))
@@ -185,45 +185,16 @@ def longest_output(server: Server, concurrency: int) -> int:
 
 
 def command_line(server: Server, concurrency: int | None = None) -> str:
-    """What to type so that vLLM or SGLang serves as the model here has it.
+    """What to type so that the engine serves as the model here has it.
 
     Args:
         server: the engine on its device.
         concurrency: requests at once, as `max_num_seqs`, which is the most; the option's own where None.
     """
-    options = server.options
+    options, engine = server.options, server.config.engine
     sequences = min(concurrency or options.max_num_seqs, options.max_num_seqs)
     longest = int((server.times.prompt_tokens + server.times.output_tokens).max())
-    context = max(8192, 1 << (longest - 1).bit_length())
-    if server.config.engine.name == "sglang":
-        parts = [
-            "python -m sglang.launch_server --model-path deepseek-ai/DeepSeek-OCR --trust-remote-code",
-            f"--mem-fraction-static {options.gpu_memory_utilization:g}",
-            f"--chunked-prefill-size {options.max_num_batched_tokens if options.chunked_prefill else -1}",
-            f"--max-running-requests {sequences}",
-            f"--context-length {context}",
-            "--disable-radix-cache",
-        ]
-    else:
-        parts = [
-            "vllm serve deepseek-ai/DeepSeek-OCR",
-            f"--max-num-batched-tokens {options.max_num_batched_tokens}",
-            f"--max-num-seqs {sequences}",
-            f"--gpu-memory-utilization {options.gpu_memory_utilization:g}",
-            f"--block-size {options.block_size}",
-            f"--max-model-len {context}",
-            "--no-enable-prefix-caching --mm-processor-cache-gb 0",
-        ]
-        if not options.chunked_prefill:
-            parts.append("--no-enable-chunked-prefill")
-        if options.ngram_ban:
-            parts.append("--logits-processors vllm.model_executor.models.deepseek_ocr:NGramPerReqLogitsProcessor")
-        if options.preprocess_workers > 1:
-            parts.append(f"--renderer-num-workers {options.preprocess_workers}")
-    if server.config.dtype == "fp16":
-        parts.append("--dtype float16")
-    if server.config.engine.weights:
-        parts.append("--quantization fp8")
-    if server.config.engine.cache:
-        parts.append("--kv-cache-dtype fp8" + ("_e4m3" if server.config.engine.name == "sglang" else ""))
-    return " ".join(parts)
+    code, context = server.config.engine_code, max(8192, 1 << (longest - 1).bit_length())
+    parts = code.serving_command(replace(options, max_num_seqs=sequences), context)
+    parts += ["--dtype float16"] * (server.config.dtype == "fp16") + ["--quantization fp8"] * bool(engine.weights)
+    return " ".join(parts + [f"--kv-cache-dtype {code.cache_dtype}"] * bool(engine.cache))
