@@ -77,7 +77,8 @@ class _Pieces(NamedTuple):
         def sum_to(x: np.ndarray) -> np.ndarray:
             at = np.maximum(np.searchsorted(keys, (number << 32) + x, side="right") - 1, begins[number])
             count = x - pieces.low[at] + 1
-            return before[..., at] + count * (pieces.at_low[..., at] + pieces.rise[..., at] * ((count - 1) / 2))
+            below, at_low, rise = (column.take(at, axis=-1) for column in (before, pieces.at_low, pieces.rise))
+            return below + count * (at_low + rise * ((count - 1) / 2))
 
         return sum_to(np.maximum(last, first - 1)) - sum_to(first - 1)
 

@@ -95,7 +95,7 @@ def _over_steps(
     hits, settled = take(group.values.get("experts_hit", 1), None), lanes.settled_values(group)
     alike, number = _find_alike(group)
     if group.steps is None:  # a single pass, perhaps one decode step alone, whose context is not summed over
-        return evaluate(lanes.last_values(group)[0][:, alike], take(hits, alike), alike)[..., number]
+        return evaluate(lanes.last_values(group)[0].take(alike, axis=1), take(hits, alike), alike).take(number, axis=-1)
     wanted = group.steps, group.growing_steps, group.values[CONTEXT]
     steps, growing, last = (np.broadcast_to(np.asarray(one, np.int64), len(number)) for one in wanted)
     grows = order.grows[:, None]

@@ -48,7 +48,7 @@ def find_distinct(values: np.ndarray, hits: np.ndarray, size: np.ndarray) -> tup
         indices of points [distinct], and indices into these [point].
     """
     by_size = np.argsort(size) if len(hits) == 1 else np.lexsort((hits, size))
-    ordered = values[:, by_size]
+    ordered = values.take(by_size, axis=1)
     differs = (ordered[:, 1:] != ordered[:, :-1]).any(axis=0)
     if len(hits) > 1:
         differs |= hits[by_size[1:]] != hits[by_size[:-1]]
@@ -112,8 +112,8 @@ class RunGroup:
         mine = values[self._used]
         first, place = find_distinct(mine, hits if self._layers.any() else hits[:1], self._size @ mine)  # batch and tiles take few values
         chunks = np.array_split(first, -(-len(first) // CHUNK))
-        parts = [self._chunk(mine[:, chunk], hits if len(hits) == 1 else hits[chunk]) for chunk in chunks]
-        device, ends = (np.concatenate(part, axis=-1)[..., place] for part in zip(*parts, strict=True))
+        parts = [self._chunk(mine.take(chunk, axis=1), hits if len(hits) == 1 else hits[chunk]) for chunk in chunks]
+        device, ends = (np.concatenate(part, axis=-1).take(place, axis=-1) for part in zip(*parts, strict=True))
         return device, ends
 
     def _chunk(self, values: np.ndarray, hits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -129,9 +129,10 @@ class RunGroup:
             for operations, ceiling in self._lines:
                 some = np.isin(operations, unique)
                 lines.append((np.searchsorted(unique, operations[some]), ceiling[:, some]))
-            kernels = kernel_seconds(lines, self._floor, self._layers[unique], values, hits)[:, where]
-            done = np.concatenate([np.zeros((cases, 1, values.shape[1])), kernels.cumsum(axis=1)], axis=1)
-            seconds += done[:, rows.end] - done[:, rows.begin]
+            kernels = kernel_seconds(lines, self._floor, self._layers[unique], values, hits)
+            place = np.arange(len(rows.kernels))
+            within = (place >= rows.begin[:, None]) & (place < rows.end[:, None])
+            seconds += (within @ np.eye(len(unique))[where]) @ kernels
         return seconds[:, : len(self.runs)], np.maximum.reduceat(seconds[:, len(self.runs) :], rows.first, axis=1)
 
     def _narrow(self, low: np.ndarray, high: np.ndarray, fewest_hits: float) -> _Rows:
