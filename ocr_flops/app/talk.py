@@ -6,21 +6,28 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from ocr_flops.charts.slides import EXPERTS, FIRST, token_traffic
-from ocr_flops.charts.theme import FAMILIES, module_name
+from ocr_flops.app.setting import FIGURES, REACHED, Setting
+from ocr_flops.charts.slides import EXPERTS, FIRST, million_pages, token_traffic, traffic_to_first_token
+from ocr_flops.charts.theme import ATTENTION_COLOURS, FAMILIES, module_name
+from ocr_flops.errors import SpecError
 from ocr_flops.evidence.verify import LEVELS
 from ocr_flops.evidence.verify.summary import find_compared
-from ocr_flops.spec.specs import DTYPE_BYTES, HardwareSpec, ModelSpec
+from ocr_flops.spec.catalog import load_engine, load_hardware, names
+from ocr_flops.spec.ranged import Ranged
+from ocr_flops.spec.specs import DTYPE_BYTES, STAGES, HardwareSpec, ModelSpec
 from ocr_flops.spec.tiling import queries
 from ocr_flops.spec.workload import Workload
 from ocr_flops.timing.estimate import Estimate, estimate
-from ocr_flops.timing.hidden_savings import hidden_saving
+from ocr_flops.timing.hidden_savings import LEAST, hidden_saving
+from ocr_flops.timing.planning import largest_batch
 from ocr_flops.timing.serving.result import SECONDS_PER_DAY
 from ocr_flops.timing.serving.steady import prepare
 from ocr_flops.timing.timing import Timing
-from ocr_flops.units import count, less, seconds, share, si
+from ocr_flops.units import count, interval, less, seconds, share, si
 
 Heading = tuple[str, str]  # a slide's title, and the line below it
+BATCH, PRICE = 8, 1.0  # with which the talk begins where nothing is asked for
+NEARLY = 0.9  # of the most pages: more in flight only waits
 COMPARED = {  # rows of the evidence: what they are called, and the keys of `verify.WHAT` in each
     "FLOPs": ("flops",),
     "DRAM traffic": ("traffic",),
@@ -44,6 +51,24 @@ class ModelStep(NamedTuple):
     colour: str
     number: str
     what: str
+
+
+class Delivered(NamedTuple):
+    """What one device delivers in some way of running it: pages a day, the part of the time in which it works, time to first token."""
+
+    pages_per_day: Ranged
+    busy: float
+    ttft_seconds: Ranged
+
+
+class AskRow(NamedTuple):
+    """A row of the ask, in words: what runs, what that needs, and what it gives; None for what does not fit."""
+
+    what: str
+    needs: str
+    first_token: str
+    pages_a_day: str
+    million_pages: str
 
 
 class EvidenceRow(NamedTuple):
@@ -82,6 +107,43 @@ def model_steps(model: ModelSpec, workload: Workload) -> list[ModelStep]:
     ]
 
 
+def begin(setting: Setting) -> Setting:
+    """What the talk begins with, for the app's setting: DeepSeek-OCR, its own grid, some output, and an engine that runs here.
+
+    Args:
+        setting: of a link; where it is the app's default, the talk begins with a batch and a price of its own.
+    """
+    is_default, engine = setting == Setting(), load_engine(setting.engine)
+    workload = replace(setting, model=Setting.model).workload
+    prices, _ = _prices(setting)
+    return replace(
+        setting,
+        model=Setting.model,
+        source="grid",
+        columns=workload.columns,
+        rows=workload.rows,
+        output_tokens=setting.output_tokens or Setting.output_tokens,
+        batch_size=BATCH if is_default else setting.batch_size,
+        attention=setting.attention if setting.attention in ATTENTION_COLOURS else "sdpa",
+        engine=setting.engine if engine.block_tokens is None else Setting.engine,
+        price=prices.get(setting.gpu, PRICE),
+        prices=_prices(setting)[1],
+    )
+
+
+def on_device(page: Setting, gpu: str, bits: int, output_tokens: int) -> Setting:
+    """A page on a device, in a precision of so many bits that it has; edited figures stay with their own device."""
+    figures = {} if gpu == page.gpu else dict.fromkeys((*FIGURES, *REACHED))
+    return replace(page, gpu=gpu, dtype=choose_dtype(bits, load_hardware(gpu)), output_tokens=output_tokens, **figures)
+
+
+def _prices(setting: Setting) -> tuple[dict[str, float], str]:
+    try:
+        return setting.hour_prices
+    except SpecError:
+        return {}, ""
+
+
 def choose_dtype(bits: int, device: HardwareSpec) -> str:
     """The dtype of so many bits that the device multiplies: fp16 in place of bf16 where it has no bf16.
 
@@ -92,10 +154,28 @@ def choose_dtype(bits: int, device: HardwareSpec) -> str:
 
 
 def describe_conditions(timing: Timing) -> str:
-    """Where the times hold: device, precision, batch."""
-    dtype, device = timing.estimate.config.dtype, timing.hardware.label
-    where = f"{device} has no bf16, so fp16" if dtype == "fp16" else f"{device}, {dtype}"
-    return f"{where}, batch {timing.estimate.workload.batch_size}"
+    """Where the times hold: device, precision, batch, engine."""
+    config, device = timing.estimate.config, timing.hardware.label
+    where = f"{device} has no bf16, so fp16" if config.dtype == "fp16" else f"{device}, {config.dtype}"
+    return f"{where}, batch {timing.estimate.workload.batch_size}, {config.engine.label.partition(',')[0]}"
+
+
+def name_base(estimate: Estimate) -> str:
+    """An attention mode to compare with, "today's" where the engine runs it by itself."""
+    own, attention = dict(estimate.config.engine.kernels), estimate.config.attention
+    is_own = all(own[tower] == kernel for tower, kernel in attention.kernels)
+    return f"today's {attention.name}" if is_own else attention.name
+
+
+def compare_last(estimates: Mapping[str, Estimate], figures: Mapping[str, float]) -> list[str]:
+    """How much less the last mode takes than each before it, the nearest first: "35 % less than today's sdpa", "71 % less than eager".
+
+    Args:
+        estimates: by attention mode.
+        figures: of some of them, in the same order.
+    """
+    *others, best = figures
+    return [f"{less(figures[mode], figures[best])} than {name_base(estimates[mode])}" for mode in reversed(others)]
 
 
 def describe_work(timing: Timing, wanted: str) -> Heading:
@@ -140,55 +220,86 @@ def describe_growth(times: Mapping[str, float], heads: int, workload: Workload, 
 
 
 def describe_modes(estimates: Mapping[str, Estimate]) -> Heading:
-    """What the last mode moves and holds against the first."""
-    base, *_, best = estimates
-    moved = [sum(estimates[mode].stage_numbers[stage]["io_bytes"] for stage in FIRST) for mode in (base, best)]
-    held = [estimates[mode].footprint.peak_activation_bytes for mode in (base, best)]
-    return (
-        f"To first token {best} moves {less(*moved)} than {base}, and holds {less(*held)}",
-        "Matrix FLOPs are the same in every mode: what falls away are scores, probabilities and SAM's relative-position bias.",
-    )
-
-
-def describe_tiles(finding: str, workload: Workload) -> Heading:
-    """What each tile costs.
-
-    Args:
-        finding: of `charts.savings_by_tiles`.
-    """
-    pages = f"{workload.batch_size} pages" if workload.batch_size > 1 else "one page"
-    return finding, f"Vision stage, {pages} at once. SAM and CLIP attend within a view: cost and savings grow with every tile alike."
+    """What the last mode moves less than the one before it, where, and what its kernel has to do for it."""
+    (before, base), (mode, best) = [*estimates.items()][-2:]
+    parts = {name: traffic_to_first_token(one) for name, one in estimates.items()}
+    saved = {name: value - parts[mode][name] for name, value in parts[before].items()}
+    where, moved = max(saved, key=saved.get), {name: sum(one.values()) for name, one in parts.items()}
+    kernel = "It keeps scores and probabilities on chip; SAM's bias for every pair of patches is still written and read."
+    if _is_missing(best):
+        sam, config = best.config.model.tower("sam"), best.config
+        side = best.workload.global_px // sam.patch_px
+        whole, terms = (si(DTYPE_BYTES[config.dtype] * sam.heads * side**2 * each, "B") for each in (side**2, 2 * side))
+        kernel = (
+            f"With {before} SAM writes and rereads a bias for every pair of patches: {sam.heads} heads × {side**2:,}² = {whole} in a "
+            f"global layer. A kernel that builds it on chip of {side} row and {side} column terms a patch reads {terms}. No engine has it."
+        )
+    nearest, *others = compare_last(estimates, moved)
+    there = f"{nearest}, {share(saved[where], sum(saved.values()))} of that in {where} attention"
+    return f"To the first token {mode} moves {'; '.join([there, *others])}", kernel
 
 
 def describe_first_token(timings: Mapping[str, Timing]) -> Heading:
     """What that does to the time to first token, and what fits."""
-    base, *_, best = timings
-    without = [mode for mode in (base, best) if not timings[mode].fits]
-    fits = "; neither fits" if len(without) == 2 else "".join(f"; {mode} does not fit" for mode in without)
-    first, last = (timings[mode].expected_ttft.value for mode in (base, best))
-    hidden = hidden_saving(timings[base], timings[best], FIRST).describe("the time to first token")
+    base, best = [*timings.values()][-2:]
+    without = [mode for mode, one in timings.items() if not one.fits]
+    fits = f"; {' and '.join(without)} {'does' if len(without) == 1 else 'do'} not fit" if without else ""
+    found = ", ".join(compare_last(_estimates(timings), {mode: one.expected_ttft.value for mode, one in timings.items()}))
+    hidden = hidden_saving(base, best, FIRST).describe("the time to first token")
     return (
-        f"First token expected in {seconds(last)} with {best}, {seconds(first)} with {base}{fits}",
-        f"{describe_conditions(timings[base])}. {hidden}. Memory: the whole run.",
+        f"First token in {seconds(best.expected_ttft.value)} with {[*timings][-1]}: {found}{fits}",
+        f"{describe_conditions(base)}; expected {interval(best.expected_ttft)}. "
+        f"Against {name_base(base.estimate)}: {hidden[0].lower()}{hidden[1:]}.",
     )
 
 
 def describe_token(timings: Mapping[str, Timing]) -> Heading:
     """Where it does not help."""
-    base, *_, best = timings
-    moved = {mode: token_traffic(timings[mode].estimate) for mode in (base, best)}
-    sums = {mode: sum(parts.values()) for mode, parts in moved.items()}
-    parts = {kind: share(moved[best][kind], sums[best]) for kind in (EXPERTS, "KV cache")}
+    moved = {mode: token_traffic(timings[mode].estimate) for mode in timings}
+    best, found = [*moved][-1], ", ".join(compare_last(_estimates(timings), {mode: sum(one.values()) for mode, one in moved.items()}))
+    parts = {kind: share(moved[best][kind], sum(moved[best].values())) for kind in (EXPERTS, "KV cache")}
     return (
-        f"An output token moves {less(sums[base], sums[best])} with {best} than with {base}: "
-        f"{parts[EXPERTS]} are {EXPERTS}, {parts['KV cache']} KV cache",
-        f"{describe_conditions(timings[base])}. One query has no square of scores. "
-        f"{hidden_saving(timings[base], timings[best], ('decode',)).describe('the time')}.",
+        f"With {best} an output token moves {found}: {parts[EXPERTS]} are {EXPERTS}, {parts['KV cache']} KV cache",
+        f"{describe_conditions(timings[best])}. One query has no square of scores, so {best} has little to save.",
     )
 
 
-def serving_steps(model: ModelSpec, workload: Workload, hardware: HardwareSpec) -> dict[str, tuple[float, float]]:
-    """Pages a day of one device, and the share of the time in which it works: transformers, then vLLM with more and more in flight.
+def describe_pages(timings: Mapping[str, Timing], price: float, currency: str) -> Heading:
+    """What it saves of a million pages, in money, and from which batch on.
+
+    Args:
+        timings: of one point on one device by attention mode.
+        price: of an hour of the device.
+        currency: "" for any.
+    """
+    base, best = [*timings.values()][-2:]
+    mode, fitting = [*timings][-1], {name: one for name, one in timings.items() if one.fits}
+    largest = ", ".join(f"{name} {largest_batch(one.estimate, one.hardware.memory_bytes)}" for name, one in timings.items())
+    fits = f"The largest batch that fits: {largest}."
+    if mode not in fitting:
+        return f"Batch {best.estimate.workload.batch_size} does not fit, whatever the attention", f"{describe_conditions(best)}. {fits}"
+    hours = {name: million_pages(one) for name, one in fitting.items()}
+    found = "".join(f", {one}" for one in compare_last(_estimates(timings), {name: one.value for name, one in hours.items()}))
+    hidden = hidden_saving(base, best, STAGES)
+    shows = f"the saving shows from batch {hidden.from_batch} on" if hidden.from_batch else "the host hides the saving at every batch"
+    shows = shows if hidden.device >= LEAST else f"the GPU itself saves {share(max(hidden.device, 0), 1)}"
+    without = [name for name in timings if name not in fitting]
+    does_not = f"; {' and '.join(without)}: does not fit" if without else ""
+    run = hours[mode]
+    return (
+        f"A million pages: {money(price * run.value, currency)} with {mode}{found}{does_not}",
+        f"{describe_conditions(best)}, {best.estimate.workload.output_tokens:,} output tokens; {count(run.value)} GPU hours, expected "
+        f"{count(run.low)} to {count(run.high)}, at {money(price, currency)} each. Against {name_base(base.estimate)} {shows}. {fits}",
+    )
+
+
+def money(amount: float, currency: str) -> str:
+    """An amount, with its currency where it has one."""
+    return f"{count(amount)} {currency}".strip()
+
+
+def serving_steps(model: ModelSpec, workload: Workload, hardware: HardwareSpec) -> dict[str, Delivered]:
+    """What one device delivers: transformers, then vLLM with more and more in flight.
 
     Args:
         workload: of a page with output tokens; its batch is what transformers runs together.
@@ -201,22 +312,80 @@ def serving_steps(model: ModelSpec, workload: Workload, hardware: HardwareSpec) 
     for batch in dict.fromkeys((1, workload.batch_size)):
         timing = estimate(model, replace(workload, batch_size=batch), dtype=dtype).on(hardware)
         name = f"transformers, {batch} at once" if batch > 1 else "transformers, page by page"
-        found[name] = SECONDS_PER_DAY * timing.expected_pages_per_second.value, timing.device_busy_share
+        found[name] = Delivered(_a_day(timing), timing.device_busy_share, timing.expected_ttft)
     server = prepare(model, alone, hardware, dtype=dtype)
     for flying in dict.fromkeys((1, min(64, server.max_concurrency), server.max_concurrency)):
         served = server.solve(flying)
-        found[f"vLLM, {flying} in flight"] = served.pages_per_day.value, served.device_busy_share
+        found[f"vLLM, {flying} in flight"] = Delivered(served.pages_per_day, served.device_busy_share, served.ttft_seconds)
     return found
 
 
-def describe_served(steps: Mapping[str, tuple[float, float]], workload: Workload, hardware: HardwareSpec) -> Heading:
+def _a_day(timing: Timing) -> Ranged:
+    return Ranged(*(SECONDS_PER_DAY * pages for pages in timing.expected_pages_per_second[:3]))
+
+
+def describe_served(steps: Mapping[str, Delivered], workload: Workload, hardware: HardwareSpec) -> Heading:
     """What serving makes of one device."""
-    (first, _), (last, busy) = next(iter(steps.values())), list(steps.values())[-1]
+    first, last = next(iter(steps.values())), list(steps.values())[-1]
     return (
-        f"Served, the same GPU reads {count(last)} pages a day instead of {count(first)}",
+        f"Served, the same GPU reads {count(last.pages_per_day.value)} pages a day instead of {count(first.pages_per_day.value)}",
         f"{hardware.label}, {workload.output_tokens:,} output tokens a page, as expected; vLLM is modelled. The GPU works "
-        f"{share(busy, 1)} of the time. The tab Serving has ranges, waiting times and what limits.",
+        f"{share(last.busy, 1)} of the time. The tab Serving has ranges, waiting times and what limits.",
     )
+
+
+def describe_ask(timings: Mapping[str, Timing]) -> Heading:
+    """What is asked for: the kernel and what it has to do, where one is missing, and what it is worth."""
+    (before, base), (mode, best) = [*timings.items()][-2:]
+    first, last = base.expected_ttft.value, best.expected_ttft.value
+    worth = f"{seconds(first - last)} of {seconds(first)} to the first token"
+    if base.fits and best.fits:
+        hours = [million_pages(one).value for one in (base, best)]
+        worth += f" and {count(hours[0] - hours[1])} of {count(hours[0])} GPU hours for a million pages"
+    line = f"Against {name_base(base.estimate)} it is worth {worth}: {describe_conditions(best)}."
+    if not _is_missing(best.estimate):
+        kernel = f"{mode} in place of {before}" if name_base(best.estimate) == mode else f"nothing more of attention, {mode} runs today"
+        return f"The ask: {kernel}; pages in batches", line
+    return "The ask: an attention kernel for SAM that builds its bias on chip, and pages in batches", line
+
+
+def ask_rows(timings: Mapping[str, Timing], steps: Mapping[str, Delivered], price: float) -> list[AskRow]:
+    """What each step gives: every attention mode, then what serves with least in flight for nine tenths of the most pages.
+
+    Args:
+        timings: of one point on one device by attention mode.
+        steps: of `serving_steps`; empty where the device does not serve.
+        price: of an hour of the device.
+    """
+
+    def described(name: str, needs: str, one: Delivered) -> AskRow:
+        pages = one.pages_per_day
+        costs = [24e6 * price / value for value in (pages.value, pages.high, pages.low)]
+        days, cost = (f"{count(value)} ({count(low)} to {count(high)})" for value, low, high in (pages[:3], costs))
+        return AskRow(name, needs, interval(one.ttft_seconds), days, cost)
+
+    rows = []
+    for mode, one in timings.items():
+        is_own, is_here = name_base(one.estimate) != mode, one.estimate.config.evidence("vision") != "modelled"
+        needs = "nothing: it runs today" if is_own else "an option: it is there" if is_here else "another engine"
+        needs = "a kernel that no engine has" if _is_missing(one.estimate) else needs
+        name = f"{mode}, {one.estimate.workload.batch_size} at once"
+        row = described(name, needs, Delivered(_a_day(one), one.device_busy_share, one.expected_ttft))
+        rows.append(row if one.fits else AskRow(name, needs, "–", "does not fit", "–"))
+    most = max((one.pages_per_day.value for one in steps.values()), default=0)
+    serving = ((name, one) for name, one in reversed(steps.items()) if one.pages_per_day.value >= NEARLY * most)
+    last = [*serving][-1:]
+    return rows + [described(name, "an engine that batches; modelled", one) for name, one in last]
+
+
+def _is_missing(estimate: Estimate) -> bool:
+    """Whether no engine that runs here has the attention kernel of SAM."""
+    runnable = (load_engine(name).runnable_kernels("sam") for name in names("engine"))
+    return not any(estimate.config.attention.kernel("sam") in kernels for kernels in runnable)
+
+
+def _estimates(timings: Mapping[str, Timing]) -> dict[str, Estimate]:
+    return {mode: one.estimate for mode, one in timings.items()}
 
 
 def describe_evidence(estimates: Mapping[str, Estimate]) -> Heading:

@@ -15,7 +15,9 @@ from ocr_flops.charts.memory import TRAFFIC
 from ocr_flops.charts.savings import saved
 from ocr_flops.charts.savings_by_tiles import mode_lines
 from ocr_flops.charts.theme import ATTENTION_COLOURS, FAMILIES, INK, MEMORY_COLOURS, STAGE_COLOURS, in_bytes
+from ocr_flops.spec.ranged import Ranged
 from ocr_flops.timing.estimate import Estimate
+from ocr_flops.timing.planning import SECONDS_PER_HOUR
 from ocr_flops.timing.timing import Timing
 from ocr_flops.units import count, seconds
 
@@ -30,11 +32,19 @@ AREAS = {"size", "symbolSize"}
 EMBEDDING = {"embedOptions": {"renderer": "svg", "actions": False}}  # sharp at any size, in the slide's own colour, without a menu
 FULL_INK = "currentColor"  # words as dark, or as light, as the slide's own
 FIRST = ("vision", "prefill")  # the stages before the first token
+WHERE = {  # attention that a kernel bears on, by module: what a legend calls it, and its colour; and all else
+    "sam.attention_global": ("SAM global", FAMILIES["SAM"]),
+    "sam.attention_windowed": ("SAM windowed", STAGE_COLOURS["decode"]),
+    "clip.attention": ("CLIP", FAMILIES["CLIP"]),
+    "decoder.attention": ("decoder", FAMILIES["decoder attention"]),
+}
+ELSE = "all but attention"
 EXPERTS, OTHERS = "expert weights", "other weights"
 PARTS = {EXPERTS: FAMILIES["routed experts"], OTHERS: MEMORY_COLOURS["weights"]}
-DELIVERED, BUSY = "pages a day of one GPU", "of the time in which the GPU works"
+DELIVERED, BUSY, COST = "pages a day of one GPU", "of the time in which the GPU works", "a million pages cost"
 PARTS |= {kind: colour for kind, (_, colour) in TRAFFIC.items()} | MEMORY_COLOURS | STAGE_COLOURS
-PARTS |= {DELIVERED: STAGE_COLOURS["vision"], BUSY: STAGE_COLOURS["decode"]}
+PARTS |= {DELIVERED: STAGE_COLOURS["vision"], BUSY: STAGE_COLOURS["decode"], COST: MEMORY_COLOURS["peak activations"]}
+PARTS |= dict(WHERE.values()) | {ELSE: MEMORY_COLOURS["weights"]}
 BAR = 0.56  # of a panel's width; the rest is for the words
 BARS_FACTOR = 1.8
 HEADROOM = 1.08  # of the highest point, for the words beside it
@@ -80,14 +90,21 @@ def _in_units(part: Any, factor: float, colours: Mapping[str, str]) -> Any:
 
 
 def moved_and_held(estimates: Mapping[str, Estimate]) -> Chart:
-    """DRAM traffic to the first token, and the peak activation memory.
+    """DRAM traffic to the first token by where it is, and the peak activation memory.
 
     Args:
         estimates: of one point by attention mode, the one to compare with first.
     """
-    moved = {mode: {stage: one.stage_numbers[stage]["io_bytes"] for stage in FIRST} for mode, one in estimates.items()}
+    moved = {mode: traffic_to_first_token(one) for mode, one in estimates.items()}
     held = {mode: {"peak activations": one.footprint.peak_activation_bytes} for mode, one in estimates.items()}
     return _compared(Panel("moved to the first token", moved, in_bytes), Panel("held at once, beside the weights", held, in_bytes))
+
+
+def traffic_to_first_token(estimate: Estimate) -> dict[str, int]:
+    """Bytes moved to the first token by the attention of each part of `WHERE`, and by all else."""
+    rows = {key: row["io_bytes"] for key, row in estimate.module_numbers.items() if key[0] in FIRST}
+    parts = {name: sum(moved for (_, one), moved in rows.items() if one == module) for module, (name, _) in WHERE.items()}
+    return parts | {ELSE: sum(rows.values()) - sum(parts.values())}
 
 
 def first_token(timings: Mapping[str, Timing]) -> Chart:
@@ -120,17 +137,37 @@ def one_token(timings: Mapping[str, Timing]) -> Chart:
     return _compared(Panel("moved for each output token", moved, in_bytes), times)
 
 
-def from_eager_to_served(steps: Mapping[str, tuple[float, float]]) -> Chart:
+def pages_and_cost(timings: Mapping[str, Timing], price: float, currency: str) -> Chart:
+    """Expected pages a day of one device, and what a million pages cost; nothing for what does not fit.
+
+    Args:
+        timings: of one point on one device by attention mode.
+        price: of an hour of the device.
+        currency: "" for any.
+    """
+    days = {mode: {DELIVERED: 24e6 / million_pages(one).value} if one.fits else {} for mode, one in timings.items()}
+    costs = {mode: {COST: price * million_pages(one).value} if one.fits else {} for mode, one in timings.items()}
+    panels = Panel(DELIVERED, days, count), Panel(COST, costs, lambda value: f"{count(value)} {currency}".strip())
+    return _compared(*panels)
+
+
+def million_pages(timing: Timing) -> Ranged:
+    """Hours of the device for a million pages, as expected, with their range."""
+    pages = timing.expected_pages_per_second
+    return Ranged(*(1e6 / one / SECONDS_PER_HOUR for one in (pages.value, pages.high, pages.low)), pages.source)
+
+
+def from_eager_to_served(steps: Mapping[str, tuple[Ranged, float, Ranged]]) -> Chart:
     """Pages a day of one GPU, and the share of the time in which it works, step by step.
 
     Args:
-        steps: of both, by what runs.
+        steps: pages a day, that share and the time to first token, by what runs.
     """
-    days = {name: {DELIVERED: pages} for name, (pages, _) in steps.items()}
-    busy = {name: {BUSY: part} for name, (_, part) in steps.items()}
+    days = {name: {DELIVERED: pages.value} for name, (pages, *_) in steps.items()}
+    busy = {name: {BUSY: part} for name, (_, part, _) in steps.items()}
     panels = Panel(DELIVERED, days, count), Panel(BUSY, busy, lambda part: f"{100 * part:.0f} %")
     rows, whole = panel_rows(panels, BAR)
-    first = next(iter(steps.values()))[0]
+    first = next(iter(days.values()))[DELIVERED]
 
     def difference(bar: Bar) -> str:
         return f"{bar.total / first:.3g} times" if bar.panel.name == DELIVERED and bar.total != first else ""
@@ -150,16 +187,17 @@ def token_traffic(estimate: Estimate) -> dict[str, float]:
 
 
 def _compared(*panels: Panel) -> Chart:
-    """Panels of the same modes beside each other; at a bar's end its sum, and what it saves of the first mode's."""
+    """Panels of the same modes beside each other; at a bar's end its sum, and how it differs from that of the first mode that has one."""
     rows, whole = panel_rows(panels, BAR)
     modes = list(panels[0].bars)
 
     def difference(bar: Bar) -> str:
-        if bar.panel.limit and bar.total > bar.panel.limit:
+        if not bar.panel.bars[bar.row] or (bar.panel.limit and bar.total > bar.panel.limit):
             return "does not fit"
-        return saved(bar.total, bar.base, bar.panel.words) if bar.row != modes[0] else ""
+        first = next(mode for mode, parts in bar.panel.bars.items() if parts)
+        return saved(bar.total, sum(bar.panel.bars[first].values()), bar.panel.words) if bar.row != first else ""
 
-    rows |= panel_words(whole, lambda bar: bar.panel.words(bar.total), difference)
+    rows |= panel_words(whole, lambda bar: bar.panel.words(bar.total) if bar.panel.bars[bar.row] else "–", difference)
     params = {"rows": modes, "panels": len(panels) - 0.01, "kinds": list(dict.fromkeys(bar["kind"] for bar in rows["bars"]))}
     return enlarged(Chart(_template(), NO_TITLE, rows, params), factor=BARS_FACTOR)
 
@@ -197,15 +235,6 @@ def doubling(sweep: pl.DataFrame) -> dict[str, float]:
 def _attention_rows(sweep: pl.DataFrame) -> list[Row]:
     found = sweep.filter(stage="prefill", module="decoder.attention")
     return found.select(mode="attention", x="context_tokens", value="io_bytes").to_dicts()
-
-
-def savings_by_tiles(chart: Chart) -> Chart:
-    """`charts.savings_by_tiles` for a slide: the words at the lines' ends give savings in percent alone, for which there is room."""
-    ends = []
-    for end in chart.datasets["ends"]:
-        percent = f", {end['saved'].rpartition(', ')[2]}" if "%" in end["saved"] else ""  # the last part of `savings.saved`
-        ends.append({**end, "text": f"{', '.join(end['modes'])}: {end['size']}{percent}"})
-    return _roomier(replace(chart, datasets={**chart.datasets, "ends": ends}))
 
 
 def _roomier(chart: Chart) -> Chart:

@@ -14,6 +14,7 @@ import ocr_flops as of
 from ocr_flops import units
 from ocr_flops.app import talk
 from ocr_flops.app.setting import Setting
+from ocr_flops.charts import slides
 from ocr_flops.charts.slides import doubling
 from ocr_flops.evidence.verify.summary import find_compared
 from ocr_flops.spec.catalog import notebook_dir
@@ -27,8 +28,8 @@ MODES = ("eager", "sdpa", "flash")
 SETTING = Setting(source="grid", columns=2, rows=3, batch_size=8)
 BY_MODE = SETTING.by_mode(MODEL)
 TIMINGS = {mode: one.on(SETTING.device) for mode, one in BY_MODE.items()}
-CONTROLS = {"columns": 2, "rows": 3, "batch_size": 8, "output_tokens": 256, "attention": "sdpa", "bits": 16, "gpu": "l4"}
-STRIPS = dict.fromkeys(("page", "pages", "mode", "time", "output", "served"), ())
+CONTROLS = {"columns": 2, "rows": 3, "batch_size": 8, "output_tokens": 256, "attention": "sdpa", "bits": 16, "gpu": "l4", "price": 1}
+STRIPS = dict.fromkeys(("page", "pages", "mode", "time", "output", "money", "served"), ())
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def notebook():
     return module
 
 
-def slides(notebook, **values):
+def shown_slides(notebook, **values):
     assert set(values) <= set(CONTROLS)
     stubs = {name: SimpleNamespace(value=value) for name, value in (CONTROLS | values).items()}
     outputs, _ = notebook.app.run(defs=stubs | {"inputs": STRIPS})
@@ -57,31 +58,33 @@ def test_the_controls_are_those_of_the_talk(notebook):
     {}, {"columns": 1, "rows": 1}, {"columns": 12, "rows": 12, "batch_size": 128, "bits": 32}, {"attention": "flash", "bits": 32},
     {"gpu": "mi300x"}, {"gpu": "t4"}, {"batch_size": 1, "columns": 9, "rows": 1, "output_tokens": 4096},
 ])  # fmt: skip
-def test_nine_slides_at_every_setting(notebook, values):
-    shown = slides(notebook, **values)
-    assert len(shown) == 9 and all(page.count("<h1>") == 1 for page in shown)
+def test_ten_slides_at_every_setting(notebook, values):
+    shown = shown_slides(notebook, **values)
+    assert len(shown) == 10 and all(page.count("<h1>") == 1 for page in shown)
     is_served = values.get("gpu") != "t4"  # which has no FlashAttention, vLLM's kernel
-    assert ["vegalite" in page for page in shown] == [True] * 7 + [is_served, False]
+    fits = "does not fit, whatever the attention" not in shown[6]
+    assert ["vegalite" in page for page in shown] == [True] * 6 + [fits, is_served, False, False]
+    assert fits is (values.get("bits") != 32)
     assert ("pages a day instead of" in shown[7]) is is_served
     heads = [page.split('<div class="content">')[0] for page in shown]
     assert not any("None" in head or "nan" in head for head in heads)
     precise = {("t4", 16): "T4 (16 GB) has no bf16, so fp16", ("l4", 32): "fp32", ("l4", 16): "bf16", ("mi300x", 16): "bf16"}
     told = precise[values.get("gpu", "l4"), values.get("bits", 16)]
-    assert all(told in heads[number] for number in (1, 5, 6))
+    assert all(told in heads[number] for number in (1, 4, 5, 6, 9))
 
 
 def test_the_first_slide_counts_tiles_patches_and_tokens(notebook):
-    first = slides(notebook)[0]
+    first = shown_slides(notebook)[0]
     assert "6 tiles and a global view: 903 tokens" in first
     assert all(words in first for words in ("13,696 patches", "856 vectors", "913 tokens", "4 of them attend to a whole view"))
     assert 13_696 == 6 * 40**2 + 64**2 and 856 == 13_696 / 16
-    assert "one view of 1024 px: 273 tokens" in slides(notebook, columns=1, rows=1)[0]
+    assert "one view of 1024 px: 273 tokens" in shown_slides(notebook, columns=1, rows=1)[0]
 
 
 def test_the_mode_chosen_is_the_one_shown(notebook):
-    flash, eager = slides(notebook, attention="flash")[1], slides(notebook, attention="eager")[1]
+    flash, eager = shown_slides(notebook, attention="flash")[1], shown_slides(notebook, attention="eager")[1]
     assert "Attention flash; NVIDIA L4" in flash and "Attention eager; NVIDIA L4" in eager
-    assert "Attention sdpa; no flash kernel takes fp32" in slides(notebook, attention="flash", bits=32)[1]
+    assert "Attention sdpa; no flash kernel takes fp32" in shown_slides(notebook, attention="flash", bits=32)[1]
 
 
 @pytest.mark.parametrize(("gpu", "bits", "dtype"), [("l4", 16, "bf16"), ("t4", 16, "fp16"), ("t4", 32, "fp32")])
@@ -99,41 +102,93 @@ def test_twice_the_tokens_is_twice_the_tokens():
     assert f"10 heads × 913² = {si(10 * 913**2 * 2, 'B')} a layer" in line
 
 
-def test_modes_are_compared_with_the_first():
-    moved = [sum(BY_MODE[mode].stage_numbers[stage]["io_bytes"] for stage in talk.FIRST) for mode in ("eager", "flash")]
-    title = talk.describe_modes(BY_MODE)[0]
-    assert f"flash moves {100 * (moved[0] - moved[1]) / moved[0]:.0f} % less than eager, and holds" in title
+def test_the_saving_is_against_what_runs_today_and_where_it_is():
+    moved = {mode: sum(BY_MODE[mode].stage_numbers[stage]["io_bytes"] for stage in talk.FIRST) for mode in MODES}
+    rows = {mode: BY_MODE[mode].module_numbers["vision", "sam.attention_global"]["io_bytes"] for mode in MODES}
+    title, line = talk.describe_modes(BY_MODE)
+    part = 100 * (rows["sdpa"] - rows["flash"]) / (moved["sdpa"] - moved["flash"])
+    assert f"flash moves {100 * (1 - moved['flash'] / moved['sdpa']):.0f} % less than today's sdpa, {part:.0f} % of that in SAM" in title
+    assert f"{100 * (1 - moved['flash'] / moved['eager']):.0f} % less than eager" in title
+    assert (
+        f"12 heads × 4,096² = {si(12 * 4096**2 * 2, 'B')}" in line and f"reads {si(12 * 4096 * 2 * 64 * 2, 'B')}. No engine has it" in line
+    )
+    in_fp32 = talk.describe_modes(replace(SETTING, dtype="fp32").by_mode(MODEL))
+    assert "sdpa moves" in in_fp32[0] and "today" not in in_fp32[0] and "still written and read" in in_fp32[1]
 
 
 def test_time_to_first_token_says_what_fits():
     title, line = talk.describe_first_token(TIMINGS)
-    first, last = (seconds(TIMINGS[mode].expected_ttft.value) for mode in ("eager", "flash"))
-    assert title == f"First token expected in {last} with flash, {first} with eager; eager does not fit"
-    assert "a user sees 71 %" in line
+    times = {mode: one.expected_ttft for mode, one in TIMINGS.items()}
+    assert title == (
+        f"First token in {seconds(times['flash'].value)} with flash: {units.less(times['sdpa'].value, times['flash'].value)} than today's sdpa, "
+        f"{units.less(times['eager'].value, times['flash'].value)} than eager; eager does not fit"
+    )
+    assert units.interval(times["flash"]) in line and "a user sees 35 %" in line
+
+
+def test_pages_and_money_are_those_of_the_estimate_and_what_does_not_fit_has_none():
+    title, line = talk.describe_pages(TIMINGS, 0.8, "USD")
+    hours = {mode: 1e6 / one.expected_pages_per_second.value / 3600 for mode, one in TIMINGS.items()}
+    assert title == (
+        f"A million pages: {0.8 * hours['flash']:.0f} USD with flash, {units.less(hours['sdpa'], hours['flash'])} than today's sdpa; "
+        "eager: does not fit"
+    )
+    assert "shows from batch 1 on" in line and "flash 65." in line and "at 0.8 USD each" in line
+    days = [row["text"] for row in slides.pages_and_cost(TIMINGS, 0.8, "USD").datasets["ends"]]
+    assert days == ["–", *(units.count(24e6 / hours[mode]) for mode in ("sdpa", "flash")), "–",
+                    *(f"{0.8 * hours[mode]:.0f} USD" for mode in ("sdpa", "flash"))]  # fmt: skip
+    none = {mode: one.estimate.with_workload(batch_size=512).on(SETTING.device) for mode, one in TIMINGS.items()}
+    assert talk.describe_pages(none, 1, "")[0] == "Batch 512 does not fit, whatever the attention"
+
+
+def test_the_ask_names_the_kernel_that_is_missing_and_what_each_step_gives():
+    title, line = talk.describe_ask(TIMINGS)
+    first, last = (TIMINGS[mode].expected_ttft.value for mode in ("sdpa", "flash"))
+    assert "attention kernel for SAM" in title and f"worth {seconds(first - last)} of {seconds(first)} to the first token" in line
+    steps = talk.serving_steps(MODEL, SETTING.workload, SETTING.device)
+    rows = talk.ask_rows(TIMINGS, steps, 1.0)
+    assert [row.needs for row in rows] == ["an option: it is there", "nothing: it runs today", "a kernel that no engine has",
+                                           "an engine that batches; modelled"]  # fmt: skip
+    assert rows[0].pages_a_day == "does not fit" and rows[-1].what.startswith("vLLM") and "(" in rows[2].million_pages
+    without = {mode: one for mode, one in TIMINGS.items() if mode != "flash"}
+    assert "nothing more of attention, sdpa runs today" in talk.describe_ask(without)[0] and len(talk.ask_rows(without, {}, 1.0)) == 2
+
+
+def test_the_talk_begins_with_the_setting_of_the_link():
+    begun = talk.begin(
+        Setting(gpu="h200", width_px=640, height_px=1920, batch_size=3, engine="vllm", prices="h200=3.5 EUR", output_tokens=0)
+    )
+    assert (begun.columns, begun.rows, begun.batch_size, begun.gpu, begun.price, begun.hour_prices[1]) == (1, 3, 3, "h200", 3.5, "EUR")
+    assert begun.engine == "transformers" and begun.output_tokens == 256 and talk.begin(begun) == begun
+    edited = replace(begun, memory_bytes=2e11)
+    assert talk.on_device(edited, "h200", 16, 64).memory_bytes == 2e11 and talk.on_device(edited, "t4", 16, 64).memory_bytes is None
 
 
 def test_a_saving_that_the_host_hides_is_said_to_be_hidden():
-    fast = replace(SETTING, gpu="h200", batch_size=1, engine="remote_code")
+    fast = replace(SETTING, gpu="h200", batch_size=1)
     timings = {mode: one.on(fast.device) for mode, one in fast.by_mode(MODEL).items()}
     line = talk.describe_first_token(timings)[1]
-    found = hidden_saving(timings["eager"], timings["flash"], talk.FIRST)
+    found = hidden_saving(timings["sdpa"], timings["flash"], talk.FIRST)
     assert found.is_hidden and f"from batch {found.from_batch} on" in line
     shown = {mode: one.estimate.with_workload(batch_size=found.from_batch) for mode, one in timings.items()}
-    shown = hidden_saving(*(shown[mode].on(fast.device) for mode in ("eager", "flash")), talk.FIRST)
+    shown = hidden_saving(*(shown[mode].on(fast.device) for mode in ("sdpa", "flash")), talk.FIRST)
     assert not shown.is_hidden and shown.expected >= shown.device / 2
 
 
 def test_memory_that_is_too_small_is_said():
-    small_setting = replace(SETTING, dtype="fp16", batch_size=32, gpu="rtx_2080_ti")
+    small_setting = replace(SETTING, dtype="fp16", batch_size=32, gpu="rtx_2080_ti", attention="all")
     small = {mode: one.on(of.load_hardware("rtx_2080_ti")) for mode, one in small_setting.by_mode(MODEL).items()}
-    assert talk.describe_first_token(small)[0].endswith("; neither fits")
+    assert talk.describe_first_token(small)[0].endswith("eager and sdpa do not fit")
 
 
 def test_where_it_does_not_help():
     title, _ = talk.describe_token(TIMINGS)
     row, modules = BY_MODE["flash"].stage_numbers["decode"], BY_MODE["flash"].module_numbers
     experts = modules["decode", "decoder.routed_experts"]["weight_io_bytes"]
-    assert f"{100 * experts / row['io_bytes']:.0f} % are expert weights" in title and "0.65 % less" in title
+    assert (
+        f"{100 * experts / row['io_bytes']:.0f} % are expert weights" in title
+        and "no less than today's sdpa, 0.65 % less than eager" in title
+    )
 
 
 @pytest.mark.parametrize(("base", "best", "words"), [(4, 1, "75 % less"), (4, 4, "no less"), (4, 5, "25 % more")])

@@ -8,18 +8,21 @@ from ocr_flops.spec.catalog import names
 from tests.support.driving import opened, until
 
 pytestmark = pytest.mark.browser
-GRID = ["tile columns", "rows"]
+GRID = ["columns", "rows"]
+MONEY = [*GRID, "batch", "output tokens", "GPU", "price of a GPU hour"]
 CONTROLS = [
     GRID,
     [*GRID, "batch", "attention", "GPU", "precision"],
     [*GRID, "batch", "precision"],
     [*GRID, "batch", "precision"],
-    [*GRID, "batch", "precision"],
-    [*GRID, "batch", "GPU", "precision"],
+    [*GRID, "batch", "GPU"],
     ["batch", "output tokens", "GPU"],
+    MONEY,
     [*GRID, "batch", "output tokens", "GPU"],
     [],
+    MONEY,
 ]
+TABLES = (8, 9)  # slides without a chart
 AT = "() => [...document.querySelectorAll('.slides > section')].findIndex(one => one.matches('.present'))"
 DEEP = """const deep = (root, selector) => [...root.querySelectorAll(selector),
   ...[...root.querySelectorAll('*')].filter(e => e.shadowRoot).flatMap(e => deep(e.shadowRoot, selector))];
@@ -72,19 +75,19 @@ def slider(page, position):
 def test_every_slide_fits_fills_the_screen_and_is_readable(chromium, address, width, height, scheme):
     size = {"width": width, "height": height}
     with opened(chromium, address, "/talk", ready=".talk", color_scheme=scheme, viewport=size) as page:
-        page.wait_for_function("document.querySelectorAll('.talk').length == 9")
+        page.wait_for_function("document.querySelectorAll('.talk').length == 10")
         titles, least = set(), 16 * min(width / 1280, height / 720)
         for number in range(len(CONTROLS)):
             turned(page, number)
             until(page, lambda: page.evaluate(WRONG) == [], f"nothing is cut on slide {number + 1}")  # charts are drawn anew after a resize
             assert page.evaluate(SMALLEST) >= least
-            if number < len(CONTROLS) - 1:
+            if number not in TABLES:
                 across, down, gap = page.evaluate(FILLED)
                 assert across > 0.9 and down > 0.5 and gap < 0.03
             labels = page.locator(".present .strip label")
             assert [label.strip() for label in labels.all_inner_texts()] == CONTROLS[number]
             titles.add(title(page).inner_text())
-        assert len(titles) == 9
+        assert len(titles) == 10
 
 
 def test_a_slider_moves_the_slide_it_is_on_and_does_not_turn_it(chromium, address):
@@ -120,14 +123,14 @@ def test_a_slider_is_dragged_in_one_go(chromium, address):
 
 def test_a_change_repaints_only_the_slides_it_bears_on(chromium, address):
     with opened(chromium, address, "/talk", ready=".talk") as page:
-        page.wait_for_function("document.querySelectorAll('.talk').length == 9")
-        turned(page, 5)
+        page.wait_for_function("document.querySelectorAll('.talk').length == 10")
+        turned(page, 4)
         page.evaluate(MARKED, True)
         before = title(page).inner_text()
         page.locator(".present select").first.select_option(label=of.load_hardware("h200").label)
         until(page, lambda: title(page).inner_text() != before, "the title follows the GPU")
         page.wait_for_timeout(1500)
-        assert page.evaluate(MARKED, False) == [False, True, False, False, False, True, True, False]
+        assert page.evaluate(MARKED, False) == [False, True, False, False, True, True, True, True, False, False]
 
 
 def test_attention_precision_and_gpu_can_be_chosen(chromium, address):
@@ -151,3 +154,18 @@ def test_attention_precision_and_gpu_can_be_chosen(chromium, address):
         page.set_viewport_size({"width": 1280, "height": 720})
         page.wait_for_timeout(900)
         assert page.evaluate(WRONG) == []
+
+
+def test_the_address_carries_setting_and_slide(chromium, address):
+    with opened(chromium, address, "/talk/?gpu=h200&batch_size=32&prices=h200%3D3.5+EUR#/7", ready=".talk") as page:
+        until(page, lambda: page.evaluate(AT) == 6, "the slide of the address")
+        expect(title(page)).to_contain_text("EUR with flash")
+        slider(page, 2).press("ArrowRight")
+        until(page, lambda: "batch_size=64" in page.url, "a moved slider is in the address")
+        page.keyboard.press("Escape")
+        page.keyboard.press("ArrowRight")
+        until(page, lambda: page.url.endswith("#/8"), "so is the slide")
+        page.keyboard.press("Home")
+        page.get_by_role("link", name="The app").click()
+        page.wait_for_selector("[role=tab]")
+        assert "gpu=h200" in page.url and "batch_size=64" in page.url

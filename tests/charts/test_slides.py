@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import ocr_flops as of
-from ocr_flops.charts import savings_by_tiles, shares, slides, theme, tiling_picture
+from ocr_flops.charts import shares, slides, theme, tiling_picture
 from ocr_flops.spec.workload import growing_contexts
 from ocr_flops.units import seconds
 
@@ -59,9 +59,3 @@ def test_modes_are_compared_with_the_first(by_mode, timings):
 def test_an_output_token_moves_its_part_of_decode(by_mode, timings):
     assert sum(slides.token_traffic(by_mode["flash"]).values()) == pytest.approx(by_mode["flash"].stage_numbers["decode"]["io_bytes"] / 256)
     assert slides.one_token(timings).datasets["ends"][-1]["text"] == seconds(timings["flash"].expected_tpot.value)
-
-
-def test_words_at_the_ends_of_lines_are_brief(tiles):
-    chart = savings_by_tiles(tiles, tiles=6)
-    large = slides.savings_by_tiles(chart)
-    assert [end["text"].count(",") for end in large.datasets["ends"]] == [0, 1, 1] and large.params["highest"] > chart.params["highest"]
