@@ -32,7 +32,7 @@ def assert_draws(chart):
     """A chart is valid, its template has a place for each of its datasets and no other, and it shows no raw number."""
     spec = chart.to_dict()
     if isinstance(spec["title"]["subtitle"], list):  # Vega-Lite takes an expression there, its schema does not
-        alt.LayerChart.from_dict(spec)
+        alt.LayerChart.validate(spec)
     assert {layer["data"]["name"] for layer in spec["layer"]} == set(spec["datasets"])
     shown = texts(chart)
     assert not re.search(r"\d{7}|NaN|undefined|null|Infinity", shown), shown
