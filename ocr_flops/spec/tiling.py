@@ -46,20 +46,25 @@ def choose_grid(width_px, height_px, tile_px: int = 640, untiled_up_to_px: int =
     width, height = _side("width_px", width_px), _side("height_px", height_px)
     if len({len(width), len(height)} - {1}) > 1:
         raise SpecError(f"columns of different lengths: width_px {len(width)}, height_px {len(height)}")
+    is_one = np.ndim(width_px) == np.ndim(height_px) == 0
+    width, height, where = (int(width[0]), int(height[0]), _where) if is_one else (width, height, np.where)
     ratio, area = width / height, width * height
-    best_difference = np.full(ratio.shape, np.inf)
-    columns, rows = np.ones(ratio.shape, np.int64), np.ones(ratio.shape, np.int64)
-    for grid_columns, grid_rows in grids or rule_grids():
-        difference = np.abs(ratio - grid_columns / grid_rows)
-        large_enough = area > 0.5 * tile_px * tile_px * grid_columns * grid_rows
-        better = (difference < best_difference) | ((difference == best_difference) & large_enough)
-        best_difference = np.where(difference < best_difference, difference, best_difference)
-        columns, rows = np.where(better, grid_columns, columns), np.where(better, grid_rows, rows)
+    grids = grids or rule_grids()
+    chosen, least = 0 * area, np.inf + 0 * area
+    for number, (columns, rows) in enumerate(grids):
+        difference = abs(ratio - columns / rows)
+        large_enough = area > 0.5 * tile_px * tile_px * columns * rows
+        chosen = where((difference < least) | ((difference == least) & large_enough), number, chosen)
+        least = where(difference < least, difference, least)
     untiled = (width <= untiled_up_to_px) & (height <= untiled_up_to_px)
-    columns, rows = np.where(untiled, 1, columns), np.where(untiled, 1, rows)
-    if np.ndim(width_px) == 0 and np.ndim(height_px) == 0:
-        return int(columns[0]), int(rows[0])
-    return columns, rows
+    chosen = where(untiled, len(grids), chosen)
+    columns, rows = (np.array(side)[chosen] for side in zip(*grids, (1, 1), strict=True))
+    return (int(columns), int(rows)) if is_one else (columns, rows)
+
+
+def _where(condition, one, other):
+    """`numpy.where` of a single condition, which Python decides faster."""
+    return one if condition else other
 
 
 def _side(name: str, given) -> np.ndarray:

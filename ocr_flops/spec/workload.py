@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import isqrt
 from typing import Any
 
@@ -62,7 +63,7 @@ class Workload:
             object.__setattr__(self, name, _whole(name, getattr(self, name)))
         if self.page_rule is not None:
             self._apply_page_rule(self.page_rule)
-        lengths = {name: len(column) for name, column in self._columns().items()}
+        lengths = {name: len(column) for name, column in self._columns.items()}
         if len(set(lengths.values())) > 1:
             raise SpecError(f"columns of different lengths: {', '.join(f'{name} {length}' for name, length in lengths.items())}")
         for name, (least, greatest) in LIMITS.items():
@@ -167,13 +168,15 @@ class Workload:
     def _mapped(self, change: Callable[[np.ndarray], Any]) -> Workload:
         """The same workload with every column changed, without checking it again."""
         part = object.__new__(Workload)
-        part.__dict__.update(self.__dict__, **{name: change(column) for name, column in self._columns().items()})
+        part.__dict__.update(self.__dict__, **{name: change(column) for name, column in self._columns.items()})
+        del part.__dict__["_columns"]
         if self.page_rule is not None:
             sizes = {name: change(size) if isinstance(size, np.ndarray) else size for name, size in self.page_sizes.items()}
             tokens = change(self.page_tokens) if isinstance(self.page_tokens, np.ndarray) else self.page_tokens
             part.__dict__.update(page_sizes=sizes, page_tokens=tokens)
         return part
 
+    @cached_property
     def _columns(self) -> dict[str, np.ndarray]:
         """The fields that are columns."""
         return {name: value for name in LIMITS if isinstance(value := getattr(self, name), np.ndarray)}
@@ -181,12 +184,12 @@ class Workload:
     @property
     def points(self) -> int:
         """How many points the columns hold; 1 for a single point."""
-        return max(map(len, self._columns().values()), default=1)
+        return max(map(len, self._columns.values()), default=1)
 
     @property
     def is_single(self) -> bool:
         """Whether every field is an int."""
-        return not self._columns()
+        return not self._columns
 
     @property
     def tiles(self) -> Column:

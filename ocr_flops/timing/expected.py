@@ -91,14 +91,13 @@ def _over_steps(
             [figure, ..., n].
         convex: how many of these figures are convex in the context; the others are linear where those are.
     """
-    order = lanes.order
-    hits, settled = take(group.values.get("experts_hit", 1), None), lanes.settled_values(group)
     alike, number = _find_alike(group)
     if group.steps is None:  # a single pass, perhaps one decode step alone, whose context is not summed over
-        return evaluate(lanes.last_values(group)[0].take(alike, axis=1), take(hits, alike), alike).take(number, axis=-1)
+        values, hits = lanes.last_values(group)
+        return evaluate(values.take(alike, axis=1), take(hits, alike), alike).take(number, axis=-1)
     wanted = group.steps, group.growing_steps, group.values[CONTEXT]
-    steps, growing, last = (np.broadcast_to(np.asarray(one, np.int64), len(number)) for one in wanted)
-    grows = order.grows[:, None]
+    steps, growing, last = (np.zeros(len(number), np.int64) + one for one in wanted)
+    hits, settled, grows = take(group.values.get("experts_hit", 1), None), lanes.settled_values(group), lanes.order.grows[:, None]
 
     def step(context: np.ndarray, functions: np.ndarray) -> np.ndarray:
         at = alike[functions]

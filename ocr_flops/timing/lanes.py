@@ -40,10 +40,21 @@ class Lanes(NamedTuple):
     device: Seconds
     end: Seconds
 
-    def then(self, later: Lanes) -> Lanes:
+    @property
+    def seconds(self) -> Seconds:
+        """From the first operator's issue until the host and the device are both done."""
+        return latest(self.end, self.host)
+
+    def synchronised(self) -> Schedule:
+        """The same run, at whose end the host waits for the device."""
+        return Schedule(self.host, self.device, self, 0.0 * self.end)
+
+    def then(self, later: Lanes | Schedule) -> Lanes | Schedule:
         """This run followed by another one."""
-        end = latest(self.end + later.device, self.host + later.end)
-        return Lanes(self.host + later.host, self.device + later.device, end)
+        host, device = self.host + later.host, self.device + later.device
+        if isinstance(later, Schedule):
+            return Schedule(host, device, self.then(later.head), later.middle, later.tail)
+        return Lanes(host, device, latest(self.end + later.device, self.host + later.end))
 
     def repeated(self, times: Seconds) -> Lanes:
         """This run several times over; nothing at all where it runs 0 times."""
@@ -57,56 +68,41 @@ NOTHING = Lanes(0.0, 0.0, 0.0)
 
 
 class Schedule(NamedTuple):
-    """A run of operators in which the host may wait for the device, in seconds.
+    """A run of operators in which the host waits for the device, in seconds.
 
     Args:
         host, device: what each lane works in all.
-        head: up to the first synchronisation; all of it where there is none.
-        middle: from the first synchronisation to the last; None where there is none.
+        head: up to the first synchronisation.
+        middle: from the first synchronisation to the last.
         tail: after the last synchronisation.
     """
 
     host: Seconds
     device: Seconds
     head: Lanes
-    middle: Seconds | None = None
+    middle: Seconds
     tail: Lanes = NOTHING
-
-    @classmethod
-    def of(cls, lanes: Lanes) -> Schedule:
-        """A run without synchronisation."""
-        return cls(lanes.host, lanes.device, lanes)
 
     @property
     def seconds(self) -> Seconds:
         """From the first operator's issue until the host and the device are both done."""
-        if self.middle is None:
-            return latest(self.head.end, self.head.host)
-        return self.head.end + self.middle + latest(self.tail.end, self.tail.host)
+        return self.head.end + self.middle + self.tail.seconds
 
     def synchronised(self) -> Schedule:
         """The same run, at whose end the host waits for the device."""
-        if self.middle is None:
-            return Schedule(self.host, self.device, self.head, 0.0 * self.head.end)
         return Schedule(self.host, self.device, self.head, self.middle + self.tail.end)
 
-    def then(self, later: Schedule) -> Schedule:
+    def then(self, later: Lanes | Schedule) -> Schedule:
         """This run followed by another one."""
         host, device = self.host + later.host, self.device + later.device
-        if self.middle is None:
-            return Schedule(host, device, self.head.then(later.head), later.middle, later.tail)
-        joined = self.tail.then(later.head)
-        if later.middle is None:
-            return Schedule(host, device, self.head, self.middle, joined)
-        return Schedule(host, device, self.head, self.middle + joined.end + later.middle, later.tail)
+        if isinstance(later, Lanes):
+            return Schedule(host, device, self.head, self.middle, self.tail.then(later))
+        return Schedule(host, device, self.head, self.middle + self.tail.then(later.head).end + later.middle, later.tail)
 
     def repeated(self, times: Seconds) -> Schedule:
-        """This run several times over, at least once where it synchronises."""
-        host, device = times * self.host, times * self.device
-        if self.middle is None:
-            return Schedule(host, device, self.head.repeated(times))
-        between = self.tail.then(self.head).end
-        return Schedule(host, device, self.head, self.middle + (times - 1) * (between + self.middle), self.tail)
+        """This run several times over, at least once."""
+        middle = self.middle + (times - 1) * (self.tail.then(self.head).end + self.middle)
+        return Schedule(times * self.host, times * self.device, self.head, middle, self.tail)
 
 
 class Launch(NamedTuple):

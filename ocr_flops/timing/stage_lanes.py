@@ -254,21 +254,22 @@ class StageLanes:
             group: gives how often regions are repeated.
             points: the group's points that values are of; all where None.
         """
-        lanes = self.runs(values, hits)
+        lanes, found = self.runs(values, hits), np.empty((3, 3, values.shape[1]))
         if values.shape[1] != 1:
             whole = self._join(self.order.items, lambda run: Lanes(*(lane[..., run, :] for lane in lanes)), hits, group, points)
             whole = self._launch(whole, self.once[:, None])
-            return np.stack(np.broadcast_arrays(whole.seconds, whole.device, whole.host))
-        found = np.empty((3, 3, 1))  # numbers one by one are faster than arrays of one
+            found[0], found[1], found[2] = whole.seconds, whole.device, whole.host
+            return found
+        # numbers one by one are faster than arrays of one
         for case, (once, *runs) in enumerate(zip(self.once.tolist(), *(lane[..., 0].tolist() for lane in lanes), strict=True)):
             runs = [Lanes(*run) for run in zip(*runs, strict=True)]
             whole = self._launch(self._join(self.order.items, runs.__getitem__, float(hits[0]), group, points), once)
             found[:, case, 0] = whole.seconds, whole.device, whole.host
         return found
 
-    def _launch(self, whole: Schedule, once: Seconds) -> Schedule:
+    def _launch(self, whole: Lanes | Schedule, once: Seconds) -> Lanes | Schedule:
         """A stage after the launch of its graph, where it is one."""
-        return Schedule.of(Lanes(once, 0.0 * once, once)).then(whole) if self.is_graph else whole
+        return Lanes(once, 0.0 * once, once).then(whole) if self.is_graph else whole
 
     def critical_path(self, values: np.ndarray, hits: np.ndarray, group: StageGroup, points: Points = None) -> np.ndarray:
         """What each module has of the critical path, as expected, of one pass or one decode step; arguments as of `figures`.
@@ -293,9 +294,11 @@ class StageLanes:
                 lane[1 : 1 + modules, 0, run], lane[1 + modules :, 0, run] = owner @ issuing, owner @ running
         return self._join(order.items, lambda run: Lanes(*(lane[..., run, :] for lane in lanes)), hits, group, points).seconds[1:, 0]
 
-    def _join(self, items: Sequence[Item], run: Callable[[int], Lanes], hits: Seconds, group: StageGroup, points: Points) -> Schedule:
+    def _join(
+        self, items: Sequence[Item], run: Callable[[int], Lanes], hits: Seconds, group: StageGroup, points: Points
+    ) -> Lanes | Schedule:
         """Runs one after the other, as items say."""
-        whole: Schedule | None = None
+        whole: Lanes | Schedule | None = None
         for item in items:
             if item is None:
                 whole = whole.synchronised()
@@ -304,15 +307,16 @@ class StageLanes:
                 times = np.maximum(hits / item.expert_layers, 1.0) if item.expert_layers else repeats(item.times, group, points)
                 part = self._join(item.items, run, hits, group, points).repeated(times)
             else:
-                part = Schedule.of(run(item))
+                part = run(item)
             whole = part if whole is None else whole.then(part)
         return whole
 
 
 def repeats(times: Dim, group: StageGroup, points: Points) -> Seconds:
     """How often a region is repeated, at the points of a group; a number where it is the same at all."""
-    value = times if isinstance(times, int) else evaluate(times, group.last)
-    found = take(value, points)
+    if isinstance(times, int):
+        return float(times)
+    found = take(evaluate(times, group.last), points)
     return float(found[0]) if len(found) == 1 else found
 
 

@@ -62,7 +62,8 @@ class Timing:
 
     def _fill(self, size: int, fill: Callable[[slice, StageGroup], None]) -> None:
         """Calls `fill` with chunks of at most `size` points and each stage's groups of them, several chunks at once where there are."""
-        points, threads = self.estimate.workload.points, os.cpu_count() or 1
+        points = self.estimate.workload.points
+        threads = os.cpu_count() or 1 if points > CHUNK else 1  # which takes as long to find as a stage of one point
         size = min(size, max(CHUNK, -(-points // threads)))
 
         def fill_chunk(start: int) -> None:
@@ -140,7 +141,7 @@ class Timing:
         found = [self._seconds(*stages, column=column) for column in EXPECTED_COLUMNS[:3]]
         return None if found[0] is None else Ranged(*found, self.time_basis)
 
-    @property
+    @cached_property
     def time_basis(self) -> str:
         """What expected seconds rest on."""
         return describe_basis(self.host, self.efficiency, self.estimate.config.engine)

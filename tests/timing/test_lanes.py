@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ocr_flops.timing.lanes import NOTHING, Lanes, Schedule, replay
+from ocr_flops.timing.lanes import NOTHING, Lanes, replay
 
 
 def played(program, repeats):
@@ -14,11 +14,11 @@ def played(program, repeats):
 
 
 def composed(program, repeats):
-    schedule = Schedule.of(NOTHING)
+    schedule = NOTHING
     for run, times in zip(program, repeats, strict=True):
-        part = Schedule.of(NOTHING)
+        part = NOTHING
         for host, device, synchronises in run:
-            one = Schedule.of(Lanes(host, device, host + device))
+            one = Lanes(host, device, host + device)
             part = part.then(one.synchronised() if synchronises else one)
         schedule = schedule.then(part.repeated(times))
     return schedule
@@ -51,7 +51,7 @@ def test_runs_are_columns_of_points():
 
 
 def test_the_slower_lane_decides():
-    host_bound, device_bound = (Schedule.of(Lanes(*one, sum(one)).repeated(100)) for one in ((1e-5, 1e-6), (1e-6, 1e-5)))
+    host_bound, device_bound = (Lanes(*one, sum(one)).repeated(100) for one in ((1e-5, 1e-6), (1e-6, 1e-5)))
     assert host_bound.seconds == pytest.approx(100 * 1e-5 + 1e-6) and host_bound.device / host_bound.seconds < 0.11
     assert device_bound.seconds == pytest.approx(1e-6 + 100 * 1e-5) and device_bound.device / device_bound.seconds > 0.99
-    assert Schedule.of(NOTHING).seconds == 0 and Schedule.of(Lanes(1.0, 2.0, 3.0).repeated(0)).seconds == 0
+    assert NOTHING.seconds == 0 and Lanes(1.0, 2.0, 3.0).repeated(0).seconds == 0
