@@ -174,7 +174,7 @@ def _read(overrides: list[str], prices: Iterable[str], lengths: str, limit: int)
         if key != "hardware":
             raise SpecError(f"{key}: one value; only hardware may be a list")
     config = compose(plain)
-    run = read_run({**config, "hardware": None})
+    run = read_run({**config, "hardware": None}).of_whole_pages()
     names = several.get("hardware") or tuple(prices) or GPUS
     devices = [read_run(config).hardware] if config["hardware"] else [load_hardware(str(name)) for name in names]
     keys = read_workload(config["workload"])

@@ -76,7 +76,7 @@ def compare_models(
         if name != "tiny_test":  # which is for tests
             one_of("model", name, models.known_models())
     sizes = [f"workload.batch_size={batch}"] if batch and batch != "best" else []
-    run = load_run([*(one for one in given if not one.startswith(MODEL)), *sizes])
+    run = load_run([*(one for one in given if not one.startswith(MODEL)), *sizes]).of_whole_pages()
     if batch == "best" and (chart or run.hardware is None):
         raise SpecError("--batch: best needs hardware=, and no --chart, which draws one batch; give --batch N")
     sides = run.workload.image_width_px, run.workload.image_height_px

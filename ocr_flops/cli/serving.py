@@ -83,7 +83,7 @@ def serve_workload(
     given = list(overrides or ())
     if not any(one.startswith("engine=") for one in given):
         given.append(f"engine={ENGINE}")
-    run = load_run(given)
+    run = load_run(given).of_whole_pages()
     promise = Promise(ttft_p95, tpot_p95)
     load = {"concurrency": _numbers("--concurrency", concurrency, int), "rate": _numbers("--rate", rate, float)}
     is_single = all(one is None or not hasattr(one, "__len__") for one in load.values())

@@ -53,6 +53,12 @@ class RunSpec:
     host: HostSpec | None = None  # None where none was chosen: the engine's
     efficiency: EfficiencySpec | None = None  # None where none was chosen: published figures
 
+    def of_whole_pages(self) -> RunSpec:
+        """The same run; a SpecError where it leaves out a stage, for what counts whole pages."""
+        if self.stages != STAGES:
+            raise SpecError(f"stages: {', '.join(self.stages)} alone read no page; leave it out, or ask estimate or sweep")
+        return self
+
 
 class WorkloadKeys(NamedTuple):
     """The keys of the group `workload`: those of a resolution mode, then those of the page and its text."""

@@ -159,6 +159,12 @@ def test_a_wrong_command_line_exits_2(capsys, arguments):
     assert "Usage:" in error + out and "Traceback" not in error
 
 
+@pytest.mark.parametrize("words", [["serving", "hardware=l4"], ["corpus", "a4@200:10"], ["compare", "model=deepseek_ocr,glm_ocr"]])
+def test_what_counts_whole_pages_takes_no_stage_alone(capsys, words):
+    code, _, error = run(capsys, *words, "stages=[decode]")
+    assert code == 2 and "stages: decode alone" in error
+
+
 @pytest.mark.parametrize("output", ["table", "json", "csv"])
 def test_out_writes_what_would_be_printed(capsys, tmp_path, output):
     _, printed, _ = run(capsys, "estimate", *GRID, "--format", output)
