@@ -223,7 +223,7 @@ def drawn(charts, get_pins, model_inputs, results, tab):
     }
     _shows = results and tab in _views and not views.why_not(results, tab)
     _found = _views[tab](results) if _shows else ()
-    charts.show(_found, tab.lower())
+    charts.show(_found, tab.lower().replace(" ", "_"), results.provenance if results else "")
     mo.md("No chart: nothing that it would show fits this device.") if _shows and results.device and not _found else None
     return
 
@@ -281,7 +281,7 @@ def corpus_grouped(corpus_source, tab):
 @app.cell(hide_code=True)
 def corpus_answered(corpus_asked, corpus_charts, groups, results):
     _plan = corpus.make_plan(results, groups, corpus_asked.value) if results and groups is not None else None
-    corpus_charts.show(corpus.drawn(_plan), "corpus")
+    corpus_charts.show(corpus.drawn(_plan), "corpus", corpus.provenance_of(_plan))
     mo.vstack([corpus.answer(_plan), corpus_charts, corpus.numbers(_plan)]) if _plan is not None else None
     return
 
@@ -317,7 +317,7 @@ def serving_promised(find_rate, promise, served_load):
 
 @app.cell(hide_code=True)
 def serving_drawn(served_load, serving_charts):
-    serving_charts.show(served_on.drawn(served_load), "serving")
+    serving_charts.show(served_on.drawn(served_load), "serving", serving.provenance_of(served_load))
     _parts = (lambda _: serving_charts, serving.command, serving.numbers)
     mo.vstack([_part(served_load) for _part in _parts]) if served_load is not None else None
     return

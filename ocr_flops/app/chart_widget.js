@@ -50,10 +50,44 @@ const filled = (template, chart, width) => ({
 
 const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
 
+const escaped = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
+
+// An image as the page shows it, with words below: SVG as text.
+function withWords(svg, words, ink) {
+  const [width, height] = /width="([\d.]+)" height="([\d.]+)"/.exec(svg).slice(1).map(Number);
+  const lines = words && wrapped([words], "11px sans-serif", width - MARGIN_PX);
+  const texts = [...lines].map((line, row) => `<text x="5" y="${height + 14 * row + 9}">${escaped(line)}</text>`).join("");
+  const size = `width="${width}" height="${height + 14 * lines.length + 4}"`;
+  const ground = isLight(ink) ? "#181c1a" : "white";
+  const look = `font-family="sans-serif" font-size="11" fill="${ink}"`;
+  return `<svg xmlns="http://www.w3.org/2000/svg" ${size}><rect ${size} fill="${ground}"/>${svg}<g ${look}>${texts}</g></svg>`;
+}
+
+async function drawnAtTwice(svg) {
+  const image = Object.assign(new Image(), { src: URL.createObjectURL(new Blob([svg], { type: "image/svg+xml" })) });
+  await image.decode();
+  const canvas = Object.assign(document.createElement("canvas"), { width: 2 * image.width, height: 2 * image.height });
+  canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
+  return new Promise((done) => { canvas.toBlob(done); });
+}
+
 class Panel {
-  constructor(root) {
+  constructor(root, below) {
     this.element = root.appendChild(document.createElement("div"));
     this.isSeen = false;
+    this.element.addEventListener("click", (event) => {
+      const link = event.target.closest?.(".vega-actions a[download]");
+      if (!link) return;
+      event.preventDefault();
+      this.save(link.download, below());
+    }, true);
+  }
+
+  // Saves the chart under a name whose ending says as what.
+  async save(name, below) {
+    const svg = withWords(await this.view.toSVG(), below, this.ink);
+    const image = name.endsWith(".svg") ? new Blob([svg], { type: "image/svg+xml" }) : await drawnAtTwice(svg);
+    Object.assign(document.createElement("a"), { href: URL.createObjectURL(image), download: name }).click();
   }
 
   // Draws what is wanted: in the view there is, or in a new one where the template, the ink or the page's theme is another.
@@ -120,7 +154,7 @@ function render({ model, el }) {
       panel.element.remove();
     }
     while (panels.length < charts.length) {
-      panels.push(new Panel(root));
+      panels.push(new Panel(root, () => model.get("below") ?? ""));
       sight.observe(panels.at(-1).element);
     }
   }

@@ -27,30 +27,32 @@ class ChartWidget(anywidget.AnyWidget):
     templates = traitlets.Dict().tag(sync=True)  # Vega-Lite specifications by identity
     view = traitlets.Unicode().tag(sync=True)  # names the arrangement
     charts = traitlets.List(traitlets.Dict()).tag(sync=True)
+    below = traitlets.Unicode().tag(sync=True)  # stands below a chart that is saved
     library: str | None = None  # address of Vega's JavaScript, relative to the page; None where it comes with every widget
     _css = STYLE.read_text(encoding="utf-8")
 
-    def __init__(self, charts: Iterable[Chart] = (), view: str = "") -> None:
+    def __init__(self, charts: Iterable[Chart] = (), view: str = "", below: str = "") -> None:
         script = SCRIPT.read_text(encoding="utf-8")
         library = f'await import(new URL("{self.library}", document.baseURI));' if self.library else vega_javascript()
         super().__init__(_esm=f"{library}\n{script}")
-        self.show(charts, view)
+        self.show(charts, view, below)
 
-    def show(self, charts: Iterable[Chart], view: str = "") -> None:
+    def show(self, charts: Iterable[Chart], view: str = "", below: str = "") -> None:
         """Draws charts in place of those before.
 
         Args:
             charts: in reading order.
             view: what they are of, in one word.
+            below: what a saved chart says of itself, as of `reports.images.provenance`.
         """
         found = list(charts)
         templates = {one.template.key: _without_values(one) for one in found}
         with self.hold_sync():
             if templates.keys() != self.templates.keys():
                 self.templates = templates
-            self.view = view
+            self.view, self.below = view, below
             self.charts = [
-                {"template": one.template.key, "name": f"{view}_{number}", "signals": one.signals, "datasets": one.datasets}
+                {"template": one.template.key, "name": f"ocr_flops_{view}_{number}", "signals": one.signals, "datasets": one.datasets}
                 for number, one in enumerate(found, 1)
             ]
 

@@ -19,12 +19,13 @@ from ocr_flops.charts.times import halves
 from ocr_flops.errors import SpecError
 from ocr_flops.evidence.published.accuracy import read_accuracy
 from ocr_flops.evidence.records.cache import RECORDS
+from ocr_flops.reports.images import provenance
 from ocr_flops.spec.catalog import modes
 from ocr_flops.spec.specs import HardwareSpec, ModelSpec
 from ocr_flops.timing.estimate import Estimate, sweep
 from ocr_flops.timing.planning import largest_batch
 from ocr_flops.timing.timing import Timing
-from ocr_flops.units import seconds
+from ocr_flops.units import seconds, workload_label
 
 if TYPE_CHECKING:
     import polars as pl
@@ -109,6 +110,14 @@ class Results:
             f"The expected times rest on: {timing.time_basis}. The device alone, at its peaks (roofline): "
             f"{first} to the first token{token}; no implementation takes less than {bound} to the first token."
         )
+
+    @property
+    def provenance(self) -> str:
+        """What charts of the setting say of themselves where they are taken away: the setting, the version, the date."""
+        config, workload = self.main.config, self.setting.workload
+        where = self.hardware.label if self.hardware else "no device"
+        run = f"{config.engine.label}, attention {self.setting.attention}, {config.dtype}"
+        return provenance(f"{config.model.label}, {workload_label(workload)}, {workload.output_tokens:,} output tokens; {run}; {where}")
 
     @cached_property
     def modules(self) -> pl.DataFrame:

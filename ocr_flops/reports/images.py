@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import date
 from functools import cache
+from html import escape
 from importlib.metadata import version
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from ocr_flops import __version__
 from ocr_flops.errors import SpecError, one_of
 from ocr_flops.files import Progress, no_progress, user_cache_dir, write_whole
 
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
     from ocr_flops.charts import Chart
 
 MARGIN_PX = 16
+LINE_PX, LETTER_PX = 14, 5.6  # of the words below a chart
 CHILD_SECONDS = 120
 MAX_MESSAGE = 400  # characters of a failure's message
 _ONE_CHILD = Lock()
@@ -39,6 +45,7 @@ def chart_images(
     *,
     width_px: int = 1000,
     scale: float = 2,
+    below: str = "",
     in_child: bool = True,
     progress: Progress = no_progress,
 ) -> dict[str, bytes]:
@@ -49,6 +56,7 @@ def chart_images(
         format: "svg" or "png".
         width_px: of a chart, axes and legend included.
         scale: pixels of a PNG for each of these.
+        below: words below each chart, as of `provenance`.
         in_child: draw in a child process, which takes 0.6 s longer and leaves this process as small as it was.
         progress: called after every chart that is drawn in this process.
 
@@ -60,8 +68,23 @@ def chart_images(
     jobs = []
     for spec in (chart.to_dict() for chart in charts.values()):
         spec |= {"width": width_px, "padding": MARGIN_PX, "config": {**spec.get("config", {}), "background": "white"}}
-        jobs.append({"kind": format, "spec": spec, "scale": scale})
+        jobs.append({"kind": format, "spec": spec, "scale": scale, "below": below})
     return dict(zip(charts, run_jobs(jobs, in_child, progress), strict=True))
+
+
+def provenance(words: str) -> str:
+    """What a chart that is taken away says of itself: what it is of, the version and the date."""
+    return f"{words.removesuffix('.')}. ocr_flops {__version__}, {date.today()}"
+
+
+def _with_words(svg: str, words: str) -> str:
+    """An image on white with words below it."""
+    width, height = (float(number) for number in re.search(r'width="([\d.]+)" height="([\d.]+)"', svg).groups())
+    lines = textwrap.wrap(words, int((width - 2 * MARGIN_PX) / LETTER_PX))
+    texts = "".join(f'<text x="{MARGIN_PX}" y="{height + LINE_PX * row}">{escape(line)}</text>' for row, line in enumerate(lines))
+    size = f'width="{width:g}" height="{height + LINE_PX * len(lines):g}"'
+    look = 'font-family="sans-serif" font-size="11" fill="#555"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size}><rect {size} fill="white"/>{svg}<g {look}>{texts}</g></svg>'
 
 
 @cache
@@ -105,9 +128,9 @@ def _run_job(job: dict[str, Any]) -> bytes:
 
     if job["kind"] == "javascript":
         return vl_convert.javascript_bundle().encode()
-    if job["kind"] == "png":
-        return vl_convert.vegalite_to_png(job["spec"], scale=job["scale"], allowed_base_urls=[])
-    return vl_convert.vegalite_to_svg(job["spec"], allowed_base_urls=[]).encode()
+    svg = vl_convert.vegalite_to_svg(job["spec"], allowed_base_urls=[])
+    svg = _with_words(svg, job["below"]) if job["below"] else svg
+    return vl_convert.svg_to_png(svg, scale=job["scale"]) if job["kind"] == "png" else svg.encode()
 
 
 if __name__ == "__main__":  # the child: jobs as JSON on stdin, their results as JSON on stdout, a failure as one line on stderr

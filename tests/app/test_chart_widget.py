@@ -37,12 +37,20 @@ def test_a_step_sends_no_template(model, widget):
     widget[0].show(drawn(model), "overview")
     widget[1].clear()
     widget[0].show(drawn(model, output_tokens=512, batch_size=8, gpu="h200"), "overview")
-    assert widget[1] == ["charts"]
+    assert widget[1] == ["charts"] and widget[0].charts[1]["name"] == "ocr_flops_overview_2"
     widget[1].clear()
     widget[0].show(drawn(model, view="Savings"), "savings")
     assert set(widget[1]) == {"templates", "view", "charts"}
     widget[0].show(())
     assert widget[0].charts == [] and widget[0].templates == {}
+
+
+def test_what_is_saved_says_where_it_comes_from(model):
+    below = views.Results(model, Setting(gpu="h200", attention="all", dtype="fp16")).provenance
+    assert all(
+        words in below for words in ("2 × 3 tiles", "256 output", "attention all, fp16", "NVIDIA H200", f"ocr_flops {of.__version__}")
+    )
+    assert ChartWidget(drawn(model), "overview", below).below == below
 
 
 def test_a_template_has_no_rows_and_no_values(model, widget):

@@ -40,6 +40,15 @@ def test_a_chart_is_drawn_alike_in_a_child_and_here(model):
         assert child == here and here.startswith(start)
 
 
+def test_a_chart_says_below_where_it_comes_from(model):
+    chart = {"memory": all_charts(subject(model))["memory"]}
+    below = images.provenance("NVIDIA L4 & <b>.")
+    drawn = chart_images(chart, "svg", below=below, in_child=False)["memory"].decode()
+    plain = chart_images(chart, "svg", in_child=False)["memory"].decode()
+    assert plain in drawn and f"NVIDIA L4 &amp; &lt;b&gt;. ocr_flops {of.__version__}, 20" in drawn
+    assert chart_images(chart, "png", below=below, scale=1, in_child=False)["memory"].startswith(b"\x89PNG")
+
+
 def test_the_app_never_loads_the_drawing_engine():
     code = """
 import sys, ocr_flops as of

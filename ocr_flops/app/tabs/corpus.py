@@ -16,6 +16,7 @@ from ocr_flops.charts import Chart
 from ocr_flops.charts.corpus import costs_by_gpu, pages_by_grid
 from ocr_flops.errors import SpecError
 from ocr_flops.reports import corpus as words
+from ocr_flops.reports.images import provenance
 from ocr_flops.spec.catalog import modes
 from ocr_flops.studies.corpus.groups import Groups, group_pages
 from ocr_flops.studies.corpus.lengths import DEFAULT_LIMIT, fixed
@@ -131,6 +132,11 @@ def _plan(results: Results, groups: Groups, asked: dict[str, Any]) -> Plan:
 def drawn(found: Plan | SpecError | None) -> tuple[Chart, ...]:
     """The charts of a plan; none without one."""
     return (costs_by_gpu(found), pages_by_grid(found)) if isinstance(found, Plan) else ()
+
+
+def provenance_of(found: Plan | SpecError | None) -> str:
+    """What a plan's charts say of themselves where they are taken away; "" without one."""
+    return provenance(f"{words.describe_pages(found)} {words.describe_run(found)}") if isinstance(found, Plan) else ""
 
 
 def controls(source: mo.ui.dictionary, fields: dict[str, Any]) -> mo.Html:

@@ -71,14 +71,14 @@ def export(results: Results, pins: Pins, inputs: mo.ui.dictionary, make_report: 
             row(inputs.elements["rows"], *tables),
             mo.md("**Charts**, also from the ⋯ beside each chart"),
             inputs.elements["charts"],
-            *(_images(chart, f"{of.lower()}_{number}") for number, chart in enumerate(drawn, 1)),
+            *(_images(chart, f"{of.lower().replace(' ', '_')}_{number}", results.provenance) for number, chart in enumerate(drawn, 1)),
         ]
     )
 
 
-def _images(chart: Chart, name: str) -> mo.Html:
+def _images(chart: Chart, name: str, below: str) -> mo.Html:
     def image(kind: str) -> Callable[[], bytes]:  # drawn when it is asked for, by a child process
-        return lambda: chart_images({"": chart}, kind)[""]
+        return lambda: chart_images({"": chart}, kind, below=below)[""]
 
     downloads = (mo.download(image(kind), _name(name, kind), label=kind.upper()) for kind in ("svg", "png"))
     return row(*downloads, mo.Html(f"<span>{escape(' '.join(chart.title.text))}</span>"))

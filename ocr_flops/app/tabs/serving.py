@@ -10,6 +10,7 @@ import marimo as mo
 from ocr_flops.app.served import FLYING, OWN, RATE, Served
 from ocr_flops.app.tabs.elements import choice, labelled, plain_table, problem, row
 from ocr_flops.errors import SpecError
+from ocr_flops.reports.images import provenance
 from ocr_flops.reports.serving import describe_best, describe_serving, describe_step, serving_table
 from ocr_flops.spec.catalog import serving_engines
 from ocr_flops.timing.serving.steady import ENGINE
@@ -85,6 +86,11 @@ def promised(found: Served | SpecError, seconds: float) -> mo.Html:
     server = found.servers[0]
     listed = "".join(f"<li>{escape(one)}</li>" for one in said)
     return mo.Html(f"<ul class='findings'>{listed}</ul><p>So served on {escape(server.hardware.label)}:</p>{_typed(command_line(server))}")
+
+
+def provenance_of(found: Served | SpecError | None) -> str:
+    """What a load's charts say of themselves where they are taken away; "" without one."""
+    return provenance(describe_serving(found.chosen)) if isinstance(found, Served) else ""
 
 
 def command(found: Served | SpecError) -> mo.Html | None:
