@@ -10,7 +10,7 @@ app: $(VENV)/installed
 	$(BIN)/ocr-flops app
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 verify: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m verification -n 2

@@ -1,8 +1,6 @@
 """The talk: its sentences say what the estimates say, at every setting of its controls; its charts have their numbers and grow with the screen."""
 
 import importlib.util
-import subprocess
-import sys
 from dataclasses import replace
 from html import unescape
 from types import SimpleNamespace
@@ -204,8 +202,3 @@ def test_evidence_is_of_the_modes_shown():
     assert "not compared: " in line and "flash" not in title and "batch" in line
     assert sum(sum(row.numbers) for row in talk.evidence_rows(BY_MODE)) == numbers, "every number is in one row"
     assert talk.describe_evidence({"flash": BY_MODE["flash"]})[0].startswith("Nothing of these settings")
-
-
-def test_the_notebook_is_clean():
-    done = subprocess.run([sys.executable, "-m", "marimo", "check", "--strict", str(PATH)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr

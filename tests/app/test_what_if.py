@@ -1,9 +1,6 @@
 """The app without a browser: the whole notebook run from a link, as a user could open it. What a tab shows is in test_tabs.py."""
 
 import importlib.util
-import json
-import subprocess
-import sys
 from html import unescape
 from types import SimpleNamespace
 
@@ -165,19 +162,6 @@ def test_a_run_that_has_ended_slows_the_clock(notebook, monkeypatch):
         asked.clear()
         notebook.progress.run(**rest, page=page, every=every, get_asked=lambda: 4, set_asked=asked.append)
         assert asked == wanted, (live, every)
-
-
-def test_the_app_needs_no_torch():
-    code = "import sys, runpy; runpy.run_path(sys.argv[1], run_name='__main__'); print(json.dumps(['torch' in sys.modules, 'transformers' in sys.modules]))"
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", f"import json; {code}", str(PATH)], capture_output=True, text=True, check=True
-    )
-    assert json.loads(done.stdout.splitlines()[-1]) == [False, False]
-
-
-def test_the_notebook_is_clean():
-    done = subprocess.run([sys.executable, "-m", "marimo", "check", "--strict", str(PATH)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_gpu_without_a_figure_says_so_and_costs_stay(notebook):

@@ -11,8 +11,10 @@ import ocr_flops as of
 from ocr_flops.cost.learning.folding import Unlearnable
 from ocr_flops.cost.models.learned import kept_path
 from ocr_flops.evidence.verify.learned import random_workloads, verify_learned
+from ocr_flops.measure import client
 from ocr_flops.measure.worker.class_session import ClassSession
 from ocr_flops.measure.worker.learning import sum_launches
+from tests.support.timed import Inside
 
 ROPE = {"rope_type": "default", "rope_theta": 10000, "partial_rotary_factor": 1.0, "mrope_section": [2, 3, 3]}
 TEXT = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 2, "num_key_value_heads": 1, "num_hidden_layers": 2}
@@ -34,7 +36,8 @@ def folder(tmp_path, monkeypatch):
     return place
 
 
-def test_a_model_of_ones_own_is_learned_once_and_equals_fresh_traces(folder, capsys):
+def test_a_model_of_ones_own_is_learned_once_and_equals_fresh_traces(folder, capsys, monkeypatch):
+    monkeypatch.setattr(client, "Worker", Inside)
     model = of.load_model(str(folder))
     assert (model.name, model.learned.architecture) == ("my_ocr", CLASS)
     page = of.Workload.from_image(300, 400, output_tokens=3)

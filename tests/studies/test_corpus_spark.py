@@ -32,6 +32,7 @@ def spark():
     session.stop()
 
 
+@pytest.mark.verification
 def test_spark_gives_the_same_groups_and_costs(spark, model, tmp_path):
     table = pages_table()
     table.write_parquet(tmp_path / "table.parquet")

@@ -33,7 +33,7 @@ def ends(frame):
 
 @pytest.mark.parametrize("engine", ["transformers", "remote_code", "vllm"])
 @pytest.mark.parametrize("host", ["none", "eager", "graphs"])
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     gpu=st.sampled_from(GPUS),
     columns=st.integers(1, 4),
