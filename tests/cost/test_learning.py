@@ -66,6 +66,21 @@ def test_operators_that_some_sizes_lack():
     assert stage.dims()[stage.loops[0]].terms == {("odd",): 1}
 
 
+def test_an_operator_behind_a_loop_that_is_like_the_end_of_its_body_stays_outside():
+    """Here the last `cat`, whose live bytes are now more, now less than those of the loop's."""
+
+    def joined(n, pages):
+        found = [launch("mm", "", 7)]
+        for page in range(1, pages + 1):
+            found += [launch("cat", "", 2, 100 * page + n), launch("clone", "", 3), launch("cat", "", 2, 100 * page)]
+        return Trace({"n": n, "pages": pages}, [*found, launch("cat", "", n, 900 + 7 * n)])
+
+    traces = [joined(n, pages) for n, pages in ((3, 2), (11, 4), (2, 3), (5, 12), (8, 9), (4, 15))]
+    stage = learn_stage(KEY, traces, [(), ("n",), ("pages",)], Names())
+    assert [one.loop for one in stage.operators] == [-1, 0, 0, 0, -1]
+    assert stage.dims()[stage.operators[-1].live].terms == {(): 900, ("n",): 7}
+
+
 @pytest.mark.parametrize(
     ("traces", "message"),
     [

@@ -79,12 +79,12 @@ class Unlearnable(ValueError):
     """Why a class cannot be learned: it names the operator."""
 
 
-def find_segments(traces: Sequence[Trace], early: bool = False) -> list[Segment]:
+def find_segments(traces: Sequence[Trace], earlier: int = 0) -> list[Segment]:
     """The segments on which all traces lie.
 
     Args:
         traces: of one stage.
-        early: whether a loop begins as early as it can, where the operator before it is the last of its body (or as late).
+        earlier: by how many operators, where it can, a loop begins before the latest place: those before it are the last of its body.
 
     Raises:
         Unlearnable: operators differ in another way than by runs that repeat, with the first that does.
@@ -94,7 +94,7 @@ def find_segments(traces: Sequence[Trace], early: bool = False) -> list[Segment]
     for trace in ordered[1:]:
         keys = [launch.key for launch in trace.launches]
         while (place := _first_difference(segments, keys)) is not None:
-            segments = _split(segments, keys, *place, trace, early)
+            segments = _split(segments, keys, *place, trace, earlier)
     return segments
 
 
@@ -124,7 +124,7 @@ def _first_difference(segments: Sequence[Segment], keys: Sequence[Hashable]) -> 
 
 
 def _split(
-    segments: list[Segment], keys: Sequence[Hashable], number: int, inside: int, place: int, trace: Trace, early: bool
+    segments: list[Segment], keys: Sequence[Hashable], number: int, inside: int, place: int, trace: Trace, earlier: int
 ) -> list[Segment]:
     """Segments in which the one that differs is cut around a loop: operators before the difference that follow themselves in keys."""
     segment = segments[number]
@@ -133,7 +133,7 @@ def _split(
         for strict in (True, False):  # a second loop may follow so soon that little behind the first one is alike
             for size in range(1, inside + 1):
                 backs = range(min(size, inside - size) + 1)  # operators behind the loop may begin as its body does
-                for back in reversed(backs) if early else backs:
+                for back in sorted(backs, key=lambda back: abs(back - earlier)):
                     if parts := _cut(segment.keys, behind, keys, inside - back, place - back, size, strict):
                         return [*segments[:number], *parts, *segments[number + 1 :]]
         for size in range(1, len(keys) - place + 1):  # operators that some sizes do not have

@@ -15,6 +15,7 @@ from ocr_flops.cost.polynomial import Monomial
 LAYER = re.compile(r"^(.*?\b(?:layers|blocks|layer|h))\.(\d+)(?:\.|$)")
 EXPERTS = COLUMNS.index("expert_bytes")
 WEIGHTS = COLUMNS.index("weight_io_bytes")
+BEGINS = (0, 1, 2, 3, 1000)  # by how many operators loops are tried to begin earlier: what is like the end of a body may stand behind it
 TRAFFIC = (WEIGHTS, WEIGHTS + 1, WEIGHTS + 2)
 
 
@@ -82,9 +83,9 @@ def learn_stage(key: StageKey, traces: Sequence[Trace], monomials: Sequence[Mono
     """
     solver = Solver(monomials, [trace.sizes for trace in traces])
     problem: Unlearnable | None = None
-    for early in (False, True):
+    for earlier in BEGINS:
         try:
-            return _learn_folded(key, traces, find_segments(traces, early), solver, texts, expert_third)
+            return _learn_folded(key, traces, find_segments(traces, earlier), solver, texts, expert_third)
         except Unlearnable as found:
             problem = problem or found
     raise problem

@@ -80,7 +80,7 @@ PAGE = ("patch_columns", "patch_rows")
 PICTURE_TERMS = [
     *monomials_of(ONE_OR_ALL, [(), ("patch_rows",), ("patch_columns",), PAGE, PAGE + PAGE, H + W]),
     *(P + P, ("blocks",), (*P, "eighths")),
-    *monomials_of([("uneven",)], [(), ("patch_rows",), ("patch_columns",), PAGE, P, P + P, (*P, "eighths")]),
+    *monomials_of([("uneven",)], [(), B, ("patch_rows",), ("patch_columns",), PAGE, P, P + P, (*P, "eighths")]),
 ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -140,6 +141,7 @@ class ClassSession:
         self.window = text.sliding_window if windowed else 0  # outputs, the newest, that decode keeps beside the prompt; 0 for all
         self._paths = [""]
         self._features: dict[str, Any] = {}
+        self._counts: dict[str, int] = {}
         token = getattr(self.config, "image_token_id", None)
         self._image_token = self.config.image_token_index if token is None else token
 
@@ -169,14 +171,13 @@ class ClassSession:
         if stage == "vision":
             inputs = self.door.inputs(self.model, batch, sizes)
             return self._traced(point, leaves(inputs), lambda: self.model.model.get_image_features(**inputs, return_dict=True))
-        cache = self.new_cache()
-        features = self._vision_features(batch, sizes)
-        count = self.count_features(batch, sizes)
+        cache, count = self.new_cache(), self.count_features(batch, sizes)
         point[FEATURES_SIZE] = count
         ids = self._text(batch, count + tokens)
         ids[:, 1 : 1 + count] = self._image_token
         point = with_parts(point | {"tokens": count + tokens}, self.parts)
         if stage == "prefill":
+            features = self._vision_features(batch, sizes)
             given = type(features)(**{name: features[name] for name in FEATURES if features.get(name) is not None})
             return self._traced(point, [*leaves(given), ids], lambda: self._run(ids, cache, mm_encoder_outputs={"image": given}), cache)
         inputs = self.door.inputs(self.model, batch, sizes)
@@ -199,9 +200,7 @@ class ClassSession:
 
     def _trace_decode(self, batch: int, tokens: int, outputs: int) -> Trace:
         cache, ids = self.new_cache(), self._text(batch, 1)
-        self._fill(cache, batch, tokens if self.window else tokens - 1)
-        for _ in range(outputs - 1):
-            self._run(ids, cache)
+        self._fill(cache, batch, tokens if self.window else tokens - 1, *[1] * (outputs - 1))
         return self._traced(self.decode_point(batch, tokens, outputs), [ids], lambda: self._run(ids, cache), cache)
 
     def _run(self, ids: torch.Tensor, cache: Any, **arguments: Any) -> None:
@@ -221,16 +220,27 @@ class ClassSession:
 
     def count_features(self, batch: int, sizes: Sizes) -> int:
         """Image features of a page."""
-        return sum(leaf.shape[:-1].numel() for leaf in leaves(self._vision_features(batch, sizes)["pooler_output"])) // batch
+        if (key := str(sizes)) not in self._counts:
+            found = leaves(self._vision_features(batch, sizes)["pooler_output"])
+            self._counts[key] = sum(leaf.shape[:-1].numel() for leaf in found) // batch
+        return self._counts[key]
 
     def new_cache(self) -> Any:
         """An empty cache."""
         return transformers.DynamicCache(config=self.config.get_text_config())
 
-    def _fill(self, cache: Any, batch: int, tokens: int) -> None:
-        """Runs a text through the language model, so that its cache is filled."""
-        if tokens:
-            self._run(self._text(batch, tokens), cache)
+    @cached_property
+    def _states(self) -> list[torch.Tensor]:
+        """Keys and values of one token in every layer."""
+        self._run(self._text(1, 1), cache := self.new_cache())
+        return [tensor for tensor in cached(cache) if tensor.ndim == 4]
+
+    def _fill(self, cache: Any, batch: int, *lengths: int) -> None:
+        """Keys and values of so many tokens in a cache, as passes of the language model one after the other leave them."""
+        for tokens in filter(None, lengths):
+            states = [one.new_empty(batch, one.shape[1], tokens, one.shape[3]) for one in self._states]
+            for layer, both in enumerate(zip(states[::2], states[1::2], strict=True)):
+                cache.update(*both, layer)
 
     def cached_bytes(self, batch: int, tokens: int) -> int:
         """Bytes of the cache after so many tokens."""
