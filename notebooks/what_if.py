@@ -270,9 +270,9 @@ def corpus_opened(corpus_inputs, corpus_source, tab):
 
 
 @app.cell(hide_code=True)
-def corpus_grouped(corpus_source, tab):
+def corpus_grouped(corpus_source, results, tab):
     try:
-        groups = corpus.read_groups(corpus_source.value) if tab == "Corpus" else None
+        groups = corpus.read_groups(corpus_source.value, results.model.page_rule if results else None) if tab == "Corpus" else None
     except of.SpecError as _error:
         groups = _error
     return (groups,)

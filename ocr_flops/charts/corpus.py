@@ -13,12 +13,14 @@ from ocr_flops.charts.bars import Panel, StageBars, panel_rows, panel_template, 
 from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, data, title
 from ocr_flops.charts.encoding import OWN_COLOUR, from_zero, tips
 from ocr_flops.charts.theme import INK, STAGE_COLOURS, attention_colour
+from ocr_flops.studies.corpus.kinds import PATCHES
 from ocr_flops.studies.corpus.plans import Plan
 from ocr_flops.units import count, share, si
 
 PARTS = {"pages": STAGE_COLOURS["vision"], "FLOPs": STAGE_COLOURS["decode"], "GPU-hours": STAGE_COLOURS["prefill"]}
 ROOM = 1.75  # of the longest range, with the words behind it
 ROW_PX = 34
+MOST_PATCHES = 2000  # by which pages of patches stand in a row
 
 
 def pages_by_grid(plan: Plan) -> Chart:
@@ -51,7 +53,11 @@ def _grid_template() -> Template:
 
 
 def _grid(row: Mapping[str, Any]) -> str:
-    return "no tiles" if row["columns"] * row["rows"] == 1 else f"{row['columns']} × {row['rows']}"
+    """The row that a grid is in: its own, or, of the many that are of patches, one of as many thousands of them."""
+    number = row["columns"] * row["rows"]
+    if row["mode"] == PATCHES.name:
+        return f"to {-(-number // MOST_PATCHES) * MOST_PATCHES:,}"
+    return "no tiles" if number == 1 else f"{row['columns']} × {row['rows']}"
 
 
 def _summed(names: Iterable[str], values: Iterable[float]) -> dict[str, float]:
@@ -65,10 +71,12 @@ def _summed(names: Iterable[str], values: Iterable[float]) -> dict[str, float]:
 def _grid_title(plan: Plan, panels: list[Panel]) -> Title:
     most = max(panels[0].bars.items(), key=lambda item: sum(item[1].values()))[0]
     pages, flops = (sum(panel.bars[most].values()) for panel in panels[:2])
-    what = "without tiles" if most == "no tiles" else f"cut into {most} tiles"
+    patches = plan.kinds[0].mode == PATCHES
+    what = f"of {most} patches" if patches else "without tiles" if most == "no tiles" else f"cut into {most} tiles"
+    rows = f"Patches of a page, by {MOST_PATCHES:,}" if patches else "Columns × rows of tiles"
     return title(
         f"{share(pages, plan.pages)} of {plan.pages:,} pages are {what}, and take {share(flops, 1)} of the FLOPs",
-        f"Columns × rows of tiles; {si(plan.totals['total_flops'], 'FLOPs')} in all, every page by itself",
+        f"{rows}; {si(plan.totals['total_flops'], 'FLOPs')} in all, every page by itself",
         *([f"GPU-hours on {plan.best['label']}"] if plan.best else []),
     )
 

@@ -86,7 +86,7 @@ def plan_corpus(
         raise
     if opened.folder and options["lengths"] is None:
         options["lengths"] = opened.folder.lengths
-    corpus = group_pages(opened.table, groupings(options["mode"]))
+    corpus = group_pages(opened.table, groupings(options["mode"]), run.model.page_rule)
     options |= {"loops": loops, "limit": limit, "preprocess_workers": preprocess_workers}
     plan = plan_run(run, corpus, devices, prices=chosen, currency=money, gpus=gpus, **options)
     said = _answer(plan, deadline, budget)
@@ -153,7 +153,7 @@ def _tell_folder(folder: Folder, path: Path) -> list[str]:
 
 def _read(overrides: list[str], prices: Iterable[str], lengths: str, limit: int) -> tuple[Any, list[Any], dict[str, Any]]:
     """What overrides choose: the run without a device, the devices, and what else a plan needs."""
-    from ocr_flops.spec.catalog import load_hardware
+    from ocr_flops.spec.catalog import load_hardware, load_model
     from ocr_flops.spec.overrides import compose
     from ocr_flops.spec.run_spec import read_run, read_workload
     from ocr_flops.spec.specs import Mode
@@ -167,7 +167,8 @@ def _read(overrides: list[str], prices: Iterable[str], lengths: str, limit: int)
             raise SpecError(f"workload.{key}: has no effect; a corpus has pages of its own")
     if lengths and "workload.output_tokens" in given:
         raise SpecError("workload.output_tokens: given beside --lengths; leave out one of them")
-    if "engine" not in given:
+    model = next((text.partition("=")[2] for text in reversed(overrides) if text.startswith("model=")), None)
+    if "engine" not in given and (model is None or load_model(model).learned is None):  # no engine that serves is known for others
         overrides = [*overrides, f"engine={ENGINE}"]
     plain, several = split_overrides(overrides)
     for key in several:

@@ -13,6 +13,7 @@ from ocr_flops.reports.serving import WHAT, count_interval
 from ocr_flops.spec.catalog import load_attention, load_engine, load_mode
 from ocr_flops.studies.corpus.flights import is_server
 from ocr_flops.studies.corpus.folder import Folder
+from ocr_flops.studies.corpus.kinds import PATCHES, TILES
 from ocr_flops.studies.corpus.plans import HOURS_PER_DAY, Plan
 from ocr_flops.timing.serving.steady import ENGINE
 from ocr_flops.units import count, escape_controls, share, si
@@ -26,6 +27,7 @@ CHOICES = {  # of `Plan.alternatives`, as a sentence begins
 }
 LEAST_SAVING = 0.01  # that is worth a word
 MOST_GRIDS = 5  # of which a sentence speaks
+MOST_ROWS = 50  # of a table of them
 
 
 def figure(row: Mapping[str, Any], column: str, unit: str = "") -> str:
@@ -122,6 +124,8 @@ def _far(plan: Plan, best: Mapping[str, Any]) -> list[str]:
 
 def describe_engines(plan: Plan) -> list[str]:
     """What the other way to run pages, served or in batches, takes on every device."""
+    if plan.run.model.learned is not None:
+        return []  # no other is known to run it
     other = plan.under(_other_engine(plan))
     column, unit = ("cost", plan.currency) if plan.prices else ("gpu_hours", "GPU-hours")
     rows = {row["hardware"]: row for row in other.plans.iter_rows(named=True)}
@@ -186,7 +190,9 @@ def describe_shares(plan: Plan) -> str:
 
 def name_grid(row: Mapping[str, Any]) -> str:
     """A grid in words: 2 × 3 tiles."""
-    return "no tiles" if row["columns"] * row["rows"] == 1 else f"{row['columns']} × {row['rows']} tiles"
+    if row["columns"] * row["rows"] == 1:
+        return "no tiles"
+    return f"{row['columns']} × {row['rows']} {(PATCHES if row['mode'] == PATCHES.name else TILES).name}"
 
 
 def describe_deadline(plan: Plan, hours: float) -> list[str]:
@@ -233,8 +239,10 @@ def plans_table(plan: Plan) -> pl.DataFrame:
 
 
 def groups_table(plan: Plan) -> pl.DataFrame:
-    """Grids for people: a row each, with the best device's hours."""
+    """Grids for people: a row each, with the best device's hours; of very many those with most FLOPs."""
     frame = plan.groups
+    if frame.height > MOST_ROWS:
+        frame = frame.sort("total_flops", descending=True).head(MOST_ROWS)
     if plan.best:
         keys = ["mode", "columns", "rows"]
         hours = plan.parts.filter(pl.col("hardware") == plan.best["hardware"]).select(*keys, "batch_size", "hours_share")

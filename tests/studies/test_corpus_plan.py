@@ -192,10 +192,32 @@ def test_wrong_values_are_named(model, options, message):
     assert message in str(problem.value)
 
 
-def test_a_model_without_the_tile_rule_is_refused():
-    from ocr_flops.spec.reading import names
+@pytest.mark.parametrize("name", ["glm_ocr", "qianfan_ocr"])
+def test_learned_models_take_pages_by_their_own_rule(name):
+    """Totals are those of every page by itself, in fewer groups than there are pages of other sizes."""
+    pages = pages_of(300).drop("mode").with_columns(pl.col("width_px", "height_px") // 8 * 8 + 7)
+    found = of.corpus.plan(pages, name, "h200")
+    rest = {each: pages[each].to_numpy() for each in ("prompt_tokens", "output_tokens")}
+    each = of.Workload.from_image(pages["width_px"].to_numpy(), pages["height_px"].to_numpy(), **rest)
+    costs = of.estimate(name, each)
+    assert found.totals["total_flops"] == sum(sum(row["total_flops"].tolist()) for row in costs.stage_numbers.values())
+    assert found.totals["image_tokens"] == int(costs.workload.image_tokens.sum())
+    assert len(found.groups) < 300 and found.best["gpu_hours"] > 0
+    assert {"tiles", "patches"} >= set(found.groups["mode"])
 
-    learned = [name for name in names("model") if of.load_model(name).learned]
-    for name in learned[:1]:
-        with pytest.raises(SpecError, match="does not cut pages by the tile rule"):
-            of.corpus.plan(A4, of.load_model(name), "l4")
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("glm_ocr", {"engine": "vllm"}, "choose.*transformers"),
+        ("unlimited_ocr", {}, "attends to a window of its output"),
+    ],
+)
+def test_learned_models_that_cannot_be_planned_for(name, options, message):
+    with pytest.raises(SpecError, match=message):
+        of.corpus.plan(A4, name, "l4", **options)
+
+
+def test_groups_are_of_one_kind_of_model():
+    with pytest.raises(SpecError, match="group them again"):
+        of.corpus.plan(of.corpus.group_pages(A4, modes()), "glm_ocr", "l4").groups  # noqa: B018

@@ -18,6 +18,7 @@ from ocr_flops.errors import SpecError
 from ocr_flops.reports import corpus as words
 from ocr_flops.reports.images import provenance
 from ocr_flops.spec.catalog import modes
+from ocr_flops.spec.page_rules import PageRule
 from ocr_flops.studies.corpus.groups import Groups, group_pages
 from ocr_flops.studies.corpus.lengths import DEFAULT_LIMIT, fixed
 from ocr_flops.studies.corpus.planner import plan
@@ -63,19 +64,21 @@ def question_controls(setting: Setting) -> mo.ui.dictionary:
     )
 
 
-def read_groups(chosen: dict[str, Any]) -> Groups:
-    """The pages that `source_controls` choose, as groups for every resolution mode.
+def read_groups(chosen: dict[str, Any], rule: PageRule | None = None) -> Groups:
+    """The pages that `source_controls` choose, as groups for every resolution mode, or for a model with a page rule of its own.
 
     Raises:
         SpecError: no table yet, or one that cannot be read.
     """
     if chosen["source"] == DEMO:
-        return group_pages(demo_table(), modes())
-    if chosen["source"] == MIX:
-        return group_pages(mix_table(chosen["mix"]), modes())
-    if not chosen["table"]:
+        table = demo_table()
+    elif chosen["source"] == MIX:
+        table = mix_table(chosen["mix"])
+    elif chosen["table"]:
+        table = read_upload(chosen["table"][0].contents, chosen["table"][0].name)
+    else:
         raise SpecError("pages: no table yet; send one with the columns width and height")
-    return group_pages(read_upload(chosen["table"][0].contents, chosen["table"][0].name), modes())
+    return group_pages(table, modes(), rule)
 
 
 def read_prices(text: str) -> dict[str, float | None]:

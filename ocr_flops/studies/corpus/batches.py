@@ -10,8 +10,7 @@ import numpy as np
 from ocr_flops.errors import SpecError
 from ocr_flops.spec.host import Ranged
 from ocr_flops.spec.run_spec import RunSpec
-from ocr_flops.spec.workload import Workload
-from ocr_flops.studies.corpus.kinds import Kind
+from ocr_flops.studies.corpus.kinds import Kind, pages_of
 from ocr_flops.timing.estimate import estimate_run
 from ocr_flops.units import si
 
@@ -53,9 +52,10 @@ def time_batches(run: RunSpec, kinds: Sequence[Kind], batch_size: int | None = N
     nodes = [_nodes(kind) for kind in kinds]
     choices = [sorted({min(size, kind.pages) for size in BATCHES}) if batch_size is None else [batch_size] for kind in kinds]
     points = [(kind, size, node) for kind, own, sizes in zip(kinds, nodes, choices, strict=True) for size in sizes for node in own]
-    workload = Workload(
-        *(np.array([getattr(kind.mode, name) for kind, *_ in points], np.int64) for name in ("global_px", "tile_px")),
-        *(np.array([getattr(kind, name) for kind, *_ in points], np.int64) for name in ("columns", "rows", "prompt_tokens")),
+    each = [kind for kind, *_ in points]
+    workload = pages_of(
+        each,
+        prompt_tokens=np.array([kind.prompt_tokens for kind in each], np.int64),
         output_tokens=np.array([node for *_, node in points], np.int64),
         batch_size=np.array([size for _, size, _ in points], np.int64),
     )

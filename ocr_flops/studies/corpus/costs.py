@@ -32,6 +32,8 @@ def with_costs(table: Any, plan: Plan) -> nw.LazyFrame:
     """
     import narwhals as nw
 
+    if plan.run.model.learned is not None:
+        raise SpecError(f"pages: {plan.run.model.name!r} takes pages by a rule that is no expression of the engine that holds them")
     modes = groupings(plan.mode)
     frame = with_grids(table, modes, keep=True)
     names = frame.collect_schema().names()

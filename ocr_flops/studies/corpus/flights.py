@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ocr_flops.spec.host import Ranged
 from ocr_flops.spec.run_spec import RunSpec
@@ -31,16 +32,7 @@ def time_served(run: RunSpec, kinds: Sequence[Kind], preprocess_workers: int | N
     Raises:
         SpecError: as of `serving`.
     """
-    pages = [
-        Workload.from_grid(
-            kind.columns,
-            kind.rows,
-            kind.mode,
-            prompt_tokens=kind.prompt_tokens,
-            output_tokens=max(1, round(kind.lengths.mean)),
-        )
-        for kind in kinds
-    ]
+    pages = [replace(kind.page, prompt_tokens=kind.prompt_tokens, output_tokens=max(1, round(kind.lengths.mean))) for kind in kinds]
     basis = {"attention": run.attention, "dtype": run.dtype, "host": run.host, "efficiency": run.efficiency}
 
     def server(workloads: list[Workload], weights: list[float]) -> Server:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from ocr_flops.errors import SpecError
 from ocr_flops.spec.specs import Mode
 from ocr_flops.spec.tiling import MAX_SIDE_PX
@@ -14,6 +16,8 @@ from ocr_flops.studies.corpus.grids import aspect, grid_code
 if TYPE_CHECKING:
     import narwhals as nw
     import polars as pl
+
+    from ocr_flops.spec.page_rules import PageRule
 
 SIDES = (("width_px", "height_px"), ("width", "height"))
 LENGTHS = ("prompt_tokens", "output_tokens")
@@ -28,7 +32,8 @@ class Groups(NamedTuple):
 
     Args:
         frame: a row per group, in order. Columns: `mode` where the table has one; for every tiled resolution mode asked for, a column of
-            its name with the grid's code (see `grids.code`); `pages`; and for every length L that the table has (prompt_tokens,
+            its name with the grid's code (see `grids.code`), or, by a page rule, `width_px` and `height_px` of one of its pages; `pages`;
+            and for every length L that the table has (prompt_tokens,
             output_tokens) `L`, the least length in the group's bucket, and `L_over` and `L_over_squared`, sums over pages of what their
             lengths exceed it by and of the squares; with both lengths also `over_product`, of both excesses' products. All but the mode
             are whole numbers.
@@ -44,7 +49,7 @@ class Groups(NamedTuple):
         return int(self.frame["pages"].sum())
 
 
-def group_pages(table: Any, modes: Sequence[Mode]) -> Groups:
+def group_pages(table: Any, modes: Sequence[Mode], rule: PageRule | None = None) -> Groups:
     """Groups the pages of a table. The table stays where it is: what comes back has one row per group.
 
     Args:
@@ -52,23 +57,38 @@ def group_pages(table: Any, modes: Sequence[Mode]) -> Groups:
             and height), optionally prompt_tokens, output_tokens, pages (that a row stands for; 1 by default) and mode (a resolution
             mode's name). A page with a number that is missing, not whole or out of range is refused and counted.
         modes: resolution modes; those with tiles get a column. Of a table with a column `mode` also the modes that may stand there.
+        rule: of a model that takes pages by a rule of its own: pages of which it makes the same are a group, modes mean nothing, and there
+            come back as many rows as pages have sizes.
 
     Raises:
-        SpecError: no frame, a column that is missing or has another type.
+        SpecError: no frame, a column that is missing or has another type; a page that the rule refuses.
     """
     import polars as pl
 
-    frame = with_grids(table, modes)
+    frame = with_grids(table, modes, keep=rule is not None)
     names = frame.collect_schema().names()
     lengths = [name for name in LENGTHS if name in names]
-    keys = [REFUSED, *(["mode"] if "mode" in names else []), *_tiled(modes), *lengths]
-    found = _collect(_grouped(frame, keys, lengths))
+    by_mode = [*(["mode"] if "mode" in names else []), *_tiled(modes)]
+    found = _collect(_grouped(frame, [REFUSED, *(SIDES[0] if rule else by_mode), *lengths], lengths))
     found = found.with_columns(pl.exclude("mode").cast(pl.Int64))
     reasons = found.filter(pl.col(REFUSED) > 0).group_by(REFUSED).agg(pl.col("pages").sum()).sort(REFUSED)
     texts = list_reasons(modes)
     refused = {texts[place - 1]: count for place, count in reasons.iter_rows()}
     kept = found.filter((pl.col(REFUSED) == 0) & (pl.col("pages") > 0)).drop(REFUSED)
+    if rule is not None:
+        kept = _regrouped(kept, rule, lengths)
     return Groups(kept.sort(kept.columns[: kept.columns.index("pages")]), refused)
+
+
+def _regrouped(frame: pl.DataFrame, rule: PageRule, lengths: list[str]) -> pl.DataFrame:
+    """Groups by size, those together of which a rule makes the same; their sides are those of the first."""
+    import polars as pl
+
+    sides = SIDES[0]
+    sizes = rule.sizes(*(frame[side].to_numpy() for side in sides))
+    same = [pl.Series(f"_{name}", np.broadcast_to(size, frame.height)) for name, size in sizes.items()]
+    found = frame.with_columns(same).group_by(*(one.name for one in same), *lengths, maintain_order=True)
+    return found.agg(pl.col(sides).first(), pl.exclude(*sides, *lengths).sum()).select(frame.columns)
 
 
 def _grouped(frame: nw.LazyFrame, keys: list[str], lengths: list[str]) -> nw.LazyFrame:

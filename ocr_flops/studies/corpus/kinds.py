@@ -3,15 +3,17 @@ the sums of lengths, of their squares and of their products are all that totals 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 
 from ocr_flops.errors import SpecError
 from ocr_flops.spec.catalog import modes
+from ocr_flops.spec.page_rules import PageRule
 from ocr_flops.spec.run_spec import RunSpec
 from ocr_flops.spec.specs import Mode
 from ocr_flops.spec.workload import Workload
@@ -20,6 +22,8 @@ from ocr_flops.studies.corpus.groups import Groups
 from ocr_flops.studies.corpus.lengths import DEFAULT_LIMIT, Lengths
 from ocr_flops.timing.estimate import estimate_run
 
+TILES, PATCHES = (Mode(kind, f"their own {kind}", 0, 0) for kind in ("tiles", "patches"))  # of what a model's page rule makes of pages
+VIEWS = ("global_px", "tile_px", "columns", "rows", "image_width_px", "image_height_px")  # of a page
 TOTALS = ("tensor_flops", "total_flops")
 FIRST_PROMPT, FIRST_OUTPUT = 16, 16
 CORNERS = ((0, 0), (1, 0), (2, 0), (0, 1), (0, 2), (1, 1))  # prompt and output beyond the first ones: a quadratic's six coefficients
@@ -39,20 +43,34 @@ class Moments(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Kind:
-    """Pages of one resolution mode and one grid.
+    """Pages of one resolution mode and one grid, or of which a model's page rule makes the same.
 
     Args:
-        mode: the resolution mode.
-        columns, rows: of the grid; 1 x 1 for no tiles.
+        mode: the resolution mode, or `TILES` or `PATCHES`.
+        page: one of them.
         moments: of their lengths.
         lengths: of their outputs.
     """
 
     mode: Mode
-    columns: int
-    rows: int
+    page: Workload
     moments: Moments
     lengths: Lengths
+
+    @cached_property
+    def columns(self) -> int:
+        """Of the grid of tiles (1 x 1 for none) or patches."""
+        return self._side("columns")
+
+    @cached_property
+    def rows(self) -> int:
+        """The same."""
+        return self._side("rows")
+
+    def _side(self, side: str) -> int:
+        if self.page.page_rule is None:
+            return getattr(self.page, side)
+        return next(size for name, size in self.page.page_sizes.items() if name.endswith(side))
 
     @property
     def pages(self) -> int:
@@ -67,7 +85,7 @@ class Kind:
     @property
     def image_tokens(self) -> int:
         """Tokens that stand for a page."""
-        return Workload.from_grid(self.columns, self.rows, self.mode).image_tokens
+        return self.page.image_tokens
 
 
 def list_kinds(
@@ -78,6 +96,7 @@ def list_kinds(
     override: bool = False,
     loops: float = 0.0,
     limit: int = DEFAULT_LIMIT,
+    rule: PageRule | None = None,
 ) -> list[Kind]:
     """The kinds of pages in a corpus, those with most tiles last.
 
@@ -88,34 +107,47 @@ def list_kinds(
         prompt_tokens: of a table without a column of them.
         override: every page runs in the mode, whatever its own.
         loops, limit: as of `Lengths.with_loops`.
+        rule: by which the pages were grouped.
 
     Raises:
-        SpecError: a mode with tiles for which the pages were not grouped, or lengths given twice.
+        SpecError: a mode with tiles or a rule for which the pages were not grouped, or lengths given twice.
     """
     frame = groups.frame
-    if "mode" in frame.columns and not override:
-        frame = frame.with_columns(pl.col("mode").fill_null(mode.name))
-    else:
-        frame = frame.with_columns(mode=pl.lit(mode.name))
+    if (rule is None) == ("width_px" in frame.columns):
+        raise SpecError("pages: grouped for a model of another kind; group them again, with the page rule of this one")
     if (lengths is None) != ("output_tokens" in frame.columns):
         raise SpecError("output_tokens: the table has a column of them; leave out the lengths, or drop the column")
     known = {one.name: one for one in modes()} | {mode.name: mode}
-    grid = pl.lit(code(UNTILED), pl.Int64)
-    for name in frame["mode"].unique():
-        if known[name].tile_px:
-            if name not in frame.columns:
-                raise SpecError(f"mode: the pages were not grouped for {name!r}, which has tiles")
-            grid = pl.when(pl.col("mode") == name).then(pl.col(name)).otherwise(grid)
-    frame = _with_moments(frame, prompt_tokens).with_columns(grid=grid).sort("mode", "grid")
+    keys = ["mode", "grid"] if rule is None else ["width_px", "height_px"]
+    if rule is None:
+        frame = _with_grid(frame, mode, known, override)
+    frame = _with_moments(frame, prompt_tokens).sort(keys)
     found = []
-    for (name, number), rows in frame.group_by("mode", "grid", maintain_order=True):
+    for (first, second), rows in frame.group_by(keys, maintain_order=True):
         sums = [int(rows[column].sum()) for column in MOMENTS]
         own = (_own_lengths(rows) if lengths is None else lengths).with_loops(loops, limit)
         if lengths is not None or loops:  # a law: what is expected
             mean, squares = (float(own.tokens.astype(float) ** power @ own.shares) for power in (1, 2))
             sums[3:] = round(mean * sums[0]), round(squares * sums[0]), round(mean * sums[1])
-        found.append(Kind(known[name], *grid_of(number), Moments(*sums), own))
+        if rule is None:
+            kind, page = known[first], Workload.from_grid(*grid_of(second), known[first])
+        else:
+            page = Workload(0, image_width_px=first, image_height_px=second, page_rule=rule)
+            kind = TILES if "tiles" in page.page_sizes else PATCHES
+        found.append(Kind(kind, page, Moments(*sums), own))
     return sorted(found, key=lambda kind: (kind.columns * kind.rows, kind.columns, kind.mode))
+
+
+def _with_grid(frame: pl.DataFrame, mode: Mode, known: Mapping[str, Mode], override: bool) -> pl.DataFrame:
+    """The resolution mode of every group, and the code of its grid; arguments and errors as of `list_kinds`."""
+    own = pl.col("mode").fill_null(mode.name) if "mode" in frame.columns and not override else pl.lit(mode.name)
+    frame, grid = frame.with_columns(mode=own), pl.lit(code(UNTILED), pl.Int64)
+    for name in frame["mode"].unique():
+        if known[name].tile_px:
+            if name not in frame.columns:
+                raise SpecError(f"mode: the pages were not grouped for {name!r}, which has tiles")
+            grid = pl.when(pl.col("mode") == name).then(pl.col(name)).otherwise(grid)
+    return frame.with_columns(grid=grid)
 
 
 def _with_moments(frame: pl.DataFrame, prompt_tokens: int) -> pl.DataFrame:
@@ -160,11 +192,18 @@ def total_costs(run: RunSpec, kinds: Sequence[Kind]) -> list[dict[str, int]]:
     ]
 
 
+def pages_of(kinds: Sequence[Kind], **rest: Any) -> Workload:
+    """A page of each of several kinds, a point each; rest: other columns of the workload."""
+    views = {name: np.array([getattr(kind.page, name) for kind in kinds], np.int64) for name in VIEWS}
+    return Workload(**views, **rest, page_rule=kinds[0].page.page_rule)
+
+
 def cost_corners(run: RunSpec, kinds: Sequence[Kind]) -> list[dict[str, list[int]]]:
     """What one page of every kind costs at each of `CORNERS`, of each of `TOTALS`."""
     prompts, outputs = (np.array(one) for one in zip(*CORNERS, strict=True))
     lengths = {"prompt_tokens": FIRST_PROMPT + prompts, "output_tokens": FIRST_OUTPUT + outputs}
-    points = Workload.stack([Workload.from_grid(kind.columns, kind.rows, kind.mode, **lengths) for kind in kinds])
+    each = [kind for kind in kinds for _ in CORNERS]
+    points = pages_of(each, **{name: np.tile(column, len(kinds)) for name, column in lengths.items()})
     stages = estimate_run(run, points).stage_numbers.values()
     sums = {name: sum(row[name] for row in stages).reshape(len(kinds), len(CORNERS)).tolist() for name in TOTALS}
     return [{name: values[number] for name, values in sums.items()} for number in range(len(kinds))]

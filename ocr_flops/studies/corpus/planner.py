@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ocr_flops.cost.models.learned import find_program
 from ocr_flops.errors import SpecError, list_allowed, one_of
 from ocr_flops.spec.catalog import (
     load_attention,
@@ -57,7 +58,7 @@ def plan(
     Args:
         pages: a frame of a row per page, of Polars, DuckDB, PySpark or another that narwhals knows, lazy or not, which stays where it is;
             or groups of pages already made. Its columns: see `group_pages`; a path: see `open_pages`.
-        model: from `load_model` or its name, of those that cut pages by the tile rule.
+        model: from `load_model` or its name; one that was learned takes pages by its own rule, in batches under transformers.
         hardware: devices, or their names.
         prices: of a device hour, by the device's name.
         currency: of the prices.
@@ -75,7 +76,6 @@ def plan(
         SpecError: a value that is not allowed, or no page that could be planned for.
     """
     model = load_model(model) if isinstance(model, str) else model
-    check_model(model)
     mode = load_mode(mode) if isinstance(mode, str) else mode
     devices = [hardware] if isinstance(hardware, str | HardwareSpec) else list(hardware)
     workload = Workload.from_grid(mode=mode, prompt_tokens=prompt_tokens, batch_size=1 if batch_size is None else batch_size)
@@ -99,7 +99,7 @@ def plan(
         pages, lengths = opened.table, lengths or (opened.folder and opened.folder.lengths)
     return plan_run(
         run,
-        pages if isinstance(pages, Groups) else group_pages(pages, groupings(mode)),
+        pages if isinstance(pages, Groups) else group_pages(pages, groupings(mode), model.page_rule),
         [load_hardware(one) if isinstance(one, str) else one for one in devices],
         prices=prices or {},
         currency=currency,
@@ -127,7 +127,7 @@ def plan_run(run: RunSpec, corpus: Groups, devices: Sequence[HardwareSpec], **op
         raise SpecError(f"preprocess_workers: has no effect under {run.engine.name}; choose engine {' or '.join(serving_engines())}")
     if options.get("batch_size") is not None and is_server(run.engine):
         raise SpecError(f"batch_size: has no effect under {run.engine.name}, which batches by itself; choose engine transformers")
-    check_model(run.model)
+    check_model(run.model, run.engine)
     if not corpus.pages:
         raise SpecError("pages: none that could be planned for" + "".join(f"; {count:,}: {why}" for why, count in corpus.refused.items()))
     if options["lengths"] is None and "output_tokens" not in corpus.frame.columns:
@@ -135,10 +135,14 @@ def plan_run(run: RunSpec, corpus: Groups, devices: Sequence[HardwareSpec], **op
     return Plan(run, corpus, tuple(devices), **options)
 
 
-def check_model(model: ModelSpec) -> None:
-    """Raises SpecError for a model that does not cut pages by the tile rule."""
-    if model.learned is not None:
-        raise SpecError(f"model: {model.name!r} does not cut pages by the tile rule; a corpus is planned for models that do")
+def check_model(model: ModelSpec, engine: EngineSpec) -> None:
+    """Raises SpecError for a learned model that is served, or whose costs are not quadratic in a page's lengths."""
+    if model.learned is None:
+        return
+    if is_server(engine):
+        raise SpecError(f"model: the kernels that {engine.label} runs of {model.name!r} are not known here; choose engine transformers")
+    if find_program(model).window:
+        raise SpecError(f"model: {model.name!r} attends to a window of its output, so that sums over lengths do not give a corpus's costs")
 
 
 def groupings(mode: Mode) -> tuple[Mode, ...]:

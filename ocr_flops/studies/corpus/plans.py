@@ -99,7 +99,8 @@ class Plan:
     @cached_property
     def kinds(self) -> list[Kind]:
         """The pages by resolution mode and grid."""
-        return list_kinds(self.corpus, self.mode, self.lengths, self.run.workload.prompt_tokens, self.override, self.loops, self.limit)
+        laws = self.run.workload.prompt_tokens, self.override, self.loops, self.limit
+        return list_kinds(self.corpus, self.mode, self.lengths, *laws, self.run.model.page_rule)
 
     @cached_property
     def groups(self) -> pl.DataFrame:
@@ -251,7 +252,7 @@ class Plan:
         return self.run.engine, self.run.attention.resolved(self.run.model, self.run.engine).kernels, {kind.mode for kind in self.kinds}
 
     def _choices(self, plan: Plan) -> Iterable[tuple[str, str, Plan]]:
-        for mode in modes():
+        for mode in modes() if self.run.model.learned is None else ():
             if not mode.tile_px or mode.name in self.corpus.frame.columns:
                 yield "mode", mode.name, replace(plan, mode=self.mode if mode.name == self.mode.name else mode, override=True)
         for name in names("engine"):
