@@ -7,6 +7,7 @@ from math import floor, log10
 from typing import Any
 
 SI = ".3~s"  # the same as `si`, for the axes of charts: a format of D3
+FACTOR_FROM = 3  # a change is said as a factor from here on
 PREFIXES = {-4: "p", -3: "n", -2: "µ", -1: "m", 0: "", 1: "k", 2: "M", 3: "G", 4: "T", 5: "P", 6: "E"}
 
 
@@ -62,6 +63,17 @@ def less(base: float, best: float) -> str:
     if base == best:
         return "no less"
     return f"{share(abs(base - best), base)} {'less' if best < base else 'more'}"
+
+
+def change(value: float, base: float) -> str:
+    """How a value differs from another, as a factor where percentages say little: −25 %, × 3.5, ÷ 12."""
+    if value == base:
+        return "no change"
+    if value >= FACTOR_FROM * base > 0:
+        return f"× {value / base:.3g}"
+    if base >= FACTOR_FROM * value > 0:
+        return f"÷ {base / value:.3g}"
+    return f"{'−' if value < base else '+'}{share(abs(value - base), base)}"
 
 
 def workload_words(row: Mapping[str, Any]) -> str:

@@ -10,15 +10,15 @@ import polars as pl
 
 from ocr_flops.app.records_overlay import conditions
 from ocr_flops.app.setting import SIDE_BY_SIDE, Setting
-from ocr_flops.charts.savings import saved
 from ocr_flops.errors import SpecError
 from ocr_flops.spec.host import Ranged
 from ocr_flops.spec.specs import ModelSpec
 from ocr_flops.timing.estimate import Estimate
 from ocr_flops.timing.timing import Timing
-from ocr_flops.units import seconds, si
+from ocr_flops.units import change, seconds, si
 
 Words = Callable[[Any], str]
+OBVIOUS = ("mode", "attention", "engine", "dtype", "gpu", "model")  # whose values say what they are of
 IGNORED = ("ttft_ms", "tpot_ms", "price", "prices", "pages", "gpus", "plan_batch")  # targets of a plan are no property of what is compared
 
 
@@ -83,6 +83,8 @@ class ComparedSetting:
 
 
 def _time(timing: Timing, name: str) -> float | None:
+    if "pages" in name and not timing.fits:
+        return None
     figure = getattr(timing, name.removesuffix("_seconds") if name.startswith("expected") else name)
     return figure.value if isinstance(figure, Ranged) else figure
 
@@ -141,12 +143,18 @@ def comparison_table(found: list[ComparedSetting]) -> pl.DataFrame:
 def _cell(value: float | None, base: float | None, words: Words) -> str:
     if value is None:
         return "–"
-    difference = saved(value, base, words) if base else ""
-    return f"{words(value)} ({difference})" if difference else words(value)
+    if not base:
+        return words(value)
+    amount = f"{'−' if value < base else '+'}{words(abs(value - base))}, " if value != base else ""
+    return f"{words(value)} ({amount}{change(value, base)})"
 
 
-def short_name(setting: Setting) -> str:
-    """What a setting is called until somebody names it."""
+def short_name(setting: Setting, base: Setting | None = None) -> str:
+    """What a setting is called until somebody names it: what it changes against another, where there is one and it changes anything."""
+    changes = _changes(setting, base) if base else {}
+    if changes:
+        values = ((name.removesuffix("_size").replace("_", " "), _value(value)) for name, (_, value) in changes.items())
+        return ", ".join(text if name in OBVIOUS else f"{name} {text}" for name, text in values)
     workload = setting.workload
     grid = f" {workload.columns}×{workload.rows}" if workload.tiles else ""
     return f"{setting.mode}{grid}, {setting.attention}, batch {setting.batch_size}, {setting.gpu}"
@@ -154,12 +162,17 @@ def short_name(setting: Setting) -> str:
 
 def change_words(setting: Setting, base: Setting) -> str:
     """What a setting changes in effect against another, in a line."""
+    words = ((name.replace("_", " "), before, after) for name, (before, after) in _changes(setting, base).items())
+    return ", ".join(f"{name} {_value(before)} → {_value(after)}" for name, before, after in words) or "the same"
+
+
+def _changes(setting: Setting, base: Setting) -> dict[str, tuple[Any, Any]]:
+    """The fields in which settings differ in effect, each with its value in `base` and in `setting`."""
     ignored = {*IGNORED}
     ignored |= {"columns", "rows"} if setting.source == base.source == "page" else set()
     ignored |= {"width_px", "height_px"} if setting.source == "grid" else set()
     pairs = {one.name: (getattr(base, one.name), getattr(setting, one.name)) for one in fields(Setting) if one.name not in ignored}
-    parts = [f"{name.replace('_', ' ')} {_value(before)} → {_value(after)}" for name, (before, after) in pairs.items() if before != after]
-    return ", ".join(parts) or "the same"
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def _value(value: object) -> str:

@@ -1,4 +1,4 @@
-"""Settings side by side: time to first token, time per token, memory and FLOPs, stacked by what they consist of."""
+"""Settings side by side: time to first token, time per token, pages a second and memory, stacked by what they consist of."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import Protocol
 from ocr_flops.charts.bars import Bar, Panel, panel_rows, panel_template, panel_words, row_axis
 from ocr_flops.charts.chart import Chart, Template, Title, title
 from ocr_flops.charts.encoding import occurring
-from ocr_flops.charts.theme import MEMORY_COLOURS, STAGE_COLOURS, in_bytes
+from ocr_flops.charts.theme import FAMILIES, MEMORY_COLOURS, STAGE_COLOURS, in_bytes
 from ocr_flops.timing.estimate import Estimate
 from ocr_flops.timing.timing import Timing
-from ocr_flops.units import seconds, share, si
+from ocr_flops.units import change, seconds
 
-COLOURS = STAGE_COLOURS | MEMORY_COLOURS
+PAGES, DEVICE_MEMORY = "pages a second", "device memory"
+COLOURS = STAGE_COLOURS | MEMORY_COLOURS | {PAGES: FAMILIES["lm_head"]}
 BAR = 0.62  # of a panel's width; the rest is for the words
-PANELS = {"first token": seconds, "per token": seconds, "device memory": in_bytes, "FLOPs": si}
+PANELS = {"first token": seconds, "per token": seconds, PAGES: "{:.3g}".format, DEVICE_MEMORY: in_bytes}
 
 
 class Compared(Protocol):
@@ -36,11 +37,17 @@ def comparison(settings: Sequence[Compared]) -> Chart:
     found = [Panel(name, {one.label: _parts(name, one) for one in settings}, words) for name, words in PANELS.items()]
     rows, whole = panel_rows([panel for panel in found if any(panel.bars.values())], BAR)
 
+    unfit = [one.label for one in settings if one.timing and not one.timing.fits]
+
     def value(bar: Bar) -> str:
-        return bar.panel.words(bar.total) if bar.panel.bars[bar.row] else "no figure"
+        if not bar.panel.bars[bar.row]:
+            return "–" if bar.panel.name == PAGES and bar.row in unfit else "no figure"
+        return bar.panel.words(bar.total)
 
     def difference(bar: Bar) -> str:
-        return _difference(bar.total, bar.base) if bar.row != settings[0].label and bar.panel.bars[bar.row] else ""
+        if bar.row in unfit and bar.panel.name in (PAGES, DEVICE_MEMORY):
+            return "does not fit"
+        return change(bar.total, bar.base) if bar.row != settings[0].label and bar.panel.bars[bar.row] and bar.base else ""
 
     params = {"rows": [one.label for one in settings], "panels": len(rows["panels"]) - 0.02}
     params["kinds"] = occurring(COLOURS, rows["bars"], "kind")
@@ -49,25 +56,17 @@ def comparison(settings: Sequence[Compared]) -> Chart:
 
 def _parts(panel: str, one: Compared) -> dict[str, float]:
     """What a panel's bar consists of; empty where the figure does not exist."""
-    if panel == "FLOPs":
-        return {stage: row["total_flops"] for stage, row in one.estimate.stage_numbers.items()}
-    if panel == "device memory":
+    if panel == DEVICE_MEMORY:
         return dict(zip(MEMORY_COLOURS, one.estimate.footprint[:3], strict=True))
     if one.timing is None:
         return {}
+    if panel == PAGES:
+        return {PAGES: one.timing.expected_pages_per_second.value} if one.timing.fits else {}
     times = dict(one.timing.stages["stage", "expected_seconds"].rows())
     if panel == "first token":
         return {stage: times[stage] for stage in ("vision", "prefill")}
     steps = one.estimate.workload.output_tokens
     return {"decode": times["decode"] / steps} if steps else {}
-
-
-def _difference(value: float, base: float) -> str:
-    if value == base:
-        return "no change"
-    if value >= 3 * base > 0:
-        return f"× {value / base:.3g}"
-    return f"{'−' if value < base else '+'}{share(abs(value - base), base)}"
 
 
 @cache
@@ -77,8 +76,10 @@ def _template(settings: int) -> Template:
 
 def _figures(one: Compared) -> dict[str, float | None]:
     """What the title compares, by what it is called."""
-    times = [figure and figure.value for figure in (one.timing.expected_ttft, one.timing.expected_tpot)] if one.timing else (None, None)
-    return dict(zip(("first token", "per token", "memory"), (*times, one.estimate.footprint.total_bytes), strict=True))
+    timing = one.timing
+    found = {"first token": timing and timing.expected_ttft, "per token": timing and timing.expected_tpot}
+    found["pages a second"] = timing.expected_pages_per_second if timing and timing.fits else None
+    return {name: figure and figure.value for name, figure in found.items()} | {"memory": one.estimate.footprint.total_bytes}
 
 
 def _title(settings: Sequence[Compared]) -> Title:
@@ -91,6 +92,6 @@ def _title(settings: Sequence[Compared]) -> Title:
     for one in others[:3]:
         here = _figures(one)
         changed = [name for name, value in here.items() if value is not None and first[name] and value != first[name]]
-        parts = [f"{name} {_difference(here[name], first[name])}" for name in changed]
+        parts = [f"{name} {change(here[name], first[name])}" for name in changed]
         findings.append(f"{one.label}: {', '.join(parts) or 'no change'}")
     return title(f"Against {base.label}: " + "; ".join(findings), line, width=105)

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 import ocr_flops as of
-from ocr_flops.app import comparison
+from ocr_flops.app import comparison, views
 from ocr_flops.app.setting import Setting
+from ocr_flops.app.tabs import compare
 
 MODEL = of.load_model("deepseek_ocr")
 EAGER = Setting(attention="eager")
@@ -53,6 +54,20 @@ def test_what_cannot_be_compared_is_told_once_and_the_rest_is():
 ])  # fmt: skip
 def test_changes_in_words(changed, words):
     assert comparison.change_words(replace(EAGER, **changed), EAGER) == words
+
+
+def test_a_pin_is_called_by_what_it_changes_against_the_first():
+    assert comparison.short_name(EAGER) == "gundam 2×3, eager, batch 1, l4"
+    changed = replace(EAGER, attention="flash", batch_size=8, output_tokens=512, dtype="fp16")
+    assert comparison.short_name(changed, EAGER) == "output tokens 512, batch 8, flash, fp16"
+    assert comparison.short_name(EAGER, EAGER) == comparison.short_name(EAGER)
+
+
+def test_a_pin_called_baseline_is_what_all_others_are_compared_with():
+    results = views.Results(MODEL, EAGER)
+    pins = (("flash", SETTINGS["flash"]), ("Baseline", SETTINGS["H200"]))
+    assert [one.label for one in compare.compare_pins(results, pins)[0]] == ["Baseline", "now", "flash"]
+    assert [one.label for one in compare.compare_pins(results, pins[:1])[0]] == ["now", "flash"]
 
 
 def test_the_table_has_numbers_and_differences():

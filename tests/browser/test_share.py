@@ -82,7 +82,7 @@ def test_pins_are_compared_renamed_kept_in_the_link_and_removed(chromium, addres
         expect(page.locator(".pin")).to_have_count(2)
         assert page.locator("input[maxlength='40']").nth(1).input_value() == "<b>eager</b>"
         page.get_by_role("link", name="show it").first.click()
-        expect(sidebar(page).get_by_label("attention")).to_have_value("eager")
+        expect(sidebar(page).get_by_label("attention")).to_have_value("eager", timeout=20_000)
 
 
 def saved(page, name, button, nth=0):

@@ -8,7 +8,7 @@ import pytest
 import ocr_flops as of
 from ocr_flops.charts import comparison, shares
 from ocr_flops.charts.theme import MODULES
-from ocr_flops.units import seconds, share
+from ocr_flops.units import seconds
 from tests.support.drawing import assert_draws, headline, texts
 
 
@@ -21,7 +21,7 @@ def test_every_setting_stands_with_its_difference_from_the_first(by_mode, timing
     settings.append(compared("no times", of.estimate(model, of.Workload.from_grid(1, 1), "sdpa"), None))
     chart = comparison(settings)
     panels = {row["start"]: row["text"] for row in chart.datasets["panels"]}
-    assert list(panels.values()) == ["first token", "per token", "device memory", "FLOPs"] and chart.params["rows"] == [
+    assert list(panels.values()) == ["first token", "per token", "pages a second", "device memory"] and chart.params["rows"] == [
         "eager",
         "flash",
         "no times",
@@ -33,17 +33,23 @@ def test_every_setting_stands_with_its_difference_from_the_first(by_mode, timing
     assert first["eager"]["text"] == seconds(eager) and first["no times"]["text"] == "no figure"
     assert first["flash"]["end"] / first["eager"]["end"] == pytest.approx(flash / eager)
     differences = {row["row"]: row["text"] for row in chart.datasets["differences"] if row["end"] < 1}
-    less = f"−{share(eager - flash, eager)}"
+    less = f"÷ {eager / flash:.3g}"
+    pages = {row["row"]: row["text"] for row in chart.datasets["ends"] if 2 <= row["end"] < 3}
+    assert not timings["eager"].fits and pages == {"eager": "–", "flash": f"{timings['flash'].expected_pages_per_second.value:.3g}",
+                                                   "no times": "no figure"}  # fmt: skip
+    memory = [row["text"] for row in chart.datasets["differences"] if row["end"] >= 3]
+    assert memory[0] == "does not fit" and memory[1].startswith("÷ 3")
     assert differences == {"eager": "", "flash": less, "no times": ""}
     assert headline(chart).startswith(f"Against eager: flash: first token {less}, per token −") and "; no times: memory " in headline(chart)
     assert "pin it" in headline(comparison(settings[:1]))
     assert_draws(chart)
 
 
-def test_a_multiple_is_named_as_one(model, by_mode, timings):
-    small = of.estimate(model, by_mode["eager"].workload.__class__.from_image(1654, 2339, "gundam"), "eager")
-    chart = comparison([compared("one", small, None), compared("eight", by_mode["eager"], timings["eager"])])
-    assert "× 8" in [row["text"] for row in chart.datasets["differences"]]
+def test_a_multiple_is_named_as_one(by_mode, timings):
+    small = timings["sdpa"].estimate.with_workload(batch_size=1)
+    chart = comparison([compared("one", small, small.on("l4")), compared("eight", by_mode["sdpa"], timings["sdpa"])])
+    times = [timings["sdpa"].expected_ttft.value, small.on("l4").expected_ttft.value]
+    assert f"× {times[0] / times[1]:.3g}" in [row["text"] for row in chart.datasets["differences"]]
 
 
 @pytest.mark.parametrize(("mode", "output_tokens", "is_timed"), [("gundam", 256, True), ("gundam", 0, True), ("tiny", 64, False)])

@@ -16,7 +16,8 @@ from ocr_flops.app.setting import Setting
 from ocr_flops.app.tabs.elements import button, plain_table, problem, row
 from ocr_flops.app.views import Results
 
-NOW = "now"
+NOW, BASELINE = "now", "baseline"
+HINT = "Without a name it is called by what it changes. All others are compared with a pin called baseline, else with now."
 
 
 class PinControls:
@@ -40,7 +41,7 @@ class PinControls:
     def _add(self) -> None:
         if self._page.results is not None and len(self.pins) < links.MAX_PINS:
             setting = self._page.results.setting
-            name = self.new_name.value.strip() or comparison.short_name(setting)
+            name = self.new_name.value.strip() or comparison.short_name(setting, self.pins[0][1] if self.pins else None)
             self._set((*self.pins, (links.pin_name(name, [NOW, *dict(self.pins)]), setting)))
 
     def _rename(self, old: str, new: str) -> None:
@@ -71,7 +72,7 @@ def compare(results: Results, pins: PinControls) -> mo.Html:
     full = mo.md(f"{links.MAX_PINS} settings are pinned; remove one to pin another.")
     return mo.vstack(
         [
-            row(pins.new_name, pins.add) if len(pins.pins) < links.MAX_PINS else full,
+            row(pins.new_name, pins.add, mo.Html(f"<small>{HINT}</small>")) if len(pins.pins) < links.MAX_PINS else full,
             *([problem("Not everything can be compared.", *problems, kind="warn")] if problems else []),
             *([mo.md("**Pinned**, and what differs from the controls now")] if listed else []),
             *listed,
@@ -81,8 +82,10 @@ def compare(results: Results, pins: PinControls) -> mo.Html:
 
 
 def compare_pins(results: Results, pins: Pins) -> tuple[list[comparison.ComparedSetting], list[str]]:
-    """Evaluates the current setting and the pins; also returns why some could not be."""
-    return comparison.compare_settings(results.model, {NOW: results.setting, **dict(pins)})
+    """Evaluates the current setting and the pins, a pin called "baseline" first; also returns why some could not be."""
+    settings = {NOW: results.setting, **dict(pins)}
+    first = next((name for name in settings if name.casefold() == BASELINE), NOW)
+    return comparison.compare_settings(results.model, {first: settings[first], **settings})
 
 
 def _described(kept: Setting, setting: Setting, pins: Pins) -> str:
