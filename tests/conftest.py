@@ -1,8 +1,15 @@
 """Fixtures shared by the tests: model specs, and the worker run inside this process."""
 
+import gc
+
 import pytest
 
 import ocr_flops as of
+
+
+def pytest_collection_finish():
+    """What is imported stays, so that collecting garbage (the worker does it before each stage) need not look at it: 0.3 s each time."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

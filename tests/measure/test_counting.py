@@ -58,15 +58,19 @@ def compared(spec, message):
     ],
 )
 def test_tiny_model_on_meta(tiny, serve, attention, dtype, views):
-    """Counted and traced in one pass, all that is compared is equal; eager and sdpa see every view, in one precision each."""
+    """Counted and traced in one pass, all that is compared is equal; eager and sdpa see every view, in one precision each.
+
+    What is alive where vision and prefill are one call is seen in bf16.
+    """
     half = len(views) // 2
-    stages = ("vision", "prefill", "decode", "call")
+    stages = ("vision", "prefill", "decode", "call")[: 4 if dtype == "bf16" else 3]
+    modules = 27 + 18 * (dtype == "bf16")  # of all stages; those of vision and prefill again in the call
     for batch, logits, some in ((1, "last", views[:half]), (3, "all", views[half:])):
         results = serve(request(tiny, workloads(batch, some), attention, kind="trace", dtype=dtype, prefill_logits=logits, stages=stages))
         assert len(results) == len(some)
         for result in results:
             assert wrong(tiny, result) == [], result.workload
-            assert compared(tiny, result) == (27 + 18) * 8  # modules of all stages x columns; those of vision and prefill again in the call
+            assert compared(tiny, result) == modules * 8  # columns
             assert tuple(result.stages) == stages and result.stages["decode"]["steps"] == 2
 
 

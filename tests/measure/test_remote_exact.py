@@ -43,7 +43,7 @@ def of_decoder(model, **dimensions):
 
 
 @pytest.mark.parametrize(("device", "dtype", "points"), [
-    ("meta", "bf16", POINTS), ("meta", "fp16", POINTS[::4]), ("meta", "fp32", POINTS[1::4]), ("cpu", "fp32", POINTS[::2]), ("cpu", "bf16", POINTS[1::2]),
+    ("meta", "bf16", POINTS), ("meta", "fp16", POINTS[:1]), ("meta", "fp32", POINTS[2:3]), ("cpu", "fp32", POINTS[::2]), ("cpu", "bf16", POINTS[1::2]),
 ])  # fmt: skip
 def test_every_traced_number_is_the_analytic_one(tiny, traced, device, dtype, points):
     results = traced(tiny, points, device=device, dtype=dtype, decode_steps=3 if device == "meta" else 1, stages=STAGES)
@@ -65,8 +65,12 @@ def test_other_models_of_the_family(tiny, traced, dimensions):
         assert not found.filter(found["difference"] != 0).rows()
 
 
-def test_the_published_dimensions(model, traced):
+def test_the_published_dimensions_and_counts(model, traced):
     (result,) = traced(model, [of.Workload.from_grid(2, 1, output_tokens=1, batch_size=2)], stages=STAGES)
+    stages = result.stages
+    assert result.ran["parameters"] == 3_336_106_240
+    assert stages["vision"]["flops"] == 2 * 1_916_266_708_992
+    assert stages["vision"]["flops"] + stages["prefill"]["flops"] == 2 * 2_497_258_421_760
     found = verify.compare_numbers(model, result)
     assert not found.filter(found["difference"] != 0).rows()
 

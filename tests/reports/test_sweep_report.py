@@ -9,11 +9,13 @@ import pytest
 from PIL import Image
 
 from ocr_flops.cli import main
+from ocr_flops.measure import client
 from ocr_flops.reports.sweep_report import SweepReport
 from ocr_flops.studies.sweeps import load_sweep
 from ocr_flops.studies.sweeps.results import STAGES
 from ocr_flops.units import seconds, si
 from tests.support.sweep_results import SWEEPS, results_named, results_of
+from tests.support.timed import Inside
 
 
 @cache
@@ -75,7 +77,8 @@ def test_the_page_loads_nothing_from_anywhere():
     assert re.findall(r'class="chart" id="(\w+)"', page) == list(report("one point").charts)
 
 
-def test_what_the_real_model_said_is_in_the_report(tmp_path):
+def test_what_the_real_model_said_is_in_the_report(tmp_path, monkeypatch):
+    monkeypatch.setattr(client, "Worker", Inside)
     overrides = ["model=tiny_test", "workload.columns=2", "workload.rows=1", "workload.output_tokens=1", "attention=eager", "measure=meta"]
     assert main(["sweep", *overrides, "--out", str(tmp_path / "run"), "--format", "md"]) == 0
     text = (tmp_path / "run" / "report.md").read_text(encoding="utf-8")

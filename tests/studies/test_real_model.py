@@ -86,7 +86,7 @@ def test_what_ran_is_kept(tmp_path, served):
 
 def test_the_published_code_is_measured_where_a_snapshot_is_given(tmp_path, served, tiny):
     source = [f"snapshot={make(tiny, tmp_path / 'published')}", "trust_remote_code=true"]
-    both = [*SWEEP, "engine=[transformers,remote_code]", "attention=[vendor,eager]"]
+    both = ["workload.columns=2", "workload.rows=1", *SWEEP[2:], "engine=[transformers,remote_code]", "attention=[vendor,eager]"]
     sweep = sweeps.load_sweep([*both, *source])
     write_sweep(sweep, tmp_path / "run")
     frame, table = sweeps.read_table(tmp_path / "run").collect(), sweeps.read_table(tmp_path / "run", "measured").collect()
