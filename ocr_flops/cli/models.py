@@ -64,6 +64,7 @@ def compare_models(
 ) -> int:
     """What one page costs on several models (model=a,b,c; all by default), for the same text: tokens, FLOPs, memory, time, price."""
     from ocr_flops.evidence.calibration.conditions import with_records
+    from ocr_flops.spec.reading import TEST_MODEL, offered
     from ocr_flops.spec.run_spec import load_run
     from ocr_flops.studies import models
     from ocr_flops.timing.estimate import time_run
@@ -73,8 +74,8 @@ def compare_models(
     known = models.compared_models()
     chosen = [name.strip() for name in named[-1].strip("[]").split(",")] if named else list(known)
     for name in chosen:
-        if name != "tiny_test":  # which is for tests
-            one_of("model", name, models.known_models())
+        if name != TEST_MODEL[1]:
+            one_of("model", name, offered("model"))
     sizes = [f"workload.batch_size={batch}"] if batch and batch != "best" else []
     run = load_run([*(one for one in given if not one.startswith(MODEL)), *sizes]).of_whole_pages()
     if batch == "best" and (chart or run.hardware is None):

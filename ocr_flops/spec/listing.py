@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ocr_flops.spec import catalog, tiling
-from ocr_flops.spec.reading import names
+from ocr_flops.spec.reading import names, offered
 from ocr_flops.spec.specs import OTHERS
 from ocr_flops.spec.workload import Workload
 
@@ -31,7 +31,7 @@ def grids_frame(mode: str = "gundam") -> pl.DataFrame:
 
 def models_frame() -> pl.DataFrame:
     """A row per model: its name, its label, and the parts it runs."""
-    found = [catalog.load_model(name) for name in names("model")]
+    found = [catalog.load_model(name) for name in offered("model")]
     return _frame({"model": one.name, "label": one.label, "towers": ", ".join(tower.tower for tower in one.towers)} for one in found)
 
 

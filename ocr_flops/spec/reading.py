@@ -59,6 +59,11 @@ def names(group: str) -> tuple[str, ...]:
     return tuple(sorted({path.stem for folder in config_dirs() for path in (folder / group).glob("*.yaml")}))
 
 
+def offered(group: str) -> tuple[str, ...]:
+    """Those of them that people choose from: all but what tests use."""
+    return tuple(name for name in names(group) if (group, name) != TEST_MODEL)
+
+
 def config_file(group: str, name: Any) -> Path:
     """The file of a config: of one that a group offers by its name, in any case, or a file of one's own by its path ("./my.yaml").
 
@@ -73,7 +78,7 @@ def config_file(group: str, name: Any) -> Path:
         return Path(name).resolve()
     name = name.lower() if isinstance(name, str) else name
     if (group, name) != TEST_MODEL:
-        one_of(group, name, [known for known in names(group) if (group, known) != TEST_MODEL])
+        one_of(group, name, offered(group))
     return next(path for folder in config_dirs() if (path := folder / group / f"{name}.yaml").is_file())
 
 

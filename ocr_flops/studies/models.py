@@ -11,8 +11,8 @@ import numpy as np
 from ocr_flops.cost.models.learned import find_program, kept_path, program_path
 from ocr_flops.cost.run_config import RunConfig
 from ocr_flops.errors import SpecError
-from ocr_flops.spec.catalog import load_model, names
-from ocr_flops.spec.reading import TEST_MODEL
+from ocr_flops.spec.catalog import load_model
+from ocr_flops.spec.reading import offered
 from ocr_flops.spec.run_spec import RunSpec
 from ocr_flops.spec.specs import ModelSpec
 from ocr_flops.spec.workload import Column, Workload
@@ -31,19 +31,14 @@ OUTPUTS = (0, 1, 2, 4, 8, 16, 32, 64, 100)  # thousands of tokens
 CROPS = {"paddleocr_vl": 20}  # layout blocks of a page: OmniDocBench has more than 20 000 on 981 pages
 
 
-def known_models() -> tuple[str, ...]:
-    """Models of the group `model`, but for the one that tests use."""
-    return tuple(name for name in names("model") if ("model", name) != TEST_MODEL)
-
-
 def has_program(model: ModelSpec) -> bool:
     """Whether a model can be estimated without learning its class first."""
     return model.learned is None or program_path(model).is_file()
 
 
 def compared_models() -> tuple[str, ...]:
-    """`known_models` that can be estimated at once."""
-    return tuple(name for name in known_models() if has_program(load_model(name)))
+    """Models that can be estimated at once."""
+    return tuple(name for name in offered("model") if has_program(load_model(name)))
 
 
 @dataclass(frozen=True)
@@ -129,7 +124,7 @@ def list_models() -> pl.DataFrame:
     import polars as pl
 
     rows = []
-    for name in known_models():
+    for name in offered("model"):
         model = load_model(name)
         row: dict[str, Any] = {"model": name, "label": model.label, **describe_program(model)}
         rule = model.learned.page_rule if model.learned else None

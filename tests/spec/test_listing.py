@@ -7,12 +7,12 @@ import pytest
 import ocr_flops as of
 from ocr_flops import cli
 from ocr_flops.spec.listing import LISTS
-from ocr_flops.spec.reading import names
+from ocr_flops.spec.reading import offered
 
 
 def test_devices_and_grids_as_frames():
     devices = of.hardware()
-    assert devices["hardware"].to_list() == list(names("hardware"))
+    assert devices["hardware"].to_list() == list(offered("hardware"))
     l4 = devices.row(devices["hardware"].to_list().index("l4"), named=True)
     assert (l4["bf16_flops_per_second"], l4["memory_bytes"], l4["flash_attention"]) == (121e12, 24e9, True)
     grids = of.grids()
@@ -26,7 +26,7 @@ def test_devices_and_grids_as_frames():
 def test_the_command_lists_every_config(what, group, capsys, monkeypatch):
     assert cli.main(["list", what, "--format", "json"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert {row[group] for row in rows} == set(names(group)) and len(LISTS) == 5
+    assert {row[group] for row in rows} == set(offered(group)) and len(LISTS) == 5
     monkeypatch.setenv("COLUMNS", "80")
     assert cli.main(["list", what]) == 0
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 80

@@ -5,10 +5,12 @@ from dataclasses import replace
 import pytest
 
 import ocr_flops as of
+from ocr_flops.cost.models import learned
 from ocr_flops.spec.catalog import load_hardware, load_model
+from ocr_flops.spec.reading import offered
 from ocr_flops.spec.run_spec import load_run
 from ocr_flops.studies import models
-from ocr_flops.studies.models import PageText, compare_models, compared_models, cost_by_size, known_models, list_models, reading_words
+from ocr_flops.studies.models import PageText, compare_models, compared_models, cost_by_size, list_models, reading_words
 
 BOTH = ("deepseek_ocr", "tiny_test")
 
@@ -85,7 +87,7 @@ def test_sizes_are_the_pages_one_by_one():
 
 def test_the_list_has_every_model_but_the_one_for_tests():
     frame = list_models()
-    assert tuple(frame["model"]) == known_models() and "tiny_test" not in known_models()
+    assert tuple(frame["model"]) == offered("model") and "tiny_test" not in offered("model")
     rows = {row["model"]: row for row in frame.to_dicts()}
     assert {name for name, row in rows.items() if row["parameters"]} == set(compared_models())
     assert rows["glm_ocr"]["attention"] == "eager, sdpa" and "more were equal" in rows["glm_ocr"]["evidence"]
@@ -97,8 +99,9 @@ def test_the_list_has_every_model_but_the_one_for_tests():
 
 def test_a_known_model_without_a_program_is_not_learned_unasked(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with pytest.raises(of.SpecError, match="^model: no program of lighton_ocr is shipped; `ocr-flops learn lighton_ocr` learns it here"):
-        of.estimate(load_model("lighton_ocr"), PageText().workload(load_run(), load_model("lighton_ocr")))
+    monkeypatch.setattr(learned, "FOLDER", "nowhere")
+    with pytest.raises(of.SpecError, match="^model: no program of glm_ocr is shipped; `ocr-flops learn glm_ocr` learns it here"):
+        learned.find_program.__wrapped__(load_model("glm_ocr"))
 
 
 def test_a_learned_model_stands_beside_the_others():
