@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,8 @@ def own_model_file(folder: Path, shipped: dict[str, dict[str, Any]]) -> Path:
     Raises:
         SpecError: the file is damaged, or of a class that no shipped model is of.
     """
+    import json
+
     path = folder / FILE
     try:
         config = json.loads(path.read_text(encoding="utf-8"))

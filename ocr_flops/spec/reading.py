@@ -5,7 +5,6 @@ Every key and type is checked here. What is wrong raises a SpecError of one line
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
@@ -180,6 +179,8 @@ def read_model(config: Any) -> ModelSpec:
 def _read_learned(config: dict[str, Any]) -> ModelSpec:
     """A model whose program was learned: a class of transformers, its config where that differs from the class's defaults, the source of
     that, and the page rule by its name with its settings."""
+    import json
+
     from ocr_flops.spec.page_rules import PAGE_RULES  # NumPy, which other names need not
 
     needed = ("name", "label", "pipeline", "architecture", "page_rule", "config", "source")
