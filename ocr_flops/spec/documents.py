@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import os
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from io import BytesIO
 from math import ceil, isfinite, sqrt
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ocr_flops.errors import SpecError
 from ocr_flops.spec.headers import HEAD_BYTES, plain_size
@@ -29,7 +27,7 @@ MIN_DPI, MAX_DPI, DEFAULT_DPI = 36, 1200, 200
 ROUNDING_PX = 0.001  # a renderer's edge may exceed a pixel by so much without making another
 
 PDF_MARK, PDF_MARK_WITHIN = b"%PDF-", 1024  # readers accept bytes before the mark, within the first 1024
-PDF_READER = Path(__file__).with_name("pdf_reader.py")
+PDF_READER = os.path.join(os.path.dirname(__file__), "pdf_reader.py")
 MAX_PAGES = 10_000  # of a PDF or a TIFF
 PDF_MAX_SECONDS = 10  # 10 000 pages take 0.4
 PDF_MAX_BYTES = 2**30  # of memory
@@ -43,15 +41,15 @@ PDF_PROBLEMS = {  # as pdf_reader.py names them
 }
 
 
-PdfReader = Callable[[bytes | Path, str], tuple[tuple[float, float], ...]]
+Content = bytes | str | os.PathLike[str]  # what a file holds, or its path
+PdfReader = Callable[[Content, str], tuple[tuple[float, float], ...]]
 
 
 class UnknownImage(SpecError):
     """No image of a known format."""
 
 
-@dataclass(frozen=True)
-class Document:
+class Document(NamedTuple):
     """The pages of a file."""
 
     name: str  # what errors call the file
@@ -77,7 +75,7 @@ class Document:
         return f"{self.name}, page {number or 1} of {len(self.sizes)}{'' if self.unit == 'px' else f' at {dpi or DEFAULT_DPI:g} dpi'}"
 
 
-def read_document(content: bytes | Path, name: str | None = None, pdf_sizes: PdfReader | None = None) -> Document:
+def read_document(content: Content, name: str | None = None, pdf_sizes: PdfReader | None = None) -> Document:
     """The pages of an image or a PDF, given as bytes or a path; its content decides which of the two it is, not its name.
 
     Args:
@@ -88,7 +86,7 @@ def read_document(content: bytes | Path, name: str | None = None, pdf_sizes: Pdf
     Raises:
         SpecError: neither an image nor a PDF that can be read, or beyond a limit of `image_sizes` or `pdf_page_sizes`.
     """
-    name = name or (content.name if isinstance(content, Path) else "file")
+    name = name or ("file" if isinstance(content, bytes) else os.path.basename(content))
     try:
         return Document(name, "px", image_sizes(content, name))
     except UnknownImage:
@@ -118,7 +116,7 @@ def rendered_px(width_points: float, height_points: float, dpi: float = DEFAULT_
     return width, height
 
 
-def image_sizes(content: bytes | Path, name: str = "image") -> tuple[tuple[int, int], ...]:
+def image_sizes(content: Content, name: str = "image") -> tuple[tuple[int, int], ...]:
     """Width and height in pixels of an image as it is displayed: turned where its EXIF orientation says so, as the published code does.
 
     A TIFF has one for every page, smaller copies and masks left out; other formats have one.
@@ -135,11 +133,11 @@ def image_sizes(content: bytes | Path, name: str = "image") -> tuple[tuple[int, 
     return tuple(sizes)
 
 
-def _plain_size(content: bytes | Path) -> list[tuple[int, int]]:
+def _plain_size(content: Content) -> list[tuple[int, int]]:
     """The size of a plain image; nothing where Pillow must say."""
     try:
-        if isinstance(content, Path):
-            with content.open("rb", buffering=0) as file:
+        if not isinstance(content, bytes):
+            with open(content, "rb", buffering=0) as file:
                 content = file.read(HEAD_BYTES)
     except OSError:
         return []
@@ -147,7 +145,7 @@ def _plain_size(content: bytes | Path) -> list[tuple[int, int]]:
     return [size] if size and 0 < size[0] * size[1] <= MAX_PIXELS else []
 
 
-def _pillow_sizes(content: bytes | Path, name: str) -> list[tuple[int, int]]:
+def _pillow_sizes(content: Content, name: str) -> list[tuple[int, int]]:
     """What Pillow says; errors as of `image_sizes`."""
     from PIL import Image
 
@@ -191,7 +189,7 @@ def _tiff_sizes(image: Any, name: str) -> list[tuple[int, int]]:
     raise SpecError(f"{name}: a TIFF of more than {MAX_PAGES} pages; split it")
 
 
-def pdf_page_sizes(content: bytes | Path, name: str = "PDF", seconds: float = PDF_MAX_SECONDS) -> tuple[tuple[float, float], ...]:
+def pdf_page_sizes(content: Content, name: str = "PDF", seconds: float = PDF_MAX_SECONDS) -> tuple[tuple[float, float], ...]:
     """Width and height in points (1/72 inch) of every page of a PDF as it is displayed: crop box, rotation and UserUnit applied.
 
     They are read in a child process, for so many seconds at most: a hostile file ends that process alone.
@@ -200,13 +198,15 @@ def pdf_page_sizes(content: bytes | Path, name: str = "PDF", seconds: float = PD
         SpecError: not a PDF or a damaged one, encrypted with a password, no pages or more than 10 000, or the child process took too long,
             took too much memory or died.
     """
-    command = [sys.executable, "-P", str(PDF_READER), str(PDF_MAX_BYTES), str(max(1, round(seconds))), str(MAX_PAGES)]
+    import subprocess  # which takes as long to import as all that readers of a folder need
+
+    command = [sys.executable, "-P", PDF_READER, str(PDF_MAX_BYTES), str(max(1, round(seconds))), str(MAX_PAGES)]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "timeout": seconds}
     try:
         if isinstance(content, bytes):
             done = subprocess.run(command, input=content, **options)
         else:
-            with content.open("rb") as file:
+            with open(content, "rb") as file:
                 done = subprocess.run(command, stdin=file, **options)
     except subprocess.TimeoutExpired:
         raise SpecError(f"{name}: reading it took more than {seconds:g} seconds; {SAVE_ANEW}") from None
@@ -227,12 +227,12 @@ def sizes_of_answer(answer: dict[str, Any], name: str) -> tuple[tuple[float, flo
     return tuple(map(tuple, answer["sizes"]))
 
 
-def _head(content: bytes | Path, name: str) -> bytes:
+def _head(content: Content, name: str) -> bytes:
     """The beginning of a file, in which a PDF has its mark."""
     if isinstance(content, bytes):
         return content[:PDF_MARK_WITHIN]
     try:
-        with content.open("rb") as file:
+        with open(content, "rb") as file:
             return file.read(PDF_MARK_WITHIN)
     except OSError as problem:
         raise SpecError(f"{name}: cannot be read: {problem.strerror or problem}") from None

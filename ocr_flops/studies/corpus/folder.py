@@ -12,7 +12,7 @@ import subprocess
 import sys
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from itertools import islice
 from pathlib import Path
@@ -30,7 +30,7 @@ from ocr_flops.studies.corpus.lengths import Lengths, from_sample
 from ocr_flops.studies.corpus.reader import SECONDS, TEXT_SUFFIXES
 
 TOKENS_PER_WIDE_LETTER = 0.6  # of Chinese: "Token & Token Usage" in DeepSeek's API documentation
-CHUNK = 64  # files that a process is given at once, and that are remembered together
+CHUNK = 256  # files that a process is given at once, and that are remembered together
 CACHE_FILE = "page_sizes.sqlite"
 PASSING = ("cannot be read", "reading it")  # problems that may be of the moment: not remembered
 
@@ -84,17 +84,22 @@ def read_folder(path: str | Path, dpi: float = DEFAULT_DPI, progress: Progress |
     Raises:
         SpecError: no such folder, or dpi out of range.
     """
+    files, passed_over = list_files(path)
+    return read_files(files, dpi, progress, cache or user_cache_dir() / CACHE_FILE)._replace(passed_over=passed_over)
+
+
+def read_files(files: Sequence[File], dpi: float = DEFAULT_DPI, progress: Progress | None = None, cache: Path | None = None) -> Folder:
+    """The pages of files, in their order; arguments and errors as of `read_folder`. Without a cache nothing is remembered."""
     rendered_px(612, 792, dpi)  # its check of the dpi
-    with _Memory(cache or user_cache_dir() / CACHE_FILE) as memory, _readers() as readers:  # which start while files are listed
-        files, passed_over = list_files(path)
-        found = memory.recall(os.path.abspath(path), files)
+    with _Memory(cache) as memory:
+        found = memory.recall(files)
         remembered = set(found)
-        for chunk, answers in _read_all([file for file in files if file.path not in found], readers):
+        for chunk, answers in _read_all([file for file in files if file.path not in found]):
             memory.keep(chunk, answers)
             found |= zip((file.path for file in chunk), answers, strict=True)
             if progress:
                 progress("reading headers", len(found), len(files))
-    return _folder([file.path for file in files], found, dpi, passed_over, remembered)
+    return _folder([file.path for file in files], found, dpi, remembered)
 
 
 def list_files(path: str | Path) -> tuple[list[File], dict[str, int]]:
@@ -150,7 +155,7 @@ def _file_at(entry: os.DirEntry) -> File | None:
     return File(entry.path, status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
 
 
-def _folder(paths: list[str], found: dict[str, dict[str, Any]], dpi: float, passed_over: dict[str, int], remembered: set[str]) -> Folder:
+def _folder(paths: list[str], found: dict[str, dict[str, Any]], dpi: float, remembered: set[str]) -> Folder:
     """What was found in files as pages."""
     per_token = load_model().characters_per_token
     kept, refused, tokens, texts, earlier = [], [], [], {}, 0
@@ -186,7 +191,7 @@ def _folder(paths: list[str], found: dict[str, dict[str, Any]], dpi: float, pass
     basis = (
         f"text beside {len(tokens):,} of {len(pages):,} pages, {per_token} characters a token as in English prose, 0.6 tokens a Chinese one"
     )
-    return Folder(len(kept), pages, refused, passed_over, from_sample(tokens, basis), earlier)
+    return Folder(len(kept), pages, refused, {}, from_sample(tokens, basis), earlier)
 
 
 def _chunks(files: list[File]) -> Iterator[tuple[File, ...]]:
@@ -194,20 +199,10 @@ def _chunks(files: list[File]) -> Iterator[tuple[File, ...]]:
     return iter(lambda: tuple(islice(left, CHUNK)), ())
 
 
-@contextlib.contextmanager
-def _readers() -> Iterator[list[_Reader]]:
-    """A process for every core."""
+def _read_all(files: list[File]) -> Iterator[tuple[tuple[File, ...], list[dict[str, Any]]]]:
+    """Chunks of files with what they hold, as processes, one for every core, come to them."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    readers = [_Reader() for _ in range(count)]
-    try:
-        yield readers
-    finally:
-        for reader in readers:
-            reader.end()
-
-
-def _read_all(files: list[File], readers: list[_Reader]) -> Iterator[tuple[tuple[File, ...], list[dict[str, Any]]]]:
-    """Chunks of files with what they hold, as processes come to them."""
+    readers = [_Reader() for _ in range(min(count, len(files)))]
     idle = SimpleQueue()
     for reader in readers:
         idle.put(reader)
@@ -220,13 +215,17 @@ def _read_all(files: list[File], readers: list[_Reader]) -> Iterator[tuple[tuple
             idle.put(reader)
 
     chunks, pending = _chunks(files), set()
-    with ThreadPoolExecutor(len(readers)) as threads:
-        while True:
-            pending |= {threads.submit(read, chunk) for chunk in islice(chunks, 3 * len(readers) - len(pending))}
-            if not pending:
-                return
-            done, pending = wait(pending, return_when=FIRST_COMPLETED)
-            yield from (one.result() for one in done)
+    try:
+        with ThreadPoolExecutor(max(1, len(readers))) as threads:
+            while True:
+                pending |= {threads.submit(read, chunk) for chunk in islice(chunks, 3 * len(readers) - len(pending))}
+                if not pending:
+                    return
+                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                yield from (one.result() for one in done)
+    finally:
+        for reader in readers:
+            reader.end()
 
 
 class _Reader:
@@ -234,7 +233,7 @@ class _Reader:
 
     def __init__(self):
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "ocr_flops.studies.corpus.reader"],
+            [sys.executable, "-c", "from ocr_flops.studies.corpus.reader import main; main()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -262,10 +261,11 @@ class _Reader:
 class _Memory:
     """What files hold, by path, size and time of change, in an SQLite file; in memory alone where that cannot be written."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path | None):
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._opened = self._open(str(path))
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            self._opened = self._open(str(path or ":memory:"))
         except (OSError, sqlite3.Error):
             self._opened = self._open(":memory:")
 
@@ -283,13 +283,11 @@ class _Memory:
     def __exit__(self, *_: object) -> None:
         self._opened.close()
 
-    def recall(self, folder: str, files: list[File]) -> dict[str, dict[str, Any]]:
-        """What those files in a folder hold that have not changed since they were read."""
+    def recall(self, files: Sequence[File]) -> dict[str, dict[str, Any]]:
+        """What those files hold that have not changed since they were read."""
         known = {os.fsencode(file.path): file for file in files}
-        start = os.fsencode(os.path.join(folder, ""))
-        rows = self._opened.execute(
-            "SELECT path, size, mtime_ns, found FROM files WHERE path >= ? AND path < ?", (start, start[:-1] + bytes([start[-1] + 1]))
-        )
+        ends = min(known, default=b""), max(known, default=b"")
+        rows = self._opened.execute("SELECT path, size, mtime_ns, found FROM files WHERE path BETWEEN ? AND ?", ends)
         return {
             known[key].path: json.loads(found) for key, size, mtime_ns, found in rows if key in known and (size, mtime_ns) == known[key][1:]
         }

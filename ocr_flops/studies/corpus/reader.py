@@ -10,7 +10,6 @@ import contextlib
 import json
 import signal
 import sys
-from pathlib import Path
 from typing import Any
 
 from ocr_flops.errors import SpecError
@@ -27,8 +26,8 @@ def read_file(path: str) -> dict[str, Any]:
     """What a file holds: {"unit": "px" or "pt", "sizes": [[1654, 2339]]}, of a text {"letters": [4000, 0]}, or {"problem": "encrypted"}."""
     try:
         if path.lower().endswith(TEXT_SUFFIXES):
-            return {"letters": count_letters(Path(path))}
-        found = read_document(Path(path), path, _pdf_sizes)
+            return {"letters": count_letters(path)}
+        found = read_document(path, path, _pdf_sizes)
     except SpecError as problem:
         return {"problem": str(problem).removeprefix(path).lstrip(":, ")}
     except OSError as problem:
@@ -38,18 +37,18 @@ def read_file(path: str) -> dict[str, Any]:
     return {"unit": found.unit, "sizes": found.sizes}
 
 
-def count_letters(path: Path) -> tuple[int, int]:
+def count_letters(path: str) -> tuple[int, int]:
     """Characters of a text, spaces folded: those of alphabets, and those from CJK on."""
-    with path.open("rb") as file:
+    with open(path, "rb") as file:
         text = " ".join(file.read(TEXT_BYTES).decode("utf-8", errors="ignore").split())
     wide = sum(ord(letter) >= WIDE_FROM for letter in text)
     return len(text) - wide, wide
 
 
-def _pdf_sizes(path: Any, name: str) -> tuple[tuple[float, float], ...]:
+def _pdf_sizes(path: str, name: str) -> tuple[tuple[float, float], ...]:
     from ocr_flops.spec.pdf_reader import read_sizes
 
-    with path.open("rb") as file:
+    with open(path, "rb") as file:
         return sizes_of_answer(read_sizes(file, MAX_PAGES), name)
 
 
@@ -67,7 +66,3 @@ def main() -> None:
             answers.append(read_file(path))
         signal.setitimer(signal.ITIMER_REAL, 0)
         print(json.dumps(answers), flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,9 +11,11 @@ import numpy as np
 from ocr_flops.errors import SpecError, one_of
 from ocr_flops.files import Progress, no_progress
 from ocr_flops.spec import tiling
-from ocr_flops.spec.documents import DEFAULT_DPI, DOCUMENT_SUFFIXES, Document, read_document
+from ocr_flops.spec.documents import DEFAULT_DPI, DOCUMENT_SUFFIXES
 from ocr_flops.spec.tiling import square_grids
 from ocr_flops.spec.workload import MAX_TILES
+from ocr_flops.studies.corpus.folder import File, read_files
+from ocr_flops.studies.corpus.reader import TEXT_SUFFIXES
 
 OTHER_KIND = "no image or PDF by their names"
 GRIDS = ("vendor", "wide", "square")
@@ -73,7 +74,7 @@ def image_pages(paths: str | Path | list[str | Path], dpi: float = DEFAULT_DPI, 
     Args:
         paths: files and folders; of a folder all images and PDFs in it, by name.
         dpi: at which PDFs are rendered.
-        progress: called after every file.
+        progress: called with what goes on, how many files are read, and of how many.
 
     Raises:
         SpecError: a path that does not exist, or no page that can be read.
@@ -81,39 +82,14 @@ def image_pages(paths: str | Path | list[str | Path], dpi: float = DEFAULT_DPI, 
     paths = [paths] if isinstance(paths, str | Path) else paths
     if not isinstance(paths, list) or not all(isinstance(path, str | Path) for path in paths):
         raise SpecError(f"sweep.images: {paths!r} is neither a path nor a list of paths")
-    sizes, names = [], []
-    files, skipped = _files(paths)
-    with ThreadPoolExecutor() as readers:  # of a PDF a process of its own reads the sizes
-        found = []
-        for document in readers.map(_read, files):
-            found.append(document)
-            progress("reading files", len(found), len(files))
-    for path, whole in zip(files, found, strict=True):
-        if isinstance(whole, SpecError):
-            skipped.append((str(path), _reason(whole, path)))
-            continue
-        for number in range(1, len(whole.sizes) + 1):
-            try:
-                sizes.append(whole.page_px(number, dpi))
-                names.append((str(path), number))
-            except SpecError as problem:
-                skipped.append((f"{path}, page {number}", _reason(problem, path)))
-    if not sizes:
+    files, passed = _files(paths)
+    found = read_files([File(str(path), 0, 0) for path in files], dpi, progress)
+    skipped = (*passed, *found.refused)
+    if not len(found.pages):
         why = f"; {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
         raise SpecError(f"sweep.images: {paths} has no page that can be read ({', '.join(DOCUMENT_SUFFIXES)}){why}")
-    width, height = np.array(sizes, np.int64).T
-    return Pages({"image_width_px": width, "image_height_px": height}, tuple(names), tuple(skipped))
-
-
-def _read(path: Path) -> Document | SpecError:
-    try:
-        return read_document(path, str(path))
-    except SpecError as problem:
-        return problem
-
-
-def _reason(problem: SpecError, path: Path) -> str:
-    return str(problem).removeprefix(str(path)).lstrip(":, ")
+    fields = {f"image_{name}": found.pages[name].to_numpy() for name in ("width_px", "height_px")}
+    return Pages(fields, tuple(found.pages.select("file", "page").iter_rows()), skipped)
 
 
 def _files(paths: Sequence[str | Path]) -> tuple[list[Path], list[tuple[str, str]]]:
@@ -131,6 +107,8 @@ def _files(paths: Sequence[str | Path]) -> tuple[list[Path], list[tuple[str, str
                     folder = str(inside), "a folder in the folder; name it too"
                     what = folder if inside.is_dir() else (str(path / f"*{suffix}"), OTHER_KIND)
                     passed[what] = passed.get(what, 0) + 1
+        elif path.suffix.lower() in TEXT_SUFFIXES and path.is_file():
+            passed[str(path), OTHER_KIND] = 1
         elif path.is_file():
             found[path] = None
         else:
