@@ -23,7 +23,7 @@ from ocr_flops.units import workload_label
 
 if TYPE_CHECKING:
     from ocr_flops.app.setting import Setting
-    from ocr_flops.spec.specs import ModelSpec
+    from ocr_flops.spec.specs import EngineSpec, HardwareSpec, ModelSpec
     from ocr_flops.timing.estimate import Estimate
 
 COUNTED = 24  # records whose counts are laid over charts, the latest
@@ -104,7 +104,7 @@ class OnRecord:
         """`Setting.conditions`, with what the device's records say in place of the host and the efficiencies that nobody has set."""
         setting, conditions = self.setting, dict(self.setting.conditions)
         engine = load_engine(setting.engine)
-        found = recorded_conditions(self.snapshot.stages, self.model, conditions["hardware"], setting.dtype, engine)
+        found = _recorded(self.snapshot, self.model, conditions["hardware"], setting.dtype, engine)
         if "host" in found and setting.host == OWN_HOST and all(getattr(setting, name) is None for name in HOST_US):
             conditions["host"] = found["host"]
         if "efficiency" in found:
@@ -115,6 +115,12 @@ class OnRecord:
     def calibrated(self, estimate: Estimate) -> CalibratedEstimate | None:
         """An estimate's calibrated figures; None where there is no calibration."""
         return self.calibration.predict(estimate) if isinstance(self.calibration, Calibration) else None
+
+
+@lru_cache(maxsize=256)
+def _recorded(snapshot: Snapshot, model: ModelSpec, hardware: HardwareSpec, dtype: str, engine: EngineSpec) -> dict[str, Any]:
+    """`recorded_conditions`, looked up once for every device: the plan asks for all of them at every step."""
+    return recorded_conditions(snapshot.stages, model, hardware, dtype, engine)
 
 
 def conditions(model: ModelSpec, setting: Setting) -> dict[str, Any]:

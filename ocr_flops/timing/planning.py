@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache, partial
 from math import ceil
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,7 +15,7 @@ from ocr_flops.spec.host import EfficiencySpec, HostSpec
 from ocr_flops.spec.reading import names
 from ocr_flops.spec.specs import HardwareSpec
 from ocr_flops.spec.tiling import square_grids
-from ocr_flops.spec.workload import LIMITS, MAX_CONTEXT_TOKENS, Workload
+from ocr_flops.spec.workload import LIMITS, MAX_CONTEXT_TOKENS
 from ocr_flops.timing.estimate import Estimate
 from ocr_flops.timing.timing import EXPECTED_FIGURES, Timing
 from ocr_flops.units import si
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 SECONDS_PER_HOUR = 3600
+COLUMN = 40  # values that are tried together, in the search for the largest that fits
 LEAST, MOST = 1e-12, 1e24  # of any number that is asked for: rates stay finite
 TIMES = ("device_busy_share", "ttft_seconds", "tpot_seconds", "binding_ceiling", "pages_per_second", "host", "efficiency")
 NO_TARGET = {"meets_target": None, "target_outlook": None}
@@ -75,28 +74,41 @@ def _check_positive(name: str, value: float) -> None:
 
 def largest_batch(estimate: Estimate, memory_bytes: float) -> int:
     """The largest batch size whose weights, cache and activations fit; 0 if not even one page does."""
-    return _largest(estimate, memory_bytes, *LIMITS["batch_size"], lambda value: replace(estimate.workload, batch_size=value))
+    return _largest(estimate, [memory_bytes], "batch_size", *LIMITS["batch_size"])[0]
 
 
 def largest_context(estimate: Estimate, memory_bytes: float) -> int:
     """The longest context in tokens, image tokens included, that fits with this workload's views, outputs and batch; 0 if none does."""
     image, (least, most) = estimate.workload.image_tokens, LIMITS["prompt_tokens"]
-    most = min(most, MAX_CONTEXT_TOKENS - image)
-    prompt = _largest(estimate, memory_bytes, least, most, lambda value: replace(estimate.workload, prompt_tokens=value))
+    prompt = _largest(estimate, [memory_bytes], "prompt_tokens", least, min(most, MAX_CONTEXT_TOKENS - image))[0]
     return image + prompt if prompt >= least else 0
 
 
-def _largest(estimate: Estimate, memory_bytes: float, least: int, most: int, workload: Callable[[int], Workload]) -> int:
-    """The largest value whose workload fits, least - 1 if none does; memory never falls when a size grows."""
-    _check_positive("memory_bytes", memory_bytes)
+def _largest(estimate: Estimate, limits: Sequence[float], field: str, least: int, most: int) -> list[int]:
+    """Of each limit in bytes the largest value of a field whose workload fits, least - 1 if none does; memory never falls when it grows.
 
-    def exceeds(value: int) -> bool:
+    Searched for all limits together, in a few columns of values.
+    """
+    for limit in limits:
+        _check_positive("memory_bytes", limit)
+
+    def total_bytes(values: np.ndarray) -> np.ndarray:
         try:
-            return replace(estimate, workload=workload(value)).footprint.total_bytes > memory_bytes
-        except SpecError:  # beyond 2^62
-            return True
+            return replace(estimate, workload=replace(estimate.workload, **{field: values})).footprint.total_bytes
+        except SpecError:  # beyond 2^62 somewhere
+            return np.concatenate([total_bytes(half) for half in np.array_split(values, 2)]) if len(values) > 1 else np.array([np.inf])
 
-    return least + bisect_left(range(least, most + 1), True, key=exceeds) - 1
+    fitting, exceeding = np.full(len(limits), least - 1), np.full(len(limits), most + 1)
+    while np.any(exceeding - fitting > 1):
+        values = np.unique(np.linspace(fitting + 1, exceeding - 1, COLUMN).astype(np.int64))
+        totals = total_bytes(values)
+        for place, limit in enumerate(limits):
+            here = slice(*np.searchsorted(values, (fitting[place] + 1, exceeding[place])))
+            fits = int(np.searchsorted(totals[here], limit, side="right"))
+            inside = values[here]
+            fitting[place] = inside[fits - 1] if fits else fitting[place]
+            exceeding[place] = inside[fits] if fits < len(inside) else exceeding[place]
+    return fitting.tolist()
 
 
 def largest_grid(estimate: Estimate, memory_bytes: float, most: int = 1000) -> tuple[int, int] | None:
@@ -159,11 +171,12 @@ def compare_devices(
         if value is not None:
             _check_positive(name, value)
     targets, rows = {"ttft": ttft_seconds, "tpot": tpot_seconds}, []
-    find_largest = cache(partial(largest_batch, estimate))  # many devices have the same memory
-    for device in names("hardware") if hardware is None else hardware:
-        device = load_hardware(device) if isinstance(device, str) else device
-        limit = min(device.memory_bytes, memory_bytes or device.memory_bytes)
-        largest, point, reason = find_largest(limit), estimate, estimate.config.obstacle(device)
+    devices = [load_hardware(one) if isinstance(one, str) else one for one in (names("hardware") if hardware is None else hardware)]
+    limits = [min(device.memory_bytes, memory_bytes or device.memory_bytes) for device in devices]
+    different = sorted({*limits})  # many devices have the same memory
+    found = dict(zip(different, _largest(estimate, different, "batch_size", *LIMITS["batch_size"]), strict=True))
+    for device, limit in zip(devices, limits, strict=True):
+        largest, point, reason = found[limit], estimate, estimate.config.obstacle(device)
         try:
             timing = on(device) if on else estimate.on(device, host=host, efficiency=efficiency)
             if best_batch and largest:

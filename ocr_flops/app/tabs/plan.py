@@ -8,7 +8,6 @@ from typing import Any
 import marimo as mo
 import polars as pl
 
-from ocr_flops.app.records_overlay import conditions
 from ocr_flops.app.setting import FIGURES
 from ocr_flops.app.tabs.controls import GPUS
 from ocr_flops.app.tabs.elements import plain_table, problem
@@ -43,7 +42,8 @@ def plan(results: Results, targets: mo.ui.dictionary) -> tuple[mo.Html, mo.Html 
 
     def timed(device: HardwareSpec) -> Timing:
         own = {} if device.name == setting.gpu else dict.fromkeys(FIGURES)  # figures that were edited are those of the device shown
-        return estimate.on(**conditions(results.model, replace(setting, gpu=device.name, **own)))
+        there = replace(setting, gpu=device.name, **own)
+        return estimate.on(**(replace(results.on_record, setting=there) if results.on_record else there).conditions)
 
     try:
         prices, currency = setting.hour_prices
