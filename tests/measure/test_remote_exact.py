@@ -60,7 +60,7 @@ def test_every_traced_number_is_the_analytic_one(tiny, traced, device, dtype, po
 @pytest.mark.parametrize("dimensions", [{"dense_layers": 2}, {"experts": 1, "experts_per_token": 1}, {"expert_width": 200}])
 def test_other_models_of_the_family(tiny, traced, dimensions):
     model = of_decoder(tiny, **dimensions)
-    for result in traced(model, POINTS[:3], decode_steps=1):
+    for result in traced(model, POINTS[1:3], decode_steps=1):
         found = verify.compare_numbers(model, result)
         assert not found.filter(found["difference"] != 0).rows()
 
@@ -80,7 +80,7 @@ def test_a_plain_forward_without_what_generate_does_with_its_logits(tiny, traced
     monkeypatch.setattr(RemoteCode, "clones_logits", False)
     stage_program.cache_clear()
     try:
-        for result in traced(tiny, POINTS[:3], stages=STAGES):
+        for result in traced(tiny, POINTS[2:3], stages=STAGES):
             found = verify.compare_numbers(tiny, result)
             assert not found.filter(found["difference"] != 0).rows()
     finally:
