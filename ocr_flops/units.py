@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import floor, log10
+from math import floor, inf, log10
 from typing import Any
 
 SI = ".3~s"  # the same as `si`, for the axes of charts: a format of D3
 FACTOR_FROM = 3  # a change is said as a factor from here on
+DURATIONS = (("s", 1 / 3600, 1 / 60), ("min", 1 / 60, 1), ("h", 1, 48), ("days", 24, inf))  # hours of one, and below which it is used
 PREFIXES = {-4: "p", -3: "n", -2: "µ", -1: "m", 0: "", 1: "k", 2: "M", 3: "G", 4: "T", 5: "P", 6: "E"}
 
 
@@ -30,15 +31,21 @@ def seconds(value: float) -> str:
     return f"{value:,.0f} s" if value >= 999.5 else si(value, "s", small=True)
 
 
-def duration(hours: float) -> str:
-    """Hours as people say them: 40 min, 5.2 h, 3.4 days."""
-    value, unit = (60 * hours, "min") if hours < 1 else (hours, "h") if hours < 48 else (hours / 24, "days")
-    return f"{value:,.0f} {unit}" if value >= 999.5 else f"{value:.3g} {unit}"
+def duration(hours: float, *ends: float) -> str:
+    """Hours as people say them, with their low and high end where these are given: 40 min, 5.2 h, 3.4 days (2.5 to 4.1)."""
+    unit, size = next((unit, size) for unit, size, below in DURATIONS if hours < below)
+    value, *ends = (count(one / size) for one in (hours, *ends))
+    return f"{value} {unit}" + (f" ({' to '.join(ends)})" if len({*ends}) > 1 else "")
 
 
 def count(value: float) -> str:
     """A number with three digits, without a prefix: 103,000."""
     return f"{float(f'{value:.3g}'):,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things: 1 page, 1,200 pages."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def interval(figure: Sequence[Any], unit: str = "s") -> str:

@@ -3,7 +3,7 @@
 import pytest
 
 from ocr_flops import Workload
-from ocr_flops.units import seconds, share, si, workload_label
+from ocr_flops.units import counted, duration, seconds, share, si, workload_label
 
 
 @pytest.mark.parametrize(
@@ -56,3 +56,9 @@ def test_shares(part, text):
 def test_a_workload_in_a_few_words():
     assert workload_label(Workload.from_grid(2, 3)) == "2 × 3 tiles, 913 tokens, batch 1"
     assert workload_label(Workload.from_grid(mode="base", batch_size=4)) == "1024 px view, 283 tokens, batch 4"
+
+
+def test_durations_and_counts():
+    assert [duration(hours) for hours in (1 / 3600, 0.5, 5.2, 47.9, 48)] == ["1 s", "30 min", "5.2 h", "47.9 h", "2 days"]
+    assert duration(72, 48, 1e5) == "3 days (2 to 4,170)" and duration(1, 1, 1) == "1 h"
+    assert [counted(number, "page") for number in (0, 1, 1200)] == ["0 pages", "1 page", "1,200 pages"]

@@ -17,7 +17,7 @@ from ocr_flops.measure.plan import POINT_FIELDS, TOWERS
 from ocr_flops.reports.tables import COMPARED
 from ocr_flops.spec.specs import STAGES, ModelSpec
 from ocr_flops.spec.workload import Workload, neighbours
-from ocr_flops.units import workload_label
+from ocr_flops.units import counted, workload_label
 
 SCOPES = ("current point", "all grids of the tile rule")
 SETTINGS = {  # what a stage's FLOPs depend on besides the views
@@ -202,5 +202,5 @@ def verdict(measured: pl.DataFrame) -> str:
     stages = ", ".join([stage for stage in STAGES if stage in set(modules["stage"])])
     numbers = {name: modules[seen].count() for name, (seen, _) in COMPARED.items()}
     kinds = ", ".join(name for name, count in numbers.items() if count)
-    what = f"{sum(numbers.values())} numbers of modules ({kinds}; {stages}) at {points} point{'s' * (points != 1)}"
+    what = f"{sum(numbers.values())} numbers of modules ({kinds}; {stages}) at {counted(points, 'point')}"
     return f"All {what} equal the analytic value, as integers." if not wrong else f"{wrong} of {what} differ."

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import re
 import sys
+from calendar import day_name
 from collections.abc import Iterable
+from datetime import date, datetime, time, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ocr_flops.cli import console
-from ocr_flops.cli.console import Form, Out, Overrides
+from ocr_flops.cli.console import Form, Out, Overrides, Prices
 from ocr_flops.errors import SpecError
 from ocr_flops.files import user_cache_dir, write_whole
 
@@ -40,7 +42,7 @@ def plan_corpus(
         ),
     ],
     overrides: Overrides = None,
-    price: Annotated[list[str] | None, typer.Option(metavar="GPU=PRICE,...", help="Of a GPU-hour; several with commas between.")] = None,
+    price: Prices = None,
     prices: Annotated[Path | None, typer.Option(metavar="FILE", help="YAML of prices by GPU, and currency.")] = None,
     currency: Annotated[str, typer.Option(help="Of the prices.", show_default="USD")] = "",
     gpus: Annotated[int, typer.Option(metavar="N", help="GPUs side by side.")] = 1,
@@ -59,7 +61,10 @@ def plan_corpus(
     preprocess_workers: Annotated[
         int | None, Lengths(metavar="N", help="CPU threads that cut pages, of an engine that serves.", show_default="the engine's own")
     ] = None,
-    deadline: Annotated[str, Question(metavar="TIME", help="90m, 12h, 3d or 2w: how many pages, how many GPUs?")] = "",
+    deadline: Annotated[
+        str,
+        Question(metavar="TIME", help="90m, 3d or 2w; or until the end of a day, friday or 2026-12-04: how many pages, how many GPUs?"),
+    ] = "",
     budget: Annotated[float | None, Question(metavar="MONEY", help="How many pages does it pay for?")] = None,
     report: Annotated[Path | None, Files(metavar="FILE.html", help="A page with charts that works offline.")] = None,
     groups: Annotated[Path | None, Files(metavar="FILE", help="The groups of pages, as .parquet or .csv.")] = None,
@@ -74,10 +79,10 @@ def plan_corpus(
     from ocr_flops.studies.corpus.planner import groupings, plan_run
     from ocr_flops.studies.corpus.sources import open_pages
 
-    chosen = _prices(price or (), prices)
-    money = currency or chosen.pop("currency", "USD")
-    chosen.pop("currency", None)
-    run, devices, options = _read(list(overrides or ()), chosen, lengths, limit)
+    chosen, money = _prices(price or (), prices)
+    run, devices, options = _read(list(overrides or ()), chosen if isinstance(chosen, dict) else (), lengths, limit)
+    if not isinstance(chosen, dict):
+        chosen = dict.fromkeys((device.name for device in devices), chosen) if chosen else {}
     try:
         with console.show_bars() as bars:
             opened = open_pages(path, dpi, bars)
@@ -88,7 +93,7 @@ def plan_corpus(
         options["lengths"] = opened.folder.lengths
     corpus = group_pages(opened.table, groupings(options["mode"]), run.model.page_rule)
     options |= {"loops": loops, "limit": limit, "preprocess_workers": preprocess_workers}
-    plan = plan_run(run, corpus, devices, prices=chosen, currency=money, gpus=gpus, **options)
+    plan = plan_run(run, corpus, devices, prices=chosen, currency=currency or money, gpus=gpus, **options)
     said = _answer(plan, deadline, budget)
     if opened.folder:
         said[1:1] = _tell_folder(opened.folder, refused or (out or user_cache_dir()) / "refused.csv")
@@ -184,8 +189,8 @@ def _read(overrides: list[str], prices: Iterable[str], lengths: str, limit: int)
     return run, devices, {"mode": Mode(*keys[:5]), "lengths": law, "batch_size": batch}
 
 
-def _prices(given: Iterable[str], file: Path | None) -> dict[str, Any]:
-    """Prices by device, and the currency where a file has it; those of the command line count."""
+def _prices(given: Iterable[str], file: Path | None) -> tuple[float | dict[str, float] | None, str]:
+    """Prices as of `console.read_prices`, those of the command line after those of a file, and the file's currency."""
     import yaml
 
     found: dict[str, Any] = {}
@@ -196,18 +201,27 @@ def _prices(given: Iterable[str], file: Path | None) -> dict[str, Any]:
             raise SpecError(f"--prices: {file} cannot be read: {' '.join(str(problem).split())}") from None
         if not isinstance(found, dict):
             raise SpecError(f"--prices: {file} is no mapping of GPUs to prices, as in l4: 0.8")
-    for text in ",".join(given).split(",") if given else ():
-        name, _, value = text.partition("=")
-        try:
-            found[name] = float(value)
-        except ValueError:
-            raise SpecError(f"--price: {text!r} is not GPU=PRICE, as in l4=0.8") from None
-    return found
+    money = str(found.pop("currency", "USD"))
+    return console.read_prices([*(f"{name}={price}" for name, price in found.items()), *given]), money
 
 
 def _hours(text: str) -> float:
-    """A time such as 90m, 12h, 3d or 2w in hours."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([mhdw])", text)
-    if not found or not float(found[1]):
-        raise SpecError(f"--deadline: {text!r} is not a time above 0, as in 90m, 12h, 3d or 2w")
-    return float(found[1]) * UNITS[found[2]]
+    """A time such as 90m, 12h, 3d or 2w in hours, or those until the end of a day, "friday" or "2026-12-04", or until a moment."""
+    if found := re.fullmatch(r"(\d+(?:\.\d+)?)([mhdw])", text):
+        hours = float(found[1]) * UNITS[found[2]]
+    else:
+        hours = (_end_of(text) - datetime.now().astimezone()) / timedelta(hours=1)
+    if hours <= 0:
+        raise SpecError(f"--deadline: {text!r} is not ahead")
+    return hours
+
+
+def _end_of(text: str) -> datetime:
+    """The end of a day by its date, or of the next of a name, today among them; or a moment, 2026-12-04T18:00. Local time by default."""
+    today, names = datetime.combine(date.today(), time()), [name.lower() for name in day_name]
+    try:
+        name = text.lower()
+        moment = today + timedelta((names.index(name) - today.weekday()) % 7) if name in names else datetime.fromisoformat(text)
+    except ValueError:
+        raise SpecError(f"--deadline: {text!r} is no time, as in 90m, 12h, 3d or 2w, no weekday and no date, as in 2026-12-04") from None
+    return (moment + timedelta(":" not in text)).astimezone()

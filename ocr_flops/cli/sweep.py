@@ -13,7 +13,7 @@ import typer
 
 from ocr_flops.errors import SpecError
 from ocr_flops.files import write_whole
-from ocr_flops.units import escape_controls
+from ocr_flops.units import counted, escape_controls
 
 TOTALS_SHOWN = ("pages", "fitting", "image_tokens", "gpu_hours", "gpu_hours_low", "gpu_hours_high", "cost", "cost_low", "cost_high")
 EXAMPLES = (
@@ -49,9 +49,7 @@ def run_sweep(
 
     with show_bars() as bars:
         chosen = load_sweep(overrides or (), bars)
-    counts = ((chosen.points, "point"), (len(chosen.stages), "stage"), (chosen.rows, "row"))
-    points, stages, rows = (f"{count:,} {name}{'s' * (count != 1)}" for count, name in counts)
-    _tell(f"{chosen.label}: {points} x {stages} = {rows}")
+    _tell(f"{chosen.label}: {counted(chosen.points, 'point')} x {counted(len(chosen.stages), 'stage')} = {counted(chosen.rows, 'row')}")
     for path, reason in chosen.skipped:
         _tell(f"skipped {path}: {reason}")
     targets = {"ttft": ttft, "tpot": tpot}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from math import inf
 from typing import Any
 
 import polars as pl
@@ -14,9 +13,9 @@ from ocr_flops.spec.catalog import load_attention, load_engine, load_mode
 from ocr_flops.studies.corpus.flights import is_server
 from ocr_flops.studies.corpus.folder import Folder
 from ocr_flops.studies.corpus.kinds import PATCHES, TILES
-from ocr_flops.studies.corpus.plans import HOURS_PER_DAY, Plan
+from ocr_flops.studies.corpus.plans import Plan
 from ocr_flops.timing.serving.steady import ENGINE
-from ocr_flops.units import count, escape_controls, share, si
+from ocr_flops.units import count, counted, duration, escape_controls, share, si
 
 CASES = ("", "_low", "_high")
 MOST_KINDS = 5  # of files that are passed over
@@ -36,21 +35,13 @@ def figure(row: Mapping[str, Any], column: str, unit: str = "") -> str:
     return f"{count(row[column])}{f' {unit}' if unit else ''}" + (f" ({low} to {high})" if low != high else "")
 
 
-def duration(row: Mapping[str, Any], column: str = "hours") -> str:
-    """Hours with their range in the unit that suits them: 10.2 days (2.46 to 14.5)."""
-    hours = row[column]
-    units = (("seconds", 1 / 3600, 1 / 60), ("minutes", 1 / 60, 1), ("hours", 1, 2 * HOURS_PER_DAY), ("days", HOURS_PER_DAY, inf))
-    unit, size = next((unit, size) for unit, size, below in units if hours < below)
-    return figure({f"{column}{case}": row[f"{column}{case}"] / size for case in CASES}, column, unit)
-
-
 def describe_pages(plan: Plan) -> str:
     """What is to be done: pages, tokens, FLOPs."""
     totals, kinds = plan.totals, plan.kinds
     tokens = ", ".join(f"{si(totals[f'{kind}_tokens'])} {kind}" for kind in ("image", "prompt", "output"))
     names = ", ".join(dict.fromkeys(kind.mode.label for kind in kinds))
     flops = si(totals["total_flops"], "FLOPs")
-    what = f"{plan.pages:,} pages in {names}, {describe_engine(plan)}"
+    what = f"{counted(plan.pages, 'page')} in {names}, {describe_engine(plan)}"
     return f"{what}: {tokens} tokens, {flops} (every page by itself). Outputs: {kinds[0].lengths.basis}."
 
 
@@ -68,16 +59,16 @@ def describe_run(plan: Plan) -> str:
 
 def describe_refused(plan: Plan) -> list[str]:
     """What is left out, and why."""
-    return [f"Left out: {number:,} pages, as {why}." for why, number in plan.refused.items()]
+    return [f"Left out: {counted(number, 'page')}, as {why}." for why, number in plan.refused.items()]
 
 
 def describe_folder(folder: Folder) -> list[str]:
     """What a folder holds, and what of it is left out."""
     passed = sum(folder.passed_over.values())
-    said = [f"{folder.files:,} files read" + (f", {folder.remembered:,} of them earlier" if folder.remembered else "")]
+    said = [f"{counted(folder.files, 'file')} read" + (f", {folder.remembered:,} of them earlier" if folder.remembered else "")]
     if passed:
         kinds = ", ".join(f"{number:,} {kind}" for kind, number in Counter(folder.passed_over).most_common(MOST_KINDS))
-        said[0] += f"; {passed:,} other{'s' * (passed > 1)} passed over ({kinds}{', ...' if len(folder.passed_over) > MOST_KINDS else ''})"
+        said[0] += f"; {counted(passed, 'other')} passed over ({kinds}{', ...' if len(folder.passed_over) > MOST_KINDS else ''})"
     reasons = ", ".join(f"{number:,} x {why}" for why, number in folder.reasons.items())
     return [f"{said[0]}.", *([f"Left out {len(folder.refused):,}: {reasons}."] if reasons else [])]
 
@@ -93,8 +84,9 @@ def describe_row(row: Mapping[str, Any], plan: Plan) -> str:
     money = f"{figure(row, 'cost', plan.currency)}, " if row["cost"] is not None else ""
     energy = f", at most {figure(row, 'energy_kwh', 'kWh')}" if row["energy_kwh"] is not None else ""
     of_them = "one of them takes" if plan.gpus == 1 else f"{plan.gpus} of them take"
+    hours = duration(*(row[f"hours{case}"] for case in CASES))
     limit = f" Limited by {WHAT[row['limited_by']]}." if row["limited_by"] else ""
-    return f"{row['label']}: {money}{figure(row, 'gpu_hours', 'GPU-hours')}{energy}; {of_them} {duration(row)}.{limit}"
+    return f"{row['label']}: {money}{figure(row, 'gpu_hours', 'GPU-hours')}{energy}; {of_them} {hours}.{limit}"
 
 
 def describe_best(plan: Plan) -> list[str]:
@@ -200,9 +192,8 @@ def describe_deadline(plan: Plan, hours: float) -> list[str]:
     label, within = plan.best["label"] if plan.best else "", plan.pages_within(hours)
     counts = [f"{one:,}" if one else "no number" for one in plan.gpus_within(hours)]
     spread = f" ({counts[1]} to {counts[2]})" if counts[1] != counts[2] else ""
-    limit = f"{hours / HOURS_PER_DAY:.3g} days" if hours >= 2 * HOURS_PER_DAY else f"{hours:.3g} hours"
     gpus = "one GPU does" if plan.gpus == 1 else f"{plan.gpus} GPUs do"
-    return [f"In {limit}: {counts[0]}{spread} x {label} for all pages; {gpus} {count_interval(within)} pages."]
+    return [f"In {duration(hours)}: {counts[0]}{spread} x {label} for all pages; {gpus} {count_interval(within)} pages."]
 
 
 def describe_budget(plan: Plan, budget: float) -> list[str]:
@@ -228,7 +219,7 @@ def plans_table(plan: Plan) -> pl.DataFrame:
             rows.append({"GPU": row["label"], "why not": row["reason"]})
             continue
         shown = {"GPU": row["label"], "pages/s": figure(row, "pages_per_second"), "GPU-hours": figure(row, "gpu_hours")}
-        shown[f"with {plan.gpus} GPU{'s' * (plan.gpus > 1)}"] = duration(row)
+        shown[f"with {counted(plan.gpus, 'GPU')}"] = duration(*(row[f"hours{case}"] for case in CASES))
         if plan.prices:
             shown[f"cost ({plan.currency})"] = "–" if row["cost"] is None else figure(row, "cost")
         shown["kWh at most"] = "–" if row["energy_kwh"] is None else figure(row, "energy_kwh")

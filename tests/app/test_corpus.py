@@ -36,7 +36,8 @@ def test_controls_change_the_plan(model, groups):
     assert planned(model, groups, gpus=16).best["hours"] == base.best["hours"] / 2
     assert planned(model, groups, loops=5).best["gpu_hours"] > base.best["gpu_hours"]
     assert [row["hardware"] for row in planned(model, groups, prices="l4=0.1, h200=5").plans.to_dicts()] == ["l4", "h200"]
-    assert planned(model, groups, Setting(engine="vllm")).best["limited_by"]
+    served = [planned(model, groups, Setting(engine="vllm"), preprocess_workers=threads).fastest for threads in (1, 32)]
+    assert served[0]["limited_by"] == "preprocessing" and served[1]["gpu_hours"] < served[0]["gpu_hours"]
     assert planned(model, groups, Setting(attention="eager", operator_us=40.0)).best["gpu_hours"] > base.best["gpu_hours"]
 
 
@@ -48,7 +49,7 @@ def test_a_table_that_was_sent(model):
     sent = SimpleNamespace(name="pages.csv", contents=b"width,height,output_tokens\n1654,2339,700\n800,600,20\n0,1,1\n")
     found = planned(model, corpus.read_groups({"source": corpus.TABLE, "table": [sent]}))
     assert (found.pages, sum(found.refused.values()), found.totals["output_tokens"]) == (2, 1, 720)
-    assert "Left out: 1 pages" in mo.as_html(corpus.answer(found)).text
+    assert "Left out: 1 page, " in mo.as_html(corpus.answer(found)).text
 
 
 @pytest.mark.parametrize(

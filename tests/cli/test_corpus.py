@@ -1,11 +1,13 @@
 """`ocr-flops corpus`: the answer in words, the same numbers as data, and what is refused."""
 
 import json
+from datetime import datetime, time, timedelta
 
 import polars as pl
 import pytest
 
 from ocr_flops.cli import main
+from ocr_flops.cli.corpus import _hours
 from tests.support.images import encoded
 
 
@@ -39,8 +41,18 @@ def test_which_is_cheaper_and_how_long_eight_take(capsys):
 
 def test_questions(capsys):
     text = run(capsys, "a4:5000", "hardware=l4", "--price", "l4=1", "--gpus", "2", "--deadline", "90m", "--budget", "3")
-    assert "In 1.5 hours: " in text and " x NVIDIA L4 (24 GB) for all pages; 2 GPUs do " in text
+    assert "In 1.5 h: " in text and " x NVIDIA L4 (24 GB) for all pages; 2 GPUs do " in text
     assert "3 USD pay for " in text
+
+
+def test_a_deadline_is_a_day_or_a_moment():
+    now = datetime.now()
+    midnight = (datetime.combine(now, time()) + timedelta(days=1)).astimezone()
+    for day in (f"{now:%Y-%m-%d}", f"{now:%A}", f"{now:%A}".lower()):
+        assert _hours(day) == pytest.approx((midnight - now.astimezone()) / timedelta(hours=1), abs=0.01)
+    assert _hours(f"{now + timedelta(days=3):%A}") == pytest.approx(_hours(f"{now + timedelta(days=3):%Y-%m-%d}"), abs=0.01)
+    assert _hours(f"{now + timedelta(days=2):%Y-%m-%dT%H:%M:%S}") == pytest.approx(48, abs=1.1)  # an hour more or less where clocks change
+    assert _hours("1.5d") == 36
 
 
 def test_a_table_and_prices_in_a_file(capsys, tmp_path):
@@ -48,7 +60,7 @@ def test_a_table_and_prices_in_a_file(capsys, tmp_path):
     (tmp_path / "prices.yaml").write_text("currency: EUR\nl4: 0.7\na100_40gb: 1.1\n")
     text = run(capsys, str(tmp_path / "pages.csv"), "--prices", str(tmp_path / "prices.yaml"))
     assert "2 pages in Gundam" in text and "Outputs: the table's column output_tokens." in text
-    assert "Left out: 1 pages, as width_px is missing or no whole number" in text
+    assert "Left out: 1 page, as width_px is missing or no whole number" in text
     assert "EUR" in text and "A100" in text
     assert run(capsys, str(tmp_path / "*.csv"), "hardware=l4", "--format", "csv").count("\n") == 3
 
@@ -59,7 +71,7 @@ def test_a_folder_with_a_broken_file(capsys, tmp_path):
     (scans / "a.png").write_bytes(encoded("PNG", (1654, 2339)))
     (scans / "broken.jpg").write_bytes(b"no image")
     text = run(capsys, str(scans), "hardware=l4", "--refused", str(tmp_path / "refused.csv"))
-    assert text.startswith("1 pages in Gundam") and "Left out 1: 1 x neither an image nor a PDF" in text
+    assert text.startswith("1 page in Gundam") and "Left out 1: 1 x neither an image nor a PDF" in text
     assert pl.read_csv(tmp_path / "refused.csv")["file"].to_list() == [str(scans / "broken.jpg")]
 
 
@@ -84,10 +96,11 @@ def test_an_engine_that_serves(capsys):
     [
         (["nothing"], "pages: 'nothing' is no folder and no table"),
         (["nothing.csv"], "pages: nothing.csv does not exist"),
-        (["a4:5", "--price", "l4"], "--price: 'l4' is not GPU=PRICE, as in l4=0.8"),
-        (["a4:5", "--price", "l5=1"], "hardware: 'l5' is not one of"),
+        (["a4:5", "--price", "l4"], "--price: 'l4' is no price above 0"),
+        (["a4:5", "--price", "l5=1"], "--price: 'l5' is not one of"),
         (["a4:5", "--price", "l4=1", "hardware=h200"], "prices: 'l4' is not one of h200"),
-        (["a4:5", "--deadline", "soon"], "--deadline: 'soon' is not a time above 0"),
+        (["a4:5", "--deadline", "soon"], "--deadline: 'soon' is no time, as in 90m"),
+        (["a4:5", "--deadline", "2020-01-01"], "--deadline: '2020-01-01' is not ahead"),
         (["a4:5", "--budget", "5", "hardware=l4"], "budget: needs a price, as in --price l4=0.8"),
         (["a4:5", "workload.columns=2"], "workload.columns: has no effect; a corpus has pages of its own"),
         (["a4:5", "attention=[eager,sdpa]"], "attention: one value; only hardware may be a list"),

@@ -138,8 +138,12 @@ def test_many_gpus_take_no_less_than_one_page(model, engine):
 def test_questions_asked_backwards(model):
     plan = of.corpus.plan(A4, model, "l4", prices={"l4": 0.8}, gpus=8, output_tokens=800)
     hours = plan.best["gpu_hours"]
-    assert plan.pages_within(hours / 8).value == pytest.approx(1000)
+    assert plan.pages_within(plan.best["hours"] * 1.001).value >= 1000 > plan.pages_within(hours / 8).value
+    assert plan.pages_within(1000 * hours).value == pytest.approx(8 * 1000 * 1000, rel=1e-3)
     assert plan.gpus_within(hours / 2.5)[0] == 3
+    pieces = -(-1000 // plan.best["batch_size"])
+    turns = [plan.pages_within(turns * hours / pieces).value for turns in (0.9, 1.1, 2.9)]
+    assert turns == pytest.approx([0, 8000 / pieces, 16_000 / pieces])
     assert plan.pages_for(plan.best["cost"]).value == pytest.approx(1000)
     with pytest.raises(SpecError, match="needs a price"):
         replace(plan, prices={}).pages_for(1)

@@ -19,6 +19,7 @@ from ocr_flops.reports import corpus as words
 from ocr_flops.reports.images import provenance
 from ocr_flops.spec.catalog import modes
 from ocr_flops.spec.page_rules import PageRule
+from ocr_flops.studies.corpus.flights import is_server
 from ocr_flops.studies.corpus.groups import Groups, group_pages
 from ocr_flops.studies.corpus.lengths import DEFAULT_LIMIT, fixed
 from ocr_flops.studies.corpus.planner import plan
@@ -60,6 +61,7 @@ def question_controls(setting: Setting) -> mo.ui.dictionary:
             "gpus": mo.ui.number(1, 100_000, value=8, label=labelled("GPUs", "Side by side.")),
             "prices": mo.ui.text("l4=0.8, h100_sxm=3", full_width=True, label=labelled("GPUs and prices", prices)),
             "currency": mo.ui.text("USD", label="currency"),
+            "preprocess_workers": mo.ui.number(1, 1024, value=1, label=labelled("threads that cut pages", "Of an engine that serves.")),
         }
     )
 
@@ -127,6 +129,7 @@ def _plan(results: Results, groups: Groups, asked: dict[str, Any]) -> Plan:
         attention=config.attention,
         dtype=config.dtype,
         cache=config.cache,
+        preprocess_workers=asked["preprocess_workers"] if is_server(config.engine) else None,
         host=lanes.get("host"),
         efficiency=lanes.get("efficiency"),
     )
@@ -154,7 +157,7 @@ def controls(source: mo.ui.dictionary, fields: dict[str, Any]) -> mo.Html:
         [
             row(source.elements["source"], gap=2),
             *chosen,
-            row(*(fields[name] for name in ("mode", "output_tokens", "loops", "gpus", "currency")), gap=2),
+            row(*(fields[name] for name in ("mode", "output_tokens", "loops", "gpus", "currency", "preprocess_workers")), gap=2),
             fields["prices"],
         ]
     )

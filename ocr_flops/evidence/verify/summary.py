@@ -22,6 +22,7 @@ from ocr_flops.measure.events import Result
 from ocr_flops.measure.plan import POINT_FIELDS, tower_dimensions
 from ocr_flops.measure.protocol import REMOTE_ATTENTION
 from ocr_flops.spec.specs import STAGES, ModelSpec
+from ocr_flops.units import counted
 
 SETTING = ("engine", "attention", "dtype", "cache", "prefill_logits")
 POINT = ("kind", *SETTING, *POINT_FIELDS)
@@ -117,7 +118,7 @@ def format_report(frame: pl.DataFrame) -> str:
         lines = [str(shown)]
     lines += [_describe_difference(row) for row in wrong.iter_rows(named=True)]
     verdict = "all equal, as integers" if not wrong.height else f"{wrong.height} differ"
-    return "\n".join([*lines, f"{frame.height} numbers at {points} point{'s' * (points != 1)}: {verdict}"])
+    return "\n".join([*lines, f"{frame.height} numbers at {counted(points, 'point')}: {verdict}"])
 
 
 def _describe_difference(row: dict[str, Any]) -> str:

@@ -39,8 +39,8 @@ def with_costs(table: Any, plan: Plan) -> nw.LazyFrame:
     names = frame.collect_schema().names()
     if taken := [name for name in COLUMNS if name in names and name != REFUSED]:
         raise SpecError(f"pages: the table has a column {taken[0]} already")
-    prompt = (nw.col("prompt_tokens") if "prompt_tokens" in names else nw.lit(plan.run.workload.prompt_tokens)) - FIRST_PROMPT
-    output = (nw.col("output_tokens") if "output_tokens" in names else nw.lit(round(plan.kinds[0].lengths.mean))) - FIRST_OUTPUT
+    prompt = (nw.col("prompt_tokens") if "prompt_tokens" in names else plan.run.workload.prompt_tokens) - FIRST_PROMPT
+    output = (nw.col("output_tokens") if "output_tokens" in names else round(plan.kinds[0].lengths.mean)) - FIRST_OUTPUT
     factors = (None, prompt, prompt * (prompt - 1) // 2, output, output * (output - 1) // 2, prompt * output)
     seconds = plan.seconds_per_page
     empty = nw.lit(None, dtype=nw.Int64)
@@ -52,14 +52,14 @@ def with_costs(table: Any, plan: Plan) -> nw.LazyFrame:
         if "mode" in names:
             own = nw.col("mode") == kind.mode.name
             is_kind &= own | nw.col("mode").is_null() if kind.mode.name == plan.mode.name else own
-        flops = nw.lit(corners["total_flops"][0])
+        flops = corners["total_flops"][0]
         for coefficient, factor in zip(newton_coefficients(corners["total_flops"])[1:], factors[1:], strict=True):
             flops = flops + coefficient * factor
         values = {
             "columns": nw.lit(kind.columns),
             "rows": nw.lit(kind.rows),
             "image_tokens": nw.lit(kind.image_tokens),
-            "total_flops": flops,
+            "total_flops": nw.lit(flops) if isinstance(flops, int) else flops,
         }
         if seconds:
             values["gpu_seconds"] = nw.lit(seconds[number])

@@ -121,6 +121,8 @@ def with_grids(table: Any, modes: Sequence[Mode], keep: bool = False) -> nw.Lazy
         frame = nw.from_native(table).lazy()
     except TypeError:
         raise SpecError(f"pages: {type(table).__name__} is no frame; give one of Polars, DuckDB or PySpark, or a path") from None
+    if frame.implementation.is_dask():
+        raise SpecError("pages: a frame of Dask has no whole numbers beside missing ones; write it as Parquet and give the path of that")
     schema = frame.collect_schema()
     sides = next((pair for pair in SIDES if set(pair) <= set(schema)), None)
     if sides is None:

@@ -28,7 +28,7 @@ from ocr_flops.studies.corpus.groups import Groups
 from ocr_flops.studies.corpus.kinds import TOTALS, Kind, list_kinds, total_costs
 from ocr_flops.studies.corpus.lengths import DEFAULT_LIMIT, Lengths
 
-SECONDS_PER_HOUR, HOURS_PER_DAY = 3600, 24
+SECONDS_PER_HOUR = 3600
 WATTS_PER_KW = 1000
 ATTENTIONS = ("eager", "sdpa", "flash")
 
@@ -268,19 +268,24 @@ class Plan:
         return replace(self, run=replace(self.run, engine=engine, cache=PAGED if is_server(engine) else "dynamic"))
 
     def pages_within(self, hours: float) -> Ranged:
-        """How many pages the best device's GPUs do in so many hours."""
-        return self._of_best("pages_per_second", hours * SECONDS_PER_HOUR * self.gpus)
+        """How many pages like these the best device's GPUs do in so many hours; none where a batch or request takes longer."""
+        found = []
+        for case, whole in enumerate(self._of_best("gpu_hours")):
+            shares = (turns / pieces for turns, pieces in self._turns(case, hours))
+            found.append(self.pages * self.gpus * min(hours / whole, *shares))
+        return Ranged(found[0], found[2], found[1])
 
     def gpus_within(self, hours: float) -> tuple[int | None, ...]:
         """How many of the best device finish in so many hours: expected, at least, at most; None where a batch or request takes longer."""
         found = []
-        for case, whole in enumerate(self._of_best("gpu_hours", 1.0)[:3]):
-            needed = [ceil(whole / hours)]
-            for one in self._timed[self.best["hardware"]][0]:
-                turns = int(hours * SECONDS_PER_HOUR / one.piece_seconds[case])  # pieces that one device does
-                needed.append(ceil(one.pieces / turns) if turns else None)
-            found.append(None if None in needed else max(needed))
+        for case, whole in enumerate(self._of_best("gpu_hours")):
+            needed = [ceil(pieces / turns) if turns else None for turns, pieces in self._turns(case, hours)]
+            found.append(None if None in needed else max(ceil(whole / hours), *needed))
         return tuple(found)
+
+    def _turns(self, case: int, hours: float) -> list[tuple[int, int]]:
+        """How many pieces of every kind one of the best device does in so many hours, and how many there are."""
+        return [(int(hours * SECONDS_PER_HOUR / one.piece_seconds[case]), one.pieces) for one in self._timed[self.best["hardware"]][0]]
 
     def pages_for(self, budget: float) -> Ranged:
         """How many pages a budget pays for on the best device.
@@ -290,10 +295,10 @@ class Plan:
         """
         if self.best is None or self.best["cost"] is None:
             raise SpecError("budget: needs a price, as in --price l4=0.8")
-        cost = self._of_best("cost", 1.0)
-        return Ranged(*(budget / one * self.pages for one in (cost.value, cost.high, cost.low)))
+        cost, low, high = self._of_best("cost")
+        return Ranged(*(budget / one * self.pages for one in (cost, high, low)))
 
-    def _of_best(self, column: str, factor: float) -> Ranged:
+    def _of_best(self, column: str) -> list[float]:
         if self.best is None:
             raise SpecError(f"hardware: none of these runs it; {self.plans['reason'][0]}")
-        return Ranged(*(factor * self.best[f"{column}{part}"] for part in _CASES))
+        return [self.best[f"{column}{part}"] for part in _CASES]

@@ -16,6 +16,7 @@ from ocr_flops.spec.tiling import square_grids
 from ocr_flops.spec.workload import MAX_TILES
 from ocr_flops.studies.corpus.folder import File, read_files
 from ocr_flops.studies.corpus.reader import TEXT_SUFFIXES
+from ocr_flops.units import counted
 
 OTHER_KIND = "no image or PDF by their names"
 GRIDS = ("vendor", "wide", "square")
@@ -113,7 +114,7 @@ def _files(paths: Sequence[str | Path]) -> tuple[list[Path], list[tuple[str, str
             found[path] = None
         else:
             raise SpecError(f"sweep.images: {path} does not exist; give files of images and PDFs, or folders of them")
-    told = ((name, f"{count} file{'s' * (count > 1)}: {why}" if why == OTHER_KIND else why) for (name, why), count in passed.items())
+    told = ((name, f"{counted(count, 'file')}: {why}" if why == OTHER_KIND else why) for (name, why), count in passed.items())
     return list(found), list(told)
 
 
