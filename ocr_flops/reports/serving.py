@@ -48,6 +48,7 @@ def describe_serving(serving: Serving) -> str:
     if not serving.is_stable:
         most = f"{count_interval(serving.capacity_per_second)} requests/s, which is {count_interval(serving.pages_per_day)} pages a day"
         return f"Unstable: the queue grows. {si(serving.rate)} requests/s arrive; {devices} can serve {most}. Limited by {limit}."
+    rough = " This is rough: few long steps decide here, which --simulate plays one by one." * bool(serving.is_rough)
     load = f"{serving.concurrency} requests in flight" if serving.rate is None else f"{si(serving.rate)} requests/s"
     load += " on each" if serving.replicas > 1 and serving.rate is None else ""
     said = (
@@ -58,8 +59,8 @@ def describe_serving(serving: Serving) -> str:
     if serving.asked_concurrency and serving.asked_concurrency > serving.concurrency:
         said += f" {serving.asked_concurrency} were asked for; {serving.concurrency} run at once, so this is shown: the others wait."
     if serving.rate is not None:
-        return f"{said} At most {count_interval(serving.capacity_per_second)} requests/s, by {limit}."
-    return f"{said} Limited by {limit}."
+        return f"{said} At most {count_interval(serving.capacity_per_second)} requests/s, limited by {limit}.{rough}"
+    return f"{said} Limited by {limit}.{rough}"
 
 
 def describe_step(serving: Serving) -> str:

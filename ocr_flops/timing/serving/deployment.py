@@ -19,7 +19,7 @@ class Page(NamedTuple):
     weight: float = 1.0
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Deployment:
     """An engine on a device with the kinds of request that it gets.
 

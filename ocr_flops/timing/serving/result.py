@@ -43,6 +43,7 @@ class Serving:
         device_busy_share: part of the time in which kernels run.
         step_parts: seconds of a step by `PARTS`, as expected: [part, point].
         limited_by: what more throughput would need more of.
+        is_rough: whether pages meet in so few and long steps that this steady state may be off by tens of percent; the simulator is not.
         time_basis: what times rest on.
     """
 
@@ -69,6 +70,7 @@ class Serving:
     device_busy_share: Any
     step_parts: np.ndarray
     limited_by: Any
+    is_rough: Any
     time_basis: str
 
     def columns(self) -> dict[str, Any]:

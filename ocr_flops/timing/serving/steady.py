@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -24,18 +24,16 @@ from ocr_flops.spec.serving import ServingSpec, choose_options
 from ocr_flops.spec.specs import AttentionSpec, EngineSpec, HardwareSpec, ModelSpec
 from ocr_flops.spec.workload import Workload
 from ocr_flops.timing.estimate import estimate
+from ocr_flops.timing.serving.balance import Balance, find_balance, look_up
 from ocr_flops.timing.serving.deployment import Deployment, Page
 from ocr_flops.timing.serving.memory import find_pool
 from ocr_flops.timing.serving.result import BUDGET, CACHE, CUTTING, PARTS, SECONDS_PER_DAY, SEQUENCES, Serving
 from ocr_flops.timing.serving.step import StepTimes
 
 ENGINE = "vllm"
-HALVINGS = 16
-ROUNDS = 12  # of the fixed point; it stops when nothing changes any more
+CUTTERS = (0, 1, 2, 2, 1)  # what cutting a page takes, by case of `DEVICE`
+ROUGH = {True: 0.05, False: 0.2}  # part of its decode that a page may wait in the engine, where so many are in flight and by chance
 BINS = 24  # lengths that stand for a distribution
-SHARES = 3  # rounds in which pages a step are found from sequences that run
-FULL = 0.95  # of one after another: at most as much is waited as there
-LOADS = 64  # numbers of sequences at which an arrival rate is looked up
 
 
 def serving(
@@ -108,7 +106,7 @@ def prepare(
         own = {"block_size": spec.block_tokens, **one.config.engine_code.serving_options(hardware)}
         options = choose_options(own, options or {})
     pages = tuple(Page(kind, share) for kind, share in zip(kinds, shares, strict=True))
-    return Server(Deployment(one.config, hardware, timing.host, timing.efficiency, options, pages, timing.time_basis))
+    return _server(Deployment(one.config, hardware, timing.host, timing.efficiency, options, pages, timing.time_basis))
 
 
 class Server:
@@ -135,7 +133,8 @@ class Server:
         self.context = float(steps @ (prompt + (output + 1) / 2) / steps.sum())
         self.held = float(steps @ held / steps.sum())
         self.spread = float(times.weights @ (output / self.output - 1) ** 2)  # variance of lengths, the mean being 1
-        self.cut = 1e-3 * np.array(self.options.preprocess_ms[:3])[:, None]
+        self.cut = 1e-3 * np.array(self.options.preprocess_ms[:3])[list(CUTTERS), None]
+        self.most_cut = self.options.preprocess_workers / np.maximum(self.cut, 1e-12)  # pages a second
         by_cache = int(self.pool.tokens / self.held)
         self.max_concurrency = max(1, min(self.options.max_num_seqs, by_cache))
         self.first_limit = CACHE if by_cache < self.options.max_num_seqs else SEQUENCES
@@ -170,11 +169,11 @@ class Server:
     def _capacity(self) -> tuple[np.ndarray, str]:
         """The most requests a second [case, 1], and what limits them."""
         by_sequences = self.max_concurrency / self.output
-        admitted = np.full((3, 1), min(by_sequences, self.most_admitted))
-        served = admitted / self.step(admitted * self.later, admitted)[0]
-        by_cutting = self.options.preprocess_workers / np.maximum(self.cut, 1e-12)
+        admitted = np.full(self.cut.shape, min(by_sequences, self.most_admitted))
+        self.full_step = self.step(admitted * self.later, admitted)[0]
+        served = admitted / self.full_step
         limit = self.first_limit if by_sequences < self.most_admitted else BUDGET
-        return np.minimum(served, by_cutting), CUTTING if by_cutting[0, 0] < served[0, 0] else limit
+        return np.minimum(served, self.most_cut), CUTTING if self.most_cut[0, 0] < served[0, 0] else limit
 
     def step(self, sequences: np.ndarray, admitted: np.ndarray) -> np.ndarray:
         """Mean seconds of a step, and the device's in it: [seconds or device, case, point].
@@ -188,31 +187,17 @@ class Server:
     def parts(self, sequences: np.ndarray, admitted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """`step`, and of its device seconds those of vision, of prefill and of decode [part, case, point]."""
         times = self.times
-        context = np.full(sequences.shape, self.context)
         none = np.exp(-admitted) * (self.later > 0)  # where nothing is decoded, there is no step without a page
         room = np.maximum(self.options.max_num_batched_tokens - sequences * times.mixes, 1.0)
         several = admitted * times.mean_prompt / room  # steps that prefill takes where they are full of it
         beside = np.minimum(np.maximum(1 - none, several), 1.0)
         none = 1 - beside
         tokens = times.mean_prompt * np.divide(admitted, beside, out=np.ones_like(admitted), where=beside > 0)
-        alone, mixed = times.alone_and_mixed(sequences, context, tokens)
+        alone, mixed = times.alone_and_mixed(sequences, self.context, tokens)
         vision = times.vision[..., None] * admitted
         whole = none * alone + beside * mixed + vision
         whole[0] += sequences * times.ban[:, None]
         return whole, np.stack([vision[1], beside * (mixed[1] - alone[1]), alone[1]])
-
-    def own_step(self, others: np.ndarray, admitted: np.ndarray) -> np.ndarray:
-        """Seconds of the steps in which a request is encoded and prefilled, beside others that run and are admitted: [case, point]."""
-        times, budget = self.times, self.options.max_num_batched_tokens
-        context = np.full(others.shape, self.context)
-        chunks = np.maximum(times.mean_prompt / np.maximum(budget - others * times.mixes, 1.0), 1.0)
-        tokens = times.mean_prompt * (1 + admitted) / chunks
-        seconds = times.alone_and_mixed(others, context, tokens)[1][0] * chunks
-        return seconds + times.vision[0][:, None] * (1 + admitted) + others * times.ban[:, None]
-
-    def met(self, step: np.ndarray, admitted: np.ndarray) -> np.ndarray:
-        """Mean seconds of the step that is under way when a request comes, which is more likely a long one: E[T^2] / E[T]."""
-        return step + admitted * self.times.vision[0][:, None] ** 2 / np.maximum(step, 1e-12)
 
     def solve(self, concurrency: Any = None, rate: Any = None, replicas: int = 1) -> Serving:
         """The steady state under a load; arguments as of `serving`."""
@@ -226,8 +211,6 @@ class Server:
             if asked.dtype.kind not in "iu" or asked.min() < 1:
                 raise SpecError(f"concurrency: {concurrency!r} is not a whole number of at least 1")
             found = self._closed(np.minimum(asked, self.max_concurrency)[None].astype(float))
-            clipped = (asked > self.max_concurrency) & (found["limited_by"] != CUTTING)
-            limited = np.where(clipped, self.first_limit, found["limited_by"])
             stable, arriving = np.ones(len(asked), bool), None
         else:
             arriving = np.atleast_1d(np.asarray(rate, float))
@@ -235,125 +218,83 @@ class Server:
                 raise SpecError(f"rate: {rate!r} is not a number above 0")
             asked, each = None, arriving / replicas
             stable = each < self.capacity[0]
-            found = self._open(np.broadcast_to(each, (3, len(each))))
-            limited = found["limited_by"]
-        return self._result(found, is_single, replicas, asked, arriving, stable, limited)
+            found = self._open(np.broadcast_to(each, (len(self.cut), len(each))))
+        return self._result(found, is_single, replicas, asked, arriving, stable)
+
+    @cached_property
+    def _by_flying(self) -> Balance:
+        return find_balance(self, is_closed=True)
+
+    @cached_property
+    def _by_rate(self) -> Balance:
+        return find_balance(self, is_closed=False)
 
     def _closed(self, flying: np.ndarray) -> dict[str, Any]:
         """So many requests in flight: [1, point]."""
-        later, shape = self.later, (3, flying.shape[1])
-        others_share = (flying - 1) / flying
-        requests = None
-        least = 0.0 if later else min(1.0, self.most_admitted)  # pages of a step that has any
-        admitted = np.broadcast_to(np.clip(flying / (self.output + 0.5), least, self.most_admitted), shape)
-        by_cutting = self.options.preprocess_workers / np.maximum(self.cut, 1e-12)
-        for _ in range(ROUNDS):
-            running = admitted * later
-            others = np.minimum(running * others_share, np.maximum(flying - 1, 0))
-            step = self.step(1 + others if later else running, admitted * others_share)[0]
-            first = self.own_step(others, admitted * others_share)
-            rest = np.minimum(1.0, others + admitted * others_share) * self.met(step, admitted * others_share) / 2
-            served = self._served_of(flying, self.cut + rest + first + later * step, others_share)
-            updated = np.clip(served * step, least, self.most_admitted)
-            done = requests is not None and np.allclose(updated, admitted, rtol=1e-4, atol=0)
-            requests, admitted = np.minimum(np.minimum(served, updated / step), self.capacity), updated
-            if done:
-                break
-        budget, cutting = admitted >= self.most_admitted * (1 - 1e-9), requests >= by_cutting * 0.98
-        ttft = np.maximum(flying / requests - later * step, self.cut + rest + first)
-        limited = np.where(cutting[0], CUTTING, np.where(budget[0], BUDGET, ""))
-        return self._figures(requests, admitted, step, ttft, limited, admitted * later, step, False)
+        others = np.broadcast_to(np.maximum(flying - 1, 1e-9), (len(self.cut), flying.shape[1]))
+        found = look_up(self._by_flying, self._by_flying.others, others)
+        stay = found.first + self.later * found.seen
+        cycle, most = self.cut + found.rest + stay, self.most_cut
+        queue = self._cutting_queue(found.rate * flying / np.maximum(others, 0.5), others)
+        whole = cycle + queue + flying / most  # requests * (cycle + queue / (1 - requests / most)) are those in flight
+        requests = 2 * flying / (whole + np.sqrt(np.maximum(whole**2 - 4 * flying * cycle / most, 0)))
+        is_full = requests >= self.capacity * (1 - 1e-9)
+        requests = np.minimum(requests, self.capacity)
+        seen = np.where(is_full, np.maximum(found.seen, self.full_step), found.seen) if self.later else found.step
+        ttft = np.maximum(flying / requests - self.later * seen, self.cut + found.rest + found.first)
+        limited = np.where(is_full[0], self.capacity_limit, np.where(flying[0] >= self.max_concurrency, self.first_limit, ""))
+        limited = np.where(requests[0] >= 0.98 * most[0], CUTTING, limited)
+        step = np.where(is_full, seen, found.step)
+        return self._figures(requests, step, seen, ttft, limited) | {
+            "is_rough": self._is_rough(found, True) & (flying[0] > 1) & ~is_full[0]
+        }
 
     def _open(self, arriving: np.ndarray) -> dict[str, Any]:
         """So many requests a second arrive by chance: [case, point]; at most the capacity is served."""
-        later, most = self.later, self.most_admitted
-        grid, rates, shares = self._rates
         served = np.minimum(arriving, self.capacity * (1 - 1e-9))
-        place = np.stack([np.interp(np.log(one), x, grid) for one, x in zip(served, rates, strict=True)])
-        share = np.stack([np.interp(one, grid, y) for one, y in zip(place, shares, strict=True)])
-        running, admitted = np.exp(place) * later, np.minimum(np.exp(place) * share, most)
-        if later:
-            step, seen = self._seen_by_chance(running, admitted)
-            load = np.minimum(served * self.times.vision[0][:, None], 0.9)
-            met = self.met(step, admitted / (1 - load**2))  # a long step has more arrivals, which make the next one long
-            rest = np.minimum(1.0, 1 - np.exp(-running) + admitted) * met / 2
-            first = self.own_step(running, served * met)
-        else:  # pages one after another
-            admitted = np.maximum(admitted, min(1.0, most))
-            step = seen = self.step(running, admitted)[0]
-            first = self.own_step(running, running)
-            rest = _wait(np.minimum(served * first, FULL), first, 1)
-        cutting = self._cutting_wait(served)
-        stay = first + later * seen
+        found = look_up(self._by_rate, self._by_rate.rate, served)
+        stay = found.first + self.later * found.seen
         full = np.sqrt(served / self.capacity * np.minimum(served * stay / self.max_concurrency, 1.0))  # the more run, the longer they stay
         places = (1 + self.spread) * _wait(np.minimum(full, 1 - 1e-9), stay, self.max_concurrency)
-        ttft = self.cut + cutting + places + rest + first
+        ttft = self.cut + self.cutting_wait(served) + places + found.rest + found.first
         ttft = np.where(arriving < self.capacity, ttft, np.nan)  # the queue grows, and what one waits with it
         limited = np.full(arriving.shape[1], self.capacity_limit)
-        return self._figures(served, admitted, step, ttft, limited, running, seen, later > 0)
+        there = np.minimum(served[0] * self.later * found.seen[0], 1.0) if self.later else 1.0  # while nobody is, no step is made
+        return self._figures(served, found.step, found.seen, ttft, limited, there) | {"is_rough": self._is_rough(found, False)}
 
-    @cached_property
-    def _rates(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Logarithms of sequences that run, each by the tokens that it decodes [load]; of the requests a second with which these go, and
-        pages admitted a step as a part of them [case, load].
+    def _is_rough(self, found: Balance, is_closed: bool) -> np.ndarray:
+        """Where pages meet in so few and long steps that means say little: [point]."""
+        return found.rest[0] + found.first[0] > ROUGH[is_closed] * self.later * found.seen[0]
+
+    def _cutting_queue(self, rate: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """Seconds that a page waits for a thread that cuts it, times the share of the time in which threads are free.
+
+        Args:
+            rate: pages a second.
+            others: that are in flight beside it; nobody waits where there is a thread for each.
         """
-        grid = np.geomspace(1e-5, 4, LOADS) * self.most_admitted
-        places = np.broadcast_to(grid, (3, LOADS))
-        if not self.later:
-            seen, share = self.step(0 * places, np.maximum(places, min(1.0, self.most_admitted)))[0], np.ones_like(places)
-        else:
-            share = np.ones_like(places)
-            for _ in range(SHARES):
-                step, seen = self._seen_by_chance(places * self.later, places * share)
-                share = step / seen
-        return np.log(grid), np.maximum.accumulate(np.log(places / seen), axis=1), share
-
-    def _seen_by_chance(self, others: np.ndarray, admitted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean seconds of the steps there are, and of those that a sequence sees, where requests come by chance: [case, point].
-
-        It sees itself and the others, of whom there are more or fewer. Its own first step is longer than others, so that more requests
-        come in it: their pages fill the next steps, each less than the one before, and they run beside it all the time.
-        """
-        spread = np.minimum(np.sqrt(others), others)
-        step = (self.step(1 + others - spread, admitted)[0] + self.step(1 + others + spread, admitted)[0]) / 2
-        page = np.maximum(self.own_step(others, 0 * admitted) - self.step(others, 0 * admitted)[0], 0)
-        load = np.minimum(admitted / step * page, 0.9)
-        first = self.own_step(others, admitted / step * self.met(step, admitted / (1 - load**2)))
-        more = admitted / step * np.maximum(first - step, 0)  # requests that come in it beyond those of a mean step
-        filled = more * page * (1 - load**self.later) / (1 - load) / self.later
-        return step, self.step(1 + others + more, admitted)[0] + step - self.step(1 + others, admitted)[0] + filled
-
-    def _cutting_wait(self, served: np.ndarray) -> np.ndarray:
-        """Mean seconds in which pages wait for a thread that cuts them."""
         workers = self.options.preprocess_workers
-        return _wait(np.minimum(served * self.cut / workers, 1 - 1e-9), self.cut, workers)
+        load = np.minimum(rate * self.cut / workers, 1.0)
+        return np.where(others >= workers, self.cut / 2 * load ** (np.sqrt(2 * (workers + 1)) - 1) / workers, 0.0)
 
-    def _served_of(self, flying: np.ndarray, cycle: np.ndarray, others_share: np.ndarray) -> np.ndarray:
-        """Requests a second where each takes a cycle, and waits for a thread that cuts pages as long as this many make it wait.
-
-        What they wait grows with their number, so that it is found by halving.
-        """
-        low, high = np.zeros_like(cycle), np.minimum(flying / cycle, self.options.preprocess_workers / np.maximum(self.cut, 1e-12))
-        for _ in range(HALVINGS):
-            middle = (low + high) / 2
-            fits = middle * (cycle + others_share * self._cutting_wait(middle)) <= flying
-            low, high = np.where(fits, middle, low), np.where(fits, high, middle)
-        return high
+    def cutting_wait(self, rate: np.ndarray, others: np.ndarray | float = np.inf) -> np.ndarray:
+        """Mean seconds in which a page waits for a thread that cuts it; arguments as of `_cutting_queue`."""
+        return self._cutting_queue(rate, others) / (1 - np.minimum(rate * self.cut / self.options.preprocess_workers, 1 - 1e-9))
 
     def _figures(
         self,
         requests: np.ndarray,
-        admitted: np.ndarray,
         step: np.ndarray,
+        seen: np.ndarray,
         ttft: np.ndarray,
         limited: np.ndarray,
-        running: np.ndarray,
-        seen: np.ndarray,
-        is_open: bool,
+        there: np.ndarray | float = 1.0,
     ) -> dict[str, Any]:
+        """Figures by name; `there` is the part of the time in which steps are made: [point]."""
+        running, admitted = requests * self.later * seen, np.minimum(requests * step, self.most_admitted)
         whole, (vision, prefill, decode) = self.parts(running, admitted)
         vision, prefill, decode = vision[0], prefill[0], decode[0]
-        taken = step[0] * np.where(is_open & (running[0] < 1), running[0], 1.0)  # while nobody is there, no step is made
+        taken = step[0] * there
         host = np.maximum(taken - vision - prefill - decode, 0.0)
         parts = np.stack([vision, prefill, decode, host])
         parts = parts * step[0] / np.maximum(taken, parts.sum(axis=0))
@@ -375,9 +316,7 @@ class Server:
             "used": used,
         }
 
-    def _result(
-        self, found: dict[str, Any], is_single: bool, replicas: int, asked: Any, arriving: Any, stable: np.ndarray, limited: np.ndarray
-    ) -> Serving:
+    def _result(self, found: dict[str, Any], is_single: bool, replicas: int, asked: Any, arriving: Any, stable: np.ndarray) -> Serving:
         def one(values: Any) -> Any:
             return _item(values[0]) if is_single else values
 
@@ -411,9 +350,13 @@ class Server:
             capacity_per_second=ranged(np.broadcast_to(self.capacity * replicas, requests.shape)),
             device_busy_share=one(found["busy"]),
             step_parts=found["parts"][:, 0] if is_single else found["parts"],
-            limited_by=one(limited),
+            limited_by=one(found["limited_by"]),
+            is_rough=one(found["is_rough"]),
             time_basis=self.basis,
         )
+
+
+_server = lru_cache(maxsize=128)(Server)  # whose balances are found once
 
 
 def _wait(load: np.ndarray, seconds: np.ndarray, places: int) -> np.ndarray:

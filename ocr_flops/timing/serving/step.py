@@ -19,6 +19,7 @@ from ocr_flops.timing.serving.deployment import Deployment
 
 CONTEXTS = (1024, 8192)  # at which a decode step is timed; it is linear in the context, but for the shortest ones
 DECODE_GRID = 18  # numbers of sequences at which it is timed
+DEVICE = (0, 1, 2, 1, 2)  # of figures of the device, by case: those of cutting pages are also against where these are in favour
 FORWARD_GRID = 9  # numbers of tokens at which a pass with prompts is timed
 
 
@@ -28,40 +29,40 @@ def _seconds(config: RunConfig, group: StageGroup, lanes: tuple) -> np.ndarray:
     return np.stack([found.seconds, found.device])
 
 
+def _matrix_share(config: RunConfig, group: StageGroup, lanes: tuple) -> np.ndarray:
+    """How many times as long as the memory the matrix units take for a pass: [point]."""
+    hardware, _, efficiency = lanes
+    row = group.row(config, columns=("tensor_flops", "io_bytes"))
+    computed = row["tensor_flops"] / (hardware.matrix_peak(config.dtype) * efficiency.matrix.value)
+    return computed * hardware.memory_bandwidth_bytes_per_second * efficiency.bandwidth.value / row["io_bytes"]
+
+
 @functools.lru_cache(maxsize=256)
-def _decode_table(config: RunConfig, lanes: tuple, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of sequences [grid] and seconds of a step in which they run alone [context, seconds or device, case, grid]."""
+def _decode_table(config: RunConfig, lanes: tuple, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Numbers of sequences [grid], seconds of a step in which they run alone [context, seconds or device, case, grid], and its
+    `_matrix_share` [context, grid of several]."""
     grid = np.unique(np.geomspace(2, max(most, 3), DECODE_GRID - 1).round().astype(np.int64))
     single = _seconds(config, step_group(config, 1, np.array(CONTEXTS)), lanes)
-    several = _seconds(config, step_group(config, np.tile(grid, 2), np.repeat(CONTEXTS, len(grid))), lanes)
-    table = np.concatenate([single[..., None], several.reshape(2, len(CASES), 2, -1)], axis=-1)
+    group = step_group(config, np.tile(grid, 2), np.repeat(CONTEXTS, len(grid)))
+    several = _seconds(config, group, lanes).reshape(2, len(CASES), 2, -1)
+    table = np.concatenate([single[..., None], several], axis=-1)
     table[0] += 1e-6 * np.array(lanes[1].step_us[:3])[:, None, None]
-    return np.array([1, *grid], float), np.ascontiguousarray(table.transpose(2, 0, 1, 3))
+    share = _matrix_share(config, group, lanes).reshape(2, -1)
+    return np.array([1, *grid], float), np.ascontiguousarray(table.transpose(2, 0, 1, 3)), share
 
 
 @functools.lru_cache(maxsize=1024)
-def _forward_table(config: RunConfig, lanes: tuple, prompt: int, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of tokens [grid] of prompts of one length and seconds of a pass over them [seconds or device, case, grid].
+def _forward_table(config: RunConfig, lanes: tuple, prompt: int, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Numbers of tokens [grid] of prompts of one length, seconds of a pass over them [seconds or device, case, grid], and its
+    `_matrix_share` [grid].
 
     A token attends to its own prompt, so that several prompts in one pass are a chunk of all their tokens that attends to one prompt.
     """
     grid = np.unique(np.geomspace(16, max(most, 32), FORWARD_GRID).round().astype(np.int64))
-    attended = np.minimum(grid, prompt)
-    table = _seconds(config, chunk_group(config, grid, attended - grid, grid), lanes)
+    group = chunk_group(config, grid, np.minimum(grid, prompt) - grid, grid)
+    table = _seconds(config, group, lanes)
     table[0] += 1e-6 * np.array(lanes[1].step_us[:3])[:, None]
-    return grid.astype(float), table
-
-
-@functools.lru_cache(maxsize=256)
-def _matrix_ratio(config: RunConfig, lanes: tuple, most: int, prompt: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of sequences, or with a prompt's length of tokens [grid], and how many times as long as the memory the matrix units take for
-    a pass over them [grid]."""
-    hardware, _, efficiency = lanes
-    grid = np.unique(np.geomspace(2, max(most, 3), FORWARD_GRID).round().astype(np.int64))
-    group = step_group(config, grid, CONTEXTS[0]) if prompt is None else chunk_group(config, grid, np.minimum(grid, prompt) - grid, grid)
-    row = group.row(config, columns=("tensor_flops", "io_bytes"))
-    computed = row["tensor_flops"] / (hardware.matrix_peak(config.dtype) * efficiency.matrix.value)
-    return grid.astype(float), computed * hardware.memory_bandwidth_bytes_per_second * efficiency.bandwidth.value / row["io_bytes"]
+    return grid.astype(float), table, _matrix_share(config, group, lanes)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -76,16 +77,16 @@ def read_off(places: np.ndarray, grid: np.ndarray, table: np.ndarray) -> np.ndar
 
     The last axis but one of the table is the case.
     """
-    right = np.clip(np.searchsorted(grid, places), 1, len(grid) - 1)
-    left = right - 1
-    share = (places - grid[left]) / (grid[right] - grid[left])
-    cases = np.arange(table.shape[-2])[:, None]
-    found = table[..., cases, left]
-    return found + (table[..., cases, right] - found) * share
+    left = np.clip(np.searchsorted(grid, places) - 1, 0, len(grid) - 2)
+    start = grid[left]
+    flat = table.reshape(*table.shape[:-2], -1)
+    here = left + len(grid) * np.arange(table.shape[-2])[:, None]
+    found = flat.take(here, axis=-1)
+    return found + (flat.take(here + 1, axis=-1) - found) * ((places - start) / (grid[left + 1] - start))
 
 
 class StepTimes:
-    """What a step takes on a device, in three cases: as expected, all figures in favour, all against.
+    """What a step takes on a device, by case of `DEVICE`: as expected, all figures in favour, all against.
 
     Args:
         served: what is served, and on what.
@@ -100,14 +101,14 @@ class StepTimes:
         self.output_tokens = np.array([page.workload.output_tokens for page in pages])
         self.mean_prompt = float(self.weights @ self.prompt_tokens)
         self.mixes = config.engine_code.mixes_prefill
-        self._grid, self._decode = _decode_table(config, lanes, options.max_num_seqs)  # [context, seconds or device, case, grid]
-        most = options.max_num_batched_tokens + options.max_num_seqs
-        self._prompt, self._what = max(1, round(self.mean_prompt)), (config, lanes, most)
-        self._tokens, self._forward = _forward_table(config, lanes, self._prompt, most)
+        self._grid, decode, (self._decode_share, _) = _decode_table(config, lanes, options.max_num_seqs)
+        most, prompt = options.max_num_batched_tokens + options.max_num_seqs, max(1, round(self.mean_prompt))
+        self._tokens, forward, self._forward_share = _forward_table(config, lanes, prompt, most)
+        self._decode, self._forward = decode[:, :, DEVICE], forward[:, DEVICE]
         views = [(one.global_px, one.tile_px, one.columns, one.rows) for one in (page.workload for page in pages)]
         self.vision_by_page = np.stack([_vision_seconds(config, lanes, view) for view in views], axis=-1)  # [lane, case, page]
-        self.vision = self.vision_by_page @ self.weights  # [lane, case]
-        self.ban = 1e-6 * np.array(options.ban_us[:3]) * options.ngram_ban
+        self.vision = self.vision_by_page[:, DEVICE] @ self.weights  # [lane, case]
+        self.ban = 1e-6 * np.array(options.ban_us[:3])[list(DEVICE)] * options.ngram_ban
 
     def decode(self, sequences: np.ndarray, context: np.ndarray) -> np.ndarray:
         """A step of running sequences alone, the n-gram ban left out: [seconds or device, case, point].
@@ -149,8 +150,9 @@ class StepTimes:
             sequences, tokens: of a step that prefills: [point].
             is_prefill: which of the two is asked for: [point].
         """
-        ratios = [np.interp(at, *_matrix_ratio(*self._what, prompt)) for at, prompt in ((sequences, None), (tokens, self._prompt))]
-        return np.where(np.where(is_prefill, ratios[1], ratios[0]) > 1, "matrix", "bandwidth")
+        prefill = np.interp(tokens, self._tokens, self._forward_share)
+        decode = np.interp(sequences, self._grid[1:], self._decode_share)
+        return np.where(np.where(is_prefill, prefill, decode) > 1, "matrix", "bandwidth")
 
     def forward_seconds(self, most: int, case: int) -> list[float]:
         """Seconds of a step that runs so many tokens, from none to most, without what reads the cache."""
