@@ -34,11 +34,12 @@ class StageGroup:
         sizes: of the views, where vision takes part; see `Pipeline.view_sizes`.
         steps: decode steps; None for stages that run once.
         context_sum: keys attended, summed over the steps.
-        by_step: where a window fills, the dimensions at the first steps, as many as it takes: [step, point]; a program's whole divisions of
-            the context are no lines then.
+        by_step: of a model with a window, the dimensions at the first steps, as many as it takes: [step, prompt], for each length of prompt
+            once, as whole divisions of the context are no lines.
+        prompts: of every point, the place of its length there.
         growing_steps: decode steps whose context is one longer than that of the step before, the first among them; the others, where a
             model's window is full, are like the last.
-        first: the first decode step, where more can be alive in that than in the last; else None.
+        others: other decode steps in which more can be alive than in the last.
     """
 
     stage: str
@@ -49,9 +50,10 @@ class StageGroup:
     sizes: tuple[int, ...] = ()
     steps: Column | None = None
     context_sum: Column = 0
-    first: StageGroup | None = None
+    others: tuple[StageGroup, ...] = ()
     growing_steps: Column | None = None
     by_step: dict[str, np.ndarray] | None = None
+    prompts: np.ndarray | None = None
     _sums: dict[Monomial, Column] = field(default_factory=dict)
     _last: dict[Monomial, Column] = field(default_factory=dict)
 
@@ -71,9 +73,12 @@ class StageGroup:
 
     def _sum_by_step(self, monomial: Monomial) -> Column:
         """A monomial's value over the steps, one by one until the window is full."""
-        values = np.broadcast_to(product(self.by_step[name] for name in monomial), (len(self.by_step["context"]), self.workload.points))
-        grows = np.arange(1, len(values) + 1)[:, None] <= self.growing_steps
-        total = (values * grows).sum(axis=0) + self.last(monomial) * (self.steps - self.growing_steps)
+        moving = tuple(name for name in monomial if np.ndim(self.by_step[name]) > 1)
+        rest = self.last(tuple(name for name in monomial if name not in moving))
+        if not moving:
+            return rest * self.steps
+        grown = np.cumsum(product(self.by_step[name] for name in moving), axis=0)[np.maximum(self.growing_steps, 1) - 1, self.prompts]
+        total = rest * (grown * (self.growing_steps > 0) + self.last(moving) * (self.steps - self.growing_steps))
         return int(total[0]) if self.workload.is_single else total
 
     def last(self, monomial: Monomial) -> Column:
@@ -84,9 +89,8 @@ class StageGroup:
 
     def largest(self, live: Callable[[Callable[[Monomial], Column]], Column]) -> Column:
         """The largest of what is a function of monomials' values, over the steps: live sums grow with the context, but for what prefill
-        left alive through the first step."""
-        last = live(self.last)
-        return last if self.first is None else greatest([last, live(self.first.last)])
+        left alive through the first step, and for what padding takes at a step whose context is no multiple of it."""
+        return greatest([live(self.last), *(live(step.last) for step in self.others)]) if self.others else live(self.last)
 
     def monomial_values(self, without: str | None = None) -> np.ndarray:
         """All of the program's monomials, in decode summed over the steps: floats [monomial, point].
@@ -175,12 +179,17 @@ def _stage_group(config: RunConfig, stage: str, where: np.ndarray | None, worklo
         return StageGroup(stage, program, workload, dimensions(steps), where, sizes)
     if isinstance(experts_hit, int) and np.any(steps != 1):
         raise SpecError(f"experts_hit: decode takes one step with the experts of that step, not output_tokens = {steps}")
-    first = StageGroup(stage, program, workload, dimensions(1)) if config.engine_code.clones_logits else None
     growing = config.pipeline.kept_outputs(config.model, steps)
+    others = [dimensions(1)] if config.engine_code.clones_logits else []
+    if config.pipeline.window(config.model):
+        others.append(dimensions(growing - 1 * (growing > 1)))
     context_sum = steps * context + growing * (growing + 1) // 2 + (steps - growing) * growing
-    group = StageGroup(stage, program, workload, dimensions(steps), where, sizes, steps, context_sum, first, growing)
-    if growing is not steps:
-        group.by_step = dimensions(np.arange(1, max(1, np.max(growing)) + 1)[:, None])
+    beside = tuple(StageGroup(stage, program, workload, values) for values in others)
+    group = StageGroup(stage, program, workload, dimensions(steps), where, sizes, steps, context_sum, beside, growing)
+    if config.pipeline.window(config.model):
+        _, first, group.prompts = np.unique(np.atleast_1d(context), return_index=True, return_inverse=True)
+        sample, numbers = workload if workload.is_single else workload.take(first), np.arange(1, max(1, np.max(growing)) + 1)
+        group.by_step = config.pipeline.dimensions(config, stage, sizes, sample, None, numbers[:, None])
     return group
 
 

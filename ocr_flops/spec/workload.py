@@ -81,7 +81,7 @@ class Workload:
     def _apply_page_rule(self, rule: PageRule) -> None:
         """What the model makes of the pages: its sizes and its tokens; the fields of views say what of that they can."""
         sizes = rule.sizes(self.image_width_px, self.image_height_px)
-        tokens = rule.image_tokens(self.image_width_px, self.image_height_px)
+        tokens = rule.tokens_of(sizes)
         views = {"global_px": getattr(rule, "view_px", 0), "tile_px": getattr(rule, "tile_px", 0) if "tiles" in sizes else 0}
         views |= {"columns": sizes.get("tile_columns", 1), "rows": sizes.get("tile_rows", 1), "mode": ""}
         self.__dict__.update(views, page_sizes=sizes, page_tokens=tokens)

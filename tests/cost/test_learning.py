@@ -96,13 +96,14 @@ def test_what_cannot_be_learned_is_named(traces, message):
 def test_parts_of_ints_and_columns():
     import numpy as np
 
-    kinds = {kind: Part(kind, ("a", "b"), 4) for kind in ("floor", "ceil", "squares", "beyond", "uneven", "any")}
+    kinds = {kind: Part(kind, ("a", "b"), 4) for kind in ("floor", "ceil", "squares", "beyond", "last", "uneven", "any")}
     values = with_parts({"a": np.array([2, 4, 0]), "b": 5}, kinds)
     assert {kind: values[kind].tolist() for kind in kinds} == {
         "floor": [2, 5, 0],
         "ceil": [3, 5, 0],
         "squares": [16 + 16 + 4, 80, 0],
         "beyond": [3, 6, 1],
+        "last": [2, 4, 4],
         "uneven": [1, 0, 0],
         "any": [1, 1, 0],
     }

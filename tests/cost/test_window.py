@@ -12,7 +12,7 @@ WINDOW = 128
 COLUMNS = ("tensor_flops", "vector_flops", "io_bytes", "operators")
 
 
-@pytest.fixture(scope="module", params=["eager"])
+@pytest.fixture(scope="module", params=["eager", "sdpa"])
 def attention(request):
     return request.param
 
@@ -43,6 +43,12 @@ def test_a_step_grows_until_the_window_is_full(attention):
     flops = [step[n]["tensor_flops"] for n in (1, 2, 8, 128)]
     key = 4 * 12 * 1280  # of one key more in 12 layers: scores and values
     assert np.diff(flops).tolist() == [key, 6 * key, 120 * key]
+
+
+def test_a_longer_output_never_needs_less(attention):
+    """Also where the last step's context is a multiple of what masks are padded to, and the one before needed more."""
+    peaks = [decode(attention, outputs)["peak_activation_bytes"] for outputs in range(1, 20)]
+    assert peaks == sorted(peaks)
 
 
 def test_columns_are_the_points_one_by_one(attention):

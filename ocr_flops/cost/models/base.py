@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
+import numpy as np
+
 from ocr_flops.cost.polynomial import Dim
 from ocr_flops.cost.run_config import PIPELINES, RunConfig
 from ocr_flops.cost.tape import Tape
@@ -78,7 +80,14 @@ class Pipeline(ABC):
 
     def kept_outputs(self, model: ModelSpec, outputs: Column) -> Column:
         """How many of so many output tokens, the newest, decode attends to and keeps beside the context: all, but for a window."""
-        return outputs
+        window = self.window(model)
+        if not window:
+            return outputs
+        return np.minimum(outputs, window) if isinstance(outputs, np.ndarray) else min(outputs, window)
+
+    def window(self, model: ModelSpec) -> int:
+        """The most output tokens that decode attends to and keeps; 0 for all."""
+        return 0
 
     @abstractmethod
     def input_bytes(self, config: RunConfig, workload: Workload) -> Column:

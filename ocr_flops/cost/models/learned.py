@@ -9,8 +9,6 @@ from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
-
 from ocr_flops.cost.blocks.experts import expected_hits
 from ocr_flops.cost.learning.dimensions import with_parts
 from ocr_flops.cost.learning.program_file import LearnedProgram, LearnedStage, read_program
@@ -148,11 +146,8 @@ class Learned(Pipeline, name="learned"):
     def kv_bytes_per_token(self, config: RunConfig) -> int:
         return find_program(config.model).kv_bytes_per_token
 
-    def kept_outputs(self, model: ModelSpec, outputs: Column) -> Column:
-        window = find_program(model).window
-        if not window:
-            return outputs
-        return np.minimum(outputs, window) if isinstance(outputs, np.ndarray) else min(outputs, window)
+    def window(self, model: ModelSpec) -> int:
+        return find_program(model).window
 
     def input_bytes(self, config: RunConfig, workload: Workload) -> Column:
         return 0

@@ -95,7 +95,7 @@ def _odd_patches(config: Any) -> dict[tuple[int, ...], list[Sizes]]:
 
 
 def _window_parts(config: Any) -> dict[str, Part]:
-    """Of attention in square windows: their number, the pairs of patches that share one, and what is padded to whole ones."""
+    """Of attention in square windows: their number, the pairs of patches that share one, what is padded to whole ones, and the last one."""
     vision, merge = config.vision_config, _merge(config)
     side = vision.window_size // vision.patch_size // merge
     parts = _merged_parts(config)
@@ -104,12 +104,13 @@ def _window_parts(config: Any) -> dict[str, Part]:
             f"window_{name}": Part("ceil", (f"merged_{name}",), side),
             f"padded_{name}": Part("beyond", (f"merged_{name}",), side),
             f"square_{name}": Part("squares", (f"patch_{name}",), side * merge),
+            f"last_{name}": Part("last", (f"patch_{name}",), side * merge),
         }
     return parts
 
 
 WINDOWS, PADDED, SQUARES = (("window_columns", "window_rows"), ("padded_columns", "padded_rows"), ("square_columns", "square_rows"))
-WINDOW_TERMS = ([*PATCH_TERMS[0], *monomials_of(ONE_OR_ALL, [WINDOWS, PADDED, SQUARES])],) * 2
+WINDOW_TERMS = ([*PATCH_TERMS[0], *monomials_of(ONE_OR_ALL, [WINDOWS, PADDED, SQUARES]), ("last_columns", "last_rows")],) * 2
 
 
 def _grid(model: Any, batch: int, sizes: Sizes) -> Inputs:

@@ -39,8 +39,13 @@ class PageRule(ABC):
         """
 
     @abstractmethod
+    def tokens_of(self, sizes: dict[str, Column]) -> Column:
+        """Tokens that the processor puts into the prompt for a page of these `sizes`: placeholders, line breaks, separators, and tile
+        markers."""
+
     def image_tokens(self, width_px: Column, height_px: Column) -> Column:
-        """Tokens that the processor puts into the prompt for a page: placeholders, line breaks, separators, and tile markers."""
+        """`tokens_of` a page."""
+        return self.tokens_of(self.sizes(width_px, height_px))
 
     def variant(self, sizes: dict[str, Column]) -> tuple[Column, ...]:
         """What decides which operators vision runs, besides the sizes' values in its polynomials: pages that differ in it have programs of

@@ -33,8 +33,7 @@ class LongestEdge(PageRule, name="longest_edge"):
         )
         return {"patch_rows": plain(rows), "patch_columns": plain(columns)}
 
-    def image_tokens(self, width_px: Column, height_px: Column) -> Column:
-        sizes = self.sizes(width_px, height_px)
+    def tokens_of(self, sizes: dict[str, Column]) -> Column:
         return (sizes["patch_rows"] // self.merge) * (sizes["patch_columns"] // self.merge) + self.marker_tokens
 
     @property

@@ -72,8 +72,7 @@ class SmartResize(PageRule, name="smart_resize"):
             return np.where(narrow, unit, width), height
         return width, height
 
-    def image_tokens(self, width_px: Column, height_px: Column) -> Column:
-        sizes = self.sizes(width_px, height_px)
+    def tokens_of(self, sizes: dict[str, Column]) -> Column:
         return sizes["patch_rows"] * sizes["patch_columns"] // self.merge**2 + self.marker_tokens
 
     @property

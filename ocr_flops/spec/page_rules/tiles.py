@@ -44,8 +44,7 @@ class TilesBesideView(PageRule, name="tiles_beside_view"):
         columns, rows = grid_sizes(width, height, self.tile_px, self.tile_px, rule_grids(self.least_tiles, self.most_tiles))
         return {"tiles": columns * rows * (columns * rows > 1), "tile_rows": rows, "tile_columns": columns}
 
-    def image_tokens(self, width_px: Column, height_px: Column) -> Column:
-        sizes = self.sizes(width_px, height_px)
+    def tokens_of(self, sizes: dict[str, Column]) -> Column:
         if self.line_breaks:
             return global_tokens(self.view_px) + tile_tokens(self.tile_px, sizes["tile_columns"], sizes["tile_rows"])
         return queries(self.view_px) ** 2 + queries(self.tile_px) ** 2 * sizes["tiles"] + 1
@@ -92,8 +91,7 @@ class TilesWithThumbnail(PageRule, name="tiles_with_thumbnail"):
         columns, rows = grid_sizes(width, height, self.tile_px, 0, grids)
         return {"tiles": columns * rows + (columns * rows > 1), "tile_rows": rows, "tile_columns": columns}
 
-    def image_tokens(self, width_px: Column, height_px: Column) -> Column:
-        sizes = self.sizes(width_px, height_px)
+    def tokens_of(self, sizes: dict[str, Column]) -> Column:
         tokens = self.tile_tokens * sizes["tiles"]
         if self.markers == "page":
             return tokens + 2
