@@ -17,7 +17,7 @@ from ocr_flops.charts.savings_by_tiles import by_tiles
 from ocr_flops.charts.timeline import timelines
 from ocr_flops.charts.times import halves
 from ocr_flops.errors import SpecError
-from ocr_flops.evidence.published.accuracy import read_accuracy
+from ocr_flops.evidence.published import read_accuracy
 from ocr_flops.evidence.records.cache import RECORDS
 from ocr_flops.reports.images import provenance
 from ocr_flops.spec.catalog import modes

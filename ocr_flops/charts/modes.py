@@ -26,7 +26,7 @@ def accuracy_by_mode(timings: Mapping[str, Timing], accuracy: Mapping[str, Any],
 
     Args:
         timings: the page on one device, by mode.
-        accuracy: of `evidence.published.accuracy`.
+        accuracy: of `evidence.published.read_accuracy`.
         mode: the one set.
         missing: modes that do not fit, in words; "" for none.
     """

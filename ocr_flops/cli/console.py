@@ -144,14 +144,8 @@ def render_text(template: str, out: Path | None = None, **values: Any) -> str:
     loader = FileSystemLoader(Path(__file__).parent / "templates")
     environment = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     limit = UNLIMITED if out else terminal_width()
-    environment.filters |= {
-        "cells": _row_cell,
-        "si": si,
-        "seconds": seconds,
-        "interval": interval,
-        "share": share,
-        "wrap": partial(_wrap_lines, limit=limit),
-    }
+    environment.filters |= {one.__name__: one for one in (si, seconds, interval, share)}
+    environment.filters |= {"cells": _row_cell, "wrap": partial(_wrap_lines, limit=limit)}
     return environment.get_template(f"{template}.txt.j2").render(table=partial(render_table, limit=limit), **values).rstrip()
 
 

@@ -91,18 +91,8 @@ class Done:
 
 
 Event = Progress | Waiting | Ran | Result | PointFailed | Audit | Learned | Traced | Failure | Done
-EVENTS: dict[str, type] = {
-    "progress": Progress,
-    "waiting": Waiting,
-    "ran": Ran,
-    "result": Result,
-    "failed": PointFailed,
-    "audit": Audit,
-    "learned": Learned,
-    "traced": Traced,
-    "error": Failure,
-    "done": Done,
-}
+EVENTS: dict[str, type] = {kind.__name__.lower(): kind for kind in (Progress, Waiting, Ran, Result, Audit, Learned, Traced, Done)}
+EVENTS |= {"failed": PointFailed, "error": Failure}
 _NAMES = {kind: name for name, kind in EVENTS.items()}
 
 

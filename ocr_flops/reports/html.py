@@ -41,16 +41,9 @@ def html_page(
     """
     specs = json.dumps({name: chart.to_dict() for name, chart in charts.items()})
     vega = vega_javascript(in_child).replace("</script", "<\\/script").replace("<!--", "<\\!--")  # which stand only inside strings
-    return (
-        _html_templates()
-        .get_template("page.html.j2")
-        .render(
-            title=title,
-            body=Markup(markdown_html(markdown)),
-            data={"charts": json.loads(specs.replace(f'"{INK}"', '"currentColor"')), **(data or {})},  # text as the page's, light or dark
-            vega=Markup(vega),
-        )
-    )
+    carried = {"charts": json.loads(specs.replace(f'"{INK}"', '"currentColor"')), **(data or {})}  # text as the page's, light or dark
+    page = _html_templates().get_template("page.html.j2")
+    return page.render(title=title, body=Markup(markdown_html(markdown)), data=carried, vega=Markup(vega))
 
 
 def markdown_html(text: str) -> str:

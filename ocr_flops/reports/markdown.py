@@ -73,15 +73,7 @@ def open_templates(**options: Any) -> Environment:
 @cache
 def _markdown_templates() -> Environment:
     found = open_templates(finalize=escape_markdown, keep_trailing_newline=True)
-    found.filters |= {
-        "sentence": sentence,
-        "si": si,
-        "seconds": seconds,
-        "interval": interval,
-        "share": share,
-        "count": "{:,}".format,
-        "bound": tables.BOUND.get,
-    }
-    found.filters["workload_words"] = workload_words
+    found.filters |= {one.__name__: one for one in (sentence, si, seconds, interval, share, workload_words)}
+    found.filters |= {"count": "{:,}".format, "bound": tables.BOUND.get}
     found.globals["table"] = table_markdown
     return found

@@ -19,7 +19,7 @@ import polars as pl
 from ocr_flops.errors import SpecError, one_of
 from ocr_flops.reports.images import chart_images
 from ocr_flops.studies.sweeps.plan import Sweep
-from ocr_flops.studies.sweeps.results import MEASURED, MODULES, POINTS, STAGES, Results, Table, link_file
+from ocr_flops.studies.sweeps.results import MEASURED, MODULES, POINTS, STAGES, Results, link_file
 from ocr_flops.studies.sweeps.runner import PART_POINTS, run_sweep
 
 if TYPE_CHECKING:
@@ -74,25 +74,17 @@ class SweepWriter:
     def write_parquet(self) -> None:
         """NAME.parquet; a table of several parts is a folder NAME of Parquet files."""
         for table in self.results.tables.values():
-            path = self.results.folder / f"{table.name}.parquet"
-            if not isinstance(table.parts, tuple):
-                table.parts.write_parquet(path, compression="zstd", compression_level=1)
-            elif table.change:
-                self._write_parts(table, path)
-            elif len(table.parts) == 1:
-                link_file(table.parts[0], path)
-            else:
-                path.with_suffix("").mkdir()
-                for part in table.parts:
-                    link_file(part, path.with_suffix("") / part.name)
-
-    def _write_parts(self, table: Table, path: Path) -> None:
-        """The same of a table made of another one's parts."""
-        if len(table.parts) > 1:
-            path.with_suffix("").mkdir()
-        for part, frame in zip(table.parts, table.frames(), strict=True):
-            one = path if len(table.parts) == 1 else path.with_suffix("") / part.name
-            frame.write_parquet(one, compression="zstd", compression_level=1)
+            parts = table.parts if isinstance(table.parts, tuple) else ()
+            paths, folder = [self.results.folder / f"{table.name}.parquet"], self.results.folder / table.name
+            if len(parts) > 1:
+                folder.mkdir()
+                paths = [folder / part.name for part in parts]
+            if parts and not table.change:
+                for part, path in zip(parts, paths, strict=True):
+                    link_file(part, path)
+                continue
+            for frame, path in zip(table.frames(), paths, strict=True):
+                frame.write_parquet(path, compression="zstd", compression_level=1)
 
     def write_csv(self) -> None:
         """NAME.csv, one header."""

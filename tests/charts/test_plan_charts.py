@@ -5,7 +5,7 @@ import pytest
 import ocr_flops as of
 from ocr_flops.app import views
 from ocr_flops.app.setting import Setting
-from ocr_flops.evidence.published.accuracy import read_accuracy
+from ocr_flops.evidence.published import read_accuracy
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from ocr_flops.studies.sweeps.points import PHASES
 from ocr_flops.studies.sweeps.results import STAGES, Results, cases_frame
 
 AXES = {  # columns that may run along a chart, in words; the first that varies is taken
@@ -33,7 +34,6 @@ TIMES = ("roofline_seconds", "bound_seconds", "expected_seconds", "expected_low_
 ADDED = ("total_flops", "tensor_flops", "vector_flops", "io_bytes", *TIMES)  # costs that add up over stages
 LARGEST = ("kv_cache_bytes", "peak_activation_bytes")  # costs of which the largest stage counts
 COSTS = (*ADDED, *LARGEST, "arithmetic_intensity", "weight_bytes")
-PHASES = {"ttft": ("vision", "prefill"), "tpot": ("decode",)}
 
 
 @dataclass(frozen=True)
