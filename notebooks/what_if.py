@@ -27,6 +27,7 @@ with app.setup(hide_code=True):
     from ocr_flops.app.tabs import (
         FIRST,
         GROUPS,
+        OVERLAID,
         RUNNING,
         TABS,
         compare,
@@ -123,6 +124,7 @@ def evaluated(
     hosts_own,
     mode,
     model,
+    others,
     page,
     pdf,
     published,
@@ -154,7 +156,7 @@ def evaluated(
         },
     )
     try:
-        results = views.evaluate(setting.model_spec, setting)
+        results = views.evaluate(setting.model_spec, setting, others.value)
         _notices += [problem("There are no times.", f"{results.without_times}.", kind="warn")] if results.without_times else []
         _head = headline.headline(results, _origin)
     except of.SpecError as _error:
@@ -215,7 +217,7 @@ def planned(results, tab, targets):
 
 
 @app.cell(hide_code=True)
-def drawn(charts, get_pins, model_inputs, results, tab):
+def drawn(charts, get_pins, model_inputs, others, results, tab):
     _views = {
         **views.VIEWS,
         "Compare": lambda results: compare.compared_charts(results, get_pins()),
@@ -224,7 +226,9 @@ def drawn(charts, get_pins, model_inputs, results, tab):
     _shows = results and tab in _views and not views.why_not(results, tab)
     _found = _views[tab](results) if _shows else ()
     charts.show(_found, tab.lower().replace(" ", "_"), results.provenance if results else "")
-    mo.md("No chart: nothing that it would show fits this device.") if _shows and results.device and not _found else None
+    _not_here = tab in OVERLAID and results and not all(row[OVERLAID[tab]] for row in results.beside)
+    _none = _shows and results.device and not _found
+    mo.md("No chart: nothing that it would show fits this device.") if _none else others if _not_here else None
     return
 
 
@@ -252,8 +256,8 @@ def tab_controls(link):
     spot_inputs, timing_inputs, export_inputs = controls.spot_check_controls(), controls.timing_controls(), export.export_controls()
     make_report = mo.ui.run_button(label="Make the HTML report")
     chapter = mo.ui.tabs(dict.fromkeys(method.CHAPTERS, ""), label="")
-    model_inputs = models.models_controls()
-    return chapter, export_inputs, make_report, model_inputs, spot_inputs, targets, timing_inputs
+    model_inputs, others = models.models_controls(), controls.others_control()
+    return chapter, export_inputs, make_report, model_inputs, others, spot_inputs, targets, timing_inputs
 
 
 @app.cell(hide_code=True)

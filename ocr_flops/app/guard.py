@@ -79,11 +79,13 @@ class Guard:
         path, query = asked.scope["path"], asked.query_params.multi_items()
         if path in ALIVE:
             return None
+        host, origin = asked.headers.get("host", ""), urlsplit(asked.headers.get("origin", "")).netloc
+        if asked.scope["type"] == "websocket" and "origin" in asked.headers and origin not in (host, asked.headers.get("x-forwarded-host")):
+            return PlainTextResponse("No other site's page may use this server.", 403)
         if self._token is None:
-            host = asked.headers.get("host", "")
             if not is_loopback(urlsplit(f"//{host}").hostname or ""):
                 return PlainTextResponse("This server serves this machine only; start it with --token to open it to others.", 403)
-            if urlsplit(asked.headers.get("origin", f"//{host}")).netloc != host:
+            if "origin" in asked.headers and origin != host:
                 return PlainTextResponse("No other site's page may use this server.", 403)
         elif TOKEN in asked.query_params:
             if not hmac.compare_digest(asked.query_params[TOKEN].encode(), self._token.encode()):

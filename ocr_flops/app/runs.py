@@ -15,11 +15,15 @@ from ocr_flops.measure.protocol import Request
 from ocr_flops.spec.catalog import load_engine
 from ocr_flops.spec.run_spec import RunSpec
 from ocr_flops.spec.specs import STAGES
+from ocr_flops.units import si
 
 if TYPE_CHECKING:
     from ocr_flops.app.views import Results
 
 SNAPSHOT, TRUST, NO_RUNS = "OCR_FLOPS_SNAPSHOT", "OCR_FLOPS_TRUST_REMOTE_CODE", "OCR_FLOPS_NO_RUNS"  # environment variables
+
+
+CUDA = Path("/dev/nvidiactl")  # there where a driver is, which says it without torch
 
 
 def refuse() -> None:
@@ -86,6 +90,21 @@ def find_run(results: Results) -> tuple[RunSpec, ModelSource]:
     return RunSpec(*chosen, STAGES, None), find_source(config.engine.name)
 
 
+def check_memory(results: Results, device: str) -> None:
+    """Whether a run leaves this machine half of its memory: where it runs on the processor, everything is there.
+
+    Args:
+        results: of the setting.
+        device: "cpu", or any other, of which nothing is asked.
+
+    Raises:
+        SpecError: it does not.
+    """
+    needed, there = results.main.footprint.total_bytes, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if device == "cpu" and needed > there / 2:
+        raise SpecError(f"a run on cpu would need {si(needed, 'B')} and may take {si(there / 2, 'B')} here: fewer pages, or meta or cuda")
+
+
 def request_check(results: Results, scope: str, device: str) -> Request:
     """The request that counts and traces the real model as a setting has it.
 
@@ -97,6 +116,7 @@ def request_check(results: Results, scope: str, device: str) -> Request:
     Raises:
         SpecError: this setting cannot be run; the error says what is missing.
     """
+    check_memory(results, device)
     run, source = find_run(results)
     case = verify.point_case(run)._replace(workloads=tuple(select_points(results.setting, scope)))
     return case.request(run.model, device, source=source)
@@ -108,6 +128,7 @@ def plan_timing(results: Results, device: str) -> Plan:
     Raises:
         SpecError: it cannot be; the error says what is missing.
     """
+    check_memory(results, "cpu" if device == "auto" and not CUDA.exists() else device)
     return Plan(*find_run(results), device=device)
 
 

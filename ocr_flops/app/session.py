@@ -126,7 +126,11 @@ def time_model(results: Results, owner: str, *, device: str) -> None:
         SpecError: the setting cannot be timed, its record cannot be written, or the queue takes no more.
     """
     plan, workload = runs.plan_timing(results, device), results.setting.workload
-    where = records.check_folder(records.records_folder())
+    where = records.records_folder()
+    try:
+        records.check_folder(where)
+    except SpecError as problem:  # visitors need not know where
+        raise SpecError(str(problem).replace(str(where), "the server's folder of records")) from None
     label = f"{workload_label(workload)}, {workload.output_tokens} output tokens, timed"
     QUEUE.submit(
         plan.request([workload]),

@@ -42,6 +42,7 @@ class Results:
         setting: what the controls say.
         measured: frames of `spot_checks.build_frame`, oldest first.
         on_record: what records say of the setting; None without any.
+        with_others: whether charts show, faint, what was measured with other settings, too.
 
     Raises:
         SpecError: when `estimates` is read first, naming the field, the value and what is allowed.
@@ -51,6 +52,7 @@ class Results:
     setting: Setting
     measured: Sequence[pl.DataFrame] = ()
     on_record: OnRecord | None = None
+    with_others: bool = False
 
     @cached_property
     def estimates(self) -> list[Estimate]:
@@ -132,6 +134,10 @@ class Results:
         counted = self.on_record.counted if self.on_record else ()
         return spot_checks.rows_beside([*counted, *self.measured][-OVERLAID:], self.setting)
 
+    def laid_over(self, chart: str) -> list[dict[str, Any]]:
+        """Of `beside` what a chart shows: what "matches" the point or is "on_curve" of it, or all."""
+        return [row for row in self.beside if self.with_others or row[chart]]
+
     @cached_property
     def sweep(self) -> pl.DataFrame:
         """The grids, or modes without tiles, to see the setting among, in its main attention mode."""
@@ -149,14 +155,14 @@ class Results:
         return {name: one for name, one in found.items() if one}
 
 
-def evaluate(model: ModelSpec, setting: Setting) -> Results:
-    """A setting beside all that was measured on this server and all that is on record.
+def evaluate(model: ModelSpec, setting: Setting, with_others: bool = False) -> Results:
+    """A setting beside all that was measured on this server and all that is on record; `with_others` as of `Results`.
 
     Raises:
         SpecError: the setting has no result; the error names the field, the value and what is allowed.
     """
     on_record = None if model.learned else OnRecord(RECORDS.snapshot(), model, setting)  # of which nothing is timed here
-    results = Results(model, setting, STORE.frames(), on_record)
+    results = Results(model, setting, STORE.frames(), on_record, with_others)
     results.estimates  # noqa: B018  raises here what would be raised where it is read first
     return results
 
@@ -164,7 +170,7 @@ def evaluate(model: ModelSpec, setting: Setting) -> Results:
 def overview(results: Results) -> list[Chart]:
     """Tensor FLOPs by module, measured points over them; which part of the model takes what share; what memory holds."""
     return [
-        charts.flops_by_module(results.modules, results.beside),
+        charts.flops_by_module(results.modules, results.laid_over("matches")),
         charts.shares(results.main, results.main_timing),
         charts.memory(results.estimates, results.hardware, narrow=True, allocated=results.allocated),
     ]
@@ -172,7 +178,7 @@ def overview(results: Results) -> list[Chart]:
 
 def grids(results: Results) -> list[Chart]:
     """FLOPs of each stage against image tokens, measured points among them."""
-    return [charts.flops_by_tokens(results.sweep, results.main.stages, results.beside)]
+    return [charts.flops_by_tokens(results.sweep, results.main.stages, results.laid_over("on_curve"))]
 
 
 def tiling(results: Results) -> list[Chart]:

@@ -105,3 +105,11 @@ def test_a_server_that_runs_nothing_says_so(monkeypatch):
         session.audit_counter(results, "me")
     monkeypatch.delenv(runs.NO_RUNS)
     assert runs.missing(runs.check_allowed) is None
+
+
+def test_a_run_on_the_processor_leaves_half_of_the_memory(model):
+    large = views.Results(model, Setting(batch_size=512, attention="eager"))
+    assert runs.missing(runs.request_check, large, spot_checks.SCOPES[0], "meta") is None
+    with pytest.raises(SpecError, match=r"a run on cpu would need 1\..* TB and may take .* GB here"):
+        runs.request_check(large, spot_checks.SCOPES[0], "cpu")
+    assert "would need" in runs.missing(runs.plan_timing, large, "cpu")

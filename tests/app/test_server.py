@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -248,6 +248,10 @@ def test_who_has_the_cookie_is_served_and_still_edits_nothing(shared, cookie):
         assert shared.ask(f"/api/{path}", "POST", "{}", Cookie=cookie)[0] == 403, path
     with shared.session(additional_headers={"Cookie": cookie}) as session:
         assert session.recv(timeout=SECONDS)
+    for origin, proxy, allowed in (("https://evil.example", {}, False), ("https://ocr.example", {"X-Forwarded-Host": "ocr.example"}, True)):
+        headers, refused = {"Cookie": cookie, **proxy}, nullcontext() if allowed else pytest.raises(InvalidStatus, match="403")
+        with refused, shared.session(origin=origin, additional_headers=headers) as session:
+            assert session.recv(timeout=SECONDS)
 
 
 @pytest.mark.parametrize("path", ["/", "/talk/", "/assets/x.js", "/favicon.ico", "/@file/1-x", "/api/kernel/function_call", "/api/version"])

@@ -9,6 +9,7 @@ GROUPS = {  # the tabs, by the question that they answer
     "Proof": ("Spot check", "Measured", "Method", "Export"),
 }
 RUNNING = ("Spot check", "Measured", "Method")  # where runs of the real model are asked for
+OVERLAID = {"Overview": "matches", "Sweep": "on_curve"}  # where measured points are laid over charts, and which belong there
 FIRST = "Overview"  # what opens where a link names no tab
 TABS = tuple(tab for group in GROUPS.values() for tab in group)
 

@@ -219,6 +219,12 @@ def timing_controls() -> mo.ui.dictionary:
     return mo.ui.dictionary({"device": _device({"cuda if present, else cpu": "auto", "cuda": "cuda", "cpu (minutes, 7 GB)": "cpu"})})
 
 
+def others_control() -> mo.ui.switch:
+    """Whether charts show, faint, what was measured with other settings."""
+    about = "Points of spot checks and records that ran something else than what is shown."
+    return mo.ui.switch(label=labelled("also what was measured with other settings", about))
+
+
 def upload_control(meta: Mapping[str, Any]) -> mo.ui.file:
     """A file whose page gives the size.
 

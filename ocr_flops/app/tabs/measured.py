@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import marimo as mo
@@ -41,7 +42,7 @@ def measured(results: Results, inputs: mo.ui.dictionary, run: mo.ui.button) -> m
         row(*inputs.elements.values(), unless(missing(plan_timing, results, "auto"), run), gap=2),
     ]
     if snapshot.problems:
-        unread = [f"{path}: {reason}" for path, reason in snapshot.problems[:10]]
+        unread = [f"{Path(path).name}: {str(reason).replace(str(path), Path(path).name)}" for path, reason in snapshot.problems[:10]]
         parts.append(problem("Not every file could be read.", *unread, kind="warn"))
     if isinstance(calibration, Calibration):
         calibrated = on_record.calibrated(results.main)
