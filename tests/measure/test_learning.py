@@ -12,6 +12,7 @@ from ocr_flops.cost.learning.folding import Unlearnable
 from ocr_flops.cost.models.learned import kept_path
 from ocr_flops.evidence.verify.learned import random_workloads, verify_learned
 from ocr_flops.measure import client
+from ocr_flops.measure.worker import learning
 from ocr_flops.measure.worker.class_session import ClassSession
 from ocr_flops.measure.worker.learning import sum_launches
 from tests.support.timed import Inside
@@ -69,6 +70,20 @@ def test_traces_on_meta_are_those_with_data():
 def moved(inputs, device, *arguments):
     """A door's inputs, with pixels on a device."""
     return {name: torch.zeros_like(value, device=device) if name == "pixel_values" else value for name, value in inputs(*arguments).items()}
+
+
+def test_a_kernel_that_cannot_be_learned_is_left_out_with_its_reason(monkeypatch):
+    def learn(session, key, texts):
+        if key.attention == "eager":
+            raise Unlearnable("vision, eager: blocks.0: bmm: its live bytes are no polynomial (1 at 2)")
+        return key
+
+    monkeypatch.setattr(learning, "_learn", learn)
+    program = learning.learn_class(CLASS, TINY)
+    assert {stage.attention for stage in program.stages} == {"sdpa"}
+    assert program.left_out == {"eager": "vision, eager: blocks.0: bmm: its live bytes are no polynomial"}
+    with pytest.raises(Unlearnable, match="bmm.*1 at 2"):
+        learning.learn_class(CLASS, TINY, ["eager"])
 
 
 def test_what_is_no_class_of_a_known_kind_is_refused():

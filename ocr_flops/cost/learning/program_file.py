@@ -110,6 +110,7 @@ class LearnedProgram(msgspec.Struct):
         experts: None for a dense decoder.
         stages: what there is.
         window: output tokens, the newest, that decode attends to and keeps beside the prompt; 0 for all.
+        left_out: attention kernels that could not be learned, each with the reason.
     """
 
     schema: int
@@ -125,6 +126,7 @@ class LearnedProgram(msgspec.Struct):
     experts: Experts | None
     stages: list[LearnedStage]
     window: int = 0
+    left_out: dict[str, str] = {}
 
 
 @cache

@@ -78,7 +78,9 @@ class Learned(Pipeline, name="learned"):
         if len(chosen) > 1:
             raise SpecError(f"attention: one kernel for all of {name} was learned, not {' and '.join(sorted(chosen))} together")
         if (kernel := chosen.pop()) not in kernels:
-            raise SpecError(f"attention: {kernel!r} is not one of {', '.join(kernels)}, which were learned for {name}")
+            why = program.left_out.get(kernel)
+            reason = f"; {why}" if why else ""
+            raise SpecError(f"attention: {kernel!r} is not one of {', '.join(kernels)}, which were learned for {name}{reason}")
 
     def choose_kernels(self, model: ModelSpec, resolved: AttentionSpec, asked: AttentionSpec) -> AttentionSpec:
         has = list(dict.fromkeys(stage.attention for stage in find_program(model).stages))

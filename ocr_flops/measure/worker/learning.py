@@ -37,7 +37,7 @@ def learn_class(
     say: Say = lambda text: None,
     views: Sequence[Sequence[int]] = (),
 ) -> LearnedProgram:
-    """The program of a class at some dimensions, in bf16, with each of the attention kernels that it has.
+    """The program of a class at some dimensions, in bf16, with each of the attention kernels that it has and that can be learned.
 
     Args:
         architecture: the class, of transformers.
@@ -47,32 +47,38 @@ def learn_class(
         views: other views of DeepSeek-OCR's class, as of `doors_of_views`.
 
     Raises:
-        Unlearnable: see `learn_stage`.
+        Unlearnable: no kernel can, see `learn_stage`.
     """
-    texts, stages, session = Names(), [], None
+    texts, stages, sessions, left_out = Names(), [], [], {}
     for kernel in kernels:
         try:
-            session = ClassSession(architecture, config, kernel)
-        except Unlearnable:
-            if kernel == kernels[-1] and session is None:
-                raise
-            continue  # the class does not have this kernel
-        if views:
-            session.door = doors_of_views(views)
-        with session.running():
-            for key in stage_keys(session, kernel):
-                say(str(key))
-                stages.append(_learn(session, key, texts))
-            cache = session.cached_bytes(2, 7) // 14
+            session, learned = ClassSession(architecture, config, kernel), []
+            if views:
+                session.door = doors_of_views(views)
+            with session.running():
+                for key in stage_keys(session, kernel):
+                    say(str(key))
+                    learned.append(_learn(session, key, texts))
+                cache = session.cached_bytes(2, 7) // 14
+        except Unlearnable as problem:
+            left_out[kernel] = str(problem)
+            say(f"{kernel} is left out: {problem}")
+            continue
+        stages += learned
+        sessions.append(session)
+    if not sessions:
+        raise Unlearnable("; ".join(dict.fromkeys(left_out.values())))
+    session = sessions[0]
     counts: Counter[tuple[int, int]] = Counter()
     for name, parameter in session.model.named_parameters():
         module, _, layer = session.labels.place(name.rpartition(".")[0]).partition("/")
         counts[texts.place(module), int(layer or -1)] += parameter.numel()
     parameters = [(*place, count) for place, count in counts.items()]
+    left_out = {kernel: why.partition(" (")[0] for kernel, why in left_out.items()}  # without the numbers at points
     versions = transformers.__version__, str(torch.__version__)
     return LearnedProgram(
         *(SCHEMA, architecture, *versions, config, "bf16"),
-        *(list(texts), session.parts, parameters, cache, experts_of(session), stages, session.window),
+        *(list(texts), session.parts, parameters, cache, experts_of(session), stages, session.window, left_out),
     )
 
 
