@@ -14,7 +14,7 @@ from ocr_flops.app import views
 from ocr_flops.app.session import Session
 from ocr_flops.app.setting import Setting
 from ocr_flops.app.spot_checks import STORE
-from ocr_flops.app.tabs import compare, controls, export, headline, jobs, measured, method, plan, spot_check
+from ocr_flops.app.tabs import OVERLAID, compare, controls, export, headline, jobs, measured, method, plan, spot_check
 from ocr_flops.app.tabs.elements import button, plain_table
 from ocr_flops.app.views import VIEWS, Results
 from ocr_flops.evidence import records
@@ -222,13 +222,16 @@ def test_results_are_judged(model, store):
     assert "differ." in shown() and "danger" in shown()
 
 
-@pytest.mark.parametrize("values", [
-    {}, {"batch_size": 4}, {"source": "grid", "columns": 5, "rows": 1}, {"engine": "remote_code"}, {"attention": "flash"},
+@pytest.mark.parametrize(("values", "stays"), [
+    ({}, (True, True)), ({"attention": "flash"}, (True, True)), ({"source": "grid", "columns": 5, "rows": 1}, (False, True)),
+    ({"batch_size": 4}, (False, False)), ({"engine": "remote_code"}, (False, False)),
 ])  # fmt: skip
-def test_measured_points_stay_while_controls_change(model, store, values):
+def test_measured_points_stay_where_they_belong_and_with_a_switch_everywhere(model, store, values, stays):
     store.add(model, result(Setting()))
-    for view in ("Overview", "Sweep"):
-        assert VIEWS[view](evaluated(model, **values))[0].datasets["points"], (values, view)
+    for view, stays_here in zip(OVERLAID, stays, strict=True):
+        for with_others in (False, True):
+            points = VIEWS[view](views.evaluate(model, Setting(**values), with_others))[0].datasets["points"]
+            assert bool(points) is (stays_here or with_others), (view, with_others)
 
 
 def a_job(state, failure=None, results=(), position=0):
