@@ -48,8 +48,7 @@ def find_balance(server: Server, is_closed: bool) -> Balance:
     """The balance of a server where requests come by chance, or (closed) where one comes whenever another one is done."""
     times, later, prompt, budget = server.times, server.later, server.times.mean_prompt, server.options.max_num_batched_tokens
     vision, ban, shape = times.vision[0][:, None], times.ban[:, None], (len(times.ban), LOADS)
-    most = min(server.most_admitted, 2 * server.max_concurrency / server.output)
-    admitted = np.broadcast_to(np.geomspace(LEAST / server.output, most, LOADS), shape)
+    admitted = np.broadcast_to(np.geomspace(LEAST / server.output, server.most_admitted, LOADS), shape)
     one_more, longest = np.ones(shape), np.full(shape, ANY_NUMBER)
     more = np.zeros(shape)
     pages, company, beside, ratio, others = np.ones(shape), np.zeros(shape), np.full(shape, 0.5 if later else 1.0), 1.0, longest
@@ -65,7 +64,7 @@ def find_balance(server: Server, is_closed: bool) -> Balance:
         one, mine = np.minimum(one_more, room), np.minimum(1 + company, room)
         some = np.minimum(np.maximum(pages, 1.5), np.maximum(room, 1.01))
         varies = 0.0 if is_closed else np.minimum(np.sqrt(running), running)  # by chance there are more or fewer
-        crowds = (np.clip(sequences + more + by, sequences - varies, server.max_concurrency) for by in (-varies, varies))
+        crowds = (np.minimum(sequences + more + by, np.maximum(server.max_concurrency, sequences)) for by in (-varies, varies))
         at = np.concatenate([sequences, sequences, running, *crowds], axis=1)
         tokens = prompt * np.concatenate([one, some, mine, one, one], axis=1)
         alone, mixed = (np.split(lane[0] + at * ban, 5, axis=1) for lane in times.alone_and_mixed(at, server.context, tokens))
@@ -114,7 +113,7 @@ def find_balance(server: Server, is_closed: bool) -> Balance:
             ratio = (ratio + seen / step) / 2
         if is_closed:
             cycle = server.cut + rest + first + later * seen
-            others = rate * (cycle + server.cutting_wait(rate * (1 + 1 / others), others))
+            others = rate * (cycle + server.cutting_wait(rate, others))
     return Balance(others, rate, step, seen, first, rest)
 
 

@@ -233,17 +233,21 @@ class Server:
         """So many requests in flight: [1, point]."""
         others = np.broadcast_to(np.maximum(flying - 1, 1e-9), (len(self.cut), flying.shape[1]))
         found = look_up(self._by_flying, self._by_flying.others, others)
-        stay = found.first + self.later * found.seen
-        cycle, most = self.cut + found.rest + stay, self.most_cut
-        queue = self._cutting_queue(found.rate * flying / np.maximum(others, 0.5), others)
-        whole = cycle + queue + flying / most  # requests * (cycle + queue / (1 - requests / most)) are those in flight
-        requests = 2 * flying / (whole + np.sqrt(np.maximum(whole**2 - 4 * flying * cycle / most, 0)))
+        cycle, share = self.cut + found.rest + found.first + self.later * found.seen, (flying - 1) / flying / self.most_cut
+        load = np.minimum(found.rate / self.most_cut, 1 - 1e-9)
+        whole = cycle + self.cutting_wait(found.rate, others) * (1 - load) + flying * share
+        requests = 2 * flying / (whole + np.sqrt(np.maximum(whole**2 - 4 * flying * cycle * share, 0)))  # the wait is of the other ones
+        requests = np.minimum(requests, self.most_cut)
+        is_cut = requests >= 0.98 * self.most_cut  # most of the others wait to be cut
+        if is_cut.any():
+            by_rate = look_up(self._by_flying, self._by_flying.rate, np.maximum(requests * (flying - 1) / flying, 1e-300))
+            found = Balance(*np.where(is_cut, np.stack(by_rate), np.stack(found)))
         is_full = requests >= self.capacity * (1 - 1e-9)
         requests = np.minimum(requests, self.capacity)
         seen = np.where(is_full, np.maximum(found.seen, self.full_step), found.seen) if self.later else found.step
         ttft = np.maximum(flying / requests - self.later * seen, self.cut + found.rest + found.first)
         limited = np.where(is_full[0], self.capacity_limit, np.where(flying[0] >= self.max_concurrency, self.first_limit, ""))
-        limited = np.where(requests[0] >= 0.98 * most[0], CUTTING, limited)
+        limited = np.where(is_cut[0], CUTTING, limited)
         step = np.where(is_full, seen, found.step)
         return self._figures(requests, step, seen, ttft, limited) | {
             "is_rough": self._is_rough(found, True) & (flying[0] > 1) & ~is_full[0]
@@ -266,20 +270,15 @@ class Server:
         """Where pages meet in so few and long steps that means say little: [point]."""
         return found.rest[0] + found.first[0] > ROUGH[is_closed] * self.later * found.seen[0]
 
-    def _cutting_queue(self, rate: np.ndarray, others: np.ndarray) -> np.ndarray:
-        """Seconds that a page waits for a thread that cuts it, times the share of the time in which threads are free.
+    def cutting_wait(self, rate: np.ndarray, others: np.ndarray | float = np.inf) -> np.ndarray:
+        """Mean seconds in which a page waits for a thread that cuts it.
 
         Args:
-            rate: pages a second.
-            others: that are in flight beside it; nobody waits where there is a thread for each.
+            rate: pages a second that come beside it.
+            others: that are in flight beside it; it does not wait where there is a thread for each.
         """
-        workers = self.options.preprocess_workers
-        load = np.minimum(rate * self.cut / workers, 1.0)
-        return np.where(others >= workers, self.cut / 2 * load ** (np.sqrt(2 * (workers + 1)) - 1) / workers, 0.0)
-
-    def cutting_wait(self, rate: np.ndarray, others: np.ndarray | float = np.inf) -> np.ndarray:
-        """Mean seconds in which a page waits for a thread that cuts it; arguments as of `_cutting_queue`."""
-        return self._cutting_queue(rate, others) / (1 - np.minimum(rate * self.cut / self.options.preprocess_workers, 1 - 1e-9))
+        waits = _wait(np.minimum(rate / self.most_cut, 1 - 1e-9), self.cut, self.options.preprocess_workers)
+        return np.where(others >= self.options.preprocess_workers, waits, 0.0)
 
     def _figures(
         self,
