@@ -25,6 +25,7 @@ ANSWERS = (  # columns of a comparison's table in the order in which they are sh
     "cost_per_1000_pages",
     "cost_low_per_1000_pages",
     "cost_high_per_1000_pages",
+    *(f"{name}{case}" for name in ("gpu_hours", "cost") for case in ("", "_low", "_high")),  # of a corpus
     "fits",
     "reason",
 )
@@ -54,6 +55,9 @@ def compare_models(
     batch: Annotated[
         str | None, typer.Option(metavar="N|best", help="Pages in a batch; best: of each model that with most pages a second that fits.")
     ] = None,
+    corpus: Annotated[
+        str, typer.Option(metavar="PATH", help="All pages of a folder, a table or a mix instead of one, as of ocr-flops corpus.")
+    ] = "",
     chart: Annotated[
         Literal["svg", "png"] | None,
         typer.Option(help="Also draw, by model, cost against page size and memory against output, into the folder of --out."),
@@ -67,6 +71,8 @@ def compare_models(
     from ocr_flops.spec.reading import TEST_MODEL, offered
     from ocr_flops.spec.run_spec import load_run
     from ocr_flops.studies import models
+    from ocr_flops.studies.corpus.comparison import compare_corpus
+    from ocr_flops.studies.corpus.sources import open_pages
     from ocr_flops.timing.estimate import time_run
 
     given = overrides or []
@@ -78,6 +84,8 @@ def compare_models(
             one_of("model", name, offered("model"))
     sizes = [f"workload.batch_size={batch}"] if batch and batch != "best" else []
     run = load_run([*(one for one in given if not one.startswith(MODEL)), *sizes]).of_whole_pages()
+    if corpus and (run.hardware is None or batch or chart):
+        raise SpecError("--corpus: needs hardware=, and neither --batch nor --chart")
     if batch == "best" and (chart or run.hardware is None):
         raise SpecError("--batch: best needs hardware=, and no --chart, which draws one batch; give --batch N")
     sides = run.workload.image_width_px, run.workload.image_height_px
@@ -92,15 +100,19 @@ def compare_models(
         return time_run(with_records(one), estimate)
 
     options: dict[str, Any] = {"price_per_hour": price, "on": timed}
-    found = models.compare_models(run, chosen, page, **options, best_batch=batch == "best")
+    if corpus:
+        found = compare_corpus(run, chosen, open_pages(corpus).table, page, price)
+    else:
+        found = models.compare_models(run, chosen, page, **options, best_batch=batch == "best")
     if chart:
         _draw(run, [row["model"] for row in found.to_dicts() if row["reason"] is None], page, chart, out, options)
     hidden = ("label", "time_basis", "reason") if found["reason"].null_count() == found.height else ("label", "time_basis")
     shown = [name for name in ANSWERS if name in found.columns and name not in hidden]
     table = found.select(*shown, *(name for name in found.columns if name not in (*shown, *hidden)))
     bases = [] if "time_basis" not in found.columns else found["time_basis"].drop_nulls().unique(maintain_order=True).to_list()
-    values = {"run": run, "page": page, "table_of": table, "columns": columns, "bases": bases, "models": models.reading_words(page, chosen)}
-    values |= {"batch": batch, "kernels": models.kernel_words(found)}
+    read = [row["model"] for row in found.to_dicts() if row["reason"] is None] if corpus else chosen
+    values = {"run": run, "page": page, "table_of": table, "columns": columns, "bases": bases, "models": models.reading_words(page, read)}
+    values |= {"batch": batch, "corpus": corpus, "kernels": models.kernel_words(found)}
     text = partial(console.render_text, "compare", out, **values)
     console.write_result("compare", form, out, json=lambda: found.to_dicts(), csv=lambda: found, table=text)
     return 0

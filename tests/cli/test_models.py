@@ -34,6 +34,21 @@ def test_compare_draws_the_chart_for_a_slide(tmp_path, capsys):
     assert "tokens of output" in (tmp_path / "memory_by_output.svg").read_text()
 
 
+def test_compare_over_a_corpus_is_the_plan_of_each_model(capsys):
+    """The same text on every page; who cannot read a corpus says why."""
+    words = ["compare", "model=glm_ocr,deepseek_ocr,unlimited_ocr", "--corpus", "a4@200:900,1080x1920:100", "hardware=l4", "--price", "0.8"]
+    assert cli.main([*words, "--format", "json"]) == 0
+    rows = {row["model"]: row for row in json.loads(capsys.readouterr().out)}
+    plan = ["corpus", "a4@200:900,1080x1920:100", "model=glm_ocr", "--lengths", "600", "--price", "l4=0.8", "--format", "json"]
+    assert cli.main(plan) == 0
+    planned = json.loads(capsys.readouterr().out)
+    assert rows["glm_ocr"]["total_flops"] == planned["totals"]["total_flops"] and rows["glm_ocr"]["pages"] == 1000
+    assert rows["glm_ocr"]["cost"] == pytest.approx(planned["plans"][0]["cost"])
+    assert rows["deepseek_ocr"]["gpu_hours"] < rows["glm_ocr"]["gpu_hours"] and "window" in rows["unlimited_ocr"]["reason"]
+    assert cli.main(words) == 0
+    assert "all pages of a4@200:900,1080x1920:100 with 3000 characters each" in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -41,6 +56,7 @@ def test_compare_draws_the_chart_for_a_slide(tmp_path, capsys):
         ([*COMPARE, "--crops", "deepseek_ocr=0"], "--crops: 'deepseek_ocr=0' is not MODEL=N with a whole number above 0"),
         ([*COMPARE, "--crops", "tiny_test"], "--crops: 'tiny_test' is not MODEL=N"),
         ([*COMPARE, "--chars-per-token", "glm_ocr=4"], "--chars-per-token: 'glm_ocr' is not one of deepseek_ocr, tiny_test"),
+        ([*COMPARE, "--corpus", "a4@200:9"], "--corpus: needs hardware="),
         ([*COMPARE, "--batch", "best"], "--batch: best needs hardware="),
         ([*COMPARE, "--chart", "svg"], "--chart: needs --out DIR, and hardware= for times"),
     ],
