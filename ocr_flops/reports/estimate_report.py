@@ -32,21 +32,14 @@ from ocr_flops.spec.specs import STAGES
 from ocr_flops.studies.sweeps.folder import list_versions
 from ocr_flops.timing import planning
 from ocr_flops.timing.estimate import Estimate
+from ocr_flops.timing.timing import EXPECTED_COLUMNS
 from ocr_flops.units import seconds, share, si
 
 CAPTIONS = {
     "explorer": "Choose a grid and an attention mode above the bars; rest on a bar for its exact number. The menu saves the chart.",
     "modes": "Follows the grid chosen above.",
 }
-TIMES = [
-    "expected_seconds",
-    "expected_low_seconds",
-    "expected_high_seconds",
-    "device_busy_share",
-    "roofline_seconds",
-    "bound_seconds",
-    "binding_ceiling",
-]
+TIMES = [*EXPECTED_COLUMNS, "roofline_seconds", "bound_seconds", "binding_ceiling"]
 SUMS = ("total_flops", "tensor_flops", "vector_flops", "io_bytes", "operators", *TIMES[:3], "roofline_seconds", "bound_seconds")
 TOGETHER = "**all stages**"
 Formats = Mapping[str, Callable[[Any], str]]

@@ -18,6 +18,7 @@ from ocr_flops.cost.models.learned import operations_of
 from ocr_flops.cost.program import Program
 from ocr_flops.cost.stage_groups import COLUMNS, StageGroup, group_stages
 from ocr_flops.cost.tape import Tape
+from ocr_flops.evidence.verify.compare import difference_frame
 from ocr_flops.files import write_whole
 from ocr_flops.measure.lessons import learn_program
 from ocr_flops.measure.plan import tower_dimensions
@@ -63,10 +64,8 @@ def compare_by_hand(model: ModelSpec, program: LearnedProgram, points: int = 3, 
     place = ("model", "", 0, 0, 1, 1, 1)
     rows += [(*place, name, "parameters", learned.get(name, 0), config.parameters.get(name, 0)) for name in {*learned, *config.parameters}]
     rows.append((*place, "model", "kv_bytes_per_token", program.kv_bytes_per_token, config.kv_bytes_per_token))
-    texts = ("stage", "attention", "module", "column")
-    names = ("stage", "attention", "global_px", "tile_px", "columns", "rows", "batch_size", "module", "column", "learned", "by_hand")
-    schema = {name: pl.String if name in texts else pl.Int64 for name in names}
-    return pl.DataFrame(rows, schema, orient="row").with_columns(difference=pl.col("learned") - pl.col("by_hand"))
+    point = "global_px", "tile_px", "columns", "rows", "batch_size"
+    return difference_frame(rows, "stage", "attention", *point, "module", "column", "learned", "by_hand")
 
 
 def _random_workload(stage: LearnedStage, chance: random.Random) -> Workload:

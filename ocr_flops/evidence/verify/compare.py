@@ -37,6 +37,7 @@ MEASURES = {"count": {"flops", "parameters", "kv"}, "trace": set(WHAT)}  # kind 
 MODEL = "model"  # stands for a stage where a number belongs to the model, not to a stage
 ALL = "total"  # stands for a module, or a stage, where a number is of all of them
 EXPERTS = "decoder.routed_experts"
+WORDS = ("level", "stage", "attention", "module", "column")  # columns of what is compared that are not integers
 
 Place = tuple[str, int | None]  # module, layer (None outside layers, and above that level)
 Row = dict[str, int]
@@ -78,8 +79,13 @@ def compare_flops(model: ModelSpec, result: Result) -> pl.DataFrame:
             (stage, name, seen["modules"].get(name, 0), expected.get(name, 0)) for name in dict.fromkeys([*expected, *seen["modules"]])
         ]
         rows.append((stage, ALL, seen["flops"], sum(expected.values())))
-    schema = {"stage": pl.String, "module": pl.String, "counted_flops": pl.Int64, "analytic_flops": pl.Int64}
-    return pl.DataFrame(rows, schema, orient="row").with_columns(difference=pl.col("counted_flops") - pl.col("analytic_flops"))
+    return difference_frame(rows, "stage", "module", "counted_flops", "analytic_flops")
+
+
+def difference_frame(rows: list[tuple[Any, ...]], *names: str) -> pl.DataFrame:
+    """Rows of words (columns of `WORDS`) and integers as a frame; the last column but one less the last is its "difference"."""
+    schema = {name: pl.String if name in WORDS else pl.Int64 for name in names}
+    return pl.DataFrame(rows, schema, orient="row").with_columns(difference=pl.col(names[-2]) - pl.col(names[-1]))
 
 
 def compare_numbers(model: ModelSpec, result: Result, levels: Iterable[str] = LEVELS, what: Iterable[str] = tuple(WHAT)) -> pl.DataFrame:
@@ -108,9 +114,7 @@ def compare_numbers(model: ModelSpec, result: Result, levels: Iterable[str] = LE
             ours, theirs = expected.get(key, {}), measured.get(key, {})
             columns = [column for column in dict.fromkeys([*ours, *theirs]) if column in wanted]
             rows += [(level, *key, column, theirs.get(column, 0), ours.get(column, 0)) for column in columns]
-    names, integers = ("level", "stage", "module", "layer", "column", "measured", "analytic"), ("layer", "measured", "analytic")
-    schema = {name: pl.Int64 if name in integers else pl.String for name in names}
-    return pl.DataFrame(rows, schema, orient="row").with_columns(difference=pl.col("measured") - pl.col("analytic"))
+    return difference_frame(rows, "level", "stage", "module", "layer", "column", "measured", "analytic")
 
 
 def _expected(level: str, kind: str, numbers: Estimate) -> dict[tuple[str, *Place], Row]:

@@ -11,6 +11,7 @@ import polars as pl
 
 from ocr_flops.cost.models.learned import find_program
 from ocr_flops.cost.tape import TRAFFIC
+from ocr_flops.evidence.verify.compare import difference_frame
 from ocr_flops.measure.events import Traced
 from ocr_flops.measure.lessons import trace_points
 from ocr_flops.spec.specs import CALL, STAGES, ModelSpec
@@ -66,10 +67,8 @@ def verify_learned(
         numbers = whole.together if stage == CALL else whole
         place = stage, kernel, workload.image_width_px, workload.image_height_px, workload.prompt_tokens, workload.batch_size
         rows += [(*place, *row) for row in _compare(stage, numbers, traced)]
-    names = ("stage", "attention", "image_width_px", "image_height_px", "prompt_tokens", "batch_size", "module", "column")
-    schema = {name: pl.String if name in ("stage", "attention", "module", "column") else pl.Int64 for name in names}
-    schema |= {"measured": pl.Int64, "analytic": pl.Int64}
-    return pl.DataFrame(rows, schema, orient="row").with_columns(difference=pl.col("measured") - pl.col("analytic"))
+    point = "image_width_px", "image_height_px", "prompt_tokens", "batch_size"
+    return difference_frame(rows, "stage", "attention", *point, "module", "column", "measured", "analytic")
 
 
 def _point(kernel: str, workload: Workload, stage: str, windowed: bool) -> dict[str, Any]:

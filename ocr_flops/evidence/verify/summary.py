@@ -85,11 +85,7 @@ def summarise(frame: pl.DataFrame) -> pl.DataFrame:
     return (
         frame.with_columns(together)
         .group_by("kind", "attention", "level", "stage", "module", "column", maintain_order=True)
-        .agg(
-            pl.len().alias("points"),
-            pl.col("measured", "analytic").sum(),
-            pl.col("difference").abs().max().alias("largest_difference"),
-        )
+        .agg(pl.len().alias("points"), pl.col("measured", "analytic").sum(), largest_difference=pl.col("difference").abs().max())
     )
 
 
