@@ -17,12 +17,10 @@ from ocr_flops.studies.corpus.planner import groupings, plan_run
 from ocr_flops.studies.models import PageText
 
 WORK = ("pages", "image_tokens", "output_tokens", "total_flops")
-FIGURES = {"pages_per_second": "expected_pages_per_second", "gpu_hours": "gpu_hours", "cost": "cost"}  # of a plan, and names here
+FIGURES = {"pages_per_second": "expected_pages_per_second", "gpu_hours": "gpu_hours", "cost": "cost"}  # of a plan, and here
 
 
-def compare_corpus(
-    run: RunSpec, models: Iterable[str], pages: Any, page: PageText, price_per_hour: float | None = None, currency: str = ""
-) -> pl.DataFrame:
+def compare_corpus(run: RunSpec, models: Iterable[str], pages: Any, page: PageText, price_per_hour: float | None = None) -> pl.DataFrame:
     """What all pages of a corpus take on one device, a row a model, the one with fewest hours first.
 
     Args:
@@ -30,11 +28,11 @@ def compare_corpus(
         models: names of the group `model`.
         pages: as of `group_pages`, without lengths of outputs.
         page: characters of every page's text, and of the models' tokens.
-        price_per_hour, currency: of one device.
+        price_per_hour: of one device, in any currency.
 
     Returns:
-        columns model, label, pages, image_tokens, output_tokens and total_flops (of all pages), expected_pages_per_second, gpu_hours and cost, each
-        also as ..._low and ..._high, time_basis, and reason: why there is no number.
+        columns model, label, pages, image_tokens, output_tokens and total_flops (of all pages), expected_pages_per_second, gpu_hours and
+        cost, each also as ..._low and ..._high, time_basis, and reason: why there is no number.
     """
     mode, device, rows = load_mode(run.workload.mode or "gundam"), run.hardware, []
     prices = {} if price_per_hour is None else {device.name: price_per_hour}
@@ -46,7 +44,7 @@ def compare_corpus(
                 raise SpecError(f"model: {name!r} reads layout blocks, not pages; `ocr-flops corpus` plans a table with a row a block")
             lengths = fixed(round(-(-page.characters // page.characters_per_token(model))))
             groups = group_pages(pages, groupings(mode), model.page_rule)
-            options = {"prices": prices, "currency": currency, "gpus": 1, "mode": mode, "lengths": lengths}
+            options = {"prices": prices, "currency": "", "gpus": 1, "mode": mode, "lengths": lengths}
             found = plan_run(replace(run, model=model, hardware=None), groups, [device], **options)
             planned = found.plans.row(0, named=True)
             row |= {column: found.totals[column] for column in WORK}
