@@ -239,8 +239,9 @@ def view(charts):
 
 
 @app.cell(hide_code=True)
-def address(get_pins, setting, tab):
-    _params, _now = mo.query_params(), links.write(Link(setting, tab, get_pins()))
+def address(get_pins, promise, serving_asked, setting, tab):
+    _load = served_on.Load(**serving_asked.value, first_token_seconds=promise.value)
+    _params, _now = mo.query_params(), links.write(Link(setting, tab, get_pins(), load=_load))
     if len(_params) or setting != Setting() or get_pins() or tab != FIRST:
         for _key in [key for key in _params.to_dict() if key not in _now and key not in links.FOREIGN]:
             _params.remove(_key)
@@ -291,11 +292,11 @@ def corpus_answered(corpus_asked, corpus_charts, groups, results):
 
 
 @app.cell(hide_code=True)
-def serving_controls():
-    serving_asked = serving.serving_controls()
+def serving_controls(link):
+    serving_asked = serving.serving_controls(link.load)
     serving_inputs = dict(serving_asked.elements)  # in a plain container, so that they stay when one moves
     serving_load = serving_inputs["load"]
-    promise, find_rate = serving.promise_controls(), mo.ui.run_button(label="Find the most pages")
+    promise, find_rate = serving.promise_controls(link.load), mo.ui.run_button(label="Find the most pages")
     return find_rate, promise, serving_asked, serving_inputs, serving_load
 
 

@@ -1,4 +1,4 @@
-"""Links: a setting, the open tab and pinned settings as query parameters of the app's address, and back.
+"""Links: a setting, the load of the tab Serving, the open tab and pinned settings as query parameters of the app's address, and back.
 
 A link may be old, edited by hand or hostile: what is not allowed is named in a notice and replaced by the default.
 """
@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 
+from ocr_flops.app.served import BUDGETS, FLYING, MOST_REPLICAS, MOST_SECONDS, MOST_WORKERS, OWN, RATE, Load
 from ocr_flops.app.setting import FIGURES, HOST_US, OWN_DTYPE, OWN_HOST, PLAN_BATCHES, REACHED, SIDE_BY_SIDE, SOURCES, Setting
-from ocr_flops.spec.catalog import modes, names
+from ocr_flops.spec.catalog import modes, names, serving_engines
 from ocr_flops.spec.specs import CACHES, DTYPE_BYTES, FP8
 from ocr_flops.spec.workload import LIMITS, MAX_TILES
 from ocr_flops.studies.models import compared_models
 
 TAB, PINS, NONE = "tab", "pins", "none"
+SERVING = "serving_"  # begins the names of a load
 BETWEEN = "|"  # pins; marimo keeps only the last of a parameter given several times
 FOREIGN = frozenset(  # marimo's own parameters
     ("access_token", "file", "include-code", "kiosk", "refresh_token", "session_id", "show-chrome", "show-code", "view-as")
@@ -28,6 +30,7 @@ FOREIGN = frozenset(  # marimo's own parameters
 MAX_PINS, MAX_NAME, MAX_TEXT, MAX_LISTED, MAX_NOTICES = 8, 40, 60, 10, 12
 Pins = tuple[tuple[str, Setting], ...]  # by name, oldest first
 Query = Mapping[str, str | Sequence[str]]
+T = TypeVar("T", Setting, Load)
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Link:
         setting: of the controls.
         tab: the open tab; None leaves the first.
         pins: pinned settings by name, oldest first.
+        load: of the tab Serving.
         notices: what was not allowed, each a sentence (plain text, to be escaped where it is shown).
     """
 
@@ -45,11 +49,15 @@ class Link:
     tab: str | None = None
     pins: Pins = ()
     notices: tuple[str, ...] = ()
+    load: Load = field(default_factory=Load)
 
 
 def write(link: Link) -> dict[str, str]:
-    """The query parameters of a link: every field that has a value, so that it means the same when a default changes."""
+    """The query parameters of a link: every field that has a value, so that it means the same when a default changes; a load where it is
+    not the default."""
     query = _texts(link.setting)
+    if link.load != Load():
+        query |= {f"{SERVING}{name}": text for name, text in _texts(link.load).items()}
     if link.tab:
         query[TAB] = link.tab
     if link.pins:
@@ -57,8 +65,8 @@ def write(link: Link) -> dict[str, str]:
     return query
 
 
-def _texts(setting: Setting) -> dict[str, str]:
-    said = (one for one in fields(Setting) if one.default not in (None, "") or getattr(setting, one.name) != one.default)
+def _texts(setting: Setting | Load) -> dict[str, str]:
+    said = (one for one in fields(setting) if one.default not in (None, "") or getattr(setting, one.name) != one.default)
     values = {one.name: getattr(setting, one.name) for one in said}
     return {name: NONE if value is None else f"{value:.15g}" if isinstance(value, float) else str(value) for name, value in values.items()}
 
@@ -73,7 +81,9 @@ def read(query: Query, tabs: Iterable[str] = ()) -> Link:
     given = {key: [value] if isinstance(value, str) else [*value] or [""] for key, value in query.items()}
     notices = [f"{key}: given {len(values)} times; the last is used." for key, values in given.items() if len(values) > 1]
     texts = {key: values[-1] for key, values in given.items()}
-    setting = _setting(texts, notices, known={TAB, PINS} | FOREIGN)
+    loads = {key: text for key, text in texts.items() if key.removeprefix(SERVING) in _load_kinds() and key.startswith(SERVING)}
+    setting = _setting(texts, notices, known={TAB, PINS, *loads} | FOREIGN)
+    load = _fields(Load(), _load_kinds(), loads, notices, SERVING)
     tab = texts.get(TAB)
     if tab is not None and tab not in tabs:
         notices.append(f"{TAB}: {_quoted(tab)} is not one of {', '.join(tabs)}; the first is open.")
@@ -87,7 +97,7 @@ def read(query: Query, tabs: Iterable[str] = ()) -> Link:
             notices.append(f"{PINS}: at most {MAX_PINS} settings are pinned; {_quoted(name)} was left out.")
     if len(notices) > MAX_NOTICES:
         notices[MAX_NOTICES:] = [f"And {len(notices) - MAX_NOTICES} more."]
-    return Link(setting, tab, tuple(pins.items()), tuple(notices))
+    return Link(setting, tab, tuple(pins.items()), tuple(notices), load)
 
 
 def _pin(text: str, notices: list[str]) -> tuple[str | None, Setting]:
@@ -103,17 +113,24 @@ def _pin(text: str, notices: list[str]) -> tuple[str | None, Setting]:
 
 
 def _setting(texts: Mapping[str, str], notices: list[str], known: Iterable[str]) -> Setting:
-    found, kinds = {}, _kinds()
+    kinds, known = _kinds(), set(known)
+    foreign = [f"{_quoted(key)} is no setting of this app; it was left out." for key in texts if key not in kinds and key not in known]
+    found = _fields(Setting(), kinds, {key: text for key, text in texts.items() if key in kinds}, notices)
+    notices += foreign
+    return found
+
+
+def _fields(default: T, kinds: Mapping[str, Any], texts: Mapping[str, str], notices: list[str], prefix: str = "") -> T:
+    """The default with the fields that texts give, whose names begin with a prefix."""
+    found = {}
     for key, text in texts.items():
-        if key in kinds:
-            try:
-                found[key] = _read(text, kinds[key])
-            except ValueError as allowed:
-                default = getattr(Setting, key)
-                notices.append(f"{key}: {_quoted(text)} is not {allowed}; {'the default' if default is None else default} is used.")
-        elif key not in known:
-            notices.append(f"{_quoted(key)} is no setting of this app; it was left out.")
-    return Setting(**found)
+        name = key.removeprefix(prefix)
+        try:
+            found[name] = _read(text, kinds[name])
+        except ValueError as allowed:
+            own = getattr(default, name)
+            notices.append(f"{key}: {_quoted(text)} is not {allowed}; {'the default' if own is None else own} is used.")
+    return replace(default, **found)
 
 
 def _read(text: str, kind: Any) -> Any:
@@ -172,6 +189,23 @@ def _kinds() -> dict[str, Any]:
         **dict.fromkeys(("engine_weights", "engine_cache"), (OWN_DTYPE, FP8)),
         "gpu": tuple(names("hardware")),
         "host": (OWN_HOST, *names("host")),
+    }
+
+
+@cache
+def _load_kinds() -> dict[str, Any]:
+    """The same of each field of a load."""
+    return {
+        "engine": serving_engines(),
+        "load": (FLYING, RATE),
+        "concurrency": Annotated[int, msgspec.Meta(ge=1, le=1_000_000)],
+        "rate": POSITIVE,
+        "replicas": Annotated[int, msgspec.Meta(ge=1, le=MOST_REPLICAS)],
+        "others": Annotated[str, msgspec.Meta(max_length=600)],
+        "max_num_batched_tokens": (OWN, *BUDGETS),
+        "preprocess_workers": Annotated[int, msgspec.Meta(ge=1, le=MOST_WORKERS)],
+        "ngram_ban": bool,
+        "first_token_seconds": Annotated[float, msgspec.Meta(ge=0.05, le=MOST_SECONDS)],
     }
 
 

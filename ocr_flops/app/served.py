@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from ocr_flops.app.records_overlay import conditions
@@ -13,10 +13,38 @@ from ocr_flops.charts.serving import serving_charts
 from ocr_flops.errors import SpecError
 from ocr_flops.spec.catalog import load_engine, load_hardware
 from ocr_flops.timing.serving.result import Serving
-from ocr_flops.timing.serving.steady import Server, prepare
+from ocr_flops.timing.serving.steady import ENGINE, Server, prepare
 
 FLYING, RATE = "requests in flight", "requests a second"
 OWN = "own"  # of an option: what the engine chooses for the device
+BUDGETS = ("1024", "2048", "4096", "8192", "16384")
+MOST_WORKERS, MOST_REPLICAS, MOST_SECONDS = 256, 100_000, 1000
+
+
+@dataclass(frozen=True)
+class Load:
+    """What the tab's controls say.
+
+    Args:
+        engine: that serves.
+        load: `FLYING` or `RATE`: which of the next two counts.
+        concurrency, rate, replicas: as of `serving`.
+        others: GPUs beside the sidebar's, by names with commas.
+        max_num_batched_tokens: tokens of a step, or `OWN`.
+        preprocess_workers, ngram_ban: as of `ServingSpec`.
+        first_token_seconds: that 95 of 100 requests are promised.
+    """
+
+    engine: str = ENGINE
+    load: str = FLYING
+    concurrency: int = 64
+    rate: float = 1.0
+    replicas: int = 1
+    others: str = "a100_40gb, h100_sxm"
+    max_num_batched_tokens: str = OWN
+    preprocess_workers: int = 1
+    ngram_ban: bool = True
+    first_token_seconds: float = 5.0
 
 
 class Served(NamedTuple):

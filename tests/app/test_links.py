@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from ocr_flops.app import links
 from ocr_flops.app.links import Link
+from ocr_flops.app.served import Load
 from ocr_flops.app.setting import FIGURES, HOST_US, REACHED, Setting
 from ocr_flops.errors import SpecError
 from ocr_flops.spec.catalog import names
@@ -17,14 +18,16 @@ OTHER = Setting(
     "gundam_m", "grid", 800, 600, 7, 9, 0, 5000, 33, "flash", "remote_code", "fp16", "static", "h200", 1.5e15, 6.7e13, 4.8e12, 1.41e11, None, 7.25, 3.5,
     "graphs", 9.5, 0.0, 0.5, 0.29, 1.0, "fp8", "fp8", 7.0, 8, "best", "l4=0.8 EUR", "glm_ocr",
 )  # fmt: skip
+OTHER_LOAD = Load("sglang", "requests a second", 7, 0.25, 8, "t4, x & y", "4096", 12, False, 0.5)
 
 
 def test_another_setting_differs_in_every_field():
     assert all(getattr(OTHER, one.name) != getattr(Setting(), one.name) for one in fields(Setting))
+    assert all(getattr(OTHER_LOAD, one.name) != getattr(Load(), one.name) for one in fields(Load))
 
 
 @pytest.mark.parametrize("link", [
-    Link(), Link(OTHER, "Memory"), Link(OTHER, None, (("before & after = a|b?", Setting()), ("zwei ☃", OTHER))),
+    Link(), Link(load=OTHER_LOAD), Link(OTHER, "Memory"), Link(OTHER, None, (("before & after = a|b?", Setting()), ("zwei ☃", OTHER))),
 ])  # fmt: skip
 def test_what_is_written_is_read_back(link):
     assert links.read(links.write(link), TABS) == link
@@ -49,6 +52,14 @@ def test_a_value_that_is_not_allowed_gives_a_notice_and_the_default(key, text, a
     link = links.read({key: text}, TABS)
     assert link.setting == Setting() and len(link.notices) == 1
     assert link.notices[0].startswith(f"{key}: ") and allowed in link.notices[0] and len(link.notices[0]) < 220
+
+
+@pytest.mark.parametrize(("key", "text"), [
+    ("engine", "transformers"), ("load", "heavy"), ("concurrency", "0"), ("rate", "inf"), ("replicas", "1e9"), ("ngram_ban", "maybe"), ("first_token_seconds", "-1"),
+])  # fmt: skip
+def test_a_load_that_is_not_allowed_gives_a_notice_and_the_default(key, text):
+    link = links.read({f"serving_{key}": text}, TABS)
+    assert link.load == Load() and len(link.notices) == 1 and link.notices[0].startswith(f"serving_{key}: ")
 
 
 def test_the_other_fields_of_a_damaged_link_are_kept():

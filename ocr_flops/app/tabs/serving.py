@@ -7,46 +7,53 @@ from typing import Any
 
 import marimo as mo
 
-from ocr_flops.app.served import FLYING, OWN, RATE, Served
+from ocr_flops.app.served import BUDGETS, FLYING, MOST_REPLICAS, MOST_SECONDS, MOST_WORKERS, OWN, RATE, Load, Served
 from ocr_flops.app.tabs.elements import choice, labelled, plain_table, problem, row
 from ocr_flops.errors import SpecError
 from ocr_flops.reports.images import provenance
 from ocr_flops.reports.serving import describe_best, describe_serving, describe_step, serving_table
 from ocr_flops.spec.catalog import serving_engines
-from ocr_flops.timing.serving.steady import ENGINE
 from ocr_flops.timing.serving.targets import Promise, best_rate, command_line, longest_output
 from ocr_flops.timing.serving.traffic import Lengths
 
 STEPS = [1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024]
 RATES = [0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 30, 50, 80]
-OTHERS = "a100_40gb, h100_sxm"
 
 
-def serving_controls() -> mo.ui.dictionary:
-    """The load, the GPUs beside the sidebar's, and the engine's options."""
+def serving_controls(load: Load = Load()) -> mo.ui.dictionary:  # noqa: B008  it is frozen
+    """The load, the GPUs beside the sidebar's, and the engine's options, as a link has them."""
     batched = "max_num_batched_tokens: tokens of one step, of running sequences and prompts together."
     workers = "Threads that decode and cut pages, each some 140 ms a page."
+    budgets = {"the engine's own": OWN, **{f"{int(one):,}": one for one in BUDGETS}}
+    flying, arriving = labelled("in flight on each GPU", "At once."), labelled("arriving a second", "At all GPUs together.")
+    copies = labelled("GPUs", "Copies of the model, each on a GPU of its own.")
     return mo.ui.dictionary(
         {
-            "engine": choice(serving_engines(), ENGINE, "served by", "Modelled from its sources; see Method."),
-            "load": mo.ui.radio([FLYING, RATE], value=FLYING, inline=True, label="load"),
-            "concurrency": mo.ui.slider(steps=STEPS, value=64, show_value=True, label=labelled("in flight on each GPU", "At once.")),
-            "rate": mo.ui.slider(steps=RATES, value=1, show_value=True, label=labelled("arriving a second", "At all GPUs together.")),
-            "replicas": mo.ui.number(1, 100_000, value=1, label=labelled("GPUs", "Copies of the model, each on a GPU of its own.")),
-            "others": mo.ui.text(OTHERS, label=labelled("beside it", "Other GPUs, by names of hardware=, with commas.")),
-            "max_num_batched_tokens": choice(
-                {"the engine's own": OWN, **{f"{one:,}": str(one) for one in (1024, 2048, 4096, 8192, 16384)}}, OWN, "token budget", batched
+            "engine": choice(serving_engines(), load.engine, "served by", "Modelled from its sources; see Method."),
+            "load": mo.ui.radio([FLYING, RATE], value=load.load, inline=True, label="load"),
+            "concurrency": mo.ui.slider(steps=STEPS, value=_nearest(STEPS, load.concurrency), show_value=True, label=flying),
+            "rate": mo.ui.slider(steps=RATES, value=_nearest(RATES, load.rate), show_value=True, label=arriving),
+            "replicas": mo.ui.number(1, MOST_REPLICAS, value=load.replicas, label=copies),
+            "others": mo.ui.text(load.others, label=labelled("beside it", "Other GPUs, by names of hardware=, with commas.")),
+            "max_num_batched_tokens": choice(budgets, load.max_num_batched_tokens, "token budget", batched),
+            "preprocess_workers": mo.ui.number(1, MOST_WORKERS, value=load.preprocess_workers, label=labelled("cutting threads", workers)),
+            "ngram_ban": mo.ui.checkbox(
+                value=load.ngram_ban, label=labelled("n-gram ban", "A loop in Python over every sequence in every step.")
             ),
-            "preprocess_workers": mo.ui.number(1, 256, value=1, label=labelled("cutting threads", workers)),
-            "ngram_ban": mo.ui.checkbox(value=True, label=labelled("n-gram ban", "A loop in Python over every sequence in every step.")),
         }
     )
 
 
-def promise_controls() -> mo.ui.number:
+def _nearest(steps: list[Any], value: float) -> Any:
+    """The step of a slider that is nearest."""
+    return min(steps, key=lambda one: abs(one - value))
+
+
+def promise_controls(load: Load = Load()) -> mo.ui.number:  # noqa: B008  it is frozen
     """What 95 of 100 requests are promised."""
     about = "Seconds within which 95 of 100 requests, arriving at random (Poisson), get their first token; simulated."
-    return mo.ui.number(0.05, 1000, value=5, step=0.05, label=labelled("p95 first token within (s)", about))
+    label = labelled("p95 first token within (s)", about)
+    return mo.ui.number(0.05, MOST_SECONDS, value=load.first_token_seconds, step=0.05, label=label)
 
 
 def controls(fields: dict[str, Any], load: str) -> mo.Html:
