@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from ocr_flops.timing.timing import Timing
 from ocr_flops.units import change, seconds, si
 
 Words = Callable[[Any], str]
+NOW, BASELINE = "now", "baseline"
 OBVIOUS = ("mode", "attention", "engine", "dtype", "gpu", "model")  # whose values say what they are of
 IGNORED = ("ttft_ms", "tpot_ms", "price", "prices", "pages", "gpus", "plan_batch")  # targets of a plan are no property of what is compared
 
@@ -113,6 +114,13 @@ def compare_settings(model: ModelSpec, settings: Mapping[str, Setting]) -> tuple
             label = name if setting.attention != SIDE_BY_SIDE else f"{name}, {mode}"
             found.append(ComparedSetting(label, replace(setting, attention=mode), one, one.on(**found_under) if found_under else None))
     return found, problems
+
+
+def compare_pins(model: ModelSpec, setting: Setting, pins: Iterable[tuple[str, Setting]]) -> tuple[list[ComparedSetting], list[str]]:
+    """`compare_settings` of a setting and pins by name; what is compared with is a pin called baseline, else the setting itself."""
+    settings = {NOW: setting, **dict(pins)}
+    first = next((name for name in settings if name.casefold() == BASELINE), NOW)
+    return compare_settings(model, {first: settings[first], **settings})
 
 
 def comparison_frame(found: list[ComparedSetting]) -> pl.DataFrame:

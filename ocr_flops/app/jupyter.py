@@ -2,22 +2,55 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
+from urllib.parse import parse_qsl, urlencode
 
 import polars as pl
 
-from ocr_flops.app import spot_checks
+from ocr_flops.app import links, spot_checks, views
+from ocr_flops.app.planned import plan_pages
+from ocr_flops.app.setting import Setting
+from ocr_flops.app.tabs import TABS
+from ocr_flops.errors import SpecError
 from ocr_flops.reports import tables
-from ocr_flops.reports.html import table_html
+from ocr_flops.reports.html import markdown_html, table_html
+from ocr_flops.spec.catalog import notebook_dir
 
+LINK = 'LINK = \\"\\"'  # as JSON has it
 STYLE = f"<style>{Path(__file__).with_suffix('.css').read_text(encoding='utf-8')}</style>"
 
 
 def notice_html(text: str, kind: str = "notice") -> str:
     """A sentence in a frame: "notice" for what is wrong, "good" for what is right; small as "basis"."""
     return f'<div class="of-{kind}">{escape(text)}</div>'
+
+
+def begin(link: str) -> Setting:
+    """The setting that the twin's controls begin with: of a link of the app, or of the part of it behind "?"; "" for the defaults."""
+    return links.read(dict(parse_qsl(link.rpartition("?")[2], keep_blank_values=True)), (*TABS,)).setting
+
+
+def linked_notebook(setting: Setting) -> bytes:
+    """The twin as a file whose controls begin with a setting."""
+    text = (notebook_dir() / "what_if.ipynb").read_text(encoding="utf-8")
+    return text.replace(LINK, f'LINK = \\"{urlencode(links.write(links.Link(setting)))}\\"').encode()
+
+
+def download_html(name: str, content: bytes, mimetype: str, text: str) -> str:
+    """A link that saves some content as a file, without a server."""
+    return f'<a download="{escape(name)}" href="data:{mimetype};base64,{b64encode(content).decode()}">{escape(text)}</a>'
+
+
+def plan_html(results: views.Results) -> str:
+    """The plan in sentences and a row a device; or why there is none."""
+    try:
+        words, devices = plan_pages(results)
+    except SpecError as error:
+        return notice_html(f"This target has no answer. {error}.")
+    return f"{markdown_html(words)}{table_html(devices)}"
 
 
 def measured_html(measured: Iterable[pl.DataFrame]) -> str:

@@ -1,5 +1,8 @@
 """What Jupyter shows beside charts: HTML of notices and tables."""
 
+import json
+import re
+
 from ocr_flops.app import jupyter, spot_checks
 from ocr_flops.app.setting import Setting
 from ocr_flops.reports import tables
@@ -16,6 +19,13 @@ def test_a_table_keeps_every_row_and_formats_its_numbers(model):
     html = table_html(table)
     assert html.count("<tr>") == table.height + 1 and html.count("<td") == table.height * (table.width - 1)
     assert "1,551<" in html and "<th>evidence</th>" in html
+
+
+def test_a_notebook_of_the_app_begins_with_its_setting():
+    setting = Setting(gpu="h200", batch_size=5, operator_us=3.5, attention="all", memory_bytes=2e11)
+    source = "".join(json.loads(jupyter.linked_notebook(setting))["cells"][1]["source"])
+    link = re.search('^LINK = "(.+)"', source, re.M)[1]
+    assert jupyter.begin(link) == jupyter.begin(f"http://localhost:2718/?{link}") == setting and jupyter.begin("") == Setting()
 
 
 def test_measured_points_are_judged(model):

@@ -93,9 +93,9 @@ def test_what_is_stored_has_no_outputs_and_no_noise():
     ids = [cell.id for cell in book.cells]
     assert len(set(ids)) == len(ids) and all(re.fullmatch("[a-z-]+", one) for one in ids)
     for cell in book.cells:
-        assert cell.metadata == {}
         if cell.cell_type == "code":
             assert cell.outputs == [] and cell.execution_count is None
+            assert cell.metadata == ({} if cell is book.cells[-1] else {"jupyter": {"source_hidden": True}}), "all but the last is folded"
 
 
 def test_prose_comes_before_every_result():
@@ -151,6 +151,26 @@ fresh = views.Results(model, Fresh(columns=9, rows=1, source="grid", gpu="h200",
     drawn = "[[chart.signals, chart.datasets] for chart in views.VIEWS['Overview'](fresh)]"
     assert [[one["signals"], one["datasets"]] for one in specs] == kernel.ask(drawn)
     assert kernel.ask("modules.value == table_html(tables.modules_table(fresh.modules))")
+
+
+def test_the_plan_follows_its_targets(kernel):
+    assert "NVIDIA H200" in kernel.ask("planned.value") and "cheapest" not in kernel.ask("planned.value")
+    assert "USD" in kernel.ask("planned.value", "targets['prices'].value = 'l4=0.8 USD'")
+    assert "no answer" in kernel.ask("planned.value", "targets['prices'].value = 'x=1'")
+    kernel.run("targets['prices'].value = ''")
+
+
+def test_pins_are_compared_the_baseline_first(kernel):
+    kernel.run("pin_name.value = 'baseline'; pin.click(); pin_name.value = ''\ncontrols['attention'].value = 'eager'\npin.click()")
+    assert kernel.ask("compared_charts.charts[0]['signals']['rows']") == ["baseline", "now", "eager"]
+    assert "<th>baseline</th>" in kernel.ask("pinned.value")
+    assert kernel.ask("compared_charts.charts[0]['signals']['rows']", "unpin.click()") == ["now"]
+
+
+def test_tables_and_the_report_are_taken_away_without_a_server(kernel):
+    links = kernel.ask("saved.value", "make_report.click()")
+    assert [name in links for name in ("modules.csv", "modules.json", "modules.parquet", "report.html")] == [True] * 4
+    assert links.count("data:") == 4 and "ocr_flops 0." in kernel.ask("charts.below")
 
 
 def test_every_view_draws(kernel):

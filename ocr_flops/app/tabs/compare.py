@@ -16,7 +16,6 @@ from ocr_flops.app.setting import Setting
 from ocr_flops.app.tabs.elements import button, plain_table, problem, row
 from ocr_flops.app.views import Results
 
-NOW, BASELINE = "now", "baseline"
 HINT = "Without a name it is called by what it changes. All others are compared with a pin called baseline, else with now."
 
 
@@ -42,10 +41,10 @@ class PinControls:
         if self._page.results is not None and len(self.pins) < links.MAX_PINS:
             setting = self._page.results.setting
             name = self.new_name.value.strip() or comparison.short_name(setting, self.pins[0][1] if self.pins else None)
-            self._set((*self.pins, (links.pin_name(name, [NOW, *dict(self.pins)]), setting)))
+            self._set((*self.pins, (links.pin_name(name, [comparison.NOW, *dict(self.pins)]), setting)))
 
     def _rename(self, old: str, new: str) -> None:
-        name = links.pin_name(new, [NOW, *dict(self.pins)], instead_of=old)
+        name = links.pin_name(new, [comparison.NOW, *dict(self.pins)], instead_of=old)
         self._set(tuple((name if known == old else known, setting) for known, setting in self.pins))
 
     def _remove(self, old: str) -> None:
@@ -54,7 +53,7 @@ class PinControls:
 
 def compared_charts(results: Results, pins: Pins) -> list[charts.Chart]:
     """The current setting and the pins beside each other."""
-    return [charts.comparison(compare_pins(results, pins)[0])]
+    return [charts.comparison(comparison.compare_pins(results.model, results.setting, pins)[0])]
 
 
 def compare(results: Results, pins: PinControls) -> mo.Html:
@@ -64,7 +63,7 @@ def compare(results: Results, pins: PinControls) -> mo.Html:
         results: of the current setting.
         pins: what it is compared with.
     """
-    found, problems = compare_pins(results, pins.pins)
+    found, problems = comparison.compare_pins(results.model, results.setting, pins.pins)
     listed = [
         row(name, mo.Html(_described(kept, results.setting, pins.pins)), removal)
         for (_, kept), name, removal in zip(pins.pins, pins.names, pins.removals, strict=True)
@@ -79,13 +78,6 @@ def compare(results: Results, pins: PinControls) -> mo.Html:
             *([plain_table(comparison.comparison_table(found), pagination=False)] if len(found) > 1 else []),
         ]
     )
-
-
-def compare_pins(results: Results, pins: Pins) -> tuple[list[comparison.ComparedSetting], list[str]]:
-    """Evaluates the current setting and the pins, a pin called "baseline" first; also returns why some could not be."""
-    settings = {NOW: results.setting, **dict(pins)}
-    first = next((name for name in settings if name.casefold() == BASELINE), NOW)
-    return comparison.compare_settings(results.model, {first: settings[first], **settings})
 
 
 def _described(kept: Setting, setting: Setting, pins: Pins) -> str:

@@ -10,9 +10,10 @@ import marimo as mo
 import polars as pl
 
 from ocr_flops.app import comparison, views
+from ocr_flops.app.jupyter import linked_notebook
 from ocr_flops.app.links import Pins
 from ocr_flops.app.spot_checks import STORE
-from ocr_flops.app.tabs.compare import compare_pins, compared_charts
+from ocr_flops.app.tabs.compare import compared_charts
 from ocr_flops.app.tabs.elements import labelled, row
 from ocr_flops.app.views import Results
 from ocr_flops.charts import Chart
@@ -25,7 +26,7 @@ ROWS: dict[str, Callable[[Results, Pins], pl.DataFrame]] = {
     "modules": lambda results, pins: results.modules,
     "stages": lambda results, pins: pl.concat([one.stages for one in (results.timings or results.estimates)]),
     "all grids of this mode": lambda results, pins: results.sweep,
-    "pinned settings": lambda results, pins: comparison.comparison_frame(compare_pins(results, pins)[0]),
+    "pinned settings": lambda results, pins: comparison.comparison_frame(comparison.compare_pins(results.model, results.setting, pins)[0]),
     "spot checks on this server": lambda results, pins: STORE.table(),
 }
 CHARTS = (*views.VIEWS, COMPARE)
@@ -67,6 +68,8 @@ def export(results: Results, pins: Pins, inputs: mo.ui.dictionary, make_report: 
             mo.md("**Link**: the address of this page carries the whole setting, the open tab and the pins. Copy it from the address bar."),
             mo.md("**Report**: one file that works without a network, with controls for grid and attention mode inside its charts."),
             row(report),
+            mo.md("**Jupyter**: a notebook with these charts and numbers, which begins with this setting; it needs `ocr_flops`."),
+            mo.download(linked_notebook(results.setting), "ocr_flops_what_if.ipynb", label="Download the notebook"),
             mo.md("**Table**"),
             row(inputs.elements["rows"], *tables),
             mo.md("**Charts**, also from the ⋯ beside each chart"),

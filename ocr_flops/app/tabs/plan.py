@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
-
 import marimo as mo
-import polars as pl
 
-from ocr_flops.app.setting import FIGURES
-from ocr_flops.app.tabs.controls import GPUS
+from ocr_flops.app.planned import plan_pages
 from ocr_flops.app.tabs.elements import plain_table, problem
 from ocr_flops.app.views import Results
 from ocr_flops.errors import SpecError
-from ocr_flops.reports import tables
-from ocr_flops.reports.markdown import render_markdown
-from ocr_flops.spec.catalog import load_hardware
-from ocr_flops.spec.specs import HardwareSpec
-from ocr_flops.timing import planning
-from ocr_flops.timing.timing import Timing
 
-LIKELY = ("yes", "likely")
 WIDTHS = {"device": 165, "meets targets": 98, "batch": 122}  # px
 WIDTHS |= dict.fromkeys(("pages a day", "time", "cost", "first token", "a token"), 103)
 
@@ -32,39 +20,9 @@ def plan(results: Results, targets: mo.ui.dictionary) -> tuple[mo.Html, mo.Html 
         results: of a setting.
         targets: of `target_controls`.
     """
-    estimate, setting = results.main, results.setting
-    values: dict[str, Any] = {"estimate": estimate, "hardware": results.hardware, "setting": setting}
-    values["mode"] = f"attention {estimate.config.attention.name} in {estimate.config.engine.label}"
-    wanted = {
-        "ttft_seconds": None if setting.ttft_ms is None else setting.ttft_ms / 1e3,
-        "tpot_seconds": None if setting.tpot_ms is None or not estimate.workload.output_tokens else setting.tpot_ms / 1e3,
-    }
-
-    def timed(device: HardwareSpec) -> Timing:
-        own = {} if device.name == setting.gpu else dict.fromkeys(FIGURES)  # figures that were edited are those of the device shown
-        there = replace(setting, gpu=device.name, **own)
-        return estimate.on(**(replace(results.on_record, setting=there) if results.on_record else there).conditions)
-
     try:
-        prices, currency = setting.hour_prices
-        devices = planning.compare_devices(
-            estimate,
-            [results.hardware if name == setting.gpu and results.hardware else load_hardware(name) for name in GPUS.values()],
-            price_per_hour=prices or None,
-            best_batch=setting.plan_batch == "best",
-            pages=setting.pages,
-            gpus=setting.gpus,
-            on=timed,
-            **wanted,
-        )
-        required = planning.required_rates(estimate, **wanted)
-        able = devices.filter(pl.col("reason").is_null())
-        able = able.filter(pl.col("target_outlook").is_in(LIKELY)) if required else able
-        cheapest = able.filter(pl.col("cost").is_not_null()).sort("cost") if prices else able.clear()
-        chosen = {"here": devices.filter(pl.col("hardware") == setting.hardware.title), "fastest": able, "cheapest": cheapest}
-        best = {word: tables.devices_table(rows.head(1), currency).row(0, named=True) for word, rows in chosen.items() if rows.height}
-        answer = mo.md(render_markdown("plan.md.j2", **values, required=required, planning=planning, best=best))
-        table = plain_table(tables.devices_table(devices, currency), WIDTHS, page_size=50)
+        words, devices = plan_pages(results)
+        answer, table = mo.md(words), plain_table(devices, WIDTHS, page_size=50)
     except SpecError as error:
         answer, table = problem("This target has no answer.", f"{error}."), None
     inputs = "".join(one.text for one in targets.elements.values())
