@@ -13,21 +13,3 @@ from ocr_flops.charts.throughput import throughput
 from ocr_flops.charts.tiling import tiling_picture
 from ocr_flops.charts.timeline import stage_timeline
 from ocr_flops.charts.times import time_by_module
-
-__all__ = [
-    "Chart",
-    "accuracy_by_mode",
-    "comparison",
-    "flops_by_module",
-    "flops_by_tokens",
-    "growth",
-    "memory",
-    "roofline",
-    "savings",
-    "savings_by_tiles",
-    "shares",
-    "stage_timeline",
-    "throughput",
-    "tiling_picture",
-    "time_by_module",
-]

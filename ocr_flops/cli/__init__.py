@@ -16,7 +16,7 @@ from ocr_flops import __version__
 from ocr_flops.cli import calibrate, corpus, estimate, learn, measure, models, serving, sweep, verify
 from ocr_flops.errors import SpecError
 from ocr_flops.files import ADVICE
-from ocr_flops.measure import lessons  # noqa: F401  it learns models that are used for the first time
+from ocr_flops.measure import lessons  # it learns models that are used for the first time
 from ocr_flops.spec.reading import OWN_CONFIGS
 from ocr_flops.units import escape_controls
 

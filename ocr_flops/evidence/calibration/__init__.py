@@ -2,5 +2,3 @@
 
 from ocr_flops.evidence.calibration.calibrate import calibrate
 from ocr_flops.evidence.calibration.result import CalibratedEstimate, Calibration, Efficiency, Interval, Uncalibrated
-
-__all__ = ["CalibratedEstimate", "Calibration", "Efficiency", "Interval", "Uncalibrated", "calibrate"]

@@ -20,24 +20,3 @@ from ocr_flops.evidence.records.store import (
 def frame(level: str = "stage") -> pl.DataFrame:
     """The user's records and the shipped ones as one frame (see `records_frame`), without those that cannot be read."""
     return records_frame(level=level)[0]
-
-
-__all__ = [
-    "COLUMNS",
-    "DONE",
-    "FAILED",
-    "SCHEMA",
-    "USER",
-    "Problem",
-    "Unwritten",
-    "check_folder",
-    "frame",
-    "make_record",
-    "point_key",
-    "read_records",
-    "record_frame",
-    "records_folder",
-    "records_frame",
-    "shipped_folder",
-    "write_record",
-]

@@ -2,5 +2,3 @@
 
 from ocr_flops.evidence.verify.cases import Case, default_cases, point_case, run_cases
 from ocr_flops.evidence.verify.compare import ALL, LEVELS, MEASURES, WHAT, compare_flops, compare_numbers
-
-__all__ = ["ALL", "LEVELS", "MEASURES", "WHAT", "Case", "compare_flops", "compare_numbers", "default_cases", "point_case", "run_cases"]
