@@ -8,7 +8,7 @@ from ocr_flops.timing.serving.result import PARTS, SECONDS_PER_DAY, Serving
 from ocr_flops.timing.serving.simulator import Simulation
 from ocr_flops.timing.serving.steady import Server
 from ocr_flops.timing.serving.targets import BestRate, Promise
-from ocr_flops.units import count, interval, seconds, si
+from ocr_flops.units import count, counted, interval, seconds, si
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,8 +33,9 @@ def time_interval(row: Any) -> str:
 
 
 def count_interval(row: Any) -> str:
-    """Three numbers of pages: 103,000 (78,700 to 126,000)."""
-    return f"{count(row[0])} ({count(row[1])} to {count(row[2])})"
+    """Three numbers of pages, 103,000 (78,700 to 126,000); one where all are the same."""
+    value, low, high = (count(one) for one in row[:3])
+    return value if value == low == high else f"{value} ({low} to {high})"
 
 
 def name_devices(server: Serving | Server, replicas: int) -> str:
@@ -49,7 +50,7 @@ def describe_serving(serving: Serving) -> str:
         most = f"{count_interval(serving.capacity_per_second)} requests/s, which is {count_interval(serving.pages_per_day)} pages a day"
         return f"Unstable: the queue grows. {si(serving.rate)} requests/s arrive; {devices} can serve {most}. Limited by {limit}."
     rough = " This is rough: few long steps decide here, which --simulate plays one by one." * bool(serving.is_rough)
-    load = f"{serving.concurrency} requests in flight" if serving.rate is None else f"{si(serving.rate)} requests/s"
+    load = f"{counted(serving.concurrency, 'request')} in flight" if serving.rate is None else f"{si(serving.rate)} requests/s"
     load += " on each" if serving.replicas > 1 and serving.rate is None else ""
     said = (
         f"{devices[:1].upper()}{devices[1:]} with {load}: {count_interval(serving.pages_per_day)} pages a day. "
@@ -70,7 +71,7 @@ def describe_step(serving: Serving) -> str:
         f"A step takes {seconds(serving.step_seconds.value)}: {parts}. "
         f"The device is busy {100 * serving.device_busy_share:.0f} % of the time. "
         f"The cache holds {serving.kv_capacity_tokens:,} tokens, of which {100 * serving.kv_use_share:.0f} % are in use; "
-        f"{serving.max_concurrency} such requests run at once."
+        f"at most {counted(serving.max_concurrency, 'such request')} at once."
     )
 
 

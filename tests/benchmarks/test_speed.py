@@ -114,6 +114,22 @@ def test_serving_curves(benchmark, model, tell):
     tell("serving, 64 concurrencies on 8 GPUs (goal: 50 ms)", milliseconds(benchmark))
 
 
+def test_serving_unseen(benchmark, model, tell):
+    """A prompt that was not served before: steps are timed anew, loads balanced anew."""
+    prompts, gpus, flying = (
+        iter(range(100, 10**6)),
+        ("l4", "a10", "a100_40gb", "a100_80gb_sxm", "h100_sxm", "h200", "mi300x", "b200"),
+        np.arange(1, 65),
+    )
+
+    def curves():
+        page = of.Workload.from_grid(2, 3, prompt_tokens=next(prompts), output_tokens=800)
+        return [of.serving(model, page, gpu, concurrency=flying) for gpu in gpus]
+
+    benchmark(curves)
+    tell("  the same of a prompt not seen before (goal: 50 ms)", milliseconds(benchmark))
+
+
 def test_serving_simulation(benchmark, model, tell):
     """Goal: a million requests in a minute."""
     server = prepare(model, of.Workload.from_grid(2, 3, output_tokens=800), "a100_40gb")

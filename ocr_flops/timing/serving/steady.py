@@ -263,7 +263,7 @@ class Server:
         ttft = self.cut + self.cutting_wait(served) + places + found.rest + found.first
         ttft = np.where(arriving < self.capacity, ttft, np.nan)  # the queue grows, and what one waits with it
         limited = np.full(arriving.shape[1], self.capacity_limit)
-        there = np.minimum(served[0] * self.later * found.seen[0], 1.0) if self.later else 1.0  # while nobody is, no step is made
+        there = np.minimum((served * stay)[0], 1.0)  # while nobody is there, no step is made
         return self._figures(served, found.step, found.seen, ttft, limited, there) | {"is_rough": self._is_rough(found, False)}
 
     def _is_rough(self, found: Balance, is_closed: bool) -> np.ndarray:
