@@ -128,7 +128,7 @@ def test_pages_and_money_are_those_of_the_estimate_and_what_does_not_fit_has_non
     title, line = talk.describe_pages(TIMINGS, 0.8, "USD")
     hours = {mode: 1e6 / one.expected_pages_per_second.value / 3600 for mode, one in TIMINGS.items()}
     assert title == (
-        f"A million pages: {0.8 * hours['flash']:.0f} USD with flash, {units.less(hours['sdpa'], hours['flash'])} than today's sdpa; "
+        f"A million pages cost {0.8 * hours['flash']:.0f} USD with flash, {units.less(hours['sdpa'], hours['flash'])} than today's sdpa; "
         "eager: does not fit"
     )
     assert "shows from batch 1 on" in line and "flash 65." in line and "at 0.8 USD each" in line
