@@ -40,7 +40,7 @@ def main() -> int:
         send(failures.of_exception(problem))
         return 1
     try:
-        serve(request, send)
+        serve(request, send, is_alone=True)
     except Exception as problem:  # the other side shows every failure to a person
         if not failures.is_known(problem):
             traceback.print_exc()  # into the log
@@ -63,12 +63,13 @@ def _end_with_the_reader(descriptor: int) -> None:
     os._exit(1)
 
 
-def serve(request: Request, send: Send) -> None:
+def serve(request: Request, send: Send, is_alone: bool = False) -> None:
     """Runs a request in this process.
 
     Args:
         request: what to run.
         send: called with every event but the last.
+        is_alone: whether nothing else runs in this process, so that kernels may be exchanged.
 
     Raises:
         Exception: whatever keeps the model from running.
@@ -99,7 +100,7 @@ def serve(request: Request, send: Send) -> None:
     if request.kind == "learn":
         from ocr_flops.measure.worker.learning import serve_lesson
 
-        serve_lesson(request.lesson, send)
+        serve_lesson(request.lesson, send, is_alone)
         return
     from ocr_flops.measure.worker.session import Session
 

@@ -68,7 +68,7 @@ def test_what_is_no_request_is_answered_with_an_error(line, message):
 
 def test_a_problem_nobody_foresaw_is_logged():
     """The page shows one line; where it was raised is in the log."""
-    code = "from ocr_flops.measure import __main__ as worker; worker.serve = lambda request, send: request.towers['sam']; worker.main()"
+    code = "from ocr_flops.measure import __main__ as worker; worker.serve = lambda request, send, **rest: request.towers['sam']; worker.main()"
     done = subprocess.run([sys.executable, "-c", code], input=Request({}, []).to_json() + "\n", capture_output=True, text=True)
     last = json.loads(done.stdout.splitlines()[-1])
     assert last["message"] == "KeyError: 'sam'" and "Traceback" in done.stderr and "Traceback" not in done.stdout

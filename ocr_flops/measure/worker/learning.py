@@ -20,6 +20,7 @@ from ocr_flops.cost.polynomial import Monomial
 from ocr_flops.measure.events import Event, Learned, Progress, Traced
 from ocr_flops.measure.worker.class_doors import FEATURES, doors_of_views
 from ocr_flops.measure.worker.class_session import KERNELS, ClassSession
+from ocr_flops.measure.worker.native_meta import use_native_kernels
 from ocr_flops.measure.worker.transformers_engine import config_fields
 
 POOL = 400  # points to choose from
@@ -201,7 +202,7 @@ def sum_launches(launches: Iterable[Launch]) -> dict[str, dict[str, int]]:
     return table
 
 
-def serve_lesson(lesson: dict[str, Any], send: Callable[[Event], None]) -> None:
+def serve_lesson(lesson: dict[str, Any], send: Callable[[Event], None], is_alone: bool = False) -> None:
     """Serves a request of kind "learn"; arguments as of `measure.__main__.serve`."""
     said = 0
 
@@ -215,6 +216,8 @@ def serve_lesson(lesson: dict[str, Any], send: Callable[[Event], None]) -> None:
         config = config_fields(config["towers"])
     of = lesson["architecture"], config
     if lesson.get("points") is None:
+        if is_alone:
+            use_native_kernels()
         send(Learned(write_program(learn_class(*of, lesson["kernels"], say, lesson.get("views", ())))))
         return
     for traced in trace_points(*of, lesson["points"]):
