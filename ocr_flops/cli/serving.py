@@ -12,6 +12,7 @@ import typer
 from ocr_flops.cli import console
 from ocr_flops.cli.console import Columns, Form, Out, Overrides
 from ocr_flops.errors import SpecError
+from ocr_flops.spec.serving import OPTIONS
 
 if TYPE_CHECKING:
     from ocr_flops.spec.run_spec import RunSpec
@@ -65,6 +66,7 @@ def serve_workload(
     columns: Columns = "",
 ) -> int:
     """How many pages a GPU delivers in production, and what one waits for the first token."""
+    options = {name: value for name, value in locals().items() if name in OPTIONS}
     import polars as pl
 
     from ocr_flops.reports.serving import (
@@ -92,16 +94,6 @@ def serve_workload(
     counts = bool(promise) and load["rate"] is not None and not simulate
     if counts and replicas != 1:
         raise SpecError(f"--replicas: {replicas} is given, and with --rate and targets it is what is looked for; leave it out")
-    options = {
-        "max_num_batched_tokens": max_num_batched_tokens,
-        "max_num_seqs": max_num_seqs,
-        "gpu_memory_utilization": gpu_memory_utilization,
-        "block_size": block_size,
-        "chunked_prefill": chunked_prefill,
-        "ngram_ban": ngram_ban,
-        "preprocess_workers": preprocess_workers,
-        "preprocess_ms": preprocess_ms,
-    }
     workloads, weights = _kinds(run, mix)
     servers, refused = _servers(run, gpus or ("all" if counts and not run.hardware else ""), workloads, weights, options)
     lengths = [_lengths(kind, output_p95, output_quantiles, loops, output_limit) for kind in workloads]

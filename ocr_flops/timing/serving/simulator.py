@@ -124,55 +124,46 @@ class _Run:
     """The state of a simulation."""
 
     def __init__(self, server: Server, traffic: Traffic, case: int, longest: int):
-        times, options = server.times, server.options
-        self.traffic, self.count = traffic, len(traffic.output_tokens)
-        sequences = np.arange(options.max_num_seqs + 1, dtype=float)[None]
-        low, high = (times.decode(sequences, np.full(sequences.shape, float(context)))[0, case] for context in CONTEXTS)
-        slope = (high - low) / (CONTEXTS[1] - CONTEXTS[0])
-        ban = sequences[0] * times.ban[case]
-        self.alone = (low - slope * CONTEXTS[0] + ban).tolist()  # seconds of a step of n sequences without context
-        self.slope = slope.tolist()  # and for each token of mean context
-        self.ban = ban.tolist()
-        self.forward = times.forward_seconds(max(options.max_num_batched_tokens, longest) + options.max_num_seqs, case)
-        self.mixes = times.mixes
-        self.vision = times.vision_by_page[0, case].tolist()
-        self.prompt = times.prompt_tokens.tolist()
-        self.budget, self.most, self.size = options.max_num_batched_tokens, options.max_num_seqs, options.block_size
-        self.chunked = options.chunked_prefill
-        self.pool = server.pool.blocks
-        self.cut, self.workers = float(server.cut[case, 0]), options.preprocess_workers
-        self.first = np.full(self.count, np.nan)
-        self.done = np.full(self.count, np.nan)
-        self.arrived = np.zeros(self.count)
+        self.server, self.traffic, self.case, self.longest = server, traffic, case, longest
+        self.count = len(traffic.output_tokens)
+        self.first, self.done, self.arrived = np.full(self.count, np.nan), np.full(self.count, np.nan), np.zeros(self.count)
         self.preemptions = self.steps = self.finished = 0
         self.now = self.busy = 0.0
         self.samples: list[tuple[float, int, int, float]] = []
 
     def go(self, progress: Callable[[int, int], None]) -> None:
         """Plays all requests; the state stays whole between two events."""
+        times, options, case, count = self.server.times, self.server.options, self.case, self.count
+        budget, most, size, chunked = options.max_num_batched_tokens, options.max_num_seqs, options.block_size, options.chunked_prefill
+        numbers = np.arange(most + 1, dtype=float)[None]
+        low, high = (times.decode(numbers, np.full(numbers.shape, float(context)))[0, case] for context in CONTEXTS)
+        grows = (high - low) / (CONTEXTS[1] - CONTEXTS[0])
+        bans = numbers[0] * times.ban[case]
+        alone = (low - grows * CONTEXTS[0] + bans).tolist()  # seconds of a step of n sequences without context
+        slope, ban = grows.tolist(), bans.tolist()  # for each token of mean context; of Python
+        forward = times.forward_seconds(max(budget, self.longest) + most, case)
+        vision, prompt, mixes = times.vision_by_page[0, case].tolist(), times.prompt_tokens.tolist(), times.mixes
+        pool, cut, workers = self.server.pool.blocks, float(self.server.cut[case, 0]), options.preprocess_workers
         tokens, kinds = self.traffic.output_tokens.tolist(), self.traffic.kinds.tolist()
-        count, most, budget, size, pool = self.count, self.most, self.budget, self.size, self.pool
-        alone, slope, ban, forward, mixes = self.alone, self.slope, self.ban, self.forward, self.mixes
-        prompt, vision, chunked = self.prompt, self.vision, self.chunked
         first, arrived = self.first, self.arrived
         closed = self.traffic.arrivals is None
-        cutters = deque([0.0] * self.workers)  # when each thread is free; pages take all the same time, so that they take turns
+        cutters = deque([0.0] * workers)  # when each thread is free; pages take all the same time, so that they take turns
         ready: deque[tuple[float, int]] = deque()  # pages that are cut, or will be, in order
         coming = 0  # requests that have arrived or have been sent to be cut
 
         def send(number: int, moment: float) -> None:
             free = cutters.popleft()
-            cut = (moment if moment > free else free) + self.cut
-            cutters.append(cut)
+            ended = (moment if moment > free else free) + cut
+            cutters.append(ended)
             arrived[number] = moment
-            ready.append((cut, number))
+            ready.append((ended, number))
 
         if closed:
             for number in range(min(self.traffic.concurrency, count)):
                 send(number, 0.0)
             coming = len(ready)
         else:
-            cuts = _cut_in_turn(self.traffic.arrivals, self.cut, self.workers)
+            cuts = _cut_in_turn(self.traffic.arrivals, cut, workers)
             arrived[:] = self.traffic.arrivals
             ready.extend(zip(cuts.tolist(), range(count), strict=True))
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -109,6 +109,19 @@ def prepare(
     return _server(Deployment(one.config, hardware, timing.host, timing.efficiency, options, pages, timing.time_basis))
 
 
+class Flow(NamedTuple):
+    """What goes through a server: requests a second, seconds of a step, of one in which a request decodes, and to its first token [case,
+    point]; what limits, "" for the largest part, whether that is rough, and the part of the time in which steps are made [point]."""
+
+    requests: np.ndarray
+    step: np.ndarray
+    seen: np.ndarray
+    ttft: np.ndarray
+    limited: np.ndarray
+    is_rough: np.ndarray
+    there: np.ndarray | float = 1.0
+
+
 class Server:
     """What a deployment delivers under a load.
 
@@ -142,7 +155,10 @@ class Server:
             room = max(1, self.options.max_num_batched_tokens - int(prompt.max()) + 1)
             if room < self.max_concurrency:
                 self.max_concurrency, self.first_limit = room, BUDGET
-        self.most_admitted = self._most_admitted()
+        budget, longest = self.options.max_num_batched_tokens, int(prompt.max())
+        if not self.options.chunked_prefill and longest > budget:
+            raise SpecError(f"max_num_batched_tokens: {budget} is less than a prompt of {longest} tokens, and chunked_prefill is off")
+        self.most_admitted = budget / (times.mean_prompt + self.later * times.mixes)  # pages a step by the token budget
         self.capacity, self.capacity_limit = self._capacity()
 
     def with_lengths(self, output_tokens: np.ndarray, kinds: np.ndarray) -> Server:
@@ -159,33 +175,23 @@ class Server:
                 pages.append(Page(replace(page.workload, output_tokens=length), len(part)))
         return Server(replace(self.served, pages=tuple(pages)))
 
-    def _most_admitted(self) -> float:
-        """Pages a step by the token budget."""
-        budget, prompt, longest = self.options.max_num_batched_tokens, self.times.mean_prompt, int(self.times.prompt_tokens.max())
-        if not self.options.chunked_prefill and longest > budget:
-            raise SpecError(f"max_num_batched_tokens: {budget} is less than a prompt of {longest} tokens, and chunked_prefill is off")
-        return budget / (prompt + self.later * self.times.mixes)
-
     def _capacity(self) -> tuple[np.ndarray, str]:
         """The most requests a second [case, 1], and what limits them."""
         by_sequences = self.max_concurrency / self.output
         admitted = np.full(self.cut.shape, min(by_sequences, self.most_admitted))
-        self.full_step = self.step(admitted * self.later, admitted)[0]
+        self.full_step = self._parts(admitted * self.later, admitted)[0][0]
         served = admitted / self.full_step
         limit = self.first_limit if by_sequences < self.most_admitted else BUDGET
         return np.minimum(served, self.most_cut), CUTTING if self.most_cut[0, 0] < served[0, 0] else limit
 
-    def step(self, sequences: np.ndarray, admitted: np.ndarray) -> np.ndarray:
-        """Mean seconds of a step, and the device's in it: [seconds or device, case, point].
+    def _parts(self, sequences: np.ndarray, admitted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean seconds of a step and the device's in it [seconds or device, case, point], and of the latter those of vision, of prefill
+        and of decode [part, case, point].
 
         Args:
             sequences: that run in it: [case, point].
             admitted: pages that are admitted in it, on average.
         """
-        return self.parts(sequences, admitted)[0]
-
-    def parts(self, sequences: np.ndarray, admitted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """`step`, and of its device seconds those of vision, of prefill and of decode [part, case, point]."""
         times = self.times
         none = np.exp(-admitted) * (self.later > 0)  # where nothing is decoded, there is no step without a page
         room = np.maximum(self.options.max_num_batched_tokens - sequences * times.mixes, 1.0)
@@ -210,7 +216,7 @@ class Server:
             asked = np.atleast_1d(np.asarray(self.max_concurrency if concurrency is None else concurrency))
             if asked.dtype.kind not in "iu" or asked.min() < 1:
                 raise SpecError(f"concurrency: {concurrency!r} is not a whole number of at least 1")
-            found = self._closed(np.minimum(asked, self.max_concurrency)[None].astype(float))
+            flow = self._closed(np.minimum(asked, self.max_concurrency)[None].astype(float))
             stable, arriving = np.ones(len(asked), bool), None
         else:
             arriving = np.atleast_1d(np.asarray(rate, float))
@@ -218,8 +224,8 @@ class Server:
                 raise SpecError(f"rate: {rate!r} is not a number above 0")
             asked, each = None, arriving / replicas
             stable = each < self.capacity[0]
-            found = self._open(np.broadcast_to(each, (len(self.cut), len(each))))
-        return self._result(found, is_single, replicas, asked, arriving, stable)
+            flow = self._open(np.broadcast_to(each, (len(self.cut), len(each))))
+        return self._result(flow, is_single, replicas, asked, arriving, stable)
 
     @cached_property
     def _by_flying(self) -> Balance:
@@ -229,7 +235,7 @@ class Server:
     def _by_rate(self) -> Balance:
         return find_balance(self, is_closed=False)
 
-    def _closed(self, flying: np.ndarray) -> dict[str, Any]:
+    def _closed(self, flying: np.ndarray) -> Flow:
         """So many requests in flight: [1, point]."""
         others = np.broadcast_to(np.maximum(flying - 1, 1e-9), (len(self.cut), flying.shape[1]))
         found = look_up(self._by_flying, self._by_flying.others, others)
@@ -249,11 +255,10 @@ class Server:
         limited = np.where(is_full[0], self.capacity_limit, np.where(flying[0] >= self.max_concurrency, self.first_limit, ""))
         limited = np.where(is_cut[0], CUTTING, limited)
         step = np.where(is_full, seen, found.step)
-        return self._figures(requests, step, seen, ttft, limited) | {
-            "is_rough": self._is_rough(found, True) & (flying[0] > 1) & ~is_full[0]
-        }
+        is_rough = self._is_rough(found, True) & (flying[0] > 1) & ~is_full[0]
+        return Flow(requests, step, seen, ttft, limited, is_rough)
 
-    def _open(self, arriving: np.ndarray) -> dict[str, Any]:
+    def _open(self, arriving: np.ndarray) -> Flow:
         """So many requests a second arrive by chance: [case, point]; at most the capacity is served."""
         served = np.minimum(arriving, self.capacity * (1 - 1e-9))
         found = look_up(self._by_rate, self._by_rate.rate, served)
@@ -264,7 +269,7 @@ class Server:
         ttft = np.where(arriving < self.capacity, ttft, np.nan)  # the queue grows, and what one waits with it
         limited = np.full(arriving.shape[1], self.capacity_limit)
         there = np.minimum((served * stay)[0], 1.0)  # while nobody is there, no step is made
-        return self._figures(served, found.step, found.seen, ttft, limited, there) | {"is_rough": self._is_rough(found, False)}
+        return Flow(served, found.step, found.seen, ttft, limited, self._is_rough(found, False), there)
 
     def _is_rough(self, found: Balance, is_closed: bool) -> np.ndarray:
         """Where pages meet in so few and long steps that means say little: [point]."""
@@ -280,42 +285,18 @@ class Server:
         waits = _wait(np.minimum(rate / self.most_cut, 1 - 1e-9), self.cut, self.options.preprocess_workers)
         return np.where(others >= self.options.preprocess_workers, waits, 0.0)
 
-    def _figures(
-        self,
-        requests: np.ndarray,
-        step: np.ndarray,
-        seen: np.ndarray,
-        ttft: np.ndarray,
-        limited: np.ndarray,
-        there: np.ndarray | float = 1.0,
-    ) -> dict[str, Any]:
-        """Figures by name; `there` is the part of the time in which steps are made: [point]."""
-        running, admitted = requests * self.later * seen, np.minimum(requests * step, self.most_admitted)
-        whole, (vision, prefill, decode) = self.parts(running, admitted)
-        vision, prefill, decode = vision[0], prefill[0], decode[0]
-        taken = step[0] * there
-        host = np.maximum(taken - vision - prefill - decode, 0.0)
-        parts = np.stack([vision, prefill, decode, host])
-        parts = parts * step[0] / np.maximum(taken, parts.sum(axis=0))
-        busy = np.minimum(1.0, requests[0] / np.maximum(admitted[0], 1e-300) * whole[1][0])
+    def _result(self, flow: Flow, is_single: bool, replicas: int, asked: Any, arriving: Any, stable: np.ndarray) -> Serving:
+        running, admitted = flow.requests * self.later * flow.seen, np.minimum(flow.requests * flow.step, self.most_admitted)
+        whole, device = self._parts(running, admitted)
+        step, taken = flow.step[0], flow.step[0] * flow.there
+        parts = np.stack([*device[:, 0], np.maximum(taken - device[:, 0].sum(axis=0), 0.0)])
+        parts = parts * step / np.maximum(taken, parts.sum(axis=0))
         largest = parts.argmax(axis=0)
         tokens = running[0] + self.times.mean_prompt * np.maximum(admitted[0], 1.0)
         ceiling = self.times.binding(running[0], tokens, largest == PARTS.index("prefill"))
         named = np.where(np.isin(largest, [PARTS.index(part) for part in ("vision", "host")]), np.array(PARTS)[largest], ceiling)
-        limited = np.where(limited == "", named, limited)
         used = np.minimum(1.0, (running[0] * self.held + admitted[0] * self.times.mean_prompt) / self.pool.tokens)
-        return {
-            "requests": requests,
-            "step": step,
-            "tpot": seen,
-            "ttft": ttft,
-            "parts": parts,
-            "busy": busy,
-            "limited_by": limited,
-            "used": used,
-        }
 
-    def _result(self, found: dict[str, Any], is_single: bool, replicas: int, asked: Any, arriving: Any, stable: np.ndarray) -> Serving:
         def one(values: Any) -> Any:
             return _item(values[0]) if is_single else values
 
@@ -324,8 +305,8 @@ class Server:
                 *map(one, (values[0], values[0] - np.nanmax(values[:1] - values, axis=0, initial=0.0), values.max(axis=0))), self.basis
             )
 
-        requests = found["requests"] * replicas
-        flying = requests[0] / replicas * (found["ttft"][0] + self.later * found["tpot"][0])
+        requests = flow.requests * replicas
+        flying = flow.requests[0] * (flow.ttft[0] + self.later * flow.seen[0])
         return Serving(
             engine=self.config.engine.name,
             hardware=self.hardware,
@@ -338,19 +319,19 @@ class Server:
             is_stable=one(stable),
             max_concurrency=self.max_concurrency,
             kv_capacity_tokens=self.pool.tokens,
-            kv_use_share=one(found["used"]),
-            step_seconds=ranged(found["step"]),
-            ttft_seconds=ranged(found["ttft"]),
-            tpot_seconds=ranged(found["tpot"]),
+            kv_use_share=one(used),
+            step_seconds=ranged(flow.step),
+            ttft_seconds=ranged(flow.ttft),
+            tpot_seconds=ranged(flow.seen),
             output_tokens_per_second=ranged(requests * self.output),
             requests_per_second=ranged(requests),
             pages_per_second=ranged(requests),
             pages_per_day=ranged(requests * SECONDS_PER_DAY),
             capacity_per_second=ranged(np.broadcast_to(self.capacity * replicas, requests.shape)),
-            device_busy_share=one(found["busy"]),
-            step_parts=found["parts"][:, 0] if is_single else found["parts"],
-            limited_by=one(found["limited_by"]),
-            is_rough=one(found["is_rough"]),
+            device_busy_share=one(np.minimum(1.0, flow.requests[0] / np.maximum(admitted[0], 1e-300) * whole[1][0])),
+            step_parts=parts[:, 0] if is_single else parts,
+            limited_by=one(np.where(flow.limited == "", named, flow.limited)),
+            is_rough=one(flow.is_rough),
             time_basis=self.basis,
         )
 
