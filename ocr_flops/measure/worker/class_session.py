@@ -18,8 +18,7 @@ from ocr_flops.cost.learning.folding import COLUMNS, Launch, Trace, Unlearnable
 from ocr_flops.measure.worker.class_doors import DOORS, Sizes
 from ocr_flops.measure.worker.class_doors import FEATURES as FEATURES_SIZE
 from ocr_flops.measure.worker.class_labels import ClassLabels
-from ocr_flops.measure.worker.counting import watch_cache_updates
-from ocr_flops.measure.worker.cuda_attention import CudaAttention
+from ocr_flops.measure.worker.counting import trace_pass
 from ocr_flops.measure.worker.machine import DTYPES
 from ocr_flops.measure.worker.tracer import Event, Tracer, follow_modules
 from ocr_flops.measure.worker.transformers_engine import meta_shims
@@ -255,15 +254,9 @@ class ClassSession:
             Unlearnable: it cannot run without data; the message names the module and what stopped it.
         """
         tracer = ClassTracer(self._weights, self.labels.place, lambda: cached(cache), self._paths)
-        tracer.hold(held)
-        tracer.hold_cache(cached(cache))
         gc.disable()  # nothing dies by chance
         try:
-            with contextlib.ExitStack() as stack:
-                if cache is not None:
-                    stack.enter_context(watch_cache_updates(cache, tracer))
-                stack.enter_context(CudaAttention())
-                stack.enter_context(tracer)
+            with trace_pass(tracer, held, cache):
                 run()
         except NotImplementedError as problem:
             where, self._paths[1:] = self._paths[-1], []

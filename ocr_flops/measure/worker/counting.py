@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
@@ -160,14 +160,8 @@ class Tracing(Counting):
                 yield from both
 
         tracer = Tracer([*model.parameters(), *model.buffers()], engine.labels.place, cached, paths)
-        tracer.hold(held)
-        tracer.hold_cache(cached())
         assumed = engine.assumed_experts
-        with contextlib.ExitStack() as stack:
-            if cache is not None:
-                stack.enter_context(watch_cache_updates(cache, tracer))
-            stack.enter_context(CudaAttention())
-            stack.enter_context(tracer)  # innermost: it sees what runs, whatever the counter does with it
+        with trace_pass(tracer, held, cache):
             yield
         work.add_trace(tracer, _read_bytes(model, tracer), engine.assumed_experts - assumed)
 
@@ -181,6 +175,15 @@ def _read_bytes(model: torch.nn.Module, tracer: Tracer) -> int:
         if tracer.was_read(parameter):
             read.add(group)
     return sum(sizes[group] for group in read)
+
+
+@contextlib.contextmanager
+def trace_pass(tracer: Tracer, held: Iterable[torch.Tensor], cache: Any) -> Iterator[None]:
+    """Within it a tracer sees a pass; `held` are its inputs, `cache` is None for vision."""
+    tracer.hold(held)
+    tracer.hold_cache(tracer.cached())
+    with contextlib.nullcontext() if cache is None else watch_cache_updates(cache, tracer), CudaAttention(), tracer:
+        yield  # the tracer is innermost: it sees what runs, whatever a counter does with it
 
 
 def watch_cache_updates(cache: Any, tracer: Tracer) -> contextlib.AbstractContextManager[Any]:

@@ -105,7 +105,7 @@ class Tracer(TorchDispatchMode):
         self._weights = {_key(tensor) for tensor in weights}
         self._place_of = place_of
         self._read: set[int] = set()
-        self._cache_tensors = cache_tensors
+        self.cached = cache_tensors
         self._cache: set[int] = set()
         self._live: dict[int, int] = {}
         self._seen: dict[tuple[str, str], int] = {}
@@ -134,7 +134,7 @@ class Tracer(TorchDispatchMode):
 
     def live_bytes(self) -> int:
         """Bytes of live storages that are neither weights nor, at this moment, KV cache."""
-        cached = {_key(tensor) for tensor in self._cache_tensors()}
+        cached = {_key(tensor) for tensor in self.cached()}
         return sum(size for key, size in self._live.items() if key not in cached)
 
     def was_read(self, weight: torch.Tensor) -> bool:
