@@ -56,7 +56,8 @@ def _grid(row: Mapping[str, Any]) -> str:
     """The row that a grid is in: its own, or, of the many that are of patches, one of as many thousands of them."""
     number = row["columns"] * row["rows"]
     if row["mode"] == PATCHES.name:
-        return f"to {-(-number // MOST_PATCHES) * MOST_PATCHES:,}"
+        most = -(-number // MOST_PATCHES) * MOST_PATCHES
+        return f"{most - MOST_PATCHES + 1:,} to {most:,}"
     return "no tiles" if number == 1 else f"{row['columns']} × {row['rows']}"
 
 

@@ -9,6 +9,7 @@ from ocr_flops.app import views
 from ocr_flops.app.setting import Setting
 from ocr_flops.app.tabs import corpus
 from ocr_flops.errors import SpecError
+from ocr_flops.spec.catalog import load_model
 from ocr_flops.studies.corpus.sources import demo_table
 
 
@@ -39,6 +40,13 @@ def test_controls_change_the_plan(model, groups):
     served = [planned(model, groups, Setting(engine="vllm"), preprocess_workers=threads).fastest for threads in (1, 32)]
     assert served[0]["limited_by"] == "preprocessing" and served[1]["gpu_hours"] < served[0]["gpu_hours"]
     assert planned(model, groups, Setting(attention="eager", operator_us=40.0)).best["gpu_hours"] > base.best["gpu_hours"]
+
+
+def test_a_learned_model_has_groups_of_its_own():
+    model = load_model("glm_ocr")
+    found = planned(model, corpus.read_groups({"source": corpus.MIX, "mix": "a4@200:900,1080x1920:100"}, model.page_rule))
+    assert found.groups["pages"].to_list() == [100, 900] and found.best
+    assert "90 % of 1,000 pages are of 18,001 to 20,000 patches" in corpus.drawn(found)[1].title.text[0]
 
 
 def test_a_tiled_mode_has_grids_of_its_own(model, groups):
