@@ -26,17 +26,15 @@ lanes_of = functools.lru_cache(maxsize=1024)(StageLanes)  # bounded: a page has 
 
 
 class Expected(NamedTuple):
-    """Seconds of a stage and of its lanes, in decode over all steps: each [case, point], cases as in `CASES`.
+    """Seconds of a stage, in decode over all steps: each [case, point], cases as in `CASES`.
 
     Args:
         seconds: from the first operator's issue to the end of the last kernel.
         device: in which the device runs kernels.
-        host: in which the host issues operators.
     """
 
     seconds: np.ndarray
     device: np.ndarray
-    host: np.ndarray
 
 
 def expected_seconds(group: StageGroup, config: RunConfig, hardware: HardwareSpec, host: HostSpec, efficiency: EfficiencySpec) -> Expected:
@@ -57,11 +55,10 @@ def expected_seconds(group: StageGroup, config: RunConfig, hardware: HardwareSpe
     def evaluate(values: np.ndarray, hits: np.ndarray, points: np.ndarray) -> np.ndarray:
         return lanes.figures(values, hits, group, points)
 
-    seconds, device, host_seconds = _over_steps(group, lanes, evaluate, 3)
+    seconds, device = _over_steps(group, lanes, evaluate, 2)
     if group.steps is not None:
-        spent = lanes.step[:, None] * group.steps
-        seconds, host_seconds = seconds + spent, host_seconds + spent
-    return Expected(seconds, device, host_seconds)
+        seconds = seconds + lanes.step[:, None] * group.steps
+    return Expected(seconds, device)
 
 
 def module_seconds(group: StageGroup, config: RunConfig, hardware: HardwareSpec, host: HostSpec, efficiency: EfficiencySpec) -> np.ndarray:

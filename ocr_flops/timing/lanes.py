@@ -47,14 +47,14 @@ class Lanes(NamedTuple):
 
     def synchronised(self) -> Schedule:
         """The same run, at whose end the host waits for the device."""
-        return Schedule(self.host, self.device, self, 0.0 * self.end)
+        return Schedule(self.device, self, 0.0 * self.end)
 
     def then(self, later: Lanes | Schedule) -> Lanes | Schedule:
         """This run followed by another one."""
-        host, device = self.host + later.host, self.device + later.device
+        device = self.device + later.device
         if isinstance(later, Schedule):
-            return Schedule(host, device, self.then(later.head), later.middle, later.tail)
-        return Lanes(host, device, latest(self.end + later.device, self.host + later.end))
+            return Schedule(device, self.then(later.head), later.middle, later.tail)
+        return Lanes(self.host + later.host, device, latest(self.end + later.device, self.host + later.end))
 
     def repeated(self, times: Seconds) -> Lanes:
         """This run several times over; nothing at all where it runs 0 times."""
@@ -71,13 +71,12 @@ class Schedule(NamedTuple):
     """A run of operators in which the host waits for the device, in seconds.
 
     Args:
-        host, device: what each lane works in all.
+        device: what the device works in all.
         head: up to the first synchronisation.
         middle: from the first synchronisation to the last.
         tail: after the last synchronisation.
     """
 
-    host: Seconds
     device: Seconds
     head: Lanes
     middle: Seconds
@@ -90,19 +89,19 @@ class Schedule(NamedTuple):
 
     def synchronised(self) -> Schedule:
         """The same run, at whose end the host waits for the device."""
-        return Schedule(self.host, self.device, self.head, self.middle + self.tail.end)
+        return Schedule(self.device, self.head, self.middle + self.tail.end)
 
     def then(self, later: Lanes | Schedule) -> Schedule:
         """This run followed by another one."""
-        host, device = self.host + later.host, self.device + later.device
+        device = self.device + later.device
         if isinstance(later, Lanes):
-            return Schedule(host, device, self.head, self.middle, self.tail.then(later))
-        return Schedule(host, device, self.head, self.middle + self.tail.then(later.head).end + later.middle, later.tail)
+            return Schedule(device, self.head, self.middle, self.tail.then(later))
+        return Schedule(device, self.head, self.middle + self.tail.then(later.head).end + later.middle, later.tail)
 
     def repeated(self, times: Seconds) -> Schedule:
         """This run several times over, at least once."""
         middle = self.middle + (times - 1) * (self.tail.then(self.head).end + self.middle)
-        return Schedule(times * self.host, times * self.device, self.head, middle, self.tail)
+        return Schedule(times * self.device, self.head, middle, self.tail)
 
 
 class Launch(NamedTuple):

@@ -247,24 +247,24 @@ class StageLanes:
         return [RunGroup(order, self._lines, self.floor, self.issue, constant, np.array(runs)) for runs in groups.values()]
 
     def figures(self, values: np.ndarray, hits: np.ndarray, group: StageGroup, points: Points = None) -> np.ndarray:
-        """Seconds, device and host of one pass over the stage, or of one decode step: [figure, case, point].
+        """Seconds, and those of the device alone, of one pass over the stage, or of one decode step: [figure, case, point].
 
         Args:
             values, hits: as in `kernels`.
             group: gives how often regions are repeated.
             points: the group's points that values are of; all where None.
         """
-        lanes, found = self.runs(values, hits), np.empty((3, 3, values.shape[1]))
+        lanes, found = self.runs(values, hits), np.empty((2, 3, values.shape[1]))
         if values.shape[1] != 1:
             whole = self._join(self.order.items, lambda run: Lanes(*(lane[..., run, :] for lane in lanes)), hits, group, points)
             whole = self._launch(whole, self.once[:, None])
-            found[0], found[1], found[2] = whole.seconds, whole.device, whole.host
+            found[0], found[1] = whole.seconds, whole.device
             return found
         # numbers one by one are faster than arrays of one
         for case, (once, *runs) in enumerate(zip(self.once.tolist(), *(lane[..., 0].tolist() for lane in lanes), strict=True)):
             runs = [Lanes(*run) for run in zip(*runs, strict=True)]
             whole = self._launch(self._join(self.order.items, runs.__getitem__, float(hits[0]), group, points), once)
-            found[:, case, 0] = whole.seconds, whole.device, whole.host
+            found[:, case, 0] = whole.seconds, whole.device
         return found
 
     def _launch(self, whole: Lanes | Schedule, once: Seconds) -> Lanes | Schedule:

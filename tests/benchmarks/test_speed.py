@@ -95,8 +95,8 @@ def test_estimate_with_frames(benchmark, model, fresh, tell):
 
 def test_time_on_a_device(benchmark, model, fresh, tell):
     gpu = of.load_hardware("h200")
-    benchmark.pedantic(lambda result: result.on(gpu).ttft_seconds, setup=lambda: ((of.estimate(model, fresh(), "eager"),), {}), rounds=200)
-    tell("  .on(gpu), added to the estimate", milliseconds(benchmark))
+    benchmark.pedantic(lambda result: result.on(gpu).expected_ttft, setup=lambda: ((of.estimate(model, fresh(), "eager"),), {}), rounds=200)
+    tell("  .on(gpu) with expected times, added to the estimate (goal of both: 1 ms)", milliseconds(benchmark))
 
 
 def test_serving_point(benchmark, model, tell):
@@ -164,11 +164,15 @@ def test_sweep(benchmark, model, tell, points, name, columns):
 
 
 def test_sweep_with_a_device(benchmark, model, tell):
-    points = 10**5
-    workload, gpu = distinct(points // 2), of.load_hardware("h200")
-    benchmark.pedantic(lambda: of.sweep(model, workload, ["eager", "flash"], hardware=gpu), rounds=3)
+    points, generator = 50_000, np.random.default_rng(0)
+    width, height = generator.integers(300, 3000, (2, points))
+    lengths = {"output_tokens": generator.integers(1, 2000, points), "prompt_tokens": generator.integers(1, 60, points)}
+    workload = of.Workload.from_image(width, height, batch_size=generator.integers(1, 65, points), **lengths)
+    gpu, costs = of.load_hardware("h200"), min(seconds(lambda: of.sweep(model, workload)) for _ in range(3))
+    benchmark.pedantic(lambda: of.sweep(model, workload, hardware=gpu), rounds=3)
     fastest = benchmark.stats.stats.min
-    tell(f"sweep, {points:,} points in two modes, all columns, one GPU", f"{fastest:.3f} s", f"{points / fastest:,.0f} points a second")
+    what = f"sweep, {points:,} pages with roofline, bound and expected times (goal: 200,000 points a second)"
+    tell(what, f"{fastest:.3f} s", f"{points / fastest:,.0f} points a second; {fastest / costs:.1f} x the sweep of costs alone")
 
 
 def test_grids_of_the_reference(benchmark, model, tell, rebuilt_seconds):
