@@ -10,7 +10,6 @@ from ocr_flops.errors import SpecError
 MOST_LAYERS, MOST_WIDTH = 1_000, 2**24  # generous: what a typing error exceeds
 
 
-@dataclass(frozen=True)
 class TowerSpec:
     """Dimensions of a tower. Whole numbers are in a generous range, and a width is a multiple of its heads; else it is a SpecError."""
 
