@@ -113,4 +113,4 @@ def _find_alike(group: StageGroup) -> tuple[np.ndarray, np.ndarray]:
         return np.zeros(1, np.int64), np.zeros(1, np.int64)
     columns = [column for name, column in group.values.items() if group.steps is None or name != CONTEXT]
     values = np.array([np.broadcast_to(column, group.workload.points) for column in columns], float)
-    return find_distinct(values, np.ones(1), np.sqrt(np.arange(2, len(values) + 2)) @ values)
+    return find_distinct(values, np.sqrt(np.arange(2, len(values) + 2)) @ values)

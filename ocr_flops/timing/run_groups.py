@@ -37,21 +37,19 @@ def kernel_seconds(lines: Lines, floor: np.ndarray, expert_layers: np.ndarray, v
     return np.maximum(found, floor[:, None, None], out=found)
 
 
-def find_distinct(values: np.ndarray, hits: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def find_distinct(values: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Points at which all columns differ, from small to large, and which of them each point equals.
 
     Args:
-        values, hits: as of `kernel_seconds`.
+        values: [column, point].
         size: what is the same where values are: [point].
 
     Returns:
         indices of points [distinct], and indices into these [point].
     """
-    by_size = np.argsort(size) if len(hits) == 1 else np.lexsort((hits, size))
+    by_size = np.argsort(size)
     ordered = values.take(by_size, axis=1)
     differs = (ordered[:, 1:] != ordered[:, :-1]).any(axis=0)
-    if len(hits) > 1:
-        differs |= hits[by_size[1:]] != hits[by_size[:-1]]
     place = np.empty(len(by_size), np.int64)
     place[by_size] = np.concatenate([[0], differs.cumsum()])
     return by_size[np.concatenate([[0], np.flatnonzero(differs) + 1])], place
@@ -64,15 +62,14 @@ class _Rows(NamedTuple):
         linear: seconds that are linear in the monomials: first the device's of every run, then, for every operator at which the lanes can
             meet, the host's up to it and the device's from it on: [case, row, monomial].
         first: where such operators begin for each run, among them.
-        kernels: the other operators, which are looked at one by one, in execution order.
-        begin, end: the kernels that belong to each row.
+        kernels: the operations of the others, which are looked at one by one.
+        within: how often each of these runs in each row: [row, kernel].
     """
 
     linear: np.ndarray
     first: np.ndarray
     kernels: np.ndarray
-    begin: np.ndarray
-    end: np.ndarray
+    within: np.ndarray
 
 
 class RunGroup:
@@ -110,7 +107,8 @@ class RunGroup:
     def device_and_ends(self, values: np.ndarray, hits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What every run takes of the device, and when its last kernel ends: [case, run, point] each; arguments as of `kernel_seconds`."""
         mine = values[self._used]
-        first, place = find_distinct(mine, hits if self._layers.any() else hits[:1], self._size @ mine)  # batch and tiles take few values
+        same = np.vstack([mine, hits]) if len(hits) > 1 and self._layers.any() else mine
+        first, place = find_distinct(same, self._size @ mine)  # batch and tiles take few values
         chunks = np.array_split(first, -(-len(first) // CHUNK))
         parts = [self._chunk(mine.take(chunk, axis=1), hits if len(hits) == 1 else hits[chunk]) for chunk in chunks]
         device, ends = (np.concatenate(part, axis=-1).take(place, axis=-1) for part in zip(*parts, strict=True))
@@ -124,15 +122,11 @@ class RunGroup:
         cases, count, width = rows.linear.shape
         seconds = (rows.linear.reshape(cases * count, width) @ values).reshape(cases, count, values.shape[1])
         if len(rows.kernels):
-            unique, where = np.unique(rows.kernels, return_inverse=True)
             lines = []
             for operations, ceiling in self._lines:
-                some = np.isin(operations, unique)
-                lines.append((np.searchsorted(unique, operations[some]), ceiling[:, some]))
-            kernels = kernel_seconds(lines, self._floor, self._layers[unique], values, hits)
-            place = np.arange(len(rows.kernels))
-            within = (place >= rows.begin[:, None]) & (place < rows.end[:, None])
-            seconds += (within @ np.eye(len(unique))[where]) @ kernels
+                some = np.isin(operations, rows.kernels)
+                lines.append((np.searchsorted(rows.kernels, operations[some]), ceiling[:, some]))
+            seconds += rows.within @ kernel_seconds(lines, self._floor, self._layers[rows.kernels], values, hits)
         return seconds[:, : len(self.runs)], np.maximum.reduceat(seconds[:, len(self.runs) :], rows.first, axis=1)
 
     def _narrow(self, low: np.ndarray, high: np.ndarray, fewest_hits: float) -> _Rows:
@@ -174,6 +168,8 @@ class RunGroup:
         rows = sums[:, end] - sums[:, begin]
         issued = np.concatenate([np.zeros((len(floor), 1)), issue.cumsum(axis=1)], axis=1)
         rows[:, len(starts) :, self._constant] += issued[:, candidates + 1] - issued[:, starts[run[candidates]]]
-        contested = np.concatenate([[0], (~single[flat]).cumsum()])
+        kernels = np.flatnonzero(~single)
+        counts = np.zeros((len(flat) + 1, len(kernels)))
+        counts[1:] = (flat[:, None] == kernels).cumsum(axis=0)
         first = np.searchsorted(run[candidates], np.arange(len(starts)))
-        return _Rows(rows, first, flat[~single[flat]], contested[begin], contested[end])
+        return _Rows(rows, first, kernels, counts[end] - counts[begin])
