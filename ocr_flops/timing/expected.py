@@ -17,7 +17,7 @@ from ocr_flops.spec.host import EfficiencySpec, HostSpec
 from ocr_flops.spec.specs import HardwareSpec
 from ocr_flops.timing.convex_sums import sum_convex
 from ocr_flops.timing.run_groups import find_distinct
-from ocr_flops.timing.stage_lanes import CONTEXT, StageLanes, take
+from ocr_flops.timing.stage_lanes import CONTEXT, StageLanes
 
 CASES = ("value", "low", "high")  # of the figures: as expected, all in favour, all against
 MODULE_CHUNK = 256  # points whose critical path is found together
@@ -52,8 +52,8 @@ def expected_seconds(group: StageGroup, config: RunConfig, hardware: HardwareSpe
     """
     lanes = lanes_of(group.program, group.stage, hardware, config, host, efficiency)
 
-    def evaluate(values: np.ndarray, hits: np.ndarray, points: np.ndarray) -> np.ndarray:
-        return lanes.figures(values, hits, group, points)
+    def evaluate(values: np.ndarray, points: np.ndarray) -> np.ndarray:
+        return lanes.figures(values, group, points)
 
     seconds, device = _over_steps(group, lanes, evaluate, 2)
     if group.steps is not None:
@@ -68,38 +68,34 @@ def module_seconds(group: StageGroup, config: RunConfig, hardware: HardwareSpec,
     """
     lanes = lanes_of(group.program, group.stage, hardware, config, host, efficiency)
 
-    def evaluate(values: np.ndarray, hits: np.ndarray, points: np.ndarray) -> np.ndarray:
+    def evaluate(values: np.ndarray, points: np.ndarray) -> np.ndarray:
         chunks = [slice(start, start + MODULE_CHUNK) for start in range(0, max(1, len(points)), MODULE_CHUNK)]
-        shares = [lanes.critical_path(values[:, one], hits if len(hits) == 1 else hits[one], group, points[one]) for one in chunks]
+        shares = [lanes.critical_path(values[:, one], group, points[one]) for one in chunks]
         shares = np.concatenate(shares, axis=-1)
         return np.concatenate([shares.sum(axis=0, keepdims=True), shares])
 
     return _over_steps(group, lanes, evaluate, 1)[1:].reshape(2, len(group.program.modules), -1)
 
 
-def _over_steps(
-    group: StageGroup, lanes: StageLanes, evaluate: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray], convex: int
-) -> np.ndarray:
+def _over_steps(group: StageGroup, lanes: StageLanes, evaluate: Callable[[np.ndarray, np.ndarray], np.ndarray], convex: int) -> np.ndarray:
     """Seconds over all steps of a stage: [..., point].
 
     Args:
         group, lanes: the stage.
-        evaluate: takes the monomials' values [monomial, n], the experts hit [n] or [1], and the points' indices [n]; returns
-            [figure, ..., n].
+        evaluate: takes the monomials' values [monomial, n] and the points' indices [n]; returns [figure, ..., n].
         convex: how many of these figures are convex in the context; the others are linear where those are.
     """
     alike, number = _find_alike(group)
     if group.steps is None:  # a single pass, perhaps one decode step alone, whose context is not summed over
-        values, hits = lanes.last_values(group)
-        return evaluate(values.take(alike, axis=1), take(hits, alike), alike).take(number, axis=-1)
+        return evaluate(lanes.last_values(group).take(alike, axis=1), alike).take(number, axis=-1)
     wanted = group.steps, group.growing_steps, group.values[CONTEXT]
     steps, growing, last = (np.zeros(len(number), np.int64) + one for one in wanted)
-    hits, settled, grows = take(group.values.get("experts_hit", 1), None), lanes.settled_values(group), lanes.order.grows[:, None]
+    settled, grows = lanes.settled_values(group), lanes.order.grows[:, None]
 
     def step(context: np.ndarray, functions: np.ndarray) -> np.ndarray:
         at = alike[functions]
         values = np.where(grows, settled[:, at] * context, settled[:, at])
-        return evaluate(values, take(hits, at), at)
+        return evaluate(values, at)
 
     total = sum_convex(step, number, last - growing + 1, last, lanes.crossings(settled[:, alike]), convex)
     like_last = steps - growing

@@ -16,15 +16,14 @@ MANY_KERNELS = 8  # left to be looked at one by one, so that it pays to take bou
 Lines = list[tuple[np.ndarray, np.ndarray]]  # (operations, seconds under a ceiling [case, operation, monomial]): first one of all
 
 
-def kernel_seconds(lines: Lines, floor: np.ndarray, expert_layers: np.ndarray, values: np.ndarray, hits: np.ndarray) -> np.ndarray:
+def kernel_seconds(lines: Lines, floor: np.ndarray, expert_layers: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Seconds of kernels, the largest of what ceilings take and the floor: [case, operation, point].
 
     Args:
         lines: seconds under each ceiling.
         floor: the least seconds of a kernel: [case].
         expert_layers: layers of operators that run once for every expert hit, 0 for others: [operation].
-        values: of the monomials: [monomial, point].
-        hits: experts hit over all layers: [point], or [1].
+        values: of the monomials, the last one the experts hit over all layers: [monomial, point].
     """
     found = np.empty((len(floor), len(expert_layers), values.shape[1]))
     for number, (where, ceiling) in enumerate(lines):
@@ -33,7 +32,7 @@ def kernel_seconds(lines: Lines, floor: np.ndarray, expert_layers: np.ndarray, v
         found[:, where] = np.maximum(found[:, where], seconds) if number else seconds
     if expert_layers.any():
         layers = expert_layers[expert_layers > 0, None]
-        found[:, expert_layers > 0] /= np.maximum(hits / layers, 1.0)
+        found[:, expert_layers > 0] /= np.maximum(values[-1] / layers, 1.0)
     return np.maximum(found, floor[:, None, None], out=found)
 
 
@@ -92,7 +91,7 @@ class RunGroup:
         self._issue = issue[:, order.flat[mine]]
         self._layers = order.expert_layers[operations]
         used = np.zeros(lines[0][1].shape[2], bool)
-        used[constant] = True
+        used[constant], used[-1] = True, self._layers.any()
         kept = [np.isin(where, operations) for where, _ in lines]
         for (_, ceiling), some in zip(lines, kept, strict=True):
             used |= ceiling[:, some].any(axis=(0, 1))
@@ -104,20 +103,19 @@ class RunGroup:
         ]
         self._size = self._lines[0][1][0].sum(axis=0)
 
-    def device_and_ends(self, values: np.ndarray, hits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def device_and_ends(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What every run takes of the device, and when its last kernel ends: [case, run, point] each; arguments as of `kernel_seconds`."""
         mine = values[self._used]
-        same = np.vstack([mine, hits]) if len(hits) > 1 and self._layers.any() else mine
-        first, place = find_distinct(same, self._size @ mine)  # batch and tiles take few values
+        first, place = find_distinct(mine, self._size @ mine)  # batch and tiles take few values
         chunks = np.array_split(first, -(-len(first) // CHUNK))
-        parts = [self._chunk(mine.take(chunk, axis=1), hits if len(hits) == 1 else hits[chunk]) for chunk in chunks]
+        parts = [self._chunk(mine.take(chunk, axis=1)) for chunk in chunks]
         device, ends = (np.concatenate(part, axis=-1).take(place, axis=-1) for part in zip(*parts, strict=True))
         return device, ends
 
-    def _chunk(self, values: np.ndarray, hits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        rows = self._narrow(values.min(axis=1), values.max(axis=1), float(hits.min()))
+    def _chunk(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        rows = self._narrow(values.min(axis=1), values.max(axis=1))
         if len(rows.kernels) > MANY_KERNELS and (half := values.shape[1] // 2) >= LEAST_CHUNK:
-            halves = [self._chunk(values[:, one], hits if len(hits) == 1 else hits[one]) for one in (slice(half), slice(half, None))]
+            halves = [self._chunk(one) for one in (values[:, :half], values[:, half:])]
             return tuple(np.concatenate(parts, axis=-1) for parts in zip(*halves, strict=True))
         cases, count, width = rows.linear.shape
         seconds = (rows.linear.reshape(cases * count, width) @ values).reshape(cases, count, values.shape[1])
@@ -126,10 +124,10 @@ class RunGroup:
             for operations, ceiling in self._lines:
                 some = np.isin(operations, rows.kernels)
                 lines.append((np.searchsorted(rows.kernels, operations[some]), ceiling[:, some]))
-            seconds += rows.within @ kernel_seconds(lines, self._floor, self._layers[rows.kernels], values, hits)
+            seconds += rows.within @ kernel_seconds(lines, self._floor, self._layers[rows.kernels], values)
         return seconds[:, : len(self.runs)], np.maximum.reduceat(seconds[:, len(self.runs) :], rows.first, axis=1)
 
-    def _narrow(self, low: np.ndarray, high: np.ndarray, fewest_hits: float) -> _Rows:
+    def _narrow(self, low: np.ndarray, high: np.ndarray) -> _Rows:
         """What is left to compute at points whose monomials lie between low and high [monomial].
 
         The operators of a run at which the lanes can meet are those that neither neighbour outlasts at all points.
@@ -148,7 +146,7 @@ class RunGroup:
             least[:, where], most[:, where] = np.maximum(at_least, least[:, where]), np.maximum(at_most, most[:, where])
         per_expert = self._layers > 0
         least[:, per_expert], alone[:, per_expert] = 0.0, False
-        most[:, per_expert] /= np.maximum(fewest_hits / self._layers[per_expert], 1.0)
+        most[:, per_expert] /= np.maximum(low[-1] / self._layers[per_expert], 1.0)
         rests = most <= floor
         linear[rests] = 0.0
         linear[..., self._constant] += np.where(rests, floor, 0.0)

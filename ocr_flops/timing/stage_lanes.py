@@ -26,6 +26,7 @@ from ocr_flops.timing.run_groups import Lines, RunGroup, kernel_seconds
 
 NARROW_FROM = 64  # points from which on it pays to look for what binds at all of them
 CONTEXT = "context"
+HITS = ("experts_hit",)
 Points = np.ndarray | None  # indices of a group's points; None for all
 
 
@@ -48,7 +49,7 @@ class _Order(NamedTuple):
         starts: where each run begins in it.
         run: the run of each of them.
         items: how runs follow each other.
-        monomials: what the work of one execution is made of, the decode step's context left out.
+        monomials: what the work of one execution is made of, the decode step's context left out; the last one is `HITS`.
         grows: which of them are multiplied by the context.
         work: tensor FLOPs, vector FLOPs and bytes of one execution: [3, operation, monomial].
         expert_layers: layers of the operations that run once for every expert hit, 0 for others.
@@ -80,7 +81,7 @@ def compile_order(program: Program, waits: bool = False) -> _Order:
             (expert,) = terms_of(EXPERT_BYTES)
             moved = moved | {expert: moved.get(expert, 0) + operation.expert_thirds / len(operation.layers)}
         polynomials.append((tensor, vector, moved))
-    names = tuple(dict.fromkeys([(), *(name for kinds in polynomials for terms in kinds for name in terms)]))
+    names = ((), *dict.fromkeys(name for kinds in polynomials for terms in kinds for name in terms if name not in ((), HITS)), HITS)
     return _Order(
         np.concatenate(runs),
         np.cumsum([0, *map(len, runs)])[:-1],
@@ -154,17 +155,17 @@ class StageLanes:
         self.once = launch if self.is_graph else np.zeros(3)
         self.step = 1e-6 * np.array(host.step_us[:3])
 
-    def last_values(self, group: StageGroup) -> tuple[np.ndarray, np.ndarray]:
-        """What `kernels` takes at a group's points, in decode of the last step."""
+    def last_values(self, group: StageGroup) -> np.ndarray:
+        """The monomials at a group's points, in decode of the last step: [monomial, point]."""
         values = self.settled_values(group)
-        context = group.values.get("context", 1)
-        return np.where(self.order.grows[:, None], values * context, values), take(group.values.get("experts_hit", 1), None)
+        return np.where(self.order.grows[:, None], values * group.values.get(CONTEXT, 1), values)
 
     def settled_values(self, group: StageGroup) -> np.ndarray:
         """The monomials at a group's points, the context of a decode step left out: [monomial, point]."""
         values = np.empty((len(self.order.monomials), group.workload.points))
-        for row, name in zip(values, self.order.monomials, strict=True):
+        for row, name in zip(values[:-1], self.order.monomials[:-1], strict=True):
             row[:] = group.last(name)
+        values[-1] = group.values.get(*HITS, 1)
         return values
 
     @staticmethod
@@ -180,14 +181,9 @@ class StageLanes:
                 lines.append((where, seconds[ceiling][:, where]))
         return lines
 
-    def kernels(self, values: np.ndarray, hits: np.ndarray) -> np.ndarray:
-        """Seconds of kernels: [case, operation, point].
-
-        Args:
-            values: of the monomials: [monomial, point].
-            hits: experts hit over all layers: [point], or [1] where it is the same at all.
-        """
-        return kernel_seconds(self._lines, self.floor, self.order.expert_layers, values, hits)
+    def kernels(self, values: np.ndarray) -> np.ndarray:
+        """Seconds of kernels [case, operation, point] at values of the monomials [monomial, point]."""
+        return kernel_seconds(self._lines, self.floor, self.order.expert_layers, values)
 
     @functools.cached_property
     def _crossing(self) -> tuple[np.ndarray, np.ndarray]:
@@ -213,15 +209,15 @@ class StageLanes:
         above, below = (terms @ values for terms in self._crossing)
         return np.divide(above, below, out=np.full_like(above, -1.0), where=below != 0)
 
-    def runs(self, values: np.ndarray, hits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def runs(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What each run takes: host [case, run, 1], device [case, run, point], and when its last kernel ends [case, run, point]."""
         order = self.order
         if values.shape[1] >= NARROW_FROM:
             device, ends = (np.empty((3, len(order.starts), values.shape[1])) for _ in range(2))
             for group in self._alike:
-                device[:, group.runs], ends[:, group.runs] = group.device_and_ends(values, hits)
+                device[:, group.runs], ends[:, group.runs] = group.device_and_ends(values)
             return self._issued[0], device, ends
-        kernels, (host, issued) = self.kernels(values, hits)[:, order.flat], self._issued
+        kernels, (host, issued) = self.kernels(values)[:, order.flat], self._issued
         device = np.add.reduceat(kernels, order.starts, axis=1)
         done = kernels.cumsum(axis=1) - (device.cumsum(axis=1) - device)[:, order.run]  # of the run up to each kernel
         return host, device, device + np.maximum.reduceat(issued - done + kernels, order.starts, axis=1)
@@ -236,9 +232,9 @@ class StageLanes:
     @functools.cached_property
     def _alike(self) -> list[RunGroup]:
         """The runs, those together whose kernels depend on the same monomials."""
-        order, uses = self.order, np.zeros((len(self.order.weights), len(self.order.monomials) + 1), bool)
+        order, uses = self.order, np.zeros((len(self.order.weights), len(self.order.monomials)), bool)
         for where, lines in self._lines:
-            uses[where, :-1] |= lines.any(axis=0)
+            uses[where] |= lines.any(axis=0)
         uses[:, -1] = order.expert_layers > 0
         groups: dict[bytes, list[int]] = {}
         for run in range(len(order.starts)):
@@ -246,24 +242,24 @@ class StageLanes:
         constant = order.monomials.index(())
         return [RunGroup(order, self._lines, self.floor, self.issue, constant, np.array(runs)) for runs in groups.values()]
 
-    def figures(self, values: np.ndarray, hits: np.ndarray, group: StageGroup, points: Points = None) -> np.ndarray:
+    def figures(self, values: np.ndarray, group: StageGroup, points: Points = None) -> np.ndarray:
         """Seconds, and those of the device alone, of one pass over the stage, or of one decode step: [figure, case, point].
 
         Args:
-            values, hits: as in `kernels`.
+            values: as in `kernels`.
             group: gives how often regions are repeated.
             points: the group's points that values are of; all where None.
         """
-        lanes, found = self.runs(values, hits), np.empty((2, 3, values.shape[1]))
+        lanes, found = self.runs(values), np.empty((2, 3, values.shape[1]))
         if values.shape[1] != 1:
-            whole = self._join(self.order.items, lambda run: Lanes(*(lane[..., run, :] for lane in lanes)), hits, group, points)
+            whole = self._join(self.order.items, lambda run: Lanes(*(lane[..., run, :] for lane in lanes)), values[-1], group, points)
             whole = self._launch(whole, self.once[:, None])
             found[0], found[1] = whole.seconds, whole.device
             return found
         # numbers one by one are faster than arrays of one
         for case, (once, *runs) in enumerate(zip(self.once.tolist(), *(lane[..., 0].tolist() for lane in lanes), strict=True)):
             runs = [Lanes(*run) for run in zip(*runs, strict=True)]
-            whole = self._launch(self._join(self.order.items, runs.__getitem__, float(hits[0]), group, points), once)
+            whole = self._launch(self._join(self.order.items, runs.__getitem__, float(values[-1, 0]), group, points), once)
             found[:, case, 0] = whole.seconds, whole.device
         return found
 
@@ -271,7 +267,7 @@ class StageLanes:
         """A stage after the launch of its graph, where it is one."""
         return Lanes(once, 0.0 * once, once).then(whole) if self.is_graph else whole
 
-    def critical_path(self, values: np.ndarray, hits: np.ndarray, group: StageGroup, points: Points = None) -> np.ndarray:
+    def critical_path(self, values: np.ndarray, group: StageGroup, points: Points = None) -> np.ndarray:
         """What each module has of the critical path, as expected, of one pass or one decode step; arguments as of `figures`.
 
         It is the chain of host and device work that decides when the stage ends. A graph's launch belongs to no module.
@@ -280,7 +276,7 @@ class StageLanes:
             seconds in which the host issues its operators, then those in which the device runs its kernels: [2 x module, point].
         """
         order = self.order
-        kernels, issue = self.kernels(values, hits)[0, order.flat], self.issue[0, order.flat, None]
+        kernels, issue = self.kernels(values)[0, order.flat], self.issue[0, order.flat, None]
         ends = np.array([*order.starts[1:], len(order.flat)])
         modules = len(order.owner)
         lanes = [np.zeros((1 + 2 * modules, 1, len(ends), values.shape[1])) for _ in range(3)]
@@ -292,7 +288,7 @@ class StageLanes:
             for lane, (issuing, running) in zip(lanes, paths, strict=True):
                 lane[0, 0, run] = issuing.sum(axis=0) + running.sum(axis=0)
                 lane[1 : 1 + modules, 0, run], lane[1 + modules :, 0, run] = owner @ issuing, owner @ running
-        return self._join(order.items, lambda run: Lanes(*(lane[..., run, :] for lane in lanes)), hits, group, points).seconds[1:, 0]
+        return self._join(order.items, lambda run: Lanes(*(lane[..., run, :] for lane in lanes)), values[-1], group, points).seconds[1:, 0]
 
     def _join(
         self, items: Sequence[Item], run: Callable[[int], Lanes], hits: Seconds, group: StageGroup, points: Points
@@ -314,13 +310,8 @@ class StageLanes:
 
 def repeats(times: Dim, group: StageGroup, points: Points) -> Seconds:
     """How often a region is repeated, at the points of a group; a number where it is the same at all."""
-    if isinstance(times, int):
-        return float(times)
-    found = take(evaluate(times, group.last), points)
-    return float(found[0]) if len(found) == 1 else found
-
-
-def take(column: np.ndarray | int, points: Points) -> np.ndarray:
-    """A column at some points, as floats; a number that holds for all points stays one."""
-    column = np.atleast_1d(np.asarray(column, float))
-    return column if points is None or len(column) == 1 else column[points]
+    found = times if isinstance(times, int) else evaluate(times, group.last)
+    if not isinstance(found, np.ndarray):
+        return float(found)
+    found = found if points is None or len(found) == 1 else found[points]
+    return found.astype(float) if len(found) > 1 else float(found[0])
