@@ -48,13 +48,13 @@ def describe_pages(plan: Plan) -> str:
 def describe_engine(plan: Plan) -> str:
     """By what pages are read: served by vLLM (modelled)."""
     engine = plan.run.engine
-    return f"{'served by' if is_server(engine) else 'in batches under'} {engine.described}"
+    return f"{'served by' if is_server(engine) else 'in batches under'} {plan.run.model.under(engine)}"
 
 
 def describe_run(plan: Plan) -> str:
     """What runs."""
     run = plan.run
-    return f"{run.model.label} under {run.engine.described}, attention {run.attention.name}, {run.dtype}, cache {run.cache}."
+    return f"{run.model.label} under {run.model.under(run.engine)}, attention {run.attention.name}, {run.dtype}, cache {run.cache}."
 
 
 def describe_refused(plan: Plan) -> list[str]:

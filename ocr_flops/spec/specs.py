@@ -59,6 +59,10 @@ class ModelSpec:
         """The name for tables, which says what was changed."""
         return describe_changes(self.name, self.changed)
 
+    def under(self, engine: EngineSpec) -> str:
+        """What runs it, for people: the engine and the class."""
+        return f"{engine.name}, {self.learned.architecture} class" if self.learned else engine.described
+
     @property
     def page_rule(self) -> PageRule | None:
         """What its processor makes of a page; None for DeepSeek-OCR's views and tiles."""
