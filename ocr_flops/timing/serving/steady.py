@@ -248,7 +248,7 @@ class Server:
         if is_cut.any():
             by_rate = look_up(self._by_flying, self._by_flying.rate, np.maximum(requests * (flying - 1) / flying, 1e-300))
             found = Balance(*np.where(is_cut, np.stack(by_rate), np.stack(found)))
-        is_full = requests >= self.capacity * (1 - 1e-9)
+        is_full = (requests >= self.capacity * (1 - 1e-9)) & ~is_cut
         requests = np.minimum(requests, self.capacity)
         seen = np.where(is_full, np.maximum(found.seen, self.full_step), found.seen) if self.later else found.step
         ttft = np.maximum(flying / requests - self.later * seen, self.cut + found.rest + found.first)
