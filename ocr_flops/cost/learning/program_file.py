@@ -15,7 +15,7 @@ from ocr_flops.errors import SpecError
 SCHEMA = 1
 
 
-class LearnedOperator(msgspec.Struct, array_like=True):
+class LearnedOperator(msgspec.Struct, array_like=True, gc=False):
     """One operator of a stage; numbers of polynomials are places in the stage's table.
 
     Args:
