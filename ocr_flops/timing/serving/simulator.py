@@ -141,7 +141,7 @@ class _Run:
         bans = numbers[0] * times.ban[case]
         alone = (low - grows * CONTEXTS[0] + bans).tolist()  # seconds of a step of n sequences without context
         slope, ban = grows.tolist(), bans.tolist()  # for each token of mean context; of Python
-        forward = times.forward_seconds(max(budget, self.longest) + most, case)
+        forward, slack = times.forward_seconds(max(budget, self.longest) + most, case)
         vision, prompt, mixes = times.vision_by_page[0, case].tolist(), times.prompt_tokens.tolist(), times.mixes
         pool, cut, workers = self.server.pool.blocks, float(self.server.cut[case, 0]), options.preprocess_workers
         tokens, kinds = self.traffic.output_tokens.tolist(), self.traffic.kinds.tolist()
@@ -236,7 +236,8 @@ class _Run:
                 mean = context / sequences + 1 if sequences else 0.0
                 decode = alone[sequences] + slope[sequences] * mean if sequences else 0.0
                 if mixes:
-                    both = forward[prefilled + sequences] + slope[sequences] * mean * (sequences > 0) + ban[sequences]
+                    rows, attention = prefilled + sequences, slope[sequences] * mean if sequences else 0.0
+                    both = forward[rows] + (attention - slack[rows] if attention > slack[rows] else 0.0) + ban[sequences]
                     seconds = both if both > decode else decode
                 else:
                     seconds = forward[prefilled] + decode

@@ -105,6 +105,8 @@ class StepTimes:
         most, prompt = options.max_num_batched_tokens + options.max_num_seqs, max(1, round(self.mean_prompt))
         self._tokens, forward, self._forward_share = _forward_table(config, lanes, prompt, most)
         self._decode, self._forward = decode[:, :, DEVICE], forward[:, DEVICE]
+        between = 1e-6 * np.array(served.host.step_us[:3])[list(DEVICE), None]  # steps, when the device has nothing to do
+        self._slack = np.maximum(self._forward[0] - between - self._forward[1], 0.0)  # of the device within a pass: [case, grid]
         views = [(one.global_px, one.tile_px, one.columns, one.rows) for one in (page.workload for page in pages)]
         self.vision_by_page = np.stack([_vision_seconds(config, lanes, view) for view in views], axis=-1)  # [lane, case, page]
         self.vision = self.vision_by_page[:, DEVICE] @ self.weights  # [lane, case]
@@ -129,8 +131,9 @@ class StepTimes:
     def alone_and_mixed(self, sequences: np.ndarray, context: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """A step of running sequences, and one that also prefills tokens; vision and the n-gram ban left out.
 
-        Weights are read once for both. SGLang prefills in a step of its own, after which the running sequences have theirs. Where no
-        sequence runs, the first takes no time.
+        Weights are read once for both, and attention of the running sequences fills the time in which the device would wait for the host.
+        SGLang prefills in a step of its own, after which the running sequences have theirs. Where no sequence runs, the first takes no
+        time.
 
         Args:
             sequences, context: as of `decode`.
@@ -141,7 +144,9 @@ class StepTimes:
         alone = base * runs + attention
         if not self.mixes:
             return alone, alone + read_off(tokens, self._tokens, self._forward)
-        return alone, np.maximum(read_off(tokens + sequences, self._tokens, self._forward) + attention, alone)
+        rows, added = tokens + sequences, attention.copy()
+        added[0] = np.maximum(attention[0] - read_off(rows, self._tokens, self._slack), 0.0)
+        return alone, np.maximum(read_off(rows, self._tokens, self._forward) + added, alone)
 
     def binding(self, sequences: np.ndarray, tokens: np.ndarray, is_prefill: np.ndarray) -> np.ndarray:
         """Whether "matrix" units or "bandwidth" decide most of decode, or of prefill: [point].
@@ -154,6 +159,8 @@ class StepTimes:
         decode = np.interp(sequences, self._grid[1:], self._decode_share)
         return np.where(np.where(is_prefill, prefill, decode) > 1, "matrix", "bandwidth")
 
-    def forward_seconds(self, most: int, case: int) -> list[float]:
-        """Seconds of a step that runs so many tokens, from none to most, without what reads the cache."""
-        return read_off(np.arange(most + 1.0)[None], self._tokens, self._forward)[0, case].tolist()
+    def forward_seconds(self, most: int, case: int) -> tuple[list[float], list[float]]:
+        """Seconds of a step that runs so many tokens, from none to most, without what reads the cache; and those of them in which the
+        device waits for the host."""
+        rows = np.arange(most + 1.0)[None]
+        return tuple(read_off(rows, self._tokens, one)[case].tolist() for one in (self._forward[0], self._slack))
