@@ -18,7 +18,7 @@ from ocr_flops.cost.stage_groups import StageGroup
 from ocr_flops.errors import SpecError
 from ocr_flops.spec.workload import Column, Workload
 
-CHUNK, MIXED = "chunk", "mixed"  # as `Pipeline.record` calls them
+CHUNK = "chunk"  # as `Pipeline.record` calls it
 STEP, PREFILL = "decode", "prefill"  # the stages whose host they have
 
 
@@ -48,26 +48,6 @@ def chunk_group(config: RunConfig, tokens: Column, cached: Column = 0, image_tok
     return _group(config, CHUNK, PREFILL, 1, values, tokens)
 
 
-def mixed_group(
-    config: RunConfig, sequences: Column, context: Column, tokens: Column, cached: Column = 0, image_tokens: Column = 0
-) -> StageGroup:
-    """A step in which running sequences and a chunk of a prompt share one pass; weights, experts hit among them, are read once for both.
-
-    It has the host of prefill: no graph is replayed of such a step. Attention takes a kernel for each of the two, as FlashInfer's; others
-    take one.
-
-    Args:
-        config: what runs.
-        sequences, context: as of `step_group`.
-        tokens, cached, image_tokens: as of `chunk_group`.
-
-    Raises:
-        SpecError: the engine has no paged cache.
-    """
-    values = {"batch": sequences, "context": context, "chunk": tokens, "chunk_context": tokens + cached, "image_tokens": image_tokens}
-    return _group(config, MIXED, PREFILL, 2, values, sequences + tokens)
-
-
 def profiling_peak_bytes(config: RunConfig, page: Workload, batched_tokens: int, sequences: int, images: int = 1) -> int:
     """The most activations alive while an engine profiles itself, which its cache has to leave free.
 
@@ -95,9 +75,8 @@ def _group(config: RunConfig, recorded: str, stage: str, batch: Column, values: 
     experts = {"expert_bytes": hit_bytes, "experts_hit": hit, "expert_rows": rows_of_an_expert(spec, tokens, hit)}
     values = values | experts | config.engine_code.dimensions(spec, tokens)
     points = max(np.size(value) for value in values.values())
-    keys = values["context"] + values.get("chunk_context", 0)
     view = Workload(global_px=16)
-    prompt = np.maximum(keys - view.image_tokens, 0)
+    prompt = np.maximum(values["context"] - view.image_tokens, 0)
     prompt = np.broadcast_to(prompt, points).astype(np.int64) if points > 1 else int(prompt)
     program = stage_program(config, recorded, bool(np.all(np.asarray(batch) == 1)))
     return StageGroup(stage, program, replace(view, prompt_tokens=prompt, output_tokens=0), values)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import ocr_flops as of
 from ocr_flops.cost.blocks.experts import expected_padded_rows
 from ocr_flops.cost.run_config import RunConfig, stage_program
-from ocr_flops.cost.served_passes import chunk_group, mixed_group, profiling_peak_bytes, step_group
+from ocr_flops.cost.served_passes import chunk_group, profiling_peak_bytes, step_group
 from ocr_flops.spec.catalog import load_efficiency, load_host
 from ocr_flops.spec.workload import Workload
 from ocr_flops.timing.expected import expected_seconds
@@ -171,18 +171,6 @@ def test_chunks_do_the_work_of_the_prompt_less_its_upper_triangle(model):
     assert sum(row["tensor_flops"] for row in parts) - 2 * experts[1] == whole["tensor_flops"] - experts[0] - scores + head
 
 
-def test_a_mixed_step_reads_weights_once(model):
-    served = config(model)
-    step, chunk, mixed = (
-        group.row(served) for group in (step_group(served, 64, 1200), chunk_group(served, 913), mixed_group(served, 64, 1200, 913))
-    )
-    assert max(step["weight_io_bytes"], chunk["weight_io_bytes"]) < mixed["weight_io_bytes"]
-    assert mixed["weight_io_bytes"] < step["weight_io_bytes"] + chunk["weight_io_bytes"]
-    assert mixed["kv_io_bytes"] == step["kv_io_bytes"] + chunk["kv_io_bytes"]
-    columns = mixed_group(served, np.array([64, 8]), 1200, 913).row(served)
-    assert columns["io_bytes"][0] == mixed["io_bytes"] > columns["io_bytes"][1]
-
-
 def test_what_a_profiling_run_needs(model):
     served = config(model)
     few, many = (profiling_peak_bytes(served, PAGE, 2048, sequences) for sequences in (1, 1024))
@@ -219,7 +207,6 @@ def test_more_work_never_takes_less_time(batch, tokens, more):
         (step_group(served, 1 + batch, tokens), step_group(served, 1 + batch + more, tokens)),
         (step_group(served, batch, tokens), step_group(served, batch, tokens + more)),
         (chunk_group(served, tokens, more), chunk_group(served, tokens + more, more)),
-        (mixed_group(served, batch, tokens, more), mixed_group(served, batch, tokens + 1, more + 1)),
     ):
         few, many = (one.row(served) for one in (group, larger))
         assert all(few[name] <= many[name] for name in ("total_flops", "io_bytes", "peak_activation_bytes"))

@@ -60,7 +60,7 @@ class Pipeline(ABC):
         Args:
             tape: takes the operators.
             config: what runs.
-            stage: "vision", "prefill", "call" (both of them) or "decode"; of engines that serve also "chunk" and "mixed" (`served_passes`).
+            stage: "vision", "prefill", "call" (both of them) or "decode"; of engines that serve also "chunk" (`served_passes`).
             is_one: whether the batch is a single page.
             sizes: those of `view_sizes`, where vision takes part.
         """

@@ -50,9 +50,8 @@ class DeepSeekOcr(Pipeline, name="deepseek_ocr"):
         return model.tower("sam").image_px, 0
 
     def record(self, tape: Tape, config: RunConfig, stage: str, is_one: bool, sizes: tuple[int, ...]) -> None:
-        if stage in ("decode", "mixed"):
-            chunk = (Dimension("chunk"), Dimension("chunk_context")) if stage == "mixed" else ()
-            _record_language_model(tape, config, ForwardPass(BATCH, 1, CONTEXT, 1, is_one, False, config.cache), None, *chunk)
+        if stage == "decode":
+            _record_language_model(tape, config, ForwardPass(BATCH, 1, CONTEXT, 1, is_one, False, config.cache))
             return
         if stage == "chunk":
             _record_language_model(tape, config, ForwardPass(BATCH, TOKENS, CONTEXT, Dimension("logit_rows"), is_one, True, config.cache))
@@ -99,32 +98,31 @@ class DeepSeekOcr(Pipeline, name="deepseek_ocr"):
         return least_vision(model, *sizes) if stage == "vision" else least_language_model(model, stage == "prefill")
 
 
-def _record_language_model(tape: Tape, config: RunConfig, forward: ForwardPass, vision: Vision | None = None, *chunk: Dim) -> None:
+def _record_language_model(tape: Tape, config: RunConfig, forward: ForwardPass, vision: Vision | None = None) -> None:
     """The language model over a context, image tokens included, or over the last token of it.
 
     Args:
         tape, config: as of `Pipeline.record`.
         forward: the pass.
         vision: encodes the images in the same call; None where prefill is handed their features.
-        chunk: tokens of a prompt, and keys that they attend to, in the same pass of an engine that serves.
     """
     engine, spec = config.engine_code, config.model.tower("decoder")
     kept: Tensors = ()
     if vision is not None:
         pixels = vision.hold_pixels()
-    elif forward.is_prefill or chunk:
+    elif forward.is_prefill:
         features = tape.hold(BATCH * IMAGE_TOKENS, spec.width)
     elif engine.clones_logits:
         tape.hold(BATCH, LOGIT_ROWS_BEFORE, spec.vocabulary, itemsize=4)
     engine.hold_inputs(tape, forward)
-    decoder = engine.decoder(tape, spec, engine, config.kernel("decoder"), forward, *chunk)
+    decoder = engine.decoder(tape, spec, engine, config.kernel("decoder"), forward)
     if vision is not None and engine.image_views:
         (features,) = vision.encode(*pixels, in_call=True)
         tape.free(*(one for one in pixels if one is not None))
     embedded: Tensors = (decoder.embed(),)
     if vision is not None and not engine.image_views:
         features, *kept = vision.encode(*pixels, in_call=True)
-    if forward.is_prefill or chunk:
+    if forward.is_prefill:
         with tape.module("merge"):
             embedded = engine.insert_features(tape, forward, embedded[0], features)
     decoder.record(*embedded, *kept)

@@ -17,17 +17,13 @@ from ocr_flops.cost.towers.decoder import Decoder
 class FusedDecoder(Decoder):
     """What the language model executes in one forward pass (arguments as of `Decoder`; the engine is a `ServingEngine`).
 
-    All rows of a pass run together; only attention knows which sequence a row is of. A mixed pass has, beside the sequences of
-    `forward`, `chunk` rows of one more sequence, whose keys are `chunk_context`.
+    All rows of a pass run together; only attention knows which sequence a row is of.
     """
-
-    chunk: Dim = 0
-    chunk_context: Dim = 0
 
     @property
     def rows(self) -> Dim:
         """Tokens of the pass, all sequences together."""
-        return self.forward.batch * self.forward.tokens + self.chunk
+        return self.forward.batch * self.forward.tokens
 
     def embed(self) -> Tensor:
         """Records the token embedding of all rows: [rows, width]."""
@@ -74,20 +70,14 @@ class FusedDecoder(Decoder):
             fused.rotate_in_place(tape, query, key, spec.head_dim)
             itemsize = engine.cache_itemsize(tape)
             fused.write_paged_cache(tape, key, value, itemsize)
-            outs: list[Tensor] = []
-            kept: list[Tensor] = []
-            own = (forward.batch, forward.tokens, forward.context, not forward.is_prefill)
-            for batch, tokens, context, is_split in (own, (1, self.chunk, self.chunk_context, False)):
-                if tokens:
-                    shown = together.view(batch, spec.heads, tokens, spec.head_dim)
-                    cached = (ops.new((batch, spec.heads, context, spec.head_dim), itemsize, "cache") for _ in range(2))
-                    out, local, probabilities = self.kernel.attend(tape, shown, *cached, Layout((False,) * 3, False), mask)
-                    kept += [*local, *probabilities]
-                    outs.append(engine.combine_splits(tape, out) if is_split else out)
-            tape.free(together, *kept)
-            out = ops.new((self.rows, spec.width), tape.itemsize)
-            projected = engine.decoder_linear(tape, out, spec.width)
-            tape.free(*outs)
+            shown = together.view(forward.batch, spec.heads, forward.tokens, spec.head_dim)
+            cached = (ops.new((forward.batch, spec.heads, forward.context, spec.head_dim), itemsize, "cache") for _ in range(2))
+            out, local, probabilities = self.kernel.attend(tape, shown, *cached, Layout((False,) * 3, False), mask)
+            if not forward.is_prefill:
+                out = engine.combine_splits(tape, out)
+            tape.free(together, *local, *probabilities)
+            projected = engine.decoder_linear(tape, out.view(self.rows, spec.width), spec.width)
+            tape.free(out)
             return projected
 
     def _mlp(self, x: Tensor, inner: int) -> Tensor:
@@ -111,7 +101,7 @@ class FusedDecoder(Decoder):
             logits = tape(ops.linear(x, tape.weight(spec.experts, spec.width)))
             weights, index = engine.choose_experts(tape, sizes, logits)
         with tape.module("decoder.routed_experts", layers):
-            routed = engine.run_fused_experts(tape, sizes, x, weights, index, self.forward.is_prefill or bool(self.chunk))
+            routed = engine.run_fused_experts(tape, sizes, x, weights, index, self.forward.is_prefill)
             tape.free(weights, index)
         with tape.module("decoder.shared_experts", layers):
             shared = self._mlp(x, spec.shared_experts * spec.expert_width)
@@ -121,7 +111,7 @@ class FusedDecoder(Decoder):
         """Logits of the rows that are sampled, and the most likely token of each; x [rows, width] ends."""
         tape, spec, forward = self.tape, self.spec, self.forward
         with tape.module("lm_head"):
-            sampled = forward.batch * forward.logit_rows + bool(self.chunk)
+            sampled = forward.batch * forward.logit_rows
             index = ops.new((sampled,), ops.INDEX_BYTES)
             rows = tape.then_free(ops.gather("index", x, index, (sampled, spec.width)), x)
             logits = tape.then_free(ops.linear(rows, tape.weight(spec.vocabulary, spec.width)), rows)
