@@ -117,10 +117,14 @@ def compare_settings(model: ModelSpec, settings: Mapping[str, Setting]) -> tuple
 
 
 def compare_pins(model: ModelSpec, setting: Setting, pins: Iterable[tuple[str, Setting]]) -> tuple[list[ComparedSetting], list[str]]:
-    """`compare_settings` of a setting and pins by name; what is compared with is a pin called baseline, else the setting itself."""
-    settings = {NOW: setting, **dict(pins)}
-    first = next((name for name in settings if name.casefold() == BASELINE), NOW)
-    return compare_settings(model, {first: settings[first], **settings})
+    """`compare_settings` of a setting and pins by name, all compared with `find_base`."""
+    pins = dict(pins)
+    return compare_settings(model, dict([find_base(setting, pins.items())]) | {NOW: setting} | pins)
+
+
+def find_base(setting: Setting, pins: Iterable[tuple[str, Setting]]) -> tuple[str, Setting]:
+    """What all others are compared with: a pin called baseline, else the setting itself; with its name."""
+    return next((pin for pin in pins if pin[0].casefold() == BASELINE), (NOW, setting))
 
 
 def comparison_frame(found: list[ComparedSetting]) -> pl.DataFrame:

@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 
+from ocr_flops.app.comparison import NOW
 from ocr_flops.app.served import BUDGETS, FLYING, MOST_REPLICAS, MOST_SECONDS, MOST_WORKERS, OWN, RATE, Load
 from ocr_flops.app.setting import FIGURES, HOST_US, OWN_DTYPE, OWN_HOST, PLAN_BATCHES, REACHED, SIDE_BY_SIDE, SOURCES, Setting
 from ocr_flops.spec.catalog import modes, names, serving_engines
@@ -90,7 +91,7 @@ def read(query: Query, tabs: Iterable[str] = ()) -> Link:
         tab = None
     pins: dict[str, Setting] = {}
     for text in texts[PINS].split(BETWEEN) if PINS in texts else ():
-        name, pinned = _pin(text, notices)
+        name, pinned = _pin(text, notices, taken=(NOW, *pins))
         if name and len(pins) < MAX_PINS:
             pins[name] = pinned
         elif name:
@@ -100,7 +101,7 @@ def read(query: Query, tabs: Iterable[str] = ()) -> Link:
     return Link(setting, tab, tuple(pins.items()), tuple(notices), load)
 
 
-def _pin(text: str, notices: list[str]) -> tuple[str | None, Setting]:
+def _pin(text: str, notices: list[str], taken: Iterable[str]) -> tuple[str | None, Setting]:
     try:
         query = dict(parse_qsl(text, keep_blank_values=True, max_num_fields=len(fields(Setting)) + 8))
     except ValueError:
@@ -109,7 +110,7 @@ def _pin(text: str, notices: list[str]) -> tuple[str | None, Setting]:
     if "name" not in query:
         notices.append(f"{PINS}: {_quoted(text)} has no name; it was left out.")
         return None, Setting()
-    return pin_name(query["name"], ()), _setting(query, notices, known={"name"})
+    return pin_name(query["name"], taken), _setting(query, notices, known={"name"})
 
 
 def _setting(texts: Mapping[str, str], notices: list[str], known: Iterable[str]) -> Setting:

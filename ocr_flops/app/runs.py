@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from ocr_flops.measure.protocol import Request
 from ocr_flops.spec.catalog import load_engine
 from ocr_flops.spec.run_spec import RunSpec
 from ocr_flops.spec.specs import STAGES
+from ocr_flops.spec.workload import Workload
 from ocr_flops.units import si
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ SNAPSHOT, TRUST, NO_RUNS = "OCR_FLOPS_SNAPSHOT", "OCR_FLOPS_TRUST_REMOTE_CODE", 
 
 
 CUDA = Path("/dev/nvidiactl")  # there where a driver is, which says it without torch
+CGROUP = Path("/sys/fs/cgroup/memory.max")  # what a container may take, "max" for all there is
 
 
 def refuse() -> None:
@@ -90,18 +93,23 @@ def find_run(results: Results) -> tuple[RunSpec, ModelSource]:
     return RunSpec(*chosen, STAGES, None), find_source(config.engine.name)
 
 
-def check_memory(results: Results, device: str) -> None:
-    """Whether a run leaves this machine half of its memory: where it runs on the processor, everything is there.
+def check_memory(results: Results, device: str, points: Iterable[Workload]) -> None:
+    """Whether a run leaves this machine, or its container, half of its memory: where it runs on the processor, everything is there.
 
     Args:
         results: of the setting.
         device: "cpu", or any other, of which nothing is asked.
+        points: those that run, one after the other.
 
     Raises:
         SpecError: it does not.
     """
-    needed, there = results.main.footprint.total_bytes, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if device == "cpu" and needed > there / 2:
+    if device != "cpu":
+        return
+    needed = max(replace(results.main, workload=one).footprint.total_bytes for one in points)
+    there, limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), CGROUP.read_text().strip() if CGROUP.is_file() else ""
+    there = min(there, int(limit)) if limit.isdecimal() else there
+    if needed > there / 2:
         raise SpecError(f"a run on cpu would need {si(needed, 'B')} and may take {si(there / 2, 'B')} here: fewer pages, or meta or cuda")
 
 
@@ -116,9 +124,10 @@ def request_check(results: Results, scope: str, device: str) -> Request:
     Raises:
         SpecError: this setting cannot be run; the error says what is missing.
     """
-    check_memory(results, device)
+    points = tuple(select_points(results.setting, scope))
+    check_memory(results, device, points)
     run, source = find_run(results)
-    case = verify.point_case(run)._replace(workloads=tuple(select_points(results.setting, scope)))
+    case = verify.point_case(run)._replace(workloads=points)
     return case.request(run.model, device, source=source)
 
 
@@ -128,7 +137,7 @@ def plan_timing(results: Results, device: str) -> Plan:
     Raises:
         SpecError: it cannot be; the error says what is missing.
     """
-    check_memory(results, "cpu" if device == "auto" and not CUDA.exists() else device)
+    check_memory(results, "cpu" if device == "auto" and not CUDA.exists() else device, [results.setting.workload])
     return Plan(*find_run(results), device=device)
 
 

@@ -86,6 +86,11 @@ def test_more_pins_than_are_shown_are_left_out():
     assert len(link.pins) == links.MAX_PINS and len(link.notices) == 3
 
 
+def test_a_pin_of_a_link_takes_nobody_elses_name():
+    link = links.read({"pins": "name=now&batch_size=8|name=a|name=a&batch_size=2"}, TABS)
+    assert [(name, pin.batch_size) for name, pin in link.pins] == [("now 2", 8), ("a", 1), ("a 2", 2)]
+
+
 def test_a_flood_of_notices_is_cut():
     link = links.read({f"k{number}": "x" for number in range(500)}, TABS)
     assert len(link.notices) == links.MAX_NOTICES + 1 and link.notices[-1] == "And 488 more."

@@ -113,3 +113,13 @@ def test_a_run_on_the_processor_leaves_half_of_the_memory(model):
     with pytest.raises(SpecError, match=r"a run on cpu would need 1\..* TB and may take .* GB here"):
         runs.request_check(large, spot_checks.SCOPES[0], "cpu")
     assert "would need" in runs.missing(runs.plan_timing, large, "cpu")
+
+
+def test_every_point_of_a_run_is_asked_for_its_memory_and_a_container_may_have_less(model, monkeypatch, tmp_path):
+    small = views.Results(model, Setting(source="grid", columns=1, rows=1, batch_size=2, attention="eager"))
+    monkeypatch.setattr(runs, "CGROUP", tmp_path / "memory.max")
+    for limit, refused in (("26000000000", [False, True]), ("max", [False, False])):
+        runs.CGROUP.write_text(f"{limit}\n")
+        monkeypatch.setattr(runs.os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 10**9}.get)
+        asked = [runs.missing(runs.request_check, small, scope, "cpu") for scope in spot_checks.SCOPES]
+        assert [problem is not None and "may take 13.0 GB" in problem for problem in asked] == refused

@@ -16,7 +16,7 @@ from ocr_flops.app.setting import Setting
 from ocr_flops.app.tabs.elements import button, plain_table, problem, row
 from ocr_flops.app.views import Results
 
-HINT = "Without a name it is called by what it changes. All others are compared with a pin called baseline, else with now."
+HINT = "All others are compared with a pin called baseline, else with now. A pin without a name is called by what it changes of the baseline."
 
 
 class PinControls:
@@ -40,7 +40,7 @@ class PinControls:
     def _add(self) -> None:
         if self._page.results is not None and len(self.pins) < links.MAX_PINS:
             setting = self._page.results.setting
-            name = self.new_name.value.strip() or comparison.short_name(setting, self.pins[0][1] if self.pins else None)
+            name = self.new_name.value.strip() or comparison.short_name(setting, comparison.find_base(setting, self.pins)[1])
             self._set((*self.pins, (links.pin_name(name, [comparison.NOW, *dict(self.pins)]), setting)))
 
     def _rename(self, old: str, new: str) -> None:
