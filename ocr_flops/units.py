@@ -33,7 +33,7 @@ def seconds(value: float) -> str:
 
 def duration(hours: float, *ends: float) -> str:
     """Hours as people say them, with their low and high end where these are given: 40 min, 5.2 h, 3.4 days (2.5 to 4.1)."""
-    unit, size = next((unit, size) for unit, size, below in DURATIONS if hours < below)
+    unit, size, _ = next((row for row in DURATIONS if hours < row[2]), DURATIONS[-1])
     value, *ends = (count(one / size) for one in (hours, *ends))
     return f"{value} {unit}" + (f" ({' to '.join(ends)})" if len({*ends}) > 1 else "")
 

@@ -60,5 +60,5 @@ def test_a_workload_in_a_few_words():
 
 def test_durations_and_counts():
     assert [duration(hours) for hours in (1 / 3600, 0.5, 5.2, 47.9, 48)] == ["1 s", "30 min", "5.2 h", "47.9 h", "2 days"]
-    assert duration(72, 48, 1e5) == "3 days (2 to 4,170)" and duration(1, 1, 1) == "1 h"
+    assert duration(72, 48, 1e5) == "3 days (2 to 4,170)" and duration(1, 1, 1) == "1 h" and duration(float("inf")) == "inf days"
     assert [counted(number, "page") for number in (0, 1, 1200)] == ["0 pages", "1 page", "1,200 pages"]

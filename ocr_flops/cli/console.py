@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,8 @@ from ocr_flops.units import duration, escape_controls, interval, seconds, share,
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from ocr_flops.spec.specs import HardwareSpec
 
 GAP = 3  # characters between columns
 UNLIMITED = 10_000  # characters of a line that no terminal breaks: of a file or a pipe
@@ -93,16 +95,21 @@ def known_names(option: str, text: str, known: Sequence[str]) -> tuple[str, ...]
     return tuple(dict.fromkeys(one_of(option, name, tuple(known)) for name in given)) or tuple(known)
 
 
-def read_prices(given: Sequence[str] | None) -> float | dict[str, float] | None:
-    """What --price says: one price for all devices, or prices by the names of devices; None where it was not given.
+def read_prices(given: Sequence[str] | None, devices: Iterable[HardwareSpec] = ()) -> float | dict[str, float] | None:
+    """What --price says: one price for all devices, or prices by the names of devices, in any case; None where it was not given.
+
+    Args:
+        given: its values.
+        devices: those that were chosen, which may be one's own.
 
     Raises:
         SpecError: no number above 0, an unknown device, or both kinds.
     """
     prices: dict[str, float] = {}
+    known = {name.lower(): name for name in (*names("hardware"), *(device.name for device in devices))}
     for text in (part.strip() for one in given or () for part in one.split(",")):
         name, equals, number = text.rpartition("=")
-        key = one_of("--price", name.strip().lower(), names("hardware")) if equals else ""
+        key = known[one_of("--price", name.strip().lower(), known)] if equals else ""
         try:
             prices[key] = float(number)
         except ValueError:

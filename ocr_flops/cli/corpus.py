@@ -7,6 +7,7 @@ import re
 import sys
 from calendar import day_name
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from functools import partial
 from pathlib import Path
@@ -75,12 +76,14 @@ def plan_corpus(
 ) -> int:
     """What a folder or a table of pages takes: GPU-hours, days, money; hardware=\\[l4,h100_sxm] compares GPUs."""
     from ocr_flops.reports import corpus as words
+    from ocr_flops.spec.catalog import load_hardware
     from ocr_flops.studies.corpus.groups import group_pages
     from ocr_flops.studies.corpus.planner import groupings, plan_run
     from ocr_flops.studies.corpus.sources import open_pages
 
-    chosen, money = _prices(price or (), prices)
-    run, devices, options = _read(list(overrides or ()), chosen if isinstance(chosen, dict) else (), lengths, limit)
+    run, devices, options = _read(list(overrides or ()), lengths, limit)
+    chosen, money = _prices(price or (), prices, devices)
+    devices = devices or [load_hardware(name) for name in (chosen if isinstance(chosen, dict) else GPUS)]
     if not isinstance(chosen, dict):
         chosen = dict.fromkeys((device.name for device in devices), chosen) if chosen else {}
     try:
@@ -156,8 +159,8 @@ def _tell_folder(folder: Folder, path: Path) -> list[str]:
     return said
 
 
-def _read(overrides: list[str], prices: Iterable[str], lengths: str, limit: int) -> tuple[Any, list[Any], dict[str, Any]]:
-    """What overrides choose: the run without a device, the devices, and what else a plan needs."""
+def _read(overrides: list[str], lengths: str, limit: int) -> tuple[Any, list[Any], dict[str, Any]]:
+    """What overrides choose: the run without a device, the devices, if any, and what else a plan needs."""
     from ocr_flops.spec.catalog import load_hardware, load_model
     from ocr_flops.spec.overrides import compose
     from ocr_flops.spec.run_spec import read_run, read_workload
@@ -181,15 +184,14 @@ def _read(overrides: list[str], prices: Iterable[str], lengths: str, limit: int)
             raise SpecError(f"{key}: one value; only hardware may be a list")
     config = compose(plain)
     run = read_run({**config, "hardware": None}).of_whole_pages()
-    names = several.get("hardware") or tuple(prices) or GPUS
-    devices = [read_run(config).hardware] if config["hardware"] else [load_hardware(str(name)) for name in names]
+    devices = [read_run(config).hardware] if config["hardware"] else [load_hardware(str(name)) for name in several.get("hardware", ())]
     keys = read_workload(config["workload"])
     law = read_lengths(lengths, limit) if lengths else fixed(keys.output_tokens) if "workload.output_tokens" in given else None
     batch = keys.batch_size if "workload.batch_size" in given else None
     return run, devices, {"mode": Mode(*keys[:5]), "lengths": law, "batch_size": batch}
 
 
-def _prices(given: Iterable[str], file: Path | None) -> tuple[float | dict[str, float] | None, str]:
+def _prices(given: Iterable[str], file: Path | None, devices: Iterable[Any]) -> tuple[float | dict[str, float] | None, str]:
     """Prices as of `console.read_prices`, those of the command line after those of a file, and the file's currency."""
     import yaml
 
@@ -202,12 +204,12 @@ def _prices(given: Iterable[str], file: Path | None) -> tuple[float | dict[str, 
         if not isinstance(found, dict):
             raise SpecError(f"--prices: {file} is no mapping of GPUs to prices, as in l4: 0.8")
     money = str(found.pop("currency", "USD"))
-    return console.read_prices([*(f"{name}={price}" for name, price in found.items()), *given]), money
+    return console.read_prices([*(f"{name}={price}" for name, price in found.items()), *given], devices), money
 
 
 def _hours(text: str) -> float:
     """A time such as 90m, 12h, 3d or 2w in hours, or those until the end of a day, "friday" or "2026-12-04", or until a moment."""
-    if found := re.fullmatch(r"(\d+(?:\.\d+)?)([mhdw])", text):
+    if found := re.fullmatch(r"(\d{1,9}(?:\.\d+)?)([mhdw])", text):
         hours = float(found[1]) * UNITS[found[2]]
     else:
         hours = (_end_of(text) - datetime.now().astimezone()) / timedelta(hours=1)
@@ -218,10 +220,11 @@ def _hours(text: str) -> float:
 
 def _end_of(text: str) -> datetime:
     """The end of a day by its date, or of the next of a name, today among them; or a moment, 2026-12-04T18:00. Local time by default."""
-    today, names = datetime.combine(date.today(), time()), [name.lower() for name in day_name]
+    name, today, names = text.lower(), date.today(), [name.lower() for name in day_name]
+    with suppress(ValueError, OverflowError):
+        day = today + timedelta((names.index(name) - today.weekday()) % 7) if name in names else date.fromisoformat(text)
+        return datetime.combine(day + timedelta(1), time()).astimezone()
     try:
-        name = text.lower()
-        moment = today + timedelta((names.index(name) - today.weekday()) % 7) if name in names else datetime.fromisoformat(text)
-    except ValueError:
+        return datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError):
         raise SpecError(f"--deadline: {text!r} is no time, as in 90m, 12h, 3d or 2w, no weekday and no date, as in 2026-12-04") from None
-    return (moment + timedelta(":" not in text)).astimezone()

@@ -118,11 +118,11 @@ def plan_devices(
         bases.setdefault(timing.time_basis)
         return timing
 
-    prices = console.read_prices(price)
     if memory_gb is not None and not 0 < memory_gb < 1e15:
         raise SpecError(f"--memory-gb: {memory_gb!r} is not a positive number")
     memory = None if memory_gb is None else memory_gb * 1e9
     gpus_asked = [run.hardware] if run.hardware else [load_hardware(name) for name in names("hardware")]
+    prices = console.read_prices(price, gpus_asked)
     with console.options_named(ttft_seconds="--ttft", tpot_seconds="--tpot", price_per_hour="--price", pages="--pages", gpus="--gpus"):
         required = planning.required_rates(result, ttft_seconds=ttft, tpot_seconds=tpot)
         devices = planning.compare_devices(

@@ -8,6 +8,7 @@ import pytest
 
 from ocr_flops.cli import main
 from ocr_flops.cli.corpus import _hours
+from ocr_flops.spec.reading import config_dir
 from tests.support.images import encoded
 
 
@@ -51,7 +52,8 @@ def test_a_deadline_is_a_day_or_a_moment():
     for day in (f"{now:%Y-%m-%d}", f"{now:%A}", f"{now:%A}".lower()):
         assert _hours(day) == pytest.approx((midnight - now.astimezone()) / timedelta(hours=1), abs=0.01)
     assert _hours(f"{now + timedelta(days=3):%A}") == pytest.approx(_hours(f"{now + timedelta(days=3):%Y-%m-%d}"), abs=0.01)
-    assert _hours(f"{now + timedelta(days=2):%Y-%m-%dT%H:%M:%S}") == pytest.approx(48, abs=1.1)  # an hour more or less where clocks change
+    for form in ("%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H", "%Y%m%dT%H%M"):
+        assert _hours(f"{now + timedelta(days=2):{form}}") == pytest.approx(47.5, abs=1.6)  # an hour more or less where clocks change
     assert _hours("1.5d") == 36
 
 
@@ -63,6 +65,21 @@ def test_a_table_and_prices_in_a_file(capsys, tmp_path):
     assert "Left out: 1 page, as width_px is missing or no whole number" in text
     assert "EUR" in text and "A100" in text
     assert run(capsys, str(tmp_path / "*.csv"), "hardware=l4", "--format", "csv").count("\n") == 3
+
+
+def test_a_price_of_a_device_of_ones_own(capsys, tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_text((config_dir() / "hardware" / "l4.yaml").read_text().replace("name: l4", "name: My_L4"))
+    words = ("a4:1000", "--lengths", "400", "--format", "json")
+    found, same = (
+        json.loads(run(capsys, *words, f"hardware=[{gpu},h100_sxm]", "--price", f"{name}=0.8"))["plans"]
+        for gpu, name in ((own, "My_L4"), ("l4", "l4"))
+    )
+    assert {row["hardware"]: row["cost"] for row in found} == {
+        "My_L4": next(row["cost"] for row in same if row["hardware"] == "l4"),
+        "h100_sxm": None,
+    }
+    assert main(["plan", f"hardware={own}", "--price", "my_l4=0.8"]) == 0
 
 
 def test_a_folder_with_a_broken_file(capsys, tmp_path):
@@ -100,6 +117,7 @@ def test_an_engine_that_serves(capsys):
         (["a4:5", "--price", "l5=1"], "--price: 'l5' is not one of"),
         (["a4:5", "--price", "l4=1", "hardware=h200"], "prices: 'l4' is not one of h200"),
         (["a4:5", "--deadline", "soon"], "--deadline: 'soon' is no time, as in 90m"),
+        (["a4:5", "--deadline", "9" * 400 + "d"], "is no time, as in 90m"),
         (["a4:5", "--deadline", "2020-01-01"], "--deadline: '2020-01-01' is not ahead"),
         (["a4:5", "--budget", "5", "hardware=l4"], "budget: needs a price, as in --price l4=0.8"),
         (["a4:5", "workload.columns=2"], "workload.columns: has no effect; a corpus has pages of its own"),
