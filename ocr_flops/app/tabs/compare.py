@@ -16,7 +16,7 @@ from ocr_flops.app.setting import Setting
 from ocr_flops.app.tabs.elements import button, plain_table, problem, row
 from ocr_flops.app.views import Results
 
-HINT = "All others are compared with a pin called baseline, else with now. A pin without a name is called by what it changes of the baseline."
+HINT = "All others are compared with a pin called baseline, else with now. Without a name it is called by what it changes of the baseline."
 
 
 class PinControls:
