@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from ocr_flops.errors import SpecError
-from ocr_flops.spec.catalog import load_mode, modes
+from ocr_flops.spec.catalog import load_mode, load_model, modes
 from ocr_flops.spec.tiling import MAX_SIDE_PX
 from ocr_flops.studies.corpus.groups import group_pages, with_grids
 from tests.support.corpus import TILED, check_groups, expected_codes, pages_table, random_sizes, sizes_on_ties
@@ -50,6 +50,12 @@ def test_a_table_of_sizes_alone_is_enough():
     found = group_pages(pl.LazyFrame({"width": [1654, 1654, 500], "height": [2339, 2339, 600]}), [load_mode("gundam")])
     assert found.frame.to_dicts() == [{"gundam": 11, "pages": 1}, {"gundam": 23, "pages": 2}]
     assert (found.pages, found.refused) == (3, {})
+
+
+def test_pages_that_a_page_rule_refuses_are_counted_and_stop_nothing():
+    rule = load_model("glm_ocr").learned.page_rule
+    found = group_pages(pl.LazyFrame({"width": [1654, 10, 1], "height": [2339, 9000, 9000], "pages": [5, 3, 2]}), modes(), rule)
+    assert found.pages == 5 and found.refused == {rule.refusal: 5} and "200 times" in rule.refusal
 
 
 def test_floats_count_where_they_are_whole():

@@ -21,6 +21,7 @@ class PageRule(ABC):
     """
 
     name: ClassVar[str]
+    refusal: ClassVar[str] = ""  # why pages are refused
 
     def __init_subclass__(cls, name: str = "") -> None:
         if name:
@@ -37,6 +38,10 @@ class PageRule(ABC):
         Raises:
             SpecError: a page that the processor refuses, with the limit.
         """
+
+    def refuses(self, width_px: Column, height_px: Column) -> np.ndarray:
+        """Whether the processor refuses a page, by `refusal`; none, for most models."""
+        return np.zeros(np.shape(width_px), bool)
 
     @abstractmethod
     def tokens_of(self, sizes: dict[str, Column]) -> Column:

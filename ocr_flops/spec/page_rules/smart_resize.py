@@ -36,15 +36,17 @@ class SmartResize(PageRule, name="smart_resize"):
     frames: int = 1
     small_sides: Literal["kept", "scaled", "raised"] = "kept"
 
+    refusal = f"a page more than {MOST_RATIO} times as long as wide is refused by the model's processor"
+
     @property
     def unit_px(self) -> int:
         """Side of one image token in pixels."""
         return self.patch_px * self.merge
 
     def sizes(self, width_px: Column, height_px: Column) -> dict[str, Column]:
+        if self.refuses(width_px, height_px).any():
+            raise SpecError(f"image_width_px: {self.refusal}")
         width, height = self._enlarged(*check_page(width_px, height_px))
-        if (np.maximum(width, height) > MOST_RATIO * np.minimum(width, height)).any():
-            raise SpecError(f"image_width_px: a page more than {MOST_RATIO} times as long as wide is refused by the model's processor")
         unit = self.unit_px
         rows, columns = (np.round(side / unit).astype(np.int64) * unit for side in (height, width))
         area, real = self.frames * rows * columns, self.frames * height * width
@@ -55,6 +57,10 @@ class SmartResize(PageRule, name="smart_resize"):
             more = np.ceil(side * grow / unit).astype(np.int64) * unit
             found.append(plain(np.where(area > self.most_px, less, np.where(area < self.least_px, more, rounded)) // self.patch_px))
         return {"patch_rows": found[0], "patch_columns": found[1]}
+
+    def refuses(self, width_px: Column, height_px: Column) -> np.ndarray:
+        width, height = self._enlarged(*check_page(width_px, height_px))
+        return np.maximum(width, height) > MOST_RATIO * np.minimum(width, height)
 
     def _enlarged(self, width: np.ndarray, height: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Both sides after the first step, with the rounding of the processor."""

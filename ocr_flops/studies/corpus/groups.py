@@ -55,13 +55,13 @@ def group_pages(table: Any, modes: Sequence[Mode], rule: PageRule | None = None)
     Args:
         table: a frame that narwhals knows, lazy or not: of Polars, DuckDB, PySpark and others. Columns: width_px and height_px (or width
             and height), optionally prompt_tokens, output_tokens, pages (that a row stands for; 1 by default) and mode (a resolution
-            mode's name). A page with a number that is missing, not whole or out of range is refused and counted.
+            mode's name). A page with a number that is missing, not whole or out of range is refused and counted, as is one that the rule refuses.
         modes: resolution modes; those with tiles get a column. Of a table with a column `mode` also the modes that may stand there.
         rule: of a model that takes pages by a rule of its own: pages of which it makes the same are a group, modes mean nothing, and there
             come back as many rows as pages have sizes.
 
     Raises:
-        SpecError: no frame, a column that is missing or has another type; a page that the rule refuses.
+        SpecError: no frame, a column that is missing or has another type.
     """
     import polars as pl
 
@@ -76,7 +76,9 @@ def group_pages(table: Any, modes: Sequence[Mode], rule: PageRule | None = None)
     refused = {texts[place - 1]: count for place, count in reasons.iter_rows()}
     kept = found.filter((pl.col(REFUSED) == 0) & (pl.col("pages") > 0)).drop(REFUSED)
     if rule is not None:
-        kept = _regrouped(kept, rule, lengths)
+        wrong = pl.Series(rule.refuses(*(kept[side].to_numpy() for side in SIDES[0])))
+        refused |= {rule.refusal: int(kept.filter(wrong)["pages"].sum())} if wrong.any() else {}
+        kept = _regrouped(kept.filter(~wrong), rule, lengths)
     return Groups(kept.sort(kept.columns[: kept.columns.index("pages")]), refused)
 
 
