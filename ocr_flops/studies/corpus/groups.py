@@ -55,7 +55,8 @@ def group_pages(table: Any, modes: Sequence[Mode], rule: PageRule | None = None)
     Args:
         table: a frame that narwhals knows, lazy or not: of Polars, DuckDB, PySpark and others. Columns: width_px and height_px (or width
             and height), optionally prompt_tokens, output_tokens, pages (that a row stands for; 1 by default) and mode (a resolution
-            mode's name). A page with a number that is missing, not whole or out of range is refused and counted, as is one that the rule refuses.
+            mode's name). A page with a number that is missing, not whole or out of range is refused and counted, as are those that the
+            rule refuses.
         modes: resolution modes; those with tiles get a column. Of a table with a column `mode` also the modes that may stand there.
         rule: of a model that takes pages by a rule of its own: pages of which it makes the same are a group, modes mean nothing, and there
             come back as many rows as pages have sizes.
