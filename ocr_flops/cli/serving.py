@@ -59,7 +59,7 @@ def serve_workload(
     chunked_prefill: Annotated[bool | None, Engine("--chunked-prefill/--no-chunked-prefill", help="Prompts in several steps.")] = None,
     ngram_ban: Annotated[bool | None, Engine("--ngram-ban/--no-ngram-ban", help="Forbid n-grams that repeat, in Python.")] = None,
     preprocess_workers: Annotated[int | None, Engine(metavar="N", help="Threads that cut pages into views.")] = None,
-    preprocess_ms: Annotated[float | None, Engine(metavar="MS", help="What one takes for a page.")] = None,
+    preprocess_ms: Annotated[float | None, Engine(metavar="MS", help="What one takes for an A4 page of 200 dpi in Gundam.")] = None,
     form: Form = "table",
     json: Annotated[bool, typer.Option("--json", help="The same as --format json.", rich_help_panel="Output")] = False,
     out: Out = None,

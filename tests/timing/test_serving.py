@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 import ocr_flops as of
 from ocr_flops.cost.engines.base import ENGINES
 from ocr_flops.errors import SpecError
+from ocr_flops.spec.serving import cutting_part
 from ocr_flops.timing.serving.steady import prepare
 
 PAGE = of.Workload.from_grid(2, 3, output_tokens=800)
@@ -63,7 +64,7 @@ def test_parts_are_of_a_step_also_where_hardly_anyone_comes(model):
 
 def test_cutting_limits_also_beyond_what_runs_at_once(model):
     tiny = of.Workload.from_grid(mode="tiny", output_tokens=256)
-    assert of.serving(model, tiny, "l4", concurrency=5000).limited_by == "preprocessing"
+    assert of.serving(model, tiny, "h100_sxm", concurrency=5000).limited_by == "preprocessing"
 
 
 @pytest.mark.parametrize(
@@ -132,7 +133,15 @@ def test_what_limits_is_the_same_of_a_concurrency_and_of_a_rate(model):
 
 
 def test_ranges_have_two_sides_where_cutting_pages_limits(model):
-    found = of.serving(model, of.Workload.from_grid(mode="tiny", output_tokens=256), "l4", concurrency=200)
+    found = of.serving(model, of.Workload.from_grid(mode="tiny", output_tokens=256), "h100_sxm", concurrency=200)
     assert found.limited_by == "preprocessing"
     for figure in (found.tpot_seconds, found.ttft_seconds, found.requests_per_second, found.step_seconds):
         assert figure.low < figure.value < figure.high
+
+
+def test_pages_of_fewer_pixels_are_cut_in_less_time(model):
+    part = {mode: cutting_part(of.Workload.from_image(1654, 2339, mode)) for mode in ("tiny", "base", "gundam")}
+    assert part["gundam"] == 1 and 0.29 < part["tiny"] < 0.42 and 0.37 < part["base"] < 0.5
+    assert cutting_part(of.Workload.from_image(3308, 4678, "tiny")) > 2 * part["tiny"]
+    tiny = of.serving(model, of.Workload.from_image(1654, 2339, "tiny", output_tokens=1), "h200", concurrency=500)
+    assert tiny.requests_per_second.value == pytest.approx(1 / (0.14 * part["tiny"]), rel=0.03)

@@ -23,7 +23,7 @@ RATES = [0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 4, 5, 6, 8, 10, 12, 15, 2
 def serving_controls(load: Load = Load()) -> mo.ui.dictionary:  # noqa: B008  it is frozen
     """The load, the GPUs beside the sidebar's, and the engine's options, as a link has them."""
     batched = "max_num_batched_tokens: tokens of one step, of running sequences and prompts together."
-    workers = "Threads that decode and cut pages, each some 140 ms a page."
+    workers = "Threads that decode and cut pages, each some 140 ms for an A4 page in Gundam, less in modes without tiles."
     budgets = {"the engine's own": OWN, **{f"{int(one):,}": one for one in BUDGETS}}
     flying, arriving = labelled("in flight on each GPU", "At once."), labelled("arriving a second", "At all GPUs together.")
     copies = labelled("GPUs", "Copies of the model, each on a GPU of its own.")

@@ -20,7 +20,7 @@ import numpy as np
 from ocr_flops.errors import SpecError
 from ocr_flops.spec.catalog import load_hardware, serving_engines
 from ocr_flops.spec.host import EfficiencySpec, HostSpec, Ranged
-from ocr_flops.spec.serving import ServingSpec, choose_options
+from ocr_flops.spec.serving import ServingSpec, choose_options, cutting_part
 from ocr_flops.spec.specs import AttentionSpec, EngineSpec, HardwareSpec, ModelSpec
 from ocr_flops.spec.workload import Workload
 from ocr_flops.timing.estimate import estimate
@@ -146,7 +146,8 @@ class Server:
         self.context = float(steps @ (prompt + (output + 1) / 2) / steps.sum())
         self.held = float(steps @ held / steps.sum())
         self.spread = float(times.weights @ (output / self.output - 1) ** 2)  # variance of lengths, the mean being 1
-        self.cut = 1e-3 * np.array(self.options.preprocess_ms[:3])[list(CUTTERS), None]
+        part = float(times.weights @ [cutting_part(page.workload) for page in self.pages])
+        self.cut = 1e-3 * part * np.array(self.options.preprocess_ms[:3])[list(CUTTERS), None]
         self.most_cut = self.options.preprocess_workers / np.maximum(self.cut, 1e-12)  # pages a second
         by_cache = int(self.pool.tokens / self.held)
         self.max_concurrency = max(1, min(self.options.max_num_seqs, by_cache))
