@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
@@ -14,6 +15,7 @@ from ocr_flops.studies.corpus.flights import is_server
 from ocr_flops.studies.corpus.folder import Folder
 from ocr_flops.studies.corpus.kinds import PATCHES, TILES
 from ocr_flops.studies.corpus.plans import Plan
+from ocr_flops.timing.serving.result import CUTTING
 from ocr_flops.timing.serving.steady import ENGINE
 from ocr_flops.units import count, counted, duration, escape_controls, share, si
 
@@ -26,6 +28,7 @@ CHOICES = {  # of `Plan.alternatives`, as a sentence begins
 }
 LEAST_SAVING = 0.01  # that is worth a word
 MOST_GRIDS = 5  # of which a sentence speaks
+MOST_THREADS = 64  # that cut pages
 MOST_ROWS = 50  # of a table of them
 
 
@@ -103,6 +106,20 @@ def describe_best(plan: Plan) -> list[str]:
     return [f"Cheapest: {describe_row(best, plan)}", f"Fastest: {describe_row(fastest, plan)}", *_far(plan, best)]
 
 
+def describe_threads(plan: Plan) -> list[str]:
+    """What devices take where threads that cut pages are as many as they need, where some wait for fewer."""
+    column, unit = ("cost", plan.currency) if plan.prices else ("gpu_hours", "GPU-hours")
+    threads, other = plan.preprocess_workers or 1, plan
+    while CUTTING in other.plans["limited_by"] and threads < MOST_THREADS:
+        threads *= 2
+        other = replace(plan, preprocess_workers=threads)
+    if other is plan:
+        return []
+    rows = other.plans.filter(pl.col(column).is_not_null()).iter_rows(named=True)
+    found = "; ".join(f"{row['label']} {figure(row, column, unit)}" for row in rows)
+    return [f"With {threads} threads that cut pages for each GPU (--preprocess-workers {threads}): {found}."]
+
+
 def _far(plan: Plan, best: Mapping[str, Any]) -> list[str]:
     """Whether the cheapest device is cheapest for certain."""
     found = []
@@ -126,7 +143,7 @@ def describe_engines(plan: Plan) -> list[str]:
         found = rows[row["hardware"]]
         takes = f"{figure(found, column, unit)} instead of {count(row[column])}" if found[column] is not None else found["reason"]
         parts.append(f"{row['label']} {takes}")
-    engine = describe_engine(other)
+    engine = describe_engine(other) + (", of pages cut beforehand" if is_server(plan.run.engine) else "")
     return [f"{engine[0].upper()}{engine[1:]}: {'; '.join(parts)}."] if parts else []
 
 
@@ -188,12 +205,15 @@ def name_grid(row: Mapping[str, Any]) -> str:
 
 
 def describe_deadline(plan: Plan, hours: float) -> list[str]:
-    """How many of the best device a deadline needs, and how far those given get."""
-    label, within = plan.best["label"] if plan.best else "", plan.pages_within(hours)
-    counts = [f"{one:,}" if one else "no number" for one in plan.gpus_within(hours)]
-    spread = f" ({counts[1]} to {counts[2]})" if counts[1] != counts[2] else ""
-    gpus = "one GPU does" if plan.gpus == 1 else f"{plan.gpus} GPUs do"
-    return [f"In {duration(hours)}: {counts[0]}{spread} x {label} for all pages; {gpus} {count_interval(within)} pages."]
+    """How many of each device a deadline needs, and how far those given of the best one get."""
+    needed = []
+    for row in plan.plans.filter(pl.col("gpu_hours").is_not_null()).iter_rows(named=True):
+        counts = [f"{one:,}" if one else "no number" for one in plan.gpus_within(hours, row["hardware"])]
+        spread = f" ({counts[1]} to {counts[2]})" if counts[1] != counts[2] else ""
+        needed.append(f"{counts[0]}{spread} x {row['label']}")
+    gpus = "one" if plan.gpus == 1 else f"{plan.gpus}"
+    within = f"{gpus} x {plan.best['label']} read {count_interval(plan.pages_within(hours))} pages" if plan.best else ""
+    return [f"In {duration(hours)}: all pages take {' or '.join(needed)}; {within}."]
 
 
 def describe_budget(plan: Plan, budget: float) -> list[str]:

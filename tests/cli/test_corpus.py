@@ -42,7 +42,7 @@ def test_which_is_cheaper_and_how_long_eight_take(capsys):
 
 def test_questions(capsys):
     text = run(capsys, "a4:5000", "hardware=l4", "--price", "l4=1", "--gpus", "2", "--deadline", "90m", "--budget", "3")
-    assert "In 1.5 h: " in text and " x NVIDIA L4 (24 GB) for all pages; 2 GPUs do " in text
+    assert "In 1.5 h: all pages take " in text and " x NVIDIA L4 (24 GB); 2 x NVIDIA L4 (24 GB) read " in text
     assert "3 USD pay for " in text
 
 

@@ -4,7 +4,7 @@ import pytest
 
 import ocr_flops as of
 from ocr_flops.charts.corpus import corpus_charts
-from ocr_flops.reports.corpus import describe_best, describe_plan, groups_table, plans_table
+from ocr_flops.reports.corpus import describe_best, describe_plan, describe_threads, groups_table, plans_table
 from ocr_flops.reports.corpus_report import corpus_page
 from ocr_flops.studies.corpus.sources import mix_table
 
@@ -46,3 +46,12 @@ def test_a_plan_that_no_device_runs_is_still_one(model):
     assert describe_best(none) == ["None of these GPUs runs it: NVIDIA T4 (16 GB): no bf16: use dtype=fp16 or fp32."]
     assert describe_plan(none)["plans"][0]["gpu_hours"] is None
     assert "None of these GPUs runs it" in corpus_page(none, describe_best(none), in_child=False)
+
+
+def test_where_cutting_pages_limits_enough_threads_are_said(model):
+    plan = of.corpus.plan(mix_table("a4@200:5000"), model, ["l4", "h100_sxm"], engine="vllm")
+    (said,) = describe_threads(plan)
+    threads = int(said.split()[1])
+    enough = of.corpus.plan(plan.corpus, model, ["l4", "h100_sxm"], engine="vllm", preprocess_workers=threads)
+    assert "preprocessing" in plan.plans["limited_by"] and "preprocessing" not in enough.plans["limited_by"]
+    assert describe_threads(enough) == []

@@ -167,14 +167,15 @@ def answer(found: Plan | SpecError) -> mo.Html:
     """A plan in sentences, or a notice where there is none."""
     if isinstance(found, SpecError):
         return problem("There is no plan.", f"{found}.")
-    said = [words.describe_pages(found), *words.describe_refused(found), *words.describe_best(found), words.describe_shares(found)]
+    said = [words.describe_pages(found), *words.describe_refused(found), *words.describe_best(found)]
+    said += [*words.describe_threads(found), words.describe_shares(found)]
     return mo.Html(f"<ul class='findings'>{''.join(f'<li>{escape(one)}</li>' for one in said)}</ul>")
 
 
-def numbers(found: Plan | SpecError) -> mo.Html | None:
+def numbers(found: Plan | SpecError) -> mo.Html:
     """A plan in tables, and what it rests on."""
     if isinstance(found, SpecError):
-        return None
+        return mo.Html("")
     bases = found.plans["time_basis"].drop_nulls().unique(maintain_order=True).to_list()
     rests = " ".join([words.describe_run(found), words.describe_range(found), *(f"Expected times rest on {basis}." for basis in bases)])
     tables = plain_table(words.plans_table(found)), plain_table(words.groups_table(found), page_size=25)

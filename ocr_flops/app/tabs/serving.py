@@ -100,10 +100,10 @@ def provenance_of(found: Served | SpecError | None) -> str:
     return provenance(describe_serving(found.chosen)) if isinstance(found, Served) else ""
 
 
-def command(found: Served | SpecError) -> mo.Html | None:
+def command(found: Served | SpecError) -> mo.Html:
     """What to type, with a button that copies it."""
     if isinstance(found, SpecError):
-        return None
+        return mo.Html("")
     return mo.Html(_typed(command_line(found.servers[0], found.chosen.concurrency if found.chosen.rate is None else None)))
 
 
@@ -113,10 +113,10 @@ def _typed(text: str) -> str:
     return f"<div class='command'><code>{escape(text)}</code> {button}</div>"
 
 
-def numbers(found: Served | SpecError) -> mo.Html | None:
+def numbers(found: Served | SpecError) -> mo.Html:
     """The load on every GPU in a table, and what it rests on."""
     if isinstance(found, SpecError):
-        return None
+        return mo.Html("")
     import polars as pl
 
     load = {"concurrency": found.asked["concurrency"]} if found.asked["load"] == FLYING else {"rate": found.asked["rate"]}

@@ -131,7 +131,7 @@ def plan_run(run: RunSpec, corpus: Groups, devices: Sequence[HardwareSpec], **op
     if not corpus.pages:
         raise SpecError("pages: none that could be planned for" + "".join(f"; {count:,}: {why}" for why, count in corpus.refused.items()))
     if options["lengths"] is None and "output_tokens" not in corpus.frame.columns:
-        options["lengths"] = fixed(DEFAULT_TOKENS)
+        options["lengths"] = fixed(DEFAULT_TOKENS)._replace(basis=f"{DEFAULT_TOKENS} tokens a page, as nothing is said of them")
     return Plan(run, corpus, tuple(devices), **options)
 
 

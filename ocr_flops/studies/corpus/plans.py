@@ -271,21 +271,23 @@ class Plan:
         """How many pages like these the best device's GPUs do in so many hours; none where a batch or request takes longer."""
         found = []
         for case, whole in enumerate(self._of_best("gpu_hours")):
-            shares = (turns / pieces for turns, pieces in self._turns(case, hours))
+            shares = (turns / pieces for turns, pieces in self._turns(case, hours, self.best["hardware"]))
             found.append(self.pages * self.gpus * min(hours / whole, *shares))
         return Ranged(found[0], found[2], found[1])
 
-    def gpus_within(self, hours: float) -> tuple[int | None, ...]:
-        """How many of the best device finish in so many hours: expected, at least, at most; None where a batch or request takes longer."""
-        found = []
-        for case, whole in enumerate(self._of_best("gpu_hours")):
-            needed = [ceil(pieces / turns) if turns else None for turns, pieces in self._turns(case, hours)]
+    def gpus_within(self, hours: float, device: str = "") -> tuple[int | None, ...]:
+        """How many of a device (the best by default) finish in so many hours: expected, at least, at most; None where a batch or request
+        takes longer."""
+        device, found = device or self.best["hardware"], []
+        row = self.plans.row(by_predicate=pl.col("hardware") == device, named=True)
+        for case, whole in enumerate(row[f"gpu_hours{part}"] for part in _CASES):
+            needed = [ceil(pieces / turns) if turns else None for turns, pieces in self._turns(case, hours, device)]
             found.append(None if None in needed else max(ceil(whole / hours), *needed))
         return tuple(found)
 
-    def _turns(self, case: int, hours: float) -> list[tuple[int, int]]:
-        """How many pieces of every kind one of the best device does in so many hours, and how many there are."""
-        return [(int(hours * SECONDS_PER_HOUR / one.piece_seconds[case]), one.pieces) for one in self._timed[self.best["hardware"]][0]]
+    def _turns(self, case: int, hours: float, device: str) -> list[tuple[int, int]]:
+        """How many pieces of every kind one device does in so many hours, and how many there are."""
+        return [(int(hours * SECONDS_PER_HOUR / one.piece_seconds[case]), one.pieces) for one in self._timed[device][0]]
 
     def pages_for(self, budget: float) -> Ranged:
         """How many pages a budget pays for on the best device.
