@@ -31,6 +31,8 @@ GAP = 3  # characters between columns
 UNLIMITED = 10_000  # characters of a line that no terminal breaks: of a file or a pipe
 LISTED = 10_000  # counts below are written out
 PLAIN = ("gpu_hours", "cost", "expected_pages", "pages", "arithmetic", "mfu", "bandwidth_use")  # columns whose names begin so: no prefixes
+PAGE_KEYS = tuple(f"workload.{side}" for side in ("image_width_px", "image_height_px", "columns", "rows"))  # of one page
+MODE_KEYS = ("workload", *(f"workload.{key}" for key in ("global_px", "tile_px", "untiled_up_to_px")))
 
 
 def complete_override(incomplete: str) -> list[str]:
@@ -119,6 +121,13 @@ def read_prices(given: Sequence[str] | None, devices: Iterable[HardwareSpec] = (
     if "" in prices and len(prices) > 1:
         raise SpecError("--price: one for all devices beside prices of devices; give either")
     return prices.get("", prices) or None
+
+
+def refuse_keys(given: Iterable[str], keys: Iterable[str], why: str) -> None:
+    """Raises SpecError for the first of some overrides, or keys of them, that have no effect."""
+    names = {text.partition("=")[0] for text in given}
+    if found := next((key for key in keys if key in names), None):
+        raise SpecError(f"{found}: has no effect; {why}")
 
 
 @contextmanager

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 GPUS = ("l4", "a100_80gb_sxm", "h100_sxm")  # where none is named
 UNITS = {"m": 1 / 60, "h": 1, "d": 24, "w": 7 * 24}
-PAGE_KEYS = ("image_width_px", "image_height_px", "columns", "rows")  # of a workload, which a corpus has of its own
 
 Question = partial(typer.Option, rich_help_panel="Questions")
 Lengths = partial(typer.Option, rich_help_panel="Pages")
@@ -170,13 +169,13 @@ def _read(overrides: list[str], lengths: str, limit: int) -> tuple[Any, list[Any
     from ocr_flops.timing.serving.steady import ENGINE
 
     given = {text.partition("=")[0] for text in overrides}
-    for key in PAGE_KEYS:
-        if f"workload.{key}" in given:
-            raise SpecError(f"workload.{key}: has no effect; a corpus has pages of its own")
+    console.refuse_keys(given, console.PAGE_KEYS, "a corpus has pages of its own")
     if lengths and "workload.output_tokens" in given:
         raise SpecError("workload.output_tokens: given beside --lengths; leave out one of them")
-    model = next((text.partition("=")[2] for text in reversed(overrides) if text.startswith("model=")), None)
-    if "engine" not in given and (model is None or load_model(model).learned is None):  # no engine that serves is known for others
+    model = next((load_model(text.partition("=")[2]) for text in reversed(overrides) if text.startswith("model=")), None)
+    if model and model.learned:
+        console.refuse_keys(given, console.MODE_KEYS, f"{model.label} takes pages by a rule of its own")
+    elif "engine" not in given:  # no engine that serves is known for others
         overrides = [*overrides, f"engine={ENGINE}"]
     plain, several = split_overrides(overrides)
     for key in several:

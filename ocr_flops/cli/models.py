@@ -68,6 +68,7 @@ def compare_models(
 ) -> int:
     """What one page costs on several models (model=a,b,c; all by default), for the same text: tokens, FLOPs, memory, time, price."""
     from ocr_flops.evidence.calibration.conditions import with_records
+    from ocr_flops.reports import corpus as words
     from ocr_flops.spec.reading import TEST_MODEL, offered
     from ocr_flops.spec.run_spec import load_run
     from ocr_flops.studies import models
@@ -100,19 +101,32 @@ def compare_models(
         return time_run(with_records(one), estimate)
 
     options: dict[str, Any] = {"price_per_hour": price, "on": timed}
+    said: list[str] = []
+    console.refuse_keys(given, ["workload.output_tokens"], "every model writes the same text, of --chars characters")
+    if not corpus:
+        console.refuse_keys(given, (*console.MODE_KEYS, *console.PAGE_KEYS[2:]), "a page has its size, and DeepSeek-OCR reads it in Gundam")
     if corpus:
-        found = compare_corpus(run, chosen, open_pages(corpus).table, page, price)
+        console.refuse_keys(given, ("workload.batch_size", *console.PAGE_KEYS), "a corpus has pages of its own, each in its fastest batch")
+        opened = open_pages(corpus)
+        found = compare_corpus(run, chosen, opened.table, page, price)
+        if opened.folder:
+            said += words.describe_folder(opened.folder)
+            said += [f"Texts beside the images are not read: every page has {page.characters} characters."] if opened.folder.lengths else []
+        for column, head in (("left_out", "Left out for"), ("reason", "No number for")):
+            for why, of_them in found.drop_nulls(column).group_by(column, maintain_order=True):
+                said.append(f"{head} {', '.join(of_them['label'])}: {why[0]}.")
     else:
         found = models.compare_models(run, chosen, page, **options, best_batch=batch == "best")
     if chart:
         _draw(run, [row["model"] for row in found.to_dicts() if row["reason"] is None], page, chart, out, options)
-    hidden = ("label", "time_basis", "reason") if found["reason"].null_count() == found.height else ("label", "time_basis")
+    hidden = ("label", "time_basis", "left_out", *(["reason"] if corpus or found["reason"].null_count() == found.height else []))
     shown = [name for name in ANSWERS if name in found.columns and name not in hidden]
     table = found.select(*shown, *(name for name in found.columns if name not in (*shown, *hidden)))
     bases = [] if "time_basis" not in found.columns else found["time_basis"].drop_nulls().unique(maintain_order=True).to_list()
     read = [row["model"] for row in found.to_dicts() if row["reason"] is None] if corpus else chosen
-    values = {"run": run, "page": page, "table_of": table, "columns": columns, "bases": bases, "models": models.reading_words(page, read)}
-    values |= {"batch": batch, "corpus": corpus, "kernels": models.kernel_words(found)}
+    values = {"run": run, "page": page, "table_of": table, "columns": columns, "bases": bases}
+    said += [one for one in (models.reading_words(page, read) if read else "", models.kernel_words(found)) if one]
+    values |= {"batch": batch, "corpus": corpus, "said": said}
     text = partial(console.render_text, "compare", out, **values)
     console.write_result("compare", form, out, json=lambda: found.to_dicts(), csv=lambda: found, table=text)
     return 0

@@ -62,7 +62,7 @@ def describe_run(plan: Plan) -> str:
 
 def describe_refused(plan: Plan) -> list[str]:
     """What is left out, and why."""
-    return [f"Left out: {counted(number, 'page')}, as {why}." for why, number in plan.refused.items()]
+    return [f"Left out: {one}." for one in plan.corpus.left_out]
 
 
 def describe_folder(folder: Folder) -> list[str]:
@@ -279,7 +279,7 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
         "engine": run.engine.name,
         "attention": run.attention.name,
         "dtype": run.dtype,
-        "mode": plan.mode.name,
+        "mode": None if run.model.learned else plan.mode.name,
         "output_lengths": plan.kinds[0].lengths.basis,
         "gpus": plan.gpus,
         "currency": plan.currency,

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from ocr_flops import cli
+from tests.support.images import encoded
 
 COMPARE = ["compare", "model=deepseek_ocr,tiny_test"]
 
@@ -49,6 +50,26 @@ def test_compare_over_a_corpus_is_the_plan_of_each_model(capsys):
     assert "all pages of a4@200:900,1080x1920:100 with 3000 characters each" in " ".join(capsys.readouterr().out.split())
 
 
+def test_compare_says_what_of_a_corpus_is_not_read(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    for name, content in {
+        "a.png": encoded("PNG", (1654, 2339)),
+        "b.png": encoded("PNG", (2, 900)),
+        "c.jpg": b"no image",
+        "a.txt": b"x",
+    }.items():
+        (scans / name).write_bytes(content)
+    words = ["compare", "--corpus", str(scans), "hardware=l4"]
+    assert cli.main([*words, "model=glm_ocr,deepseek_ocr"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Left out 1: 1 x neither an image nor a PDF" in text and "Texts beside the images are not read" in text
+    assert "Left out for GLM-OCR: 1 page, as a page more than 200 times as long as wide" in text
+    assert cli.main([*words, "model=paddleocr_vl"]) == 0  # where no model has a number
+    assert "No number for PaddleOCR-VL: model: 'paddleocr_vl' reads layout blocks, not pages" in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -57,10 +78,16 @@ def test_compare_over_a_corpus_is_the_plan_of_each_model(capsys):
         ([*COMPARE, "--crops", "tiny_test"], "--crops: 'tiny_test' is not MODEL=N"),
         ([*COMPARE, "--chars-per-token", "glm_ocr=4"], "--chars-per-token: 'glm_ocr' is not one of deepseek_ocr, tiny_test"),
         ([*COMPARE, "--corpus", "a4@200:9"], "--corpus: needs hardware="),
+        ([*COMPARE, "--corpus", "a4:9", "hardware=l4", "workload.batch_size=4"], "workload.batch_size: has no effect; a corpus has"),
+        ([*COMPARE, "--corpus", "PAGES", "hardware=l4"], "pages: the column output_tokens has no effect"),
+        ([*COMPARE, "workload.output_tokens=9"], "workload.output_tokens: has no effect; every model writes the same text"),
+        ([*COMPARE, "workload=tiny"], "workload: has no effect; a page has its size"),
         ([*COMPARE, "--batch", "best"], "--batch: best needs hardware="),
         ([*COMPARE, "--chart", "svg"], "--chart: needs --out DIR, and hardware= for times"),
     ],
 )
-def test_compare_refuses_by_name(words, message, capsys):
-    assert cli.main(words) == 2
+def test_compare_refuses_by_name(words, message, capsys, tmp_path):
+    pages = tmp_path / "pages.csv"
+    pages.write_text("width,height,output_tokens\n1654,2339,9\n")
+    assert cli.main([str(pages) if word == "PAGES" else word for word in words]) == 2
     assert message in capsys.readouterr().err

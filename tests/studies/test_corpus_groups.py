@@ -54,8 +54,12 @@ def test_a_table_of_sizes_alone_is_enough():
 
 def test_pages_that_a_page_rule_refuses_are_counted_and_stop_nothing():
     rule = load_model("glm_ocr").learned.page_rule
-    found = group_pages(pl.LazyFrame({"width": [1654, 10, 1], "height": [2339, 9000, 9000], "pages": [5, 3, 2]}), modes(), rule)
+    pages = {"width": [1654, 10, 1], "height": [2339, 9000, 9000], "pages": [5, 3, 2]}
+    found = group_pages(pl.LazyFrame(pages), modes(), rule)
     assert found.pages == 5 and found.refused == {rule.refusal: 5} and "200 times" in rule.refusal
+    moded = group_pages(pl.LazyFrame(pages | {"mode": ["tiny", "no mode", None]}), modes(), rule)
+    assert moded.frame.equals(found.frame) and moded.refused == found.refused
+    assert moded.left_out == [*found.left_out, "the table's column mode, as the model takes pages by a rule of its own"]
 
 
 def test_floats_count_where_they_are_whole():

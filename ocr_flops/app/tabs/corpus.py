@@ -55,7 +55,7 @@ def question_controls(setting: Setting) -> mo.ui.dictionary:
     loops = "Pages that repeat themselves until 8,192 tokens."
     return mo.ui.dictionary(
         {
-            "mode": choice(MODES, setting.mode, "resolution mode", "Of all pages, unless the table says."),
+            "mode": choice(MODES, setting.mode, "resolution mode", "Of all pages, unless the table says; only DeepSeek-OCR has modes."),
             "output_tokens": mo.ui.slider(steps=OUTPUTS[3:], value=768, show_value=True, label=labelled("output (tokens)", output)),
             "loops": mo.ui.slider(0, 20, 1, value=0, show_value=True, label=labelled("endless pages (%)", loops)),
             "gpus": mo.ui.number(1, 100_000, value=8, label=labelled("GPUs", "Side by side.")),

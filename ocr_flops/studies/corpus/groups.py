@@ -12,6 +12,7 @@ from ocr_flops.spec.specs import Mode
 from ocr_flops.spec.tiling import MAX_SIDE_PX
 from ocr_flops.spec.workload import LIMITS
 from ocr_flops.studies.corpus.grids import aspect, grid_code
+from ocr_flops.units import counted
 
 if TYPE_CHECKING:
     import narwhals as nw
@@ -38,10 +39,18 @@ class Groups(NamedTuple):
             lengths exceed it by and of the squares; with both lengths also `over_product`, of both excesses' products. All but the mode
             are whole numbers.
         refused: pages that are in no group, by the reason.
+        ignored: columns of the table that mean nothing to the model.
     """
 
     frame: pl.DataFrame
     refused: dict[str, int]
+    ignored: tuple[str, ...] = ()
+
+    @property
+    def left_out(self) -> list[str]:
+        """What of the table is not taken, and why, in words."""
+        found = [f"{counted(count, 'page')}, as {why}" for why, count in self.refused.items()]
+        return [*found, *(f"the table's column {name}, as the model takes pages by a rule of its own" for name in self.ignored)]
 
     @property
     def pages(self) -> int:
@@ -66,6 +75,7 @@ def group_pages(table: Any, modes: Sequence[Mode], rule: PageRule | None = None)
     """
     import polars as pl
 
+    modes = () if rule else modes
     frame = with_grids(table, modes, keep=rule is not None)
     names = frame.collect_schema().names()
     lengths = [name for name in LENGTHS if name in names]
@@ -80,7 +90,7 @@ def group_pages(table: Any, modes: Sequence[Mode], rule: PageRule | None = None)
         wrong = pl.Series(rule.refuses(*(kept[side].to_numpy() for side in SIDES[0])))
         refused |= {rule.refusal: int(kept.filter(wrong)["pages"].sum())} if wrong.any() else {}
         kept = _regrouped(kept.filter(~wrong), rule, lengths)
-    return Groups(kept.sort(kept.columns[: kept.columns.index("pages")]), refused)
+    return Groups(kept.sort(kept.columns[: kept.columns.index("pages")]), refused, ("mode",) if rule and "mode" in names else ())
 
 
 def _regrouped(frame: pl.DataFrame, rule: PageRule, lengths: list[str]) -> pl.DataFrame:
@@ -133,7 +143,7 @@ def with_grids(table: Any, modes: Sequence[Mode], keep: bool = False) -> nw.Lazy
     checked = {"width_px": (sides[0], 1, MAX_SIDE_PX), "height_px": (sides[1], 1, MAX_SIDE_PX)}
     checked |= {name: (name, *limits) for name, limits in RANGES.items() if name in schema}
     numbers = {name: _whole(schema, *arguments) for name, arguments in checked.items()}
-    if "mode" in schema:
+    if "mode" in schema and modes:
         if schema["mode"] not in (nw.String, nw.Categorical, nw.Enum, nw.Unknown):
             raise SpecError(f"pages: the column mode is {schema['mode']}; names of resolution modes are needed")
         numbers["mode"] = nw.col("mode").cast(nw.String)
