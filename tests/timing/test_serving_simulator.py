@@ -26,34 +26,53 @@ def middle(values):
     return values[int(0.2 * len(values)) : int(0.85 * len(values))].mean()
 
 
-@settings(max_examples=10, deadline=None, derandomize=True, phases=(Phase.generate,))
+def a_token(run):
+    """Seconds of each later token."""
+    return middle(run.total_seconds - run.ttft_seconds) / middle(run.output_tokens - 1)
+
+
+@settings(max_examples=80, deadline=None, derandomize=True, phases=(Phase.generate,))
 @given(
     gpu=st.sampled_from(["l4", "a10", "a100_40gb", "h100_sxm", "mi300x"]),
-    output=st.integers(100, 1500),
+    engine=st.sampled_from(["vllm", "sglang"]),
+    output=st.integers(3, 1500),
     spread=st.floats(1.2, 2.5),
     grid=st.sampled_from([(1, 1), (1, 2), (2, 3)]),
-    budget=st.sampled_from([2048, 8192]),
-    ban=st.booleans(),
+    options=st.fixed_dictionaries(
+        {
+            "max_num_batched_tokens": st.sampled_from([None, 2048, 8192]),
+            "ngram_ban": st.booleans(),
+            "preprocess_workers": st.sampled_from([1, 4, 16, 64]),
+        }
+    ),
     flying=st.integers(1, 60),
     load=st.one_of(st.none(), st.floats(0.1, 0.6)),
 )
-def test_steady_state_and_simulation_agree(gpu, output, spread, grid, budget, ban, flying, load):
-    """Within 5 % where both apply: the queue does not grow, nothing is sent away, and lengths differ."""
-    page = of.Workload.from_grid(*grid, output_tokens=output)
-    options = {"max_num_batched_tokens": budget, "ngram_ban": ban, "preprocess_workers": 16}
-    server = prepare(of.load_model(), page, gpu, options=options)
-    lengths, count = Lengths(output, p95=spread * output), max(1500, 30 * flying)
-    if load is None:
-        traffic = draw_traffic(count, lengths, concurrency=flying)
-    else:
-        traffic = draw_traffic(4000, lengths, rate=load * float(server.capacity[0, 0]))
-    run = simulate(server, traffic)
+def test_steady_state_and_simulation_agree_unless_it_is_rough(gpu, engine, output, spread, grid, options, flying, load):
+    """Within 5 % (of fewer than 100 tokens 10 %) where lengths differ and nothing is sent away."""
+    server = prepare(of.load_model(), of.Workload.from_grid(*grid, output_tokens=output), gpu, engine=engine, options=options)
+    count, lengths = max(1500, 30 * flying) if load is None else 4000, Lengths(output, p95=spread * output)
+    rate = None if load is None else load * float(server.capacity[0, 0])
+    traffic = draw_traffic(count, lengths, rate=rate, concurrency=flying)
     steady = server.with_lengths(traffic.output_tokens, traffic.kinds).solve(traffic.concurrency or None, traffic.rate)
+    if steady.is_rough:
+        return
+    run, near = simulate(server, traffic), 0.05 if output >= 100 else 0.1
     assert run.preemptions == 0
-    assert run.requests_per_second == pytest.approx(steady.requests_per_second.value, rel=0.05)
-    assert middle(run.tpot_seconds) == pytest.approx(steady.tpot_seconds.value, rel=0.05)
+    assert run.requests_per_second == pytest.approx(steady.requests_per_second.value, rel=near)
+    assert a_token(run) == pytest.approx(steady.tpot_seconds.value, rel=near)
     if load is not None:
         assert middle(run.ttft_seconds) == pytest.approx(steady.ttft_seconds.value, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "grid", "output", "engine", "workers", "flying"),
+    [("h100_sxm", (1, 1), 131, "vllm", 4, 53), ("h100_sxm", (2, 3), 14, "sglang", 16, 38), ("h100_sxm", (2, 3), 830, "vllm", 1, 41)],
+)
+def test_what_means_do_not_know_is_called_rough(gpu, grid, output, engine, workers, flying):
+    page = of.Workload.from_grid(*grid, output_tokens=output)
+    server = prepare(of.load_model(), page, gpu, engine=engine, options={"preprocess_workers": workers})
+    assert server.solve(flying).is_rough and not server.solve(1).is_rough
 
 
 @pytest.mark.parametrize(("output", "options", "near"), [(3, {}, 0.1), (30, {}, 0.05), (400, {"max_num_seqs": 16}, 0.05)])
@@ -63,10 +82,9 @@ def test_short_outputs_and_few_places_are_as_simulated(output, options, near):
     traffic = draw_traffic(6000, Lengths(output, p95=1.6 * output), rate=0.8 * float(server.capacity[0, 0]))
     run = simulate(server, traffic)
     steady = server.with_lengths(traffic.output_tokens, traffic.kinds).solve(rate=traffic.rate)
-    a_token = middle(run.total_seconds - run.ttft_seconds) / middle(run.output_tokens - 1)
-    assert a_token == pytest.approx(steady.tpot_seconds.value, rel=near)
+    assert a_token(run) == pytest.approx(steady.tpot_seconds.value, rel=near)
     assert middle(run.ttft_seconds) == pytest.approx(steady.ttft_seconds.value, rel=0.5 if options else 0.15)
-    assert steady.is_rough is (output < 400)
+    assert steady.is_rough
 
 
 @pytest.mark.parametrize(("output", "budget", "sequences"), [(1, 512, 64), (30, 512, 8), (200, 512, 64), (30, 2048, 64)])

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ocr_flops.timing.serving.steady import Server
 
 LOADS = 48  # numbers of pages admitted in a step
-LEAST = 1e-3  # sequences that run where nearly nobody comes
+LEAST = (1e-6, 1e-3)  # sequences that run where a request is alone, and where nearly nobody comes
 ROUNDS = 6  # in which what depends on each other settles
 ANY_NUMBER = 1e9  # of others, where requests come by chance
 NEARLY = 0.97  # of a load that has no balance beyond 1
@@ -48,7 +48,8 @@ def find_balance(server: Server, is_closed: bool) -> Balance:
     """The balance of a server where requests come by chance, or (closed) where one comes whenever another one is done."""
     times, later, prompt, budget = server.times, server.later, server.times.mean_prompt, server.options.max_num_batched_tokens
     vision, ban, shape = times.vision[0][:, None], times.ban[:, None], (len(times.ban), LOADS)
-    admitted = np.broadcast_to(np.geomspace(LEAST / server.output, server.most_admitted, LOADS), shape)
+    loads = np.geomspace(LEAST[1] / server.output, server.most_admitted, LOADS - 1)
+    admitted = np.broadcast_to(np.append(LEAST[0] / server.output, loads), shape)
     one_more, longest = np.ones(shape), np.full(shape, ANY_NUMBER)
     more = np.zeros(shape)
     pages, company, beside, ratio, others = np.ones(shape), np.zeros(shape), np.full(shape, 0.5 if later else 1.0), 1.0, longest
@@ -97,7 +98,8 @@ def find_balance(server: Server, is_closed: bool) -> Balance:
         if not later:
             idle = nobody / (rate * long + nobody)
         elif is_closed:
-            idle = np.maximum(1 - rate / others * (own + later * seen + met / 2), 0.0) ** others
+            there = rate / np.maximum(others, 1) * (own + later * seen + met / 2)
+            idle = np.maximum(1 - there, 0.0) ** np.maximum(others, 1)
         else:
             idle = np.exp(-running - company)
         first, rest = idle * (with_one / one + vision) + (1 - idle) * own, (1 - idle) * met / 2

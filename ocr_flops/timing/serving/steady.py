@@ -32,7 +32,6 @@ from ocr_flops.timing.serving.step import StepTimes
 
 ENGINE = "vllm"
 CUTTERS = (0, 1, 2, 2, 1)  # what cutting a page takes, by case of `DEVICE`
-ROUGH = {True: 0.05, False: 0.2}  # part of its decode that a page may wait in the engine, where so many are in flight and by chance
 BINS = 24  # lengths that stand for a distribution
 
 
@@ -256,8 +255,11 @@ class Server:
         limited = np.where(is_full[0], self.capacity_limit, np.where(flying[0] >= self.max_concurrency, self.first_limit, ""))
         limited = np.where(is_cut[0], CUTTING, limited)
         step = np.where(is_full, seen, found.step)
-        is_rough = self._is_rough(found, True) & (flying[0] > 1) & ~is_full[0]
-        return Flow(requests, step, seen, ttft, limited, is_rough)
+        wait = found.rest[0] + found.first[0]
+        is_rough = (
+            (wait > 0.05 * self.later * found.seen[0]) | (requests[0] > 0.8 * self.most_cut[0]) | (requests[0] * wait > 0.75) & ~is_full[0]
+        )
+        return Flow(requests, step, seen, ttft, limited, is_rough & (flying[0] > 1))
 
     def _open(self, arriving: np.ndarray) -> Flow:
         """So many requests a second arrive by chance: [case, point]; at most the capacity is served."""
@@ -270,11 +272,9 @@ class Server:
         ttft = np.where(arriving < self.capacity, ttft, np.nan)  # the queue grows, and what one waits with it
         limited = np.full(arriving.shape[1], self.capacity_limit)
         there = np.minimum((served * stay)[0], 1.0)  # while nobody is there, no step is made
-        return Flow(served, found.step, found.seen, ttft, limited, self._is_rough(found, False), there)
-
-    def _is_rough(self, found: Balance, is_closed: bool) -> np.ndarray:
-        """Where pages meet in so few and long steps that means say little: [point]."""
-        return found.rest[0] + found.first[0] > ROUGH[is_closed] * self.later * found.seen[0]
+        waits = (found.rest[0] + found.first[0]) / np.maximum(self.later * found.seen[0], 1e-12)
+        is_rough = (waits > 0.2) | (waits > 0.05) & (served[0] > 0.4 * self.most_cut[0]) | (served[0] > 0.7 * self.capacity[0])
+        return Flow(served, found.step, found.seen, ttft, limited, is_rough, there)
 
     def cutting_wait(self, rate: np.ndarray, others: np.ndarray | float = np.inf) -> np.ndarray:
         """Mean seconds in which a page waits for a thread that cuts it.
