@@ -101,9 +101,9 @@ def figure_controls(device, link):
 
 @app.cell(hide_code=True)
 def host_figure_controls(engine, link):
-    host_figures, hosts_own = controls.host_figure_controls(link.setting, **engine.value)
+    host_figures, own_host = controls.host_figure_controls(link.setting, **engine.value)
     host_inputs = list(host_figures.elements.values())
-    return host_figures, host_inputs, hosts_own
+    return host_figures, host_inputs, own_host
 
 
 @app.cell(hide_code=True)
@@ -116,22 +116,7 @@ def document(page, source, upload):
 
 @app.cell(hide_code=True)
 def evaluated(
-    device,
-    engine,
-    figures,
-    get_arrived,
-    host_figures,
-    hosts_own,
-    mode,
-    model,
-    others,
-    page,
-    pdf,
-    published,
-    size,
-    source,
-    targets,
-    workload,
+    device, engine, figures, get_arrived, host_figures, mode, model, others, own_host, page, pdf, published, size, source, targets, workload
 ):
     get_arrived()  # runs again when a run brings a result
     _notices, _size, _origin = [], {}, ""
@@ -140,20 +125,12 @@ def evaluated(
             _size, _origin = page.document_page(**pdf.value)
         except of.SpecError as _error:
             _notices.append(problem("The page's size was not used.", f"{_error}."))
-    _edited = controls.edited_figures({**figures.value, **host_figures.value}, {**published, **hosts_own})
+    _edited = controls.edited_figures({**figures.value, **host_figures.value}, {**published, **own_host})
     setting = Setting(
         model=model.value,
         mode=mode.value,
         source="grid" if source.value == "grid" else "page",
-        **{
-            **workload.value,
-            **size.value,
-            **_size,
-            **engine.value,
-            **device.value,
-            **targets.value,
-            **_edited,
-        },
+        **{**workload.value, **size.value, **_size, **engine.value, **device.value, **targets.value, **_edited},
     )
     try:
         results = views.evaluate(setting.model_spec, setting, others.value)
@@ -275,9 +252,9 @@ def corpus_opened(corpus_inputs, corpus_source, tab):
 
 
 @app.cell(hide_code=True)
-def corpus_grouped(corpus_source, results, tab):
+def corpus_grouped(corpus_source, model, tab):
     try:
-        groups = corpus.read_groups(corpus_source.value, results.model.page_rule if results else None) if tab == "Corpus" else None
+        groups = corpus.read_groups(corpus_source.value, of.load_model(model.value).page_rule) if tab == "Corpus" else None
     except of.SpecError as _error:
         groups = _error
     return (groups,)

@@ -98,6 +98,10 @@ def check_setting(notebook, setting, tab):
     assert found["results"].estimates and (found["charts"].charts or "No chart:" in page) and "no result" not in page
 
 
+def test_pages_are_grouped_again_for_other_pages_alone(notebook):
+    assert notebook.corpus_grouped.refs - {"corpus", "of", "SpecError"} == {"corpus_source", "model", "tab"}
+
+
 def test_a_setting_without_result_is_a_callout(notebook):
     check_callout(notebook, Setting(attention="flash", dtype="fp32"), "Roofline", "flash kernels take bf16 or fp16")
 
