@@ -78,7 +78,7 @@ def test_pages_that_cannot_be_read_are_named(chosen, message):
 def test_what_is_wrong_is_told_in_the_page(model, groups, prices, message):
     found = planned(model, groups, prices=prices)
     assert isinstance(found, SpecError) and message in str(found)
-    assert corpus.drawn(found) == () and corpus.numbers(found) is None
+    assert corpus.drawn(found) == () and corpus.numbers(found).text == ""
     assert "There is no plan." in mo.as_html(corpus.answer(found)).text and "<b>=" not in mo.as_html(corpus.answer(found)).text
 
 

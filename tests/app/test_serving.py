@@ -48,7 +48,7 @@ def test_what_is_wrong_is_told_in_the_page(model, setting, changed, message):
     if message is None:
         return
     assert isinstance(found, SpecError) and message in str(found)
-    assert drawn(found) == () and serving.numbers(found) is None and serving.command(found) is None
+    assert drawn(found) == () and serving.numbers(found).text == "" and serving.command(found).text == ""
     assert "It is not served." in mo.as_html(serving.answer(found)).text
 
 

@@ -65,7 +65,9 @@ def export(results: Results, pins: Pins, inputs: mo.ui.dictionary, make_report: 
     )
     return mo.vstack(
         [
-            mo.md("**Link**: the address of this page carries the whole setting, the open tab and the pins. Copy it from the address bar."),
+            mo.md(
+                "**Link**: the address of this page carries the sidebar, *Serving*, tab and pins, not what is set on *Corpus* and *Models*."
+            ),
             mo.md("**Report**: one file that works without a network, with controls for grid and attention mode inside its charts."),
             row(report),
             mo.md("**Jupyter**: a notebook with these charts and numbers, which begins with this setting; it needs `ocr_flops`."),

@@ -13,7 +13,7 @@ from ocr_flops.errors import SpecError
 from ocr_flops.reports.images import provenance
 from ocr_flops.reports.serving import describe_best, describe_serving, describe_step, serving_table
 from ocr_flops.spec.catalog import serving_engines
-from ocr_flops.timing.serving.targets import Promise, best_rate, command_line, longest_output
+from ocr_flops.timing.serving.targets import CONTEXT, Promise, best_rate, command_line, longest_output
 from ocr_flops.timing.serving.traffic import Lengths
 
 STEPS = [1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024]
@@ -74,7 +74,11 @@ def answer(found: Served | SpecError) -> mo.Html:
         return problem("It is not served.", f"{found}.")
     server, chosen = found.servers[0], found.chosen
     flying = max(1, round(chosen.concurrency or chosen.max_concurrency))
-    longest = f"With {flying} in flight on each, outputs may all reach {longest_output(server, flying):,} tokens before the cache is full."
+    longest = longest_output(server, flying)
+    fits = f"outputs may all reach {longest:,} tokens before the cache is full"
+    if longest >= CONTEXT:
+        fits = f"all may reach the {CONTEXT:,} tokens that the model was made for"
+    longest = f"With {flying} in flight on each, {fits}."
     said = [describe_serving(chosen), describe_step(chosen), longest, *found.refused]
     return mo.Html(f"<ul class='findings'>{''.join(f'<li>{escape(one)}</li>' for one in said)}</ul>")
 

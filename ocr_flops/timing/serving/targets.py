@@ -20,6 +20,7 @@ REQUESTS = 3_000  # that are simulated to see whether a rate keeps a promise, be
 FULL = 0.95  # of the capacity: nearer to it the queue takes ever longer to settle
 HALVINGS = 7  # of the interval that the rate is sought in: to 1 % of the capacity
 SETTLED = 0.2  # of the requests come before the engine is as full as it gets; they are left out of percentiles
+CONTEXT = 8192  # tokens of a request that the published checkpoint was made for, its prompt included
 BUDGETS = (1024, 2048, 4096, 8192, 16384)
 
 
@@ -194,7 +195,7 @@ def command_line(server: Server, concurrency: int | None = None) -> str:
     options, engine = server.options, server.config.engine
     sequences = min(concurrency or options.max_num_seqs, options.max_num_seqs)
     longest = int((server.times.prompt_tokens + server.times.output_tokens).max())
-    code, context = server.config.engine_code, max(8192, 1 << (longest - 1).bit_length())
+    code, context = server.config.engine_code, max(CONTEXT, 1 << (longest - 1).bit_length())
     parts = code.serving_command(replace(options, max_num_seqs=sequences), context)
     parts += ["--dtype float16"] * (server.config.dtype == "fp16") + ["--quantization fp8"] * bool(engine.weights)
     return " ".join(parts + [f"--kv-cache-dtype {code.cache_dtype}"] * bool(engine.cache))
