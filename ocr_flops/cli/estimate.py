@@ -41,6 +41,7 @@ UNSAID = ("label", "fits", "meets_target", "reason", "host", "efficiency")  # co
 
 def estimate_workload(overrides: Overrides = None, form: Form = "table", out: Out = None, columns: Columns = "") -> int:
     """Cost of one workload, by stage and module; with hardware=... also its times."""
+    from ocr_flops.cost.models.learned import describe_replaced
     from ocr_flops.evidence.calibration.conditions import with_records
     from ocr_flops.reports.export import describe_estimate
     from ocr_flops.spec.run_spec import load_run
@@ -58,6 +59,7 @@ def estimate_workload(overrides: Overrides = None, form: Form = "table", out: Ou
         kept = [name for name in ("stage", "module", *dict.fromkeys(order)) if name in frame.columns]
         frames[level] = frame.select(kept)
     values = {"run": run, "held": result.footprint, "times": timing, **frames, "columns": columns}
+    values["replaced"] = describe_replaced(result.config)
     text = partial(console.render_text, "estimate", out, **values)
     data = partial(describe_estimate, result, timing)
     console.write_result("estimate", form, out, json=data, csv=lambda: source.modules, table=text)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ocr_flops.cost.models.learned import find_program, kept_path, program_path
+from ocr_flops.cost.models.learned import describe_replaced, find_program, kept_path, program_path
 from ocr_flops.cost.run_config import RunConfig
 from ocr_flops.errors import SpecError
 from ocr_flops.spec.catalog import load_model
@@ -120,13 +120,13 @@ def kernel_words(compared: pl.DataFrame) -> str:
 
 def list_models() -> pl.DataFrame:
     """The models there are: parameters, image tokens of an A4 page at 200 dpi, limits of a page, whether their
-    programs are shipped, evidence, sources of dimensions."""
+    programs are shipped, evidence, sources of dimensions, and which attention kernels others are counted in place of."""
     import polars as pl
 
     rows = []
     for name in offered("model"):
         model = load_model(name)
-        row: dict[str, Any] = {"model": name, "label": model.label, **describe_program(model)}
+        row: dict[str, Any] = {"model": name, "label": model.label, "replaced": None, **describe_program(model)}
         rule = model.learned.page_rule if model.learned else None
         tokens = rule.image_tokens(*A4_PX) if rule else Workload.from_image(*A4_PX).image_tokens
         limits = rule.limits if rule else "six resolution modes; gundam, as here: a view of 1024 px and 2 to 9 tiles of 640 px"
@@ -139,7 +139,8 @@ def describe_program(model: ModelSpec) -> dict[str, Any]:
     if not has_program(model):
         evidence = f"not learned yet: ocr-flops learn {model.name}"
         return {"parameters": None, "attention": None, "program": "not shipped", "evidence": evidence}
-    parameters = sum(RunConfig.resolve(model, "vendor", "transformers", "bf16", "dynamic", None).parameters.values())
+    config = RunConfig.resolve(model, "vendor", "transformers", "bf16", "dynamic", None)
+    parameters = sum(config.parameters.values())
     if model.learned is None:
         evidence = "written by hand, equal to traces of the class"
         return {"parameters": parameters, "attention": "eager, sdpa, flash", "program": "shipped", "evidence": evidence}
@@ -151,6 +152,7 @@ def describe_program(model: ModelSpec) -> dict[str, Any]:
         "attention": ", ".join(dict.fromkeys(stage.attention for stage in program.stages)),
         "program": "learned here" if program_path(model) == kept_path(model) else "shipped",
         "evidence": evidence,
+        "replaced": describe_replaced(config) or None,
     }
 
 

@@ -15,6 +15,14 @@ def test_models_lists_tokens_and_limits(capsys):
     rows = {row["model"]: row for row in json.loads(capsys.readouterr().out)}
     assert rows["deepseek_ocr"]["image_tokens"] == 903 and "tiles of 640 px" in rows["unlimited_ocr"]["limits"]
     assert "config.json" in rows["glm_ocr"]["source"]
+    assert [name for name, row in rows.items() if row["replaced"]] == ["got_ocr2"]
+    assert cli.main(["models"]) == 0 and "attention: eager counted in place of sdpa (" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("model", "is_said"), [("got_ocr2", True), ("qwen2_5_vl", False), ("deepseek_ocr", False)])
+def test_an_estimate_says_where_a_program_lacks_the_engines_own_kernel(model, is_said, capsys):
+    assert cli.main(["estimate", f"model={model}", "workload.image_width_px=900", "workload.image_height_px=900"]) == 0
+    assert ("attention: eager counted in place of sdpa (" in capsys.readouterr().out) == is_said
 
 
 def test_compare_says_what_it_rests_on(capsys):

@@ -60,6 +60,17 @@ def find_program(model: ModelSpec) -> LearnedProgram:
     return read_program(path)
 
 
+def describe_replaced(config: RunConfig) -> str:
+    """Which of the engine's own attention kernels a model's program lacks, what runs in their place, and why, in words; "" for none."""
+    left_out = find_program(config.model).left_out if config.model.learned else {}
+    own = {config.engine.kernel(tower): kernel for tower, kernel in config.attention.kernels}
+    return "; ".join(
+        f"{runs} counted in place of {name} ({left_out[name].removeprefix('attention: ')})"
+        for name, runs in own.items()
+        if name in left_out
+    )
+
+
 class Learned(Pipeline, name="learned"):
     """The pipeline of learned models."""
 
