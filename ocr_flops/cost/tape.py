@@ -47,7 +47,8 @@ class Operation(NamedTuple):
         once: tensor FLOPs, vector FLOPs and bytes moved in one execution, without the weights of experts.
         runs_in: the layers in which it is executed: `layers`, or the ones before where it is charged to the layer it feeds.
         regions: the repeated regions around it, outermost first.
-        expert_thirds: how many thirds of every expert hit it reads, in one execution in each layer.
+        expert_thirds: how many thirds of every expert hit it reads, in one execution in each layer; of an operator of some of the layers
+            with experts their part of it.
         synchronises: whether the host waits for its result.
     """
 
@@ -60,7 +61,7 @@ class Operation(NamedTuple):
     once: tuple[Dim, Dim, Dim]
     runs_in: Sequence[int]
     regions: tuple[Region, ...]
-    expert_thirds: int = 0
+    expert_thirds: float = 0
     synchronises: bool = False
 
 

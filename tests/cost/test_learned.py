@@ -94,3 +94,18 @@ def test_a_damaged_program_is_refused_by_name(tmp_path, monkeypatch):
     monkeypatch.setenv("OCR_FLOPS_CONFIGS", str(tmp_path))
     with pytest.raises(of.SpecError, match=r"broken\.json is damaged"):
         of.estimate(of.load_model("broken"), PAGE)
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("name", ["unlimited_ocr", "deepseek_ocr2"])
+def test_experts_that_are_all_hit_are_read_once(name, attention):
+    """Verification leaves their weights out on both sides, so that it cannot see how often they are charged."""
+    model = of.load_model(name)
+    page = of.Workload(0, image_width_px=1654, image_height_px=2339, prompt_tokens=4000, page_rule=model.page_rule)
+    found = of.estimate(model, page, attention=attention, stages=["prefill"])
+    held = found.config.parameters["decoder.routed_experts"] * 2
+    assert found.module_numbers["prefill", "decoder.routed_experts"]["weight_io_bytes"] == held
+    rows = found.on("l4").modules.filter(module="decoder.routed_experts")
+    by_hand = of.estimate("deepseek_ocr", of.Workload.from_grid(2, 3, prompt_tokens=4000), attention=attention, stages=["prefill"])
+    same = by_hand.on("l4").modules.filter(module="decoder.routed_experts")
+    assert rows["expected_seconds"].item() == pytest.approx(same["expected_seconds"].item(), rel=0.1)

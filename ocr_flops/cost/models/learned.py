@@ -24,6 +24,9 @@ from ocr_flops.spec.specs import DTYPE_BYTES, AttentionSpec, ModelSpec
 from ocr_flops.spec.workload import Column, Workload
 
 FOLDER = "programs"
+LAYER_EXPERT_BYTES = Dimension(
+    "layer_expert_bytes"
+)  # of the down projections of the experts hit in one layer, as all layers have them on average
 on_missing: list[Callable[[ModelSpec, Path], None]] = []  # what learns a model, where something here can
 
 
@@ -154,7 +157,7 @@ class Learned(Pipeline, name="learned"):
             experts_per_token=experts.experts_per_token,
         )
         hit, hit_bytes = expected_hits(spec, tokens, itemsize, experts_hit)
-        return {"experts_hit": hit, "expert_bytes": hit_bytes}
+        return {"experts_hit": hit, "expert_bytes": hit_bytes, "layer_expert_bytes": hit_bytes // experts.layers}
 
     def kv_bytes_per_token(self, config: RunConfig) -> int:
         return find_program(config.model).kv_bytes_per_token
@@ -211,11 +214,14 @@ def operations_of(program: LearnedProgram, stage: LearnedStage) -> Iterable[Oper
         costs = {"tensor_flops": tensor, "vector_flops": vector, "torch_flops": tensor}  # with formulas for all kernels
         costs |= dict(zip(TRAFFIC, moved, strict=True))
         costs = {cost: value * repeat for cost, value in costs.items()}
+        part = 0.0  # of the layers with experts
         if one.thirds:
-            costs["weight_io_bytes"] = costs["weight_io_bytes"] + EXPERT_BYTES * one.thirds
+            part = repeat / program.experts.layers
+            read = EXPERT_BYTES if part == 1 else LAYER_EXPERT_BYTES * repeat
+            costs["weight_io_bytes"] = costs["weight_io_bytes"] + read * one.thirds
         costs |= {cost: sum(costs[addend] for addend in addends) for cost, addends in SUMS.items()}
         costs["operators"] = times * repeat
         once = tuple(dims[number] for number in one.once) if one.once else (tensor, vector, sum(moved))
         module = program.texts[one.module]
-        found.append(Operation(module, one.layers, name, one.itemsize, costs, dims[one.live], once, one.runs_in, around, one.thirds))
+        found.append(Operation(module, one.layers, name, one.itemsize, costs, dims[one.live], once, one.runs_in, around, one.thirds * part))
     return found
