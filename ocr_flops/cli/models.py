@@ -112,6 +112,8 @@ def compare_models(
         if opened.folder:
             said += words.describe_folder(opened.folder)
             said += [f"Texts beside the images are not read: every page has {page.characters} characters."] if opened.folder.lengths else []
+        for one in said if form != "table" else ():
+            console.complain("compare", one)
         for column, head in (("left_out", "Left out for"), ("reason", "No number for")):
             for why, of_them in found.drop_nulls(column).group_by(column, maintain_order=True):
                 said.append(f"{head} {', '.join(of_them['label'])}: {why[0]}.")

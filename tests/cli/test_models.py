@@ -74,6 +74,7 @@ def test_compare_says_what_of_a_corpus_is_not_read(capsys, tmp_path, monkeypatch
     text = " ".join(capsys.readouterr().out.split())
     assert "Left out 1: 1 x neither an image nor a PDF" in text and "Texts beside the images are not read" in text
     assert "Left out for GLM-OCR: 1 page, as a page more than 200 times as long as wide" in text
+    assert cli.main([*words, "model=glm_ocr", "--format", "csv"]) == 0 and "Left out 1: 1 x neither" in capsys.readouterr().err
     assert cli.main([*words, "model=paddleocr_vl"]) == 0  # where no model has a number
     assert "No number for PaddleOCR-VL: model: 'paddleocr_vl' reads layout blocks, not pages" in " ".join(capsys.readouterr().out.split())
 
