@@ -16,6 +16,7 @@ from ocr_flops.units import change, seconds
 
 PAGES, DEVICE_MEMORY = "pages a second", "device memory"
 COLOURS = STAGE_COLOURS | MEMORY_COLOURS | {PAGES: FAMILIES["lm_head"]}
+NAME_PX = 140  # of a setting's name, so that panels have room; the table has all of it
 BAR = 0.62  # of a panel's width; the rest is for the words
 PANELS = {"first token": seconds, "per token": seconds, PAGES: "{:.3g}".format, DEVICE_MEMORY: in_bytes}
 
@@ -71,7 +72,7 @@ def _parts(panel: str, one: Compared) -> dict[str, float]:
 
 @cache
 def _template(settings: int) -> Template:
-    return panel_template(row_axis(labelPadding=8, labelFontSize=13, labelFontWeight="bold"), COLOURS, max(90, 46 * settings))
+    return panel_template(row_axis(labelPadding=8, labelFontSize=13, labelFontWeight="bold", labelLimit=NAME_PX), COLOURS, max(90, 46 * settings))
 
 
 def _figures(one: Compared) -> dict[str, float | None]:

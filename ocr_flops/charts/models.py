@@ -19,6 +19,7 @@ from ocr_flops.studies.models import PageText
 from ocr_flops.units import seconds, si
 
 SECONDS, PRICE, MEMORY = "expected_page_seconds", "cost_per_1000_pages", "memory_bytes"
+ASIDE = 1.03  # of the end of a line, where its name stands
 ROOM = 1.3  # of the longest line, with its name behind it
 HEIGHT = 420
 LEAST_GAP = 0.045  # of the axis, between two names
@@ -104,7 +105,10 @@ def _apart(ends: Sequence[Row], bottom: float, top: float) -> list[Row]:
     ordered = sorted(ends, key=lambda row: row["value"])
     gaps = LEAST_GAP * log(1.95 * top / bottom) * np.arange(len(ordered))
     places = isotonic_regression(np.log([row["value"] for row in ordered]) - gaps).x + gaps
-    return [{**row, "value": exp(place), "text": row["label"]} for place, row in zip(places, ordered, strict=True)]
+    return [
+        {**row, "at": row["value"], "value": exp(place), "aside": ASIDE * row["x"], "text": row["label"]}
+        for place, row in zip(places, ordered, strict=True)
+    ]
 
 
 @cache
@@ -121,7 +125,10 @@ def _template(value: str) -> Template:
     return compiled(
         points.mark_line(strokeWidth=2.5).encode(x, y, OWN_COLOUR),
         points.mark_point(size=36, filled=True, opacity=1).encode(x, y, OWN_COLOUR, tooltip),
-        ends.mark_text(align="left", baseline="middle", dx=8, fontSize=12, fontWeight="bold").encode(x, y, WORDS, OWN_COLOUR),
+        ends.mark_rule().encode(x, OWN_COLOUR, y_of("at", scale=scale), x2="aside:Q", y2="value:Q"),
+        ends.mark_text(align="left", baseline="middle", dx=4, fontSize=12, fontWeight="bold").encode(
+            x_of("aside", **from_zero("", "room")), y, WORDS, OWN_COLOUR
+        ),
         *mark_layers(x),
         height=HEIGHT,
     )
