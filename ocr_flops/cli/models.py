@@ -73,6 +73,7 @@ def compare_models(
     from ocr_flops.spec.run_spec import load_run
     from ocr_flops.studies import models
     from ocr_flops.studies.corpus.comparison import compare_corpus
+    from ocr_flops.studies.corpus.flights import is_server
     from ocr_flops.studies.corpus.sources import open_pages
     from ocr_flops.timing.estimate import time_run
 
@@ -103,8 +104,6 @@ def compare_models(
     options: dict[str, Any] = {"price_per_hour": price, "on": timed}
     said: list[str] = []
     console.refuse_keys(given, ["workload.output_tokens"], "every model writes the same text, of --chars characters")
-    if not corpus:
-        console.refuse_keys(given, (*console.MODE_KEYS, *console.PAGE_KEYS[2:]), "a page has its size, and DeepSeek-OCR reads it in Gundam")
     if corpus:
         console.refuse_keys(given, ("workload.batch_size", *console.PAGE_KEYS), "a corpus has pages of its own, each in its fastest batch")
         opened = open_pages(corpus)
@@ -118,6 +117,7 @@ def compare_models(
             for why, of_them in found.drop_nulls(column).group_by(column, maintain_order=True):
                 said.append(f"{head} {', '.join(of_them['label'])}: {why[0]}.")
     else:
+        console.refuse_keys(given, (*console.MODE_KEYS, *console.PAGE_KEYS[2:]), "a page has its size, and DeepSeek-OCR reads it in Gundam")
         found = models.compare_models(run, chosen, page, **options, best_batch=batch == "best")
     if chart:
         _draw(run, [row["model"] for row in found.to_dicts() if row["reason"] is None], page, chart, out, options)
@@ -128,7 +128,7 @@ def compare_models(
     read = [row["model"] for row in found.to_dicts() if row["reason"] is None] if corpus else chosen
     values = {"run": run, "page": page, "table_of": table, "columns": columns, "bases": bases}
     said += [one for one in (models.reading_words(page, read) if read else "", models.kernel_words(found)) if one]
-    values |= {"batch": batch, "corpus": corpus, "said": said}
+    values |= {"batch": batch, "corpus": corpus, "said": said, "is_served": is_server(run.engine)}
     text = partial(console.render_text, "compare", out, **values)
     console.write_result("compare", form, out, json=lambda: found.to_dicts(), csv=lambda: found, table=text)
     return 0
