@@ -72,7 +72,8 @@ def _parts(panel: str, one: Compared) -> dict[str, float]:
 
 @cache
 def _template(settings: int) -> Template:
-    return panel_template(row_axis(labelPadding=8, labelFontSize=13, labelFontWeight="bold", labelLimit=NAME_PX), COLOURS, max(90, 46 * settings))
+    names = row_axis(labelPadding=8, labelFontSize=13, labelFontWeight="bold", labelLimit=NAME_PX)
+    return panel_template(names, COLOURS, max(90, 46 * settings))
 
 
 def _figures(one: Compared) -> dict[str, float | None]:

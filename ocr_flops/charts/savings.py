@@ -161,8 +161,10 @@ def _title(estimates: Mapping[str, Estimate], timings: Mapping[str, Timing] | No
     hidden = []
     if timings and timings[modes[0]].expected_ttft:
         ends = [timings[mode] for mode in (modes[0], modes[-1])]
-        first, last = (one.expected_ttft.value for one in ends)
-        finding += f"; to the first token an expected {seconds(last)} instead of {seconds(first)} on {ends[0].hardware.label}"
+        instead = " or ".join(f"{seconds(timings[mode].expected_ttft.value)} ({mode})" for mode in modes[:-1])
+        finding += (
+            f"; to the first token an expected {seconds(ends[1].expected_ttft.value)} instead of {instead} on {ends[0].hardware.label}"
+        )
         hidden = [hidden_saving(*ends, ("vision", "prefill")).describe("the time to first token")]
     elif decode:
         finding += f", and {share(less['decode'], decode)} less in decode"
