@@ -202,7 +202,12 @@ def drawn(charts, get_pins, model_inputs, others, results, tab):
     }
     _shows = results and tab in _views and not views.why_not(results, tab)
     _found = _views[tab](results) if _shows else ()
-    charts.show(_found, tab.lower().replace(" ", "_"), results.provenance if results else "")
+    _own = {
+        "Compare": lambda: compare.provenance_of(results, get_pins()),
+        "Models": lambda: models.provenance_of(results, model_inputs.value),
+    }
+    _below = _own.get(tab, lambda: results.provenance)() if _found else ""
+    charts.show(_found, tab.lower().replace(" ", "_"), _below)
     _not_here = tab in OVERLAID and results and not all(row[OVERLAID[tab]] for row in results.beside)
     _none = _shows and results.device and not _found
     mo.md("No chart: nothing that it would show fits this device.") if _none else others if _not_here else None
@@ -299,7 +304,7 @@ def serving_promised(find_rate, promise, served_load):
 
 @app.cell(hide_code=True)
 def serving_drawn(served_load, serving_charts):
-    serving_charts.show(served_on.drawn(served_load), "serving", serving.provenance_of(served_load))
+    serving_charts.show(served_on.drawn(served_load), "serving", served_on.provenance_of(served_load))
     _parts = (lambda _: serving_charts, serving.command, serving.numbers)
     mo.vstack([_part(served_load) for _part in _parts]) if served_load is not None else None
     return
@@ -359,11 +364,8 @@ def sidebar(
     device, engine, figure_inputs, host_inputs, mode, model, pdf_inputs, served, size_inputs, source, upload_inputs, workload_inputs
 ):
     # Last, so that the first charts need not wait until the browser has made its controls.
-    _sources = {
-        "page": size_inputs,
-        "file": [*upload_inputs, *pdf_inputs],
-        "grid": [workload_inputs["columns"], workload_inputs["rows"]],
-    }
+    _grid = [workload_inputs["columns"], workload_inputs["rows"]]
+    _sources = {"page": size_inputs, "file": [*upload_inputs, *pdf_inputs], "grid": _grid}
     _is_own = of.load_model(model.value).learned is None  # whose resolution modes these are
     _serves = of.load_engine(engine.value["engine"]).block_tokens is not None
     _view = mo.md("<small>This mode encodes the page as one view; its size does not change the cost.</small>")

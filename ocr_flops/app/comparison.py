@@ -11,6 +11,7 @@ import polars as pl
 from ocr_flops.app.records_overlay import conditions
 from ocr_flops.app.setting import SIDE_BY_SIDE, Setting
 from ocr_flops.errors import SpecError
+from ocr_flops.reports.images import provenance
 from ocr_flops.spec.host import Ranged
 from ocr_flops.spec.specs import ModelSpec
 from ocr_flops.timing.estimate import Estimate
@@ -125,6 +126,15 @@ def compare_pins(model: ModelSpec, setting: Setting, pins: Iterable[tuple[str, S
 def find_base(setting: Setting, pins: Iterable[tuple[str, Setting]]) -> tuple[str, Setting]:
     """What all others are compared with: a pin called baseline, else the setting itself; with its name."""
     return next((pin for pin in pins if pin[0].casefold() == BASELINE), (NOW, setting))
+
+
+def provenance_of(found: list[ComparedSetting]) -> str:
+    """What a chart of settings says of itself where it is taken away: the first in full, and what the others change."""
+    if not found:
+        return ""
+    first, *others = found
+    whole = f"{first.label}: {first.setting.describe(first.estimate.config.model, first.timing and first.timing.hardware)}"
+    return provenance("; ".join([whole, *(f"{one.label}: {change_words(one.setting, first.setting)}" for one in others)]))
 
 
 def comparison_frame(found: list[ComparedSetting]) -> pl.DataFrame:

@@ -32,7 +32,7 @@ def plan_pages(results: Results) -> tuple[str, pl.DataFrame]:
     """
     estimate, setting = results.main, results.setting
     values: dict[str, Any] = {"estimate": estimate, "hardware": results.hardware, "setting": setting, "planning": planning}
-    values["mode"] = f"attention {estimate.config.attention.name} in {estimate.config.engine.label}"
+    values["mode"] = f"attention {estimate.config.attention.name} in {estimate.config.model.under(estimate.config.engine)}"
     wanted = {
         "ttft_seconds": None if setting.ttft_ms is None else setting.ttft_ms / 1e3,
         "tpot_seconds": None if setting.tpot_ms is None or not estimate.workload.output_tokens else setting.tpot_ms / 1e3,

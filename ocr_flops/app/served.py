@@ -11,6 +11,8 @@ from ocr_flops.app.views import Results
 from ocr_flops.charts import Chart
 from ocr_flops.charts.serving import serving_charts
 from ocr_flops.errors import SpecError
+from ocr_flops.reports.images import provenance
+from ocr_flops.reports.serving import describe_serving
 from ocr_flops.spec.catalog import load_engine, load_hardware
 from ocr_flops.timing.serving.result import Serving
 from ocr_flops.timing.serving.steady import ENGINE, Server, prepare
@@ -31,7 +33,7 @@ class Load:
         concurrency, rate, replicas: as of `serving`.
         others: GPUs beside the sidebar's, by names with commas.
         max_num_batched_tokens: tokens of a step, or `OWN`.
-        preprocess_workers, ngram_ban: as of `ServingSpec`.
+        preprocess_workers, ngram_ban: as of `ServingSpec`; None for what the engine chooses.
         first_token_seconds: that 95 of 100 requests are promised.
     """
 
@@ -43,7 +45,7 @@ class Load:
     others: str = "a100_40gb, h100_sxm"
     max_num_batched_tokens: str = OWN
     preprocess_workers: int = 1
-    ngram_ban: bool = True
+    ngram_ban: bool | None = None
     first_token_seconds: float = 5.0
 
 
@@ -88,6 +90,11 @@ def _serve(results: Results, asked: dict[str, Any]) -> Served:
         raise SpecError(refused[0])
     load = {"concurrency": asked["concurrency"]} if asked["load"] == FLYING else {"rate": asked["rate"]}
     return Served(servers, servers[0].solve(**load, replicas=asked["replicas"]), refused, asked["replicas"], asked)
+
+
+def provenance_of(found: Served | SpecError | None) -> str:
+    """What a load's charts say of themselves where they are taken away; "" without one."""
+    return provenance(describe_serving(found.chosen)) if isinstance(found, Served) else ""
 
 
 def drawn(found: Served | SpecError | None) -> tuple[Chart, ...]:

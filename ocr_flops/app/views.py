@@ -25,7 +25,7 @@ from ocr_flops.spec.specs import HardwareSpec, ModelSpec
 from ocr_flops.timing.estimate import Estimate, sweep
 from ocr_flops.timing.planning import largest_batch
 from ocr_flops.timing.timing import Timing
-from ocr_flops.units import seconds, workload_label
+from ocr_flops.units import seconds
 
 if TYPE_CHECKING:
     import polars as pl
@@ -116,10 +116,7 @@ class Results:
     @property
     def provenance(self) -> str:
         """What charts of the setting say of themselves where they are taken away: the setting, the version, the date."""
-        config, workload = self.main.config, self.setting.workload
-        where = self.hardware.label if self.hardware else "no device"
-        run = f"{config.engine.label}, attention {self.setting.attention}, {config.dtype}"
-        return provenance(f"{config.model.label}, {workload_label(workload)}, {workload.output_tokens:,} output tokens; {run}; {where}")
+        return provenance(self.setting.describe(self.model, self.hardware))
 
     @cached_property
     def modules(self) -> pl.DataFrame:

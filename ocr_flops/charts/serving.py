@@ -110,7 +110,7 @@ def _curve_title(chosen: Serving, servers: Sequence[Server]) -> object:
     return title(
         finding,
         "Each curve from one request in flight to as many as fit; ◇ where waiting begins to cost more than it brings; dashed: published",
-        f"Engine {servers[0].config.engine.described}, as expected; ranges are in the table",
+        f"Engine {servers[0].config.model.under(servers[0].config.engine)}, as expected; ranges are in the table",
     )
 
 

@@ -143,7 +143,7 @@ def _title(subject: Subject) -> str:
 
 def _render(subject: Subject, cards: Markup, charts: Mapping[str, Chart], places: Mapping[str, str], made: date | None) -> str:
     """The template filled in; a chart's title describes its image, whose file or place in the page is in `places`."""
-    stages, modes = subject.estimate.chosen_stages, subject.by_mode.items()
+    stages, modes, config = subject.estimate.chosen_stages, subject.by_mode.items(), subject.estimate.config
     compared = "; ".join(f"{mode} {summary.describe_compared(one.config, stages)}" for mode, one in modes)
     overrides = find_overrides(subject)
     return render_markdown(
@@ -161,10 +161,10 @@ def _render(subject: Subject, cards: Markup, charts: Mapping[str, Chart], places
         device=list_figures(subject.hardware) if subject.hardware else {},
         sources=name_sources(subject.hardware) if subject.hardware else "",
         command=overrides and shlex.join(["ocr-flops", "report", *overrides]),
-        records=[summary.read_verification(subject.estimate.config.engine.name)],
-        evidence=f"**In this report** ({subject.estimate.config.engine.described}, {subject.estimate.config.dtype}): {compared}.",
+        records=[summary.read_verification(config.engine.name)],
+        evidence=f"**In this report** ({config.model.under(config.engine)}, {config.dtype}): {compared}.",
         bases=[subject.timing.time_basis] if subject.timing else [],
-        compared=evidence_table(subject.estimate.config.engine.name),
+        compared=evidence_table(config.engine.name),
         made=(made or date.today()).isoformat(),
         versions=list_versions(),
     )

@@ -136,7 +136,7 @@ def describe_evidence(sweep: Sweep) -> str:
     kinds, words = Counter(), {}
     for case in sweep.cases:
         config = case.estimate(case.keys.workload()).config
-        name = f"{config.attention.name}, {config.dtype}, {config.prefill_logits} logits, {config.engine.described}"
+        name = f"{config.attention.name}, {config.dtype}, {config.prefill_logits} logits, {config.model.under(config.engine)}"
         words[name] = verification.describe_compared(config, sweep.stages)
         kinds["compared" if verification.find_compared(config) else "not compared"] += len(sweep.stages) * sweep.points_per_case
     rows = " and ".join(f"{number:,} are of settings that were {kind} with the real model" for kind, number in kinds.items())
@@ -211,6 +211,7 @@ def describe_settings(results: Results) -> dict[str, Any]:
         "labels": {key: [dict(case.labels)[key] for case in sweep.cases] for key, _ in sweep.cases[0].labels},
         "left_out": left_out[:MOST] + ([f"{len(left_out) - MOST:,} more"] if len(left_out) > MOST else []),
         "page": _list_page(sweep),
+        "engines": list_values(run.model.under(run.engine) for run in runs),
         "attention": list_values(map(_describe_attention, runs)),
         "logits_words": LOGITS,
         "targets": results.targets,

@@ -8,6 +8,7 @@ import ocr_flops as of
 from ocr_flops.app import views
 from ocr_flops.app.chart_widget import LIBRARY, ChartWidget
 from ocr_flops.app.setting import Setting
+from ocr_flops.app.tabs import compare, models
 
 
 @pytest.fixture
@@ -51,6 +52,15 @@ def test_what_is_saved_says_where_it_comes_from(model):
         words in below for words in ("2 × 3 tiles", "256 output", "attention all, fp16", "NVIDIA H200", f"ocr_flops {of.__version__}")
     )
     assert ChartWidget(drawn(model), "overview", below).below == below
+    learned = Setting(model="glm_ocr", engine="vllm")
+    assert "vllm, GlmOcrForConditionalGeneration class" in views.Results(learned.model_spec, learned).provenance
+
+
+def test_charts_of_several_settings_or_models_name_them_all(model):
+    below = compare.provenance_of(views.Results(model, Setting()), (("other", Setting(gpu="h200", model="glm_ocr")),))
+    assert "now: DeepSeek-OCR, " in below and "other: " in below and "gpu l4 → h200" in below and "glm_ocr" in below
+    below = models.provenance_of(views.Results(model, Setting()), models.models_controls().value)
+    assert "GLM-OCR, " in below and "characters" in below and "NVIDIA L4" in below
 
 
 def test_a_template_has_no_rows_and_no_values(model, widget):

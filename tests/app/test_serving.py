@@ -4,7 +4,7 @@ import marimo as mo
 import pytest
 
 from ocr_flops.app import views
-from ocr_flops.app.served import RATE, drawn, serve
+from ocr_flops.app.served import RATE, Load, drawn, provenance_of, serve
 from ocr_flops.app.setting import Setting
 from ocr_flops.app.tabs import serving
 from ocr_flops.errors import SpecError
@@ -24,10 +24,19 @@ def test_controls_change_the_answer(model):
     assert served(model, Setting(operator_us=90.0, engine="vllm")).chosen.ttft_seconds.value > base.ttft_seconds.value
 
 
+def test_a_link_keeps_its_numbers_and_an_engine_chooses_whether_it_bans(model):
+    controls = serving.serving_controls(Load(concurrency=100, rate=7.0)).value
+    assert (controls["concurrency"], controls["rate"]) == (100, 7.0)
+    assert serving.serving_controls(Load(concurrency=2000)).value["concurrency"] == 2000
+    assert [served(model, engine=engine).chosen.options.ngram_ban for engine in ("vllm", "sglang")] == [True, False]
+    assert served(model, engine="sglang", ngram_ban=True).chosen.options.ngram_ban
+
+
 def test_the_page_has_sentences_charts_a_table_and_the_command(model):
     found = served(model)
     assert [one.hardware.name for one in found.servers] == ["l4", "a100_40gb", "h100_sxm"] and len(drawn(found)) == 3
     assert "pages a day" in mo.as_html(serving.answer(found)).text and "rests on" in mo.as_html(serving.numbers(found)).text
+    assert "NVIDIA L4" in provenance_of(found) and "pages a day" in provenance_of(found) and provenance_of(None) == ""
     assert "data-copy='vllm serve deepseek-ai/DeepSeek-OCR" in serving.command(found).text
     assert "python -m sglang.launch_server" in serving.command(served(model, engine="sglang")).text
     promised = mo.as_html(serving.promised(served(model, others=""), 0.5)).text

@@ -56,6 +56,11 @@ def compared_charts(results: Results, pins: Pins) -> list[charts.Chart]:
     return [charts.comparison(comparison.compare_pins(results.model, results.setting, pins)[0])]
 
 
+def provenance_of(results: Results, pins: Pins) -> str:
+    """What the chart says of itself where it is taken away."""
+    return comparison.provenance_of(comparison.compare_pins(results.model, results.setting, pins)[0])
+
+
 def compare(results: Results, pins: PinControls) -> mo.Html:
     """The list of pins with their controls, and the table below the chart.
 

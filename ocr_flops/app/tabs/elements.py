@@ -38,7 +38,7 @@ def problem(title: str, *texts: str, kind: str = "danger") -> mo.Html:
     return mo.callout(mo.Html(f"<strong>{escape(title)}</strong> {words}"), kind=kind)
 
 
-def choice(options: Mapping[str, str] | Iterable[str], value: str, label: str, explanation: str) -> mo.ui.dropdown:
+def choice(options: Mapping[str, Any] | Iterable[str], value: Any, label: str, explanation: str) -> mo.ui.dropdown:
     """A list that begins with the option that has this value; options by their names, or names alone."""
     by_name = dict(options) if isinstance(options, Mapping) else {name: name for name in options}
     first = next(name for name, known in by_name.items() if known == value)

@@ -13,7 +13,7 @@ from ocr_flops.app import comparison, views
 from ocr_flops.app.jupyter import linked_notebook
 from ocr_flops.app.links import Pins
 from ocr_flops.app.spot_checks import STORE
-from ocr_flops.app.tabs.compare import compared_charts
+from ocr_flops.app.tabs.compare import compared_charts, provenance_of
 from ocr_flops.app.tabs.elements import labelled, row
 from ocr_flops.app.views import Results
 from ocr_flops.charts import Chart
@@ -54,6 +54,7 @@ def export(results: Results, pins: Pins, inputs: mo.ui.dictionary, make_report: 
     rows, of = inputs.value["rows"], inputs.value["charts"]
     frame = ROWS[rows](results, pins)
     drawn = views.VIEWS[of](results) if of in views.VIEWS else compared_charts(results, pins)
+    below = results.provenance if of in views.VIEWS else provenance_of(results, pins)
     report = make_report
     if make_report.value:
         subject = results.setting.subject(results.model, results.device)
@@ -76,7 +77,7 @@ def export(results: Results, pins: Pins, inputs: mo.ui.dictionary, make_report: 
             row(inputs.elements["rows"], *tables),
             mo.md("**Charts**, also from the ⋯ beside each chart"),
             inputs.elements["charts"],
-            *(_images(chart, f"{of.lower().replace(' ', '_')}_{number}", results.provenance) for number, chart in enumerate(drawn, 1)),
+            *(_images(chart, f"{of.lower().replace(' ', '_')}_{number}", below) for number, chart in enumerate(drawn, 1)),
         ]
     )
 

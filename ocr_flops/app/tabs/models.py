@@ -12,6 +12,7 @@ from ocr_flops.app.views import Results
 from ocr_flops.charts import Chart
 from ocr_flops.charts.models import cost_by_size_chart
 from ocr_flops.errors import SpecError
+from ocr_flops.reports.images import provenance
 from ocr_flops.reports.tables import models_table
 from ocr_flops.spec.catalog import load_attention, load_engine, load_model
 from ocr_flops.spec.run_spec import RunSpec
@@ -57,6 +58,13 @@ class Comparison:
     def _time(self, run: RunSpec, estimate: Any) -> Any:
         return estimate.on(**self.results.conditions) if self.results.device else None
 
+    @property
+    def words(self) -> str:
+        """The page, and what runs the models, in a line."""
+        page, run = self.page, self.run
+        size = f"One page of {page.width_px} × {page.height_px} px with {page.characters:,} characters, batch {run.workload.batch_size}"
+        return f"{size}; {run.engine.name}, attention {run.attention.name}, {run.dtype}"
+
     def frame(self) -> Any:
         """The rows of `compare_models`."""
         return models.compare_models(self.run, self.models, self.page, **self.options)
@@ -75,6 +83,12 @@ def models_chart(results: Results, inputs: dict[str, Any]) -> list[Chart]:
     return [cost_by_size_chart(points, found.run, found.page)] if there else []
 
 
+def provenance_of(results: Results, inputs: dict[str, Any]) -> str:
+    """What the charts say of themselves where they are taken away."""
+    found, where = Comparison(results, **inputs), results.hardware.label if results.hardware else "no device"
+    return provenance(f"{', '.join(load_model(name).label for name in found.models)}. {found.words}; {where}")
+
+
 def compared_models(results: Results, inputs: mo.ui.dictionary) -> mo.Html:
     """The controls, a table of the models, and what it assumes.
 
@@ -85,13 +99,10 @@ def compared_models(results: Results, inputs: mo.ui.dictionary) -> mo.Html:
     if not inputs.value["models"]:
         return mo.vstack([row(*inputs.elements.values(), gap=2), mo.md("Choose a model.")])
     found = Comparison(results, **inputs.value)
-    run = found.run
     basis = f"; expected times rest on {results.main_timing.time_basis}" if results.main_timing else ""
     frame = found.frame()
     words = [
-        f"One page of {found.page.width_px} × {found.page.height_px} px, batch {run.workload.batch_size}, "
-        f"and the order of models can change with the batch; {run.engine.name}, "
-        f"attention {run.attention.name}, {run.dtype}{basis}.",
+        f"{found.words}{basis}; the order of models can change with the batch.",
         *(f"{kernels}." for kernels in [models.kernel_words(frame)] if kernels),
         f"Of the text: {models.reading_words(found.page, found.models)}.",
     ]

@@ -10,7 +10,6 @@ import marimo as mo
 from ocr_flops.app.served import BUDGETS, FLYING, MOST_REPLICAS, MOST_SECONDS, MOST_WORKERS, OWN, RATE, Load, Served
 from ocr_flops.app.tabs.elements import choice, labelled, plain_table, problem, row
 from ocr_flops.errors import SpecError
-from ocr_flops.reports.images import provenance
 from ocr_flops.reports.serving import describe_best, describe_serving, describe_step, serving_table
 from ocr_flops.spec.catalog import serving_engines
 from ocr_flops.timing.serving.targets import CONTEXT, Promise, best_rate, command_line, longest_output
@@ -25,28 +24,22 @@ def serving_controls(load: Load = Load()) -> mo.ui.dictionary:  # noqa: B008  it
     batched = "max_num_batched_tokens: tokens of one step, of running sequences and prompts together."
     workers = "Threads that decode and cut pages, each some 140 ms for an A4 page in Gundam, less in modes without tiles."
     budgets = {"the engine's own": OWN, **{f"{int(one):,}": one for one in BUDGETS}}
+    bans = {"the engine's own": None, "on": True, "off": False}
     flying, arriving = labelled("in flight on each GPU", "At once."), labelled("arriving a second", "At all GPUs together.")
     copies = labelled("GPUs", "Copies of the model, each on a GPU of its own.")
     return mo.ui.dictionary(
         {
             "engine": choice(serving_engines(), load.engine, "served by", "Modelled from its sources; see Method."),
             "load": mo.ui.radio([FLYING, RATE], value=load.load, inline=True, label="load"),
-            "concurrency": mo.ui.slider(steps=STEPS, value=_nearest(STEPS, load.concurrency), show_value=True, label=flying),
-            "rate": mo.ui.slider(steps=RATES, value=_nearest(RATES, load.rate), show_value=True, label=arriving),
+            "concurrency": mo.ui.slider(steps=sorted({*STEPS, load.concurrency}), value=load.concurrency, show_value=True, label=flying),
+            "rate": mo.ui.slider(steps=sorted({*RATES, load.rate}), value=load.rate, show_value=True, label=arriving),
             "replicas": mo.ui.number(1, MOST_REPLICAS, value=load.replicas, label=copies),
             "others": mo.ui.text(load.others, label=labelled("beside it", "Other GPUs, by names of hardware=, with commas.")),
             "max_num_batched_tokens": choice(budgets, load.max_num_batched_tokens, "token budget", batched),
             "preprocess_workers": mo.ui.number(1, MOST_WORKERS, value=load.preprocess_workers, label=labelled("cutting threads", workers)),
-            "ngram_ban": mo.ui.checkbox(
-                value=load.ngram_ban, label=labelled("n-gram ban", "A loop in Python over every sequence in every step.")
-            ),
+            "ngram_ban": choice(bans, load.ngram_ban, "n-gram ban", "A loop in Python over every sequence in every step."),
         }
     )
-
-
-def _nearest(steps: list[Any], value: float) -> Any:
-    """The step of a slider that is nearest."""
-    return min(steps, key=lambda one: abs(one - value))
 
 
 def promise_controls(load: Load = Load()) -> mo.ui.number:  # noqa: B008  it is frozen
@@ -97,11 +90,6 @@ def promised(found: Served | SpecError, seconds: float) -> mo.Html:
     server = found.servers[0]
     listed = "".join(f"<li>{escape(one)}</li>" for one in said)
     return mo.Html(f"<ul class='findings'>{listed}</ul><p>So served on {escape(server.hardware.label)}:</p>{_typed(command_line(server))}")
-
-
-def provenance_of(found: Served | SpecError | None) -> str:
-    """What a load's charts say of themselves where they are taken away; "" without one."""
-    return provenance(describe_serving(found.chosen)) if isinstance(found, Served) else ""
 
 
 def command(found: Served | SpecError) -> mo.Html:

@@ -41,7 +41,7 @@ def spot_check(results: Results, inputs: mo.ui.dictionary, run: mo.ui.button) ->
     config = results.main.config
     attention = attention_words({tower: config.attention.kernel(tower) for tower in TOWERS})
     ran = {
-        "engine": config.engine.described,
+        "engine": config.model.under(config.engine),
         "attention": attention,
         "dtype": config.dtype,
         "device": inputs.elements["device"].selected_key,
