@@ -61,7 +61,14 @@ def question_controls(setting: Setting) -> mo.ui.dictionary:
             "gpus": mo.ui.number(1, 100_000, value=8, label=labelled("GPUs", "Side by side.")),
             "prices": mo.ui.text("l4=0.8, h100_sxm=3", full_width=True, label=labelled("GPUs and prices", prices)),
             "currency": mo.ui.text("USD", label="currency"),
-            "preprocess_workers": mo.ui.number(1, 1024, value=1, label=labelled("threads that cut pages", "Of an engine that serves.")),
+            "preprocess_workers": mo.ui.number(
+                1,
+                1024,
+                value=1,
+                label=labelled(
+                    "threads that cut pages", "Of an engine that serves; batches under transformers are of pages cut beforehand."
+                ),
+            ),
         }
     )
 
@@ -168,7 +175,7 @@ def answer(found: Plan | SpecError) -> mo.Html:
     if isinstance(found, SpecError):
         return problem("There is no plan.", f"{found}.")
     said = [words.describe_pages(found), *words.describe_refused(found), *words.describe_best(found)]
-    said += [*words.describe_threads(found), words.describe_shares(found)]
+    said += [*words.describe_threads(found), words.describe_shares(found), *words.describe_engines(found)]
     return mo.Html(f"<ul class='findings'>{''.join(f'<li>{escape(one)}</li>' for one in said)}</ul>")
 
 
