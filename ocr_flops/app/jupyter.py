@@ -6,7 +6,7 @@ from base64 import b64encode
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import polars as pl
 
@@ -28,9 +28,10 @@ def notice_html(text: str, kind: str = "notice") -> str:
     return f'<div class="of-{kind}">{escape(text)}</div>'
 
 
-def begin(link: str) -> Setting:
-    """The setting that the twin's controls begin with: of a link of the app, or of the part of it behind "?"; "" for the defaults."""
-    return links.read(dict(parse_qsl(link.rpartition("?")[2], keep_blank_values=True)), (*TABS,)).setting
+def begin(link: str) -> links.Link:
+    """What the twin's controls begin with: a link of the app, or the part of it behind "?"; "" for the defaults."""
+    query = urlsplit(link if "?" in link else f"?{link}").query
+    return links.read(dict(parse_qsl(query, keep_blank_values=True)), TABS)
 
 
 def linked_notebook(setting: Setting) -> bytes:

@@ -4,6 +4,7 @@ import json
 import re
 
 from ocr_flops.app import jupyter, spot_checks
+from ocr_flops.app.links import Link
 from ocr_flops.app.setting import Setting
 from ocr_flops.reports import tables
 from ocr_flops.reports.html import table_html
@@ -25,7 +26,12 @@ def test_a_notebook_of_the_app_begins_with_its_setting():
     setting = Setting(gpu="h200", batch_size=5, operator_us=3.5, attention="all", memory_bytes=2e11)
     source = "".join(json.loads(jupyter.linked_notebook(setting))["cells"][1]["source"])
     link = re.search('^LINK = "(.+)"', source, re.M)[1]
-    assert jupyter.begin(link) == jupyter.begin(f"http://localhost:2718/?{link}") == setting and jupyter.begin("") == Setting()
+    assert jupyter.begin(link) == jupyter.begin(f"http://localhost:2718/?{link}#/4") == Link(setting) and jupyter.begin("") == Link()
+
+
+def test_what_a_link_has_wrong_is_kept():
+    assert jupyter.begin("http://h/?gpu=h200&rows=many#/4").setting == Setting(gpu="h200")
+    assert "rows" in jupyter.begin("http://h/?gpu=h200&rows=many").notices[0]
 
 
 def test_measured_points_are_judged(model):
