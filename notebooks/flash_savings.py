@@ -23,10 +23,9 @@ with app.setup(hide_code=True):
 
     import ocr_flops as of
     from ocr_flops import charts
-    from ocr_flops.app import links, talk
+    from ocr_flops.app import delivered, links, talk
     from ocr_flops.app.links import Link
     from ocr_flops.app.records_overlay import conditions
-    from ocr_flops.app.setting import Setting
     from ocr_flops.charts import slides
     from ocr_flops.charts.tiling import PAD, PAGE, TILE, VIEW
     from ocr_flops.evidence import verify
@@ -39,8 +38,9 @@ with app.setup(hide_code=True):
 
 @app.cell(hide_code=True)
 def linked():
-    start = talk.begin(links.read(mo.query_params().to_dict()).setting)  # as the app's link has it
-    return (start,)
+    link = talk.read(mo.query_params().to_dict())
+    start = talk.begin(link.setting)
+    return link, start
 
 
 @app.cell(hide_code=True)
@@ -56,7 +56,6 @@ def controls(start):
     attention = mo.ui.dropdown(["eager", "sdpa", "flash"], value=start.attention, label="attention")
     bits = mo.ui.dropdown({"16 bit": 16, "32 bit": 32}, value="32 bit" if start.dtype == "fp32" else "16 bit", label="precision")
     gpu = mo.ui.dropdown(GPUS, value=of.load_hardware(start.gpu).label, label="GPU")
-    price = mo.ui.number(0.01, 1000, step=0.01, value=start.price, label="price of a GPU hour")
     # In a plain container: a slide shows controls without depending on each.
     _grid = [columns, rows] if of.load_mode(start.mode).tile_px else []
     inputs = {
@@ -65,42 +64,56 @@ def controls(start):
         "mode": [*_grid, batch_size, attention, gpu, bits],
         "time": [*_grid, batch_size, gpu],
         "output": [batch_size, output_tokens, gpu],
-        "money": [*_grid, batch_size, output_tokens, gpu, price],
+        "money": [*_grid, batch_size, output_tokens, gpu],
         "served": [*_grid, batch_size, output_tokens, gpu],
     }
-    return attention, batch_size, bits, columns, gpu, inputs, output_tokens, price, rows
+    return attention, batch_size, bits, columns, gpu, inputs, output_tokens, rows
 
 
 @app.cell(hide_code=True)
-def before_the_first_token(batch_size, bits, columns, rows, start):
-    dtype = "fp32" if bits.value == 32 else "bf16"
-    page = replace(
-        start, columns=columns.value, rows=rows.value, batch_size=batch_size.value, output_tokens=0, attention="all", dtype=dtype
-    )
+def price_of_the_gpu(gpu, link):
+    _price = talk.price_of(link.setting, gpu.value)
+    price = mo.ui.number(min(0.01, _price), max(1000, _price), step=0.01, value=_price, label="price of a GPU hour")
+    return (price,)
+
+
+@app.cell(hide_code=True)
+def before_the_first_token(batch_size, bits, columns, gpu, rows, start):
+    page = replace(start, columns=columns.value, rows=rows.value, batch_size=batch_size.value, attention="all")
+    page = talk.on_device(page, gpu.value, bits.value, 0)
     return (page,)
 
 
 @app.cell(hide_code=True)
-def on_a_device(bits, gpu, output_tokens, page):
-    setting = talk.on_device(page, gpu.value, bits.value, output_tokens.value)
-    timings = {mode: one.on(**conditions(model, setting)) for mode, one in setting.by_mode(model).items()}
+def on_a_device(output_tokens, page):
+    setting = replace(page, output_tokens=output_tokens.value)
+    timings = {mode: one.on(**conditions(model, setting)) for mode, one in talk.by_mode(model, setting).items()}
     return setting, timings
 
 
 @app.cell(hide_code=True)
-def address(attention, price, setting):
-    _params, _setting = mo.query_params(), replace(setting, attention=attention.value, price=price.value)
-    if _params.to_dict() or _setting != talk.begin(Setting()):
-        for _key, _value in links.write(Link(_setting)).items():
-            if _params.get(_key) != _value:
-                _params[_key] = _value
+def address(attention, link, price, setting):
+    _params, _kept = mo.query_params(), talk.keep(link.setting, replace(setting, attention=attention.value), price.value)
+    if talk.read(_params.to_dict()).setting != _kept:
+        _written = links.write(Link(_kept))
+        for _key in links.write(Link(link.setting)) | _written:
+            if _key not in _written:
+                _params.remove(_key)
+            elif _params.get(_key) != _written[_key]:
+                _params[_key] = _written[_key]
     return
 
 
 @app.function(hide_code=True)
-def slide(heading, *content, inputs=(), below=""):
-    """A slide: a title that states the finding, a line below it, what shows it, and the controls that move it."""
-    title, line = heading
+def slide(show, inputs=(), below=""):
+    """A slide: a title that states the finding, a line below it, what shows it, and the controls that move it.
+
+    `show` returns the title with its line, and what shows it; where the setting has no answer, it raises, and the slide says why.
+    """
+    try:
+        (title, line), *content = show()
+    except of.SpecError as problem:
+        (title, line), content = ("This setting has no answer", f"{problem}."), ()
     shown = "".join(one if isinstance(one, str) else f'<div class="chart">{mo.as_html(one).text}</div>' for one in content)
     strip = "".join(mo.as_html(one).text for one in inputs)
     return mo.Html(
@@ -110,16 +123,19 @@ def slide(heading, *content, inputs=(), below=""):
 
 
 @app.cell(hide_code=True)
-def a_page(columns, inputs, rows, start):
-    _workload = replace(start, columns=columns.value, rows=rows.value).workload
-    _steps = "".join(
-        f'<li style="border-color: {step.colour}">{step.name}<b>{step.number}</b>{escape(step.what)}</li>'
-        for step in talk.model_steps(model, _workload)
-    )
+def a_page(columns, inputs, link, rows, start):
+    def _show():
+        workload = replace(start, columns=columns.value, rows=rows.value).workload
+        title, line = talk.describe_page(workload)
+        steps = "".join(
+            f'<li style="border-color: {step.colour}">{step.name}<b>{step.number}</b>{escape(step.what)}</li>'
+            for step in talk.model_steps(model, workload)
+        )
+        picture = slides.enlarged(charts.tiling_picture(workload), {PAGE: PAD, VIEW: TILE}, factor=1.45)
+        return (title, " ".join(link.notices) or line), picture, f'<ol class="steps">{steps}</ol>'
+
     slide(
-        talk.describe_page(_workload),
-        slides.enlarged(charts.tiling_picture(_workload), {PAGE: PAD, VIEW: TILE}, factor=1.45),
-        f'<ol class="steps">{_steps}</ol>',
+        _show,
         inputs=inputs["page"],
         below="Arrow keys turn the slides. On a slider they move it; Esc leaves it. <a class='with-setting' href='../'>The app</a>",
     )
@@ -128,57 +144,60 @@ def a_page(columns, inputs, rows, start):
 
 @app.cell(hide_code=True)
 def where_flops_go(attention, inputs, timings):
-    _timing = timings.get(attention.value, timings["sdpa"])
-    slide(
-        talk.describe_work(_timing, attention.value),
-        slides.enlarged(charts.shares(_timing.estimate, _timing, wide=True)),
-        inputs=inputs["mode"],
-    )
+    def _show():
+        timing = timings.get(attention.value, timings["sdpa"])
+        return talk.describe_work(timing, attention.value), slides.enlarged(charts.shares(timing.estimate, timing, wide=True))
+
+    slide(_show, inputs=inputs["mode"])
     return
 
 
 @app.cell(hide_code=True)
 def why_quadratic(inputs, page):
-    _sweep = of.sweep(model, growing_contexts(page.workload), page.attention_modes, dtype=page.dtype, level="module", stages=["prefill"])
-    slide(
-        talk.describe_growth(slides.doubling(_sweep), model.tower("decoder").heads, page.workload, page.dtype),
-        slides.attention_traffic(_sweep, page.workload.context_tokens),
-        inputs=inputs["pages"],
-    )
+    def _show():
+        contexts, heads = growing_contexts(page.workload), model.tower("decoder").heads
+        sweep = of.sweep(model, contexts, page.attention_modes, dtype=page.dtype, level="module", stages=["prefill"])
+        heading = talk.describe_growth(slides.doubling(sweep), heads, page.workload, page.dtype)
+        return heading, slides.attention_traffic(sweep, page.workload.context_tokens)
+
+    slide(_show, inputs=inputs["pages"])
     return
 
 
 @app.cell(hide_code=True)
 def what_modes_move(inputs, page):
-    _estimates = page.by_mode(model)
-    slide(talk.describe_modes(_estimates), slides.moved_and_held(_estimates), inputs=inputs["pages"])
+    _estimates = talk.by_mode(model, page)
+    slide(lambda: (talk.describe_modes(_estimates), slides.moved_and_held(_estimates)), inputs=inputs["pages"])
     return
 
 
 @app.cell(hide_code=True)
 def time_to_first_token(inputs, timings):
-    slide(talk.describe_first_token(timings), slides.first_token(timings), inputs=inputs["time"])
+    slide(lambda: (talk.describe_first_token(timings), slides.first_token(timings)), inputs=inputs["time"])
     return
 
 
 @app.cell(hide_code=True)
 def where_it_does_not_help(inputs, timings):
-    slide(talk.describe_token(timings), slides.one_token(timings), inputs=inputs["output"])
+    slide(lambda: (talk.describe_token(timings), slides.one_token(timings)), inputs=inputs["output"])
     return
 
 
 @app.cell(hide_code=True)
 def in_money(inputs, price, setting, timings):
-    _asked = timings, price.value, setting.hour_prices[1]
-    _charts = [slides.pages_and_cost(*_asked)] if any(one.fits for one in timings.values()) else []
-    slide(talk.describe_pages(*_asked), *_charts, inputs=inputs["money"])
+    def _show():
+        asked = timings, price.value, setting.hour_prices[1]
+        shown = [slides.pages_and_cost(*asked)] if any(one.fits for one in timings.values()) else []
+        return delivered.describe_pages(*asked), *shown
+
+    slide(_show, inputs=[*inputs["money"], price])
     return
 
 
 @app.cell(hide_code=True)
 def served(setting):
     try:
-        steps, refused = talk.serving_steps(model, setting.workload, setting.hardware), ""
+        steps, refused = delivered.serving_steps(model, setting), ""
     except of.SpecError as _error:
         steps, refused = {}, str(_error)
     return refused, steps
@@ -186,10 +205,11 @@ def served(setting):
 
 @app.cell(hide_code=True)
 def from_eager_to_served(inputs, refused, setting, steps):
-    _shown = (("This GPU does not serve it", f"{refused}."),)
-    if steps:
-        _shown = talk.describe_served(steps, setting.workload, setting.hardware), slides.from_eager_to_served(steps)
-    slide(*_shown, inputs=inputs["served"])
+    _refused = (("This GPU does not serve it", f"{refused}."),)
+    slide(
+        lambda: (delivered.describe_served(steps, setting), slides.from_eager_to_served(steps)) if steps else _refused,
+        inputs=inputs["served"],
+    )
     return
 
 
@@ -200,30 +220,28 @@ def how_far_to_trust(timings):
     _rows = "".join(
         f"<tr><td>{row.name}</td>{''.join(f'<td>{number:,}</td>' for number in row.numbers)}</tr>" for row in talk.evidence_rows(_estimates)
     )
-    slide(
-        talk.describe_evidence(_estimates),
-        f"""<div class="evidence"><table><thead><tr>{_head}</tr></thead><tbody>{_rows}</tbody></table><dl>
+    _table = f"""<div class="evidence"><table><thead><tr>{_head}</tr></thead><tbody>{_rows}</tbody></table><dl>
     <dt>Equal to the real model</dt><dd>FLOPs by PyTorch's own counter; the rest by a trace of every operator that eager and sdpa run.</dd>
     <dt>Modelled in part</dt><dd>flash: traced in CLIP and the decoder. In SAM no engine has a kernel that builds its bias on chip.</dd>
     <dt>Expected times</dt><dd>From published efficiencies and a host that issues every operator; their range is in the app.</dd>
-    </dl></div>""",
-    )
+    </dl></div>"""
+    slide(lambda: (talk.describe_evidence(_estimates), _table))
     return
 
 
 @app.cell(hide_code=True)
 def what_is_asked(inputs, price, setting, steps, timings):
-    _cost = f"a million pages cost {setting.hour_prices[1]}".strip()
-    _head = "".join(f"<th>{escape(name)}</th>" for name in ("", "it needs", "first token", "pages a day of one GPU", _cost))
-    _cells = (
-        "".join(f"<td>{escape(cell).replace(' (', '<small>(')}</td>" for cell in row) for row in talk.ask_rows(timings, steps, price.value)
-    )
-    _rows = "".join(f"<tr>{cells}</tr>" for cells in _cells)
-    slide(
-        talk.describe_ask(timings),
-        f'<div class="asked"><table><thead><tr>{_head}</tr></thead><tbody>{_rows}</tbody></table></div>',
-        inputs=inputs["money"],
-    )
+    def _show():
+        cost = f"a million pages cost {setting.hour_prices[1]}".strip()
+        head = "".join(f"<th>{escape(name)}</th>" for name in ("", "it needs", "first token", "pages a day of one GPU", cost))
+        rows = "".join(
+            f"<tr>{''.join(f'<td>{escape(cell)}</td>'.replace(' (', '<small>(') for cell in row)}</tr>"
+            for row in delivered.ask_rows(timings, steps, price.value)
+        )
+        table = f'<div class="asked"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+        return delivered.describe_ask(timings), table
+
+    slide(_show, inputs=[*inputs["money"], price])
     return
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -187,7 +188,7 @@ class Setting:
         """The price of an hour of every device that has one, and the currency, "" where none is given.
 
         Raises:
-            SpecError: words that are neither a device's price nor a currency.
+            SpecError: words that are neither a device's price, above 0, nor a currency.
         """
         found, currency = dict.fromkeys(names("hardware"), self.price) if self.price is not None else {}, ""
         for word in self.prices.replace(",", " ").split():
@@ -200,6 +201,8 @@ class Setting:
                 found[name] = float(number)
             except ValueError:
                 raise SpecError(f"prices: {word!r} is neither a price, as in l4=0.8, nor a currency") from None
+            if not 0 < found[name] < inf:
+                raise SpecError(f"prices: {word!r} is not a price above 0")
         return found, currency
 
     @cached_property

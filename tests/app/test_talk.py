@@ -12,7 +12,6 @@ import ocr_flops as of
 from ocr_flops import units
 from ocr_flops.app import talk
 from ocr_flops.app.setting import Setting
-from ocr_flops.charts import slides
 from ocr_flops.charts.slides import doubling
 from ocr_flops.evidence.verify.summary import find_compared
 from ocr_flops.spec.catalog import notebook_dir
@@ -49,7 +48,7 @@ def test_the_controls_are_those_of_the_talk(notebook):
     _, found = notebook.app.run()
     assert {name: found[name].value for name in CONTROLS} == CONTROLS and set(found["inputs"]) == set(STRIPS)
     shown = {id(one) for strip in found["inputs"].values() for one in strip}
-    assert shown == {id(found[name]) for name in CONTROLS}
+    assert shown == {id(found[name]) for name in CONTROLS if name != "price"}
 
 
 @pytest.mark.parametrize("values", [
@@ -85,10 +84,30 @@ def test_the_mode_chosen_is_the_one_shown(notebook):
     assert "Attention sdpa; no flash kernel takes fp32" in shown_slides(notebook, attention="flash", bits=32)[1]
 
 
+@pytest.mark.parametrize("values", [{"columns": 64, "rows": 64, "batch_size": 1024}, {"columns": 64, "rows": 64}])
+def test_what_has_no_answer_says_why_on_its_slide(notebook, values):
+    shown = shown_slides(notebook, **values)
+    refused = [number for number, page in enumerate(shown) if "This setting has no answer" in page]
+    assert len(shown) == 10 and refused == ([1, 2, 3, 4, 5, 6, 9] if "batch_size" in values else [2])
+
+
+def test_any_price_that_a_link_may_have_can_be_shown(notebook):
+    for price in (0.001, 4000.0):
+        link = talk.read({"price": str(price)})
+        cells = {one.name: one for one in notebook.app._cell_manager.cells()}
+        _, found = cells["price_of_the_gpu"].run(link=link, gpu=SimpleNamespace(value="l4"))
+        assert found["price"].value == price
+
+
+def test_kernels_that_the_gpu_chosen_lacks_are_on_no_slide(notebook):
+    assert not any("flash" in page.split('<div class="content">')[0] for page in shown_slides(notebook, gpu="t4")[1:7])
+
+
 @pytest.mark.parametrize(("gpu", "bits", "dtype"), [("l4", 16, "bf16"), ("t4", 16, "fp16"), ("t4", 32, "fp32")])
 def test_precision_is_one_the_device_has(gpu, bits, dtype):
     device = of.load_hardware(gpu)
     assert talk.choose_dtype(bits, device) == dtype and device.matrix_peak(dtype)
+    assert talk.choose_dtype(16, device, "fp16") == "fp16" and talk.choose_dtype(16, device, "fp32") == talk.choose_dtype(16, device)
 
 
 def test_twice_the_tokens_is_twice_the_tokens():
@@ -124,42 +143,31 @@ def test_time_to_first_token_says_what_fits():
     assert units.interval(times["flash"]) in line and "a user sees 35 %" in line
 
 
-def test_pages_and_money_are_those_of_the_estimate_and_what_does_not_fit_has_none():
-    title, line = talk.describe_pages(TIMINGS, 0.8, "USD")
-    hours = {mode: 1e6 / one.expected_pages_per_second.value / 3600 for mode, one in TIMINGS.items()}
-    assert title == (
-        f"A million pages cost {0.8 * hours['flash']:.0f} USD with flash, {units.less(hours['sdpa'], hours['flash'])} than today's sdpa; "
-        "eager: does not fit"
-    )
-    assert "shows from batch 1 on" in line and "flash 65." in line and "at 0.8 USD each" in line
-    days = [row["text"] for row in slides.pages_and_cost(TIMINGS, 0.8, "USD").datasets["ends"]]
-    assert days == ["–", *(units.count(24e6 / hours[mode]) for mode in ("sdpa", "flash")), "–",
-                    *(f"{0.8 * hours[mode]:.0f} USD" for mode in ("sdpa", "flash"))]  # fmt: skip
-    none = {mode: one.estimate.with_workload(batch_size=512).on(SETTING.device) for mode, one in TIMINGS.items()}
-    assert talk.describe_pages(none, 1, "")[0] == "Batch 512 does not fit, whatever the attention"
-
-
-def test_the_ask_names_the_kernel_that_is_missing_and_what_each_step_gives():
-    title, line = talk.describe_ask(TIMINGS)
-    first, last = (TIMINGS[mode].expected_ttft.value for mode in ("sdpa", "flash"))
-    assert "attention kernel for SAM" in title and f"worth {seconds(first - last)} of {seconds(first)} to the first token" in line
-    steps = talk.serving_steps(MODEL, SETTING.workload, SETTING.device)
-    rows = talk.ask_rows(TIMINGS, steps, 1.0)
-    assert [row.needs for row in rows] == ["an option: it is there", "nothing: it runs today", "a kernel that no engine has",
-                                           "an engine that batches; modelled"]  # fmt: skip
-    assert rows[0].pages_a_day == "does not fit" and rows[-1].what.startswith("vLLM") and "(" in rows[2].million_pages
-    without = {mode: one for mode, one in TIMINGS.items() if mode != "flash"}
-    assert "nothing more of attention, sdpa runs today" in talk.describe_ask(without)[0] and len(talk.ask_rows(without, {}, 1.0)) == 2
-
-
 def test_the_talk_begins_with_the_setting_of_the_link():
-    begun = talk.begin(
-        Setting(gpu="h200", width_px=640, height_px=1920, batch_size=3, engine="vllm", prices="h200=3.5 EUR", output_tokens=0)
-    )
-    assert (begun.columns, begun.rows, begun.batch_size, begun.gpu, begun.price, begun.hour_prices[1]) == (1, 3, 3, "h200", 3.5, "EUR")
-    assert begun.engine == "transformers" and begun.output_tokens == 256 and talk.begin(begun) == begun
+    begun = talk.begin(Setting(gpu="h200", width_px=640, height_px=1920, batch_size=3, engine="vllm", output_tokens=0))
+    assert (begun.columns, begun.rows, begun.batch_size, begun.gpu, begun.engine) == (1, 3, 3, "h200", "transformers")
+    assert begun.output_tokens == 256 and talk.begin(begun) == begun
     edited = replace(begun, memory_bytes=2e11)
     assert talk.on_device(edited, "h200", 16, 64).memory_bytes == 2e11 and talk.on_device(edited, "t4", 16, 64).memory_bytes is None
+    assert talk.read({}).setting == Setting(batch_size=talk.BATCH) and talk.read({"tab": "Serving", "batch_size": "1"}).notices == ()
+    assert talk.read({"gpu": "none"}).notices[0].startswith("gpu: 'none' is not one of")
+
+
+@pytest.mark.parametrize("prices", ["l4=0", "l4=-1", "l4=nan", "l4=inf"])
+def test_a_price_that_is_none_is_said_and_left_out(prices):
+    link = talk.read({"prices": prices})
+    assert link.setting.prices == "" and link.notices == (f"prices: {prices!r} is not a price above 0.",)
+
+
+def test_the_address_changes_only_what_the_controls_changed():
+    asked = Setting(prices="h200=3.5 l4=0.8 EUR", model="glm_ocr", engine="vllm", dtype="bf16", gpu="t4", pages=5.0)
+    start = talk.begin(asked)
+    shown = talk.on_device(start, "t4", 16, 256)
+    assert shown.dtype == "fp16" and talk.keep(asked, shown, talk.price_of(asked, "t4")) == asked
+    assert [talk.price_of(asked, gpu) for gpu in ("h200", "l4", "t4")] == [3.5, 0.8, talk.PRICE]
+    kept = talk.keep(asked, replace(talk.on_device(start, "h200", 16, 256), rows=9), 4.0)
+    changed = {"gpu": "h200", "dtype": "bf16", "source": "grid", "columns": start.columns, "rows": 9, "prices": "h200=4 l4=0.8 EUR"}
+    assert kept == replace(asked, **changed)
 
 
 def test_a_saving_that_the_host_hides_is_said_to_be_hidden():

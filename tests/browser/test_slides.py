@@ -159,15 +159,20 @@ def test_attention_precision_and_gpu_can_be_chosen(chromium, address):
 
 
 def test_the_address_carries_setting_and_slide(chromium, address):
-    with opened(chromium, address, "/talk/?gpu=h200&batch_size=32&prices=h200%3D3.5+EUR#/6", ready=".talk") as page:
+    link = "/talk/?gpu=h200&batch_size=32&prices=h200%3D3.5+l4%3D0.8+EUR&engine=vllm&memory_bytes=2e11#/6"
+    with opened(chromium, address, link, ready=".talk") as page:
         until(page, lambda: page.evaluate(AT) == 6, "the slide of the address")
         expect(title(page)).to_contain_text("EUR with flash")
         slider(page, 2).press("ArrowRight")
-        until(page, lambda: "batch_size=64" in page.url, "a moved slider is in the address")
+        told = "batch_size=64", "source=page", "prices=h200%3D3.5+l4%3D0.8+EUR", "engine=vllm", "memory_bytes=2"
+        until(page, lambda: all(one in page.url for one in told), "a moved slider is in the address, and the rest of it stays")
+        page.locator(".present select").first.select_option(label=of.load_hardware("l4").label)
+        expect(page.locator(".present .below")).to_contain_text("0.8 EUR each")
+        until(page, lambda: "gpu=l4" in page.url and "memory_bytes" not in page.url, "figures stay with their device")
         page.keyboard.press("Escape")
         page.keyboard.press("ArrowRight")
         until(page, lambda: page.url.endswith("#/7"), "so is the slide")
         page.keyboard.press("Home")
         page.get_by_role("link", name="The app").click()
         page.wait_for_selector("[role=tab]")
-        assert "gpu=h200" in page.url and "batch_size=64" in page.url
+        assert "gpu=l4" in page.url and "batch_size=64" in page.url and "engine=vllm" in page.url

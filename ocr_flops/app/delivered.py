@@ -1,0 +1,163 @@
+"""What one device delivers in each way of running the model: the sentences and rows of the talk on pages, money, serving and the ask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+from ocr_flops.app.records_overlay import conditions
+from ocr_flops.app.setting import Setting
+from ocr_flops.app.talk import Heading, choose_dtype, compare_last, describe_conditions, estimates_of, is_missing, name_base
+from ocr_flops.charts.slides import million_pages
+from ocr_flops.spec.catalog import load_engine
+from ocr_flops.spec.ranged import Ranged
+from ocr_flops.spec.specs import STAGES, ModelSpec
+from ocr_flops.timing.hidden_savings import LEAST, hidden_saving
+from ocr_flops.timing.planning import largest_batch
+from ocr_flops.timing.serving.result import SECONDS_PER_DAY
+from ocr_flops.timing.serving.steady import ENGINE, prepare
+from ocr_flops.timing.timing import Timing
+from ocr_flops.units import count, interval, seconds, share
+
+NEARLY = 0.9  # of the most pages: more in flight only waits
+
+
+class Delivered(NamedTuple):
+    """What one device delivers in some way of running it: pages a day, the part of the time in which it works, time to first token."""
+
+    pages_per_day: Ranged
+    busy: float
+    ttft_seconds: Ranged
+
+
+class AskRow(NamedTuple):
+    """A row of the ask, in words: what runs, what that needs, and what it gives; None for what does not fit."""
+
+    what: str
+    needs: str
+    first_token: str
+    pages_a_day: str
+    million_pages: str
+
+
+def describe_pages(timings: Mapping[str, Timing], price: float, currency: str) -> Heading:
+    """What it saves of a million pages, in money, and from which batch on.
+
+    Args:
+        timings: of one point on one device by attention mode.
+        price: of an hour of the device.
+        currency: "" for any.
+    """
+    base, best = [*timings.values()][-2:]
+    mode, fitting = [*timings][-1], {name: one for name, one in timings.items() if one.fits}
+    largest = ", ".join(f"{name} {largest_batch(one.estimate, one.hardware.memory_bytes)}" for name, one in timings.items())
+    fits = f"The largest batch that fits: {largest}."
+    if mode not in fitting:
+        return f"Batch {best.estimate.workload.batch_size} does not fit, whatever the attention", f"{describe_conditions(best)}. {fits}"
+    hours = {name: million_pages(one) for name, one in fitting.items()}
+    found = "".join(f", {one}" for one in compare_last(estimates_of(timings), {name: one.value for name, one in hours.items()}))
+    hidden = hidden_saving(base, best, STAGES)
+    shows = f"the saving shows from batch {hidden.from_batch} on" if hidden.from_batch else "the host hides the saving at every batch"
+    shows = shows if hidden.device >= LEAST else f"the GPU itself saves {share(max(hidden.device, 0), 1)}"
+    without = [name for name in timings if name not in fitting]
+    does_not = f"; {' and '.join(without)}: does not fit" if without else ""
+    run, at = hours[mode], "" if currency else f" at {money(price, '')} a GPU hour"
+    return (
+        f"A million pages cost {money(price * run.value, currency)}{at} with {mode}{found}{does_not}",
+        f"{describe_conditions(best)}, {best.estimate.workload.output_tokens:,} output tokens; {count(run.value)} GPU hours, expected "
+        f"{count(run.low)} to {count(run.high)}, at {money(price, currency)} each. Against {name_base(base.estimate)} {shows}. {fits}",
+    )
+
+
+def money(amount: float, currency: str) -> str:
+    """An amount, with its currency where it has one."""
+    return f"{count(amount)} {currency}".strip()
+
+
+def serving_steps(model: ModelSpec, setting: Setting) -> dict[str, Delivered]:
+    """What one device delivers: the setting's engine, then vLLM with more and more in flight, in 16 bit.
+
+    Args:
+        setting: a page with output tokens; its batch is what its own engine runs together.
+
+    Raises:
+        SpecError: a device that does not run it in this precision.
+    """
+    found = {}
+    for batch in dict.fromkeys((1, setting.batch_size)):
+        point = replace(setting, batch_size=batch)
+        timing = point.estimate(model, "vendor").on(**conditions(model, point))
+        found[f"{setting.engine}, {f'{batch} at once' if batch > 1 else 'page by page'}"] = Delivered(
+            _a_day(timing), timing.device_busy_share, timing.expected_ttft
+        )
+    hardware, served = setting.hardware, replace(setting, engine=ENGINE, batch_size=1)
+    dtype = choose_dtype(16, hardware, setting.dtype)
+    under = {"host": served.host_spec, "efficiency": served.efficiency}
+    server = prepare(model, served.workload, hardware, engine=load_engine(ENGINE), dtype=dtype, **under)
+    for flying in dict.fromkeys((1, min(64, server.max_concurrency), server.max_concurrency)):
+        one = server.solve(flying)
+        found[f"vLLM in {dtype}, {flying} in flight"] = Delivered(one.pages_per_day, one.device_busy_share, one.ttft_seconds)
+    return found
+
+
+def _a_day(timing: Timing) -> Ranged:
+    return Ranged(*(SECONDS_PER_DAY * pages for pages in timing.expected_pages_per_second[:3]))
+
+
+def describe_served(steps: Mapping[str, Delivered], setting: Setting) -> Heading:
+    """What serving makes of one device."""
+    first, last = next(iter(steps.values())), list(steps.values())[-1]
+    return (
+        f"Served, the same GPU reads {count(last.pages_per_day.value)} pages a day instead of {count(first.pages_per_day.value)}",
+        f"{setting.hardware.label}, {setting.dtype}, {setting.output_tokens:,} output tokens a page, as expected; vLLM is modelled. The "
+        f"GPU works {share(last.busy, 1)} of the time. The tab Serving has ranges, waiting times and what limits.",
+    )
+
+
+def describe_ask(timings: Mapping[str, Timing]) -> Heading:
+    """What is asked for: the kernel and what it has to do, where one is missing, and what it is worth."""
+    base, (mode, best) = [*timings.values()][-2], [*timings.items()][-1]
+    first, last = base.expected_ttft.value, best.expected_ttft.value
+    worth = f"{seconds(first - last)} of {seconds(first)} to the first token"
+    if base.fits and best.fits:
+        hours = [million_pages(one).value for one in (base, best)]
+        worth += f" and {count(hours[0] - hours[1])} of {count(hours[0])} GPU hours for a million pages"
+    line = f"Against {name_base(base.estimate)} it is worth {worth}: {describe_conditions(best)}."
+    if not is_missing(best.estimate):
+        kernel = (
+            f"{mode} in place of {name_base(base.estimate)}"
+            if name_base(best.estimate) == mode
+            else f"nothing more of attention, {mode} runs today"
+        )
+        return f"The ask: {kernel}; pages in batches", line
+    return "The ask: an attention kernel for SAM that builds its bias on chip, and pages in batches", line
+
+
+def ask_rows(timings: Mapping[str, Timing], steps: Mapping[str, Delivered], price: float) -> list[AskRow]:
+    """What each step gives: every attention mode, then what serves with least in flight for nine tenths of the most pages.
+
+    Args:
+        timings: of one point on one device by attention mode.
+        steps: of `serving_steps`; empty where the device does not serve.
+        price: of an hour of the device.
+    """
+
+    def described(name: str, needs: str, one: Delivered) -> AskRow:
+        pages = one.pages_per_day
+        costs = [24e6 * price / value for value in (pages.value, pages.high, pages.low)]
+        days, cost = (f"{count(value)} ({count(low)} to {count(high)})" for value, low, high in (pages[:3], costs))
+        return AskRow(name, needs, interval(one.ttft_seconds), days, cost)
+
+    rows = []
+    for mode, one in timings.items():
+        is_own, is_here = name_base(one.estimate) != mode, one.estimate.config.evidence("vision") != "modelled"
+        needs = "nothing: it runs today" if is_own else "an option: it is there" if is_here else "another engine"
+        needs = "a kernel that no engine has" if is_missing(one.estimate) else needs
+        name = f"{mode}, {one.estimate.workload.batch_size} at once"
+        row = described(name, needs, Delivered(_a_day(one), one.device_busy_share, one.expected_ttft))
+        rows.append(row if one.fits else AskRow(name, needs, "–", "does not fit", "–"))
+    most = max((one.pages_per_day.value for one in steps.values()), default=0)
+    serving = ((name, one) for name, one in reversed(steps.items()) if one.pages_per_day.value >= NEARLY * most)
+    last = [*serving][-1:]
+    return rows + [described(name, "an engine that batches; modelled", one) for name, one in last]
