@@ -12,6 +12,7 @@ from ocr_flops.app import spot_checks
 from ocr_flops.app.records_overlay import OnRecord
 from ocr_flops.app.setting import Setting
 from ocr_flops.app.spot_checks import STORE
+from ocr_flops.app.tabs import OVERLAID
 from ocr_flops.charts import Chart
 from ocr_flops.charts.savings_by_tiles import by_tiles
 from ocr_flops.charts.timeline import timelines
@@ -30,7 +31,7 @@ from ocr_flops.units import seconds
 if TYPE_CHECKING:
     import polars as pl
 
-OVERLAID = 24  # results that charts show, the latest: as many as a run over all grids of the tile rule brings, and one more
+MOST_OVERLAID = 24  # results that charts show, the latest: as many as a run over all grids of the tile rule brings, and one more
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,11 +130,11 @@ class Results:
     def beside(self) -> list[dict[str, Any]]:
         """Rows of the latest results, told apart by what they share with the setting."""
         counted = self.on_record.counted if self.on_record else ()
-        return spot_checks.rows_beside([*counted, *self.measured][-OVERLAID:], self.setting)
+        return spot_checks.rows_beside([*counted, *self.measured][-MOST_OVERLAID:], self.setting)
 
-    def laid_over(self, chart: str) -> list[dict[str, Any]]:
-        """Of `beside` what a chart shows: what "matches" the point or is "on_curve" of it, or all."""
-        return [row for row in self.beside if self.with_others or row[chart]]
+    def laid_over(self, tab: str) -> list[dict[str, Any]]:
+        """Of `beside` what the chart of a tab shows: what belongs there, or all."""
+        return [row for row in self.beside if self.with_others or row[OVERLAID[tab]]]
 
     @cached_property
     def sweep(self) -> pl.DataFrame:
@@ -167,7 +168,7 @@ def evaluate(model: ModelSpec, setting: Setting, with_others: bool = False) -> R
 def overview(results: Results) -> list[Chart]:
     """Tensor FLOPs by module, measured points over them; which part of the model takes what share; what memory holds."""
     return [
-        charts.flops_by_module(results.modules, results.laid_over("matches")),
+        charts.flops_by_module(results.modules, results.laid_over("Overview")),
         charts.shares(results.main, results.main_timing),
         charts.memory(results.estimates, results.hardware, narrow=True, allocated=results.allocated),
     ]
@@ -175,7 +176,7 @@ def overview(results: Results) -> list[Chart]:
 
 def grids(results: Results) -> list[Chart]:
     """FLOPs of each stage against image tokens, measured points among them."""
-    return [charts.flops_by_tokens(results.sweep, results.main.stages, results.laid_over("on_curve"))]
+    return [charts.flops_by_tokens(results.sweep, results.main.stages, results.laid_over("Sweep"))]
 
 
 def tiling(results: Results) -> list[Chart]:
