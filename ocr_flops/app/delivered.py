@@ -62,7 +62,7 @@ def describe_pages(timings: Mapping[str, Timing], price: float, currency: str) -
     shows = shows if hidden.device >= LEAST else f"the GPU itself saves {share(max(hidden.device, 0), 1)}"
     without = [name for name in timings if name not in fitting]
     does_not = f"; {' and '.join(without)}: does not fit" if without else ""
-    run, at = hours[mode], "" if currency else f" at {money(price, '')} a GPU hour"
+    run, at = hours[mode], "" if currency else f" at a price of {money(price, '')} a GPU hour"
     return (
         f"A million pages cost {money(price * run.value, currency)}{at} with {mode}{found}{does_not}",
         f"{describe_conditions(best)}, {best.estimate.workload.output_tokens:,} output tokens; {count(run.value)} GPU hours, expected "
