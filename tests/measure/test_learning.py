@@ -37,6 +37,7 @@ def folder(tmp_path, monkeypatch):
     return place
 
 
+@pytest.mark.verification
 def test_a_model_of_ones_own_is_learned_once_and_equals_fresh_traces(folder, capsys, monkeypatch):
     monkeypatch.setattr(client, "Worker", Inside)
     model = of.load_model(str(folder))
