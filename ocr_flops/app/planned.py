@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from ocr_flops.app.setting import FIGURES
+from ocr_flops.errors import SpecError
 from ocr_flops.reports import tables
 from ocr_flops.reports.markdown import render_markdown
 from ocr_flops.spec.catalog import load_hardware, names
@@ -31,6 +32,9 @@ def plan_pages(results: Results) -> tuple[str, pl.DataFrame]:
         SpecError: a target or a price that is none.
     """
     estimate, setting = results.main, results.setting
+    for name in ("pages", "gpus"):
+        if getattr(setting, name) is None:
+            raise SpecError(f"{name}: empty; give a number from 1 up")
     values: dict[str, Any] = {"estimate": estimate, "hardware": results.hardware, "setting": setting, "planning": planning}
     values["mode"] = f"attention {estimate.config.attention.name} in {estimate.config.model.under(estimate.config.engine)}"
     wanted = {

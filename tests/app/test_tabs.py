@@ -204,6 +204,7 @@ def test_a_plan_says_what_holds_and_which_devices_meet_it(model):
     assert "10,000,000 pages by 4 of it take" in shown and "Cheapest that meets the targets: " in shown and " EUR (" in shown
     assert "prices: " in planned(model, prices="free=0") and "neither a price" in planned(model, prices="l4=x")
     assert "no answer" not in planned(model, ttft_ms=None, tpot_ms=None, output_tokens=0)
+    assert "pages: empty" in planned(model, pages=None) and "gpus: empty" in planned(model, gpus=None)
 
 
 @pytest.mark.parametrize("values", [{"ttft_ms": 0.0}, {"tpot_ms": -3.0}, {"price": -1.0}])
