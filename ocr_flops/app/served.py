@@ -14,12 +14,13 @@ from ocr_flops.errors import SpecError
 from ocr_flops.reports.images import provenance
 from ocr_flops.reports.serving import describe_serving
 from ocr_flops.spec.catalog import load_engine, load_hardware
+from ocr_flops.timing.serving import targets
 from ocr_flops.timing.serving.result import Serving
 from ocr_flops.timing.serving.steady import ENGINE, Server, prepare
 
 FLYING, RATE = "requests in flight", "requests a second"
 OWN = "own"  # of an option: what the engine chooses for the device
-BUDGETS = ("1024", "2048", "4096", "8192", "16384")
+BUDGETS = tuple(map(str, targets.BUDGETS))
 MOST_WORKERS, MOST_REPLICAS, MOST_SECONDS = 256, 100_000, 1000
 
 

@@ -34,28 +34,18 @@ def cost_by_size_chart(points: pl.DataFrame, run: RunSpec, page: PageText) -> Ch
         page: the page that is marked.
     """
     value = PRICE if PRICE in points.columns else SECONDS
-    colours = dict(zip(points["label"].unique(maintain_order=True), FAMILIES.values(), strict=False))
     rows = [
         {
             "x": row["megapixels"],
             "value": row[value],
             "label": row["label"],
-            "colour": colours[row["label"]],
             "size": f"{row['width_px']} x {row['height_px']} px, {row['image_tokens']:,} image tokens",
             "cost": _words(row, value),
         }
         for row in points.to_dicts()
     ]
-    bottom, top = (edge(row["value"] for row in rows) for edge in (min, max))
-    ends = _apart([row for row in rows if row["x"] == max(one["x"] for one in rows)], bottom, top)
     mark = {"x": page.width_px * page.height_px / 1e6, "text": f"{page.width_px} x {page.height_px} px"}
-    params = {
-        "room": ROOM * max(row["x"] for row in rows),
-        "ends_y": [bottom / 1.3, top * 1.5],
-        "ticks": log_ticks(bottom / 1.3, top * 1.5),
-    }
-    datasets = {"points": rows, "ends": ends, "mark": [mark]}
-    return Chart(_template(value), _title(points, run, page, value), datasets, params)
+    return _lines_chart(rows, value, _title(points, run, page, value), mark)
 
 
 def memory_by_output_chart(points: pl.DataFrame, run: RunSpec) -> Chart:
@@ -65,31 +55,35 @@ def memory_by_output_chart(points: pl.DataFrame, run: RunSpec) -> Chart:
         points: of `studies.models.memory_by_output`.
         run: what they are of.
     """
-    colours = dict(zip(points["label"].unique(maintain_order=True), FAMILIES.values(), strict=False))
     rows = [
         {
             "x": row["output_tokens"],
             "value": row["memory_bytes"],
             "label": row["label"],
-            "colour": colours[row["label"]],
             "size": f"{row['output_tokens']:,} tokens",
             "cost": f"{si(row['memory_bytes'], 'B')}, of it {si(row['kv_cache_bytes'], 'B')} KV cache",
         }
         for row in points.to_dicts()
     ]
-    bottom, top = (edge(row["value"] for row in rows) for edge in (min, max))
-    last = max(row["x"] for row in rows)
-    ends = _apart([row for row in rows if row["x"] == last], bottom, top)
-    growth = {row["label"]: row["value"] for row in rows if row["x"] == last}
-    first = {row["label"]: row["value"] for row in rows if row["x"] == min(one["x"] for one in rows)}
-    added = sorted(growth, key=lambda label: growth[label] - first[label])
-    finding = f"{last:,} tokens of output add {si(growth[added[-1]] - first[added[-1]], 'B')} on {added[-1]}"
-    if len(added) > 1:
-        finding += f", {si(growth[added[0]] - first[added[0]], 'B')} on {added[0]}"
+    ends = [edge(row["x"] for row in rows) for edge in (min, max)]
+    first, last = ({row["label"]: row["value"] for row in rows if row["x"] == end} for end in ends)
+    growth = sorted(((last[label] - first[label], label) for label in last), key=lambda pair: pair[0])
+    finding = f"{ends[1]:,} tokens of output add {si(growth[-1][0], 'B')} on {growth[-1][1]}"
+    if len(growth) > 1:
+        finding += f", {si(growth[0][0], 'B')} on {growth[0][1]}"
     ran = f"{run.engine.name}, attention {run.attention.name}, {run.dtype}, batch {run.workload.batch_size}"
-    params = {"room": ROOM * last, "ends_y": [bottom / 1.3, top * 1.5], "ticks": log_ticks(bottom / 1.3, top * 1.5)}
-    datasets = {"points": rows, "ends": ends, "mark": []}
-    return Chart(_template(MEMORY), title(finding, f"Weights, KV cache and activations; {ran}"), datasets, params)
+    return _lines_chart(rows, MEMORY, title(finding, f"Weights, KV cache and activations; {ran}"))
+
+
+def _lines_chart(rows: Sequence[Row], value: str, heading: Title, *marks: Row) -> Chart:
+    """A line a label on a logarithmic axis, named at its end; rows have x, value, label, size and cost."""
+    colours = dict(zip(dict.fromkeys(row["label"] for row in rows), FAMILIES.values(), strict=False))
+    rows = [{**row, "colour": colours[row["label"]]} for row in rows]
+    bottom, top = (edge(row["value"] for row in rows) for edge in (min, max))
+    last, domain = max(row["x"] for row in rows), [bottom / 1.3, top * 1.5]
+    ends = _apart([row for row in rows if row["x"] == last], bottom, top)
+    params = {"room": ROOM * last, "ends_y": domain, "ticks": log_ticks(*domain)}
+    return Chart(_template(value), heading, {"points": rows, "ends": ends, "mark": list(marks)}, params)
 
 
 def _words(row: Row, value: str) -> str:

@@ -38,7 +38,7 @@ class Server:
 
     def __init__(self, *arguments):
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "ocr_flops.cli", "app", "--headless", "--port", "0", *arguments],
+            [sys.executable, "-m", "ocr_flops", "app", "--headless", "--port", "0", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -39,7 +39,7 @@ def test_reference_from_the_shell(benchmark, tell, tmp_path):
 
     def command():
         arguments = ["sweep", *REFERENCE, "--format", ",".join(FORMATS), "--out", str(tmp_path / str(next(number)))]
-        subprocess.run([sys.executable, "-m", "ocr_flops.cli", *arguments], check=True, capture_output=True)
+        subprocess.run([sys.executable, "-m", "ocr_flops", *arguments], check=True, capture_output=True)
 
     benchmark.pedantic(command, rounds=3)
     tell("  from the shell", f"{benchmark.stats.stats.min:.2f} s")
@@ -53,7 +53,7 @@ def test_product_streamed(benchmark, tell, tmp_path, points):
         arguments = ["sweep", *PRODUCT, f"workload.prompt_tokens=1:{points // 1000}", "--out", str(out)]
         peak = 0
         with subprocess.Popen(
-            [sys.executable, "-m", "ocr_flops.cli", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [sys.executable, "-m", "ocr_flops", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         ) as process:
             watched = psutil.Process(process.pid)
             while process.poll() is None:

@@ -29,7 +29,7 @@ def served(*options):
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "ocr_flops.cli", "app", "--headless", "--port", str(port), *options]
+    command = [sys.executable, "-m", "ocr_flops", "app", "--headless", "--port", str(port), *options]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait(f"http://127.0.0.1:{port}/health", server)

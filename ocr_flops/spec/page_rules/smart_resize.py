@@ -44,9 +44,9 @@ class SmartResize(PageRule, name="smart_resize"):
         return self.patch_px * self.merge
 
     def sizes(self, width_px: Column, height_px: Column) -> dict[str, Column]:
-        if self.refuses(width_px, height_px).any():
-            raise SpecError(f"image_width_px: {self.refusal}")
         width, height = self._enlarged(*check_page(width_px, height_px))
+        if _is_long(width, height).any():
+            raise SpecError(f"image_width_px: {self.refusal}")
         unit = self.unit_px
         rows, columns = (np.round(side / unit).astype(np.int64) * unit for side in (height, width))
         area, real = self.frames * rows * columns, self.frames * height * width
@@ -59,8 +59,7 @@ class SmartResize(PageRule, name="smart_resize"):
         return {"patch_rows": found[0], "patch_columns": found[1]}
 
     def refuses(self, width_px: Column, height_px: Column) -> np.ndarray:
-        width, height = self._enlarged(*check_page(width_px, height_px))
-        return np.maximum(width, height) > MOST_RATIO * np.minimum(width, height)
+        return _is_long(*self._enlarged(*check_page(width_px, height_px)))
 
     def _enlarged(self, width: np.ndarray, height: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Both sides after the first step, with the rounding of the processor."""
@@ -86,3 +85,7 @@ class SmartResize(PageRule, name="smart_resize"):
         least, most = (-(-area // (self.unit_px**2 * self.frames)) for area in (self.least_px, self.most_px))
         bounds = f"about {least} to {most} image tokens of {self.unit_px} x {self.unit_px} px: smaller pages are enlarged, larger reduced"
         return f"{bounds}; at most {MOST_RATIO} times as long as wide"
+
+
+def _is_long(width: np.ndarray, height: np.ndarray) -> np.ndarray:
+    return np.maximum(width, height) > MOST_RATIO * np.minimum(width, height)

@@ -50,7 +50,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     minimal = [sys.executable, "-m", "marimo", "run", str(Path(__file__).with_name("minimal_page.py")), "--headless", "--port"]
-    ours = [sys.executable, "-m", "ocr_flops.cli", "app", "--headless", "--port"]
+    ours = [sys.executable, "-m", "ocr_flops", "app", "--headless", "--port"]
     with served(ours) as (address, server), served(minimal) as (beside, _), sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         first = [[opened(browser, one)[1] for one in (address, beside)] for _ in range(OPENED)]
