@@ -1,7 +1,5 @@
 """Horizontal bars by stage: segments behind each other, words in and after them, rows under headings, panels beside each other."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Calibration: predictions against measurements, how efficient a device is under every ceiling, and the errors of predictions."""
 
-from __future__ import annotations
-
 import math
 from functools import cache
 

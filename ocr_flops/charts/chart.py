@@ -1,7 +1,5 @@
 """A chart: a template that is compiled once, with a title, rows and values of its own."""
 
-from __future__ import annotations
-
 import json
 import textwrap
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Settings side by side: time to first token, time per token, pages a second and memory, stacked by what they consist of."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cache
 from typing import Protocol

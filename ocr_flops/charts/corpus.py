@@ -1,7 +1,5 @@
 """A corpus drawn: its pages by grid, and what they take on GPUs and under other choices, with ranges."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any

@@ -1,7 +1,5 @@
 """What torch's FLOP counter reports of the model and what it hides, by how the model is run."""
 
-from __future__ import annotations
-
 from functools import cache
 
 import altair as alt

@@ -1,7 +1,5 @@
 """How charts encode rows: axes, legends and tooltips with the look of ours."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Where the FLOPs of one point go, by stage and module; and those of many grids, against image tokens."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from functools import cache
 

@@ -1,7 +1,5 @@
 """Charts with controls inside them and a title that follows: every module's numbers, and attention modes side by side."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Any

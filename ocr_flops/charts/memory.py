@@ -1,7 +1,5 @@
 """What a run holds in memory against what a device has."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """What a page costs on several models, against its size."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cache
 from math import exp, log

@@ -1,7 +1,5 @@
 """Which mode: published accuracy of each against the pages a day that it is expected to do."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import cache
 from typing import Any

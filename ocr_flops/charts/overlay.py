@@ -1,7 +1,5 @@
 """What is laid over charts: the point shown, and what was measured."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Callable, Iterable
 

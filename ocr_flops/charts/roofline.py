@@ -1,7 +1,5 @@
 """Operators under the ceilings of a device (Williams et al., Roofline, 2009)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from functools import cache
 from math import log10

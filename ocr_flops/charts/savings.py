@@ -1,7 +1,5 @@
 """What fused attention saves: DRAM traffic, peak activation memory and time of eager, sdpa and flash, side by side."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """Lines of attention modes over what grows, named at their ends."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 

@@ -1,7 +1,5 @@
 """Serving drawn: throughput against latency on GPUs, where the time of a step goes, and what the memory of a server holds."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cache
 from itertools import cycle

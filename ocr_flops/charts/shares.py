@@ -1,7 +1,5 @@
 """Where FLOPs, bytes and time go: shares by part of the model, to the first token and for each output token."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import cache
 

@@ -1,7 +1,5 @@
 """The talk's charts, to be read from the back of a room: they fill their slide, and their type grows with the screen."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache, lru_cache

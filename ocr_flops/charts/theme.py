@@ -1,7 +1,5 @@
 """What all charts share: colours, names and words."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Pages a day on a device, against batch size and against output length."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import cache
 

@@ -1,7 +1,5 @@
 """The tiling drawn: the page with its grid, the tiles, the global view, and the tokens of each."""
 
-from __future__ import annotations
-
 from functools import cache
 
 import altair as alt

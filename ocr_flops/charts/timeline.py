@@ -1,7 +1,5 @@
 """Both lanes over time, operator by operator: what the host issues, what the device runs, and where one waits for the other."""
 
-from __future__ import annotations
-
 from functools import cache
 
 import altair as alt

@@ -1,7 +1,5 @@
 """Expected seconds by module, coloured by what takes them: the host that issues operators, or the ceiling that binds on the device."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any

@@ -1,7 +1,5 @@
 """The command `ocr-flops`: its subcommands, of which `app` is here, and what becomes of their errors."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

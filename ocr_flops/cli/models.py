@@ -1,7 +1,5 @@
 """The commands about several models: `ocr-flops models` and `compare`."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Annotated, Any, Literal
 

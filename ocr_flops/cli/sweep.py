@@ -1,7 +1,5 @@
 """What `ocr-flops sweep` and `ocr-flops shapes` do: parsed options in, the exit code out."""
 
-from __future__ import annotations
-
 import io
 import sqlite3
 import sys

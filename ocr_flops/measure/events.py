@@ -1,7 +1,5 @@
 """What the worker says, one event a line (see `protocol.py`). Standard library only; both sides import it."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any

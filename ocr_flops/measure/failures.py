@@ -1,7 +1,5 @@
 """What went wrong in the worker, in words a person can act on. Standard library only; both sides import it."""
 
-from __future__ import annotations
-
 import re
 import signal
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Jobs for the worker, one at a time, in the order they were submitted, whoever submits: one queue for all sessions of a server."""
 
-from __future__ import annotations
-
 import atexit
 import threading
 from collections.abc import Callable

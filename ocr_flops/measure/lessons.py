@@ -1,7 +1,5 @@
 """Learns a model's program in the worker and keeps it: for a command, or because a model of one's own is used for the first time."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Callable, Sequence

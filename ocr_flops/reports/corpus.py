@@ -1,7 +1,5 @@
 """The plan of a corpus in sentences, as tables for people, and as data."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace

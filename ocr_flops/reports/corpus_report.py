@@ -1,7 +1,5 @@
 """The plan of a corpus as one HTML page that needs no network, to be forwarded to whoever pays."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Sequence
 from datetime import date

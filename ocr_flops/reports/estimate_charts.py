@@ -1,7 +1,5 @@
 """The charts of one estimate, by name: those of its HTML page, and every chart of the app."""
 
-from __future__ import annotations
-
 import polars as pl
 
 from ocr_flops import charts

@@ -1,7 +1,5 @@
 """The report on one estimate, written once as Markdown: beside images of its charts, or as one HTML page with charts that have controls."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Callable, Mapping
 from datetime import date

@@ -1,7 +1,5 @@
 """The settings of an estimate: its attention kernels, the figures of its device and their sources, and the overrides that repeat it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 

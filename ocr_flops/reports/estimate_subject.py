@@ -1,7 +1,5 @@
 """The subject of a report: one estimate on a device, and the attention modes, grids and lengths that it is compared with."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from functools import cached_property
 

@@ -1,7 +1,5 @@
 """Numbers as files: frames as CSV, Parquet and JSON, and an estimate as one object."""
 
-from __future__ import annotations
-
 from io import BytesIO
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The headline figures of one point: what it costs, how long it takes on a device, what limits it there, and whether it fits."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from ocr_flops.reports.tables import BOUND

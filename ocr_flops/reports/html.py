@@ -1,7 +1,5 @@
 """Markdown -> one HTML page that works without a network: charts, style and all JavaScript are in it, and the browser may load nothing."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Mapping

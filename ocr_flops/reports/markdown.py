@@ -1,7 +1,5 @@
 """Reports as Markdown: Jinja2 templates in which every value is plain text unless it is marked as Markdown."""
 
-from __future__ import annotations
-
 import html
 import re
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """The report on a sweep: what came out, how far to trust it, its settings; as Markdown beside its charts, and as one HTML page."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field

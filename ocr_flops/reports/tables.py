@@ -1,7 +1,5 @@
 """What tables show: columns in their order, headings with units, and how numbers are printed; Markdown, HTML and the app render them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from math import floor, log10

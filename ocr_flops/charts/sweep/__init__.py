@@ -1,7 +1,5 @@
 """Charts of a sweep, shared by its files and its reports: what each measures, and in which order they come."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial

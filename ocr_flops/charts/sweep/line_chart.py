@@ -1,7 +1,5 @@
 """A chart of a sweep: lines along what varies, named at their ends, with bands of several points; bars where each line has one value."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The lines of a sweep's chart: one per series and kind, those that no eye could separate put together."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace

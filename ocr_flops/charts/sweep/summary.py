@@ -3,8 +3,6 @@
 The table is read by polars' streaming engine, so that a sweep of any length fits in memory.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any

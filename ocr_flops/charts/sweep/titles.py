@@ -1,7 +1,5 @@
 """What each chart of a sweep finds, in words: the title, then the lines below it. Every number is of the points shown."""
 
-from __future__ import annotations
-
 from ocr_flops.charts.sweep.wording import Format, Wording, name_memory
 from ocr_flops.charts.theme import in_bytes, in_flops
 from ocr_flops.units import seconds, share, si

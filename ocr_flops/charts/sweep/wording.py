@@ -1,7 +1,5 @@
 """Words about the points shown of a sweep: the range of a measure, which point or series a number is of, what is left out."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property

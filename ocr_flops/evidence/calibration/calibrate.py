@@ -1,7 +1,5 @@
 """Records to calibration: selects the rows, fits them, cross-validates the fit, and finds what it identifies."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Mapping
 

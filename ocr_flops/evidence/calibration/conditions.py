@@ -1,7 +1,5 @@
 """What expected times rest on where there are records: the host and the efficiencies that a device's calibration found."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any

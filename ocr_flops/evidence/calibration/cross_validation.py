@@ -1,7 +1,5 @@
 """Leave-one-out cross-validation: each workload is predicted by a fit to the others, and their spread gives the fit's covariance."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What the operators of a stage take at a device's peaks: of an estimate, and of the rows of records."""
 
-from __future__ import annotations
-
 import functools
 from typing import NamedTuple
 

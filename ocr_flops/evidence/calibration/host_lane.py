@@ -5,8 +5,6 @@ divided by the seconds measured. The range is what the worst stages ask for: low
 seconds of a stage; high the fit times the greatest, with the measured median in place of the lowest tenth.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple

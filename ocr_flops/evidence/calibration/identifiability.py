@@ -1,7 +1,5 @@
 """Which efficiencies and launch overheads records identify, with their intervals; how wide the others are taken to be."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from ocr_flops.evidence.calibration.cross_validation import DEVIATIONS

@@ -1,7 +1,5 @@
 """Memory beside the estimate: what the allocator held at most, over weights, cache and live activations."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

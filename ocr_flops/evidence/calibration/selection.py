@@ -1,7 +1,5 @@
 """Which records a calibration may learn from, and what their columns say as specs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import NamedTuple
 

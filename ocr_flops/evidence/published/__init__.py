@@ -1,7 +1,5 @@
 """What others measured and published, held against expected times; nothing is fitted to a single figure."""
 
-from __future__ import annotations
-
 from functools import cache
 from importlib.resources import files
 from typing import Any

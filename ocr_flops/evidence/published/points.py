@@ -4,8 +4,6 @@
 open (a device, an engine) is held against a stated set of runs: expected is their median, the range spans all of theirs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache

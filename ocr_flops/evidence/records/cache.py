@@ -1,7 +1,5 @@
 """The records that a server's pages show: read when they are first needed, and again when a folder has changed."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import threading

@@ -3,8 +3,6 @@
 A job's points are measured by one worker, each is recorded as soon as it is there, and not run again once it is recorded.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Iterable

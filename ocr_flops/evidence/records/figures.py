@@ -1,7 +1,5 @@
 """Figures that follow from a worker's result: middle and spread of the times, use of the device's peaks, memory at its most."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from statistics import median, quantiles
 from typing import Any

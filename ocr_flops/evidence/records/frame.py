@@ -1,7 +1,5 @@
 """All records as one frame, beside which charts and calibration lay the estimate."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any

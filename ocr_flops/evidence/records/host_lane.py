@@ -3,8 +3,6 @@
 A record names no machine: what tells hosts apart is their processor and versions.
 """
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """The record of a point, from what was to run and what the worker said; `schema.py` says what is in it."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Times the real model in a worker, point by point; every point ends in a record, whatever becomes of the worker."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 

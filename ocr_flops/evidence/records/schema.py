@@ -9,8 +9,6 @@ What is in the file beside these fields is kept there for whoever reads it alone
 - "stages": the worker's stages as they came: raw seconds of every run, FLOPs, memory
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field

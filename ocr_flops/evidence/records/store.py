@@ -1,7 +1,5 @@
 """Where records lie, and how they get there whole: one file each under a name of its own, so that writers need not know of each other."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -1,7 +1,5 @@
 """DeepSeek-OCR learned from traces of its class against DeepSeek-OCR by hand: every column of every module, as integers."""
 
-from __future__ import annotations
-
 import json
 import random
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Which points are run on the real model, under which settings: the default set, or one point as a command line has it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 

@@ -3,8 +3,6 @@
 A result is compared with the estimate of the engine, attention, precision and logits that ran, never with anything else.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from fractions import Fraction

@@ -4,8 +4,6 @@ The worker runs small operators under the counter (`measure/worker/counter_audit
 workload, every operator in one family by what it is (`op_kinds.py`).
 """
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Iterable

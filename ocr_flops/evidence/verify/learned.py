@@ -1,7 +1,5 @@
 """A learned model's numbers against fresh traces of its class, at sizes drawn at random: by module and stage, as integers."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version

@@ -1,7 +1,5 @@
 """The model's FLOPs by family of operators: linear layers, attention cores, experts, norms."""
 
-from __future__ import annotations
-
 import polars as pl
 
 from ocr_flops.cost.polynomial import evaluate

@@ -1,7 +1,5 @@
 """The result of a verification: summed up, printed, and kept as the evidence that a version ships with."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Local weights: safetensors only, because .bin and .pt files can run code when they are read."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """How a class is handed pages: its arguments for pictures of given sizes, on `meta`, with grids that its code reads back on the CPU."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """Modules of learned classes by the path of the nn.Module that runs: names that are the same for all models."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

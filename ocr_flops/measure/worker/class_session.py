@@ -1,7 +1,5 @@
 """Any class of transformers on `meta`, and traces of its vision, prefill and decode by the doors that all classes share."""
 
-from __future__ import annotations
-
 import contextlib
 import gc
 from collections.abc import Callable, Iterable, Iterator

@@ -1,7 +1,5 @@
 """Runs small operators one by one under torch's FLOP counter: what it reports beside what they compute in closed form."""
 
-from __future__ import annotations
-
 import importlib.util
 from typing import Any
 

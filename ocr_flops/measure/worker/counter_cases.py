@@ -4,8 +4,6 @@ Work is counted by the project's rules: a multiply-add is 2 FLOPs of matrix work
 elementwise operator and, per element, softmax 5, LayerNorm 8, GELU 5, SiLU 4.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """What torch's FLOP counter and the tracer see of the stages of the real model: alone, or both in one pass."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 from collections import Counter

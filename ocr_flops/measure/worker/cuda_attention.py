@@ -1,7 +1,5 @@
 """Fused attention as CUDA runs it, on devices that have no such kernel: so what it saves can be traced on any machine."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from typing import Any

@@ -5,8 +5,6 @@ holds between all users of a machine. Where none can be had (no such locks on th
 goes ahead without.
 """
 
-from __future__ import annotations
-
 import contextlib
 import tempfile
 from collections.abc import Callable, Iterator

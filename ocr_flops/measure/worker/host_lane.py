@@ -11,8 +11,6 @@ of the clock's); "operators", "module_calls" (of modules with parameters of thei
 "module_calls"}}, which add up to the stage. Counts of decode are means over its steps.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections import Counter

@@ -1,7 +1,5 @@
 """Learns a class: traces at chosen sizes, coefficients of every operator's costs, and their check at sizes that were not used."""
 
-from __future__ import annotations
-
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """The machine that the worker runs on: devices, precisions, driver and clocks, as far as they can be read; needs torch alone."""
 
-from __future__ import annotations
-
 import platform
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """ATen's own kernels on `meta` in the place of torch's in Python: traces take half as long."""
 
-from __future__ import annotations
-
 import torch
 import torch._meta_registrations as registered
 from torch._decomp import global_decomposition_table

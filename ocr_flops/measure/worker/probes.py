@@ -1,7 +1,5 @@
 """What observes the stages of the real model without counting or tracing: the clock, hooks at modules, CUDA's allocator."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import gc

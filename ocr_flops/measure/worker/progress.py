@@ -1,7 +1,5 @@
 """How far a request is, as the worker announces it, and how long each stage took."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable
 from time import monotonic

@@ -1,7 +1,5 @@
 """How the published code is run, stage by stage: vision up to the image's features, prefill and decode as its `generate` calls it."""
 
-from __future__ import annotations
-
 import contextlib
 import sys
 from collections.abc import Callable, Iterator

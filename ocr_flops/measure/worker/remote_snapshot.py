@@ -5,8 +5,6 @@ imported as a package of its own, not through transformers' AutoModel, which cop
 from version to version.
 """
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import importlib.machinery

@@ -1,8 +1,6 @@
 """A built model and how its stages are run: vision, prefill and decode steps of the real model, and the call that is both vision and
 prefill, each under an observer's eyes."""
 
-from __future__ import annotations
-
 import contextlib
 import platform
 from collections.abc import Callable

@@ -13,8 +13,6 @@ runs); "kv_cache_bytes" [of each layer];
 failed in "not_observed" {probe: why}.
 """
 
-from __future__ import annotations
-
 import gc
 from collections.abc import Callable
 from typing import Any

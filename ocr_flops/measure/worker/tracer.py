@@ -4,8 +4,6 @@ This is the second, independent source of the analytic numbers: it knows nothing
 needs neither a GPU nor memory, because only shapes, dtypes and storage lifetimes matter.
 """
 
-from __future__ import annotations
-
 import contextlib
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence

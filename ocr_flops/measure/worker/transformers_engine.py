@@ -1,7 +1,5 @@
 """The real model as transformers' UnlimitedOcr class at DeepSeek-OCR's dimensions: how it is built and how its stages are run."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """What kinds of pages take on a device in batches of one grid, under an engine where a batch runs until its longest page ends."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

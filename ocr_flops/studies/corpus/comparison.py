@@ -1,7 +1,5 @@
 """A corpus on several models side by side, in batches under transformers, for the same text on every page."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any

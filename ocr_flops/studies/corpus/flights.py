@@ -1,7 +1,5 @@
 """What kinds of pages take on a device under an engine that batches continuously, with as many pages in flight as it holds, at most all."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

@@ -1,8 +1,6 @@
 """Groups -> kinds of pages, a resolution mode and a grid each, with exact totals: costs of a page are quadratic in its two lengths, so that
 the sums of lengths, of their squares and of their products are all that totals need."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property

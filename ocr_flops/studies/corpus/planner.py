@@ -1,7 +1,5 @@
 """Pages, a model and devices -> the plan of a corpus."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

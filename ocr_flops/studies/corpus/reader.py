@@ -4,8 +4,6 @@ It ends where a file makes it take more time or memory than an honest one needs;
 read in it, not in a process each, as `documents.py` does.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import signal

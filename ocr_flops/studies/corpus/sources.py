@@ -1,7 +1,5 @@
 """A path -> pages: a table in a file or in several, a folder of images and PDFs, or a mix of paper formats."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from io import BytesIO

@@ -1,7 +1,5 @@
 """Cases of a sweep: every combination of model, engine, attention, precision, device, resolution and their fields."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Iterable, Sequence

@@ -5,8 +5,6 @@ The work folder is `.NAME.partial` beside the place, or `NAME/.partial` in a fol
 written last). The process may die at any moment: the same command goes on from there.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """The pages that a sweep runs over: tile grids by rule, or files of images and PDFs by the sizes in their headers."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple

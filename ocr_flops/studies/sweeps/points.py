@@ -1,7 +1,5 @@
 """What a sweep says of whole points, and of all pages of a folder: sums over the stages of its table "stages"."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import polars as pl

@@ -1,7 +1,5 @@
 """Overrides with several values: "workload.columns=1:30", "attention=[eager,sdpa]", "workload.batch_size=[1,4,16:64:16]"."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from typing import Any

@@ -3,8 +3,6 @@
 A sweep's decode may be longer than the steps that are run. Then those steps are compared, and no row of the sweep shows them.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator
 from dataclasses import replace

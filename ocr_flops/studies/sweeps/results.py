@@ -1,7 +1,5 @@
 """The tables of a sweep: rows of one kind, in Parquet files or in memory."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """Runs a sweep into a folder: in parts that are computed while the one before is written, each kept if the process dies."""
 
-from __future__ import annotations
-
 import io
 import shutil
 import time

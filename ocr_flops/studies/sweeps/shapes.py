@@ -1,7 +1,5 @@
 """Canonical page shapes: for every number of tiles its most square grid, the image that fills it, and its tokens."""
 
-from __future__ import annotations
-
 import numpy as np
 import polars as pl
 
