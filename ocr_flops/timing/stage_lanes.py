@@ -8,7 +8,7 @@ operator is a part or the whole.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,12 +22,11 @@ from ocr_flops.cost.tape import EXPERT_BYTES, Operation
 from ocr_flops.spec.host import EfficiencySpec, HostSpec
 from ocr_flops.spec.specs import PRODUCTS, HardwareSpec
 from ocr_flops.timing.lanes import Lanes, Schedule, Seconds
-from ocr_flops.timing.run_groups import Lines, RunGroup, kernel_seconds
+from ocr_flops.timing.runs import Lines, Runs
 
-NARROW_FROM = 64  # points from which on it pays to look for what binds at all of them
+BLOCK = 2_048  # points looked at together, so that what is computed of them stays in the processor's cache
 CONTEXT = "context"
 HITS = ("experts_hit",)
-Points = np.ndarray | None  # indices of a group's points; None for all
 
 
 class Repeat(NamedTuple):
@@ -51,8 +50,10 @@ class _Order(NamedTuple):
         items: how runs follow each other.
         monomials: what the work of one execution is made of, the decode step's context left out; the last one is `HITS`.
         grows: which of them are multiplied by the context.
-        work: tensor FLOPs, vector FLOPs and bytes of one execution: [3, operation, monomial].
-        expert_layers: layers of the operations that run once for every expert hit, 0 for others.
+        kernel: which of the kernels that differ each operation has: [operation].
+        work: tensor FLOPs, vector FLOPs and bytes of one execution: [3, kernel, monomial].
+        itemsize: as of `Operation.matrix_itemsize`: [kernel].
+        expert_layers: layers of the kernels that run once for every expert hit, 0 for others.
         weights: whether an operation reads weights, so that it stands for the call of a module.
         owner: 1 where an operation belongs to a module, else 0: [module, operation].
     """
@@ -63,7 +64,9 @@ class _Order(NamedTuple):
     items: tuple[Item, ...]
     monomials: tuple[Monomial, ...]
     grows: np.ndarray
+    kernel: np.ndarray
     work: np.ndarray
+    itemsize: np.ndarray
     expert_layers: np.ndarray
     weights: np.ndarray
     owner: np.ndarray
@@ -82,6 +85,10 @@ def compile_order(program: Program, waits: bool = False) -> _Order:
             moved = moved | {expert: moved.get(expert, 0) + operation.expert_thirds / len(operation.layers)}
         polynomials.append((tensor, vector, moved))
     names = ((), *dict.fromkeys(name for kinds in polynomials for terms in kinds for name in terms if name not in ((), HITS)), HITS)
+    work = np.array([[[terms.get(name, 0) for name in names] for terms in kinds] for kinds in polynomials], float)
+    layers = [len(one.layers) * any(region.per_expert for region in one.regions) for one in operations]
+    both = np.array([(one.matrix_itemsize, count) for one, count in zip(operations, layers, strict=True)])
+    _, first, kernel = np.unique(np.hstack([work.reshape(len(both), -1), both]), axis=0, return_index=True, return_inverse=True)
     return _Order(
         np.concatenate(runs),
         np.cumsum([0, *map(len, runs)])[:-1],
@@ -89,8 +96,9 @@ def compile_order(program: Program, waits: bool = False) -> _Order:
         items,
         tuple(tuple(part for part in name if part != CONTEXT) for name in names),
         np.array([CONTEXT in name for name in names]),
-        np.array([[[terms.get(name, 0) for name in names] for terms in kinds] for kinds in polynomials], float).transpose(1, 0, 2),
-        np.array([len(one.layers) * any(region.per_expert for region in one.regions) for one in operations]),
+        kernel.reshape(-1),
+        work[first].transpose(1, 0, 2),
+        *both[first].T,
         np.array([bool(one.costs["weight_io_bytes"]) for one in operations], float),
         np.array([[one.module == module for one in operations] for module in program.modules], float),
     )
@@ -135,15 +143,13 @@ class StageLanes:
         self.is_graph = stage in host.graphs or (stage == "vision" and config.engine.packs_images and bool(host.graphs))
         self.waits = host.waits and not self.is_graph
         self.order = order = compile_order(program, self.waits)
-        count = len(program.operations)
-        sizes = np.array([one.matrix_itemsize for one in program.operations])
-        matrix = np.ones(count)
-        for size in np.unique(sizes[sizes > 0]).tolist():
-            matrix[sizes == size] = hardware.matrix_peak(PRODUCTS.get(size, config.dtype))
-        vector = np.full(count, hardware.vector_fp32_flops_per_second or np.inf)
-        peaks = np.stack([matrix, vector, np.full(count, hardware.memory_bandwidth_bytes_per_second)])
+        matrix = np.ones(len(order.itemsize))
+        for size in np.unique(order.itemsize[order.itemsize > 0]).tolist():
+            matrix[order.itemsize == size] = hardware.matrix_peak(PRODUCTS.get(size, config.dtype))
+        others = (hardware.vector_fp32_flops_per_second or np.inf, hardware.memory_bandwidth_bytes_per_second)
+        peaks = np.stack([matrix, *(np.full(len(matrix), one) for one in others)])
         reached = np.array([[one.value, one.high, one.low] for one in (efficiency.matrix, efficiency.vector, efficiency.bandwidth)])
-        seconds = order.work[:, None] / (peaks[:, None] * reached[:, :, None])[..., None]  # [ceiling, case, operation, monomial]
+        seconds = order.work[:, None] / (peaks[:, None] * reached[:, :, None])[..., None]  # [ceiling, case, kernel, monomial]
         self._lines = self._undominated(seconds)
         floor = host.graph_floor_us.over(config.engine.operators_a_kernel) if self.is_graph else host.kernel_floor_us
         self.floor = 1e-6 * np.array(floor[:3])
@@ -154,6 +160,7 @@ class StageLanes:
         self.issue = np.zeros_like(issue) if self.is_graph else issue  # [case, operation]
         self.once = launch if self.is_graph else np.zeros(3)
         self.step = 1e-6 * np.array(host.step_us[:3])
+        self.runs = Runs(order, self._lines, self.floor, self.issue)
 
     def last_values(self, group: StageGroup) -> np.ndarray:
         """The monomials at a group's points, in decode of the last step: [monomial, point]."""
@@ -168,10 +175,14 @@ class StageLanes:
         values[-1] = group.values.get(*HITS, 1)
         return values
 
+    def rough_seconds(self, values: np.ndarray) -> np.ndarray:
+        """What the kernels take in all under their first ceilings, to order points by: [point]."""
+        return self._lines[0][1][0].sum(axis=0) @ values
+
     @staticmethod
     def _undominated(seconds: np.ndarray) -> Lines:
-        """Ceilings as (operations, their lines [case, operation, monomial]): first one for every operation, then what may exceed it."""
-        largest = (seconds[:, None] >= seconds[None]).all(axis=(2, 4))  # ceiling a is at least b in every coefficient: [a, b, operation]
+        """Ceilings as (kernels, their lines [case, kernel, monomial]): first one for every kernel, then what may exceed it."""
+        largest = (seconds[:, None] >= seconds[None]).all(axis=(2, 4))  # ceiling a is at least b in every coefficient: [a, b, kernel]
         first = largest.sum(axis=1).argmax(axis=0)
         everything = np.arange(seconds.shape[2])
         lines = [(everything, seconds[first, :, everything].transpose(1, 0, 2))]
@@ -180,10 +191,6 @@ class StageLanes:
             if len(where):
                 lines.append((where, seconds[ceiling][:, where]))
         return lines
-
-    def kernels(self, values: np.ndarray) -> np.ndarray:
-        """Seconds of kernels [case, operation, point] at values of the monomials [monomial, point]."""
-        return kernel_seconds(self._lines, self.floor, self.order.expert_layers, values)
 
     @functools.cached_property
     def _crossing(self) -> tuple[np.ndarray, np.ndarray]:
@@ -209,57 +216,28 @@ class StageLanes:
         above, below = (terms @ values for terms in self._crossing)
         return np.divide(above, below, out=np.full_like(above, -1.0), where=below != 0)
 
-    def runs(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What each run takes: host [case, run, 1], device [case, run, point], and when its last kernel ends [case, run, point]."""
-        order = self.order
-        if values.shape[1] >= NARROW_FROM:
-            device, ends = (np.empty((3, len(order.starts), values.shape[1])) for _ in range(2))
-            for group in self._alike:
-                device[:, group.runs], ends[:, group.runs] = group.device_and_ends(values)
-            return self._issued[0], device, ends
-        kernels, (host, issued) = self.kernels(values)[:, order.flat], self._issued
-        device = np.add.reduceat(kernels, order.starts, axis=1)
-        done = kernels.cumsum(axis=1) - (device.cumsum(axis=1) - device)[:, order.run]  # of the run up to each kernel
-        return host, device, device + np.maximum.reduceat(issued - done + kernels, order.starts, axis=1)
-
-    @functools.cached_property
-    def _issued(self) -> tuple[np.ndarray, np.ndarray]:
-        """The host's seconds of every run [case, run, 1], and in each run up to every operator [case, operator in order, 1]."""
-        issue = self.issue[:, self.order.flat]
-        host = np.add.reduceat(issue, self.order.starts, axis=1)
-        return host[..., None], (issue.cumsum(axis=1) - (host.cumsum(axis=1) - host)[:, self.order.run])[..., None]
-
-    @functools.cached_property
-    def _alike(self) -> list[RunGroup]:
-        """The runs, those together whose kernels depend on the same monomials."""
-        order, uses = self.order, np.zeros((len(self.order.weights), len(self.order.monomials)), bool)
-        for where, lines in self._lines:
-            uses[where] |= lines.any(axis=0)
-        uses[:, -1] = order.expert_layers > 0
-        groups: dict[bytes, list[int]] = {}
-        for run in range(len(order.starts)):
-            groups.setdefault(uses[order.flat[order.run == run]].any(axis=0).tobytes(), []).append(run)
-        constant = order.monomials.index(())
-        return [RunGroup(order, self._lines, self.floor, self.issue, constant, np.array(runs)) for runs in groups.values()]
-
-    def figures(self, values: np.ndarray, group: StageGroup, points: Points = None) -> np.ndarray:
+    def figures(self, values: np.ndarray, group: StageGroup, points: np.ndarray) -> np.ndarray:
         """Seconds, and those of the device alone, of one pass over the stage, or of one decode step: [figure, case, point].
 
         Args:
-            values: as in `kernels`.
+            values: as of `Runs.kernels`; fastest where points that are alike stand together.
             group: gives how often regions are repeated.
-            points: the group's points that values are of; all where None.
+            points: the group's points that values are of.
         """
-        lanes, found = self.runs(values), np.empty((2, 3, values.shape[1]))
+        found, host = np.empty((2, 3, values.shape[1])), self.runs.issued[0]
         if values.shape[1] != 1:
-            whole = self._join(self.order.items, lambda run: Lanes(*(lane[..., run, :] for lane in lanes)), values[-1], group, points)
-            whole = self._launch(whole, self.once[:, None])
-            found[0], found[1] = whole.seconds, whole.device
+            for start in range(0, values.shape[1], BLOCK):
+                block = slice(start, start + BLOCK)
+                lanes = host, *self.runs.device_and_ends(values[:, block])
+                runs = [Lanes(*(lane[:, run] for lane in lanes)) for run in range(host.shape[1])]
+                whole = self._launch(self._join(self.order.items, runs, values[-1, block], group, points[block]), self.once[:, None])
+                found[0, :, block], found[1, :, block] = whole.seconds, whole.device
             return found
         # numbers one by one are faster than arrays of one
+        lanes = host, *self.runs.device_and_ends(values)
         for case, (once, *runs) in enumerate(zip(self.once.tolist(), *(lane[..., 0].tolist() for lane in lanes), strict=True)):
             runs = [Lanes(*run) for run in zip(*runs, strict=True)]
-            whole = self._launch(self._join(self.order.items, runs.__getitem__, float(values[-1, 0]), group, points), once)
+            whole = self._launch(self._join(self.order.items, runs, float(values[-1, 0]), group, points), once)
             found[:, case, 0] = whole.seconds, whole.device
         return found
 
@@ -267,7 +245,7 @@ class StageLanes:
         """A stage after the launch of its graph, where it is one."""
         return Lanes(once, 0.0 * once, once).then(whole) if self.is_graph else whole
 
-    def critical_path(self, values: np.ndarray, group: StageGroup, points: Points = None) -> np.ndarray:
+    def critical_path(self, values: np.ndarray, group: StageGroup, points: np.ndarray) -> np.ndarray:
         """What each module has of the critical path, as expected, of one pass or one decode step; arguments as of `figures`.
 
         It is the chain of host and device work that decides when the stage ends. A graph's launch belongs to no module.
@@ -276,7 +254,7 @@ class StageLanes:
             seconds in which the host issues its operators, then those in which the device runs its kernels: [2 x module, point].
         """
         order = self.order
-        kernels, issue = self.kernels(values)[0, order.flat], self.issue[0, order.flat, None]
+        kernels, issue = self.runs.kernels(values)[0, order.kernel[order.flat]], self.issue[0, order.flat, None]
         ends = np.array([*order.starts[1:], len(order.flat)])
         modules = len(order.owner)
         lanes = [np.zeros((1 + 2 * modules, 1, len(ends), values.shape[1])) for _ in range(3)]
@@ -288,11 +266,10 @@ class StageLanes:
             for lane, (issuing, running) in zip(lanes, paths, strict=True):
                 lane[0, 0, run] = issuing.sum(axis=0) + running.sum(axis=0)
                 lane[1 : 1 + modules, 0, run], lane[1 + modules :, 0, run] = owner @ issuing, owner @ running
-        return self._join(order.items, lambda run: Lanes(*(lane[..., run, :] for lane in lanes)), values[-1], group, points).seconds[1:, 0]
+        runs = [Lanes(*(lane[:, :, run] for lane in lanes)) for run in range(len(ends))]
+        return self._join(order.items, runs, values[-1], group, points).seconds[1:, 0]
 
-    def _join(
-        self, items: Sequence[Item], run: Callable[[int], Lanes], hits: Seconds, group: StageGroup, points: Points
-    ) -> Lanes | Schedule:
+    def _join(self, items: Sequence[Item], runs: Sequence[Lanes], hits: Seconds, group: StageGroup, points: np.ndarray) -> Lanes | Schedule:
         """Runs one after the other, as items say."""
         whole: Lanes | Schedule | None = None
         for item in items:
@@ -301,17 +278,17 @@ class StageLanes:
                 continue
             if isinstance(item, Repeat):
                 times = np.maximum(hits / item.expert_layers, 1.0) if item.expert_layers else repeats(item.times, group, points)
-                part = self._join(item.items, run, hits, group, points).repeated(times)
+                part = self._join(item.items, runs, hits, group, points).repeated(times)
             else:
-                part = run(item)
+                part = runs[item]
             whole = part if whole is None else whole.then(part)
         return whole
 
 
-def repeats(times: Dim, group: StageGroup, points: Points) -> Seconds:
+def repeats(times: Dim, group: StageGroup, points: np.ndarray) -> Seconds:
     """How often a region is repeated, at the points of a group; a number where it is the same at all."""
     found = times if isinstance(times, int) else evaluate(times, group.last)
     if not isinstance(found, np.ndarray):
         return float(found)
-    found = found if points is None or len(found) == 1 else found[points]
+    found = found if len(found) == 1 else found[points]
     return found.astype(float) if len(found) > 1 else float(found[0])

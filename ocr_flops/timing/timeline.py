@@ -45,7 +45,7 @@ def timeline(timing: Timing, stage: str, case: str = "value", most: int | None =
     group = next(group for group in estimate.stage_groups() if group.stage == stage)
     lanes = lanes_of(group.program, stage, timing.hardware, estimate.config, timing.host, timing.efficiency)
     number = CASES.index(one_of("case", case, CASES))
-    kernels = lanes.kernels(lanes.last_values(group))[number, :, 0]
+    kernels = lanes.runs.kernels(lanes.last_values(group))[number, lanes.order.kernel, 0]
     hits, operations = int(group.values.get("experts_hit", 1)), group.program.operations
     moe_layers = max(1, int(lanes.order.expert_layers.max()))
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import ocr_flops as of
 from ocr_flops.spec.catalog import load_host
-from ocr_flops.timing import stage_lanes
+from ocr_flops.timing import runs
 from ocr_flops.timing.convex_sums import sum_convex
 from ocr_flops.timing.expected import CASES, lanes_of
 from ocr_flops.timing.timeline import timeline
@@ -86,7 +86,7 @@ def test_many_points_are_the_points_one_by_one(monkeypatch):
     for engine in ("transformers", "remote_code"):
         estimate = of.estimate(MODEL, pages, engine=engine)
         together = estimate.on(SLOW).stages
-        monkeypatch.setattr(stage_lanes, "NARROW_FROM", 10**9)
+        monkeypatch.setattr(runs, "NARROW_FROM", 10**9)
         alone = estimate.on(SLOW).stages
         monkeypatch.undo()
         for name in ("expected_seconds", "expected_low_seconds", "expected_high_seconds", "device_busy_share"):
