@@ -46,9 +46,8 @@ def headed_rows(rows: Iterable[str]) -> list[str]:
 class StageBars:
     """Layers of one chart of bars; each reads a dataset of its own, or one that is given with its transformations.
 
-    Args:
-        rows: the axis of rows, `row_axis` or `headed_axis`.
-        along: options of the axis along the bars; by default that of panels, whose number is the parameter "panels".
+    `rows` is the axis of rows, `along` the options of the axis along the bars, by default of panels, as many as the parameter "panels"
+    says.
     """
 
     rows: alt.Y = field(default_factory=headed_axis)
@@ -125,12 +124,8 @@ class Bar(NamedTuple):
 
 
 def panel_rows(panels: Sequence[Panel], width: float) -> tuple[dict[str, list[Row]], list[Bar]]:
-    """Panels beside each other: the rows of "bars", "panels" and "limits", and the whole bars, after which words can stand.
-
-    Args:
-        panels: from left to right.
-        width: of the longest bar, as a part of a panel's; the rest is for words.
-    """
+    """Panels beside each other: the rows of "bars", "panels" and "limits", and the whole bars, after which words can stand; the longest bar
+    takes `width`, a part of a panel's."""
     rows: dict[str, list[Row]] = {"bars": [], "panels": [], "limits": []}
     whole = []
     for position, panel in enumerate(panels):
@@ -155,13 +150,8 @@ def panel_words(whole: Iterable[Bar], value: Callable[[Bar], str], difference: C
 
 
 def panel_template(rows: alt.Y, colours: Mapping[str, str], height: int) -> Template:
-    """Panels with two lines of words after each bar, its value ("ends") and how it differs ("differences"), and lines of limits.
-
-    Args:
-        rows: the axis of rows.
-        colours: of all parts; the parameter "kinds" has those that the legend lists.
-        height: in px.
-    """
+    """Panels with two lines of words after each bar, its value ("ends") and how it differs ("differences"), and lines of limits; `colours`
+    are of all parts, of which the parameter "kinds" has those that the legend lists."""
     bars = StageBars(rows)
     about = tips(row="setting", what="figure", kind="part", value="value", all="in all")
     colour = painted("kind", colours, listed("kinds", orient="bottom", columnPadding=14))

@@ -64,12 +64,8 @@ def savings(
 
 
 def mode_bars(table: Table, measures: Sequence[str]) -> dict[str, list[Row]]:
-    """Bars of attention modes under the headings of stages, a panel a measure.
-
-    Args:
-        table: what is compared, with `fixed`: bytes of weights and KV cache, which are part of `io_bytes`.
-        measures: keys of `MEASURES`, "io_bytes" first.
-    """
+    """Bars of attention modes under the headings of stages, a panel for each of `measures`, "io_bytes" first; `table` also has `fixed`:
+    bytes of weights and KV cache, which are part of `io_bytes`."""
     base, *others = next(iter(table.values()))
     panels = []
     for measure in measures:

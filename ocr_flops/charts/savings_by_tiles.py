@@ -24,7 +24,6 @@ def mode_lines(
 
     Args:
         rows: points with `mode`, `x` and `value`, ordered by `x`.
-        heading: the title.
         axes: titles of x and y.
         mark: the current point's `x` and its `text`, drawn across; None for none.
         words: what stands behind a mode's name at the end of its line; modes that end in the same place share the words of the last one.

@@ -106,12 +106,8 @@ def is_known(problem: BaseException) -> bool:
 
 
 def of_exit(code: int, log: str) -> Failure:
-    """Says what a worker's end without a last event means.
-
-    Args:
-        code: its exit code; negative, or 128 more through a shell: the signal that ended it.
-        log: the end of its stderr.
-    """
+    """Says what a worker's end without a last event means, by its exit code (negative, or 128 more through a shell: the signal that ended
+    it) and the end of its stderr."""
     reason = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
     ended_by = {one.value: one.name for one in signal.Signals}.get(-code if code < 0 else code - 128, "")
     meaning, lines = _SIGNALS.get(ended_by), tail(log).splitlines()

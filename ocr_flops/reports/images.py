@@ -100,11 +100,7 @@ def vega_javascript(in_child: bool = True) -> str:
 
 
 def run_jobs(jobs: list[dict[str, Any]], in_child: bool, progress: Progress = no_progress) -> list[bytes]:
-    """What each job gives: an image of its `spec`, or JavaScript, by its `kind`.
-
-    Raises:
-        DrawingError: the child failed or took too long.
-    """
+    """What each job gives: an image of its `spec`, or JavaScript, by its `kind`; a DrawingError where the child failed or took too long."""
     if not in_child or not jobs:
         drawn = []
         for job in jobs:

@@ -33,11 +33,9 @@ def sentence(words: str) -> Markup:
 
 
 def table_markdown(frame: pl.DataFrame, formats: Mapping[str, Callable[[Any], str]] | None = None) -> Markup:
-    """A frame as a Markdown table whose numbers stand on the right.
+    """A frame as a Markdown table whose numbers stand on the right; a dash where a value is missing.
 
-    Args:
-        frame: a column per column of the table, named by its heading; where a value is missing there is a dash.
-        formats: how the values of a column are printed; by default those of `tables.number_formats`. `Markup` may hold HTML.
+    Columns in `formats` are printed so, the others by `tables.number_formats`; `Markup` may hold HTML.
     """
     formats = tables.number_formats(frame) | dict(formats or {})
 

@@ -57,12 +57,7 @@ TEXT = {"prompt tokens": "prompt_tokens", "output tokens": "output_tokens", "pag
 
 @dataclass(frozen=True, eq=False)
 class SweepReport:
-    """What charts and reports show of a sweep; everything is computed once, when it is first read.
-
-    Args:
-        results: of the sweep.
-        made: the date it bears.
-    """
+    """What charts and reports show of a sweep, with the date it bears; everything is computed once, when it is first read."""
 
     results: Results
     made: date = field(default_factory=date.today)

@@ -104,11 +104,7 @@ class SweepWriter:
                 file.write("\n]\n")
 
     def write_sqlite(self) -> None:
-        """sweep.sqlite: every table with its key, indexes, and a foreign key to the table it adds to.
-
-        Raises:
-            SpecError: SQLite could not write.
-        """
+        """sweep.sqlite: every table with its key, indexes, and a foreign key to the table it adds to."""
         path = self.results.folder / "sweep.sqlite"
         try:
             with contextlib.closing(sqlite3.connect(path)) as database, database:

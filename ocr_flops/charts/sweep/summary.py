@@ -221,14 +221,10 @@ def _find_extremes(points: pl.LazyFrame, lines: pl.DataFrame, measures: list[str
 
 
 def scan_points(results: Results, *conditions: pl.Expr) -> pl.LazyFrame:
-    """The points of a sweep, not read yet.
+    """The points of a sweep whose rows of the table "stages" meet conditions (which hold for all stages of a point or none), not read yet.
 
     Columns: what a point is; "stage.cost" for every stage and cost; costs of all stages; "ttft.cost" of the first and "tpot.cost" of a mean
     output token; those of `cases_frame`; needed_bytes (weights, KV cache, peak activations).
-
-    Args:
-        results: of the sweep.
-        conditions: on rows of the table "stages"; they hold for all stages of a point or for none.
     """
     rows, stages = results.tables[STAGES].lazy().filter(*conditions), results.sweep.stages
     columns = rows.collect_schema().names()

@@ -27,12 +27,7 @@ class Workspace(NamedTuple):
 
 
 def fit_workspace(rows: pl.DataFrame, estimated_bytes: np.ndarray) -> Workspace | str:
-    """Return what the records' allocator held beyond the estimate, or why that is not known.
-
-    Args:
-        rows: of `selection.select_rows`.
-        estimated_bytes: weights, cache and live activations of each.
-    """
+    """Return what the allocator held beyond the estimated weights, cache and live activations of each row, or why that is not known."""
     known = ((rows["peak_source"] == "allocator") & rows["peak_allocated_bytes"].is_not_null()).fill_null(False).to_numpy()
     if not known.any():
         return "no record holds what an allocator had allocated at most: only CUDA's tells it (the pass `memory` of a measurement)"

@@ -29,12 +29,7 @@ class Snapshot:
 
 
 class RecordCache:
-    """Records of a folder and of the package; every method may be called from any thread.
-
-    Args:
-        where: the user's folder; `records_folder()` where None, looked up at every call.
-        shipped: the package's; `shipped_folder()` where None.
-    """
+    """Records of the user's folder (looked up at every call where None) and of the package; every method may be called from any thread."""
 
     def __init__(self, where: Path | None = None, shipped: Path | None = None):
         self._where, self._shipped = where, shipped

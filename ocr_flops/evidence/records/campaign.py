@@ -39,11 +39,8 @@ class Outcome(NamedTuple):
 def run_job(config: dict[str, Any], overrides: Iterable[str] = ()) -> Outcome:
     """Measure the points of a job that have no record of the same model, settings, versions and device.
 
-    Points recorded as failed are measured again if `retry_failed` says so.
-
-    Args:
-        config: `configs/campaign.yaml`, composed, as plain dicts and lists.
-        overrides: those it was composed with.
+    Points recorded as failed are measured again if `retry_failed` says so. `config` is `configs/campaign.yaml`, composed with the
+    overrides.
 
     Raises:
         SpecError: a value that cannot be, or records that cannot be written; the message says what to do.
@@ -94,11 +91,7 @@ def _keep(record: dict[str, Any], where: Path) -> bool:
 
 
 def read_plan(config: dict[str, Any]) -> Plan:
-    """Read how the points of a campaign are run.
-
-    Raises:
-        SpecError: naming the key, its value and what is allowed.
-    """
+    """Read how the points of a campaign are run; a SpecError names the key, its value and what is allowed."""
     run = read_run({**dict.fromkeys(OPTIONAL), **{name: config[name] for name in KEYS if name in config}})
     kinds = {"device": str, "runs": int, "warmup": int, "experts": str | None, "passes": tuple[str, ...]}
     values = {name: read_value(name, config[name], kind) for name, kind in kinds.items()}
@@ -112,11 +105,7 @@ def read_plan(config: dict[str, Any]) -> Plan:
 
 
 def campaign_points(config: dict[str, Any]) -> list[Workload]:
-    """Return the points of a job: grids (where the mode has tiles) x batch sizes x lengths.
-
-    Raises:
-        SpecError: naming the key, its value and what is allowed.
-    """
+    """Return the points of a job: grids (where the mode has tiles) x batch sizes x lengths; errors as of `read_plan`."""
     keys, campaign = read_workload(config["workload"]), config["campaign"]
     grids = _pairs("campaign.grids", campaign["grids"], "[columns, rows]") if keys.tile_px else [(1, 1)]
     lengths = _pairs("campaign.lengths", campaign["lengths"], "[prompt tokens, output tokens]")

@@ -40,15 +40,11 @@ class HostStage(Issued, kw_only=True):
 
 
 class HostLane(msgspec.Struct):
-    """A record of the host's lane.
+    """A record of the host's lane, in a file of its id's name.
 
     Args:
-        record_id: also the name of its file.
-        finished: ISO 8601, UTC.
         model: the model whose layers ran, at tiny widths.
-        engine, attention (by tower), experts, dtype, prefill_logits: how it ran.
-        device_name: the processor.
-        threads: of its operators.
+        device_name, threads: the processor, and the threads of its operators.
         load: of the system, before and after; null where it does not say.
         stages: figures of one pass of "vision" (of a view), "prefill" and "decode" (one step).
     """

@@ -54,13 +54,7 @@ def make_record(plan: Plan, workload: Workload, event: Result | PointFailed) -> 
 
 
 def point_key(plan: Plan, workload: Workload, ran: Mapping[str, Any]) -> str:
-    """Return what two records of the same measurement have in common: model, point, settings, the device and the versions that ran.
-
-    Args:
-        plan: how it is run.
-        workload: the point.
-        ran: with "device_name" and `VERSIONS`, from a worker.
-    """
+    """Return what two records of the same measurement have in common: model, point, settings, and the device and versions of `ran`."""
     request = plan.request([workload])
     settings = {name: value for name, value in _settings(plan).items() if name != "device"}
     where = {name: ran.get(name) for name in ("device_name", *VERSIONS)} | {"recorded_by": __version__}

@@ -104,18 +104,12 @@ class StageFigures(Figures, kw_only=True):
 
 
 class Record(Struct):
-    """A record as it is read.
+    """A record as it is read, from a file of its id's name.
 
     Args:
-        record_id: also the name of its file.
-        state: "done" or "failed".
-        finished: ISO 8601, UTC.
-        host: the machine.
         settings, model, workload, ran: what was to run and what ran; `ran` is null where the worker did not get so far.
         hardware: the config of the device's figures; null where there is none.
         stages: see above.
-        derived: figures by stage.
-        failure: null where the state is "done".
         key: equal in records of the same measurement.
     """
 

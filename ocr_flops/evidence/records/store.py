@@ -68,15 +68,7 @@ def shipped_folder() -> Path:
 
 
 def check_not_installed(path: Path, option: str) -> None:
-    """Make sure that a file or folder is not inside an installed package, where the next update would delete it.
-
-    Args:
-        path: what is to be written.
-        option: what it was given as, for the message.
-
-    Raises:
-        SpecError: it is.
-    """
+    """Raises SpecError where a path, given as this option, is in an installed package, whose next update would delete what is written."""
     if path.resolve().is_relative_to(PACKAGE) and not (PACKAGE.parent / "pyproject.toml").is_file():
         raise SpecError(f"{option}: {path} is in an installed package, which keeps nothing; work in a checkout of ocr-flops")
 
@@ -136,15 +128,7 @@ def _write(record: dict[str, Any], where: Path) -> Path:
 
 
 def read_json(path: Path, kind: type[Kind]) -> Kind:
-    """Read a record.
-
-    Args:
-        path: its file.
-        kind: the class of its schema.
-
-    Raises:
-        SpecError: it is damaged, or of a newer schema; the message says what to do.
-    """
+    """Read a record of a kind; a SpecError says why it cannot be read (damaged, or of a newer schema), and what to do."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe would wait for a writer
             raise SpecError("cannot be read (not a file); move it away")
@@ -168,12 +152,8 @@ def read_json(path: Path, kind: type[Kind]) -> Kind:
 def read_records(where: Path | None = None, shipped: Path | None = None) -> tuple[list[Stored], list[Problem]]:
     """Read all records, those of the package first, each folder's by time, with which their names begin.
 
-    Args:
-        where: the user's folder; `records_folder()` where None. It need not be there.
-        shipped: the package's; `shipped_folder()` where None.
-
-    Returns:
-        those that can be read, and the files that cannot.
+    Returns those that can be read, and the files that cannot. Folders are by default `records_folder()`, which need not be there, and
+    `shipped_folder()`.
     """
     found, problems = [], []
     for source, place in ((SHIPPED, shipped or shipped_folder()), (USER, records_folder() if where is None else where)):

@@ -43,12 +43,7 @@ Stage = Mapping[str, Any]  # of a result
 
 
 def estimate_result(model: ModelSpec, result: Result) -> Estimate:
-    """Estimate exactly what ran.
-
-    Args:
-        model: the dimensions that were sent.
-        result: from the worker.
-    """
+    """Estimate exactly what ran, of the dimensions that were sent."""
     ran, kernels = result.ran, result.ran["attention"]
     stages = tuple(stage for stage in (*STAGES, CALL) if stage in result.stages)
     hits = {stage: result.stages[stage].get("experts", {}).get("hit", 0) for stage in stages if ran["kind"] == "trace"}

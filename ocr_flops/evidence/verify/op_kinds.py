@@ -27,11 +27,7 @@ FAMILIES = (*dict.fromkeys(BY_NAME.values()), "RMSNorm", "rotary positions", "ot
 def family_flops(estimated: Estimate) -> pl.DataFrame:
     """Sum up the model's FLOPs by family of operators; the rows of a stage sum up to its total_flops.
 
-    Args:
-        estimated: of `counter_audit.estimate_audited`.
-
-    Returns:
-        stage ("all stages" last), family, tensor_flops, vector_flops, share (of the stage's FLOPs).
+    Columns: stage ("all stages" last), family, tensor_flops, vector_flops, share (of the stage's FLOPs).
     """
     sums = {(stage, family): [0, 0] for stage in (*estimated.chosen_stages, WHOLE) for family in FAMILIES}
     for group in estimated.stage_groups():

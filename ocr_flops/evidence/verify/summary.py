@@ -72,13 +72,8 @@ def _name_attention(engine: str, kernels: Mapping[str, str]) -> str:
 
 
 def summarise(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return, per kind, attention mode, level, stage, module and column: numbers compared, both totals, and the largest difference of any.
-
-    The layers of a stage are one row together.
-
-    Args:
-        frame: of `add_point`, of all results.
-    """
+    """Return, per kind, attention mode, level, stage, module and column of `add_point`'s rows: numbers compared, both totals, and the
+    largest difference of any. The layers of a stage are one row together."""
     together = pl.when(pl.col("level") == "layer").then(pl.lit("every layer")).otherwise("module").alias("module")
     return (
         frame.with_columns(together)
@@ -221,17 +216,7 @@ def describe_compared(config: RunConfig, stages: Iterable[str] = STAGES) -> str:
 
 
 def write_evidence(path: Path, head: dict[str, Any], name: str, rows: list[dict[str, Any]]) -> None:
-    """Write evidence as JSON, a row a line.
-
-    Args:
-        path: where to; written whole or not at all.
-        head: what stands before the rows.
-        name: of the list of rows.
-        rows: the list.
-
-    Raises:
-        SpecError: the file cannot be written, or is in an installed package.
-    """
+    """Write evidence as JSON, a row a line under `name` after what `head` has; a SpecError says why it cannot be written."""
     check_not_installed(path, "--record")
     lines = ",\n".join(json.dumps(row) for row in rows)
     write_whole(path, f'{json.dumps(head).removesuffix("}")}, "{name}": [\n{lines}\n]}}\n', "--record")

@@ -70,14 +70,8 @@ class Work:
 
 
 class Counting(Observer):
-    """Observes stages by torch's FLOP counter; FLOPs are credited to the module that ran when the counter moved.
-
-    Args:
-        session: what runs.
-
-    Raises:
-        RuntimeError: torch counted no FLOPs in attention or experts, which means that it could not see them.
-    """
+    """Observes stages by torch's FLOP counter; FLOPs are credited to the module that ran when the counter moved. RuntimeError where torch
+    counted no FLOPs in attention or experts, which means that it could not see them."""
 
     formulas: dict[Any, Callable[..., int]] = {}  # noqa: RUF012  beside the counter's own
 
@@ -120,11 +114,7 @@ class Counting(Observer):
 
 
 def check_seen(stage: str, modules: Counter) -> None:
-    """Attention and experts must have been seen: torch's counter reports 0 for kernels that it does not know.
-
-    Raises:
-        RuntimeError: one of them has no FLOPs.
-    """
+    """Raises RuntimeError where attention or experts have no FLOPs: torch's counter reports 0 for kernels that it does not know."""
     for module in SEEN[stage]:
         if not modules[module]:
             raise RuntimeError(f"torch counted no FLOPs in {module}: its counter does not see the kernel that ran")

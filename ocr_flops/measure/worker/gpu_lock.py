@@ -21,12 +21,8 @@ PAUSE_SECONDS = 1
 
 @contextlib.contextmanager
 def hold_gpu(device: str, waiting: Callable[[], None]) -> Iterator[None]:
-    """Holds a GPU, and makes it the current one: the first of those like the current one that no other timed run holds.
-
-    Args:
-        device: "cpu", which is not held, or "cuda".
-        waiting: called about once a second while all are held.
-    """
+    """Holds a GPU ("cuda"; "cpu" is not held), and makes it the current one: the first of those like the current one that no other timed
+    run holds. `waiting` is called about once a second while all are held."""
     with contextlib.ExitStack() as held:
         if device == "cuda":
             name = torch.cuda.get_device_name()

@@ -34,11 +34,7 @@ BOTH_CLOCKS = HostClock(lambda: (thread_time(), perf_counter()), lambda after, b
 
 
 class ModuleCalls(Observer):
-    """Counts the calls of modules that have parameters of their own.
-
-    Attributes:
-        calls: {stage: {module: calls in all passes}}.
-    """
+    """Counts the calls of modules that have parameters of their own, as {stage: {module: calls in all passes}}."""
 
     def __init__(self, session: Session):
         self._engine, self._model = session.engine, session.model
@@ -58,13 +54,7 @@ class ModuleCalls(Observer):
 
 
 def time_host(session: Session, progress: Announcer, send: Send) -> None:
-    """Times the host at every point and sends its result.
-
-    Args:
-        session: with the model, on the CPU.
-        progress: announces the steps.
-        send: takes the events.
-    """
+    """Times the host at every point of a session on the CPU and sends its result."""
     request, threads = session.request, torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -41,11 +41,7 @@ _REMOTE_RULES = [  # outside layers; paths as in the published DeepseekOCRForCau
 
 class Labels:
     """Labels operators by path, with a module or with a place, "module/layer" (outside layers the module alone); a layer's residual
-    additions go to the block they feed.
-
-    Args:
-        towers: dimensions, as in the request.
-    """
+    additions go to the block they feed. Towers are dimensions, as in the request."""
 
     def __init__(self, towers: dict[str, dict[str, Any]]):
         self._global = set(towers["sam"]["global_layers"])

@@ -43,11 +43,7 @@ def package_version(name: str) -> str | None:
 
 
 def resolve_device(device: str, is_timed: bool = False) -> str:
-    """The device that runs: "auto" is cuda where there is one, else meta; cpu for what is timed.
-
-    Raises:
-        RuntimeError: cuda was requested and there is none.
-    """
+    """The device that runs: "auto" is cuda where there is one, else meta; cpu for what is timed. RuntimeError: no cuda is there."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu" if is_timed else "meta"
     if device == "cuda" and not torch.cuda.is_available():
@@ -57,16 +53,7 @@ def resolve_device(device: str, is_timed: bool = False) -> str:
 
 
 def need_flash(tower: str, device: str, instead: str) -> None:
-    """Checks that flash-attn's kernels are here.
-
-    Args:
-        tower: that is to run them.
-        device: "meta", "cpu" or "cuda".
-        instead: the attention to choose otherwise.
-
-    Raises:
-        ValueError: they are not.
-    """
+    """Raises ValueError, which names the attention to choose `instead`, where flash-attn's kernels are not here for a tower on a device."""
     from transformers.utils import is_flash_attn_2_available
 
     if device != "cuda" or not is_flash_attn_2_available():

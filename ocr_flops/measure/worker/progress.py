@@ -11,12 +11,7 @@ Send = Callable[[Event], None]
 
 
 class Announcer:
-    """Announces the steps of a request one after the other and times them.
-
-    Args:
-        request: its steps are announced in their order.
-        send: takes the events.
-    """
+    """Announces the steps of a request one after the other, in their order, and times them."""
 
     def __init__(self, request: Request, send: Send):
         self._send, self._points, self._steps = send, request.workloads, progress_steps(request)

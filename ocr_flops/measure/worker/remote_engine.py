@@ -24,15 +24,7 @@ class Remote:
 
     The code encodes images inside the language model's `forward`. Here that `forward` is called twice: for vision it ends where the
     features would be put into the embeddings, for prefill it begins there, with features made before. So each stage is the code's own
-    operators, and vision is separate from prefill.
-
-    Args:
-        request: what to run.
-        device: where it runs.
-
-    Raises:
-        ValueError: a kernel is missing, or as `build_model`.
-        ImportError: as `build_model`.
+    operators, and vision is separate from prefill. ValueError: a kernel is missing; other errors as of `build_model`.
     """
 
     code, experts = "the published code", "loop"

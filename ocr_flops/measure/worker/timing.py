@@ -33,16 +33,8 @@ OF_PROBES = ("module_seconds", "hooked_seconds", "memory", "flops", "modules", "
 
 
 def time_points(session: Session, progress: Announcer, send: Send) -> None:
-    """Times every point and sends its result; a point that cannot be run ends in `PointFailed`, and those after it are still run.
-
-    Args:
-        session: with the model.
-        progress: announces the steps.
-        send: takes the events.
-
-    Raises:
-        Exception: a point's, after which the device can no longer be used by this process.
-    """
+    """Times every point and sends its result; a point that cannot be run ends in `PointFailed`, and those after it are still run, but for
+    an exception after which the device can no longer be used by this process: it is raised."""
     request = session.request
     settings = {"runs": request.runs, "warmup": request.warmup, "passes": list(request.probes)}
     ran = session.facts() | machine(session.device) | settings

@@ -56,13 +56,8 @@ COLUMNS = ("tensor_flops", "vector_flops", "weight_io_bytes", "activation_io_byt
 
 
 def sum_events(events: Iterable[Event], key: str, table: dict[str, dict[str, int]]) -> None:
-    """Adds events to the rows of a table, in order of first execution: `COLUMNS` and operators add up, and of live bytes the peak is kept.
-
-    Args:
-        events: to add.
-        key: "module" or "place", by which a row is named.
-        table: {module or place: {column: integer}}.
-    """
+    """Adds events to the rows of a table, {module or place: {column: integer}}, in order of first execution: `COLUMNS` and operators add
+    up, and of live bytes the peak is kept."""
     for event in events:
         row = table.setdefault(getattr(event, key), dict.fromkeys((*COLUMNS, "operators", "peak_activation_bytes"), 0))
         for column in COLUMNS:

@@ -20,15 +20,11 @@ COLUMNS = ("columns", "rows", "image_tokens", "total_flops", "gpu_seconds", REFU
 
 
 def with_costs(table: Any, plan: Plan) -> nw.LazyFrame:
-    """A table of pages with what each costs, not yet computed.
+    """A table of pages, the plan's own, with what each costs, not yet computed.
 
     Columns added: columns and rows of its grid, image_tokens, total_flops (of the page by itself; at the mean output length where the table
-    has none), gpu_seconds (the mean of pages of its grid on the plan's best device; null where none runs it) and refused (why a page is
-    not planned for; null where it is).
-
-    Args:
-        table: as of `group_pages`, the plan's own.
-        plan: of `plan`.
+    has none), gpu_seconds (the mean of pages of its grid on the plan's best device; null where none runs it) and refused (why a page is not
+    planned for; null where it is).
     """
     import narwhals as nw
 

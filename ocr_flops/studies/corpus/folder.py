@@ -71,15 +71,10 @@ class Folder(NamedTuple):
 
 
 def read_folder(path: str | Path, dpi: float = DEFAULT_DPI, progress: Progress | None = None, cache: Path | None = None) -> Folder:
-    """The pages of all images and PDFs in a folder and the folders in it, by what their headers say.
+    """The pages of all images and PDFs (rendered at `dpi`) in a folder and the folders in it, by what their headers say.
 
-    What was read is remembered by path, size and time of change, so that a run that was stopped, however, goes on where it was.
-
-    Args:
-        path: the folder.
-        dpi: at which PDFs are rendered.
-        progress: called with what goes on, how many files are done, and of how many.
-        cache: the file of what is remembered; by default one in the user's cache folder.
+    What was read is remembered by path, size and time of change in the file `cache`, by default in the user's cache folder, so that a run
+    that was stopped, however, goes on where it was.
 
     Raises:
         SpecError: no such folder, or dpi out of range.
@@ -105,10 +100,8 @@ def read_files(files: Sequence[File], dpi: float = DEFAULT_DPI, progress: Progre
 def list_files(path: str | Path) -> tuple[list[File], dict[str, int]]:
     """The images and PDFs below a folder, by name, and the texts beside them; then how many others there are by suffix.
 
-    Hidden files and folders are passed over, and links to folders, which may lead in circles.
-
-    Raises:
-        SpecError: no such folder.
+    Hidden files and folders are passed over, and links to folders, which may lead in circles. Raises SpecError where there is no such
+    folder.
     """
     if not os.path.isdir(path):
         raise SpecError(f"pages: {path} is no folder")

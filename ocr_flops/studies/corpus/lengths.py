@@ -46,11 +46,8 @@ class Lengths(NamedTuple):
         return np.diff(np.minimum(np.cumsum(self.shares), 1.0) ** pages, prepend=0.0)
 
     def with_loops(self, share: float, limit: int = DEFAULT_LIMIT) -> Lengths:
-        """The same lengths, but for a share of pages that repeat themselves until a limit ends them.
-
-        Raises:
-            SpecError: no share from 0 to below 1, or no limit of at least the longest length.
-        """
+        """The same lengths, but for a share of pages (below 1) that repeat themselves until a limit ends them, which no length may
+        exceed."""
         if not 0 <= share < 1:
             raise SpecError(f"loops: {share!r} is not a share of pages from 0 to below 1")
         if not share:

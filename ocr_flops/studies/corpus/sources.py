@@ -110,11 +110,8 @@ def read_upload(content: bytes, name: str) -> pl.LazyFrame:
 
 
 def scan_table(path: str | Path) -> pl.LazyFrame:
-    """A table of pages in a file, in a Delta folder, or in the files of a glob, not yet read.
-
-    Raises:
-        SpecError: no such file, or a suffix of no table.
-    """
+    """A table of pages in a file, in a Delta folder, or in the files of a glob, not yet read; a SpecError for a suffix of no table, or no
+    such file."""
     text = str(path)
     if (Path(path) / DELTA_LOG).is_dir():
         return _opened(pl.scan_delta, text, text)

@@ -57,10 +57,9 @@ class Case:
 
 
 def list_cases(config: dict[str, Any], axes: Axes, plain: Sequence[str], together: Sequence[str] = ()) -> Iterable[Case]:
-    """Every combination of the axes that are no numbers of the workload.
+    """Every combination of the axes that are no numbers of the workload, beside a config.
 
     Args:
-        config: everything else.
         axes: their values; those of groups are applied first, so that fields are set in what was chosen.
         plain: the command line's other overrides, which apply to every choice of a group.
         together: axes whose first values make a case, then their second, and so on.
@@ -97,11 +96,7 @@ def _as_label(axis: Iterable[Value], value: Value) -> Value:
 
 
 def _set_field(tree: dict[str, Any], key: str, value: Value) -> None:
-    """Sets a field of a composed config, such as "hardware.memory_bytes".
-
-    Raises:
-        SpecError: there is no such field.
-    """
+    """Sets a field of a composed config, such as "hardware.memory_bytes"; a SpecError where there is none."""
     *path, name = key.split(".")
     for part in path:
         tree = tree.get(part) if isinstance(tree, dict) else None

@@ -30,11 +30,7 @@ Tree = dict[str, Any]
 
 
 class WorkFolder:
-    """Where a sweep is built.
-
-    Args:
-        out: the place of the finished folder, an absolute path without links.
-    """
+    """Where a sweep is built, beside or in the place `out` of the finished folder, an absolute path without links."""
 
     def __init__(self, out: Path) -> None:
         beside = out.parent / f".{out.name}{PARTIAL}"
@@ -192,13 +188,8 @@ def _first(words: Sequence[str], separator: str) -> str:
 
 
 def write_manifest(folder: Path, record: Tree, published: Iterable[Tree] = ()) -> Tree:
-    """Writes and returns a folder's manifest: a record of the sweep, versions, and size and sha256 of every file.
-
-    Args:
-        folder: of the files.
-        record: of the sweep.
-        published: entries of files that are in their place already.
-    """
+    """Writes and returns a folder's manifest: the record of its sweep, versions, and size and sha256 of every file, beside entries of those
+    that are published already."""
     here = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     files = {one["path"]: one for one in (*published, *(describe_file(folder, path) for path in here))}
     manifest = {"schema": SCHEMA, **record, "versions": list_versions(), "files": [files[path] for path in sorted(files)]}
@@ -216,11 +207,7 @@ def describe_file(folder: Path, path: str) -> Tree | None:
 
 
 def read_manifest(folder: str | Path) -> Tree:
-    """The manifest of a finished sweep.
-
-    Raises:
-        SpecError: the folder has none, or one that cannot be read.
-    """
+    """The manifest of a finished sweep; a SpecError where the folder has none that can be read."""
     path = Path(folder) / MANIFEST
     try:
         return json.loads(path.read_text(encoding="utf-8"))

@@ -235,11 +235,7 @@ def load_sweep(overrides: Sequence[str] = (), progress: Progress = no_progress) 
 
 
 def _read_together(keys: Any, axes: Axes) -> tuple[str, ...]:
-    """The axes that sweep.zip names.
-
-    Raises:
-        SpecError: one that does not vary, values that differ in number, or numbers of the workload beside other keys.
-    """
+    """The axes that sweep.zip names: they vary, by as many values each, and are all numbers of the workload or none is."""
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise SpecError(f"sweep.zip: {keys!r} is not a list of keys, as in [workload.image_width_px,workload.image_height_px]")
     for key in keys:
@@ -262,11 +258,7 @@ def check_prices(prices: Any) -> None:
 
 
 def _find_pages(settings: dict[str, Any], config: dict[str, Any], axes: Axes, progress: Progress) -> Pages | None:
-    """The pages of sweeps that set them.
-
-    Raises:
-        SpecError: a setting of the page would count for nothing, or the pages cannot be found.
-    """
+    """The pages of sweeps that set them; a SpecError where a setting of the page would count for nothing, or they cannot be found."""
     name, rule, paths = settings["name"], settings["grids"], settings["images"]
     grid = [key for key in ("workload.columns", "workload.rows") if key in axes or config["workload"][key[9:]] is not None]
     image = [key for key in ("workload.image_width_px", "workload.image_height_px") if key in axes]

@@ -41,15 +41,8 @@ def split_overrides(overrides: Iterable[str]) -> tuple[list[str], Axes]:
 
 
 def read_values(key: str, given: Any) -> tuple[Value, ...] | range:
-    """The values of an axis, each once, in the order given.
-
-    Args:
-        key: named in errors.
-        given: text of a range or of a list of values and ranges, or a list of them.
-
-    Raises:
-        SpecError: as `split_overrides`.
-    """
+    """The values of an axis (named in errors, which are those of `split_overrides`), each once, in the order given: by text of a range or
+    of a list of values and ranges, or by a list of them."""
     if isinstance(given, str) and RANGE.fullmatch(given):
         return _read_range(key, given)
     if isinstance(given, str):

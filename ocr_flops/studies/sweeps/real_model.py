@@ -65,15 +65,11 @@ def compare_points(sweep: Sweep, folder: Path, progress: Progress = no_progress)
 
 
 def join_measured(rows: pl.DataFrame, measured: pl.DataFrame) -> pl.DataFrame:
-    """Rows of a sweep with what the real model says.
+    """Rows of a sweep, one per point and stage, with what the real model says of them.
 
     Columns added: measured_steps (decode steps that ran; null where the real model did not), difference (the largest of any module and
     column from the analytic value of what ran; 0: all equal), and measured_torch_flops, measured_io_bytes and so on for every cost column;
     null for a decode of more tokens than steps ran. weight_bytes are those of the parameters that some operator read.
-
-    Args:
-        rows: of a sweep, one per point and stage.
-        measured: of `compare_points`.
     """
     whole_stage = pl.col("module") == verify.ALL
     numbers = {name: pl.col("measured").filter(whole_stage & (pl.col("column") == name)).first() for name in COLUMNS if name not in SUMS}
