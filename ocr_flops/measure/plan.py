@@ -1,19 +1,15 @@
 """Requests for the worker built from specs: where code and weights come from, and how points are timed."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from ocr_flops.errors import SpecError, one_of
 from ocr_flops.measure.protocol import TIMED_DEVICES, Point, Request
+from ocr_flops.spec.run_spec import RunSpec
 from ocr_flops.spec.specs import STAGES, AttentionSpec, ModelSpec
 from ocr_flops.spec.workload import Workload
-
-if TYPE_CHECKING:
-    from ocr_flops.spec.run_spec import RunSpec
 
 POINT_FIELDS = tuple(field.name for field in fields(Point))
 TOWERS = ("sam", "clip", "decoder")  # those with attention
@@ -30,7 +26,7 @@ class ModelSource(NamedTuple):
     trust_remote_code: bool = False
     checkpoint: str | None = None
 
-    def of_engine(self, engine: str) -> ModelSource:
+    def of_engine(self, engine: str) -> Self:
         """The same for an engine, of which remote_code alone has a snapshot."""
         return self._replace(engine=engine, **({} if engine == "remote_code" else {"snapshot": None, "trust_remote_code": False}))
 

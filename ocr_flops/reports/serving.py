@@ -1,19 +1,15 @@
 """What a serving engine delivers, in sentences and as a table for people."""
 
-from __future__ import annotations
+from collections.abc import Sequence
+from typing import Any
 
-from typing import TYPE_CHECKING, Any
+import polars as pl
 
 from ocr_flops.timing.serving.result import PARTS, SECONDS_PER_DAY, Serving
 from ocr_flops.timing.serving.simulator import Simulation
 from ocr_flops.timing.serving.steady import Server
 from ocr_flops.timing.serving.targets import BestRate, Promise
 from ocr_flops.units import count, counted, interval, seconds, si
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import polars as pl
 
 WHAT = {  # names of limits in words
     "cache": "the cache",
@@ -128,8 +124,6 @@ def describe_simulation(server: Server, run: Simulation, steady: Serving, replic
 
 def rates_table(servers: Sequence[Server], rates: Sequence[BestRate], replicas: int) -> pl.DataFrame:
     """What each GPU serves with a promise kept, for people."""
-    import polars as pl
-
     return pl.DataFrame(
         {
             "hardware": server.hardware.name,
@@ -154,8 +148,6 @@ def _gpus_interval(row: dict[str, Any]) -> str:
 
 def gpus_table(rows: list[dict[str, Any]]) -> pl.DataFrame:
     """How many of each GPU a rate takes, for people."""
-    import polars as pl
-
     return pl.DataFrame(
         {
             "hardware": row["hardware"],
@@ -184,6 +176,4 @@ def serving_table(frame: pl.DataFrame) -> pl.DataFrame:
             | {"a token": interval(spread(row, "tpot", "_seconds")), "busy": f"{100 * row['device_busy_share']:.0f} %"}
             | {"most at once": str(row["max_concurrency"]), "limited by": row["limited_by"]}
         )
-    import polars as pl
-
     return pl.DataFrame(rows)

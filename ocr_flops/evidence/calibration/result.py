@@ -1,10 +1,8 @@
 """What a device's records say of it, and of an estimate: times and memory with intervals, beside the roofline and the bound."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import polars as pl
@@ -16,9 +14,7 @@ from ocr_flops.evidence.calibration.fit import Fit
 from ocr_flops.evidence.calibration.memory import Workspace
 from ocr_flops.evidence.calibration.selection import SETTINGS, attention_name
 from ocr_flops.spec.specs import EngineSpec, HardwareSpec, ModelSpec
-
-if TYPE_CHECKING:
-    from ocr_flops.timing.estimate import Estimate
+from ocr_flops.timing.estimate import Estimate
 
 RANGES = {  # of workloads: column, and its words
     "global_px": "global view of {} px",
@@ -38,11 +34,11 @@ class Interval(NamedTuple):
     low: Number
     high: Number
 
-    def __add__(self, other: Interval) -> Interval:
+    def __add__(self, other: Self) -> Self:
         """Add the ends: the errors of both have one cause."""
         return Interval(*(mine + its for mine, its in zip(self, other, strict=True)))
 
-    def divide(self, divisor: Number) -> Interval | None:
+    def divide(self, divisor: Number) -> Self | None:
         """Divide by a number; None, or NaN in columns, where it is zero."""
         if not isinstance(divisor, np.ndarray):
             return Interval(*(one / divisor for one in self)) if divisor else None

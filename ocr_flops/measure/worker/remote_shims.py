@@ -1,10 +1,8 @@
 """What lets the published code run on `meta` and without a GPU. The code itself stays as it is."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 from unittest.mock import patch
 
 import torch
@@ -43,7 +41,7 @@ class Shims(contextlib.ExitStack):
         super().__init__()
         self._device, self.rows, self.per_token, self.assumed = device, 0, 1, 0
 
-    def __enter__(self) -> Shims:
+    def __enter__(self) -> Self:
         copied, shown, read, add, autocast = torch.Tensor.cpu, torch.Tensor.numpy, torch.Tensor.item, torch.sum, torch.autocast
         methods: dict[str, Callable] = {"cpu": _unseen(torch.Tensor.clone if self._device == "cpu" else copied), "numpy": _unseen(shown)}
         if self._device != "cuda":

@@ -1,9 +1,9 @@
 """What each page costs, as columns that the engine which holds the pages computes and writes."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import narwhals as nw
 
 from ocr_flops.errors import SpecError
 from ocr_flops.files import explain_os_errors
@@ -12,9 +12,6 @@ from ocr_flops.studies.corpus.groups import REFUSED, list_reasons, with_grids
 from ocr_flops.studies.corpus.kinds import FIRST_OUTPUT, FIRST_PROMPT, cost_corners, newton_coefficients
 from ocr_flops.studies.corpus.planner import groupings
 from ocr_flops.studies.corpus.plans import Plan
-
-if TYPE_CHECKING:
-    import narwhals as nw
 
 COLUMNS = ("columns", "rows", "image_tokens", "total_flops", "gpu_seconds", REFUSED)
 
@@ -26,8 +23,6 @@ def with_costs(table: Any, plan: Plan) -> nw.LazyFrame:
     has none), gpu_seconds (the mean of pages of its grid on the plan's best device; null where none runs it) and refused (why a page is not
     planned for; null where it is).
     """
-    import narwhals as nw
-
     if plan.run.model.learned is not None:
         raise SpecError(f"pages: {plan.run.model.name!r} takes pages by a rule that is no expression of the engine that holds them")
     modes = groupings(plan.mode)

@@ -6,20 +6,16 @@ so there W·q against p·H decides; where W/H = p/q, the comparison of the float
 are whole in 5040ths: one division, ⌊5040·W/H⌋ with its ceiling, decides all 18 comparisons.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import cache
 from itertools import pairwise
 from math import lcm
-from typing import TYPE_CHECKING
+
+import narwhals as nw
 
 from ocr_flops.spec.specs import Mode
 from ocr_flops.spec.tiling import rule_grids
-
-if TYPE_CHECKING:
-    import narwhals as nw
 
 Grid = tuple[int, int]
 UNTILED: Grid = (1, 1)
@@ -59,8 +55,6 @@ def ratio_steps() -> tuple[int, tuple[tuple[int, tuple[Grid, ...]], ...]]:
 
 def aspect(width: nw.Expr, height: nw.Expr) -> nw.Expr:
     """⌊u·W/H⌋ + ⌈u·W/H⌉ of whole sides from 1 to 10^6 in int64, with the unit u of `ratio_steps`."""
-    import narwhals as nw
-
     scaled = width * ratio_steps()[0]
     floor = scaled // height  # exact on engines that divide floats: a quotient that is not whole is at least 10^-6 from a whole number
     return 2 * floor + nw.when(scaled > floor * height).then(nw.lit(1)).otherwise(nw.lit(0))
@@ -69,8 +63,6 @@ def aspect(width: nw.Expr, height: nw.Expr) -> nw.Expr:
 def grid_code(width: nw.Expr, height: nw.Expr, ratio: nw.Expr, mode: Mode) -> nw.Expr:
     """The code of the grid that `choose_grid` chooses in a mode, of whole sides from 1 to 10^6 in int64 and their `aspect`; without tiles
     every page is one view."""
-    import narwhals as nw
-
     if not mode.tile_px:
         return nw.lit(code(UNTILED))
     area = width * height * 2

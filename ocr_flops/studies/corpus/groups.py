@@ -1,24 +1,19 @@
 """Pages of a table -> groups of pages that cost the same but for their lengths: one aggregation on whatever engine holds the table."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+import narwhals as nw
 import numpy as np
+import polars as pl
 
 from ocr_flops.errors import SpecError
+from ocr_flops.spec.page_rules import PageRule
 from ocr_flops.spec.specs import Mode
 from ocr_flops.spec.tiling import MAX_SIDE_PX
 from ocr_flops.spec.workload import LIMITS
 from ocr_flops.studies.corpus.grids import aspect, grid_code
 from ocr_flops.units import counted
-
-if TYPE_CHECKING:
-    import narwhals as nw
-    import polars as pl
-
-    from ocr_flops.spec.page_rules import PageRule
 
 SIDES = (("width_px", "height_px"), ("width", "height"))
 LENGTHS = ("prompt_tokens", "output_tokens")
@@ -73,8 +68,6 @@ def group_pages(table: Any, modes: Sequence[Mode], rule: PageRule | None = None)
     Raises:
         SpecError: no frame, a column that is missing or has another type.
     """
-    import polars as pl
-
     modes = () if rule else modes
     frame = with_grids(table, modes, keep=rule is not None)
     names = frame.collect_schema().names()
@@ -95,8 +88,6 @@ def group_pages(table: Any, modes: Sequence[Mode], rule: PageRule | None = None)
 
 def _regrouped(frame: pl.DataFrame, rule: PageRule, lengths: list[str]) -> pl.DataFrame:
     """Groups by size, those together of which a rule makes the same; their sides are those of the first."""
-    import polars as pl
-
     sides = SIDES[0]
     sizes = rule.sizes(*(frame[side].to_numpy() for side in sides))
     same = [pl.Series(f"_{name}", np.broadcast_to(size, frame.height)) for name, size in sizes.items()]
@@ -106,8 +97,6 @@ def _regrouped(frame: pl.DataFrame, rule: PageRule, lengths: list[str]) -> pl.Da
 
 def _grouped(frame: nw.LazyFrame, keys: list[str], lengths: list[str]) -> nw.LazyFrame:
     """The aggregation; excesses over a bucket's least length are small, so that no sum of squares leaves 64 bits."""
-    import narwhals as nw
-
     weight = nw.col("pages") if "pages" in frame.collect_schema().names() else 1
     over = {f"{name}_over": nw.col(name) % BUCKET_TOKENS for name in lengths}
     if over:
@@ -123,8 +112,6 @@ def _grouped(frame: nw.LazyFrame, keys: list[str], lengths: list[str]) -> nw.Laz
 def with_grids(table: Any, modes: Sequence[Mode], keep: bool = False) -> nw.LazyFrame:
     """A table's pages with what decides their cost: the columns `refused`, `mode` and the table's other optional ones where it has them,
     and the grid's code of every tiled mode by its name; with `keep` also its other columns, and the sides as width_px and height_px."""
-    import narwhals as nw
-
     try:
         frame = nw.from_native(table).lazy()
     except TypeError:
@@ -159,8 +146,6 @@ def with_grids(table: Any, modes: Sequence[Mode], keep: bool = False) -> nw.Lazy
 
 def _whole(schema: nw.Schema, name: str, least: int, greatest: int) -> nw.Expr:
     """A column in int64, null where it is no whole number in the range."""
-    import narwhals as nw
-
     value, kind = nw.col(name), schema[name]
     if not (kind.is_numeric() or kind == nw.Unknown):
         raise SpecError(f"pages: the column {name} is {kind}; whole numbers are needed")

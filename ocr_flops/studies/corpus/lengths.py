@@ -1,10 +1,8 @@
 """How many tokens pages yield, where no column says it: one number, quantiles, or a lognormal law; and pages that repeat themselves."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from math import exp, isfinite, log, sqrt
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -45,7 +43,7 @@ class Lengths(NamedTuple):
         """With what probability each length is the longest of so many pages drawn at random."""
         return np.diff(np.minimum(np.cumsum(self.shares), 1.0) ** pages, prepend=0.0)
 
-    def with_loops(self, share: float, limit: int = DEFAULT_LIMIT) -> Lengths:
+    def with_loops(self, share: float, limit: int = DEFAULT_LIMIT) -> Self:
         """The same lengths, but for a share of pages (below 1) that repeat themselves until a limit ends them, which no length may
         exceed."""
         if not 0 <= share < 1:

@@ -1,13 +1,11 @@
 """What a corpus takes: tokens, FLOPs, and on every device pages a second, GPU-hours, days, money and energy, with their ranges."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from html import escape
 from math import ceil
-from typing import Any
+from typing import Any, Self
 
 import polars as pl
 
@@ -251,7 +249,7 @@ class Plan:
         """What decides its hours on a device."""
         return self.run.engine, self.run.attention.resolved(self.run.model, self.run.engine).kernels, {kind.mode for kind in self.kinds}
 
-    def _choices(self, plan: Plan) -> Iterable[tuple[str, str, Plan]]:
+    def _choices(self, plan: Self) -> Iterable[tuple[str, str, Self]]:
         for mode in modes() if self.run.model.learned is None else ():
             if not mode.tile_px or mode.name in self.corpus.frame.columns:
                 yield "mode", mode.name, replace(plan, mode=self.mode if mode.name == self.mode.name else mode, override=True)
@@ -260,7 +258,7 @@ class Plan:
         for name in ATTENTIONS if self.run.engine.runnable_attention else ():
             yield "attention", name, replace(plan, run=replace(self.run, attention=load_attention(name)))
 
-    def under(self, name: str) -> Plan:
+    def under(self, name: str) -> Self:
         """The plan under an engine."""
         if name == self.run.engine.name:
             return self

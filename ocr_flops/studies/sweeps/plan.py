@@ -4,13 +4,11 @@ Points are numbered: the case changes slowest, then the page, then the workload'
 of points can be computed alone, so a sweep of any length takes the memory of one slice.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
@@ -156,7 +154,7 @@ class Sweep:
         images = pl.DataFrame(self.pages.images, {"image": pl.String, "page": pl.Int64}, orient="row")
         return images[np.repeat(np.unravel_index(indices, self.shape)[0], width)].get_columns()
 
-    def leave_out_impossible(self) -> Sweep:
+    def leave_out_impossible(self) -> Self:
         """The same sweep without combinations that cannot be, such as flash in fp32, so that no part of it fails later.
 
         Raises:
