@@ -28,11 +28,7 @@ class Compared(Protocol):
 
 
 def comparison(settings: Sequence[Compared]) -> Chart:
-    """Bars by setting, one panel a figure, each on a scale of its own from zero; differences from the first setting as numbers.
-
-    Args:
-        settings: the one to compare with first.
-    """
+    """Bars by setting, one panel a figure, each on a scale of its own from zero; differences from the first setting as numbers."""
     found = [Panel(name, {one.label: _parts(name, one) for one in settings}, words) for name, words in PANELS.items()]
     rows, whole = panel_rows([panel for panel in found if any(panel.bars.values())], BAR)
 

@@ -41,8 +41,7 @@ def savings(
     Each panel has a scale of its own, from zero. The thin inner bar marks weights and KV cache, which no attention mode changes.
 
     Args:
-        estimates: of one point by attention mode, the one to compare with first: {"eager": ..., "sdpa": ..., "flash": ...}.
-        timings: of the same modes on one device.
+        estimates, timings: of one point by attention mode, the one to compare with first: {"eager": ..., "sdpa": ..., "flash": ...}.
         traced: by mode and stage what the real model moved and held, as `spot_checks.find_traced` has it, laid over the bars.
     """
     table: Table = {}

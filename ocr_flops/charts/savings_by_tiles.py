@@ -102,11 +102,6 @@ def _title(found: Mapping[tuple[str, int], Row], work: str, grids: str) -> Title
 
 
 def by_tiles(points: pl.DataFrame, tiles: int) -> dict[str, Chart]:
-    """What leaner attention saves in vision against tiles, by names that serve as file names; none where all points have as many.
-
-    Args:
-        points: `of.sweep` over grids in several attention modes.
-        tiles: the current page's.
-    """
+    """What leaner attention saves in vision against tiles, by names that serve as file names; none where all points have as many."""
     works = {"traffic_by_tiles": "io_bytes", "peak_by_tiles": "peak_activation_bytes"} if points["tiles"].n_unique() > 1 else {}
     return {name: savings_by_tiles(points, work, tiles) for name, work in works.items()}

@@ -50,13 +50,8 @@ AXES = ("tokens of the context", "moved by decoder attention")
 
 
 def enlarged(chart: Chart, colours: Mapping[str, str] | None = None, factor: float = FACTOR) -> Chart:
-    """A chart without its title that fills a slide: its type and offsets grow with the screen, its grey words take the slide's colour.
-
-    Args:
-        chart: any.
-        colours: that take the place of others.
-        factor: of all lengths on a screen of 1280 x 720.
-    """
+    """A chart without its title that fills a slide: its type and offsets grow with the screen (by `factor` on one of 1280 x 720), its grey
+    words take the slide's colour, and `colours` the place of others."""
     swapped, rows = colours or {}, chart.datasets
     if swapped:
         rows = {name: [{key: swapped.get(value, value) for key, value in row.items()} for row in found] for name, found in rows.items()}
@@ -88,11 +83,7 @@ def _in_units(part: Any, factor: float, colours: Mapping[str, str]) -> Any:
 
 
 def moved_and_held(estimates: Mapping[str, Estimate]) -> Chart:
-    """DRAM traffic to the first token by where it is, and the peak activation memory.
-
-    Args:
-        estimates: of one point by attention mode, the one to compare with first.
-    """
+    """DRAM traffic to the first token by where it is, and the peak activation memory, by attention mode, the one to compare with first."""
     moved = {mode: traffic_to_first_token(one) for mode, one in estimates.items()}
     held = {mode: {"peak activations": one.footprint.peak_activation_bytes} for mode, one in estimates.items()}
     return _compared(Panel("moved to the first token", moved, in_bytes), Panel("held at once, beside the weights", held, in_bytes))
@@ -106,11 +97,7 @@ def traffic_to_first_token(estimate: Estimate) -> dict[str, int]:
 
 
 def first_token(timings: Mapping[str, Timing]) -> Chart:
-    """Expected time to the first token, and the memory that the whole run needs beside what the device has.
-
-    Args:
-        timings: of one point on one device by attention mode.
-    """
+    """Expected time to the first token by attention mode, and the memory that the whole run needs beside what the device has."""
     needs = {mode: dict(zip(MEMORY_COLOURS, one.estimate.footprint[:3], strict=True)) for mode, one in timings.items()}
     has = next(iter(timings.values())).hardware.memory_bytes
     times = _expected_panel("expected time to the first token", timings, FIRST)
@@ -124,11 +111,7 @@ def _expected_panel(name: str, timings: Mapping[str, Timing], stages: Sequence[s
 
 
 def one_token(timings: Mapping[str, Timing]) -> Chart:
-    """What a decode step moves on average, and its expected time.
-
-    Args:
-        timings: of one point with output tokens on one device by attention mode.
-    """
+    """What a decode step moves on average, and its expected time, by attention mode."""
     moved = {mode: token_traffic(one.estimate) for mode, one in timings.items()}
     steps = next(iter(timings.values())).estimate.workload.output_tokens
     times = _expected_panel("expected time per output token", timings, ["decode"], steps)
@@ -136,13 +119,7 @@ def one_token(timings: Mapping[str, Timing]) -> Chart:
 
 
 def pages_and_cost(timings: Mapping[str, Timing], price: float, currency: str) -> Chart:
-    """Expected pages a day of one device, and what a million pages cost; nothing for what does not fit.
-
-    Args:
-        timings: of one point on one device by attention mode.
-        price: of an hour of the device.
-        currency: "" for any.
-    """
+    """Expected pages a day of one device, and what a million pages cost at a price of its hour; nothing for what does not fit."""
     days = {mode: {DELIVERED: 24e6 / million_pages(one).value} if one.fits else {} for mode, one in timings.items()}
     costs = {mode: {COST: price * million_pages(one).value} if one.fits else {} for mode, one in timings.items()}
     panels = Panel(DELIVERED, days, count), Panel(COST, costs, lambda value: f"{count(value)} {currency}".strip())
@@ -156,11 +133,7 @@ def million_pages(timing: Timing) -> Ranged:
 
 
 def from_eager_to_served(steps: Mapping[str, tuple[Ranged, float, Ranged]]) -> Chart:
-    """Pages a day of one GPU, and the share of the time in which it works, step by step.
-
-    Args:
-        steps: pages a day, that share and the time to first token, by what runs.
-    """
+    """Pages a day of one GPU, and the share of the time in which it works, by what runs, step by step."""
     days = {name: {DELIVERED: pages.value} for name, (pages, *_) in steps.items()}
     busy = {name: {BUSY: part} for name, (_, part, _) in steps.items()}
     panels = Panel(DELIVERED, days, count), Panel(BUSY, busy, lambda part: f"{100 * part:.0f} %")
@@ -208,22 +181,15 @@ def _template() -> Template:
 
 
 def attention_traffic(sweep: pl.DataFrame, context_tokens: int) -> Chart:
-    """Bytes that decoder attention moves in prefill against the tokens of the context, a line a mode.
-
-    Args:
-        sweep: `of.sweep(level="module")` over ascending contexts in several attention modes.
-        context_tokens: the current context, marked.
-    """
+    """Bytes that decoder attention moves in prefill against the tokens of the context, a line a mode, the current context marked; of
+    `of.sweep(level="module")` over ascending contexts in several attention modes."""
     mark = {"x": context_tokens, "text": f"the page: {context_tokens:,}"}
     return _roomier(mode_lines(_attention_rows(sweep), NO_TITLE, AXES, mark, lambda end: end["size"]))
 
 
 def doubling(sweep: pl.DataFrame) -> dict[str, float]:
-    """How many times the bytes of decoder attention the longest context takes against one of half its tokens, by mode.
-
-    Raises:
-        KeyError: no context of half the tokens is in the sweep.
-    """
+    """How many times the bytes of decoder attention the longest context takes against one of half its tokens (both in the sweep), by
+    mode."""
     rows: dict[str, dict[int, int]] = {}
     for row in _attention_rows(sweep):
         rows.setdefault(row["mode"], {})[row["x"]] = row["value"]

@@ -40,14 +40,10 @@ class Job:
     """What a job was like at one moment; it does not change.
 
     Args:
-        id: names it in the queue.
         label: what is run, for people.
-        owner: who submitted it.
         state: "waiting", "running", "done", "failed" or "cancelled".
         position: its place among those that wait, 1 is next; 0 where it does not wait.
         done, total: steps that lie behind it, and all.
-        text: the step being run.
-        stages: every stage, in order.
         running_seconds: so far, or in all.
         results: the worker's results so far (shared: not to be changed).
         failure: why it was not finished; None where it was, or may be.
@@ -153,13 +149,8 @@ class Queue:
         self._is_busy = False  # a child may live: longer than its job does, by the time that a kill takes
 
     def submit(self, request: Request, *, label: str, owner: str, on_result: OnResult = lambda event: None) -> Job:
-        """Puts a job at the end of the queue.
-
-        Args:
-            request: what to run.
-            label: what it is, for people.
-            owner: who submits; one job at once each.
-            on_result: called with the end of each point, in a thread of the queue. If it raises, the job fails.
+        """Puts a job at the end of the queue. `on_result` is called with the end of each point, in a thread of the queue; if it raises, the
+        job fails.
 
         Raises:
             SpecError: the owner has a job that has not ended, or too many wait.

@@ -53,10 +53,8 @@ def table_markdown(frame: pl.DataFrame, formats: Mapping[str, Callable[[Any], st
 def render_markdown(template: str, **values: object) -> str:
     """A template of `templates/` with its values filled in.
 
-    Args:
-        template: a file's name. Its filters `sentence`, `si`, `seconds`, `share`, `workload_words` and its function `table` are those of
-            Python; `count` sets thousands apart, and `bound` names a binding ceiling.
-        values: what it names.
+    Its filters `sentence`, `si`, `seconds`, `share`, `workload_words` and its function `table` are those of Python; `count` sets thousands
+    apart, and `bound` names a binding ceiling.
     """
     return _markdown_templates().get_template(template).render(values)
 

@@ -133,12 +133,8 @@ def _span(low: str, high: str) -> pl.Expr:
 
 
 def devices_table(devices: pl.DataFrame, currency: str = "") -> pl.DataFrame:
-    """The rows of `planning.compare_devices` for people: figures with their ranges; a dash where a device has none.
-
-    Args:
-        devices: the frame.
-        currency: of its prices; "" where none is known.
-    """
+    """The rows of `planning.compare_devices` for people: figures with their ranges; a dash where a device has none. The currency of prices
+    may be unknown ("")."""
     figures: dict[str, tuple[str, str, Callable[[float], str]]] = {
         "pages a day": ("expected_pages_per_second{}", "", lambda value: si(value * SECONDS_PER_DAY)),
         "time": ("hours{}", "", duration),

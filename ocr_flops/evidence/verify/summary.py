@@ -52,12 +52,8 @@ class Compared(NamedTuple):
 
 
 def add_point(numbers: pl.DataFrame, result: Result) -> pl.DataFrame:
-    """Put how a result was run, and its point, before its rows; what a trace counted in the same pass is of kind "count".
-
-    Args:
-        numbers: of `compare_numbers`.
-        result: what they were compared with.
-    """
+    """Put how a result was run, and its point, before its rows of `compare_numbers`; what a trace counted in the same pass is of kind
+    "count"."""
     attention = _name_attention(result.ran["engine"], result.ran["attention"])
     values = result.ran | asdict(result.workload) | {"attention": attention, "cache": "dynamic"}  # the cache that both engines run
     kind = pl.when(pl.col("column") == FLOPS).then(pl.lit("count")).otherwise(pl.lit(values["kind"]))
@@ -148,12 +144,10 @@ def _settings(frame: pl.DataFrame) -> list[dict[str, Any]]:
 def write_verification(
     frame: pl.DataFrame, ran: dict[str, Any], model: ModelSpec, snapshot: str | None = None, path: Path | None = None
 ) -> None:
-    """Write the summary of a verification, with the versions that ran, as the evidence that the package ships.
+    """Write the summary of a verification of one engine, with the versions that ran, as the evidence that the package ships.
 
     Args:
-        frame: as in `summarise`, of one engine.
         ran: of any result: engine, versions and device.
-        model: the dimensions that ran.
         snapshot: the folder of the published code, whose files are named by their SHA-256.
         path: where to; written whole or not at all. By default that of the engine, in `SHIPPED`.
     """
@@ -179,11 +173,8 @@ def read_verification(engine: str = "transformers", path: Path | None = None) ->
 
 @functools.cache
 def find_compared(config: RunConfig) -> Compared | None:
-    """Return what of exactly this setting was compared before release; None where nothing was.
-
-    Args:
-        config: engine, attention, dtype, cache, logits and dimensions, all of which must be those that ran.
-    """
+    """Return what of exactly this setting (engine, attention, dtype, cache, logits and dimensions) was compared before release, if anything
+    was."""
     record = read_verification(config.engine.name)
     if record is None or record["towers"] != json.loads(json.dumps(tower_dimensions(config.model))):
         return None
@@ -203,12 +194,7 @@ def find_compared(config: RunConfig) -> Compared | None:
 
 
 def describe_compared(config: RunConfig, stages: Iterable[str] = STAGES) -> str:
-    """Say in words what of a setting was compared with the real model, at which points, or that nothing was.
-
-    Args:
-        config: the setting.
-        stages: those shown.
-    """
+    """Say in words what of a setting's stages was compared with the real model, at which points, or that nothing was."""
     if found := find_compared(config):
         return f"{found.numbers:,} numbers compared at {found.points}: {found.verdict}"
     modelled = [stage for stage in stages if config.evidence(stage) == "modelled"]

@@ -10,11 +10,8 @@ UNSAFE = (".bin", ".pt", ".pth", ".ckpt")
 
 
 def files(checkpoint: str) -> list[Path]:
-    """The safetensors files of a checkpoint: those that its index names, or else all of the folder.
-
-    Raises:
-        ValueError: not a folder, no safetensors in it, or a file that its index names is missing.
-    """
+    """The safetensors files of a checkpoint: those that its index names (all of which must be there), or else all of the folder; ValueError
+    without any."""
     folder = Path(checkpoint)
     if folder.suffix in UNSAFE:
         raise ValueError(f"checkpoint: {checkpoint!r} is a {folder.suffix} file, which can run code when it is read; safetensors only")
@@ -50,11 +47,8 @@ def load(model: torch.nn.Module, checkpoint: str, device: str) -> None:
 
 
 def complain(checkpoint: str, missing: set[str], unknown: set[str] = frozenset()) -> None:
-    """A model with parameters that no file gave would run on random ones, and nobody would see it.
-
-    Raises:
-        ValueError: naming the first of what is missing, or unknown.
-    """
+    """Raises ValueError for the first of what is missing, or unknown: a model with parameters that no file gave would run on random ones,
+    and nobody would see it."""
     for names, what in ((missing, "lacks"), (unknown, "has, and the model has not,")):
         if names:
             raise ValueError(f"checkpoint: {checkpoint!r} {what} {len(names)} tensors, as {min(names)!r}: is it of this model and engine?")

@@ -67,23 +67,16 @@ def device_name(device: str) -> str:
 
 
 def device_facts(requested: str) -> dict[str, Any]:
-    """What a timed run would run on, and by which versions; builds nothing, and transformers is not imported.
-
-    Raises:
-        RuntimeError: as `resolve_device`.
-    """
+    """What a timed run would run on, and by which versions; builds nothing, and transformers is not imported. Errors as of
+    `resolve_device`."""
     device = resolve_device(requested, is_timed=True)
     versions = {"torch": torch.__version__, "transformers": package_version("transformers"), "ocr_flops": __version__}
     return {"device": device, "device_name": device_name(device), **versions}
 
 
 def machine(device: str) -> dict[str, Any]:
-    """What stays the same during a run.
-
-    Returns:
-        threads (of the CPU's operators), float32_matmul_precision, and on cuda memory_bytes, capability, driver and cuda, hip and cudnn
-        (versions); null elsewhere, and where they cannot be read.
-    """
+    """What stays the same during a run: threads (of the CPU's operators), float32_matmul_precision, and on cuda memory_bytes, capability,
+    driver and cuda, hip and cudnn (versions); null elsewhere, and where they cannot be read."""
     found: dict[str, Any] = {"threads": torch.get_num_threads(), "float32_matmul_precision": torch.get_float32_matmul_precision()}
     facts = dict.fromkeys(("memory_bytes", "capability", "driver", "cuda", "hip", "cudnn"))
     if device == "cuda":

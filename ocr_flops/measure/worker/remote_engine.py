@@ -129,11 +129,7 @@ class Remote:
         return held, lambda: self._next_logits(**arguments, **images, images_seq_mask=places, past_key_values=cache)
 
     def step(self, point: Point, number: int, cache: Any) -> tuple[Tensors, Callable[[], Tensors]]:
-        """A decode step's inputs, and what runs it (as of `prefill`).
-
-        Args:
-            number: steps before it.
-        """
+        """A decode step's inputs, and what runs it (as of `prefill`), after so many steps."""
         token = inputs.step_ids(point, number, self._image_token, self._device)
         arguments = self._at(point, token, point.image_tokens + point.prompt_tokens + number)
         return list(arguments.values()), lambda: self._next_logits(**arguments, past_key_values=cache)

@@ -288,11 +288,7 @@ class Plan:
         return [(int(hours * SECONDS_PER_HOUR / one.piece_seconds[case]), one.pieces) for one in self._timed[device][0]]
 
     def pages_for(self, budget: float) -> Ranged:
-        """How many pages a budget pays for on the best device.
-
-        Raises:
-            SpecError: no price.
-        """
+        """How many pages a budget pays for on the best device; a SpecError without a price."""
         if self.best is None or self.best["cost"] is None:
             raise SpecError("budget: needs a price, as in --price l4=0.8")
         cost, low, high = self._of_best("cost")

@@ -29,7 +29,6 @@ class Case:
     """One choice of everything but the numbers of the workload.
 
     Args:
-        run: its specs.
         keys: the workload's keys, of which sweeps change the numbers.
         labels: by key, the values that no column of a frame shows by itself.
         choices: by key, its value of every axis that is no number of the workload.

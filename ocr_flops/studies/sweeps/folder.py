@@ -49,11 +49,8 @@ class WorkFolder:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Makes the folder and holds it for this process; a folder without results goes when something is wrong.
-
-        Raises:
-            SpecError: another process holds it.
-        """
+        """Makes the folder and holds it for this process (a SpecError where another one does); a folder without results goes when something
+        is wrong."""
         self.path.mkdir(parents=True, exist_ok=True)
         lock = try_lock(self.path / "lock")
         if lock is None:
@@ -67,14 +64,8 @@ class WorkFolder:
                 raise
 
     def begin(self, identity: Tree, overwrite: bool) -> str:
-        """Begins a sweep, or goes on with the one that was interrupted here.
-
-        Args:
-            identity: of `sweep_identity`.
-            overwrite: whether results of another sweep are discarded.
-
-        Returns:
-            when it began.
+        """Begins a sweep, or goes on with the one that was interrupted here, and returns when it began; with `overwrite` results of another
+        sweep are discarded.
 
         Raises:
             SpecError: results of another sweep are here, or notes of another schema.

@@ -18,10 +18,8 @@ Axes = dict[str, tuple[Value, ...] | range]
 
 
 def split_overrides(overrides: Iterable[str]) -> tuple[list[str], Axes]:
-    """Separates overrides of one value, kept as they are, from those of several. The later of two with the same key counts.
-
-    Args:
-        overrides: "key=value", "key=[value,value]", "key=first:last" or "key=first:last:step" (both ends included).
+    """Separates overrides of one value, kept as they are, from those of several: "key=[value,value]", "key=first:last" or
+    "key=first:last:step" (both ends included). The later of two with the same key counts.
 
     Raises:
         SpecError: an empty list or range, a value named twice, a step of 0.

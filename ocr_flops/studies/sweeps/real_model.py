@@ -27,16 +27,11 @@ COLUMNS = (*COSTS, "weight_bytes", "kv_cache_bytes", "peak_activation_bytes")
 
 
 def compare_points(sweep: Sweep, folder: Path, progress: Progress = no_progress) -> pl.DataFrame:
-    """Runs every point that can run and compares what was counted and traced with the analytic values.
+    """Runs every point that can run and compares what was counted and traced with the analytic values. The folder keeps every result as
+    soon as it is there; results in it are not run again.
 
-    Args:
-        sweep: with `measure` set.
-        folder: keeps every result as soon as it is there; results in it are not run again.
-        progress: called after every run.
-
-    Returns:
-        a row per number. Columns: point, stage, module ("total": the whole stage), column, measured, analytic, difference (integers), steps
-        (decode steps that ran), ran (in words).
+    Columns: point, stage, module ("total": the whole stage), column, measured, analytic, difference (integers), steps (decode steps that
+    ran), ran (in words).
 
     Raises:
         SpecError: nothing of the sweep can run, it has too many points, or the worker failed.

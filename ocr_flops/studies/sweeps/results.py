@@ -20,12 +20,10 @@ TARGETS = {"ttft": 0.5, "tpot": 0.02}  # seconds
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of one kind.
+    """Rows of one kind, of files of its name.
 
     Args:
-        name: also of its files.
         parts: Parquet files in order, or one frame.
-        progress: called while several parts are read.
         change: makes this table's rows of those of a part, where the parts are another table's.
     """
 
@@ -61,12 +59,10 @@ class Results:
 
     Args:
         folder: where to; it is published when every writer is done.
-        sweep: what was computed.
         tables: by name; "stages" and "points" always, "modules" on request, "totals" of pages from files, "measured" where the real model
             ran too.
         formats: all that the published folder will have.
         targets: seconds by "ttft" and "tpot", for the rates that reports say are required.
-        progress: called while charts are drawn.
     """
 
     folder: Path
