@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,7 +25,19 @@ if TYPE_CHECKING:
 
 LIMIT = 2**62
 LARGEST = ("total_flops", "io_bytes", "peak_activation_bytes")  # no other column is larger than one of these
-CHUNK = 16_384  # points evaluated together: their columns stay in the processor's cache
+CHUNK, LEAST = 32_768, 4_096  # points evaluated together at most, of which equal ones are looked at once; and by a thread of its own
+
+
+class Part(NamedTuple):
+    """Columns of a table, and what computes them.
+
+    Args:
+        columns: their names and kinds.
+        compute: takes a group and modules (None for the whole stage); returns columns of its points, or numbers, by name [module].
+    """
+
+    columns: dict[str, type]
+    compute: Callable[[StageGroup, Sequence[str | None]], dict[str, Sequence[Column]]]
 
 
 class Footprint(NamedTuple):
@@ -83,31 +97,58 @@ class Cost:
         if not self.workload.is_single:
             table = self.table(keys)
             return {key: {column: values[:, i] for column, values in table.items()} for i, key in enumerate(keys)}
-        by_stage = {group.stage: group for group in self.stage_groups()}
+        by_stage = {group.stage: group for group in self._single_groups}
         numbers = {(stage, module): by_stage[stage].row(self.config, module) for stage, module in keys}
         if any(row[column] > LIMIT for row in numbers.values() for column in LARGEST):
             self._refuse(numbers)
         return numbers
 
     def table(self, keys: tuple[Key, ...], columns: Sequence[str] = COLUMNS) -> dict[str, np.ndarray]:
-        """Cost columns at [point, key], evaluated in chunks of points.
+        """Cost columns at [point, key]: those wanted of stages, or of stages and modules."""
+        return self.fill(keys, self.costs_part(columns))[0]
+
+    def costs_part(self, columns: Sequence[str] = COLUMNS) -> Part:
+        """What `fill` takes for cost columns."""
+        self._check_columns()
+
+        def compute(group: StageGroup, modules: Sequence[str | None]) -> dict[str, list[Column]]:
+            rows = [group.row(self.config, module, columns) for module in modules]
+            return {column: [row[column] for row in rows] for column in columns}
+
+        return Part(dict.fromkeys(columns, np.int64), compute)
+
+    def fill(self, keys: tuple[Key, ...], *parts: Part) -> list[dict[str, np.ndarray]]:
+        """The columns of every part at [point, key], evaluated in chunks of points, several at once where there are many.
 
         Args:
             keys: stages, or stages and modules.
-            columns: those wanted.
+            parts: columns and what computes them, all of the same points at a time.
         """
-        self._check_columns()
         points = self.workload.points
-        table = {column: np.empty((points, len(keys)), np.int64) for column in columns}
-        for start in range(0, points, CHUNK):
-            chunk = slice(start, min(start + CHUNK, points))
-            for group in self.stage_groups(chunk):
-                where = slice(None) if group.where is None else group.where
-                for position, (stage, module) in enumerate(keys):
-                    if group.stage == stage:
-                        for column, value in group.row(self.config, module, columns).items():
-                            table[column][chunk][where, position] = value
-        return table
+        tables = [{name: np.empty((points, len(keys)), kind) for name, kind in part.columns.items()} for part in parts]
+        threads = os.cpu_count() or 1 if points > LEAST else 1  # which takes as long to find as a stage of one point
+        size = min(CHUNK, max(LEAST, -(-points // threads)))
+
+        def fill_chunk(start: int) -> None:
+            chunk = slice(start, min(start + size, points))
+            for group in self._single_groups if self.workload.is_single else self.stage_groups(chunk):
+                places = [i for i, (stage, _) in enumerate(keys) if stage == group.stage]
+                where, (distinct, number) = slice(None) if group.where is None else group.where, group.in_order()
+                for table, part in zip(tables, parts, strict=True):
+                    for name, columns in part.compute(distinct, [keys[i][1] for i in places]).items():
+                        for place, column in zip(places, columns, strict=True):
+                            table[name][chunk][where, place] = column[number] if np.size(column) > 1 else column
+
+        if points <= size:
+            fill_chunk(0)
+        else:
+            with ThreadPoolExecutor(threads) as pool:  # NumPy computes outside of Python's lock
+                list(pool.map(fill_chunk, range(0, points, size)))
+        return tables
+
+    @cached_property
+    def _single_groups(self) -> list[StageGroup]:
+        return self.stage_groups()
 
     @cached_property
     def _stage_keys(self) -> tuple[Key, ...]:

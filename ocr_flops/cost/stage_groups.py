@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -17,6 +17,7 @@ from ocr_flops.spec.specs import CALL, STAGES
 from ocr_flops.spec.workload import Column, Workload
 
 KV_MODULE = "decoder.attention"
+FEW = 64  # points for which it does not pay to look for equal ones
 COLUMNS = (*COSTS, "weight_bytes", "kv_cache_bytes", "peak_activation_bytes")
 Key = tuple[str, str | None]  # stage and module; None for the whole stage
 
@@ -106,6 +107,39 @@ class StageGroup:
         for row, column in zip(values, columns, strict=True):
             row[:] = column
         return values
+
+    def find_distinct(self, without: str | None = None, size: Column = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Points at which costs differ, from small to large.
+
+        Args:
+            without: a dimension that does not count.
+            size: by which to order them.
+
+        Returns:
+            indices of points [distinct], and which of these each point equals [point].
+        """
+        points = self.workload.points
+        if points == 1:
+            return np.zeros(1, np.int64), np.zeros(1, np.int64)
+        values = [column for name, column in self.values.items() if name != without]
+        values += [self.workload.batch_size, self.workload.context_tokens] if self.stage == "prefill" else []
+        table = np.array([np.broadcast_to(column, points) for column in values], float)
+        tells_apart = np.sqrt(np.arange(2, len(table) + 2)) @ table
+        order = np.argsort(size + tells_apart * (1e-6 * np.max(size) / tells_apart.max() or 1.0))
+        ordered = table.take(order, axis=1)
+        differs = (ordered[:, 1:] != ordered[:, :-1]).any(axis=0)
+        number = np.empty(points, np.int64)
+        number[order] = np.concatenate([[0], differs.cumsum()])
+        return order[np.concatenate([[0], np.flatnonzero(differs) + 1])], number
+
+    def in_order(self) -> tuple[StageGroup, np.ndarray | slice]:
+        """The points of a stage that runs once at which costs differ, from small to large, and which of them each point is; decode, and a
+        few points, as they are."""
+        if self.steps is not None or self.workload.points < FEW:
+            return self, slice(None)
+        first, number = self.find_distinct(size=evaluate(self.program.costs()["total_flops"], self.last))
+        values = {name: column[first] if np.size(column) > 1 else column for name, column in self.values.items()}
+        return replace(self, workload=self.workload.take(first), values=values, where=None, _sums={}, _last={}), number
 
     def row(self, config: RunConfig, module: str | None = None, columns: Iterable[str] = COLUMNS) -> dict[str, Column]:
         """Cost columns of the stage, or of one module in it.

@@ -85,10 +85,8 @@ def _over_steps(group: StageGroup, lanes: StageLanes, evaluate: Callable[[np.nda
         convex: how many of these figures are convex in the context; the others are linear where those are.
     """
     if group.steps is None:  # a single pass, perhaps one decode step alone, whose context is not summed over
-        values = lanes.last_values(group)
-        alike, number = _find_alike(group, lanes.rough_seconds(values))
-        return evaluate(values.take(alike, axis=1), alike).take(number, axis=-1)
-    alike, number = _find_alike(group)
+        return evaluate(lanes.last_values(group), np.arange(group.workload.points))
+    alike, number = group.find_distinct(without=CONTEXT)  # as many as batch sizes
     wanted = group.steps, group.growing_steps, group.values[CONTEXT]
     steps, growing, last = (np.zeros(len(number), np.int64) + one for one in wanted)
     settled, grows = lanes.settled_values(group), lanes.order.grows[:, None]
@@ -101,26 +99,3 @@ def _over_steps(group: StageGroup, lanes: StageLanes, evaluate: Callable[[np.nda
     total = sum_convex(step, number, last - growing + 1, last, lanes.crossings(settled[:, alike]), convex)
     like_last = steps - growing
     return total + like_last * step(last, number) if like_last.any() else total
-
-
-def _find_alike(group: StageGroup, seconds: np.ndarray | float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """Points of a group that differ, in decode but for the context (there are as many as batch sizes), from small to large.
-
-    Args:
-        group: the points.
-        seconds: by which to order them: [point].
-
-    Returns:
-        indices of points [distinct], and which of them each point equals [point].
-    """
-    if group.workload.points == 1:
-        return np.zeros(1, np.int64), np.zeros(1, np.int64)
-    columns = [column for name, column in group.values.items() if group.steps is None or name != CONTEXT]
-    values = np.array([np.broadcast_to(column, group.workload.points) for column in columns], float)
-    tells_apart = np.sqrt(np.arange(2, len(values) + 2)) @ values
-    order = np.argsort(seconds + tells_apart * (1e-6 * np.max(seconds) / tells_apart.max() or 1.0))
-    ordered = values.take(order, axis=1)
-    differs = (ordered[:, 1:] != ordered[:, :-1]).any(axis=0)
-    number = np.empty(len(order), np.int64)
-    number[order] = np.concatenate([[0], differs.cumsum()])
-    return order[np.concatenate([[0], np.flatnonzero(differs) + 1])], number

@@ -17,6 +17,7 @@ from ocr_flops.cost.stage_groups import StageGroup
 from ocr_flops.spec.specs import PRODUCTS, HardwareSpec
 from ocr_flops.timing.bound import bound_seconds
 
+BLOCK = 2_048  # points whose contested operators are looked at together, so that they stay in the processor's cache
 CEILINGS = ("matrix", "vector", "bandwidth", "launch")
 TIME_COLUMNS = {"roofline_seconds": np.float64, "bound_seconds": np.float64, "ceiling": np.int64, "ceiling_margin": np.float64}
 
@@ -75,16 +76,25 @@ def seconds_by_ceiling(
     settled, contested, owner = _compile(group.program, hardware, config.dtype, launch_seconds, by_module)
     values = group.monomial_values()
     seconds = settled @ values
-    if contested.shape[1]:
-        largest = _largest(contested @ values) if group.steps is None else _sum_over_steps(contested, group)
+    if not contested.shape[1]:
+        return seconds
+    points = values.shape[1]
+    steps = None if group.steps is None else (group.steps, group.growing_steps, np.asarray(group.values["context"], float))
+    last = values if steps is None else group.monomial_values(without="context")
+    for start in range(0, points, BLOCK):
+        block = slice(start, start + BLOCK)
+        if steps is None:
+            largest = _largest(contested @ values[:, block])
+        else:
+            largest = _sum_over_steps(contested, group, last[:, block], *(np.broadcast_to(one, points)[block] for one in steps))
         for ceiling, of_operators in enumerate(largest):
-            seconds[:, ceiling] += owner @ of_operators
+            seconds[:, ceiling, block] += owner @ of_operators
     return seconds
 
 
 def _largest(lines: np.ndarray) -> np.ndarray:
     """The largest of lines [ceiling, operator, point] under its ceiling, 0 under the others."""
-    return np.where(np.arange(len(lines))[:, None, None] == _first_largest(lines), lines, 0.0)
+    return np.where(np.arange(len(lines), dtype=np.int8)[:, None, None] == _first_largest(lines), lines, 0.0)
 
 
 def _first_largest(lines: np.ndarray) -> np.ndarray:
@@ -98,41 +108,44 @@ def _first_largest(lines: np.ndarray) -> np.ndarray:
     return found
 
 
-def _sum_over_steps(contested: np.ndarray, group: StageGroup) -> np.ndarray:
-    """Sum over decode steps of the largest of three lines a + b·context: [ceiling, operator, point]."""
+def _sum_over_steps(
+    contested: np.ndarray, group: StageGroup, values: np.ndarray, steps: np.ndarray, growing_steps: np.ndarray, last: np.ndarray
+) -> np.ndarray:
+    """Sum over decode steps of the largest of three lines a + b·context: [ceiling, operator, point].
+
+    Args:
+        contested: seconds as of `_compile`.
+        group: the stage.
+        values: of the monomials, the context left out: [monomial, point].
+        steps, growing_steps, last: of the points, and the context of the last step.
+    """
     growing = np.array(["context" in monomial for monomial in group.program.monomials])
-    values = group.monomial_values(without="context")
-    total = _largest(contested[..., ~growing] @ values[~growing]) * group.steps
+    base = contested[..., ~growing] @ values[~growing]
+    total = _largest(base) * steps
     grows = contested[..., growing].any(axis=(0, 2))  # few operators
-    total[:, grows] = _sum_growing(
-        contested[:, grows][..., ~growing] @ values[~growing], contested[:, grows][..., growing] @ values[growing], group
-    )
-    return total
-
-
-def _sum_growing(base: np.ndarray, slope: np.ndarray, group: StageGroup) -> np.ndarray:
-    """Sum over decode steps of the largest of three lines base + slope·context: [ceiling, operator, point] each."""
-    last = np.broadcast_to(np.asarray(group.values["context"], np.float64), base.shape[-1:])
-    before = last - group.growing_steps
+    base, slope = base[:, grows], contested[:, grows][..., growing] @ values[growing]
+    before = last - growing_steps
     crossings = []
     for i, j in ((0, 1), (0, 2), (1, 2)):
         steeper = slope[i] - slope[j]
         with np.errstate(divide="ignore", invalid="ignore"):
             crossings.append(np.where(steeper != 0, np.floor((base[j] - base[i]) / steeper), before))
     edges = np.sort(np.clip(np.stack(crossings), before, last), axis=0)
-    total, start = np.zeros_like(base), np.broadcast_to(before, base.shape[1:])
+    found, start = np.zeros_like(base), np.broadcast_to(before, base.shape[1:])
     for end in (*edges, last):
         middle = (start + 1 + end) / 2  # the mean context of the steps between two crossings
-        total += _largest(base + slope * middle) * (end - start)
+        found += _largest(base + slope * middle) * (end - start)
         start = end
-    like_last = group.steps - group.growing_steps
-    return total + _largest(base + slope * last) * like_last if np.any(like_last) else total
+    if (like_last := steps - growing_steps).any():
+        found += _largest(base + slope * last) * like_last
+    total[:, grows] = found
+    return total
 
 
 def time_columns(
     group: StageGroup, config: RunConfig, hardware: HardwareSpec, launch_seconds: float, modules: Sequence[str | None]
 ) -> dict[str, np.ndarray]:
-    """The columns of `TIME_COLUMNS` at a stage's points for the modules wanted ([None]: the whole stage): each [point, module].
+    """The columns of `TIME_COLUMNS` at a stage's points for the modules wanted ([None]: the whole stage): each [module, point].
 
     `ceiling` is the index into CEILINGS of the one with most time, `ceiling_margin` its time over the next one's; infinite where there is
     no other.
@@ -143,7 +156,7 @@ def time_columns(
         seconds = seconds[[group.program.modules.index(module) for module in modules]]
     seconds = seconds.swapaxes(0, 1)
     first = _first_largest(seconds)
-    others = np.where(np.arange(len(CEILINGS))[:, None, None] == first, 0.0, seconds).max(axis=0)
+    others = np.where(np.arange(len(CEILINGS), dtype=np.int8)[:, None, None] == first, 0.0, seconds).max(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         found = (seconds.sum(axis=0), bound_seconds(group, config, hardware, modules), first, seconds.max(axis=0) / others)
-    return {name: values.T for name, values in zip(TIME_COLUMNS, found, strict=True)}
+    return dict(zip(TIME_COLUMNS, found, strict=True))

@@ -175,10 +175,6 @@ class StageLanes:
         values[-1] = group.values.get(*HITS, 1)
         return values
 
-    def rough_seconds(self, values: np.ndarray) -> np.ndarray:
-        """What the kernels take in all under their first ceilings, to order points by: [point]."""
-        return self._lines[0][1][0].sum(axis=0) @ values
-
     @staticmethod
     def _undominated(seconds: np.ndarray) -> Lines:
         """Ceilings as (kernels, their lines [case, kernel, monomial]): first one for every kernel, then what may exceed it."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from html import escape
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ocr_flops.cost.estimate import Cost
+from ocr_flops.cost.estimate import Cost, Part
 from ocr_flops.cost.polynomial import evaluate
 from ocr_flops.cost.stage_groups import COLUMNS, Key, StageGroup
 from ocr_flops.spec.host import EfficiencySpec, HostSpec, Ranged, describe_basis
@@ -25,8 +23,6 @@ from ocr_flops.timing.roofline import CEILINGS, TIME_COLUMNS, operator_seconds, 
 if TYPE_CHECKING:
     import polars as pl
 
-EXPECTED_CHUNK = 32_768  # points that are equal are looked at once in a chunk
-CHUNK = 4_096  # points timed together: operators are looked at one by one, so a chunk is smaller than for costs
 EXPECTED_COLUMNS = ("expected_seconds", "expected_low_seconds", "expected_high_seconds", "device_busy_share")
 EXPECTED_FIGURES = tuple(
     f"expected_{figure}{part}{unit}"
@@ -60,71 +56,36 @@ class Timing:
     def _repr_html_(self) -> str:
         return f"<p>{escape(repr(self))}</p>{self.stages._repr_html_()}"
 
-    def _fill(self, size: int, fill: Callable[[slice, StageGroup], None]) -> None:
-        """Calls `fill` with chunks of at most `size` points and each stage's groups of them, several chunks at once where there are."""
-        points = self.estimate.workload.points
-        threads = os.cpu_count() or 1 if points > CHUNK else 1  # which takes as long to find as a stage of one point
-        size = min(size, max(CHUNK, -(-points // threads)))
+    def _parts(self, level: str) -> tuple[Part, Part]:
+        """The columns of `TIME_COLUMNS`, and those of `EXPECTED_COLUMNS`, of stages or modules.
 
-        def fill_chunk(start: int) -> None:
-            chunk = slice(start, min(start + size, points))
-            for group in self._single_groups if self.estimate.workload.is_single else self.estimate.stage_groups(chunk):
-                fill(chunk, group)
+        Expected seconds of a module are its part of the critical path, without range or share (NaN); `expected_host_seconds` what of that
+        part the host takes to issue operators.
+        """
 
-        if points <= size:
-            fill_chunk(0)
-        else:
-            with ThreadPoolExecutor(threads) as pool:  # NumPy computes outside of Python's lock
-                list(pool.map(fill_chunk, range(0, points, size)))
+        def times(group: StageGroup, modules: Sequence[str | None]) -> dict[str, np.ndarray]:
+            return time_columns(group, self.estimate.config, self.hardware, self.launch_seconds, modules)
 
-    @cached_property
-    def _single_groups(self) -> list[StageGroup]:
-        return self.estimate.stage_groups()
+        def expected(group: StageGroup, modules: Sequence[str | None]) -> dict[str, Sequence[Column]]:
+            lanes = group, self.estimate.config, self.hardware, self.host, self.efficiency
+            if level == "stage":
+                seconds, device = expected_seconds(*lanes)
+                share = np.divide(device[0], seconds[0], out=np.zeros_like(device[0]), where=seconds[0] > 0)
+                return {name: [values] for name, values in zip(EXPECTED_COLUMNS, (*seconds, share), strict=True)}
+            host, device = module_seconds(*lanes)[:, [group.program.modules.index(module) for module in modules]]
+            found = dict.fromkeys(EXPECTED_COLUMNS, [np.nan] * len(modules))
+            return found | {"expected_seconds": host + device, "expected_host_seconds": host}
 
-    def table(self, keys: tuple[Key, ...]) -> dict[str, np.ndarray]:
-        """Time columns at [point, key]; see `roofline.time_columns`."""
-        table = {name: np.zeros((self.estimate.workload.points, len(keys)), kind) for name, kind in TIME_COLUMNS.items()}
-
-        def fill(chunk: slice, group: StageGroup) -> None:
-            positions = [i for i, (stage, _) in enumerate(keys) if stage == group.stage]
-            columns = time_columns(group, self.estimate.config, self.hardware, self.launch_seconds, [keys[i][1] for i in positions])
-            rows = np.arange(chunk.stop - chunk.start) if group.where is None else group.where
-            for name, values in columns.items():
-                table[name][chunk][rows[:, None], positions] = values
-
-        self._fill(CHUNK, fill)
-        return table
+        names = (*EXPECTED_COLUMNS, *["expected_host_seconds"] * (level == "module"))
+        return Part(TIME_COLUMNS, times), Part(dict.fromkeys(names, float), expected)
 
     def expected_table(self, keys: tuple[Key, ...]) -> dict[str, np.ndarray]:
-        """The columns of `EXPECTED_COLUMNS` at [point, key]; of a module its part of the critical path, and no range or share (NaN).
-
-        Of modules also `expected_host_seconds`, what of that part the host takes to issue operators.
-        """
-        names = (*EXPECTED_COLUMNS, *(["expected_host_seconds"] if any(module for _, module in keys) else []))
-        table = {name: np.full((self.estimate.workload.points, len(keys)), np.nan) for name in names}
-
-        def fill(chunk: slice, group: StageGroup) -> None:
-            lanes = group, self.estimate.config, self.hardware, self.host, self.efficiency
-            modules = {module: i for i, (stage, module) in enumerate(keys) if stage == group.stage}
-            rows = slice(None) if group.where is None else group.where
-            if None in modules:
-                found, place = expected_seconds(*lanes), modules.pop(None)
-                share = np.divide(found.device[0], found.seconds[0], out=np.zeros_like(found.device[0]), where=found.seconds[0] > 0)
-                for name, values in zip(EXPECTED_COLUMNS, (*found.seconds, share), strict=True):
-                    table[name][chunk][rows, place] = values
-            if modules:
-                shares = module_seconds(*lanes)
-                for module, place in modules.items():
-                    host, device = shares[:, group.program.modules.index(module)]
-                    table["expected_seconds"][chunk][rows, place] = host + device
-                    table["expected_host_seconds"][chunk][rows, place] = host
-
-        self._fill(EXPECTED_CHUNK, fill)
-        return table
+        """The columns of `EXPECTED_COLUMNS` at [point, key], of stages, or of modules also `expected_host_seconds`."""
+        return self.estimate.fill(keys, self._parts("module" if keys[0][1] else "stage")[1])[0]
 
     @cached_property
     def _stages(self) -> dict[str, np.ndarray]:
-        return self.table(self.estimate.keys("stage"))
+        return self.estimate.fill(self.estimate.keys("stage"), self._parts("stage")[0])[0]
 
     @cached_property
     def _expected(self) -> dict[str, np.ndarray]:
@@ -261,7 +222,7 @@ class Timing:
         import polars as pl
 
         rows = []
-        for group in self._single_groups:
+        for group in self.estimate.stage_groups():
             ceilings = operator_seconds(group.program, self.hardware, self.estimate.config.dtype) @ group.monomial_values()[:, 0]
             for operation, seconds in zip(group.program.operations, ceilings, strict=True):
                 costs = {cost: evaluate(operation.costs[cost], group.summed) for cost in OPERATOR_COSTS}
@@ -285,10 +246,17 @@ class Timing:
         """
         import polars as pl
 
+        from ocr_flops.cost.frames import build_frame
+
         keys = self.estimate.keys(level)
-        times, expected = (self._stages, self._expected) if level == "stage" else (self.table(keys), self.expected_table(keys))
+        if self.estimate.workload.is_single:
+            costs = self.estimate.frame(level, columns)
+            times, expected = (self._stages, self._expected) if level == "stage" else self.estimate.fill(keys, *self._parts(level))
+        else:
+            table, times, expected = self.estimate.fill(keys, self.estimate.costs_part(columns), *self._parts(level))
+            costs = build_frame(self.estimate.config, self.estimate.workload, keys, table)
         margin = pl.Series("ceiling_margin", times["ceiling_margin"].reshape(-1))
-        return self.estimate.frame(level, columns).with_columns(
+        return costs.with_columns(
             pl.lit(self.hardware.title, pl.Categorical).alias("hardware"),
             pl.lit(self.host.name, pl.Categorical).alias("host"),
             *(pl.Series(name, times[name].reshape(-1)) for name in ("roofline_seconds", "bound_seconds")),

@@ -44,7 +44,8 @@ def expected_hits(spec: DecoderSpec, tokens: Column, itemsize: int, given: Colum
     if given is not None:
         return given, given * third
     missed = 1 - spec.experts_per_token / spec.experts
-    expected = spec.experts * (1 - np.power(missed, np.atleast_1d(np.asarray(tokens, dtype=np.float64))))
+    enough = 60 * log(2) / -log(missed) if missed else 1.0  # tokens: from there on all experts are hit, to the last bit
+    expected = spec.experts * (1 - np.power(missed, np.minimum(np.atleast_1d(np.asarray(tokens, np.float64)), enough)))
     hit, hit_bytes = (np.rint(expected).astype(np.int64) * layers, np.rint(expected * third).astype(np.int64) * layers)
     return (hit, hit_bytes) if isinstance(tokens, np.ndarray) else (int(hit[0]), int(hit_bytes[0]))
 
