@@ -25,6 +25,7 @@ with app.setup(hide_code=True):
     from ocr_flops.app.links import Link
     from ocr_flops.app.setting import Setting
     from ocr_flops.app.tabs import (
+        DRAWN,
         FIRST,
         GROUPS,
         OVERLAID,
@@ -64,6 +65,14 @@ def state(link):
     get_arrived, set_arrived = mo.state(None)  # what there is to show of runs
     get_pins, set_pins = mo.state(link.pins, allow_self_loops=True)  # the cell of the remove buttons sets what it reads
     return charts, corpus_charts, get_arrived, get_asked, get_pins, page, serving_charts, set_arrived, set_asked, set_pins
+
+
+@app.cell(hide_code=True)
+def step_state():
+    # Set by a step once its charts are on their way; each cell that a step runs before sends the page eight messages.
+    get_results, set_results = mo.state(None)  # for tabs that say more than charts
+    get_beside, set_beside = mo.state("")  # what stands above the charts
+    return get_beside, get_results, set_beside, set_results
 
 
 @app.cell(hide_code=True)
@@ -116,7 +125,29 @@ def document(page, source, upload):
 
 @app.cell(hide_code=True)
 def evaluated(
-    device, engine, figures, get_arrived, host_figures, mode, model, others, own_host, page, pdf, published, size, source, targets, workload
+    charts,
+    device,
+    engine,
+    figures,
+    get_arrived,
+    get_beside,
+    get_pins,
+    host_figures,
+    mode,
+    model,
+    model_inputs,
+    others,
+    own_host,
+    page,
+    pdf,
+    published,
+    set_beside,
+    set_results,
+    size,
+    source,
+    tab,
+    targets,
+    workload,
 ):
     get_arrived()  # runs again when a run brings a result
     _notices, _size, _origin = [], {}, ""
@@ -139,6 +170,26 @@ def evaluated(
     except of.SpecError as _error:
         results, _head = None, problem("This setting has no result.", f"{_error}.")
     page.results = results
+    _drawn = {
+        **{_name: (_view, lambda results: results.provenance) for _name, _view in views.VIEWS.items()},
+        "Compare": (
+            lambda results: compare.compared_charts(results, get_pins()),
+            lambda results: compare.provenance_of(results, get_pins()),
+        ),
+        "Models": (
+            lambda results: models.models_chart(results, model_inputs.value),
+            lambda results: models.provenance_of(results, model_inputs.value),
+        ),
+    }
+    _shows = results and tab in _drawn and not views.why_not(results, tab)
+    _found = _drawn[tab][0](results) if _shows else ()
+    charts.show(_found, tab.lower().replace(" ", "_"), _drawn[tab][1](results) if _found else "")
+    _not_here = tab in OVERLAID and results and not all(row[OVERLAID[tab]] for row in results.beside)
+    _beside = "none" if _shows and results.device and not _found else "others" if _not_here else ""
+    if _beside != get_beside():
+        set_beside(_beside)
+    if tab not in DRAWN:
+        set_results(results)
     mo.vstack([*_notices, _head]) if _notices else _head
     return results, setting
 
@@ -187,30 +238,17 @@ def opened_tab(group, group_tabs):
 
 
 @app.cell(hide_code=True)
-def planned(results, tab, targets):
-    above, plan_table = plan.plan(results, targets) if results and tab == "Plan" else (None, None)
+def planned(get_results, tab, targets):
+    _results = get_results()
+    above, plan_table = plan.plan(_results, targets) if _results and tab == "Plan" else (None, None)
     above
     return (plan_table,)
 
 
 @app.cell(hide_code=True)
-def drawn(charts, get_pins, model_inputs, others, results, tab):
-    _views = {
-        **views.VIEWS,
-        "Compare": lambda results: compare.compared_charts(results, get_pins()),
-        "Models": lambda results: models.models_chart(results, model_inputs.value),
-    }
-    _shows = results and tab in _views and not views.why_not(results, tab)
-    _found = _views[tab](results) if _shows else ()
-    _own = {
-        "Compare": lambda: compare.provenance_of(results, get_pins()),
-        "Models": lambda: models.provenance_of(results, model_inputs.value),
-    }
-    _below = _own.get(tab, lambda: results.provenance)() if _found else ""
-    charts.show(_found, tab.lower().replace(" ", "_"), _below)
-    _not_here = tab in OVERLAID and results and not all(row[OVERLAID[tab]] for row in results.beside)
-    _none = _shows and results.device and not _found
-    mo.md("No chart: nothing that it would show fits this device.") if _none else others if _not_here else None
+def beside(get_beside, others):
+    _none = mo.md("No chart: nothing that it would show fits this device.")
+    {"none": _none, "others": others}.get(get_beside())
     return
 
 
@@ -266,8 +304,9 @@ def corpus_grouped(corpus_source, model, tab):
 
 
 @app.cell(hide_code=True)
-def corpus_answered(corpus_asked, corpus_charts, groups, results):
-    _plan = corpus.make_plan(results, groups, corpus_asked.value) if results and groups is not None else None
+def corpus_answered(corpus_asked, corpus_charts, get_results, groups):
+    _results = get_results()
+    _plan = corpus.make_plan(_results, groups, corpus_asked.value) if _results and groups is not None else None
     corpus_charts.show(corpus.drawn(_plan), "corpus", corpus.provenance_of(_plan))
     mo.vstack([corpus.answer(_plan), corpus_charts, corpus.numbers(_plan)]) if _plan is not None else None
     return
@@ -289,8 +328,9 @@ def serving_opened(serving_inputs, serving_load, tab):
 
 
 @app.cell(hide_code=True)
-def serving_answered(results, serving_asked, tab):
-    served_load = served_on.serve(results, serving_asked.value) if results and tab == "Serving" else None
+def serving_answered(get_results, serving_asked, tab):
+    _results = get_results()
+    served_load = served_on.serve(_results, serving_asked.value) if _results and tab == "Serving" else None
     serving.answer(served_load) if served_load is not None else None
     return (served_load,)
 
@@ -332,30 +372,31 @@ def opened(
     count,
     export_inputs,
     get_arrived,
+    get_results,
     make_report,
     model_inputs,
     page,
     pin_inputs,
     plan_table,
-    results,
     spot_inputs,
     tab,
     time,
     timing_inputs,
 ):
     get_arrived()
+    _results = get_results()
     _tabs = {
-        "Compare": lambda: compare.compare(results, pin_inputs),
-        "Models": lambda: models.compared_models(results, model_inputs),
+        "Compare": lambda: compare.compare(_results, pin_inputs),
+        "Models": lambda: models.compared_models(_results, model_inputs),
         "Plan": lambda: plan_table,
-        "Spot check": lambda: spot_check.spot_check(results, spot_inputs, count),
-        "Measured": lambda: measured.measured(results, timing_inputs, time),
-        "Table": lambda: plain_table(tables.modules_table(results.modules), pagination=False, max_height=1200),
-        "Export": lambda: export.export(results, pin_inputs.pins, export_inputs, make_report),
-        "Method": lambda: method.method(results, chapter, page.job, audit),
+        "Spot check": lambda: spot_check.spot_check(_results, spot_inputs, count),
+        "Measured": lambda: measured.measured(_results, timing_inputs, time),
+        "Table": lambda: plain_table(tables.modules_table(_results.modules), pagination=False, max_height=1200),
+        "Export": lambda: export.export(_results, pin_inputs.pins, export_inputs, make_report),
+        "Method": lambda: method.method(_results, chapter, page.job, audit),
     }
-    _why = views.why_not(results, tab) if results else None
-    mo.md(_why) if _why else _tabs[tab]() if results and tab in _tabs else None
+    _why = views.why_not(_results, tab) if _results else None
+    mo.md(_why) if _why else _tabs[tab]() if _results and tab in _tabs else None
     return
 
 

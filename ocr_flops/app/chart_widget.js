@@ -5,13 +5,14 @@ const REST_MS = 200; // after the last step charts out of sight follow, for who 
 
 // Grey words are legible on the page, light or dark, which no one grey is.
 const GREY = '"#808080"'; // of `charts.theme`
-const legible = (value, ink) => JSON.parse(JSON.stringify(value).replaceAll(GREY, isLight(ink) ? '"#a4a8a6"' : '"#666666"'));
+const legible = (text, ink) => JSON.parse(text.replaceAll(GREY, isLight(ink) ? '"#a4a8a6"' : '"#666666"'));
 
-function isLight(colour) {
+const lightness = {};
+const isLight = (colour) => lightness[colour] ??= (() => {
   pen.fillStyle = colour;
   pen.fillRect(0, 0, 1, 1);
   return pen.getImageData(0, 0, 1, 1).data[1] > 128;
-}
+})();
 
 // Text and axes take the colour of the page, light or dark.
 const themed = (ink) => ({
@@ -90,24 +91,25 @@ class Panel {
     Object.assign(document.createElement("a"), { href: URL.createObjectURL(image), download: name }).click();
   }
 
-  // Draws what is wanted: in the view there is, or in a new one where the template, the ink or the page's theme is another.
-  async draw(template, chart, ink) {
+  // Draws the chart that a text describes: in the view there is, or in a new one where the template, the ink or the page's theme is another.
+  async draw(templates, text, ink) {
+    const chart = legible(text, ink);
     if (!this.view || this.chart.template !== chart.template || this.ink !== ink) {
       this.element.style.minHeight = `${this.element.clientHeight}px`; // the page must not jump while the panel is empty
       this.end();
       this.room = undefined;
       const options = { ...LAYOUT, config: themed(ink), downloadFileName: chart.name };
-      const { view, finalize } = await vegaEmbed(this.element, legible(filled(template, chart, this.element.clientWidth - MENU_PX), ink), options);
-      Object.assign(this, { view, finalize, ink, chart });
+      const { view, finalize } = await vegaEmbed(this.element, filled(legible(templates[chart.template], ink), chart, this.element.clientWidth - MENU_PX), options);
+      Object.assign(this, { view, finalize, ink, chart, text });
       this.element.drawn = chart; // for tests
       await this.run();
       this.element.style.minHeight = "";
       return;
     }
     for (const [name, rows] of Object.entries(chart.datasets)) {
-      if (!same(rows, this.chart.datasets[name])) this.view.data(name, legible(rows, ink));
+      if (!same(rows, this.chart.datasets[name])) this.view.data(name, rows);
     }
-    this.chart = chart;
+    Object.assign(this, { chart, text });
     await this.run();
     this.element.drawn = chart;
   }
@@ -160,15 +162,13 @@ function render({ model, el }) {
   }
 
   async function drawAll(everything) {
-    const charts = model.get("charts");
-    const templates = model.get("templates");
+    const [charts, templates] = [model.get("charts"), model.get("templates")]; // as texts of JSON
     const ink = getComputedStyle(root).color;
     arrange(charts, model.get("view"));
     for (const [number, panel] of panels.entries()) {
-      const chart = charts[number];
       const isWanted = panel.element.clientWidth && (panel.isSeen || (everything && !stale));
-      if (!isWanted || (panel.view && same(panel.chart, chart) && panel.ink === ink)) continue;
-      await panel.draw(templates[chart.template], chart, ink).catch((problem) => {
+      if (!isWanted || (panel.view && panel.text === charts[number] && panel.ink === ink)) continue;
+      await panel.draw(templates, charts[number], ink).catch((problem) => {
         panel.end();
         panel.element.textContent = problem.message;
       });

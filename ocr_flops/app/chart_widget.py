@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import anywidget
+import msgspec
 import traitlets
 
 from ocr_flops.charts import Chart
@@ -21,12 +22,12 @@ class ChartWidget(anywidget.AnyWidget):
     """Charts below each other, or beside each other where the style sheet arranges a view so.
 
     The browser compiles a template once and keeps its view: the rows, titles and parameters of a next chart with the same template go into
-    the view that is there. Text and axes take the page's text colour.
+    the view that is there. Text and axes take the page's text colour. Specifications, by identity, and charts are sent as texts.
     """
 
-    templates = traitlets.Dict().tag(sync=True)  # Vega-Lite specifications by identity
+    templates = traitlets.Dict().tag(sync=True, to_json=lambda templates, _: {key: _text(one) for key, one in templates.items()})
     view = traitlets.Unicode().tag(sync=True)  # names the arrangement
-    charts = traitlets.List(traitlets.Dict()).tag(sync=True)
+    charts = traitlets.List(traitlets.Dict()).tag(sync=True, to_json=lambda charts, _: [*map(_text, charts)])
     below = traitlets.Unicode().tag(sync=True)  # stands below a chart that is saved
     library: str | None = None  # address of Vega's JavaScript, relative to the page; None where it comes with every widget
     _css = STYLE.read_text(encoding="utf-8")
@@ -55,6 +56,11 @@ class ChartWidget(anywidget.AnyWidget):
                 {"template": one.template.key, "name": f"ocr_flops_{view}_{number}", "signals": one.signals, "datasets": one.datasets}
                 for number, one in enumerate(found, 1)
             ]
+
+
+def _text(value: dict[str, Any]) -> str:
+    """JSON, which on its way to the browser costs nothing, where every level of a nested value is looked through twice."""
+    return msgspec.json.encode(value).decode()
 
 
 def _without_values(chart: Chart) -> dict[str, Any]:

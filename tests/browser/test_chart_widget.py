@@ -44,7 +44,7 @@ def page(chromium):
 def traits(view="Overview", most=None, **values):
     """What Python would send for a setting."""
     widget = ChartWidget(views.VIEWS[view](views.Results(of.load_model("deepseek_ocr"), Setting(**values)))[:most], view.lower())
-    return json.loads(json.dumps({name: getattr(widget, name) for name in ("templates", "view", "charts")}))
+    return widget.get_state(("templates", "view", "charts"))
 
 
 def until(page, condition):
@@ -71,7 +71,7 @@ def test_a_step_keeps_the_views_and_the_last_of_many_is_what_stays(page):
     page.evaluate("document.querySelectorAll('canvas').forEach(one => { one.kept = true; })")
     page.evaluate("all => all.forEach(traits => show(traits))", [traits(batch_size=number) for number in (2, 4, 8)])
     drawn = until(page, "drawn[0][1] && !drawn[0][1].includes('4.58')")
-    assert drawn[0][1] == " ".join(traits(batch_size=8)["charts"][0]["signals"]["title_lines"])
+    assert drawn[0][1] == " ".join(json.loads(traits(batch_size=8)["charts"][0])["signals"]["title_lines"])
     assert page.evaluate("[...document.querySelectorAll('canvas')].every(one => one.kept)")
     page.evaluate("traits => show(traits)", traits(view="Savings"))
     until(page, "drawn.length == 3 && drawn[0][1].includes('less than eager')")
@@ -112,9 +112,8 @@ def test_text_takes_the_colour_of_the_page_and_follows_it(page):
 
 def test_a_chart_that_cannot_be_drawn_says_so_and_the_next_is_drawn(page):
     wrong = traits(most=1)
-    key = wrong["charts"][0]["template"]
-    wrong["templates"][key] = {"$schema": "https://vega.github.io/schema/vega-lite/v6.json", "nothing": 1, "params": []}
-    wrong["charts"][0]["template"], wrong["templates"]["wrong"] = "wrong", wrong["templates"].pop(key)
+    wrong["charts"] = [json.dumps(json.loads(wrong["charts"][0]) | {"template": "wrong"})]
+    wrong["templates"]["wrong"] = json.dumps({"$schema": "https://vega.github.io/schema/vega-lite/v6.json", "nothing": 1, "params": []})
     page.evaluate("traits => { show(traits); document.body.append(el); }", wrong)
     page.wait_for_function("() => el.textContent.includes('Invalid specification')")
     page.evaluate("traits => show(traits)", traits())

@@ -8,6 +8,7 @@ GROUPS = {  # the tabs, by the question that they answer
     "Why?": ("Overview", "Roofline", "Memory", "Savings", "Timeline", "Sweep", "Tiling", "Table"),
     "Proof": ("Spot check", "Measured", "Method", "Export"),
 }
+DRAWN = ("Overview", "Roofline", "Memory", "Savings", "Timeline", "Sweep")  # of which a step changes charts alone
 RUNNING = ("Spot check", "Measured", "Method")  # where runs of the real model are asked for
 OVERLAID = {"Overview": "matches", "Sweep": "on_curve"}  # where measured points are laid over charts, and which belong there
 FIRST = "Overview"  # what opens where a link names no tab
