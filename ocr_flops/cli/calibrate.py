@@ -46,8 +46,8 @@ def calibrate_device(
         console.complain("calibrate", found.reason)
         return 1
     point = found.predict(estimate_run(run))
-    text = partial(console.render_text, "calibrate", out, run=run, found=found, point=point, **_tables(found))
-    console.write_result("calibrate", form, out, json=partial(as_json, found, point), csv=lambda: found.predictions, table=text)
+    values = {"run": run, "found": found, "point": point, **_tables(found)}
+    console.write_result("calibrate", form, out, found.predictions, partial(as_json, found, point), **values)
     return 0
 
 

@@ -137,17 +137,22 @@ def options_named(**flags: str) -> Iterator[None]:
         raise SpecError(f"{flags.get(name, name)}{colon}{rest}") from None
 
 
-def write_result(name: str, form: str, out: Path | None, **forms: Callable[[], Any]) -> None:
+def write_result(
+    name: str, form: str, out: Path | None, frame: pl.DataFrame, data: Any = None, /, *, text: str = "", template: str = "", **values: Any
+) -> None:
     """Prints a command's result in one of its forms, or writes it whole into a folder as a file of this name, and prints its path.
 
-    Forms are functions that make the result: plain data for json, a frame for csv, text for table.
+    That is the frame as CSV; as JSON plain data, or what a function makes, by default the frame's rows; or a text, by default that of a
+    template with its values (see `render_text`).
     """
-    made = forms[form]()
-    text = json.dumps(made, indent=1) if form == "json" else made.write_csv().removesuffix("\n") if form == "csv" else made
-    if out is None:
-        print(text)
+    if form == "json":
+        made = json.dumps(data() if callable(data) else frame.to_dicts() if data is None else data, indent=1)
     else:
-        print(write_whole(out / f"{name}.{'txt' if form == 'table' else form}", text + "\n"))
+        made = frame.write_csv().removesuffix("\n") if form == "csv" else text or render_text(template or name, out, **values)
+    if out is None:
+        print(made)
+    else:
+        print(write_whole(out / f"{name}.{'txt' if form == 'table' else form}", made + "\n"))
 
 
 def render_text(template: str, out: Path | None = None, **values: Any) -> str:

@@ -101,10 +101,10 @@ def plan_corpus(
         said[1:1] = _tell_folder(opened.folder, refused or (out or user_cache_dir()) / "refused.csv")
     bases = plan.plans["time_basis"].drop_nulls().unique(maintain_order=True).to_list()
     values = {"said": said, "plans": words.plans_table(plan), "groups": words.groups_table(plan), "bases": bases}
-    text = partial(console.render_text, "corpus", out, **values, run=words.describe_run(plan), ranges=words.describe_range(plan))
+    values |= {"run": words.describe_run(plan), "ranges": words.describe_range(plan)}
     written = _write(plan, opened.table, said, report, groups, pages)
-    data = partial(_data, plan, said)
-    console.write_result("corpus", "json" if json else form, out, json=data, csv=lambda: plan.groups, table=text)
+    data = {"answer": said, **words.describe_plan(plan)}
+    console.write_result("corpus", "json" if json else form, out, plan.groups, data, **values)
     for file in written:
         console.complain("corpus", f"wrote {file}")
     return 0
@@ -140,12 +140,6 @@ def _write(plan: Plan, table: Any, said: list[str], report: Path | None, groups:
         with console.show_progress("drawing charts"):
             written.append(write_report(report, plan, said, ["ocr-flops", *sys.argv[1:]]))
     return written
-
-
-def _data(plan: Plan, said: list[str]) -> dict[str, Any]:
-    from ocr_flops.reports.corpus import describe_plan
-
-    return {"answer": said, **describe_plan(plan)}
 
 
 def _tell_folder(folder: Folder, path: Path) -> list[str]:

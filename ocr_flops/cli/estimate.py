@@ -60,9 +60,7 @@ def estimate_workload(overrides: Overrides = None, form: Form = "table", out: Ou
         frames[level] = frame.select(kept)
     values = {"run": run, "held": result.footprint, "times": timing, **frames, "columns": columns}
     values["replaced"] = describe_replaced(result.config)
-    text = partial(console.render_text, "estimate", out, **values)
-    data = partial(describe_estimate, result, timing)
-    console.write_result("estimate", form, out, json=data, csv=lambda: source.modules, table=text)
+    console.write_result("estimate", form, out, source.modules, partial(describe_estimate, result, timing), **values)
     return 0
 
 
@@ -76,8 +74,7 @@ def list_choices(
     from ocr_flops.spec.listing import LISTS
 
     frame = LISTS[what]()
-    text = partial(console.render_text, "list", out, frame=frame, columns=columns)
-    console.write_result(what, form, out, json=frame.to_dicts, csv=lambda: frame, table=text)
+    console.write_result(what, form, out, frame, template="list", frame=frame, columns=columns)
     return 0
 
 
@@ -159,8 +156,7 @@ def plan_devices(
     shown = [*first, *(name for name in able.columns if name not in (*ANSWERS, *UNSAID))]
     values = {"run": run, "required": required, "largest": largest, "devices": able.select(shown), "columns": columns, "basis": basis}
     values |= {"unable": _by_reason(devices), "best": _best(able), "pages": pages, "gpus": gpus, "batch": batch}
-    text = partial(console.render_text, "plan", out, **values)
-    console.write_result("plan", form, out, json=lambda: data, csv=lambda: devices, table=text)
+    console.write_result("plan", form, out, devices, data, **values)
     return 0
 
 

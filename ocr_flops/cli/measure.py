@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -85,9 +84,8 @@ def measure_model(
     elif form != "table" or not failed:
         frames = {level: records.record_frame(record, path, level) for level in COLUMNS}
         shown = [_figures(frame, COLUMNS[level]) for level, frame in frames.items() if frame.height]
-        text = partial(console.render_text, "measure", out, record=record, path=path, frames=shown)
-        data = record | {"path": str(path)}
-        console.write_result("measure", form, out, json=lambda: data, csv=lambda: frames["stage"], table=text)
+        values = {"record": record, "path": path, "frames": shown}
+        console.write_result("measure", form, out, frames["stage"], record | {"path": str(path)}, **values)
     if problem is not None:
         console.complain("measure", str(problem))
     if failed:
@@ -117,8 +115,8 @@ def _measure_host(request: Request, model: str, where: Path, form: str, out: Pat
     each = pl.when(pl.col("operators") > 0).then(pl.col("host_seconds") / pl.col("operators"))
     frame = pl.DataFrame(rows, infer_schema_length=None).with_columns(operator_seconds=each)
     is_busy = (record["load"][0] or 0.0) > (os.cpu_count() or 1) / 4
-    text = partial(console.render_text, "host_lane", out, record=record, path=path, frame=frame, is_busy=is_busy)
-    console.write_result("measure", form, out, json=lambda: record | {"path": str(path)}, csv=lambda: frame, table=text)
+    values = {"record": record, "path": path, "frame": frame, "is_busy": is_busy}
+    console.write_result("measure", form, out, frame, record | {"path": str(path)}, template="host_lane", **values)
     return 0
 
 

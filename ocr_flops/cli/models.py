@@ -1,6 +1,5 @@
 """The commands about several models: `ocr-flops models` and `compare`."""
 
-from functools import partial
 from typing import Annotated, Any, Literal
 
 import typer
@@ -35,8 +34,7 @@ def show_models(form: Form = "table", out: Out = None, columns: Columns = "") ->
     from ocr_flops.studies.models import list_models
 
     frame = list_models()
-    text = partial(console.render_text, "models", out, models=frame.drop("label"), columns=columns)
-    console.write_result("models", form, out, json=lambda: frame.to_dicts(), csv=lambda: frame, table=text)
+    console.write_result("models", form, out, frame, models=frame.drop("label"), columns=columns)
     return 0
 
 
@@ -127,8 +125,7 @@ def compare_models(
     values = {"run": run, "page": page, "table_of": table, "columns": columns, "bases": bases}
     said += [one for one in (models.reading_words(page, read) if read else "", models.kernel_words(found)) if one]
     values |= {"batch": batch, "corpus": corpus, "said": said, "is_served": is_server(run.engine)}
-    text = partial(console.render_text, "compare", out, **values)
-    console.write_result("compare", form, out, json=lambda: found.to_dicts(), csv=lambda: found, table=text)
+    console.write_result("compare", form, out, found, **values)
     return 0
 
 

@@ -145,8 +145,7 @@ def serve_workload(
     if len(commands) > 1:
         commands = [f"{one}  # {server.hardware.name}" for server, one in zip(servers, commands, strict=True)]
     values = {"said": said, "refused": refused, "rows": frame if columns else shown, "commands": commands, "basis": basis}
-    text = partial(console.render_text, "serving", out, run=run, columns=columns, **values)
-    console.write_result("serving", "json" if json else form, out, json=lambda: data, csv=lambda: frame, table=text)
+    console.write_result("serving", "json" if json else form, out, frame, data, run=run, columns=columns, **values)
     return 0
 
 
@@ -182,8 +181,7 @@ def _simulate(
     shown, series = pl.concat(tables, how="diagonal_relaxed"), pl.concat(samples)
     data = {**(rows[0] if len(rows) == 1 else {"rows": rows}), "refused": refused, "time_basis": servers[0].basis}
     values = {"said": said, "refused": refused, "rows": shown, "commands": [], "basis": servers[0].basis}
-    text = partial(console.render_text, "serving", out, run=run, columns=columns, **values)
-    console.write_result("serving", form, out, json=lambda: data, csv=lambda: series, table=text)
+    console.write_result("serving", form, out, series, data, run=run, columns=columns, **values)
     return 130 if rows[-1]["requests"] < rows[-1]["requested"] else 0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -15,6 +15,8 @@ from ocr_flops.errors import SpecError
 from ocr_flops.spec.specs import CALL, STAGES
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from ocr_flops.evidence.verify import Case
     from ocr_flops.spec.run_spec import RunSpec
 
@@ -63,24 +65,19 @@ def verify_model(
 
     narrowing = {"quick": quick, "kind": kind, "level": level, "what": what, "stage": stage, "module": module}
     if what == "time":
-        for name, value in (narrowing | {"what": "", "audit": audit, "record": record}).items():
-            if value:
-                raise SpecError(f"--{name}: has no part in --what time; leave it out")
+        _refuse(narrowing | {"what": "", "audit": audit, "record": record}, "--what time")
         return _compare_published(overrides or (), form, out)
     rest, source_keys = split_source(overrides or ())
     run = load_run(rest)
     run.engine.check_runs()
     if run.model.learned:
-        for name, value in (narrowing | {"quick": False, "stage": "", "audit": audit, "record": record}).items():
-            if value:
-                raise SpecError(f"--{name}: has no part in verifying {run.model.name}, which was learned from traces; leave it out")
+        others = narrowing | {"quick": False, "stage": "", "audit": audit, "record": record}
+        _refuse(others, f"verifying {run.model.name}, which was learned from traces")
         return _verify_learned(run, rest, quick, stage, python, form, out)
     source = ModelSource(run.engine.name, **source_keys)
     interpreter_path = interpreter(python, run.engine.name)
     if audit:
-        for name, value in narrowing.items():
-            if value:
-                raise SpecError(f"--{name}: has no part in an audit; leave it out")
+        _refuse(narrowing, "an audit")
         return _audit_counter(run, interpreter_path, record, form, out)
     chosen_stages = known_names("--stage", stage, (*STAGES, CALL)) if stage else run.stages
     if not stage and kind != "count" and {"vision", "prefill"} <= {*chosen_stages}:
@@ -108,13 +105,22 @@ def verify_model(
         raise SpecError("verify: nothing is compared by these options; choose another --level or --what")
     if record:
         summary.write_verification(frame, ran, run.model, source.snapshot)
+    versions = {name: ran[name] for name in ("torch", "transformers", "device", "weights", "label")}
+    return _write_compared(frame, versions, partial(summary.format_report, frame), form, out)
+
+
+def _refuse(options: Mapping[str, object], what: str) -> None:
+    """Raises SpecError for the first option given that has no part in what is done."""
+    for name in (name for name, value in options.items() if value):
+        raise SpecError(f"--{name}: has no part in {what}; leave it out")
+
+
+def _write_compared(frame: pl.DataFrame, versions: Any, text: Callable[[], str], form: str, out: Path | None) -> int:
+    """Prints or writes what was compared; 1 on any difference, else 0."""
     different = int((frame["difference"] != 0).sum())
-
-    def data() -> dict[str, Any]:
-        versions = {name: ran[name] for name in ("torch", "transformers", "device", "weights", "label")}
-        return {"compared": frame.height, "differences": different, "versions": versions, "rows": frame.to_dicts()}
-
-    console.write_result("verify", form, out, json=data, csv=lambda: frame, table=lambda: summary.format_report(frame))
+    data = {"compared": frame.height, "differences": different, "versions": versions}
+    made = text() if form == "table" else ""
+    console.write_result("verify", form, out, frame, lambda: data | {"rows": frame.to_dicts()}, text=made)
     return 1 if different else 0
 
 
@@ -147,11 +153,7 @@ def _verify_learned(
         verdict = f"{wrong.height} differ" if wrong.height else "all equal, as integers"
         return "\n".join([*lines, versions, f"{frame.height} numbers at {len(points)} points: {verdict}"])
 
-    def data() -> dict[str, Any]:
-        return {"compared": frame.height, "differences": wrong.height, "versions": versions, "rows": frame.to_dicts()}
-
-    console.write_result("verify", form, out, json=data, csv=lambda: frame, table=table)
-    return 1 if wrong.height else 0
+    return _write_compared(frame, versions, table, form, out)
 
 
 def _cases(
@@ -178,8 +180,7 @@ def _compare_published(overrides: Sequence[str], form: str, out: Path | None) ->
     frame = points.compare_points(overrides)
     summary = points.summarise_points(frame)
     data = {"summary": summary, "points": frame.to_dicts()}
-    text = partial(console.render_text, "published", out, points=data["points"], shown=points.shown_frame(frame), **summary)
-    console.write_result("published", form, out, json=lambda: data, csv=lambda: frame, table=text)
+    console.write_result("published", form, out, frame, data, points=data["points"], shown=points.shown_frame(frame), **summary)
     return 0
 
 
@@ -203,6 +204,5 @@ def _audit_counter(run: RunSpec, python: str, record: bool, form: str, out: Path
         "unseen": frame.filter(pl.col("verdict").is_in(["partly", "missed", "not here"])).to_dicts(),
     }
     data = {"ran": message["ran"], "date": message["date"], "cases": frame.to_dicts(), "hidden": hidden.to_dicts()}
-    text = partial(console.render_text, "audit", out, **values)
-    console.write_result("audit", form, out, json=lambda: data, csv=lambda: frame, table=text)
+    console.write_result("audit", form, out, frame, data, **values)
     return 1 if counter_audit.list_failures(message) else 0
