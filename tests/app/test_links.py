@@ -108,7 +108,7 @@ def test_a_pin_may_keep_its_name():
     assert links.pin_name("a", ("a", "b"), instead_of="a") == "a"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from([one.name for one in fields(Setting)] + ["tab", "pins", "?"]), st.text() | st.lists(st.text(), max_size=4)

@@ -146,12 +146,12 @@ def test_many_writers(made, tmp_path):
         "for _ in range(20): records.write_record(record | {'record_id': new_id(datetime.now(UTC))}, Path(sys.argv[2]))\n"
     )
     where = tmp_path / "shared"
-    writers = [subprocess.Popen([sys.executable, "-c", code, template, where]) for _ in range(4)]
+    writers = [subprocess.Popen([sys.executable, "-c", code, template, where]) for _ in range(3)]
     while any(writer.poll() is None for writer in writers):
         assert frame(where)[1] == []
-    assert [writer.returncode for writer in writers] == [0] * 4
+    assert [writer.returncode for writer in writers] == [0] * 3
     stages, problems = frame(where)
-    assert problems == [] and stages["record_id"].n_unique() == 80 == len(list(where.iterdir()))
+    assert problems == [] and stages["record_id"].n_unique() == 60 == len(list(where.iterdir()))
 
 
 def test_a_folder_that_is_a_file_is_named(made, tmp_path):

@@ -43,7 +43,8 @@ def of_decoder(model, **dimensions):
 
 
 @pytest.mark.parametrize(("device", "dtype", "points"), [
-    ("meta", "bf16", POINTS), ("meta", "fp16", POINTS[:1]), ("meta", "fp32", POINTS[2:3]), ("cpu", "fp32", POINTS[::2]), ("cpu", "bf16", POINTS[1::2]),
+    ("meta", "bf16", POINTS[1:4]), ("meta", "fp16", POINTS[:1]), ("cpu", "fp32", POINTS[::2]), ("cpu", "bf16", POINTS[1::2]),
+    *(pytest.param("meta", *of, marks=pytest.mark.verification) for of in (("bf16", POINTS[:1] + POINTS[4:]), ("fp32", POINTS[2:3]))),
 ])  # fmt: skip
 def test_every_traced_number_is_the_analytic_one(tiny, traced, device, dtype, points):
     results = traced(tiny, points, device=device, dtype=dtype, decode_steps=3 if device == "meta" else 1, stages=STAGES)
@@ -65,6 +66,7 @@ def test_other_models_of_the_family(tiny, traced, dimensions):
         assert not found.filter(found["difference"] != 0).rows()
 
 
+@pytest.mark.verification
 def test_the_published_dimensions_and_counts(model, traced):
     (result,) = traced(model, [of.Workload.from_grid(2, 1, output_tokens=1, batch_size=2)], stages=STAGES)
     stages = result.stages
