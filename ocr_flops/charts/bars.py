@@ -46,8 +46,9 @@ def headed_rows(rows: Iterable[str]) -> list[str]:
 class StageBars:
     """Layers of one chart of bars; each reads a dataset of its own, or one that is given with its transformations.
 
-    `rows` is the axis of rows, `along` the options of the axis along the bars, by default of panels, as many as the parameter "panels"
-    says.
+    Args:
+        rows: the axis of rows, `row_axis` or `headed_axis`.
+        along: options of the axis along the bars; by default that of panels, whose number is the parameter "panels".
     """
 
     rows: alt.Y = field(default_factory=headed_axis)
@@ -124,8 +125,12 @@ class Bar(NamedTuple):
 
 
 def panel_rows(panels: Sequence[Panel], width: float) -> tuple[dict[str, list[Row]], list[Bar]]:
-    """Panels beside each other: the rows of "bars", "panels" and "limits", and the whole bars, after which words can stand; the longest bar
-    takes `width`, a part of a panel's."""
+    """Panels beside each other: the rows of "bars", "panels" and "limits", and the whole bars, after which words can stand.
+
+    Args:
+        panels: from left to right.
+        width: of the longest bar, as a part of a panel's; the rest is for words.
+    """
     rows: dict[str, list[Row]] = {"bars": [], "panels": [], "limits": []}
     whole = []
     for position, panel in enumerate(panels):
@@ -150,8 +155,13 @@ def panel_words(whole: Iterable[Bar], value: Callable[[Bar], str], difference: C
 
 
 def panel_template(rows: alt.Y, colours: Mapping[str, str], height: int) -> Template:
-    """Panels with two lines of words after each bar, its value ("ends") and how it differs ("differences"), and lines of limits; `colours`
-    are of all parts, of which the parameter "kinds" has those that the legend lists."""
+    """Panels with two lines of words after each bar, its value ("ends") and how it differs ("differences"), and lines of limits.
+
+    Args:
+        rows: the axis of rows.
+        colours: of all parts; the parameter "kinds" has those that the legend lists.
+        height: in px.
+    """
     bars = StageBars(rows)
     about = tips(row="setting", what="figure", kind="part", value="value", all="in all")
     colour = painted("kind", colours, listed("kinds", orient="bottom", columnPadding=14))

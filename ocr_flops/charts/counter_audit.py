@@ -18,8 +18,13 @@ COLOURS = dict(zip(GROUPS, (INK, *(FAMILIES[name] for name in ("SAM", "routed ex
 
 
 def hidden_flops(hidden: pl.DataFrame, estimated: Estimate, torch: str) -> Chart:
-    """Each stage's FLOPs as a whole bar: what the counter of a version of torch reports, and what it does not, by kind of operator and by
-    how the model is run; `hidden` is `counter_audit.hidden_frame` of the estimate."""
+    """Each stage's FLOPs as a whole bar: what the counter reports, and what it does not, by kind of operator and by how the model is run.
+
+    Args:
+        hidden: from `counter_audit.hidden_frame`.
+        estimated: the same estimate.
+        torch: version of torch that was audited.
+    """
     bars = []
     rows = hidden.filter(pl.col("flops") > 0)
     for (setting, stage), of_stage in rows.group_by("setting", "stage", maintain_order=True):

@@ -82,6 +82,7 @@ def explorer(stages: pl.DataFrame, modules: pl.DataFrame, grid: str, attention: 
     Args:
         stages, modules: `of.sweep` over grids and attention modes at both levels.
         grid, attention: shown first; a `grid_name` and a mode of the sweep.
+        device: its name for people.
     """
     panels = tuple(name for name in PANELS if name in modules.columns)
     parts = [row for row in modules.to_dicts() if row["total_flops"] or row["io_bytes"]]
@@ -178,8 +179,13 @@ def _folded(name: str, panels: Names) -> alt.Chart:
 
 
 def modes_by_stage(stages: pl.DataFrame, grid: str, device: str = "") -> Controlled:
-    """Attention modes side by side, stage by stage, for the grid chosen in the chart: DRAM traffic, peak and (on a device) time; arguments
-    as of `explorer`."""
+    """Attention modes side by side, stage by stage, for the grid chosen in the chart: DRAM traffic, peak and (on a device) time.
+
+    Args:
+        stages: `of.sweep` over grids and attention modes.
+        grid: shown first; a `grid_name` of the sweep.
+        device: its name for people.
+    """
     measures = [name for name in MEASURES if name in stages.columns]
     wholes = stages.to_dicts()
     modes = list(dict.fromkeys(row["attention"] for row in wholes))

@@ -25,7 +25,12 @@ LEAST_GAP = 0.045  # of the axis, between two names
 
 def cost_by_size_chart(points: pl.DataFrame, run: RunSpec, page: PageText) -> Chart:
     """Expected cost of a page against its size, a line a model, named at its end: a price where there is one, else seconds of the device.
-    Points are of `studies.models.cost_by_size`, from the run; the page is marked."""
+
+    Args:
+        points: of `studies.models.cost_by_size`.
+        run: what they are of.
+        page: the page that is marked.
+    """
     value = PRICE if PRICE in points.columns else SECONDS
     rows = [
         {
@@ -42,8 +47,12 @@ def cost_by_size_chart(points: pl.DataFrame, run: RunSpec, page: PageText) -> Ch
 
 
 def memory_by_output_chart(points: pl.DataFrame, run: RunSpec) -> Chart:
-    """Memory needed against the tokens that are written, a line a model, named at its end; points are of
-    `studies.models.memory_by_output`."""
+    """Memory needed against the tokens that are written, a line a model, named at its end.
+
+    Args:
+        points: of `studies.models.memory_by_output`.
+        run: what they are of.
+    """
     rows = [
         {
             "x": row["output_tokens"],

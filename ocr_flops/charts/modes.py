@@ -20,9 +20,11 @@ LANGUAGES = {"English": STAGE_COLOURS["vision"], "Chinese": STAGE_COLOURS["prefi
 
 
 def accuracy_by_mode(timings: Mapping[str, Timing], accuracy: Mapping[str, Any], mode: str, missing: str = "") -> Chart:
-    """Published edit distance (of `evidence.published.read_accuracy`) against expected pages a day of the page on one device, by mode.
+    """Published edit distance against expected pages a day.
 
     Args:
+        timings: the page on one device, by mode.
+        accuracy: of `evidence.published.read_accuracy`.
         mode: the one set.
         missing: modes that do not fit, in words; "" for none.
     """

@@ -41,7 +41,8 @@ def savings(
     Each panel has a scale of its own, from zero. The thin inner bar marks weights and KV cache, which no attention mode changes.
 
     Args:
-        estimates, timings: of one point by attention mode, the one to compare with first: {"eager": ..., "sdpa": ..., "flash": ...}.
+        estimates: of one point by attention mode, the one to compare with first: {"eager": ..., "sdpa": ..., "flash": ...}.
+        timings: of the same modes on one device.
         traced: by mode and stage what the real model moved and held, as `spot_checks.find_traced` has it, laid over the bars.
     """
     table: Table = {}
@@ -63,8 +64,12 @@ def savings(
 
 
 def mode_bars(table: Table, measures: Sequence[str]) -> dict[str, list[Row]]:
-    """Bars of attention modes under the headings of stages, a panel for each of `measures`, "io_bytes" first; `table` also has `fixed`:
-    bytes of weights and KV cache, which are part of `io_bytes`."""
+    """Bars of attention modes under the headings of stages, a panel a measure.
+
+    Args:
+        table: what is compared, with `fixed`: bytes of weights and KV cache, which are part of `io_bytes`.
+        measures: keys of `MEASURES`, "io_bytes" first.
+    """
     base, *others = next(iter(table.values()))
     panels = []
     for measure in measures:

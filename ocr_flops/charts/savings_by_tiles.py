@@ -24,6 +24,7 @@ def mode_lines(
 
     Args:
         rows: points with `mode`, `x` and `value`, ordered by `x`.
+        heading: the title.
         axes: titles of x and y.
         mark: the current point's `x` and its `text`, drawn across; None for none.
         words: what stands behind a mode's name at the end of its line; modes that end in the same place share the words of the last one.
@@ -102,6 +103,11 @@ def _title(found: Mapping[tuple[str, int], Row], work: str, grids: str) -> Title
 
 
 def by_tiles(points: pl.DataFrame, tiles: int) -> dict[str, Chart]:
-    """What leaner attention saves in vision against tiles, by names that serve as file names; none where all points have as many."""
+    """What leaner attention saves in vision against tiles, by names that serve as file names; none where all points have as many.
+
+    Args:
+        points: `of.sweep` over grids in several attention modes.
+        tiles: the current page's.
+    """
     works = {"traffic_by_tiles": "io_bytes", "peak_by_tiles": "peak_activation_bytes"} if points["tiles"].n_unique() > 1 else {}
     return {name: savings_by_tiles(points, work, tiles) for name, work in works.items()}

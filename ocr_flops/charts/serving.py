@@ -31,8 +31,12 @@ def flying_points(server: Server) -> np.ndarray:
 
 
 def throughput_by_latency(servers: Sequence[Server], chosen: Serving) -> Chart:
-    """Pages a second of one replica against what one waits for a page, a curve for each GPU from one request in flight to as many as fit;
-    the load that is chosen is marked."""
+    """Pages a second of one replica against what one waits for a page, a curve for each GPU from one request in flight to as many as fit.
+
+    Args:
+        servers: an engine on each GPU.
+        chosen: the load that is chosen, on one of them; its range is a cross.
+    """
     rows, names, marks, lines = [], [], [], []
     for server, colour in zip(servers, cycle(LINES), strict=False):
         flying = flying_points(server)

@@ -21,7 +21,12 @@ SPAN = 1.24  # of a bar's length, with room for its sum on the right
 
 def shares(estimate: Estimate, timing: Timing | None = None, *, wide: bool = False) -> Chart:
     """Bars of 100 %: which part of the model takes what share of FLOPs, of bytes and (on a device) of expected time, by the critical path.
-    In a place about 1000 px wide the legend has five columns."""
+
+    Args:
+        estimate: of one point.
+        timing: of the same point on a device.
+        wide: for a place about 1000 px wide: the legend has five columns.
+    """
     table = _by_module(estimate, timing)
     steps = max(1, estimate.workload.output_tokens)
     bars, ends, heads = [], [], []

@@ -50,8 +50,13 @@ AXES = ("tokens of the context", "moved by decoder attention")
 
 
 def enlarged(chart: Chart, colours: Mapping[str, str] | None = None, factor: float = FACTOR) -> Chart:
-    """A chart without its title that fills a slide: its type and offsets grow with the screen (by `factor` on one of 1280 x 720), its grey
-    words take the slide's colour, and `colours` the place of others."""
+    """A chart without its title that fills a slide: its type and offsets grow with the screen, its grey words take the slide's colour.
+
+    Args:
+        chart: any.
+        colours: that take the place of others.
+        factor: of all lengths on a screen of 1280 x 720.
+    """
     swapped, rows = colours or {}, chart.datasets
     if swapped:
         rows = {name: [{key: swapped.get(value, value) for key, value in row.items()} for row in found] for name, found in rows.items()}
@@ -119,7 +124,13 @@ def one_token(timings: Mapping[str, Timing]) -> Chart:
 
 
 def pages_and_cost(timings: Mapping[str, Timing], price: float, currency: str) -> Chart:
-    """Expected pages a day of one device, and what a million pages cost at a price of its hour; nothing for what does not fit."""
+    """Expected pages a day of one device, and what a million pages cost; nothing for what does not fit.
+
+    Args:
+        timings: of one point on one device by attention mode.
+        price: of an hour of the device.
+        currency: "" for any.
+    """
     days = {mode: {DELIVERED: 24e6 / million_pages(one).value} if one.fits else {} for mode, one in timings.items()}
     costs = {mode: {COST: price * million_pages(one).value} if one.fits else {} for mode, one in timings.items()}
     panels = Panel(DELIVERED, days, count), Panel(COST, costs, lambda value: f"{count(value)} {currency}".strip())
@@ -181,8 +192,12 @@ def _template() -> Template:
 
 
 def attention_traffic(sweep: pl.DataFrame, context_tokens: int) -> Chart:
-    """Bytes that decoder attention moves in prefill against the tokens of the context, a line a mode, the current context marked; of
-    `of.sweep(level="module")` over ascending contexts in several attention modes."""
+    """Bytes that decoder attention moves in prefill against the tokens of the context, a line a mode.
+
+    Args:
+        sweep: `of.sweep(level="module")` over ascending contexts in several attention modes.
+        context_tokens: the current context, marked.
+    """
     mark = {"x": context_tokens, "text": f"the page: {context_tokens:,}"}
     return _roomier(mode_lines(_attention_rows(sweep), NO_TITLE, AXES, mark, lambda end: end["size"]))
 

@@ -18,7 +18,13 @@ ALONG = {"batch_size": "pages in a batch", "output_tokens": "output tokens of a 
 
 
 def throughput(timing: Timing, along: str, points: Mapping[int, Timing]) -> Chart:
-    """Expected pages a day, with their range, along one of `ALONG`: at ascending values of it, all of which the device holds."""
+    """Expected pages a day, with their range.
+
+    Args:
+        timing: the point shown.
+        along: what varies, one of `ALONG`.
+        points: the same at ascending values of it, all of which the device holds.
+    """
     rows = []
     for at, one in points.items():
         value, low, high = (DAY * end for end in one.expected_pages_per_second[:3])

@@ -77,8 +77,15 @@ def _as_columns(bars: pl.DataFrame, kinds: pl.DataFrame, total: float) -> dict[s
 
 
 def merge_operators(operators: pl.DataFrame, size: int) -> pl.DataFrame:
-    """A bar per lane and operator of `timing.timeline` that takes time on it, or per up to `size` neighbours of one module between
-    synchronisations: the columns of `KIND`, start, end and, in seconds before it, wait; opacity, the part in which its lane works."""
+    """A bar per lane and operator that takes time on it, or per up to `size` neighbours of one module between synchronisations.
+
+    Args:
+        operators: of `timing.timeline`.
+        size: operators of a bar at most.
+
+    Returns:
+        a row a bar: the columns of `KIND`, start, end and, in seconds before it, wait; opacity, the part in which its lane works.
+    """
     follows = (pl.col("module") == pl.col("module").shift()) & ~pl.col("synchronises").shift()
     run = (~follows).fill_null(True).cum_sum()
     grouped = operators.with_columns(group=run).with_columns(place=pl.int_range(pl.len()).over("group") // size)

@@ -26,8 +26,12 @@ def time_by_module(timing: Timing, stages: Sequence[str] = ("vision", "prefill")
     """Bars of expected seconds by stage and module, of modules their part of the critical path; roofline and bound as ticks.
 
     A bar has the part in which the host issues operators, and that of kernels, coloured by the ceiling that binds. Drawn once for the time
-    to first token and once for decode, which is often ten times as long. `measured` has rows with `stage`, `module` (None: the whole
-    stage), `seconds`, `spread_seconds` and `origin`, laid over the bars.
+    to first token and once for decode, which is often ten times as long.
+
+    Args:
+        timing: of one point.
+        stages: those drawn on one scale.
+        measured: rows with `stage`, `module` (None: the whole stage), `seconds`, `spread_seconds` and `origin`, laid over the bars.
     """
     wholes = [row for row in timing.stages.to_dicts() if row["stage"] in stages and row["expected_seconds"]]
     modules = [row for whole in wholes for row in _modules(timing, whole)]

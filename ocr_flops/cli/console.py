@@ -98,8 +98,11 @@ def known_names(option: str, text: str, known: Sequence[str]) -> tuple[str, ...]
 
 
 def read_prices(given: Sequence[str] | None, devices: Iterable[HardwareSpec] = ()) -> float | dict[str, float] | None:
-    """What --price says: one price for all devices, or prices by the names of devices (the chosen ones may be one's own), in any case; None
-    where it was not given.
+    """What --price says: one price for all devices, or prices by the names of devices, in any case; None where it was not given.
+
+    Args:
+        given: its values.
+        devices: those that were chosen, which may be one's own.
 
     Raises:
         SpecError: no number above 0, an unknown device, or both kinds.

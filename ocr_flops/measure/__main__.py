@@ -64,9 +64,15 @@ def _end_with_the_reader(descriptor: int) -> None:
 
 
 def serve(request: Request, send: Send, is_alone: bool = False) -> None:
-    """Runs a request in this process; `send` is called with every event but the last. Whatever keeps the model from running is raised.
+    """Runs a request in this process.
 
-    Where nothing else runs in this process (`is_alone`) kernels may be exchanged.
+    Args:
+        request: what to run.
+        send: called with every event but the last.
+        is_alone: whether nothing else runs in this process, so that kernels may be exchanged.
+
+    Raises:
+        Exception: whatever keeps the model from running.
     """
     if request.kind == "audit":
         from ocr_flops.measure.worker.counter_audit import audit_counter

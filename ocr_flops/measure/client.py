@@ -28,8 +28,15 @@ REMOTE_VARIABLE = "OCR_FLOPS_SNAPSHOT_PYTHON"  # the published code needs anothe
 
 
 def interpreter(python: str | None = None, engine: str = "transformers") -> str:
-    """The interpreter that runs the worker: the one named, else that of the environment variable OCR_FLOPS_PYTHON (for remote_code
-    OCR_FLOPS_SNAPSHOT_PYTHON comes first), else this one; a SpecError where it does not exist or cannot be executed."""
+    """The interpreter that runs the worker: the one named, else that of the environment variable OCR_FLOPS_PYTHON, else this one.
+
+    Args:
+        python: a path, or the name of a program.
+        engine: that runs; for remote_code the environment variable OCR_FLOPS_SNAPSHOT_PYTHON comes first.
+
+    Raises:
+        SpecError: it does not exist, or cannot be executed.
+    """
     variable = REMOTE_VARIABLE if engine == "remote_code" and REMOTE_VARIABLE in os.environ else VARIABLE
     named, where = (python, "--python") if python else (os.environ.get(variable), variable)
     if not named:
@@ -72,7 +79,10 @@ def ask(
     timeout_seconds: float | None = None,
     progress: Callable[[Progress], None] = lambda event: None,
 ) -> Iterator[Ran | Result | Audit | Learned | Traced]:
-    """Yields the worker's answers to a request that must not fail (arguments as in `converse`); `progress` is told every step that begins.
+    """Yields the worker's answers to a request that must not fail (arguments as in `converse`).
+
+    Args:
+        progress: called with every step that begins.
 
     Raises:
         SpecError: the worker failed, or as `interpreter`; the message says why and what to do.

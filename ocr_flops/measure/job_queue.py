@@ -149,8 +149,13 @@ class Queue:
         self._is_busy = False  # a child may live: longer than its job does, by the time that a kill takes
 
     def submit(self, request: Request, *, label: str, owner: str, on_result: OnResult = lambda event: None) -> Job:
-        """Puts a job at the end of the queue. `on_result` is called with the end of each point, in a thread of the queue; if it raises, the
-        job fails.
+        """Puts a job at the end of the queue.
+
+        Args:
+            request: what to run.
+            label: what it is, for people.
+            owner: who submits; one job at once each.
+            on_result: called with the end of each point, in a thread of the queue. If it raises, the job fails.
 
         Raises:
             SpecError: the owner has a job that has not ended, or too many wait.

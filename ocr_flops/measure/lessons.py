@@ -28,11 +28,14 @@ def lesson(spec: LearnedSpec, **rest: object) -> Request:
 def learn_program(
     spec: LearnedSpec, kernels: Sequence[str] = KERNELS, python: str | None = None, say: Say = lambda text: None, **rest: object
 ) -> str:
-    """The program of a class at some dimensions, as the text of its file; `rest` is more of the lesson, see `worker.learning.learn_class`.
+    """The program of a class at some dimensions, as the text of its file.
 
     Args:
+        spec: the class and its dimensions.
         kernels: attention kernels to learn, where the class has them.
         python: the interpreter that has torch and transformers, as for `converse`.
+        say: told what is done.
+        **rest: more of the lesson, see `worker.learning.learn_class`.
 
     Raises:
         SpecError: it cannot be learned; the message names the operator, or what the worker lacks.

@@ -60,11 +60,15 @@ def build_request(
     stages: Sequence[str] = STAGES,
     **settings: Any,
 ) -> Request:
-    """Builds a request for the worker to run the real model at single points; `settings` are other fields of `Request`.
+    """Builds a request for the worker to run the real model.
 
     Args:
+        model: dimensions.
+        workloads: single points.
         attention: "eager" or "sdpa" for all towers, or a kernel for each.
         decode_steps: steps run at most; a point with fewer output tokens runs those.
+        stages: those to run.
+        **settings: other fields of `Request`.
 
     Raises:
         SpecError: the engine cannot run this.
@@ -96,7 +100,15 @@ def host_request(run: RunSpec, source: ModelSource = TRANSFORMERS, *, runs: int 
     """Builds the request that measures the host's lane: the class of a run at tiny widths, one view, a short text, some decode steps.
 
     It runs in fp32, whose kernels cost a CPU least. What is written into the published code cannot be tiny, so its vision is left out.
-    `settings` are other fields of `Request`; errors as of `build_request`.
+
+    Args:
+        run: model, engine, attention, logits and stages.
+        source: the code that runs.
+        runs: timed runs.
+        **settings: other fields of `Request`.
+
+    Raises:
+        SpecError: the engine cannot run this.
     """
     run.engine.check_runs()
     stages = [stage for stage in run.stages if stage != "vision" or run.engine.name != "remote_code"]
@@ -141,13 +153,16 @@ def tower_dimensions(model: ModelSpec) -> dict[str, dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Plan:
-    """How points are timed; a SpecError says what cannot be timed.
+    """How points are timed.
 
     Args:
         run: model, engine, attention, precision, logits and stages, from `spec.load_run`.
         source: the code and weights that run.
         device: "auto" (cuda where there is one, else cpu), "cpu" or "cuda".
         runs, warmup, experts, probes: as in `Request`.
+
+    Raises:
+        SpecError: something that cannot be timed.
     """
 
     run: RunSpec

@@ -17,7 +17,14 @@ from ocr_flops.studies.corpus.plans import Plan
 
 
 def corpus_page(plan: Plan, said: Sequence[str], command: Sequence[str] = (), in_child: bool = True) -> str:
-    """The page as HTML: the answer `said`, a sentence each, charts, tables, and the command line that repeats it."""
+    """The page as HTML.
+
+    Args:
+        plan: of `plan`.
+        said: the answer, a sentence each.
+        command: the command line that repeats it; none by default.
+        in_child: as of `html_page`.
+    """
     charts = corpus_charts(plan)
     title = f"What {plan.pages:,} pages take"
     sources = {

@@ -79,9 +79,11 @@ def report_markdown(
 def write_report(
     path: Path, subject: Subject, *, images: str = "", made: date | None = None, in_child: bool = True, **drawing: Any
 ) -> list[Path]:
-    """Writes the report (.html or .md), and images of all charts beside it; each file whole or not at all.
+    """Writes the report, and images of all charts beside it; each file whole or not at all.
 
     Args:
+        path: of a file that ends in .html or .md.
+        subject: what it is about.
         images: "svg" or "png" for an image of every chart of the app, which a report in Markdown shows; "" for none.
         made, in_child: as in `report_html`.
         **drawing: progress, as in `chart_images`.

@@ -15,7 +15,15 @@ TIMES = ("ttft_seconds", "tpot_seconds", "last_tpot_seconds", "bound_ttft_second
 
 
 def table_bytes(frame: pl.DataFrame, format: str) -> bytes:
-    """A frame as the content of a file ("csv", "parquet" or "json", a list of rows), with exact integers and text that any reader takes."""
+    """A frame as the content of a file, with exact integers and text that any reader takes.
+
+    Args:
+        frame: any frame of the package.
+        format: "csv", "parquet", or "json" (a list of rows).
+
+    Raises:
+        SpecError: another format.
+    """
     file = BytesIO()
     WRITERS[one_of("format", format, WRITERS)](frame.with_columns(pl.col(pl.Categorical, pl.Enum).cast(pl.String)), file)
     return file.getvalue()

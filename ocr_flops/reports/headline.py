@@ -26,8 +26,13 @@ class Card(NamedTuple):
 
 
 def headline_cards(estimate: Estimate, timing: Timing | None = None, hardware: HardwareSpec | None = None) -> list[Card]:
-    """The headline figures of a point and all stages, in the order in which they are shown. Without a timing there are no times; without a
-    timing and a device there is no figure on whether the point fits."""
+    """The headline figures in the order in which they are shown.
+
+    Args:
+        estimate: of one point and all stages.
+        timing: the same on a device; without it there are no times.
+        hardware: the device where it gives no times; without it and `timing` there is no figure on whether the point fits.
+    """
     device = timing.hardware if timing else hardware
     times, busy = (_time_cards(timing), [_busy_card(timing)]) if timing else ([], [])
     return [*times, *([_memory_card(estimate, device)] if device else []), *_cost_cards(estimate), *busy]

@@ -55,8 +55,13 @@ def markdown_html(text: str) -> str:
 
 
 def cards_html(cards: Iterable[Card], layout: str = "figures", tooltip: str = "title") -> str:
-    """Headline figures as HTML: the only rendering of them, for reports, the app and Jupyter; the class of their box, and the attribute
-    that has a card's explanation (marimo shows `data-tooltip`)."""
+    """Headline figures as HTML: the only rendering of them, for reports, the app and Jupyter.
+
+    Args:
+        cards: of `headline.headline_cards`, and further ones.
+        layout: the class of the box that holds them.
+        tooltip: the attribute that has a card's explanation; marimo shows `data-tooltip`.
+    """
     return _html_templates().get_template("cards.html.j2").render(cards=list(cards), layout=layout, tooltip=tooltip)
 
 

@@ -33,9 +33,11 @@ def sentence(words: str) -> Markup:
 
 
 def table_markdown(frame: pl.DataFrame, formats: Mapping[str, Callable[[Any], str]] | None = None) -> Markup:
-    """A frame as a Markdown table whose numbers stand on the right; a dash where a value is missing.
+    """A frame as a Markdown table whose numbers stand on the right.
 
-    Columns in `formats` are printed so, the others by `tables.number_formats`; `Markup` may hold HTML.
+    Args:
+        frame: a column per column of the table, named by its heading; where a value is missing there is a dash.
+        formats: how the values of a column are printed; by default those of `tables.number_formats`. `Markup` may hold HTML.
     """
     formats = tables.number_formats(frame) | dict(formats or {})
 
@@ -53,8 +55,10 @@ def table_markdown(frame: pl.DataFrame, formats: Mapping[str, Callable[[Any], st
 def render_markdown(template: str, **values: object) -> str:
     """A template of `templates/` with its values filled in.
 
-    Its filters `sentence`, `si`, `seconds`, `share`, `workload_words` and its function `table` are those of Python; `count` sets thousands
-    apart, and `bound` names a binding ceiling.
+    Args:
+        template: a file's name. Its filters `sentence`, `si`, `seconds`, `share`, `workload_words` and its function `table` are those of
+            Python; `count` sets thousands apart, and `bound` names a binding ceiling.
+        values: what it names.
     """
     return _markdown_templates().get_template(template).render(values)
 

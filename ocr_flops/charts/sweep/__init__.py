@@ -20,8 +20,12 @@ SPLIT = Measure({"tensor": "tensor_flops", "vector": "vector_flops"}, "FLOPs of 
 
 
 def sweep_charts(summary: SweepSummary, targets: Mapping[str, float]) -> dict[str, Chart]:
-    """Every chart of a sweep by a name that serves as a file name, in the order of a report; targets are seconds by "ttft" and "tpot",
-    whose required rates are drawn."""
+    """Every chart of a sweep by a name that serves as a file name, in the order of a report.
+
+    Args:
+        summary: of `summarize_sweep`.
+        targets: seconds by "ttft" and "tpot", whose required rates are drawn.
+    """
     words, stages = Wording(summary), {name: STAGE_COLOURS[name] for name in summary.stages}
     several = len(words.ridge_points) > 1
     log = summary.layout.axis is not None and several  # times of devices differ by orders of magnitude

@@ -28,8 +28,12 @@ NICE = (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9, 10, 12)
 
 
 def measure_chart(words: Wording, measure: Measure, finding: Sequence[str], marks: Sequence[tuple[float, str]] = ()) -> Chart:
-    """The chart of a measure: lines along what varies, or bars where nothing does; `finding` is the title, then lines below it, `marks` are
-    values with their names, drawn across."""
+    """The chart of a measure: lines along what varies, or bars where nothing does.
+
+    Args:
+        finding: the title, then lines below it.
+        marks: values with their names, drawn across.
+    """
     lines = list_lines(words.summary, measure)
     if all(len(set(list_ends([line]))) == 1 for line in lines):
         return _bar_chart(words, measure, finding, merge_lines(lines, measure.log, alike=0))

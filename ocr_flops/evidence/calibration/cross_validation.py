@@ -37,11 +37,16 @@ class CrossValidation(NamedTuple):
 
 
 def cross_validate(rows: pl.DataFrame, features: Features, seconds: np.ndarray, fitted: Fit) -> CrossValidation:
-    """Predict each workload of `rows` by a fit to the others; `fitted` is the fit to all.
+    """Predict each workload by the others.
 
-    Left out with a workload are all rows that cost the same as one of its: vision of a page is the same whatever the prompt is, and would
-    otherwise be predicted by itself. The fit without them is one Newton step from the fit to all rows, within its bounds; where that step
-    is not a small one, the other rows are fitted anew. Either has the same kind of launches and the same scale as the fit to all.
+    Left out with a workload are all rows that cost the same as one of its: vision of a page is the same whatever the prompt is, and
+    would otherwise be predicted by itself. The fit without them is one Newton step from the fit to all rows, within its bounds; where that
+    step is not a small one, the other rows are fitted anew. Either has the same kind of launches and the same scale as the fit to all.
+
+    Args:
+        rows: of `selection.select_rows`.
+        features, seconds: of the same rows.
+        fitted: to all of them.
     """
     from scipy.optimize import lsq_linear
 
@@ -70,8 +75,15 @@ def cross_validate(rows: pl.DataFrame, features: Features, seconds: np.ndarray, 
 def prediction_frame(
     rows: pl.DataFrame, predicted: np.ndarray, bounds: np.ndarray | None, outliers: np.ndarray, half_widths: dict[str, float]
 ) -> pl.DataFrame:
-    """Return `Calibration.predictions` from seconds predicted without each row's workload [row], the bound's seconds [row] and which rows
-    are outliers [row]."""
+    """Return `Calibration.predictions`.
+
+    Args:
+        rows: of `selection.select_rows`.
+        predicted: seconds of each without its workload [row].
+        bounds: seconds that no implementation undercuts [row]; None where they are not known.
+        outliers: whether the fit to all rows gives a row no weight [row].
+        half_widths: of the interval of each stage, as in `Calibration`.
+    """
     least = np.zeros(len(predicted)) if bounds is None else bounds
     width = np.array([half_widths[stage] for stage in rows["stage"]])
     value, low, high = (np.maximum(least, predicted * np.exp(way * width)) for way in (0, -1, 1))

@@ -52,8 +52,15 @@ def has_peaks(hardware: HardwareSpec, dtype: str) -> bool:
 
 
 def stage_costs(whole: Estimate, hardware: HardwareSpec, stage: str, number: int, experts_hit: np.ndarray | None = None) -> StageCosts:
-    """Compute what a stage (of this `number` in the fit) of an estimate takes at a device's peaks; `experts_hit`, over all layers of a pass
-    at each point (in decode the mean), is the estimate's own by default."""
+    """Compute what a stage of an estimate takes at a device's peaks.
+
+    Args:
+        whole: the estimate.
+        hardware: whose peaks.
+        stage: one of the estimate's.
+        number: of the stage in the fit.
+        experts_hit: in a pass of the stage, over all layers, at each point (in decode the mean); None for those of the estimate.
+    """
     config, points = whole.config, whole.workload.points
     weights = sum(config.parameters.values()) * config.itemsize
     found, positions = [], []
@@ -71,8 +78,14 @@ def stage_costs(whole: Estimate, hardware: HardwareSpec, stage: str, number: int
 def row_costs(
     rows: pl.DataFrame, model: ModelSpec, engine: EngineSpec, dtype: str, hardware: HardwareSpec, stages: tuple[str, ...]
 ) -> StageCosts:
-    """Compute what rows of `selection.select_rows` ran, in their order and with the experts that were hit where the record says, at a
-    device's peaks; `stages` are in the fit's order."""
+    """Compute what the rows of records ran, in their order, with the experts that were hit where the record says.
+
+    Args:
+        rows: a row per record and stage, of `selection.select_rows`.
+        model, engine, dtype: what ran.
+        hardware: whose peaks.
+        stages: their order in the fit.
+    """
     found, positions = [], []
     numbered = rows.with_row_index("position").with_columns(pl.col("experts_hit").is_not_null().alias("is_routed"))
     for (attention, cache, logits, stage, is_routed), group in numbered.group_by(*SETTINGS, "stage", "is_routed", maintain_order=True):

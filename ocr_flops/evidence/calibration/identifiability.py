@@ -19,9 +19,12 @@ def identify_efficiencies(
     """Return the efficiency of every ceiling, or why it is unidentifiable.
 
     Args:
+        fitted: the fit.
         shares: of each parameter in the time of the rows that are no outliers [row, parameter].
         covariance: of the fit's parameters.
-        known: whether the peaks, by which the fit divided, are the device's own.
+        peaks: what the fit divided by.
+        dtype: of matrix products.
+        known: whether the peaks are the device's own.
     """
     figures = (peaks.matrix_peak(dtype), peaks.vector_fp32_flops_per_second, peaks.memory_bandwidth_bytes_per_second)
     found = []

@@ -27,12 +27,15 @@ def select_rows(
 ) -> Selection:
     """Select the rows measured on one device, with one engine and precision, of a model that the estimate describes.
 
-    Records of other devices, engines, precisions and models, those whose experts run otherwise than estimated, and failed ones are left out
-    and counted. Attention modes, hosts and versions of torch are pooled: their costs, where they differ, are in the estimate.
+    Records of other devices, engines, precisions and models, those whose experts run otherwise than estimated, and failed ones are left
+    out and counted. Attention modes, hosts and versions of torch are pooled: their costs, where they differ, are in the estimate.
 
     Args:
+        frame: of `records.records_frame`.
+        model: whose records.
         hardware: a config of the group `hardware`, or None.
         device: a device's name as in the frame; None: of those that are `hardware`, the one with most records.
+        dtype, engine: what ran.
     """
     rows, left_out = frame, {}
     for reason, column, condition in _conditions(frame, model, hardware, device, dtype, engine):

@@ -39,8 +39,11 @@ class Outcome(NamedTuple):
 def run_job(config: dict[str, Any], overrides: Iterable[str] = ()) -> Outcome:
     """Measure the points of a job that have no record of the same model, settings, versions and device.
 
-    Points recorded as failed are measured again if `retry_failed` says so. `config` is `configs/campaign.yaml`, composed with the
-    overrides.
+    Points recorded as failed are measured again if `retry_failed` says so.
+
+    Args:
+        config: `configs/campaign.yaml`, composed, as plain dicts and lists.
+        overrides: those it was composed with.
 
     Raises:
         SpecError: a value that cannot be, or records that cannot be written; the message says what to do.

@@ -100,7 +100,16 @@ def _points(batch_size: int, prompt_tokens: int) -> tuple[Workload, ...]:
 
 
 def point_case(run: RunSpec, kind: str = "trace", decode_steps: int = DECODE_STEPS) -> Case:
-    """Return the case of one point as a command line has it; a SpecError names a choice that the real model cannot be run with here."""
+    """Return the case of one point as a command line has it.
+
+    Args:
+        run: from `load_run`.
+        kind: "count" or "trace".
+        decode_steps: steps run at most.
+
+    Raises:
+        SpecError: a choice that the real model cannot be run with here.
+    """
     if run.cache != "dynamic":
         raise SpecError(f"cache: {run.cache!r} cannot be run here; verify runs dynamic")
     if run.hardware is not None:
@@ -123,12 +132,15 @@ def run_cases(
     source: ModelSource = TRANSFORMERS,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Iterator[tuple[Case, Result]]:
-    """Run cases on the real model and yield every result; `progress` is told a line of text before each stage.
+    """Run cases on the real model and yield every result.
 
     Args:
+        model: dimensions.
+        cases: of `default_cases`, or others.
         device, stages: as in `build_request`.
         python: the interpreter that has torch and transformers, as for `converse`.
         source: the code and weights that run.
+        progress: called with a line of text before each stage.
 
     Raises:
         SpecError: the worker failed; the message says why and what to do.

@@ -58,8 +58,17 @@ HIDDEN = {"attention": GROUPS[1], "attention with a bias": GROUPS[1], "routed ex
 
 
 def audit_counter(python: str | None = None) -> AuditMessage:
-    """Run the demonstrations in the worker (a second or two): {"ran": versions, "cases": [...], "date"}, the cases as in
-    `measure/worker/counter_audit.py`. A SpecError says why the worker failed, and what to do."""
+    """Run the demonstrations in the worker: a second or two.
+
+    Args:
+        python: the interpreter that has torch; None for the one of `client.interpreter`.
+
+    Returns:
+        {"ran": versions, "cases": [...], "date"}, the cases as in `measure/worker/counter_audit.py`.
+
+    Raises:
+        SpecError: the worker failed; the message says why and what to do.
+    """
     (audit,) = ask(Request({}, [], kind="audit"), python)
     return _add_date(audit)
 
@@ -75,16 +84,26 @@ def _add_date(audit: Audit) -> AuditMessage:
 
 
 def estimate_audited(model: ModelSpec, workload: Workload, stages: Iterable[str] = STAGES, **options: str) -> Estimate:
-    """Estimate the model whose operators an audit weighs: transformers with fused attention, at one point; options as in `estimate`."""
+    """Estimate the model whose operators an audit weighs: transformers with fused attention.
+
+    Args:
+        model, workload, stages: as in `estimate`; one point.
+        **options: dtype and prefill_logits, as in `estimate`.
+    """
     return estimate(model, workload, "sdpa", engine="transformers", stages=stages, **options)
 
 
 def audit_frame(message: AuditMessage, estimated: Estimate) -> pl.DataFrame:
-    """Return a row per demonstration, with the FLOPs of `estimate_audited` that are like it.
+    """Return a row per demonstration, with the model's FLOPs that are like it.
 
-    Columns: case, call, device, tensor_flops, vector_flops (what it computes), counted_flops (null where it did not run), verdict, why,
-    remedy, then of the model's FLOPs in such operators: `<stage>_share` of each stage's FLOPs, `share` of all stages', and `hidden_share`,
-    the part of `share` that the counter would not report (null where it did not run).
+    Args:
+        message: of `audit_counter` or `read_audit`.
+        estimated: of `estimate_audited`.
+
+    Returns:
+        case, call, device, tensor_flops, vector_flops (what it computes), counted_flops (null where it did not run), verdict, why,
+        remedy, then of the model's FLOPs in such operators: `<stage>_share` of each stage's FLOPs, `share` of all stages', and
+        `hidden_share`, the part of `share` that the counter would not report (null where it did not run).
     """
     weighed = family_flops(estimated).with_columns(pl.col(TENSOR, VECTOR) / stage_flops()).iter_rows(named=True)
     shares = {(row["stage"], row["family"], column): row[column] for row in weighed for column in (TENSOR, VECTOR)}
@@ -113,7 +132,11 @@ def _counted_part(case: dict[str, Any]) -> float:
 def hidden_frame(message: AuditMessage, estimated: Estimate) -> pl.DataFrame:
     """Return how much of the model the counter would report under each of `SETTINGS`, those whose demonstrations all ran.
 
-    Columns: setting, stage ("all stages" last), group (of `GROUPS`), flops, share (of the stage's FLOPs).
+    Args:
+        message, estimated: as in `audit_frame`.
+
+    Returns:
+        setting, stage ("all stages" last), group (of `GROUPS`), flops, share (of the stage's FLOPs).
     """
     cases = {case["name"]: case for case in message["cases"] if case["counted_flops"] is not None}
     rows = []

@@ -40,13 +40,20 @@ def verify_learned(
     python: str | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> pl.DataFrame:
-    """Every number of a learned model's modules and stages beside what a fresh trace of its class has.
+    """Every number of a model's modules and stages beside what a fresh trace of its class has.
 
-    The experts of a grouped product are charged as hit; a kernel is handed all of them, so they are left out on both sides. Workloads are
-    single points, of whose decode one step is traced; by default all kernels that were learned are traced.
+    The experts of a grouped product are charged as hit; a kernel is handed all of them, so they are left out on both sides.
 
-    Columns: stage, attention, image_width_px, image_height_px, prompt_tokens, batch_size, module ("total" for the stage), column, measured,
-    analytic, difference.
+    Args:
+        model: a learned one.
+        workloads: single points; of decode one step is traced.
+        kernels: attention kernels, all that were learned by default.
+        stages: those wanted.
+        python, say: as of `measure.lessons.trace_points`.
+
+    Returns:
+        stage, attention, image_width_px, image_height_px, prompt_tokens, batch_size, module ("total" for the stage), column, measured,
+        analytic, difference.
     """
     program = find_program(model)
     kernels = kernels or tuple(dict.fromkeys(stage.attention for stage in program.stages))

@@ -52,8 +52,12 @@ class Compared(NamedTuple):
 
 
 def add_point(numbers: pl.DataFrame, result: Result) -> pl.DataFrame:
-    """Put how a result was run, and its point, before its rows of `compare_numbers`; what a trace counted in the same pass is of kind
-    "count"."""
+    """Put how a result was run, and its point, before its rows; what a trace counted in the same pass is of kind "count".
+
+    Args:
+        numbers: of `compare_numbers`.
+        result: what they were compared with.
+    """
     attention = _name_attention(result.ran["engine"], result.ran["attention"])
     values = result.ran | asdict(result.workload) | {"attention": attention, "cache": "dynamic"}  # the cache that both engines run
     kind = pl.when(pl.col("column") == FLOPS).then(pl.lit("count")).otherwise(pl.lit(values["kind"]))
@@ -144,10 +148,12 @@ def _settings(frame: pl.DataFrame) -> list[dict[str, Any]]:
 def write_verification(
     frame: pl.DataFrame, ran: dict[str, Any], model: ModelSpec, snapshot: str | None = None, path: Path | None = None
 ) -> None:
-    """Write the summary of a verification of one engine, with the versions that ran, as the evidence that the package ships.
+    """Write the summary of a verification, with the versions that ran, as the evidence that the package ships.
 
     Args:
+        frame: as in `summarise`, of one engine.
         ran: of any result: engine, versions and device.
+        model: the dimensions that ran.
         snapshot: the folder of the published code, whose files are named by their SHA-256.
         path: where to; written whole or not at all. By default that of the engine, in `SHIPPED`.
     """

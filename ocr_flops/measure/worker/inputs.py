@@ -11,8 +11,14 @@ from ocr_flops.measure.worker.machine import DTYPES
 
 
 def views(point: Point, request: Request, device: str) -> dict[str, Any]:
-    """Arguments of `get_image_features`: global views, tiles and their grid for a batch of equal pages, of the request's image, or of
-    random pixels (never zeros: the published code skips an empty page)."""
+    """Arguments of `get_image_features`: global views, tiles and their grid for a batch of equal pages.
+
+    Args:
+        point: the workload.
+        request: channels of SAM, dtype, and the image of a page; without it random pixels (never zeros: the published code skips an empty
+            page).
+        device: of the pixels.
+    """
     channels, dtype, image = request.towers["sam"]["channels"], DTYPES[request.dtype], request.image
     batch, tiles = point.batch_size, point.tiles
     if image is None or device == "meta":

@@ -53,8 +53,13 @@ class Labels:
         return self.place(path, name, order).partition("/")[0]
 
     def place(self, path: str, name: str = "", order: int = 0) -> str:
-        """The module and layer of an operator, by the path of the nn.Module that runs it, ATen's name for it, and how often it already ran
-        at that path."""
+        """The module and layer of an operator.
+
+        Args:
+            path: of the nn.Module that runs it.
+            name: ATen's name for it.
+            order: how often that operator already ran at that path.
+        """
         layer = _LAYER.search(path)
         if layer is None:
             return self._module(path)

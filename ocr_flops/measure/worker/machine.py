@@ -53,7 +53,16 @@ def resolve_device(device: str, is_timed: bool = False) -> str:
 
 
 def need_flash(tower: str, device: str, instead: str) -> None:
-    """Raises ValueError, which names the attention to choose `instead`, where flash-attn's kernels are not here for a tower on a device."""
+    """Checks that flash-attn's kernels are here.
+
+    Args:
+        tower: that is to run them.
+        device: "meta", "cpu" or "cuda".
+        instead: the attention to choose otherwise.
+
+    Raises:
+        ValueError: they are not.
+    """
     from transformers.utils import is_flash_attn_2_available
 
     if device != "cuda" or not is_flash_attn_2_available():

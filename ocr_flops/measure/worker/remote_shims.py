@@ -10,11 +10,15 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 
 def assumed_counts(experts: int, rows: int, per_token: int) -> list[int]:
-    """Rows of each expert of a layer where there is no data to route by: the expected number of experts hit, rounded, shares the rows
-    evenly.
+    """Rows of each expert where there is no data to route by: the expected number of experts hit, rounded, shares the rows evenly.
 
-    The FLOPs of an expert loop depend on the sum alone, which is `rows` (tokens x experts per token); how many experts are hit decides how
-    many operators run and how many weights are read. Uniform routing hits experts · (1 − (1 − per_token / experts)^tokens) of them.
+    The FLOPs of an expert loop depend on the sum alone, which is `rows`; how many experts are hit decides how many operators run and how
+    many weights are read. Uniform routing hits experts · (1 − (1 − per_token / experts)^tokens) of them, tokens = rows / per_token.
+
+    Args:
+        experts: of a layer.
+        rows: tokens times experts per token.
+        per_token: experts that each token visits.
     """
     hit = round(experts * (1 - (1 - per_token / experts) ** (rows // per_token)))
     share, rest = divmod(rows, hit)

@@ -43,6 +43,11 @@ def build_model(request: Request, device: str) -> torch.nn.Module:
     """Builds the published model, with random weights where there is no checkpoint. For kind "host" its decoder is built with the
     dimensions given, whatever its config says; the towers' stand in the code, so they keep theirs.
 
+    Args:
+        request: snapshot (config.json and the modules beside it), towers, of which the config's must be the same, the decoder's attention,
+            dtype, checkpoint and kind.
+        device: "meta", "cpu" or "cuda".
+
     Raises:
         ValueError: no such snapshot, or it is of another model.
         ImportError: its code cannot be imported; the message names what is missing.

@@ -66,6 +66,11 @@ def build_model(request: Request, device: str, experts: str) -> torch.nn.Module:
     """Builds the model with random weights, or those of a checkpoint, which is loaded with the dimensions given, never with its own
     config.json: with that of DeepSeek-OCR transformers would start from random weights, silently.
 
+    Args:
+        request: towers, attention (eager or sdpa), dtype and checkpoint.
+        device: "meta", "cpu" or "cuda".
+        experts: transformers' experts implementation, "batched_mm", "grouped_mm" or "eager".
+
     Raises:
         ValueError: an attention mode that this class does not have, or a checkpoint that does not hold all of its parameters.
     """

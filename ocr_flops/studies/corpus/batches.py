@@ -35,9 +35,14 @@ class Spent(NamedTuple):
 def time_batches(run: RunSpec, kinds: Sequence[Kind], batch_size: int | None = None) -> tuple[list[Spent], str]:
     """Device seconds of all pages of every kind, and what they rest on.
 
-    Pages of a kind are batched at random, so that a batch takes as many steps as the longest of so many pages. The low end has pages of one
-    length together, as if lengths were known, and the low end of expected times; the high end is at random, at their high end. Without a
-    batch size each kind has the one with most pages a second among powers of two, and all pages at once, that fit the device's memory.
+    Pages of a kind are batched at random, so that a batch takes as many steps as the longest of so many pages. The low end has pages of
+    one length together, as if lengths were known, and the low end of expected times; the high end is at random, at their high end.
+
+    Args:
+        run: with a device.
+        kinds: of `list_kinds`.
+        batch_size: of every kind; by default the one with most pages a second among powers of two, and all pages at
+            once, that fit the device's memory.
 
     Raises:
         SpecError: a kind that does not fit, or a device without figures for the precision or a kernel.

@@ -20,8 +20,15 @@ def is_server(engine: EngineSpec) -> bool:
 def time_served(run: RunSpec, kinds: Sequence[Kind], preprocess_workers: int | None = None) -> tuple[list[Spent], str, str]:
     """Device seconds of all pages of every kind in the steady state of their mix, what they rest on, and what limits them.
 
-    The mix's time is divided among kinds as their pages would take it if each were served alone. A page ends when it ends, so that a kind's
-    mean length counts. Errors are those of `serving`.
+    The mix's time is divided among kinds as their pages would take it if each were served alone.
+
+    Args:
+        run: with a device.
+        kinds: of `list_kinds`; a page ends when it ends, so that a kind's mean length counts.
+        preprocess_workers: threads that cut pages into views; None for the engine's own.
+
+    Raises:
+        SpecError: as of `serving`.
     """
     pages = [replace(kind.page, prompt_tokens=kind.prompt_tokens, output_tokens=max(1, round(kind.lengths.mean))) for kind in kinds]
     basis = {"attention": run.attention, "dtype": run.dtype, "host": run.host, "efficiency": run.efficiency}

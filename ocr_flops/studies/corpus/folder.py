@@ -69,10 +69,15 @@ class Folder(NamedTuple):
 
 
 def read_folder(path: str | Path, dpi: float = DEFAULT_DPI, progress: Progress | None = None, cache: Path | None = None) -> Folder:
-    """The pages of all images and PDFs (rendered at `dpi`) in a folder and the folders in it, by what their headers say.
+    """The pages of all images and PDFs in a folder and the folders in it, by what their headers say.
 
-    What was read is remembered by path, size and time of change in the file `cache`, by default in the user's cache folder, so that a run
-    that was stopped, however, goes on where it was.
+    What was read is remembered by path, size and time of change, so that a run that was stopped, however, goes on where it was.
+
+    Args:
+        path: the folder.
+        dpi: at which PDFs are rendered.
+        progress: called with what goes on, how many files are done, and of how many.
+        cache: the file of what is remembered; by default one in the user's cache folder.
 
     Raises:
         SpecError: no such folder, or dpi out of range.

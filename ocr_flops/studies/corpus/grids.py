@@ -61,8 +61,13 @@ def aspect(width: nw.Expr, height: nw.Expr) -> nw.Expr:
 
 
 def grid_code(width: nw.Expr, height: nw.Expr, ratio: nw.Expr, mode: Mode) -> nw.Expr:
-    """The code of the grid that `choose_grid` chooses in a mode, of whole sides from 1 to 10^6 in int64 and their `aspect`; without tiles
-    every page is one view."""
+    """The code of the grid that `choose_grid` chooses in a mode.
+
+    Args:
+        width, height: whole sides from 1 to 10^6 in int64.
+        ratio: their `aspect`.
+        mode: a resolution mode; without tiles every page is one view.
+    """
     if not mode.tile_px:
         return nw.lit(code(UNTILED))
     area = width * height * 2

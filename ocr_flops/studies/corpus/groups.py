@@ -111,7 +111,12 @@ def _grouped(frame: nw.LazyFrame, keys: list[str], lengths: list[str]) -> nw.Laz
 
 def with_grids(table: Any, modes: Sequence[Mode], keep: bool = False) -> nw.LazyFrame:
     """A table's pages with what decides their cost: the columns `refused`, `mode` and the table's other optional ones where it has them,
-    and the grid's code of every tiled mode by its name; with `keep` also its other columns, and the sides as width_px and height_px."""
+    and the grid's code of every tiled mode by its name.
+
+    Args:
+        table, modes: as of `group_pages`.
+        keep: the table's other columns too, and the sides as width_px and height_px.
+    """
     try:
         frame = nw.from_native(table).lazy()
     except TypeError:

@@ -99,8 +99,11 @@ def list_kinds(
     """The kinds of pages in a corpus, those with most tiles last.
 
     Args:
-        mode: of pages whose own mode is not given, or with `override` of all.
-        lengths, prompt_tokens: of a table without a column of them.
+        groups: of `group_pages`.
+        mode: of pages whose own mode is not given.
+        lengths: of outputs, of a table without a column of them.
+        prompt_tokens: of a table without a column of them.
+        override: every page runs in the mode, whatever its own.
         loops, limit: as of `Lengths.with_loops`.
         rule: by which the pages were grouped.
 

@@ -139,8 +139,16 @@ class Opened(NamedTuple):
 
 
 def open_pages(path: str | Path, dpi: float = DEFAULT_DPI, progress: Progress | None = None) -> Opened:
-    """The pages at a path: a folder of images and PDFs (rendered at `dpi`), a table or a glob of tables ("2024-*.csv"), or a mix of paper
-    formats ("a4@200:900000,receipt@300:100000"); a SpecError where nothing of the kind is there."""
+    """The pages at a path: a folder of images and PDFs, a table or a glob of tables, or a mix of paper formats.
+
+    Args:
+        path: "scans", "pages.parquet", "2024-*.csv", or "a4@200:900000,receipt@300:100000".
+        dpi: at which the PDFs of a folder are rendered.
+        progress: as of `read_folder`.
+
+    Raises:
+        SpecError: nothing of the kind is there.
+    """
     text = str(path)
     if Path(text).is_dir() and not (Path(text) / DELTA_LOG).is_dir():
         folder = read_folder(text, dpi, progress)

@@ -56,9 +56,10 @@ class Case:
 
 
 def list_cases(config: dict[str, Any], axes: Axes, plain: Sequence[str], together: Sequence[str] = ()) -> Iterable[Case]:
-    """Every combination of the axes that are no numbers of the workload, beside a config.
+    """Every combination of the axes that are no numbers of the workload.
 
     Args:
+        config: everything else.
         axes: their values; those of groups are applied first, so that fields are set in what was chosen.
         plain: the command line's other overrides, which apply to every choice of a group.
         together: axes whose first values make a case, then their second, and so on.

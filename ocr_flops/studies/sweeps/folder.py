@@ -64,8 +64,14 @@ class WorkFolder:
                 raise
 
     def begin(self, identity: Tree, overwrite: bool) -> str:
-        """Begins a sweep, or goes on with the one that was interrupted here, and returns when it began; with `overwrite` results of another
-        sweep are discarded.
+        """Begins a sweep, or goes on with the one that was interrupted here.
+
+        Args:
+            identity: of `sweep_identity`.
+            overwrite: whether results of another sweep are discarded.
+
+        Returns:
+            when it began.
 
         Raises:
             SpecError: results of another sweep are here, or notes of another schema.
@@ -179,8 +185,13 @@ def _first(words: Sequence[str], separator: str) -> str:
 
 
 def write_manifest(folder: Path, record: Tree, published: Iterable[Tree] = ()) -> Tree:
-    """Writes and returns a folder's manifest: the record of its sweep, versions, and size and sha256 of every file, beside entries of those
-    that are published already."""
+    """Writes and returns a folder's manifest: a record of the sweep, versions, and size and sha256 of every file.
+
+    Args:
+        folder: of the files.
+        record: of the sweep.
+        published: entries of files that are in their place already.
+    """
     here = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     files = {one["path"]: one for one in (*published, *(describe_file(folder, path) for path in here))}
     manifest = {"schema": SCHEMA, **record, "versions": list_versions(), "files": [files[path] for path in sorted(files)]}

@@ -38,8 +38,16 @@ class Pages(NamedTuple):
 
 
 def grid_pages(rule: str, min_tiles: int, max_tiles: int) -> Pages:
-    """Tile grids of `min_tiles` to `max_tiles`, both included: rule "vendor" (every grid of the tile rule), "wide" (grids with rows <=
-    columns) or "square" (the most square one of every number of tiles)."""
+    """Tile grids.
+
+    Args:
+        rule: "vendor" (every grid of the tile rule), "wide" (grids with rows <= columns) or "square" (the most square one of every number
+            of tiles).
+        min_tiles, max_tiles: numbers of tiles, both included.
+
+    Raises:
+        SpecError: an unknown rule, or no such numbers.
+    """
     one_of("sweep.grids", rule, GRIDS)
     check_tiles("sweep.", min_tiles, max_tiles, 2)
     if rule == "square":
@@ -65,6 +73,7 @@ def image_pages(paths: str | Path | list[str | Path], dpi: float = DEFAULT_DPI, 
     Args:
         paths: files and folders; of a folder all images and PDFs in it, by name.
         dpi: at which PDFs are rendered.
+        progress: called with what goes on, how many files are read, and of how many.
 
     Raises:
         SpecError: a path that does not exist, or no page that can be read.

@@ -181,13 +181,16 @@ class Sweep:
 
 
 def load_sweep(overrides: Sequence[str] = (), progress: Progress = no_progress) -> Sweep:
-    """The sweep that a command line chooses; a SpecError is one line naming the key, its value and what is allowed.
+    """The sweep that a command line chooses.
 
     Args:
         overrides: those of `load_run`, of which any may have several values ("workload.columns=1:30", "attention=[eager,sdpa]",
             "hardware.memory_bytes=[80e9,141e9]"), and such as "sweep=vendor", "sweep.max_tiles=6", "sweep.images=scans", "measure=meta",
             with "snapshot=DIR", "trust_remote_code=true", "checkpoint=DIR" for what is measured.
         progress: called while files are read.
+
+    Raises:
+        SpecError: one line naming the key, its value and what is allowed.
     """
     rest, source = split_source(overrides)
     check_page_keys(rest)

@@ -19,8 +19,12 @@ def points_frame(stages: pl.DataFrame, prices: Prices = None) -> pl.DataFrame:
     """A row per point of whole parts of the table "stages".
 
     Columns: point, what it is, the work of all stages, needed_bytes (memory of the whole run) and fits; with a device ttft_seconds,
-    tpot_seconds and pages_per_second (roofline), the expected ones with their ranges, gpu_hours_per_1000_pages and, with prices of a device
-    hour, cost_per_1000_pages; null where a stage that they need was not wanted, pages a second and cost also where the point does not fit.
+    tpot_seconds and pages_per_second (roofline), the expected ones with their ranges, gpu_hours_per_1000_pages and, with a price,
+    cost_per_1000_pages; null where a stage that they need was not wanted, pages a second and cost also where the point does not fit.
+
+    Args:
+        stages: rows of the table, those of a point together.
+        prices: of a device hour, of all devices or by their names.
     """
     identity = [name for name in stages.columns if name in (*CHOICES, *WORKLOAD_COLUMNS, *PAGE) or "." in name]
     stage, have = pl.col("stage").cast(pl.String), set(stages["stage"].unique())
@@ -57,10 +61,14 @@ def _costs(prices: Prices, hours: str, cost: str) -> dict[str, pl.Expr]:
 
 
 def totals_frame(points: pl.LazyFrame, prices: Prices = None) -> pl.DataFrame:
-    """A row per choice of a sweep over files: all their pages (of `points_frame`) together.
+    """A row per choice of a sweep over files: all their pages together.
 
     Columns: what was chosen; pages, fitting (pages that fit the device), needed_bytes (the most that one needs), image_tokens,
     output_tokens and the work of all; with a device gpu_hours, expected, of the pages that fit, with their range, and with a price cost.
+
+    Args:
+        points: of `points_frame`.
+        prices: as there.
     """
     names = points.collect_schema().names()
     keys = [name for name in names if name in (*CHOICES, "prompt_tokens", "batch_size") or "." in name]

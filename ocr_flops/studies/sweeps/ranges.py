@@ -18,8 +18,10 @@ Axes = dict[str, tuple[Value, ...] | range]
 
 
 def split_overrides(overrides: Iterable[str]) -> tuple[list[str], Axes]:
-    """Separates overrides of one value, kept as they are, from those of several: "key=[value,value]", "key=first:last" or
-    "key=first:last:step" (both ends included). The later of two with the same key counts.
+    """Separates overrides of one value, kept as they are, from those of several. The later of two with the same key counts.
+
+    Args:
+        overrides: "key=value", "key=[value,value]", "key=first:last" or "key=first:last:step" (both ends included).
 
     Raises:
         SpecError: an empty list or range, a value named twice, a step of 0.
@@ -39,8 +41,15 @@ def split_overrides(overrides: Iterable[str]) -> tuple[list[str], Axes]:
 
 
 def read_values(key: str, given: Any) -> tuple[Value, ...] | range:
-    """The values of an axis (named in errors, which are those of `split_overrides`), each once, in the order given: by text of a range or
-    of a list of values and ranges, or by a list of them."""
+    """The values of an axis, each once, in the order given.
+
+    Args:
+        key: named in errors.
+        given: text of a range or of a list of values and ranges, or a list of them.
+
+    Raises:
+        SpecError: as `split_overrides`.
+    """
     if isinstance(given, str) and RANGE.fullmatch(given):
         return _read_range(key, given)
     if isinstance(given, str):

@@ -27,11 +27,16 @@ COLUMNS = (*COSTS, "weight_bytes", "kv_cache_bytes", "peak_activation_bytes")
 
 
 def compare_points(sweep: Sweep, folder: Path, progress: Progress = no_progress) -> pl.DataFrame:
-    """Runs every point that can run and compares what was counted and traced with the analytic values. The folder keeps every result as
-    soon as it is there; results in it are not run again.
+    """Runs every point that can run and compares what was counted and traced with the analytic values.
 
-    Columns: point, stage, module ("total": the whole stage), column, measured, analytic, difference (integers), steps (decode steps that
-    ran), ran (in words).
+    Args:
+        sweep: with `measure` set.
+        folder: keeps every result as soon as it is there; results in it are not run again.
+        progress: called after every run.
+
+    Returns:
+        a row per number. Columns: point, stage, module ("total": the whole stage), column, measured, analytic, difference (integers), steps
+        (decode steps that ran), ran (in words).
 
     Raises:
         SpecError: nothing of the sweep can run, it has too many points, or the worker failed.
@@ -60,11 +65,15 @@ def compare_points(sweep: Sweep, folder: Path, progress: Progress = no_progress)
 
 
 def join_measured(rows: pl.DataFrame, measured: pl.DataFrame) -> pl.DataFrame:
-    """Rows of a sweep, one per point and stage, with what the real model says of them.
+    """Rows of a sweep with what the real model says.
 
     Columns added: measured_steps (decode steps that ran; null where the real model did not), difference (the largest of any module and
     column from the analytic value of what ran; 0: all equal), and measured_torch_flops, measured_io_bytes and so on for every cost column;
     null for a decode of more tokens than steps ran. weight_bytes are those of the parameters that some operator read.
+
+    Args:
+        rows: of a sweep, one per point and stage.
+        measured: of `compare_points`.
     """
     whole_stage = pl.col("module") == verify.ALL
     numbers = {name: pl.col("measured").filter(whole_stage & (pl.col("column") == name)).first() for name in COLUMNS if name not in SUMS}

@@ -50,19 +50,24 @@ def run_sweep(
     tell: Callable[[str], None] = lambda text: None,
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
-    """Computes a sweep into a folder, which appears when all of it is there, and returns its manifest.
+    """Computes a sweep into a folder, which appears when all of it is there.
 
     The same call after an interruption goes on from finished parts. A call for further formats of a finished sweep adds them to its folder;
     where that has Parquet files, no point is computed again.
 
     Args:
+        sweep: from `load_sweep`.
+        out: the folder.
         formats: names of what the folder is to have.
         write: called with results and the names of those formats that are missing; writes them into the results' folder.
-        overwrite: whether a finished sweep there is replaced, and an interrupted one of something else discarded.
         targets: seconds by "ttft" and "tpot", for the rates that reports say are required.
+        overwrite: whether a finished sweep there is replaced, and an interrupted one of something else discarded.
         command: the command line, for the record.
         tell: called with lines for people.
         progress: called while the real model runs, parts are computed, and formats are written.
+
+    Returns:
+        the manifest.
 
     Raises:
         SpecError: a folder that holds something else, too little disk, or a path that cannot be written; what was finished stays.
