@@ -108,10 +108,15 @@ def evaluate(size: Dim, monomial: Callable[[Monomial], Column]) -> Column:
 
 def dominates(size: Dim, other: Dim) -> bool:
     """Whether a polynomial is at least as large as another in every coefficient, so at every point (quantities are never negative)."""
-    return all(value >= 0 for value in terms_of(size - other).values())
+    mine, theirs = terms_of(size), terms_of(other)
+    return all(mine.get(name, 0) >= theirs.get(name, 0) for name in mine.keys() | theirs.keys())
 
 
 def undominated(sizes: Iterable[Dim]) -> tuple[Dim, ...]:
-    """The polynomials that no other one dominates."""
-    unique = list({frozenset(terms_of(size).items()): size for size in sizes}.values())
-    return tuple(size for size in unique if not any(other is not size and dominates(other, size) for other in unique))
+    """The polynomials that no other one dominates, those with the largest coefficients first: nothing after them can dominate them."""
+    unique = {frozenset(terms_of(size).items()): size for size in sizes}.values()
+    found: list[Dim] = []
+    for size in sorted(unique, key=lambda size: -sum(terms_of(size).values())):
+        if not any(dominates(larger, size) for larger in found):
+            found.append(size)
+    return tuple(found)
