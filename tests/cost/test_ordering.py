@@ -42,9 +42,10 @@ def test_modes_are_ordered_at_every_batch_of_the_rules_grids(model, engine):
     check(model, crossed([(1, 1), *rule_grids()], range(1, 65)), engine=engine)
 
 
-@pytest.mark.parametrize("engine", ALL_ENGINES)
-@pytest.mark.parametrize("logits", ["all", "last"])
-@pytest.mark.parametrize("points", [3, pytest.param(25, marks=pytest.mark.verification)])
+@pytest.mark.parametrize(("points", "engine", "logits"), [
+    *((3, *of) for of in (("transformers", "last"), ("remote_code", "all"), ("vllm", "all"))),
+    *(pytest.param(25, engine, logits, marks=pytest.mark.verification) for engine in ALL_ENGINES for logits in ("all", "last")),
+])  # fmt: skip
 def test_modes_are_ordered_at_random_views_and_contexts(model, tiny, engine, logits, points):
     generator = np.random.default_rng(points)
 
