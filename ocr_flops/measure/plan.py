@@ -87,6 +87,23 @@ def build_request(
     return request
 
 
+def run_request(run: RunSpec, workloads: Iterable[Workload], source: ModelSource = TRANSFORMERS, **settings: Any) -> Request:
+    """Builds a request to run points as a run has them: its model, engine, attention, precision, logits and stages.
+
+    Args:
+        run: from `spec.load_run`.
+        workloads: single points.
+        source: the code and weights that run.
+        **settings: of `build_request`, in place of the run's own too.
+
+    Raises:
+        SpecError: the engine cannot run this.
+    """
+    own = {"model": run.model, "attention": run.attention.resolved(run.model, run.engine)} | source._asdict()
+    own |= {"engine": run.engine.name, "dtype": run.dtype, "prefill_logits": run.prefill_logits, "stages": run.stages}
+    return build_request(workloads=workloads, **own | settings)
+
+
 def check_measurable(model: ModelSpec) -> None:
     """Raises SpecError for a model that only `ocr-flops verify` runs here, on meta."""
     if model.learned:
@@ -114,20 +131,9 @@ def host_request(run: RunSpec, source: ModelSource = TRANSFORMERS, *, runs: int 
     stages = [stage for stage in run.stages if stage != "vision" or run.engine.name != "remote_code"]
     if not stages:
         raise SpecError("stages: vision cannot be measured here, since its widths stand in the published code; add prefill or decode")
-    return build_request(
-        shrink_model(run.model),
-        [HOST_WORKLOAD],
-        attention=run.attention.resolved(run.model, run.engine),
-        decode_steps=HOST_WORKLOAD.output_tokens,
-        stages=stages,
-        dtype="fp32",
-        prefill_logits=run.prefill_logits,
-        kind="host",
-        runs=runs,
-        probes=("modules", "flops"),
-        **{"device": "cpu"} | settings,
-        **source._asdict() | {"engine": run.engine.name},
-    )
+    tiny = {"model": shrink_model(run.model), "decode_steps": HOST_WORKLOAD.output_tokens, "stages": stages, "dtype": "fp32"}
+    tiny |= {"kind": "host", "runs": runs, "probes": ("modules", "flops"), "device": "cpu"}
+    return run_request(run, [HOST_WORKLOAD], source, **tiny | settings)
 
 
 def shrink_model(model: ModelSpec) -> ModelSpec:
@@ -185,19 +191,6 @@ class Plan:
     def request(self, workloads: Iterable[Workload]) -> Request:
         """Builds the request that times points; errors as of `build_request`."""
         points = list(workloads)
-        return build_request(
-            self.run.model,
-            points,
-            attention=self.run.attention.resolved(self.run.model, self.run.engine),
-            decode_steps=max((point.output_tokens for point in points), default=0),
-            stages=self.run.stages,
-            device=self.device,
-            dtype=self.run.dtype,
-            prefill_logits=self.run.prefill_logits,
-            kind="time",
-            runs=self.runs,
-            warmup=self.warmup,
-            experts=self.experts,
-            probes=tuple(self.probes),
-            **self.source._asdict() | {"engine": self.run.engine.name},
-        )
+        steps = max((point.output_tokens for point in points), default=0)
+        how = {"device": self.device, "runs": self.runs, "warmup": self.warmup, "experts": self.experts, "probes": tuple(self.probes)}
+        return run_request(self.run, points, self.source, kind="time", decode_steps=steps, **how)

@@ -16,7 +16,7 @@ from ocr_flops.evidence import verify
 from ocr_flops.files import no_progress, write_whole
 from ocr_flops.measure.client import ask
 from ocr_flops.measure.events import read_event, write_event
-from ocr_flops.measure.plan import build_request
+from ocr_flops.measure.plan import run_request
 from ocr_flops.measure.protocol import Request
 from ocr_flops.studies.sweeps.plan import Case, Sweep
 from ocr_flops.studies.sweeps.results import Progress
@@ -100,19 +100,9 @@ def _list_runs(sweep: Sweep) -> Iterator[tuple[Case, int, Request]]:
         if not has_code or any(config.evidence(stage) != "runnable" for stage in case.run.stages):
             continue
         for number in range(len(indices)):
-            request = build_request(
-                case.run.model,
-                [workload.point(number)],
-                device=sweep.measure,
-                attention=config.attention,
-                dtype=case.run.dtype,
-                prefill_logits=case.run.prefill_logits,
-                decode_steps=sweep.measured_steps,
-                stages=case.run.stages,
-                kind="trace",
-                **sweep.source.of_engine(case.run.engine.name)._asdict(),
-            )
-            yield case, first + number, request
+            source = sweep.source.of_engine(case.run.engine.name)
+            how = {"device": sweep.measure, "decode_steps": sweep.measured_steps, "kind": "trace"}
+            yield case, first + number, run_request(case.run, [workload.point(number)], source, **how)
 
 
 def _result_path(folder: Path, request: Request) -> Path:
