@@ -15,9 +15,9 @@ const isLight = (colour) => lightness[colour] ??= (() => {
 })();
 
 // Text and axes take the colour of the page, light or dark.
-const themed = (ink) => ({
-  axis: { labelColor: ink, titleColor: ink },
-  legend: { labelColor: ink, titleColor: ink },
+const themed = (ink, isNarrow) => ({
+  axis: { labelColor: ink, titleColor: ink, ...(isNarrow && { labelFontSize: 11, labelLimit: 130 }) },
+  legend: { labelColor: ink, titleColor: ink, ...(isNarrow && NARROW_LEGEND) },
   title: { color: ink },
   text: { color: ink },
 });
@@ -25,6 +25,9 @@ const themed = (ink) => ({
 const MARGIN_PX = 10; // of a chart, both sides together
 const LEAST_PX = 170; // of a plot, or of each panel beside others, where the chart says nothing else: with less room it scrolls
 const MENU_PX = 38 + MARGIN_PX; // beside it
+const NARROW_LEGEND = { labelFontSize: 11, layout: { bottom: { direction: "vertical", anchor: "start", bounds: "full" } } };
+const NARROW_PX = 500; // a room in which charts are drawn for a phone, with the menu over the title's corner
+const LEAST_NARROW_PX = 90;
 const FONTS = { title_lines: "bold 15px sans-serif", subtitle_lines: "12px sans-serif" };
 const pen = document.createElement("canvas").getContext("2d");
 
@@ -38,16 +41,37 @@ function wrapped(lines, font, width) {
 }
 
 // The values of a chart's signals where it has so much room: a finding is wrapped anew, the lines below it stay lines of their own.
-function fitted({ signals }, width) {
+function fitted({ signals }, room) {
+  const isNarrow = room < NARROW_PX;
+  const width = room - (isNarrow ? MENU_PX : MARGIN_PX);
   const titles = { title_lines: [signals.title_lines.join(" ")], subtitle_lines: signals.subtitle_lines };
-  return { ...signals, ...Object.fromEntries(Object.entries(titles).map(([name, lines]) => [name, wrapped(lines, FONTS[name], width)])) };
+  return { ...signals, narrow: isNarrow, ...Object.fromEntries(Object.entries(titles).map(([name, lines]) => [name, wrapped(lines, FONTS[name], width)])) };
 }
 
-const filled = (template, chart, width) => ({
-  ...template,
+// Legends stand below in a narrow room.
+const below = (spec) => JSON.parse(JSON.stringify(spec), (key, value) => key === "legend" && value ? { columns: 2, ...value, orient: "bottom" } : value);
+
+const filled = (template, chart, room) => ({
+  ...(room < NARROW_PX ? below(template) : template),
   datasets: chart.datasets,
-  params: [...template.params, ...Object.entries(fitted(chart, width)).map(([name, value]) => ({ name, value }))],
+  params: [...template.params, ...Object.entries(fitted(chart, room)).map(([name, value]) => ({ name, value }))],
 });
+
+// In a narrow room panels that stand beside each other become charts below each other, of which the first has the title; all are texts.
+function unfolded(text, room) {
+  if (room >= NARROW_PX) return [text];
+  const chart = JSON.parse(text);
+  const panels = Math.round(chart.signals.panels ?? 1);
+  return panels < 2 ? [text] : Array.from({ length: panels }, (_, panel) => {
+    const datasets = Object.fromEntries(Object.entries(chart.datasets).map(([name, rows]) => [name, rows
+      .filter((row) => Math.floor(row.start ?? row.end) === panel)
+      .map((row) => ({ ...row, ...("start" in row && { start: row.start - panel }), ...("end" in row && { end: row.end - panel }) }))]));
+    const kinds = chart.signals.kinds?.filter((kind) => datasets.bars.some((bar) => bar.kind === kind));
+    const titles = panel ? { title_lines: [""], subtitle_lines: [] } : {};
+    const signals = { ...chart.signals, ...titles, ...(kinds && { kinds }), panels: 1 };
+    return JSON.stringify({ ...chart, name: `${chart.name}_${panel + 1}`, datasets, signals });
+  });
+}
 
 const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
 
@@ -91,16 +115,17 @@ class Panel {
     Object.assign(document.createElement("a"), { href: URL.createObjectURL(image), download: name }).click();
   }
 
-  // Draws the chart that a text describes: in the view there is, or in a new one where the template, the ink or the page's theme is another.
+  // Draws the chart that a text describes: in the view there is, or in a new one where template, ink, theme or kind of room is another.
   async draw(templates, text, ink) {
     const chart = legible(text, ink);
-    if (!this.view || this.chart.template !== chart.template || this.ink !== ink) {
+    const isNarrow = this.element.clientWidth < NARROW_PX;
+    if (!this.view || this.chart.template !== chart.template || this.ink !== ink || this.isNarrow !== isNarrow) {
       this.element.style.minHeight = `${this.element.clientHeight}px`; // the page must not jump while the panel is empty
       this.end();
       this.room = undefined;
-      const options = { ...LAYOUT, config: themed(ink), downloadFileName: chart.name };
-      const { view, finalize } = await vegaEmbed(this.element, filled(legible(templates[chart.template], ink), chart, this.element.clientWidth - MENU_PX), options);
-      Object.assign(this, { view, finalize, ink, chart, text });
+      const options = { ...LAYOUT, config: themed(ink, isNarrow), downloadFileName: chart.name };
+      const { view, finalize } = await vegaEmbed(this.element, filled(legible(templates[chart.template], ink), chart, this.element.clientWidth), options);
+      Object.assign(this, { view, finalize, ink, chart, text, isNarrow });
       this.element.drawn = chart; // for tests
       await this.run();
       this.element.style.minHeight = "";
@@ -114,20 +139,25 @@ class Panel {
     this.element.drawn = chart;
   }
 
+  // Whether it shows a text's chart as its room wants it.
+  shows(text, ink) {
+    return this.view && this.text === text && this.ink === ink && this.isNarrow === this.element.clientWidth < NARROW_PX;
+  }
+
   // The width is set anew each time, so that Vega fits the plot beside its words.
   async run() {
     const room = this.view?.container().clientWidth;
     if (!room) return;
-    for (const [name, value] of Object.entries(fitted(this.chart, room - MARGIN_PX))) this.view.signal(name, value);
+    for (const [name, value] of Object.entries(fitted(this.chart, room))) this.view.signal(name, value);
     const { least_px, panels } = this.chart.signals;
-    const least = least_px ?? LEAST_PX * Math.max(1, Math.round(panels ?? 1));
+    const least = this.isNarrow ? LEAST_NARROW_PX : least_px ?? LEAST_PX * Math.max(1, Math.round(panels ?? 1));
     if (room !== this.room) Object.assign(this, { room, width: room, right: 5 });
-    for (let pass = 0; pass < 3; pass += 1) {
+    for (let pass = 0; pass < 6; pass += 1) {
       await this.view.padding({ top: 5, bottom: 5, left: 5, right: this.right }).width(this.width).resize().runAsync();
       const over = Math.ceil(this.view.origin()[0] + this.view.scenegraph().root.bounds.x2 - this.width); // words beside the plot move with it
       const lacking = Math.ceil(least - this.view.width());
       if (over <= 0 && lacking <= 0) return;
-      if (lacking > 0 || over > this.view.width() - least || pass) this.width += Math.max(over, lacking);
+      if (lacking > 0 || over > this.view.width() - least || (pass && !this.isNarrow)) this.width += Math.max(over, lacking);
       else this.right += over;
     }
   }
@@ -162,12 +192,13 @@ function render({ model, el }) {
   }
 
   async function drawAll(everything) {
-    const [charts, templates] = [model.get("charts"), model.get("templates")]; // as texts of JSON
+    const charts = model.get("charts").flatMap((text) => unfolded(text, room.clientWidth));
+    const templates = model.get("templates"); // texts of JSON, too
     const ink = getComputedStyle(root).color;
     arrange(charts, model.get("view"));
     for (const [number, panel] of panels.entries()) {
       const isWanted = panel.element.clientWidth && (panel.isSeen || (everything && !stale));
-      if (!isWanted || (panel.view && panel.text === charts[number] && panel.ink === ink)) continue;
+      if (!isWanted || panel.shows(charts[number], ink)) continue;
       await panel.draw(templates, charts[number], ink).catch((problem) => {
         panel.end();
         panel.element.textContent = problem.message;
@@ -197,7 +228,7 @@ function render({ model, el }) {
     }
     draw();
   });
-  const width = new ResizeObserver(() => panels.forEach((panel) => panel.run()));
+  const width = new ResizeObserver(() => panels.some((panel) => panel.isNarrow !== room.clientWidth < NARROW_PX) ? draw() : panels.forEach((panel) => panel.run()));
   const theme = new MutationObserver(redraw);
   const scheme = matchMedia("(prefers-color-scheme: dark)");
 

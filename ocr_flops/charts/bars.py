@@ -66,8 +66,8 @@ class StageBars:
         return _layer(source).mark_bar(height={"band": band}, **look).encode(self.rows, *place, *channels)
 
     def words(self, source: str | alt.Chart = "ends", *channels: Any, at: str = "end", **look: Any) -> alt.Chart:
-        """The rows' `text`, after a bar."""
-        return _layer(source).mark_text(**AFTER | look).encode(self.rows, self.x(at), WORDS, *channels)
+        """The rows' `text`, after a bar, briefly in a narrow page."""
+        return briefly(source).mark_text(**AFTER | look).encode(self.rows, self.x(at), WORDS, *channels)
 
     def headings(self) -> alt.Chart:
         """The `text` of "heads" at the left edge, beside a heading or in its place."""
@@ -83,6 +83,13 @@ class StageBars:
     def panel_heads(self, **look: Any) -> alt.Chart:
         """Names over the panels."""
         return _layer("panels").mark_text(**HEAD | look).encode(self.x("start"), WORDS)
+
+
+def briefly(source: str | alt.Chart) -> alt.Chart:
+    """A layer whose rows show, in a narrow page, of their `text` what stands before further words, or `brief` where they have it."""
+    return _layer(source).transform_calculate(
+        text="!narrow ? datum.text : isValid(datum.brief) ? datum.brief : split(datum.text, regexp(': |, | [(]'))[0]"
+    )
 
 
 def _layer(source: str | alt.Chart) -> alt.Chart:

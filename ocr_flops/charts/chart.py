@@ -15,6 +15,7 @@ from ocr_flops.charts.theme import INK
 MIME = "application/vnd.vegalite.v6+json"
 Rows = list[Row]
 TITLE, SUBTITLE = "title_lines", "subtitle_lines"  # signals of a chart that stays
+NARROW = {"narrow": False}  # a signal that a page sets which has no more room than a phone
 
 
 @dataclass(frozen=True)
@@ -80,11 +81,11 @@ class Chart:
     @property
     def signals(self) -> dict[str, Any]:
         """Values by the names of the signals that a step sets in `embedded`: the parameters and the lines of the title."""
-        return {**self.params, TITLE: self.title.text, SUBTITLE: self.title.subtitle}
+        return {**self.params, **NARROW, TITLE: self.title.text, SUBTITLE: self.title.subtitle}
 
     def to_dict(self) -> dict[str, Any]:
         """The Vega-Lite specification."""
-        return self._filled(self.title, self.params)
+        return self._filled(self.title, self.params | NARROW)
 
     def embedded(self) -> dict[str, Any]:
         """The Vega-Lite specification for a page that keeps the chart and later sets `signals` and `datasets` (`view.data(name, rows)`)."""

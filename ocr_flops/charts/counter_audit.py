@@ -59,6 +59,6 @@ def _template() -> Template:
     axis = alt.Axis(labelExpr="datum.value + ' %'", values=[0, 25, 50, 75, 100])
     along = {"title": "share of the stage's FLOPs", "scale": alt.Scale(domain=[0, 100], nice=False), "axis": axis}
     bars = StageBars(headed_axis(head="{}"), along)
-    colour = painted("group", COLOURS, listed("groups", orient="bottom", columns=3))
+    colour = painted("group", COLOURS, listed("groups", orient="bottom", columns=alt.ExprRef("narrow ? 1 : 3")))
     about = tips(setting="run", stage="stage", group="part", part="share", flops="FLOPs")
     return compiled(bars.segments("bars", colour, about, start="start", band=0.75), bars.inside("part", "100"), height=alt.Step(22))

@@ -8,7 +8,7 @@ from types import MappingProxyType
 import altair as alt
 import polars as pl
 
-from ocr_flops.charts.bars import StageBars, row_axis, stacked
+from ocr_flops.charts.bars import StageBars, briefly, row_axis, stacked
 from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, data, title
 from ocr_flops.charts.encoding import OWN_COLOUR, WORDS, from_zero, painted, tips, x_of, y_of
 from ocr_flops.charts.overlay import MEASURED, mark_layers, measured_layer, origins
@@ -184,14 +184,14 @@ def _growth_template() -> Template:
     colour = painted("kind", {kind: colour for kind, (_, colour) in TRAFFIC.items()})
     at = alt.Tooltip("output_tokens", type="quantitative", title="output token", format=",d")
     of_step = [at, *tips(kind="moved", size="bytes in this step", part="share of the step", total="whole step")]
-    areas, held, names = (alt.Chart(data(name)) for name in ("areas", "held", "names"))
+    areas, held = (alt.Chart(data(name)) for name in ("areas", "held"))
     return compiled(
         areas.mark_area(opacity=0.55).encode(x, y_of("start"), alt.Y2("bytes"), colour),
         areas.mark_point(size=26, filled=True, opacity=0.9).encode(x, y, colour, of_step),
         held.mark_line(strokeWidth=3, color=HELD).encode(x, y),
         held.mark_point(size=40, filled=True, color=HELD).encode(x, y, [at, *tips(size="KV cache held")]),
         *mark_layers(x),
-        names.mark_text(align="left", baseline="middle", dx=10, fontSize=12, fontWeight="bold").encode(x, y, WORDS, OWN_COLOUR),
+        briefly("names").mark_text(align="left", baseline="middle", dx=10, fontSize=12, fontWeight="bold").encode(x, y, WORDS, OWN_COLOUR),
         height=380,
     )
 

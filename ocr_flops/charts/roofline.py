@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import altair as alt
 
+from ocr_flops.charts.bars import briefly
 from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, data, title
 from ocr_flops.charts.encoding import OWN_COLOUR, WORDS, listed, occurring, painted, tips, x_of, y_of
 from ocr_flops.charts.overlay import MEASURED, measured_layer, origins
@@ -161,11 +162,11 @@ def _template() -> Template:
         box.mark_rect(fill=INK, fillOpacity=0.1).encode(x, y, alt.X2("x2"), alt.Y2("y2")),
         box.mark_text(baseline="top", dy=6, color=INK, **bold).encode(x_of("middle"), y_of("y2"), WORDS),
         alt.Chart(data("lines")).mark_line(strokeWidth=2).encode(x, y, OWN_COLOUR, alt.Detail("line", type="nominal")),
-        *(alt.Chart(data(name)).mark_text(**look).encode(x, y, WORDS, OWN_COLOUR) for name, look in placed.items()),
+        *(briefly(name).mark_text(**look).encode(x, y, WORDS, OWN_COLOUR) for name, look in placed.items()),
         _points(x, y),
         measured_layer(x, y, stage="stage", name="module", seconds="measured, median", times="of its roofline time"),
         *rules,
-        *(alt.Chart(data(name)).mark_text(**grey, **look).encode(x, y, WORDS) for name, look in names.items()),
+        *(briefly(name).mark_text(**grey, **look).encode(x, y, WORDS) for name, look in names.items()),
         height=HEIGHT,
     )
 
@@ -223,7 +224,7 @@ def _ceilings(timing: Timing, frame: Frame) -> dict[str, list[Row]]:
         "roofs": [_name(frame.right, peak, f"matrix units, {dtype}: {si(peak, 'FLOP/s')}", CEILING_COLOURS["matrix"])],
         "vector": below,
         "slope": [_name(frame.left, peak, f"memory: {si(bandwidth, 'B/s')}", CEILING_COLOURS["bandwidth"])],
-        "ridge": [_name(frame.left, peak, ridge, INK)],
+        "ridge": [{**_name(frame.left, peak, ridge, INK), "brief": ""}],
     }
 
 

@@ -112,7 +112,7 @@ def mode_template(base: str, chosen: str = "true") -> Template:
         bars.panel_heads(),
         bars.segments(segments, OWN_COLOUR, about, start="start", band=0.82),
         inner.encode(bars.rows, bars.x("start"), alt.X2("end")),
-        bars.words(segments.transform_calculate(text="width < least ? datum.brief : datum.text"), dx=9),
+        bars.words(segments.transform_calculate(text="narrow || width < least ? datum.brief : datum.text"), dx=9),
         measured_layer(bars.x("end"), bars.rows, what="what", value="traced"),
         height=alt.Step(19),
     )

@@ -6,6 +6,7 @@ from functools import cache
 import altair as alt
 import polars as pl
 
+from ocr_flops.charts.bars import briefly
 from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, data, title
 from ocr_flops.charts.encoding import OWN_COLOUR, WORDS, from_zero, tips, x_of, y_of
 from ocr_flops.charts.overlay import mark_layers
@@ -47,11 +48,11 @@ def _template(x_title: str, y_title: str, about: tuple[tuple[str, str], ...]) ->
     x = x_of("x", **from_zero(x_title, "room") | {"axis": axis})
     y = y_of("value", **from_zero(y_title, "highest", "B", nice=True))
     tooltip = [alt.Tooltip("x", type="quantitative", title=x_title, format=",d"), *tips(mode="attention", size="bytes", **dict(about))]
-    points, ends = alt.Chart(data("points")), alt.Chart(data("ends"))
+    points = alt.Chart(data("points"))
     return compiled(
         points.mark_line(strokeWidth=2.5).encode(x, y, OWN_COLOUR),
         points.mark_point(size=50, filled=True, opacity=1).encode(x, y, OWN_COLOUR, tooltip),
-        ends.mark_text(align="left", baseline="middle", dx=9, fontSize=12, fontWeight="bold").encode(x, y, WORDS, OWN_COLOUR),
+        briefly("ends").mark_text(align="left", baseline="middle", dx=9, fontSize=12, fontWeight="bold").encode(x, y, WORDS, OWN_COLOUR),
         *mark_layers(x),
         height=360,
     )

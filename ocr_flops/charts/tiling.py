@@ -4,6 +4,7 @@ from functools import cache
 
 import altair as alt
 
+from ocr_flops.charts.bars import briefly
 from ocr_flops.charts.chart import Chart, Row, Template, compiled, data, title
 from ocr_flops.charts.encoding import WORDS, tips, x_of, y_of
 from ocr_flops.charts.theme import INK, MEMORY_COLOURS, STAGE_COLOURS
@@ -30,7 +31,7 @@ def tiling_picture(workload: Workload) -> Chart:
     page = (SIDE * width / max(width, height), SIDE * height / max(width, height))
     size = f"{width:,} × {height:,} px" if is_known else "of any size"
     boxes, tokens = [_box(0, CAPTION, *page, PAGE, 0.25, f"page, {size}")], []
-    captions = [{"x": 0.0, "text": "Page", "detail": size}]
+    captions = [{"x": 0.0, "text": "Page", "detail": size, "tokens": ""}]
     left = max(page[0], CAPTION_WIDTH) + GAP
     if workload.tiles:
         columns, rows, px = workload.columns, workload.rows, workload.tile_px
@@ -40,12 +41,14 @@ def tiling_picture(workload: Workload) -> Chart:
             middles = [((box["x"] + box["x2"]) / 2, (box["y"] + box["y2"]) / 2) for box in drawn]
             tokens = [{"x": x, "y": y, "text": str(queries(px) ** 2)} for x, y in middles]
         product = f"({queries(px)}·{rows})·({queries(px)}·{columns} + 1) = {tile_tokens(px, columns, rows):,} tokens"
-        captions.append({"x": left, "text": f"{columns} × {rows} tiles of {px} px", "detail": product})
+        about = {"text": f"{columns} × {rows} tiles, {px} px each", "detail": product, "tokens": product.partition(" = ")[2]}
+        captions.append({"x": left, **about})
         left += max(columns * pitch, 72) + GAP
     boxes += _global_view(left, page, workload)
     side = queries(workload.global_px)
     product = f"{side}·({side} + 1) + 1 = {global_tokens(workload.global_px):,} tokens"
-    captions.append({"x": left, "text": f"Global view, {workload.global_px} px", "detail": product})
+    about = {"text": f"Global view, {workload.global_px} px", "detail": product, "tokens": product.partition(" = ")[2]}
+    captions.append({"x": left, **about})
     lines, captions = _cuts(page, workload) if workload.tiles else [], [{**caption, "y": CAPTION} for caption in captions]
     datasets = {"boxes": boxes, "lines": lines, "captions": captions, "tokens": tokens}
     params = {"content_width": left + SIDE + 1, "content_height": CAPTION + SIDE + 1, "least_px": 600}
@@ -107,8 +110,10 @@ def _template() -> Template:
     return compiled(
         boxes.mark_rect(strokeWidth=0.8).encode(*corners, fill, stroke, opacity, tips(what="this is")),
         alt.Chart(data("lines")).mark_rule(color=PAGE, strokeDash=[4, 3]).encode(*corners),
-        captions.mark_text(dy=-22, fontSize=13, fontWeight="bold", **above).encode(x, y, WORDS),
-        captions.mark_text(dy=-6, fontSize=12, **above).encode(x, y, alt.Text("detail", type="nominal")),
+        briefly("captions").mark_text(dy=-22, fontSize=13, fontWeight="bold", **above).encode(x, y, WORDS),
+        captions.transform_calculate(detail="narrow ? datum.tokens : datum.detail")
+        .mark_text(dy=-6, fontSize=12, **above)
+        .encode(x, y, alt.Text("detail", type="nominal")),
         tokens.mark_text(baseline="middle", fontSize=12, fontWeight="bold", color="white").encode(x, y, WORDS),
         height=380,
     )

@@ -67,7 +67,7 @@ def _modules(timing: Timing, whole: Row) -> list[Row]:
 def _template(is_measured: bool) -> Template:
     """Bars of modules, and in the rows of headings those of whole stages."""
     bars = StageBars(along=from_zero("expected seconds", "room", "s", ticks=5))
-    colour = painted("kind", PARTS, listed("parts", orient="top"))
+    colour = painted("kind", PARTS, listed("parts", orient="top", columns=alt.ExprRef("narrow ? 1 : 0")))
     spent = {"value": "expected", "hosts": "of it the host", "at_peaks": PEAKS, "least": BOUND, "part": "share of what is drawn"}
     about = tips("stage", name="module", **spent, ceiling="the device is bound by", work="work", moved="DRAM traffic")
     dx = 11 if is_measured else 6
@@ -76,7 +76,7 @@ def _template(is_measured: bool) -> Template:
         type="nominal",
         title=None,
         scale=alt.Scale(domain=[*MARKS], range=[*MARKS.values()]),
-        legend=alt.Legend(symbolType="stroke", symbolStrokeWidth=3, orient="bottom"),
+        legend=alt.Legend(symbolType="stroke", symbolStrokeWidth=3, orient="bottom", columns=alt.ExprRef("narrow ? 1 : 0")),
     )
     ticks = alt.Chart(data("marks")).mark_tick(thickness=1, strokeWidth=2, fillOpacity=0, height={"band": 0.9})
     ranges = alt.Chart(data("heads")).mark_rule(color=INK, strokeWidth=2)

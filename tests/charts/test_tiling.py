@@ -16,7 +16,7 @@ def test_the_drawn_tiles_are_the_tiles():
 
 def test_a_grid_too_large_to_draw_is_one_box():
     picture = tiling_picture(Workload.from_grid(100, 100))
-    assert len(picture.datasets["boxes"]) < 5 and "100 × 100 tiles of 640 px" in texts(picture)
+    assert len(picture.datasets["boxes"]) < 5 and "100 × 100 tiles, 640 px each" in texts(picture)
 
 
 @pytest.mark.parametrize(("mode", "padded"), [("tiny", False), ("small", False), ("base", True), ("large", True)])
