@@ -84,14 +84,14 @@ def costs_by_gpu(plan: Plan) -> Chart:
     """What the corpus takes on every GPU that runs it: money where there are prices, else GPU-hours; ranges as lines."""
     column, unit = ("cost", plan.currency) if plan.prices else ("gpu_hours", "GPU-hours")
     found = plan.plans.filter(pl.col(column).is_not_null()).to_dicts()
-    rows = [{"row": row["label"], "colour": STAGE_COLOURS["vision"], **_ranged(row, column, unit)} for row in found]
+    rows = [{"row": row["label"], "colour": STAGE_COLOURS["vision"], **ranged_row(row, f"{column}{{}}", unit)} for row in found]
     if not found:
-        return _ranged_chart(title("None of these GPUs runs it"), rows, unit)
+        return ranged_chart(title("None of these GPUs runs it"), rows, unit)
     best, others = found[0], found[1:]
     finding = f"{best['label']} takes {count(best[column])} {unit}"
     if others:
         finding += f", {others[0]['label']} {others[0][column] / best[column]:.3g} times as much"
-    return _ranged_chart(title(finding, f"{plan.pages:,} pages; bars as expected, lines the ranges"), rows, unit)
+    return ranged_chart(title(finding, f"{plan.pages:,} pages; bars as expected, lines the ranges"), rows, unit)
 
 
 def hours_by_choice(plan: Plan) -> Chart:
@@ -100,19 +100,27 @@ def hours_by_choice(plan: Plan) -> Chart:
     for row in plan.alternatives.iter_rows(named=True):
         name = row["name"] if row["choice"] == "mode" else f"{row['choice']} {row['name']}"
         colour = attention_colour(row["name"]) if row["choice"] == "attention" else STAGE_COLOURS["decode"]
-        rows.append({"row": name, "colour": colour, **_ranged(row, "gpu_hours", "GPU-hours")})
+        rows.append({"row": name, "colour": colour, **ranged_row(row, "gpu_hours{}", "GPU-hours")})
     where = plan.best["label"] if plan.best else "no GPU"
     finding = f"Other choices on {where}: resolution modes for all pages, engines and attention for the plan's own"
-    return _ranged_chart(title(finding, "Modes read pages in more or less detail; bars as expected, lines the ranges"), rows, "GPU-hours")
+    return ranged_chart(title(finding, "Modes read pages in more or less detail; bars as expected, lines the ranges"), rows, "GPU-hours")
 
 
-def _ranged(row: Mapping[str, Any], column: str, unit: str) -> Row:
-    value, low, high = (row[f"{column}{case}"] for case in ("", "_low", "_high"))
-    words = f"{count(value)} {unit} ({count(low)} to {count(high)})"
+def ranged_row(row: Mapping[str, Any], column: str, unit: str) -> Row:
+    """A bar with its range, of a frame's row.
+
+    Args:
+        row: of the frame.
+        column: in which {} is the case, as in "cost{}".
+        unit: of the words.
+    """
+    value, low, high = (row[column.format(case)] for case in ("", "_low", "_high"))
+    words = f"{f'{count(value)} {unit}'.strip()} ({count(low)} to {count(high)})"
     return {"end": value, "low": low, "high": high, "text": words}
 
 
-def _ranged_chart(heading: Title, rows: list[Row], unit: str) -> Chart:
+def ranged_chart(heading: Title, rows: list[Row], unit: str) -> Chart:
+    """Bars with their ranges as lines; rows are of `ranged_row`, each with its "row" and "colour"."""
     room = ROOM * max((row["high"] for row in rows), default=1)
     return Chart(_ranged_template(unit), heading, {"bars": rows}, {"rows": [row["row"] for row in rows], "room": room})
 

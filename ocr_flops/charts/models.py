@@ -9,17 +9,19 @@ import numpy as np
 import polars as pl
 
 from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, data, title
+from ocr_flops.charts.corpus import ranged_chart, ranged_row
 from ocr_flops.charts.encoding import OWN_COLOUR, WORDS, from_zero, log_ticks, si_axis, tips, x_of, y_of
 from ocr_flops.charts.overlay import mark_layers
-from ocr_flops.charts.theme import FAMILIES
+from ocr_flops.charts.theme import FAMILIES, STAGE_COLOURS
 from ocr_flops.spec.run_spec import RunSpec
 from ocr_flops.studies.models import PageText
-from ocr_flops.units import seconds, si
+from ocr_flops.units import count, seconds, si
 
 SECONDS, PRICE, MEMORY = "expected_page_seconds", "cost_per_1000_pages", "memory_bytes"
 ASIDE = 1.03  # of the end of a line, where its name stands
 ROOM = 1.3  # of the longest line, with its name behind it
 HEIGHT = 420
+A_DAY = "pages a day"
 LEAST_GAP = 0.045  # of the axis, between two names
 
 
@@ -44,6 +46,33 @@ def cost_by_size_chart(points: pl.DataFrame, run: RunSpec, page: PageText) -> Ch
     ]
     mark = {"x": page.width_px * page.height_px / 1e6, "text": f"{page.width_px} x {page.height_px} px"}
     return _lines_chart(rows, value, _title(points, run, page, value), mark)
+
+
+def cost_by_model_chart(found: pl.DataFrame, run: RunSpec, page: PageText, currency: str = "") -> Chart:
+    """Expected cost of a thousand pages by model, with its range: pages a day without a price.
+
+    Args:
+        found: of `studies.models.compare_models`, of models that have a number.
+        run: what they are of.
+        page: the page.
+        currency: of the price; "" for any.
+    """
+    column, unit, factor = "expected_pages_per_second{}", A_DAY, 86_400
+    if is_priced := found[PRICE].null_count() < found.height:
+        column, unit, factor = "cost{}_per_1000_pages", currency, 1
+    scaled = found.with_columns(pl.col(column.format(case)) * factor for case in ("", "_low", "_high")).to_dicts()
+    rows = []
+    for row in scaled:
+        bar = ranged_row(row, column, unit)
+        colour = STAGE_COLOURS["prefill" if row["model"] == run.model.name else "vision"]
+        rows.append({**bar, "row": row["label"], "colour": colour, "text": f"{bar['text']}, batch {row['batch_size']}"})
+    most, words = f"{count(rows[0]['end'])} {unit}".strip(), "A thousand pages cost " * is_priced
+    finding = f"{words}{most} on {rows[0]['row']}"
+    if len(rows) > 1:
+        finding += f", {count(rows[-1]['end'])} on {rows[-1]['row']}"
+    ran = f"{run.hardware.label}, {run.engine.name}, attention {run.attention.name}, {run.dtype}"
+    line = f"{ran}; {page.width_px} x {page.height_px} px, {page.characters:,} characters; bars as expected, lines the ranges"
+    return ranged_chart(title(finding, line), rows, f"{unit} for a thousand pages" if is_priced else unit)
 
 
 def memory_by_output_chart(points: pl.DataFrame, run: RunSpec) -> Chart:

@@ -106,30 +106,33 @@ def measured_table(measured: pl.DataFrame) -> pl.DataFrame:
     return measured.select(steps, "module", *numbers, "device", minute, "point", "versions", "ran", logits)
 
 
-def models_table(models: pl.DataFrame) -> pl.DataFrame:
-    """The rows of `studies.models.compare_models` in TFLOPs, gigabytes and seconds, what there is of them; a dash where there is none."""
+def models_table(models: pl.DataFrame, currency: str = "") -> pl.DataFrame:
+    """The rows of `studies.models.compare_models` in TFLOPs, gigabytes and seconds, what there is of them; a dash where there is none.
+
+    Args:
+        models: the frame.
+        currency: of the price; "" where none is known.
+    """
     columns = {
         "label": pl.col("label").alias("model"),
         "image_tokens": pl.col("image_tokens").alias("image tokens"),
         "output_tokens": pl.col("output_tokens").alias("output tokens"),
+        "batch_size": pl.col("batch_size").alias("batch"),
         "total_flops": (pl.col("total_flops") / 1e12).alias("TFLOPs a page"),
         "memory_bytes": (pl.col("memory_bytes") / 1e9).alias("memory (GB)"),
-        "expected_page_seconds": pl.col("expected_page_seconds").alias("seconds a page"),
-        "expected_pages_per_second": pl.col("expected_pages_per_second").alias("pages/s"),
-        "expected_pages_per_second_high": _span("expected_pages_per_second_low", "expected_pages_per_second_high").alias("pages/s range"),
-        "cost_per_1000_pages": pl.col("cost_per_1000_pages").alias("cost/1000 pages"),
-        "cost_low_per_1000_pages": _span("cost_low_per_1000_pages", "cost_high_per_1000_pages").alias("cost range"),
-        "fits": pl.col("fits").replace_strict({True: "yes", False: "no"}, return_dtype=pl.String),
+        "expected_page_seconds": pl.col("expected_page_seconds").alias("s a page"),
+        "expected_pages_per_second": _with_range("expected_pages_per_second{}").alias("pages/s"),
+        "cost_per_1000_pages": _with_range("cost{}_per_1000_pages").alias(f"{currency or 'cost'} for 1000 pages"),
         "reason": pl.col("reason").cast(pl.String).fill_null(NONE).alias("note"),
     }
     there = {name for name in models.columns if models[name].null_count() < models.height}
     return models.select(expression for name, expression in columns.items() if name in there)
 
 
-def _span(low: str, high: str) -> pl.Expr:
-    """Two columns as "0.108 to 0.21"; a dash where there is none."""
-    ends = (pl.col(name).round_sig_figs(3) for name in (low, high))
-    return pl.when(pl.col(low).is_null()).then(None).otherwise(pl.format("{} to {}", *ends)).fill_null(NONE)
+def _with_range(column: str) -> pl.Expr:
+    """Three columns as "0.15 (0.108 to 0.21)"; a dash where there is none."""
+    figures = [pl.col(column.format(case)).round_sig_figs(3) for case in ("", "_low", "_high")]
+    return pl.when(figures[0].is_null()).then(None).otherwise(pl.format("{} ({} to {})", *figures)).fill_null(NONE)
 
 
 def devices_table(devices: pl.DataFrame, currency: str = "") -> pl.DataFrame:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from html import escape
+from itertools import islice
 from typing import Any
 
 import marimo as mo
@@ -14,7 +15,8 @@ from marimo._plugins.ui._impl.table import SearchTableArgs, SearchTableResponse
 
 from ocr_flops.reports import tables
 
-LONG, LONG_PX = 40, 220  # letters from which a column's texts are wrapped, and how wide it then is
+LETTER_PX, CELL_PX, LONG = 6.7, 22, 13  # of a table: a letter, what is around a cell's words, and letters of a line
+MOST_CARDS = 60
 
 
 def labelled(text: str, explanation: str) -> str:
@@ -56,34 +58,53 @@ def unless(missing: str | None, run: Any) -> Any:
 
 
 class LiteralSearch(mo.ui.table):
-    """A table whose search takes what is typed for text, where marimo's takes it for a regular expression: "L4 (24 GB)" is found."""
+    """A table whose search takes what is typed for text, where marimo's takes it for a regular expression: "L4 (24 GB)" is found.
+
+    Where there is no room for it, the style sheet shows `cards` in its place: HTML of its first rows.
+    """
+
+    cards = ""
+
+    @property
+    def text(self) -> str:
+        return f'<div class="folding"><div>{super().text}</div>{self.cards}</div>'
 
     def _search(self, args: SearchTableArgs) -> SearchTableResponse:
         return super()._search(replace(args, query=args.query and re.escape(args.query)))
 
 
-def plain_table(frame: pl.DataFrame, widths: Mapping[str, int] | None = None, **options: Any) -> mo.ui.table:
-    """A table to read: a dash where there is nothing, long texts in several lines.
+def plain_table(frame: pl.DataFrame, **options: Any) -> mo.ui.table:
+    """A table to read: a dash where there is nothing, columns as narrow as their words in few lines allow.
 
     Args:
         frame: the table.
-        widths: in px, of columns whose texts are wrapped, too.
         options: as `mo.ui.table` takes them.
     """
     texts = [name for name, kind in frame.schema.items() if kind == pl.String]
-    shown = frame.with_columns(pl.col(texts).fill_null(tables.NONE))
-    wrapped = {name: LONG_PX for name in texts if (shown[name].str.len_chars().max() or 0) > LONG}
-    wrapped |= {name: px for name, px in (widths or {}).items() if name in shown.columns}
-    return LiteralSearch(
+    shown, formats = frame.with_columns(pl.col(texts).fill_null(tables.NONE)), tables.number_formats(frame)
+    words = {name: [formats.get(name, str)(value) for value in shown[name]] for name in shown.columns}
+    px = {name: round(LETTER_PX * _letters(name, cells)) + CELL_PX for name, cells in words.items()}
+    table = LiteralSearch(
         shown,
         selection=None,
-        format_mapping=tables.number_formats(shown),
-        wrapped_columns=[*wrapped],
-        column_widths=wrapped,
+        format_mapping=formats,
+        wrapped_columns=[*texts],
+        column_widths=px,
         show_column_summaries=False,
         show_data_types=False,
         **options,
     )
+    rows = islice(zip(*words.values(), strict=True), MOST_CARDS)
+    heads = [f"<dt>{escape(name)}</dt>" for name in words]
+    cards = ("".join(f"{head}<dd>{escape(cell)}</dd>" for head, cell in zip(heads, row, strict=True)) for row in rows)
+    table.cards = "".join(f"<dl>{one}</dl>" for one in cards)
+    return table
+
+
+def _letters(name: str, cells: Iterable[str]) -> int:
+    """Letters of a column's longest line: long words in lines of about `LONG`, of very long ones in longer lines."""
+    longest = max(map(len, cells), default=0)
+    return max(4, *map(len, name.split()), longest if longest <= LONG else max(LONG, round((3 * longest) ** 0.5)))
 
 
 def row(*items: Any, gap: float = 1) -> mo.Html:

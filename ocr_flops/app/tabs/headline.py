@@ -37,7 +37,11 @@ def headline(results: Results, page: str = "") -> mo.Html:
         _checked(estimate),
     ]
     cards, details = cards_html(found[:CARDS], "figures", TOOLTIP), cards_html(rest, "details", TOOLTIP)
-    return mo.Html(f'{cards}{details}<p class="basis">{escape(results.time_basis)}</p>')
+    if (timing := results.main_timing) is None:
+        return mo.Html(f"{cards}{details}")
+    rests = "; ".join(part.partition(":")[0] for part in timing.time_basis.split("; "))
+    basis = f"<summary>Expected times rest on: {escape(rests)}</summary>{escape(results.time_basis)}"
+    return mo.Html(f'{cards}{details}<details class="basis">{basis}</details>')
 
 
 def _attention(estimate: Estimate) -> Card:

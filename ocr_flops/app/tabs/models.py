@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import cached_property, lru_cache
 from html import escape
 from typing import Any
 
 import marimo as mo
+import polars as pl
 
 from ocr_flops.app.tabs.elements import labelled, plain_table, row
 from ocr_flops.app.views import Results
 from ocr_flops.charts import Chart
-from ocr_flops.charts.models import cost_by_size_chart
+from ocr_flops.charts.models import cost_by_model_chart, cost_by_size_chart
 from ocr_flops.errors import SpecError
 from ocr_flops.reports.images import provenance
 from ocr_flops.reports.tables import models_table
@@ -45,15 +48,16 @@ class Comparison:
         crops: of the page, for PaddleOCR-VL.
     """
 
-    def __init__(self, results: Results, models: list[str], characters: int, crops: int):
+    def __init__(self, results: Results, models: Iterable[str], characters: int, crops: int):
         setting = results.setting
-        self.results, self.models = results, models
+        self.results, self.models = results, list(models)
         size = (setting.workload.image_width_px, setting.workload.image_height_px)
         self.page = PageText(*(size if all(size) else (setting.width_px, setting.height_px)), characters, crops={"paddleocr_vl": crops})
         attention, engine = load_attention(setting.main_mode), load_engine(setting.engine)
         software = results.model, engine, attention, setting.workload, setting.dtype, setting.cache, setting.prefill_logits
         self.run = RunSpec(*software, STAGES, results.device)
-        self.options: dict[str, Any] = {"price_per_hour": setting.price, "on": self._time}
+        self.currency = setting.hour_prices[1]
+        self.options: dict[str, Any] = {"price_per_hour": setting.hour_prices[0].get(setting.gpu), "on": self._time}
 
     def _time(self, run: RunSpec, estimate: Any) -> Any:
         return estimate.on(**self.results.conditions) if self.results.device else None
@@ -62,51 +66,62 @@ class Comparison:
     def words(self) -> str:
         """The page, and what runs the models, in a line."""
         page, run = self.page, self.run
-        size = f"One page of {page.width_px} × {page.height_px} px with {page.characters:,} characters, batch {run.workload.batch_size}"
+        batch = "each at its best batch" if self.results.setting.plan_batch == "best" else f"batch {run.workload.batch_size}"
+        size = f"One page of {page.width_px} × {page.height_px} px with {page.characters:,} characters, {batch}"
         return f"{size}; {run.engine.name}, attention {run.attention.name}, {run.dtype}"
 
-    def frame(self) -> Any:
+    @cached_property
+    def frame(self) -> pl.DataFrame:
         """The rows of `compare_models`."""
-        return models.compare_models(self.run, self.models, self.page, **self.options)
+        best = self.results.setting.plan_batch == "best" and self.results.device is not None
+        return models.compare_models(self.run, self.models, self.page, **self.options, best_batch=best)
+
+
+def compared(results: Results, models: list[str], characters: int, crops: int) -> Comparison:
+    """What controls choose; the last one is kept, as chart and table are of the same."""
+    return _comparison(results, tuple(models), characters, crops)
+
+
+_comparison = lru_cache(maxsize=4)(Comparison)
 
 
 def models_chart(results: Results, inputs: dict[str, Any]) -> list[Chart]:
-    """The cost of the page against its size, by model (not without times), and memory against what is written."""
-    found = Comparison(results, **inputs)
-    if results.device is None or not inputs["models"]:
+    """The cost of the page by model, and against its size at the batch that is set; none without times."""
+    found = compared(results, **inputs)
+    there = found.frame.filter(pl.col("reason").is_null()) if inputs["models"] else pl.DataFrame()
+    if results.device is None or there.is_empty():
         return []
-    there = [row["model"] for row in found.frame().to_dicts() if row["reason"] is None]
+    bars = cost_by_model_chart(there, found.run, found.page, found.currency)
     try:
-        points = models.cost_by_size(found.run, there, found.page, models.FACTORS, **found.options) if there else None
+        points = models.cost_by_size(found.run, there["model"].to_list(), found.page, models.FACTORS, **found.options)
     except SpecError:
-        return []
-    return [cost_by_size_chart(points, found.run, found.page)] if there else []
+        return [bars]
+    return [bars, cost_by_size_chart(points, found.run, found.page)]
 
 
 def provenance_of(results: Results, inputs: dict[str, Any]) -> str:
     """What the charts say of themselves where they are taken away."""
-    found, where = Comparison(results, **inputs), results.hardware.label if results.hardware else "no device"
+    found, where = compared(results, **inputs), results.hardware.label if results.hardware else "no device"
     return provenance(f"{', '.join(load_model(name).label for name in found.models)}. {found.words}; {where}")
 
 
-def compared_models(results: Results, inputs: mo.ui.dictionary) -> mo.Html:
+def compared_models(results: Results, inputs: mo.ui.dictionary, targets: mo.ui.dictionary) -> mo.Html:
     """The controls, a table of the models, and what it assumes.
 
     Args:
         results: of the setting.
         inputs: of `models_controls`.
+        targets: of `target_controls`, of which batch and prices are shared with *Plan*.
     """
+    first = row(*inputs.elements.values(), *(targets.elements[name] for name in ("plan_batch", "price", "prices")), gap=2)
     if not inputs.value["models"]:
-        return mo.vstack([row(*inputs.elements.values(), gap=2), mo.md("Choose a model.")])
-    found = Comparison(results, **inputs.value)
+        return mo.vstack([first, mo.md("Choose a model.")])
+    found = compared(results, **inputs.value)
     basis = f"; expected times rest on {results.main_timing.time_basis}" if results.main_timing else ""
-    frame = found.frame()
     words = [
         f"{found.words}{basis}; the order of models can change with the batch.",
-        *(f"{kernels}." for kernels in [models.kernel_words(frame)] if kernels),
+        *(f"{kernels}." for kernels in [models.kernel_words(found.frame)] if kernels),
         f"Of the text: {models.reading_words(found.page, found.models)}.",
     ]
-    table = plain_table(models_table(frame), pagination=False)
-    return mo.vstack(
-        [row(*inputs.elements.values(), gap=2), table, mo.Html("".join(f"<p><small>{escape(one)}</small></p>" for one in words))]
-    )
+    table = plain_table(models_table(found.frame, found.currency), pagination=False)
+    return mo.vstack([first, table, mo.Html("".join(f"<p><small>{escape(one)}</small></p>" for one in words))])

@@ -9,9 +9,6 @@ from ocr_flops.app.tabs.elements import plain_table, problem
 from ocr_flops.app.views import Results
 from ocr_flops.errors import SpecError
 
-WIDTHS = {"device": 165, "meets targets": 98, "batch": 122}  # px
-WIDTHS |= dict.fromkeys(("pages a day", "time", "cost", "first token", "a token"), 103)
-
 
 def plan(results: Results, targets: mo.ui.dictionary) -> tuple[mo.Html, mo.Html | None]:
     """What stands above the charts, the answer in sentences or why there is none, and below them a row a device.
@@ -22,7 +19,7 @@ def plan(results: Results, targets: mo.ui.dictionary) -> tuple[mo.Html, mo.Html 
     """
     try:
         words, devices = plan_pages(results)
-        answer, table = mo.md(words), plain_table(devices, WIDTHS, page_size=50)
+        answer, table = mo.md(words), plain_table(devices, page_size=50)
     except SpecError as error:
         answer, table = problem("This target has no answer.", f"{error}."), None
     inputs = "".join(one.text for one in targets.elements.values())
