@@ -53,7 +53,8 @@ def controls(start):
     output_tokens = mo.ui.slider(
         steps=sorted({*range(64, 4097, 64), start.output_tokens}), value=start.output_tokens, show_value=True, label="output tokens"
     )
-    attention = mo.ui.dropdown(["eager", "sdpa", "flash"], value=start.attention, label="attention")
+    _modes = talk.attention_choices(start)
+    attention = mo.ui.dropdown(_modes, value=next(name for name, mode in _modes.items() if mode == start.attention), label="attention")
     bits = mo.ui.dropdown({"16 bit": 16, "32 bit": 32}, value="32 bit" if start.dtype == "fp32" else "16 bit", label="precision")
     gpu = mo.ui.dropdown(GPUS, value=of.load_hardware(start.gpu).label, label="GPU")
     # In a plain container: a slide shows controls without depending on each.
@@ -145,8 +146,9 @@ def a_page(columns, inputs, link, rows, start):
 @app.cell(hide_code=True)
 def where_flops_go(attention, inputs, timings):
     def _show():
-        timing = timings.get(attention.value, timings["sdpa"])
-        return talk.describe_work(timing, attention.value), slides.enlarged(charts.shares(timing.estimate, timing, wide=True))
+        mode = {"vendor": talk.TODAY}.get(attention.value, attention.value)
+        timing = timings.get(mode, timings["sdpa"])
+        return talk.describe_work(timing, mode), slides.enlarged(charts.shares(timing.estimate, timing, wide=True))
 
     slide(_show, inputs=inputs["mode"])
     return

@@ -165,6 +165,7 @@ def evaluated(
     )
     try:
         results = views.evaluate(setting.model_spec, setting, others.value)
+        _notices += [problem("Another engine.", _instead, kind="warn")] if (_instead := setting.instead) else []
         _notices += [problem("There are no times.", f"{results.without_times}.", kind="warn")] if results.without_times else []
         _head = headline.headline(results, _origin)
     except of.SpecError as _error:
@@ -289,8 +290,8 @@ def corpus_controls(link, served):
 
 
 @app.cell(hide_code=True)
-def corpus_opened(corpus_inputs, corpus_source, tab):
-    corpus.controls(corpus_source, corpus_inputs) if tab == "Corpus" else None
+def corpus_opened(corpus_inputs, corpus_source, model, tab):
+    corpus.controls(corpus_source, corpus_inputs, of.load_model(model.value)) if tab == "Corpus" else None
     return
 
 
@@ -380,6 +381,7 @@ def opened(
     plan_table,
     spot_inputs,
     tab,
+    targets,
     time,
     timing_inputs,
 ):
@@ -387,12 +389,12 @@ def opened(
     _results = get_results()
     _tabs = {
         "Compare": lambda: compare.compare(_results, pin_inputs),
-        "Models": lambda: models.compared_models(_results, model_inputs),
+        "Models": lambda: models.compared_models(_results, model_inputs, targets),
         "Plan": lambda: plan_table,
         "Spot check": lambda: spot_check.spot_check(_results, spot_inputs, count),
         "Measured": lambda: measured.measured(_results, timing_inputs, time),
         "Table": lambda: plain_table(tables.modules_table(_results.modules), pagination=False, max_height=1200),
-        "Export": lambda: export.export(_results, pin_inputs.pins, export_inputs, make_report),
+        "Export": lambda: export.export(_results, links.read(mo.query_params().to_dict(), TABS), export_inputs, make_report),
         "Method": lambda: method.method(_results, chapter, page.job, audit),
     }
     _why = views.why_not(_results, tab) if _results else None

@@ -124,8 +124,9 @@ def compare_pins(model: ModelSpec, setting: Setting, pins: Iterable[tuple[str, S
 
 
 def find_base(setting: Setting, pins: Iterable[tuple[str, Setting]]) -> tuple[str, Setting]:
-    """What all others are compared with: a pin called baseline, else the setting itself; with its name."""
-    return next((pin for pin in pins if pin[0].casefold() == BASELINE), (NOW, setting))
+    """What all others are compared with: a pin called baseline, else the first, else the setting itself; with its name."""
+    found = [*pins, (NOW, setting)]
+    return next((pin for pin in found if pin[0].casefold() == BASELINE), found[0])
 
 
 def provenance_of(found: list[ComparedSetting]) -> str:

@@ -12,7 +12,6 @@ import polars as pl
 
 from ocr_flops.app import links, spot_checks, views
 from ocr_flops.app.planned import plan_pages
-from ocr_flops.app.setting import Setting
 from ocr_flops.app.tabs import TABS
 from ocr_flops.errors import SpecError
 from ocr_flops.reports import tables
@@ -34,10 +33,10 @@ def begin(link: str) -> links.Link:
     return links.read(dict(parse_qsl(query, keep_blank_values=True)), TABS)
 
 
-def linked_notebook(setting: Setting) -> bytes:
-    """The twin as a file whose controls begin with a setting."""
+def linked_notebook(link: links.Link) -> bytes:
+    """The twin as a file whose controls and pins begin with those of a link."""
     text = (notebook_dir() / "what_if.ipynb").read_text(encoding="utf-8")
-    return text.replace(LINK, f'LINK = \\"{urlencode(links.write(links.Link(setting)))}\\"').encode()
+    return text.replace(LINK, f'LINK = \\"{urlencode(links.write(link))}\\"').encode()
 
 
 def download_html(name: str, content: bytes, mimetype: str, text: str) -> str:

@@ -129,8 +129,8 @@ def time_model(results: Results, owner: str, *, device: str) -> None:
     where = records.records_folder()
     try:
         records.check_folder(where)
-    except SpecError as problem:  # visitors need not know where
-        raise SpecError(str(problem).replace(str(where), "the server's folder of records")) from None
+    except SpecError:  # whose words are for who runs the server
+        raise SpecError("the server's folder of records cannot be written to; tell who runs it") from None
     label = f"{workload_label(workload)}, {workload.output_tokens} output tokens, timed"
     QUEUE.submit(
         plan.request([workload]),

@@ -158,6 +158,18 @@ class Setting:
         narrow = {"weights": self.engine_weights, "cache": self.engine_cache}
         return replace(engine, **{name: None if value == OWN_DTYPE else value for name, value in narrow.items()})
 
+    @cached_property
+    def known(self) -> Setting:
+        """The setting, under transformers where its engine is not known to run its model."""
+        return replace(self, engine=Setting.engine) if self.instead else self
+
+    @property
+    def instead(self) -> str:
+        """What is shown in the place of an engine that is not known to run the model, in a sentence; "" for one that is."""
+        if not self.model_spec.learned or self.engine == Setting.engine:
+            return ""
+        return f"{load_engine(self.engine).label} is not known to run {self.model_spec.label}: all but Serving is of transformers' class."
+
     @property
     def options(self) -> dict[str, Any]:
         """What runs the model, as keywords of `estimate` and `sweep`."""

@@ -102,17 +102,23 @@ def read(query: Query) -> Link:
 
 def begin(setting: Setting) -> Setting:
     """What the talk begins with, for a link's setting: DeepSeek-OCR, its own grid, some output, and an engine that runs here."""
-    engine, workload = load_engine(setting.engine), replace(setting, model=Setting.model).workload
+    engine = setting.engine if load_engine(setting.engine).block_tokens is None else Setting.engine
+    setting = replace(setting, engine=engine, model=Setting.model)
+    workload = setting.workload
     return replace(
         setting,
-        model=Setting.model,
         source="grid",
         columns=workload.columns,
         rows=workload.rows,
         output_tokens=setting.output_tokens or Setting.output_tokens,
-        attention=setting.attention if setting.attention in ATTENTION_COLOURS else "sdpa",
-        engine=setting.engine if engine.block_tokens is None else Setting.engine,
+        attention=setting.attention if setting.attention in attention_choices(setting).values() else "sdpa",
     )
+
+
+def attention_choices(setting: Setting) -> dict[str, str]:
+    """The attention modes that the talk's list has, by name: `TODAY` where the engine's towers have different kernels."""
+    is_mixed = len({kernel for _, kernel in load_engine(setting.engine).kernels}) > 1
+    return {mode: mode for mode in ATTENTION_COLOURS} | ({TODAY: "vendor"} if is_mixed else {})
 
 
 def keep(setting: Setting, shown: Setting, price: float) -> Setting:
@@ -197,13 +203,13 @@ def describe_work(timing: Timing, wanted: str) -> Heading:
 
     Args:
         timing: of one point in one attention mode.
-        wanted: the attention mode wanted, which fp32 or the device may not have.
+        wanted: the attention mode wanted, by `attention_choices`, which fp32 or the device may not have.
     """
     estimate = timing.estimate
     stages = {stage: row["total_flops"] for stage, row in estimate.stage_numbers.items()}
     most = max(stages, key=stages.get)
     spent = {row["module"]: row["expected_seconds"] for row in timing.modules.to_dicts() if row["stage"] in FIRST}
-    longest, mode = max(spent, key=spent.get), estimate.config.attention.name
+    longest, mode = max(spent, key=spent.get), estimate.config.attention.name.replace("vendor", TODAY)
     instead = f"; no {wanted} kernel takes {estimate.config.dtype} here" if mode != wanted else ""
     return (
         f"{most.capitalize()} is {share(stages[most], sum(stages.values()))} of {si(sum(stages.values()), 'FLOPs')}; "

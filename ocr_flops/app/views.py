@@ -154,13 +154,13 @@ class Results:
 
 
 def evaluate(model: ModelSpec, setting: Setting, with_others: bool = False) -> Results:
-    """A setting beside all that was measured on this server and all that is on record; `with_others` as of `Results`.
+    """A setting, as `known`, beside all that was measured on this server and all that is on record; `with_others` as of `Results`.
 
     Raises:
         SpecError: the setting has no result; the error names the field, the value and what is allowed.
     """
     on_record = None if model.learned else OnRecord(RECORDS.snapshot(), model, setting)  # of which nothing is timed here
-    results = Results(model, setting, STORE.frames(), on_record, with_others)
+    results = Results(model, setting.known, STORE.frames(), on_record, with_others)
     results.estimates  # noqa: B018  raises here what would be raised where it is read first
     return results
 

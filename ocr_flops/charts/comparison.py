@@ -71,15 +71,15 @@ def _template(settings: int) -> Template:
 
 
 def _figures(one: Compared) -> dict[str, float | None]:
-    """What the title compares, by what it is called."""
+    """What the title compares, by panel."""
     timing = one.timing
-    found = {"first token": timing and timing.expected_ttft, "per token": timing and timing.expected_tpot}
-    found["pages a second"] = timing.expected_pages_per_second if timing and timing.fits else None
-    return {name: figure and figure.value for name, figure in found.items()} | {"memory": one.estimate.footprint.total_bytes}
+    found = (timing.expected_ttft, timing.expected_tpot, timing.expected_pages_per_second if timing.fits else None) if timing else ()
+    times = dict(zip(PANELS, (figure and figure.value for figure in found), strict=False))
+    return dict.fromkeys(PANELS) | times | {DEVICE_MEMORY: one.estimate.footprint.total_bytes}
 
 
 def _title(settings: Sequence[Compared]) -> Title:
-    """How the others stand to the first."""
+    """What the others change of the first."""
     line = "Expected times on each setting's own device and host; every panel has a scale of its own, from zero"
     base, *others = settings
     if not others:
@@ -88,6 +88,6 @@ def _title(settings: Sequence[Compared]) -> Title:
     for one in others[:3]:
         here = _figures(one)
         changed = [name for name, value in here.items() if value is not None and first[name] and value != first[name]]
-        parts = [f"{name} {change(here[name], first[name])}" for name in changed]
-        findings.append(f"{one.label}: {', '.join(parts) or 'no change'}")
-    return title(f"Against {base.label}: " + "; ".join(findings), line, width=105)
+        parts = [f"{name} {PANELS[name](first[name])} → {PANELS[name](here[name])} ({change(here[name], first[name])})" for name in changed]
+        findings.append(f"{one.label} instead of {base.label}: {', '.join(parts) or 'no change'}")
+    return title(*findings, line, width=105)

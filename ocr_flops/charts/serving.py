@@ -12,7 +12,7 @@ from ocr_flops.charts.chart import Chart, Row, Template, compiled, data, title
 from ocr_flops.charts.encoding import OWN_COLOUR, WORDS, from_zero, painted, tips, x_of, y_of
 from ocr_flops.charts.theme import FAMILIES, INK, LIMIT, MEMORY_COLOURS, STAGE_COLOURS
 from ocr_flops.evidence.published.points import load_points
-from ocr_flops.timing.serving.result import PARTS, Serving
+from ocr_flops.timing.serving.result import CUTTING, PARTS, Serving
 from ocr_flops.timing.serving.steady import Server
 from ocr_flops.timing.serving.targets import find_knee
 from ocr_flops.units import count, interval, seconds, share, si
@@ -57,7 +57,8 @@ def throughput_by_latency(servers: Sequence[Server], chosen: Serving) -> Chart:
         marks.append({**at, "kind": "chosen", "colour": INK, "line": chosen.hardware.label, "flying": f"{chosen.concurrency:.4g}"})
         marks[-1] |= {"pages": f"{at['x']:.3g}", "day": count(at["x"] * 86_400), "waits": seconds(at["y"])}
     params = {"most": 1.25 * max(row["x"] for row in rows), "longest": 1.05 * max(row["y"] for row in rows), "least_px": 480}
-    return Chart(_curve_template(), _curve_title(chosen, servers), {"curves": rows, "names": names, "marks": marks, "lines": lines}, params)
+    datasets = {"curves": rows, "names": names, "marks": marks, "lines": lines}
+    return Chart(_curve_template(), _curve_title(chosen, servers, lines), datasets, params)
 
 
 def _page_seconds(server: Server, found: Serving) -> np.ndarray:
@@ -70,8 +71,8 @@ def _published(server: Server, colour: str) -> list[Row]:
     known = [one for one in load_points() if one.quantity == "served_page_seconds" and one.hardware == (server.hardware.name,)]
     name = server.config.engine.name
     return [
-        {"x": 1 / one.published[0], "text": one.id, "colour": colour, "line": server.hardware.label, "figure": one.figure}
-        | {"conditions": one.conditions, "source": one.source}
+        {"x": 1 / one.published[0], "text": one.figure.partition(":")[0], "colour": colour, "line": server.hardware.label}
+        | {"figure": one.figure, "conditions": one.conditions, "source": one.source}
         for one in known
         if name in one.engine
     ]
@@ -98,8 +99,8 @@ def _curve_template() -> Template:
     )
 
 
-def _curve_title(chosen: Serving, servers: Sequence[Server]) -> object:
-    days = count(chosen.pages_per_day.value)
+def _curve_title(chosen: Serving, servers: Sequence[Server], lines: Sequence[Row]) -> object:
+    days, sources = count(chosen.pages_per_day.value), dict.fromkeys(line["source"] for line in lines)
     finding = f"{chosen.hardware.label}: {days} pages a day, first token after {interval(chosen.ttft_seconds)}"
     if chosen.ttft_seconds.value is None or chosen.ttft_seconds.high is None:
         finding = f"{chosen.hardware.label}: {days} pages a day"
@@ -107,7 +108,8 @@ def _curve_title(chosen: Serving, servers: Sequence[Server]) -> object:
         finding = f"{chosen.hardware.label}: more arrive than it serves, the queue grows"
     return title(
         finding,
-        "Each curve from one request in flight to as many as fit; ◇ where waiting begins to cost more than it brings; dashed: published",
+        "Each curve from one request in flight to as many as fit; ◇ where waiting begins to cost more than it brings",
+        *([f"Dashed: published pages a second, whatever the pages ({', '.join(sources)})"] if sources else []),
         f"Engine {servers[0].config.model.under(servers[0].config.engine)}, as expected; ranges are in the table",
     )
 
@@ -126,7 +128,7 @@ def step_by_concurrency(server: Server, chosen: Serving) -> Chart:
         bars += [
             {"row": row, "kind": kind, **at, "size": seconds(value), "part": share(value, whole)} for kind, value, at in stacked(parts)
         ]
-        limit = found.limited_by[number]
+        limit = found.limited_by[number].replace(CUTTING, "threads that cut pages")
         ends.append({"row": row, "end": whole, "text": f"{seconds(whole)}, {found.pages_per_second.value[number]:.3g} pages/s, by {limit}"})
     params = {"rows": [end["row"] for end in ends], "room": 1.7 * max(end["end"] for end in ends), "least_px": 620}
     largest = PARTS[int(np.argmax(found.step_parts[:, sizes.index(here)]))]

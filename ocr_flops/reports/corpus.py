@@ -115,7 +115,7 @@ def describe_threads(plan: Plan) -> list[str]:
         return []
     rows = other.plans.filter(pl.col(column).is_not_null()).iter_rows(named=True)
     found = "; ".join(f"{row['label']} {figure(row, column, unit)}" for row in rows)
-    return [f"With {threads} threads that cut pages for each GPU (--preprocess-workers {threads}): {found}."]
+    return [f"With {threads} threads that cut pages for each GPU: {found}."]
 
 
 def _far(plan: Plan, best: Mapping[str, Any]) -> list[str]:

@@ -15,7 +15,7 @@ WHAT = {  # names of limits in words
     "cache": "the cache",
     "sequences": "max_num_seqs",
     "token budget": "max_num_batched_tokens",
-    "preprocessing": "cutting pages on the CPU (--preprocess-workers gives it more threads)",
+    "preprocessing": "threads that cut pages on the CPU",
     "vision": "vision",
     "bandwidth": "memory bandwidth (weights and cache are read for every token)",
     "matrix": "matrix units",

@@ -10,7 +10,9 @@ from ocr_flops.app.setting import Setting
 from ocr_flops.app.tabs import corpus
 from ocr_flops.errors import SpecError
 from ocr_flops.spec.catalog import load_model
+from ocr_flops.studies.corpus.lengths import DEFAULT_TOKENS
 from ocr_flops.studies.corpus.sources import demo_table
+from ocr_flops.timing.serving.steady import ENGINE
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +21,7 @@ def groups():
 
 
 def asked(setting=Setting(), **changed):  # noqa: B008  it is frozen
-    return {**corpus.question_controls(setting).value, **changed}
+    return {**corpus.question_controls(setting).value, "engine": setting.engine, **changed}
 
 
 def planned(model, groups, setting=Setting(), **changed):  # noqa: B008
@@ -40,6 +42,12 @@ def test_controls_change_the_plan(model, groups):
     served = [planned(model, groups, Setting(engine="vllm"), preprocess_workers=threads).fastest for threads in (1, 32)]
     assert served[0]["limited_by"] == "preprocessing" and served[1]["gpu_hours"] < served[0]["gpu_hours"]
     assert planned(model, groups, Setting(attention="eager", operator_us=40.0)).best["gpu_hours"] > base.best["gpu_hours"]
+
+
+def test_the_defaults_are_those_of_the_command(model, groups):
+    found = corpus.question_controls(Setting()).value
+    assert (found["engine"], found["output_tokens"]) == (ENGINE, DEFAULT_TOKENS)
+    assert planned(model, groups, engine=ENGINE).run.engine.name == ENGINE
 
 
 def test_a_learned_model_has_groups_of_its_own():
@@ -84,7 +92,9 @@ def test_what_is_wrong_is_told_in_the_page(model, groups, prices, message):
 
 def test_the_page_has_controls_charts_and_tables(model, groups):
     found, source = planned(model, groups), corpus.source_controls({})
-    shown = mo.as_html(corpus.controls(source, dict(corpus.question_controls(Setting()).elements))).text
+    fields = dict(corpus.question_controls(Setting()).elements)
+    shown, learned = (mo.as_html(corpus.controls(source, fields, one)).text for one in (model, load_model("glm_ocr")))
     assert "endless pages" in shown and "GPU=PRICE" not in shown
+    assert "resolution mode" in shown and "endless pages" in learned and "resolution mode" not in learned
     assert len(corpus.drawn(found)) == 2
     assert "8 of them take" in mo.as_html(corpus.answer(found)).text and "Expected times rest on" in mo.as_html(corpus.numbers(found)).text

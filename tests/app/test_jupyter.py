@@ -5,6 +5,7 @@ import re
 
 from ocr_flops.app import jupyter, spot_checks
 from ocr_flops.app.links import Link
+from ocr_flops.app.served import Load
 from ocr_flops.app.setting import Setting
 from ocr_flops.reports import tables
 from ocr_flops.reports.html import table_html
@@ -24,9 +25,10 @@ def test_a_table_keeps_every_row_and_formats_its_numbers(model):
 
 def test_a_notebook_of_the_app_begins_with_its_setting():
     setting = Setting(gpu="h200", batch_size=5, operator_us=3.5, attention="all", memory_bytes=2e11)
-    source = "".join(json.loads(jupyter.linked_notebook(setting))["cells"][1]["source"])
+    shared = Link(setting, pins=(("before", Setting()),), load=Load(engine="sglang", rate=2.0))
+    source = "".join(json.loads(jupyter.linked_notebook(shared))["cells"][1]["source"])
     link = re.search('^LINK = "(.+)"', source, re.M)[1]
-    assert jupyter.begin(link) == jupyter.begin(f"http://localhost:2718/?{link}#/4") == Link(setting) and jupyter.begin("") == Link()
+    assert jupyter.begin(link) == jupyter.begin(f"http://localhost:2718/?{link}#/4") == shared and jupyter.begin("") == Link()
 
 
 def test_what_a_link_has_wrong_is_kept():

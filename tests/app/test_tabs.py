@@ -11,6 +11,7 @@ from marimo._plugins.ui._impl.table import SearchTableArgs
 
 import ocr_flops as of
 from ocr_flops.app import views
+from ocr_flops.app.links import Link
 from ocr_flops.app.session import Session
 from ocr_flops.app.setting import Setting
 from ocr_flops.app.spot_checks import STORE
@@ -50,7 +51,7 @@ def store():
 def test_a_table_has_dashes_and_wraps_long_texts():
     frame = pl.DataFrame({"short": ["a", None], "long": ["x" * 60, "y"], "number": [1.5, None]})
     table = plain_table(frame)
-    assert table.data["short"].to_list() == ["a", "–"] and "data-wrapped-columns='[&quot;long&quot;]'" in text(table)
+    assert table.data["short"].to_list() == ["a", "–"] and "<dt>number</dt><dd>1.500</dd>" in text(table)
 
 
 def test_a_button_acts_once_a_press():
@@ -167,9 +168,9 @@ def pinned(model, pins, name="", **values):
 def test_pins_are_compared_with_the_controls(model):
     inputs, _ = pinned(model, PINS, attention="eager")
     shown = text(compare.compare(evaluated(model, attention="eager"), inputs))
-    assert "attention eager → flash" in shown and "<b>flash" not in shown and "gpu=h200" in shown and "tab=Compare" in shown
+    assert "attention flash → eager" in shown and "<b>flash" not in shown and "gpu=h200" in shown and "tab=Compare" in shown
     charts = compare.compared_charts(evaluated(model), PINS)
-    assert "Against now" in str(charts[0].title)
+    assert "now instead of with <b>flash</b>" in str(charts[0].title)
     assert "pin it, then change a control" in str(compare.compared_charts(evaluated(model), ())[0].title)
 
 
@@ -284,7 +285,7 @@ def test_every_table_can_be_taken_away(model, store, rows):
     inputs = export.export_controls()
     for view in export.CHARTS if rows == "modules" else ("Overview",):
         inputs._update({"rows": [rows], "charts": [view]})
-        shown = text(export.export(evaluated(model), PINS, inputs, mo.ui.run_button(label="report")))
+        shown = text(export.export(evaluated(model), Link(pins=PINS), inputs, mo.ui.run_button(label="report")))
         assert "CSV" in shown and "SVG" in shown and "report" in shown
 
 

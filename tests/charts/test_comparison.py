@@ -40,7 +40,8 @@ def test_every_setting_stands_with_its_difference_from_the_first(by_mode, timing
     memory = [row["text"] for row in chart.datasets["differences"] if row["end"] >= 3]
     assert memory[0] == "does not fit" and memory[1].startswith("÷ 3")
     assert differences == {"eager": "", "flash": less, "no times": ""}
-    assert headline(chart).startswith(f"Against eager: flash: first token {less}, per token −") and "; no times: memory " in headline(chart)
+    assert headline(chart).startswith(f"flash instead of eager: first token {seconds(eager)} → {seconds(flash)} ({less}), per token ")
+    assert chart.title.subtitle[0].startswith("no times instead of eager: device memory ")
     assert "pin it" in headline(comparison(settings[:1]))
     assert_draws(chart)
 

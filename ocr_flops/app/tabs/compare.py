@@ -16,7 +16,7 @@ from ocr_flops.app.setting import Setting
 from ocr_flops.app.tabs.elements import button, plain_table, problem, row
 from ocr_flops.app.views import Results
 
-HINT = "All others are compared with a pin called baseline, else with now. Without a name it is called by what it changes of the baseline."
+HINT = "All others are compared with a pin called baseline, else with the first. Without a name it is called by what it changes of that."
 
 
 class PinControls:
@@ -78,7 +78,7 @@ def compare(results: Results, pins: PinControls) -> mo.Html:
         [
             row(pins.new_name, pins.add, mo.Html(f"<small>{HINT}</small>")) if len(pins.pins) < links.MAX_PINS else full,
             *([problem("Not everything can be compared.", *problems, kind="warn")] if problems else []),
-            *([mo.md("**Pinned**, and what differs from the controls now")] if listed else []),
+            *([mo.md("**Pinned**, and what the controls now change of it")] if listed else []),
             *listed,
             *([plain_table(comparison.comparison_table(found), pagination=False)] if len(found) > 1 else []),
         ]
@@ -87,4 +87,4 @@ def compare(results: Results, pins: PinControls) -> mo.Html:
 
 def _described(kept: Setting, setting: Setting, pins: Pins) -> str:
     link = escape(urlencode(links.write(Link(kept, "Compare", pins))))
-    return f'<span class="pin">{escape(comparison.change_words(kept, setting))} · <a href="?{link}">show it</a></span>'
+    return f'<span class="pin">{escape(comparison.change_words(setting, kept))} · <a href="?{link}">show it</a></span>'

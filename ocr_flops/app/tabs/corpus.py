@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from html import escape
 from typing import Any
 
@@ -9,7 +10,7 @@ import marimo as mo
 
 from ocr_flops.app.records_overlay import conditions
 from ocr_flops.app.setting import HOST_US, OWN_HOST, REACHED, Setting
-from ocr_flops.app.tabs.controls import MAX_UPLOAD_BYTES, MODES, OUTPUTS
+from ocr_flops.app.tabs.controls import ENGINES, MAX_UPLOAD_BYTES, MODES, OUTPUTS
 from ocr_flops.app.tabs.elements import choice, labelled, plain_table, problem, row
 from ocr_flops.app.views import Results
 from ocr_flops.charts import Chart
@@ -19,12 +20,14 @@ from ocr_flops.reports import corpus as words
 from ocr_flops.reports.images import provenance
 from ocr_flops.spec.catalog import modes
 from ocr_flops.spec.page_rules import PageRule
+from ocr_flops.spec.specs import ModelSpec
 from ocr_flops.studies.corpus.flights import is_server
 from ocr_flops.studies.corpus.groups import Groups, group_pages
-from ocr_flops.studies.corpus.lengths import DEFAULT_LIMIT, fixed
+from ocr_flops.studies.corpus.lengths import DEFAULT_LIMIT, DEFAULT_TOKENS, fixed
 from ocr_flops.studies.corpus.planner import plan
 from ocr_flops.studies.corpus.plans import Plan
 from ocr_flops.studies.corpus.sources import FORMATS, MIX_EXAMPLE, TABLES, demo_table, mix_table, read_upload
+from ocr_flops.timing.serving.steady import ENGINE
 
 DEMO, MIX, TABLE = "a demonstration", "paper formats or sizes", "a table of mine"
 OWN_LENGTHS = "output_tokens"
@@ -49,26 +52,21 @@ def source_controls(meta: dict[str, Any]) -> mo.ui.dictionary:
 
 
 def question_controls(setting: Setting) -> mo.ui.dictionary:
-    """What may be moved: resolution mode, output length, repeated pages, GPUs and prices."""
+    """What may be moved: resolution mode, engine, output length, repeated pages, GPUs and prices; as the command has them by default."""
     prices = "GPUs and their prices an hour; a GPU without a price is compared by time. Names are those of hardware= on the command line."
-    output = "Of every page, unless the table says."
+    output = labelled("output (tokens)", "Of every page, unless the table says.")
+    cut = "On the CPU, for each GPU; batches under transformers are of pages cut beforehand."
     loops = "Pages that repeat themselves until 8,192 tokens."
     return mo.ui.dictionary(
         {
             "mode": choice(MODES, setting.mode, "resolution mode", "Of all pages, unless the table says; only DeepSeek-OCR has modes."),
-            "output_tokens": mo.ui.slider(steps=OUTPUTS[3:], value=768, show_value=True, label=labelled("output (tokens)", output)),
+            "engine": choice(ENGINES, ENGINE, "engine", "One that serves keeps as many pages in flight as fit; others run batches."),
+            "output_tokens": mo.ui.slider(steps=OUTPUTS[3:], value=DEFAULT_TOKENS, show_value=True, label=output),
             "loops": mo.ui.slider(0, 20, 1, value=0, show_value=True, label=labelled("endless pages (%)", loops)),
             "gpus": mo.ui.number(1, 100_000, value=8, label=labelled("GPUs", "Side by side.")),
             "prices": mo.ui.text("l4=0.8, h100_sxm=3", full_width=True, label=labelled("GPUs and prices", prices)),
             "currency": mo.ui.text("USD", label="currency"),
-            "preprocess_workers": mo.ui.number(
-                1,
-                1024,
-                value=1,
-                label=labelled(
-                    "threads that cut pages", "Of an engine that serves; batches under transformers are of pages cut beforehand."
-                ),
-            ),
+            "preprocess_workers": mo.ui.number(1, 1024, value=1, label=labelled("threads that cut pages", cut)),
         }
     )
 
@@ -115,7 +113,9 @@ def make_plan(results: Results, groups: Groups | SpecError, asked: dict[str, Any
 
 
 def _plan(results: Results, groups: Groups, asked: dict[str, Any]) -> Plan:
-    setting, config = results.setting, results.main.config
+    engine = asked["engine"] if results.model.learned is None else Setting.engine
+    setting = replace(results.setting, engine=engine)
+    attention = setting.main_mode if engine == results.setting.engine else "vendor"
     prices = read_prices(asked["prices"])
     lengths = None if OWN_LENGTHS in groups.frame.columns else fixed(asked["output_tokens"])
     is_own = setting.host != OWN_HOST or any(getattr(setting, name) is not None for name in (*HOST_US, *REACHED))
@@ -132,11 +132,9 @@ def _plan(results: Results, groups: Groups, asked: dict[str, Any]) -> Plan:
         prompt_tokens=setting.prompt_tokens,
         loops=asked["loops"] / 100,
         limit=DEFAULT_LIMIT,
-        engine=config.engine,
-        attention=config.attention,
-        dtype=config.dtype,
-        cache=config.cache,
-        preprocess_workers=asked["preprocess_workers"] if is_server(config.engine) else None,
+        attention=attention,
+        **setting.options,
+        preprocess_workers=asked["preprocess_workers"] if is_server(setting.engine_spec) else None,
         host=lanes.get("host"),
         efficiency=lanes.get("efficiency"),
     )
@@ -152,19 +150,21 @@ def provenance_of(found: Plan | SpecError | None) -> str:
     return provenance(f"{words.describe_pages(found)} {words.describe_run(found)}") if isinstance(found, Plan) else ""
 
 
-def controls(source: mo.ui.dictionary, fields: dict[str, Any]) -> mo.Html:
+def controls(source: mo.ui.dictionary, fields: dict[str, Any], model: ModelSpec) -> mo.Html:
     """The controls, those of the source that is chosen among them.
 
     Args:
         source: of `source_controls`.
         fields: the elements of `question_controls`, in a plain container, so that they stay when one moves.
+        model: that reads the pages; of one that was learned, mode, engine and what serves have no choice.
     """
+    own = () if model.learned else ("mode", "engine", "preprocess_workers")
     chosen = {DEMO: [], MIX: [source.elements["mix"]], TABLE: [source.elements["table"]]}[source.value["source"]]
     return mo.vstack(
         [
             row(source.elements["source"], gap=2),
             *chosen,
-            row(*(fields[name] for name in ("mode", "output_tokens", "loops", "gpus", "currency", "preprocess_workers")), gap=2),
+            row(*(fields[name] for name in (*own, "output_tokens", "loops", "gpus", "currency")), gap=2),
             fields["prices"],
         ]
     )

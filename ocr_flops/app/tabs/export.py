@@ -11,7 +11,7 @@ import polars as pl
 
 from ocr_flops.app import comparison, views
 from ocr_flops.app.jupyter import linked_notebook
-from ocr_flops.app.links import Pins
+from ocr_flops.app.links import Link, Pins
 from ocr_flops.app.spot_checks import STORE
 from ocr_flops.app.tabs.compare import compared_charts, provenance_of
 from ocr_flops.app.tabs.elements import labelled, row
@@ -42,19 +42,19 @@ def export_controls() -> mo.ui.dictionary:
     )
 
 
-def export(results: Results, pins: Pins, inputs: mo.ui.dictionary, make_report: mo.ui.run_button) -> mo.Html:
+def export(results: Results, link: Link, inputs: mo.ui.dictionary, make_report: mo.ui.run_button) -> mo.Html:
     """Everything that can be taken away.
 
     Args:
         results: a setting that can be computed.
-        pins: names and settings.
+        link: what the page's address says.
         inputs: of `export_controls`.
         make_report: makes the report, whose download then takes its place.
     """
     rows, of = inputs.value["rows"], inputs.value["charts"]
-    frame = ROWS[rows](results, pins)
-    drawn = views.VIEWS[of](results) if of in views.VIEWS else compared_charts(results, pins)
-    below = results.provenance if of in views.VIEWS else provenance_of(results, pins)
+    frame = ROWS[rows](results, link.pins)
+    drawn = views.VIEWS[of](results) if of in views.VIEWS else compared_charts(results, link.pins)
+    below = results.provenance if of in views.VIEWS else provenance_of(results, link.pins)
     report = make_report
     if make_report.value:
         subject = results.setting.subject(results.model, results.device)
@@ -72,7 +72,7 @@ def export(results: Results, pins: Pins, inputs: mo.ui.dictionary, make_report: 
             mo.md("**Report**: one file that works without a network, with controls for grid and attention mode inside its charts."),
             row(report),
             mo.md("**Jupyter**: a notebook with these charts and numbers, which begins with this setting; it needs `ocr_flops`."),
-            mo.download(linked_notebook(results.setting), "ocr_flops_what_if.ipynb", label="Download the notebook"),
+            mo.download(linked_notebook(link), "ocr_flops_what_if.ipynb", label="Download the notebook"),
             mo.md("**Table**"),
             row(inputs.elements["rows"], *tables),
             mo.md("**Charts**, also from the ⋯ beside each chart"),

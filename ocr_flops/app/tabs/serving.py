@@ -22,7 +22,8 @@ RATES = [0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 4, 5, 6, 8, 10, 12, 15, 2
 def serving_controls(load: Load = Load()) -> mo.ui.dictionary:  # noqa: B008  it is frozen
     """The load, the GPUs beside the sidebar's, and the engine's options, as a link has them."""
     batched = "max_num_batched_tokens: tokens of one step, of running sequences and prompts together."
-    workers = "Threads that decode and cut pages, each some 140 ms for an A4 page in Gundam, less in modes without tiles."
+    cut = "On the CPU; each takes some 140 ms for an A4 page in Gundam, less in modes without tiles."
+    workers = labelled("threads that cut pages", cut)
     budgets = {"the engine's own": OWN, **{f"{int(one):,}": one for one in BUDGETS}}
     bans = {"the engine's own": None, "on": True, "off": False}
     flying, arriving = labelled("in flight on each GPU", "At once."), labelled("arriving a second", "At all GPUs together.")
@@ -36,7 +37,7 @@ def serving_controls(load: Load = Load()) -> mo.ui.dictionary:  # noqa: B008  it
             "replicas": mo.ui.number(1, MOST_REPLICAS, value=load.replicas, label=copies),
             "others": mo.ui.text(load.others, label=labelled("beside it", "Other GPUs, by names of hardware=, with commas.")),
             "max_num_batched_tokens": choice(budgets, load.max_num_batched_tokens, "token budget", batched),
-            "preprocess_workers": mo.ui.number(1, MOST_WORKERS, value=load.preprocess_workers, label=labelled("cutting threads", workers)),
+            "preprocess_workers": mo.ui.number(1, MOST_WORKERS, value=load.preprocess_workers, label=workers),
             "ngram_ban": choice(bans, load.ngram_ban, "n-gram ban", "A loop in Python over every sequence in every step."),
         }
     )
