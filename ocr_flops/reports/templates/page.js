@@ -13,6 +13,20 @@
 
   const inputs = (spec) => (spec.params ?? []).filter((one) => one.bind).map((one) => one.name);
 
+  // On a phone legends stand below, titles have short lines, words are brief, and the stylesheet makes a card of every row of a table.
+  const lines = (texts, letters) => texts.flatMap((text) => text.match(new RegExp(`.{1,${letters}}(\\s|$)`, "g")) ?? []);
+  const isFolded = matchMedia("(max-width: 600px)").matches;
+  const forPhone = (key, value) => key === "legend" && value ? { columns: 2, ...value, orient: "bottom" } : value;
+  const fitted = (spec) => !isFolded || inputs(spec).length ? spec : {
+    ...JSON.parse(JSON.stringify(spec), forPhone),
+    title: { ...spec.title, text: lines([spec.title.text.join(" ")], 34), subtitle: lines(spec.title.subtitle ?? [], 50) },
+    params: spec.params.map((one) => one.name === "narrow" ? { ...one, value: true } : one),
+  };
+  for (const table of isFolded ? document.querySelectorAll(".scroll table") : []) {
+    const heads = [...table.querySelectorAll("thead th")].map((one) => one.textContent);
+    for (const row of table.tBodies[0].rows) [...row.cells].forEach((cell, number) => { cell.dataset.head = heads[number]; });
+  }
+
   const follow = ({ view, names }) => {
     for (const name of names) {
       view.addSignalListener(name, (_, value) => {
@@ -28,7 +42,7 @@
   for (const [id, spec] of Object.entries(specs)) {
     const place = document.getElementById(id);
     if (!place) continue;
-    vegaEmbed(place, spec, { ...options, downloadFileName: id })
+    vegaEmbed(place, fitted(spec), { ...options, downloadFileName: id })
       .then(({ view }) => {
         const one = { view, names: inputs(spec) };
         drawn.push(one);
