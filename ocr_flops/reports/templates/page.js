@@ -2,8 +2,9 @@
 (() => {
   const specs = JSON.parse(document.getElementById("charts").textContent);
   const inherited = { labelColor: "currentColor", titleColor: "currentColor" }; // the page's, light or dark
+  const isFolded = matchMedia("(max-width: 600px)").matches;
   const options = {
-    config: { axis: inherited, legend: inherited, title: { color: "currentColor" }, text: { color: "currentColor" }, font: "system-ui, sans-serif" },
+    config: { axis: inherited, legend: { ...inherited, ...(isFolded && { layout: { bottom: { direction: "vertical", anchor: "start" } } }) }, title: { color: "currentColor" }, text: { color: "currentColor" }, font: "system-ui, sans-serif" },
     renderer: "svg",
     actions: { export: { svg: true, png: true }, source: false, compiled: false, editor: false },
     tooltip: { theme: "custom" },
@@ -15,9 +16,8 @@
 
   // On a phone legends stand below, titles have short lines, words are brief, and the stylesheet makes a card of every row of a table.
   const lines = (texts, letters) => texts.flatMap((text) => text.match(new RegExp(`.{1,${letters}}(\\s|$)`, "g")) ?? []);
-  const isFolded = matchMedia("(max-width: 600px)").matches;
   const forPhone = (key, value) => key === "legend" && value ? { columns: 2, ...value, orient: "bottom" } : value;
-  const fitted = (spec) => !isFolded || inputs(spec).length ? spec : {
+  const fitted = (spec) => !isFolded || spec.params?.some((one) => one.bind?.input) ? spec : {
     ...JSON.parse(JSON.stringify(spec), forPhone),
     title: { ...spec.title, text: lines([spec.title.text.join(" ")], 34), subtitle: lines(spec.title.subtitle ?? [], 50) },
     params: spec.params.map((one) => one.name === "narrow" ? { ...one, value: true } : one),
