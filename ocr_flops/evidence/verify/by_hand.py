@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
@@ -16,7 +17,7 @@ from ocr_flops.cost.models.learned import operations_of
 from ocr_flops.cost.program import Program
 from ocr_flops.cost.stage_groups import COLUMNS, StageGroup, group_stages
 from ocr_flops.cost.tape import Tape
-from ocr_flops.evidence.verify.compare import difference_frame
+from ocr_flops.evidence.verify.compare import difference_frame, pair_numbers
 from ocr_flops.files import write_whole
 from ocr_flops.measure.lessons import learn_program
 from ocr_flops.measure.plan import tower_dimensions
@@ -56,11 +57,11 @@ def compare_by_hand(model: ModelSpec, program: LearnedProgram, points: int = 3, 
         for _ in range(points):
             rows += _compare_stage(model, program, stage, _random_workload(stage, chance))
     config = estimate(model, Workload(1024)).config
-    learned: dict[str, int] = {}
+    learned: Counter[str] = Counter()
     for module, _, count in program.parameters:
-        learned[program.texts[module]] = learned.get(program.texts[module], 0) + count
+        learned[program.texts[module]] += count
     place = ("model", "", 0, 0, 1, 1, 1)
-    rows += [(*place, name, "parameters", learned.get(name, 0), config.parameters.get(name, 0)) for name in {*learned, *config.parameters}]
+    rows += [(*place, name, "parameters", learned[name], config.parameters.get(name, 0)) for name in {*learned, *config.parameters}]
     rows.append((*place, "model", "kv_bytes_per_token", program.kv_bytes_per_token, config.kv_bytes_per_token))
     point = "global_px", "tile_px", "columns", "rows", "batch_size"
     return difference_frame(rows, "stage", "attention", *point, "module", "column", "learned", "by_hand")
@@ -87,14 +88,8 @@ def _compare_stage(model: ModelSpec, program: LearnedProgram, stage: LearnedStag
     values = with_parts(sizes, program.parts)
     learned = StageGroup(stage.stage, Program(tape), workload, values, None, by_hand.sizes, by_hand.steps, by_hand.context_sum)
     place = stage.stage, stage.attention, workload.global_px, workload.tile_px, workload.columns, workload.rows, workload.batch_size
-    rows = []
-    for module in (None, *dict.fromkeys([*by_hand.program.modules, *learned.program.modules])):
-        ours, theirs = (
-            group.row(whole.config, module, COMPARED) if module is None or module in group.program.modules else {}
-            for group in (by_hand, learned)
-        )
-        rows += [(*place, module or "total", column, theirs.get(column, 0), ours.get(column, 0)) for column in COMPARED]
-    return rows
+    tables = ({module: one.row(whole.config, module, COMPARED) for module in (None, *one.program.modules)} for one in (learned, by_hand))
+    return [(*place, module or "total", *rest) for module, *rest in pair_numbers(*tables, COMPARED)]
 
 
 def record_comparison(frame: pl.DataFrame, program: LearnedProgram) -> None:

@@ -3,7 +3,7 @@
 A result is compared with the estimate of the engine, attention, precision and logits that ran, never with anything else.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from fractions import Fraction
 from functools import partial
@@ -67,11 +67,10 @@ def compare_flops(model: ModelSpec, result: Result) -> pl.DataFrame:
     """
     numbers, rows = estimate_result(model, result), []
     for stage, seen in result.stages.items():
-        expected = {module: row[FLOPS] for (of, module), row in numbers.module_numbers.items() if of == stage}
-        rows += [
-            (stage, name, seen["modules"].get(name, 0), expected.get(name, 0)) for name in dict.fromkeys([*expected, *seen["modules"]])
-        ]
-        rows.append((stage, ALL, seen["flops"], sum(expected.values())))
+        expected = {module: row for (of, module), row in numbers.module_numbers.items() if of == stage}
+        measured = {module: {FLOPS: flops} for module, flops in seen["modules"].items()}
+        rows += [(stage, module, *pair) for module, _, *pair in pair_numbers(measured, expected, (FLOPS,))]
+        rows.append((stage, ALL, seen["flops"], sum(row[FLOPS] for row in expected.values())))
     return difference_frame(rows, "stage", "module", "counted_flops", "analytic_flops")
 
 
@@ -79,6 +78,21 @@ def difference_frame(rows: list[tuple[Any, ...]], *names: str) -> pl.DataFrame:
     """Rows of words (columns of `WORDS`) and integers as a frame; the last column but one less the last is its "difference"."""
     schema = {name: pl.String if name in WORDS else pl.Int64 for name in names}
     return pl.DataFrame(rows, schema, orient="row").with_columns(difference=pl.col(names[-2]) - pl.col(names[-1]))
+
+
+def pair_numbers(
+    measured: Mapping[Any, Row], expected: Mapping[Any, Row], columns: Iterable[str] = ()
+) -> Iterator[tuple[Any, str, int, int]]:
+    """Two tables beside each other: key, column, measured and expected, for every key that either has; 0 for what one of them lacks.
+
+    Args:
+        measured, expected: rows of integers by the same keys.
+        columns: those compared; by default all that either has of a key.
+    """
+    for key in dict.fromkeys([*expected, *measured]):
+        ours, theirs = expected.get(key, {}), measured.get(key, {})
+        for column in columns or dict.fromkeys([*ours, *theirs]):
+            yield key, column, theirs.get(column, 0), ours.get(column, 0)
 
 
 def compare_numbers(model: ModelSpec, result: Result, levels: Iterable[str] = LEVELS, what: Iterable[str] = tuple(WHAT)) -> pl.DataFrame:
@@ -102,11 +116,8 @@ def compare_numbers(model: ModelSpec, result: Result, levels: Iterable[str] = LE
     numbers, wanted = estimate_result(model, result), {column for name in what for column in WHAT[name]}
     rows = []
     for level in levels:
-        measured, expected = _measured(level, result, numbers), _expected(level, result.ran["kind"], numbers)
-        for key in dict.fromkeys([*expected, *measured]):
-            ours, theirs = expected.get(key, {}), measured.get(key, {})
-            columns = [column for column in dict.fromkeys([*ours, *theirs]) if column in wanted]
-            rows += [(level, *key, column, theirs.get(column, 0), ours.get(column, 0)) for column in columns]
+        pairs = pair_numbers(_measured(level, result, numbers), _expected(level, result.ran["kind"], numbers))
+        rows += [(level, *key, column, *pair) for key, column, *pair in pairs if column in wanted]
     return difference_frame(rows, "level", "stage", "module", "layer", "column", "measured", "analytic")
 
 

@@ -9,7 +9,7 @@ import polars as pl
 
 from ocr_flops.cost.models.learned import find_program
 from ocr_flops.cost.tape import TRAFFIC
-from ocr_flops.evidence.verify.compare import difference_frame
+from ocr_flops.evidence.verify.compare import difference_frame, pair_numbers
 from ocr_flops.measure.events import Traced
 from ocr_flops.measure.lessons import trace_points
 from ocr_flops.spec.specs import CALL, STAGES, ModelSpec
@@ -80,10 +80,7 @@ def _compare(stage: str, numbers: Estimate, traced: Traced) -> list[tuple[str, s
     """Module, column, measured and analytic of a stage, then of its total."""
     expected = {module: row for (of, module), row in numbers.module_numbers.items() if of == stage}
     measured = {module: row | {WEIGHTS: row[WEIGHTS] - row["expert_bytes"]} for module, row in traced.modules.items()}
-    rows = []
-    for module in dict.fromkeys([*expected, *measured]):
-        ours, theirs = expected.get(module, {}), measured.get(module, {})
-        rows += [(module, column, theirs.get(column, 0), ours.get(column, 0)) for column in COLUMNS]
+    rows = [*pair_numbers(measured, expected, COLUMNS)]
     for column in COLUMNS:
         values = [row[column] for row in measured.values()]
         rows.append(("total", column, max(values) if column == PEAK else sum(values), numbers.stage_numbers[stage][column]))
