@@ -19,6 +19,7 @@ from ocr_flops.errors import SpecError
 from ocr_flops.spec.workload import Column, Workload
 
 CHUNK = "chunk"  # as `Pipeline.record` calls it
+VIEW = Workload(global_px=16)  # of which no pass here encodes any
 STEP, PREFILL = "decode", "prefill"  # the stages whose host they have
 
 
@@ -75,8 +76,7 @@ def _group(config: RunConfig, recorded: str, stage: str, batch: Column, values: 
     experts = {"expert_bytes": hit_bytes, "experts_hit": hit, "expert_rows": rows_of_an_expert(spec, tokens, hit)}
     values = values | experts | config.engine_code.dimensions(spec, tokens)
     points = max(np.size(value) for value in values.values())
-    view = Workload(global_px=16)
-    prompt = np.maximum(values["context"] - view.image_tokens, 0)
+    prompt = np.maximum(values["context"] - VIEW.image_tokens, 0)
     prompt = np.broadcast_to(prompt, points).astype(np.int64) if points > 1 else int(prompt)
     program = stage_program(config, recorded, bool(np.all(np.asarray(batch) == 1)))
-    return StageGroup(stage, program, replace(view, prompt_tokens=prompt, output_tokens=0), values)
+    return StageGroup(stage, program, replace(VIEW, prompt_tokens=prompt, output_tokens=0), values)

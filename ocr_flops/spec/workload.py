@@ -228,7 +228,7 @@ def _check_range(name: str, value: Column, least: int, greatest: int) -> None:
 
 def _refuse_where(wrong: Any, message: str, *values: Column) -> None:
     """Raises the message with the first of the values that are wrong; a constant is wrong as a whole."""
-    if np.any(wrong):
+    if wrong is not False and np.any(wrong):
         first = np.argmax(wrong)
         raise SpecError(message.format(*(int(value[first]) if isinstance(value, np.ndarray) else value for value in values)))
 

@@ -64,28 +64,28 @@ def find_balance(server: Server, is_closed: bool) -> Balance:
         room = np.maximum((budget - sequences * times.mixes) / prompt, 1e-3)
         one, mine = np.minimum(one_more, room), np.minimum(1 + company, room)
         some = np.minimum(np.maximum(pages, 1.5), np.maximum(room, 1.01))
-        varies = 0.0 if is_closed else np.minimum(np.sqrt(running), running)  # by chance there are more or fewer
-        crowds = (np.minimum(sequences + more + by, np.maximum(server.max_concurrency, sequences)) for by in (-varies, varies))
-        at = np.concatenate([sequences, sequences, running, *crowds], axis=1)
-        tokens = prompt * np.concatenate([one, some, mine, one, one], axis=1)
-        alone, mixed = (np.split(lane[0] + at * ban, 5, axis=1) for lane in times.alone_and_mixed(at, server.context, tokens))
-        short, crowded, (with_one, with_some, own) = alone[0], (alone[3] + alone[4]) / 2, mixed[:3]
+        at, tokens = np.concatenate([sequences, sequences, running], axis=1), prompt * np.concatenate([one, some, mine], axis=1)
+        banned = at * ban
+        alone, mixed = (lane[0] + banned for lane in times.alone_and_mixed(at, server.context, tokens, lanes=1))
+        short, (with_one, with_some, own) = alone[:, :LOADS], mixed.reshape(-1, 3, LOADS).swapaxes(0, 1)
         page = vision + (with_some - with_one) / (some - one)
         base = with_one + (vision - page) * one
+        added = base - short
         own += vision * mine
         own = np.where(1 + company > room, np.maximum(own, own * (company / 2 + 1) / room), own)
         long = base + page * np.minimum(pages, room)
-        step = short + beside * (base - short) + page * admitted if later else long
+        step = short + beside * added + page * admitted if later else long
         rate = admitted / (step if later else base + page * np.maximum(admitted, 1))
         if seen is None:
             seen, others = step, rate * (server.cut + with_one + later * step) if is_closed else longest
         nobody = none(long)
         if later:
             some_come = 1 - none(short)
-            wanted = np.clip(np.maximum(some_come / np.maximum(some_come + nobody, 1e-12), admitted / room), 1e-12, 1.0)
-            steep = wanted * (1 - wanted) * (1 + rate * long) * (base - short) / step  # the more steps have pages, the longer they are, and
+            wanted = np.maximum(some_come / np.maximum(some_come + nobody, 1e-12), admitted / room)
+            wanted = np.minimum(np.maximum(wanted, 1e-12), 1.0)
+            steep = wanted * (1 - wanted) * (1 + rate * long) * added / step  # the more steps have pages, the longer they are, and
             beside = beside + (wanted - beside) / (1 + np.maximum(steep, 0))  # the fewer requests come in a second
-            step = short + beside * (base - short) + page * admitted
+            step = short + beside * added + page * admitted
             rate = admitted / step
             pages = np.maximum(admitted / beside, 1.0)
         else:
@@ -105,12 +105,16 @@ def find_balance(server: Server, is_closed: bool) -> Balance:
         first, rest = idle * (with_one / one + vision) + (1 - idle) * own, (1 - idle) * met / 2
         if later:
             after = 1 - none(first)
-            after = short + after * (base - short) + page * np.minimum(rate * first, others)
+            after = short + after * added + page * np.minimum(rate * first, others)
             beyond = first - step
-            falls = np.clip((after - step) / np.where(np.abs(beyond) > 1e-9, beyond, 1e-9), 0, NEARLY)
+            falls = np.minimum(np.maximum((after - step) / np.where(np.abs(beyond) > 1e-9, beyond, 1e-9), 0), NEARLY)
             seen = step + beyond * falls * (1 - falls**later) / (1 - falls) / later
-            seen = seen + (crowded - short) / (1 - np.minimum(rate * page, NEARLY))
-            if not is_closed:  # those who came in a long step run beside it all the time
+            if not is_closed:  # by chance there are more or fewer, and those who came in a long step run beside it all the time
+                varies = np.minimum(np.sqrt(running), running)
+                crowd = np.concatenate([sequences + more - varies, sequences + more + varies], axis=1)
+                crowd = np.minimum(crowd, np.tile(np.maximum(server.max_concurrency, sequences), 2))
+                crowded = times.alone(crowd, server.context, lanes=1)[0][0] + crowd * ban
+                seen = seen + ((crowded[:, :LOADS] + crowded[:, LOADS:]) / 2 - short) / (1 - np.minimum(rate * page, NEARLY))
                 more = rate * np.maximum(beyond + (1 - idle) * (met - step), 0)
             ratio = (ratio + seen / step) / 2
         if is_closed:

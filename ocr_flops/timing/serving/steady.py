@@ -295,19 +295,20 @@ class Server:
         largest = parts.argmax(axis=0)
         tokens = running[0] + self.times.mean_prompt * np.maximum(admitted[0], 1.0)
         ceiling = self.times.binding(running[0], tokens, largest == PARTS.index("prefill"))
-        named = np.where(np.isin(largest, [PARTS.index(part) for part in ("vision", "host")]), np.array(PARTS)[largest], ceiling)
+        own = (largest == PARTS.index("vision")) | (largest == PARTS.index("host"))
+        named = np.where(own, np.array(PARTS)[largest], ceiling)
         used = np.minimum(1.0, (running[0] * self.held + admitted[0] * self.times.mean_prompt) / self.pool.tokens)
 
         def one(values: Any) -> Any:
             return _item(values[0]) if is_single else values
 
-        def ranged(values: np.ndarray) -> Ranged:
-            return Ranged(
-                *map(one, (values[0], values[0] - np.nanmax(values[:1] - values, axis=0, initial=0.0), values.max(axis=0))), self.basis
-            )
-
         requests = flow.requests * replicas
         flying = flow.requests[0] * (flow.ttft[0] + self.later * flow.seen[0])
+        tokens, capacity = requests * self.output, np.broadcast_to(self.capacity * replicas, requests.shape)
+        figures = np.stack([flow.step, flow.ttft, flow.seen, tokens, requests, requests * SECONDS_PER_DAY, capacity])
+        lowest = np.where(np.isnan(figures[:, 0]), np.nan, np.fmin.reduce(figures, axis=1))
+        ranges = [Ranged(*map(one, figure), self.basis) for figure in zip(figures[:, 0], lowest, figures.max(axis=1), strict=True)]
+        step, ttft, tpot, tokens, requests, pages, capacity = ranges
         return Serving(
             engine=self.config.engine.name,
             hardware=self.hardware,
@@ -321,14 +322,14 @@ class Server:
             max_concurrency=self.max_concurrency,
             kv_capacity_tokens=self.pool.tokens,
             kv_use_share=one(used),
-            step_seconds=ranged(flow.step),
-            ttft_seconds=ranged(flow.ttft),
-            tpot_seconds=ranged(flow.seen),
-            output_tokens_per_second=ranged(requests * self.output),
-            requests_per_second=ranged(requests),
-            pages_per_second=ranged(requests),
-            pages_per_day=ranged(requests * SECONDS_PER_DAY),
-            capacity_per_second=ranged(np.broadcast_to(self.capacity * replicas, requests.shape)),
+            step_seconds=step,
+            ttft_seconds=ttft,
+            tpot_seconds=tpot,
+            output_tokens_per_second=tokens,
+            requests_per_second=requests,
+            pages_per_second=requests,
+            pages_per_day=pages,
+            capacity_per_second=capacity,
             device_busy_share=one(np.minimum(1.0, flow.requests[0] / np.maximum(admitted[0], 1e-300) * whole[1][0])),
             step_parts=parts[:, 0] if is_single else parts,
             limited_by=one(np.where(flow.limited == "", named, flow.limited)),

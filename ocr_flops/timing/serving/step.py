@@ -7,6 +7,7 @@ kind of page, at some batch sizes, and read off between these in straight lines.
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 
@@ -51,6 +52,13 @@ def _decode_table(config: RunConfig, lanes: tuple, most: int) -> tuple[np.ndarra
     return np.array([1, *grid], float), np.ascontiguousarray(table.transpose(2, 0, 1, 3)), share
 
 
+@functools.lru_cache(maxsize=64)
+def _chunks(config: RunConfig, most: int) -> StageGroup:
+    """Passes over growing numbers of tokens, of one prompt each."""
+    grid = np.unique(np.geomspace(16, max(most, 32), FORWARD_GRID).round().astype(np.int64))
+    return chunk_group(config, grid, image_tokens=grid)
+
+
 @functools.lru_cache(maxsize=1024)
 def _forward_table(config: RunConfig, lanes: tuple, prompt: int, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Numbers of tokens [grid] of prompts of one length, seconds of a pass over them [seconds or device, case, grid], and its
@@ -58,8 +66,9 @@ def _forward_table(config: RunConfig, lanes: tuple, prompt: int, most: int) -> t
 
     A token attends to its own prompt, so that several prompts in one pass are a chunk of all their tokens that attends to one prompt.
     """
-    grid = np.unique(np.geomspace(16, max(most, 32), FORWARD_GRID).round().astype(np.int64))
-    group = chunk_group(config, grid, np.minimum(grid, prompt) - grid, grid)
+    chunks = _chunks(config, most)
+    grid = chunks.values["tokens"]
+    group = replace(chunks, values=chunks.values | {"context": np.minimum(grid, prompt)}, _sums={}, _last={})
     table = _seconds(config, group, lanes)
     table[0] += 1e-6 * np.array(lanes[1].step_us[:3])[:, None]
     return grid.astype(float), table, _matrix_share(config, group, lanes)
@@ -72,17 +81,18 @@ def _vision_seconds(config: RunConfig, lanes: tuple, views: tuple[int, int, int,
     return _seconds(config, group, lanes)[..., 0]
 
 
-def read_off(places: np.ndarray, grid: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """A table [..., grid] read off at places [case or 1, point] in straight lines, also beyond its ends: [..., case, point].
+def as_lines(grid: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """A table [..., case, grid] as `read_off` takes it: its values, and what each further one of the grid's unit adds to them."""
+    rise = np.diff(table) / np.diff(grid)
+    return np.stack([table, np.concatenate([rise, rise[..., -1:]], axis=-1)])
 
-    The last axis but one of the table is the case.
-    """
-    left = np.clip(np.searchsorted(grid, places) - 1, 0, len(grid) - 2)
-    start = grid[left]
-    flat = table.reshape(*table.shape[:-2], -1)
-    here = left + len(grid) * np.arange(table.shape[-2])[:, None]
-    found = flat.take(here, axis=-1)
-    return found + (flat.take(here + 1, axis=-1) - found) * ((places - start) / (grid[left + 1] - start))
+
+def read_off(places: np.ndarray, grid: np.ndarray, lines: np.ndarray) -> np.ndarray:
+    """A table, of `as_lines`, read off at places [case or 1, point] in straight lines, also beyond its ends: [..., case, point]."""
+    left = np.minimum(np.maximum(np.searchsorted(grid, places) - 1, 0), len(grid) - 2)
+    here = left + len(grid) * np.arange(lines.shape[-2])[:, None]
+    value, rise = lines.reshape(*lines.shape[:-2], -1).take(here, axis=-1)
+    return value + rise * (places - grid[left])
 
 
 class StepTimes:
@@ -104,9 +114,12 @@ class StepTimes:
         self._grid, decode, (self._decode_share, _) = _decode_table(config, lanes, options.max_num_seqs)
         most, prompt = options.max_num_batched_tokens + options.max_num_seqs, max(1, round(self.mean_prompt))
         self._tokens, forward, self._forward_share = _forward_table(config, lanes, prompt, most)
-        self._decode, self._forward = decode[:, :, DEVICE], forward[:, DEVICE]
+        (low, high), forward = decode[:, :, DEVICE], forward[:, DEVICE]
+        slope = (high - low) / (CONTEXTS[1] - CONTEXTS[0])
+        self._decode = as_lines(self._grid, np.stack([low - slope * CONTEXTS[0], slope]))  # at no context, and what a token of it adds
         between = 1e-6 * np.array(served.host.step_us[:3])[list(DEVICE), None]  # steps, when the device has nothing to do
-        self._slack = np.maximum(self._forward[0] - between - self._forward[1], 0.0)  # of the device within a pass: [case, grid]
+        slack = np.maximum(forward[0] - between - forward[1], 0.0)  # of the device within a pass
+        self._forward = as_lines(self._tokens, np.stack([forward[0], slack, forward[1]]))
         views = [(one.global_px, one.tile_px, one.columns, one.rows) for one in (page.workload for page in pages)]
         self.vision_by_page = np.stack([_vision_seconds(config, lanes, view) for view in views], axis=-1)  # [lane, case, page]
         self.vision = self.vision_by_page[:, DEVICE] @ self.weights  # [lane, case]
@@ -119,16 +132,19 @@ class StepTimes:
             sequences: how many run, at least 1 in a step: [case or 1, point].
             context: their mean context in tokens, of the same shape.
         """
-        base, slope = self._running(sequences)
+        base, slope = read_off(np.maximum(sequences, 1.0), self._grid, self._decode)
         return base + slope * context
 
-    def _running(self, sequences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Of `decode` what does not depend on the context, and what each of its tokens adds."""
-        low, high = read_off(np.maximum(sequences, 1.0), self._grid, self._decode)
-        slope = (high - low) / (CONTEXTS[1] - CONTEXTS[0])
-        return low - slope * CONTEXTS[0], slope
+    def alone(self, sequences: np.ndarray, context: np.ndarray | float, lanes: int = 2) -> tuple[np.ndarray, np.ndarray]:
+        """A step of running sequences alone, no time where none runs, and what attention takes of it; arguments as of `alone_and_mixed`."""
+        base, slope = read_off(np.maximum(sequences, 1.0), self._grid, self._decode[:, :, :lanes])
+        runs = np.minimum(sequences, 1.0)
+        attention = slope * (context * runs)
+        return base * runs + attention, attention
 
-    def alone_and_mixed(self, sequences: np.ndarray, context: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def alone_and_mixed(
+        self, sequences: np.ndarray, context: np.ndarray | float, tokens: np.ndarray, lanes: int = 2
+    ) -> tuple[np.ndarray, np.ndarray]:
         """A step of running sequences, and one that also prefills tokens; vision and the n-gram ban left out.
 
         Weights are read once for both, and attention of the running sequences fills the time in which the device would wait for the host.
@@ -138,15 +154,15 @@ class StepTimes:
         Args:
             sequences, context: as of `decode`.
             tokens: prefilled: [case or 1, point].
+            lanes: 1 for the seconds of a step alone, 2 also for the device's.
         """
-        (base, slope), runs = self._running(sequences), np.minimum(sequences, 1.0)
-        attention = slope * context * runs
-        alone = base * runs + attention
+        alone, attention = self.alone(sequences, context, lanes)
+        rows = tokens + sequences * self.mixes
+        forward = read_off(rows, self._tokens, self._forward[:, : 1 + lanes])
         if not self.mixes:
-            return alone, alone + read_off(tokens, self._tokens, self._forward)
-        rows, added = tokens + sequences, attention.copy()
-        added[0] = np.maximum(attention[0] - read_off(rows, self._tokens, self._slack), 0.0)
-        return alone, np.maximum(read_off(rows, self._tokens, self._forward) + added, alone)
+            return alone, alone + forward[::2]
+        attention[0] = np.maximum(attention[0] - forward[1], 0.0)
+        return alone, np.maximum(forward[::2] + attention, alone)
 
     def binding(self, sequences: np.ndarray, tokens: np.ndarray, is_prefill: np.ndarray) -> np.ndarray:
         """Whether "matrix" units or "bandwidth" decide most of decode, or of prefill: [point].
@@ -163,4 +179,4 @@ class StepTimes:
         """Seconds of a step that runs so many tokens, from none to most, without what reads the cache; and those of them in which the
         device waits for the host."""
         rows = np.arange(most + 1.0)[None]
-        return tuple(read_off(rows, self._tokens, one)[case].tolist() for one in (self._forward[0], self._slack))
+        return tuple(read_off(rows, self._tokens, one)[case].tolist() for one in self._forward[:, :2].swapaxes(0, 1))
