@@ -87,7 +87,7 @@ def find_balance(server: Server, is_closed: bool) -> Balance:
             beside = beside + (wanted - beside) / (1 + np.maximum(steep, 0))  # the fewer requests come in a second
             step = short + beside * added + page * admitted
             rate = admitted / step
-            pages = np.maximum(admitted / beside, 1.0)
+            pages = (pages + np.maximum(admitted / beside, 1.0)) / 2  # many in one step are followed by few in the next
         else:
             pages = np.maximum(rate * long + nobody, 1.0)
         long = base + page * np.minimum(pages, room)

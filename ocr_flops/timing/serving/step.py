@@ -19,9 +19,8 @@ from ocr_flops.timing.expected import CASES, expected_seconds
 from ocr_flops.timing.serving.deployment import Deployment
 
 CONTEXTS = (1024, 8192)  # at which a decode step is timed; it is linear in the context, but for the shortest ones
-DECODE_GRID = 18  # numbers of sequences at which it is timed
+DECODE_GRID, FORWARD_GRID = 3, 2  # numbers of sequences at which it is timed, and of tokens at which a pass with prompts is: in a doubling
 DEVICE = (0, 1, 2, 1, 2)  # of figures of the device, by case: those of cutting pages are also against where these are in favour
-FORWARD_GRID = 9  # numbers of tokens at which a pass with prompts is timed
 
 
 def _seconds(config: RunConfig, group: StageGroup, lanes: tuple) -> np.ndarray:
@@ -38,11 +37,17 @@ def _matrix_share(config: RunConfig, group: StageGroup, lanes: tuple) -> np.ndar
     return computed * hardware.memory_bandwidth_bytes_per_second * efficiency.bandwidth.value / row["io_bytes"]
 
 
+def _grow(least: int, most: int, doubling: int) -> np.ndarray:
+    """Whole numbers that double in so many steps, until the most is reached; those below it do not depend on it."""
+    steps = np.arange(max(1, np.ceil(doubling * np.log2(most / least))) + 1)
+    return np.unique((least * 2 ** (steps / doubling)).round().astype(np.int64))
+
+
 @functools.lru_cache(maxsize=256)
 def _decode_table(config: RunConfig, lanes: tuple, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Numbers of sequences [grid], seconds of a step in which they run alone [context, seconds or device, case, grid], and its
     `_matrix_share` [context, grid of several]."""
-    grid = np.unique(np.geomspace(2, max(most, 3), DECODE_GRID - 1).round().astype(np.int64))
+    grid = _grow(2, most, DECODE_GRID)
     single = _seconds(config, step_group(config, 1, np.array(CONTEXTS)), lanes)
     group = step_group(config, np.tile(grid, 2), np.repeat(CONTEXTS, len(grid)))
     several = _seconds(config, group, lanes).reshape(2, len(CASES), 2, -1)
@@ -55,7 +60,7 @@ def _decode_table(config: RunConfig, lanes: tuple, most: int) -> tuple[np.ndarra
 @functools.lru_cache(maxsize=64)
 def _chunks(config: RunConfig, most: int) -> StageGroup:
     """Passes over growing numbers of tokens, of one prompt each."""
-    grid = np.unique(np.geomspace(16, max(most, 32), FORWARD_GRID).round().astype(np.int64))
+    grid = _grow(16, most, FORWARD_GRID)
     return chunk_group(config, grid, image_tokens=grid)
 
 
