@@ -1,6 +1,6 @@
 """A corpus drawn: its pages by grid, and what they take on GPUs and under other choices, with ranges."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -30,10 +30,11 @@ def pages_by_grid(plan: Plan) -> Chart:
         keys = ["mode", "columns", "rows"]
         hours = groups.join(plan.parts.filter(pl.col("hardware") == plan.best["hardware"]), on=keys, how="left", maintain_order="left")
         bars["GPU-hours"] = hours["hours_share"].to_list()
+    table = pl.DataFrame({"row": names, **bars}).group_by("row", maintain_order=True).sum()
     words = {"pages": lambda value: f"{value:,.0f}"}
     panels = [
-        Panel(name, {row: {name: value} for row, value in _summed(names, values).items()}, words.get(name, lambda value: share(value, 1)))
-        for name, values in bars.items()
+        Panel(name, {row: {name: value} for row, value in table["row", name].rows()}, words.get(name, lambda value: share(value, 1)))
+        for name in bars
     ]
     rows, whole = panel_rows(panels, 0.6)
     lines = panel_words(
@@ -41,7 +42,7 @@ def pages_by_grid(plan: Plan) -> Chart:
         lambda bar: bar.panel.words(bar.total),
         lambda bar: f"{share(bar.total, plan.pages)} of all" if bar.panel.name == "pages" else "",
     )
-    params = {"rows": list(dict.fromkeys(names)), "kinds": list(bars), "panels": len(panels)}
+    params = {"rows": table["row"].to_list(), "kinds": list(bars), "panels": len(panels)}
     return Chart(_grid_template(), _grid_title(plan, panels), {**rows, **lines}, params)
 
 
@@ -57,14 +58,6 @@ def _grid(row: Mapping[str, Any]) -> str:
         most = -(-number // MOST_PATCHES) * MOST_PATCHES
         return f"{most - MOST_PATCHES + 1:,} to {most:,}"
     return "no tiles" if number == 1 else f"{row['columns']} × {row['rows']}"
-
-
-def _summed(names: Iterable[str], values: Iterable[float]) -> dict[str, float]:
-    """Values by name, those of one name together."""
-    found: dict[str, float] = {}
-    for name, value in zip(names, values, strict=True):
-        found[name] = found.get(name, 0) + value
-    return found
 
 
 def _grid_title(plan: Plan, panels: list[Panel]) -> Title:

@@ -22,12 +22,7 @@ STEP_COLOURS = {**STAGE_COLOURS, "host": MEMORY_COLOURS["KV cache"]}
 POOL = {"weights": MEMORY_COLOURS["weights"], "activations": MEMORY_COLOURS["peak activations"]}
 POOL |= {"cache in use": MEMORY_COLOURS["KV cache"], "cache that is free": FAMILIES["projector, merge"], "left alone": INK}
 KINDS = alt.Scale(domain=["chosen", "knee"], range=["circle", "diamond"])
-FLYING = 48  # points of a curve
-
-
-def flying_points(server: Server) -> np.ndarray:
-    """Numbers of requests in flight at which a curve is drawn."""
-    return np.unique(np.geomspace(1, server.max_concurrency, FLYING).round().astype(np.int64))
+FLYING = 48  # points of a curve: numbers of requests in flight
 
 
 def throughput_by_latency(servers: Sequence[Server], chosen: Serving) -> Chart:
@@ -39,7 +34,7 @@ def throughput_by_latency(servers: Sequence[Server], chosen: Serving) -> Chart:
     """
     rows, names, marks, lines = [], [], [], []
     for server, colour in zip(servers, cycle(LINES), strict=False):
-        flying = flying_points(server)
+        flying = np.unique(np.geomspace(1, server.max_concurrency, FLYING).round().astype(np.int64))
         found = server.solve(flying)
         pages, waits = np.asarray(found.pages_per_second.value), _page_seconds(server, found)
         knee = find_knee(found, waits)

@@ -199,7 +199,8 @@ def attention_traffic(sweep: pl.DataFrame, context_tokens: int) -> Chart:
         context_tokens: the current context, marked.
     """
     mark = {"x": context_tokens, "text": f"the page: {context_tokens:,}"}
-    return _roomier(mode_lines(_attention_rows(sweep), NO_TITLE, AXES, mark, lambda end: end["size"]))
+    chart = mode_lines(_attention_rows(sweep), NO_TITLE, AXES, mark, lambda end: end["size"])
+    return enlarged(replace(chart, params={**chart.params, "highest": HEADROOM * chart.params["highest"]}))
 
 
 def doubling(sweep: pl.DataFrame) -> dict[str, float]:
@@ -214,7 +215,3 @@ def doubling(sweep: pl.DataFrame) -> dict[str, float]:
 def _attention_rows(sweep: pl.DataFrame) -> list[Row]:
     found = sweep.filter(stage="prefill", module="decoder.attention")
     return found.select(mode="attention", x="context_tokens", value="io_bytes").to_dicts()
-
-
-def _roomier(chart: Chart) -> Chart:
-    return enlarged(replace(chart, params={**chart.params, "highest": HEADROOM * chart.params["highest"]}))

@@ -123,7 +123,7 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments is None and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, _end_soon)
     words = sys.argv[1:] if arguments is None else arguments
-    command = next((word for word in words if word in program_names()), "")
+    command = next((word for word in words if any(word in group for group in COMMANDS.values())), "")
     try:
         try:
             program(words, prog_name="ocr-flops")
@@ -157,11 +157,6 @@ def _end_soon(*signal_and_frame: object) -> None:
     timer.daemon = True
     timer.start()
     raise KeyboardInterrupt
-
-
-def program_names() -> set[str]:
-    """The names of all commands."""
-    return {name for commands in COMMANDS.values() for name in commands}
 
 
 def _complain(command: str, text: str, code: int) -> int:

@@ -21,13 +21,8 @@ from ocr_flops.measure.worker.remote_snapshot import DECODER_FIELDS
 Tensors = list[torch.Tensor]
 
 
-def model_config(towers: dict[str, dict[str, Any]]) -> UnlimitedOcrConfig:
-    """The class's config with the given dimensions; every decoder layer attends to everything."""
-    return UnlimitedOcrConfig(**config_fields(towers))
-
-
 def config_fields(towers: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """What that config is made of."""
+    """What the class's config is made of, with the given dimensions; every decoder layer attends to everything."""
     sam, clip, decoder = towers["sam"], towers["clip"], towers["decoder"]
     vision = {
         "sam_config": {
@@ -78,7 +73,7 @@ def build_model(request: Request, device: str, experts: str) -> torch.nn.Module:
     for tower, mode in attention.items():
         if mode not in ("eager", "sdpa"):
             raise ValueError(f"attention.{tower}: {mode!r} cannot be run by transformers' UnlimitedOcr class; choose eager or sdpa")
-    settings = model_config(request.towers)
+    settings = UnlimitedOcrConfig(**config_fields(request.towers))
     options = {"attn_implementation": attention["sam"], "dtype": DTYPES[request.dtype]}
     if checkpoint is None:
         with torch.device(device):

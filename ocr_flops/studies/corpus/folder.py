@@ -190,11 +190,6 @@ def _folder(paths: list[str], found: dict[str, dict[str, Any]], dpi: float, reme
     return Folder(len(kept), pages, refused, {}, from_sample(tokens, basis), earlier)
 
 
-def _chunks(files: list[File]) -> Iterator[tuple[File, ...]]:
-    left = iter(files)
-    return iter(lambda: tuple(islice(left, CHUNK)), ())
-
-
 def _read_all(files: list[File]) -> Iterator[tuple[tuple[File, ...], list[dict[str, Any]]]]:
     """Chunks of files with what they hold, as processes, one for every core, come to them."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -210,7 +205,8 @@ def _read_all(files: list[File]) -> Iterator[tuple[tuple[File, ...], list[dict[s
         finally:
             idle.put(reader)
 
-    chunks, pending = _chunks(files), set()
+    left, pending = iter(files), set()
+    chunks = iter(lambda: tuple(islice(left, CHUNK)), ())
     try:
         with ThreadPoolExecutor(max(1, len(readers))) as threads:
             while True:

@@ -72,9 +72,10 @@ def group_pages(table: Any, modes: Sequence[Mode], rule: PageRule | None = None)
     frame = with_grids(table, modes, keep=rule is not None)
     names = frame.collect_schema().names()
     lengths = [name for name in LENGTHS if name in names]
-    by_mode = [*(["mode"] if "mode" in names else []), *_tiled(modes)]
-    found = _collect(_grouped(frame, [REFUSED, *(SIDES[0] if rule else by_mode), *lengths], lengths))
-    found = found.with_columns(pl.exclude("mode").cast(pl.Int64))
+    by_mode = [*(["mode"] if "mode" in names else []), *(mode.name for mode in modes if mode.tile_px)]
+    query = _grouped(frame, [REFUSED, *(SIDES[0] if rule else by_mode), *lengths], lengths)
+    options = {"engine": "streaming"} if query.implementation.is_polars() else {}
+    found = query.collect(backend="polars", **options).to_native().with_columns(pl.exclude("mode").cast(pl.Int64))
     reasons = found.filter(pl.col(REFUSED) > 0).group_by(REFUSED).agg(pl.col("pages").sum()).sort(REFUSED)
     texts = list_reasons(modes)
     refused = {texts[place - 1]: count for place, count in reasons.iter_rows()}
@@ -158,18 +159,8 @@ def _whole(schema: nw.Schema, name: str, least: int, greatest: int) -> nw.Expr:
     return found if kind.is_integer() else nw.when(found == value).then(found)  # rounded as the engine rounds, so kept only where equal
 
 
-def _tiled(modes: Sequence[Mode]) -> list[str]:
-    return [mode.name for mode in modes if mode.tile_px]
-
-
 def list_reasons(modes: Sequence[Mode]) -> list[str]:
     """Why pages are refused, in the order of the column `refused`."""
     ranges = {"width_px": (1, MAX_SIDE_PX), "height_px": (1, MAX_SIDE_PX), **RANGES}
     numbers = [f"{name} is missing or no whole number from {least} to {most:,}" for name, (least, most) in ranges.items()]
     return [*numbers, f"mode is not one of {', '.join(mode.name for mode in modes)}"]
-
-
-def _collect(frame: nw.LazyFrame) -> pl.DataFrame:
-    """The result of a query as a Polars frame."""
-    options = {"engine": "streaming"} if frame.implementation.is_polars() else {}
-    return frame.collect(backend="polars", **options).to_native()
