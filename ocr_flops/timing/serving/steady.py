@@ -13,7 +13,7 @@ to one more block, which takes up to half a percent (played step by step too); a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
@@ -46,21 +46,39 @@ def serving(
     concurrency: int | Sequence[int] | np.ndarray | None = None,
     rate: float | Sequence[float] | np.ndarray | None = None,
     replicas: int = 1,
-    **served: Any,
+    engine: str | EngineSpec = ENGINE,
+    weights: Sequence[float] | None = None,
+    options: ServingSpec | Mapping[str, Any] | None = None,
+    attention: str | AttentionSpec = "vendor",
+    dtype: str = "bf16",
+    host: str | HostSpec | None = None,
+    efficiency: str | EfficiencySpec | None = None,
 ) -> Serving:
     """What a serving engine delivers on a device, or on several of them side by side.
 
     Args:
-        model, workload, hardware: as of `prepare`.
+        model: from `load_model`, or its name.
+        workload: of one request, a page and its output tokens; or several kinds of request.
+        hardware: a device, or its name.
         concurrency: requests in flight on each replica; as many as run at once where neither this nor a rate is given.
         rate: requests that arrive in a second at all replicas, instead of a concurrency.
         replicas: copies of the model, each on a device of its own.
-        **served: engine, weights, options, attention, dtype, host, efficiency, as of `prepare`.
+        engine: that serves, "vllm" or "sglang", or an `EngineSpec`.
+        weights: of the kinds of request, shares of any sum; all alike by default.
+        options: a `ServingSpec`, or a dict of some of its fields; the engine's own for the device by default (of vLLM on an L4, for example,
+            these). In tokens: max_num_batched_tokens of a step (2048), block_size of the cache (16). In sequences: max_num_seqs that run at
+            once (256). A share: gpu_memory_utilization (0.92). Yes or no: chunked_prefill (True), ngram_ban (True). Of the CPU:
+            preprocess_workers, threads (1), preprocess_ms of an A4 page in Gundam (140), ban_us of a sequence and step (30).
+        attention: "vendor", "eager", "sdpa", "flash", or an `AttentionSpec`.
+        dtype: "bf16", "fp16" or "fp32".
+        host: what issues the operators, as of `Estimate.on`; the engine's own by default.
+        efficiency: what kernels reach of the device's peaks, as of `Estimate.on`; "published" by default.
 
     Raises:
         SpecError: an unknown name, a value that is not allowed, or a model that does not fit the device.
     """
-    return prepare(model, workload, hardware, **served).solve(concurrency, rate, replicas)
+    runs = {"attention": attention, "dtype": dtype, "host": host, "efficiency": efficiency}
+    return prepare(model, workload, hardware, engine=engine, weights=weights, options=options, **runs).solve(concurrency, rate, replicas)
 
 
 def prepare(
@@ -70,27 +88,13 @@ def prepare(
     *,
     engine: str | EngineSpec = ENGINE,
     weights: Sequence[float] | None = None,
-    options: ServingSpec | dict[str, Any] | None = None,
+    options: ServingSpec | Mapping[str, Any] | None = None,
     attention: str | AttentionSpec = "vendor",
     dtype: str = "bf16",
     host: str | HostSpec | None = None,
     efficiency: str | EfficiencySpec | None = None,
 ) -> Server:
-    """An engine on a device, ready for a load.
-
-    Args:
-        model: from `load_model`, or its name.
-        workload: of one request, a page and its output tokens; or several kinds of request.
-        hardware: a device, or its name.
-        engine: that serves.
-        weights: of the kinds of request; all alike by default.
-        options: of the engine, or some of them by name; its own defaults for the device otherwise.
-        attention, dtype: as of `estimate`.
-        host, efficiency: as of `Estimate.on`.
-
-    Raises:
-        SpecError: an unknown name, a value that is not allowed, or a model that does not fit the device.
-    """
+    """An engine on a device, ready for a load; arguments and errors as of `serving`."""
     kinds = [workload] if isinstance(workload, Workload) else list(workload)
     shares = [1.0] * len(kinds) if weights is None else [float(one) for one in weights]
     if not kinds or len(shares) != len(kinds) or min(shares) < 0 or not sum(shares) > 0:
