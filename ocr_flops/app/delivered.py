@@ -15,10 +15,9 @@ from ocr_flops.spec.ranged import Ranged
 from ocr_flops.spec.specs import STAGES, ModelSpec
 from ocr_flops.timing.hidden_savings import LEAST, hidden_saving
 from ocr_flops.timing.planning import largest_batch
-from ocr_flops.timing.serving.result import SECONDS_PER_DAY
 from ocr_flops.timing.serving.steady import ENGINE, prepare
 from ocr_flops.timing.timing import Timing
-from ocr_flops.units import count, interval, seconds, share
+from ocr_flops.units import SECONDS_PER_DAY, count, interval, seconds, share
 
 NEARLY = 0.9  # of the most pages: more in flight only waits
 

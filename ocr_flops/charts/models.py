@@ -15,7 +15,7 @@ from ocr_flops.charts.overlay import mark_layers
 from ocr_flops.charts.theme import FAMILIES, STAGE_COLOURS
 from ocr_flops.spec.run_spec import RunSpec
 from ocr_flops.studies.models import PageText
-from ocr_flops.units import count, seconds, si
+from ocr_flops.units import SECONDS_PER_DAY, count, seconds, si
 
 SECONDS, PRICE, MEMORY = "expected_page_seconds", "cost_per_1000_pages", "memory_bytes"
 ASIDE = 1.03  # of the end of a line, where its name stands
@@ -57,7 +57,7 @@ def cost_by_model_chart(found: pl.DataFrame, run: RunSpec, page: PageText, curre
         page: the page.
         currency: of the price; "" for any.
     """
-    column, unit, factor = "expected_pages_per_second{}", A_DAY, 86_400
+    column, unit, factor = "expected_pages_per_second{}", A_DAY, SECONDS_PER_DAY
     if is_priced := found[PRICE].null_count() < found.height:
         column, unit, factor = "cost{}_per_1000_pages", currency, 1
     scaled = found.with_columns(pl.col(column.format(case)) * factor for case in ("", "_low", "_high")).to_dicts()

@@ -15,7 +15,7 @@ from ocr_flops.evidence.published.points import load_points
 from ocr_flops.timing.serving.result import CUTTING, PARTS, Serving
 from ocr_flops.timing.serving.steady import Server
 from ocr_flops.timing.serving.targets import find_knee
-from ocr_flops.units import count, interval, seconds, share, si
+from ocr_flops.units import SECONDS_PER_DAY, count, interval, seconds, share, si
 
 LINES = (STAGE_COLOURS["vision"], *(FAMILIES[name] for name in ("dense MLP", "projector, merge", "shared experts", "router", "lm_head")))
 STEP_COLOURS = {**STAGE_COLOURS, "host": MEMORY_COLOURS["KV cache"]}
@@ -40,7 +40,7 @@ def throughput_by_latency(servers: Sequence[Server], chosen: Serving) -> Chart:
         knee = find_knee(found, waits)
         for number, (in_flight, x, y) in enumerate(zip(flying.tolist(), pages.tolist(), waits.tolist(), strict=True)):
             about = {"line": server.hardware.label, "colour": colour, "x": x, "y": y}
-            about |= {"flying": f"{in_flight}", "pages": f"{x:.3g}", "day": count(x * 86_400), "waits": seconds(y)}
+            about |= {"flying": f"{in_flight}", "pages": f"{x:.3g}", "day": count(x * SECONDS_PER_DAY), "waits": seconds(y)}
             rows.append(about)
             if number == knee:
                 marks.append({**about, "kind": "knee"})
@@ -50,7 +50,7 @@ def throughput_by_latency(servers: Sequence[Server], chosen: Serving) -> Chart:
         server = next(one for one in servers if one.hardware.name == chosen.hardware.name)
         at = {"x": chosen.pages_per_second.value / chosen.replicas, "y": float(_page_seconds(server, chosen))}
         marks.append({**at, "kind": "chosen", "colour": INK, "line": chosen.hardware.label, "flying": f"{chosen.concurrency:.4g}"})
-        marks[-1] |= {"pages": f"{at['x']:.3g}", "day": count(at["x"] * 86_400), "waits": seconds(at["y"])}
+        marks[-1] |= {"pages": f"{at['x']:.3g}", "day": count(at["x"] * SECONDS_PER_DAY), "waits": seconds(at["y"])}
     params = {"most": 1.25 * max(row["x"] for row in rows), "longest": 1.05 * max(row["y"] for row in rows), "least_px": 480}
     datasets = {"curves": rows, "names": names, "marks": marks, "lines": lines}
     return Chart(_curve_template(), _curve_title(chosen, servers, lines), datasets, params)

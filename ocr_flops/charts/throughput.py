@@ -11,9 +11,8 @@ from ocr_flops.charts.overlay import mark_layers
 from ocr_flops.charts.theme import STAGE_COLOURS, rests_on
 from ocr_flops.spec.specs import STAGES
 from ocr_flops.timing.timing import Timing
-from ocr_flops.units import si, workload_words
+from ocr_flops.units import SECONDS_PER_DAY, si, workload_words
 
-DAY = 86_400  # seconds
 ALONG = {"batch_size": "pages in a batch", "output_tokens": "output tokens of a page"}
 
 
@@ -27,12 +26,12 @@ def throughput(timing: Timing, along: str, points: Mapping[int, Timing]) -> Char
     """
     rows = []
     for at, one in points.items():
-        value, low, high = (DAY * end for end in one.expected_pages_per_second[:3])
+        value, low, high = (SECONDS_PER_DAY * end for end in one.expected_pages_per_second[:3])
         rows.append({"at": at, "pages": value, "low": low, "high": high, "about": f"{si(value)} ({si(low)} to {si(high)})"})
     here, last = getattr(timing.estimate.workload, along), rows[-1]
     now, unit = "", "batch" if along == "batch_size" else "output tokens"
     if timing.fits:
-        value, low, high = (si(DAY * end) for end in timing.expected_pages_per_second[:3])
+        value, low, high = (si(SECONDS_PER_DAY * end) for end in timing.expected_pages_per_second[:3])
         now = f"{value} ({low} to {high}) pages a day with {unit} {here:,}; "
     finding = f"{now}{last['about']}{'' if now else ' pages a day'} with {last['at']:,}"
     beyond = (

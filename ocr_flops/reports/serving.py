@@ -5,11 +5,11 @@ from typing import Any
 
 import polars as pl
 
-from ocr_flops.timing.serving.result import PARTS, SECONDS_PER_DAY, Serving
+from ocr_flops.timing.serving.result import PARTS, Serving
 from ocr_flops.timing.serving.simulator import Simulation
 from ocr_flops.timing.serving.steady import Server
 from ocr_flops.timing.serving.targets import BestRate, Promise
-from ocr_flops.units import count, counted, interval, seconds, si
+from ocr_flops.units import SECONDS_PER_DAY, count, counted, interval, seconds, si
 
 WHAT = {  # names of limits in words
     "cache": "the cache",

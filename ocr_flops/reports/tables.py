@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from ocr_flops.units import duration, seconds, si
+from ocr_flops.units import SECONDS_PER_DAY, duration, seconds, si
 
 HEADINGS = {  # column: heading, in which {} is an SI prefix; what matters most is seen without scrolling
     "tensor_flops": "tensor {}FLOPs",
@@ -48,7 +48,6 @@ TITLES = {name: heading.format("") for name, heading in HEADINGS.items()} | {  #
 }
 PREFIXES = {"G": {"G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}, "M": {"M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}}
 BOUND = {"matrix": "matrix", "vector": "vector", "bandwidth": "memory", "launch": "launch"}  # ceiling: the word before "-bound"
-SECONDS_PER_DAY = 86_400
 DIGITS = 4  # of numbers that are not whole, before and after the point
 NONE = "–"
 

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_h
 import yaml
 
 from ocr_flops.errors import SpecError, list_allowed, one_of
-from ocr_flops.spec.own_models import is_own_model, own_model_file
 from ocr_flops.spec.ranged import Ranged
 from ocr_flops.spec.specs import LEARNED, OTHERS, AttentionSpec, EngineSpec, HardwareSpec, LearnedSpec, ModelSpec, Source
 from ocr_flops.spec.towers import LEARNED_TOWERS, TOWERS
@@ -69,8 +68,11 @@ def config_file(group: str, name: Any) -> Path:
     Raises:
         SpecError: there is neither.
     """
-    if group == "model" and is_own_model(name):
-        return own_model_file(Path(name), _learned_configs(config_dirs()))
+    if group == "model" and ("/" in str(name) or str(name).startswith(".")):
+        from ocr_flops.spec.own_models import is_own_model, own_model_file  # which names that are offered do not need
+
+        if is_own_model(name):
+            return own_model_file(Path(name), _learned_configs(config_dirs()))
     if isinstance(name, str) and name.endswith(".yaml"):
         if not Path(name).is_file():
             raise SpecError(f"{group}: there is no file {name}")

@@ -15,7 +15,6 @@ from ocr_flops.timing.serving.memory import Pool
 if TYPE_CHECKING:
     import polars as pl
 
-SECONDS_PER_DAY = 86_400
 PARTS = ("vision", "prefill", "decode", "host")
 CACHE, SEQUENCES, BUDGET, CUTTING = "cache", "sequences", "token budget", "preprocessing"  # limits beside parts of a step
 

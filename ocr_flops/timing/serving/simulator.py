@@ -22,6 +22,7 @@ from ocr_flops.errors import SpecError
 from ocr_flops.timing.serving.steady import Server
 from ocr_flops.timing.serving.step import CONTEXTS
 from ocr_flops.timing.serving.traffic import Traffic
+from ocr_flops.units import SECONDS_PER_DAY
 
 if TYPE_CHECKING:
     import polars as pl
@@ -91,7 +92,7 @@ class Simulation:
             "seconds": self.seconds,
             "requests_per_second": self.requests_per_second,
             "output_tokens_per_second": self.requests_per_second * float(self.output_tokens.mean()) if len(self.output_tokens) else 0.0,
-            "pages_per_day": self.requests_per_second * 86_400,
+            "pages_per_day": self.requests_per_second * SECONDS_PER_DAY,
             "preemptions": self.preemptions,
             "steps": self.steps,
             "engine_busy_share": self.busy_seconds / self.seconds if self.seconds else 0.0,

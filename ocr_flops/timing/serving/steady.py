@@ -30,8 +30,9 @@ from ocr_flops.timing.estimate import estimate
 from ocr_flops.timing.serving.balance import Balance, find_balance, look_up
 from ocr_flops.timing.serving.deployment import Deployment, Page
 from ocr_flops.timing.serving.memory import find_pool
-from ocr_flops.timing.serving.result import BUDGET, CACHE, CUTTING, PARTS, SECONDS_PER_DAY, SEQUENCES, Serving
+from ocr_flops.timing.serving.result import BUDGET, CACHE, CUTTING, PARTS, SEQUENCES, Serving
 from ocr_flops.timing.serving.step import StepTimes
+from ocr_flops.units import SECONDS_PER_DAY
 
 ENGINE = "vllm"
 CUTTERS = (0, 1, 2, 2, 1)  # what cutting a page takes, by case of `DEVICE`
@@ -65,10 +66,10 @@ def serving(
         replicas: copies of the model, each on a device of its own.
         engine: that serves, "vllm" or "sglang", or an `EngineSpec`.
         weights: of the kinds of request, shares of any sum; all alike by default.
-        options: a `ServingSpec`, or a dict of some of its fields; the engine's own for the device by default (of vLLM on an L4, for example,
-            these). In tokens: max_num_batched_tokens of a step (2048), block_size of the cache (16). In sequences: max_num_seqs that run at
-            once (256). A share: gpu_memory_utilization (0.92). Yes or no: chunked_prefill (True), ngram_ban (True). Of the CPU:
-            preprocess_workers, threads (1), preprocess_ms of an A4 page in Gundam (140), ban_us of a sequence and step (30).
+        options: a `ServingSpec`, or a dict of some of its fields; the engine's own for the device by default, of vLLM on an L4 these. In
+            tokens: max_num_batched_tokens of a step (2048), block_size of the cache (16). In sequences: max_num_seqs that run at once (256).
+            A share: gpu_memory_utilization (0.92). Yes or no: chunked_prefill (True), ngram_ban (True). Of the CPU: preprocess_workers,
+            threads (1), preprocess_ms of an A4 page in Gundam (140), ban_us of a sequence and step (30).
         attention: "vendor", "eager", "sdpa", "flash", or an `AttentionSpec`.
         dtype: "bf16", "fp16" or "fp32".
         host: what issues the operators, as of `Estimate.on`; the engine's own by default.
