@@ -67,9 +67,9 @@ def serving(
         engine: that serves, "vllm" or "sglang", or an `EngineSpec`.
         weights: of the kinds of request, shares of any sum; all alike by default.
         options: a `ServingSpec`, or a dict of some of its fields; the engine's own for the device by default, of vLLM on an L4 these. In
-            tokens: max_num_batched_tokens of a step (2048), block_size of the cache (16). In sequences: max_num_seqs that run at once (256).
-            A share: gpu_memory_utilization (0.92). Yes or no: chunked_prefill (True), ngram_ban (True). Of the CPU: preprocess_workers,
-            threads (1), preprocess_ms of an A4 page in Gundam (140), ban_us of a sequence and step (30).
+            tokens: max_num_batched_tokens of a step (2048), block_size of the cache (16). In sequences: max_num_seqs that run at once
+            (256). A share: gpu_memory_utilization (0.92). Yes or no: chunked_prefill (True), ngram_ban (True). Of the CPU:
+            preprocess_workers, threads (1), preprocess_ms of an A4 page in Gundam (140), ban_us of a sequence and step (30).
         attention: "vendor", "eager", "sdpa", "flash", or an `AttentionSpec`.
         dtype: "bf16", "fp16" or "fp32".
         host: what issues the operators, as of `Estimate.on`; the engine's own by default.
