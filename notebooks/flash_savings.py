@@ -235,11 +235,11 @@ def how_far_to_trust(timings):
 def what_is_asked(inputs, price, setting, steps, timings):
     def _show():
         cost = f"a million pages cost {setting.hour_prices[1]}".strip()
-        head = "".join(f"<th>{escape(name)}</th>" for name in ("", "it needs", "first token", "pages a day of one GPU", cost))
-        rows = "".join(
-            f"<tr>{''.join(f'<td>{escape(cell)}</td>'.replace(' (', '<small>(') for cell in row)}</tr>"
-            for row in delivered.ask_rows(timings, steps, price.value)
-        )
+        names = [escape(name) for name in ("", "it needs", "first token", "pages a day of one GPU", cost)]
+        head = "".join(f"<th>{name}</th>" for name in names)
+        cells = [zip(names, row, strict=True) for row in delivered.ask_rows(timings, steps, price.value)]
+        cells = ["".join(f"<td data-head='{name}'>{escape(cell)}</td>".replace(" (", "<small>(") for name, cell in row) for row in cells]
+        rows = "".join(f"<tr>{row}</tr>" for row in cells)
         table = f'<div class="asked"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
         return delivered.describe_ask(timings), table
 

@@ -82,7 +82,8 @@ class StageBars:
 
     def panel_heads(self, **look: Any) -> alt.Chart:
         """Names over the panels."""
-        return _layer("panels").mark_text(**HEAD | look).encode(self.x("start"), WORDS)
+        two = "narrow ? split(datum.text, regexp(', | of | to | for | in which ')) : datum.text"
+        return _layer("panels").transform_calculate(text=two).mark_text(**HEAD | look).encode(self.x("start"), WORDS)
 
 
 def briefly(source: str | alt.Chart) -> alt.Chart:
@@ -171,7 +172,7 @@ def panel_template(rows: alt.Y, colours: Mapping[str, str], height: int) -> Temp
     """
     bars = StageBars(rows)
     about = tips(row="setting", what="figure", kind="part", value="value", all="in all")
-    colour = painted("kind", colours, listed("kinds", orient="bottom", columnPadding=14))
+    colour = painted("kind", colours, listed("kinds", orient="bottom", columnPadding=14, columns=alt.ExprRef("narrow ? 1 : 0")))
     return compiled(
         bars.panel_heads(y=-6),
         bars.segments("bars", colour, about, start="start", band=0.62),

@@ -93,7 +93,9 @@ class Chart:
         return self._filled(heading, self.signals)
 
     def _filled(self, heading: Title, values: dict[str, Any]) -> dict[str, Any]:
-        params = [*self.template.spec.get("params", ()), *({"name": name, "value": value} for name, value in values.items())]
+        params = self.template.spec.get("params", [])
+        known = {one["name"] for one in params}
+        params = [*params, *({"name": name, "value": value} for name, value in values.items() if name not in known)]
         return {**self.template.spec, "title": heading.to_dict(), "datasets": self.datasets, "params": params}
 
     def _mime_(self) -> tuple[str, str]:

@@ -66,7 +66,8 @@ def _by_module(estimate: Estimate, timing: Timing | None) -> dict[tuple[str, str
 @cache
 def _template(columns: int) -> Template:
     bars = StageBars(headed_axis(head="''"), {"axis": None, "scale": alt.Scale(domain=[0, SPAN], nice=False)})
-    colour = painted("family", TIMED, listed("families", orient="bottom", columns=columns, symbolType="square"))
+    two = alt.ExprRef(f"narrow ? 2 : {columns}")
+    colour = painted("family", TIMED, listed("families", orient="bottom", columns=two, symbolType="square"))
     about = tips(family="part of the model", phase="when", measure="of", part="share", value="value")
     segments = bars.segments("bars", colour, about, start="start", band=0.82)
     return compiled(segments, bars.inside("part", str(SPAN)), bars.words(dx=6), bars.headings(), height=alt.Step(22))

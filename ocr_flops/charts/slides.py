@@ -21,7 +21,10 @@ from ocr_flops.units import count, seconds
 
 FACTOR = 1.6  # by which a chart of the app is enlarged on a screen of 1280 x 720
 # 1 on such a screen; Vega asks anew whenever the chart's own size changes
-SCREEN = {"name": "unit", "expr": "min(windowSize()[0] / 1280, windowSize()[1] / 720) + 0 * (width + height)"}
+SCREEN = [
+    {"name": "narrow", "expr": "windowSize()[0] < 600 + 0 * width"},
+    {"name": "unit", "expr": "max(narrow ? 0.5 : 0, min(windowSize()[0] / 1280, windowSize()[1] / 720)) + 0 * (width + height)"},
+]
 LENGTHS = {
     "fontSize", "labelFontSize", "titleFontSize", "labelLimit", "labelPadding", "titlePadding", "columnPadding", "rowPadding",
     "strokeWidth", "symbolStrokeWidth", "lineHeight", "dx", "dy",
@@ -46,6 +49,7 @@ PARTS |= dict(WHERE.values()) | {ELSE: MEMORY_COLOURS["weights"]}
 BAR = 0.56  # of a panel's width; the rest is for the words
 BARS_FACTOR = 1.8
 HEADROOM = 1.08  # of the highest point, for the words beside it
+LINES = "narrow ? split(datum.value, ', ') : datum.value"  # of a row's name
 AXES = ("tokens of the context", "moved by decoder attention")
 
 
@@ -69,7 +73,7 @@ def _enlarged(template: Template, factor: float, colours: tuple[tuple[str, str],
     spec = _in_units(template.spec, factor, {INK: FULL_INK, **dict(colours)})
     legend = {**spec["config"]["legend"], "symbolSize": {"expr": "260 * unit * unit"}}
     config = {**spec["config"], "legend": legend, "autosize": {"type": "fit", "contains": "padding"}}
-    return Template({**spec, "height": "container", "config": config, "params": [SCREEN], "usermeta": EMBEDDING})
+    return Template({**spec, "height": "container", "config": config, "params": SCREEN, "usermeta": EMBEDDING})
 
 
 def _in_units(part: Any, factor: float, colours: Mapping[str, str]) -> Any:
@@ -187,7 +191,9 @@ def _compared(*panels: Panel) -> Chart:
 @cache
 def _template() -> Template:
     named = [{"test": f"datum.value == '{mode}'", "value": colour} for mode, colour in ATTENTION_COLOURS.items()]
-    labels = row_axis(labelPadding=8, labelFontSize=15, labelFontWeight="bold", labelColor={"condition": named, "value": INK})
+    labels = row_axis(
+        labelPadding=8, labelFontSize=15, labelFontWeight="bold", labelColor={"condition": named, "value": INK}, labelExpr=LINES
+    )
     return panel_template(labels, PARTS, height=300)
 
 

@@ -72,12 +72,28 @@ def test_who_uses_keys_or_fingers_is_told_what_things_mean(chromium, address):
         expect(page.locator(".tip")).to_contain_text("Weights, KV cache")
 
 
-def test_charts_of_several_panels_scroll_where_there_is_no_room(chromium, address):
-    wide = """() => { const found = root => [...root.querySelectorAll('.chart-wrapper'), ...[...root.querySelectorAll('*')].filter(e => e.shadowRoot)
-      .flatMap(e => found(e.shadowRoot))]; return found(document).map(e => [e.clientWidth, e.scrollWidth, e.firstElementChild.clientWidth]) }"""
+def test_nothing_is_wider_than_a_phone(chromium, address):
+    wide = """() => { const found = root => [...root.querySelectorAll('.chart-wrapper, table'), ...[...root.querySelectorAll('*')].filter(e => e.shadowRoot)
+      .flatMap(e => found(e.shadowRoot))]; return found(document).filter(e => e.getClientRects().length)
+      .map(e => [e.localName, e.getBoundingClientRect().left, e.getBoundingClientRect().right, e.scrollWidth - e.clientWidth]) }"""
     with opened(chromium, address, viewport={"width": 390, "height": 2600}) as page:
-        for name, least in {"Savings": 680, "Roofline": 480, "Tiling": 600, "Compare": 680, "Serving": 620}.items():
+        for name in TABS:
             open_tab(page, name)
-            until(page, lambda least=least: any(drawn > least for *_, drawn in page.evaluate(wide)), f"{name} has room")
-            assert all(room < 350 and scrolled >= drawn for room, scrolled, drawn in page.evaluate(wide)), name
+            page.wait_for_timeout(1500)
+
+            def fits():
+                return all(left >= 0 and right <= 390 and over <= 1 for _, left, right, over in page.evaluate(wide))
+
+            until(page, fits, f"{name} fits: {page.evaluate(wide)}")
             assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth"), name
+
+
+@pytest.mark.parametrize("width", [1280, 1440])
+def test_tables_fit_their_room(chromium, address, width):
+    wide = """() => { const found = root => [...root.querySelectorAll('table'), ...[...root.querySelectorAll('*')].filter(e => e.shadowRoot)
+      .flatMap(e => found(e.shadowRoot))]; return found(document).map(e => e.getBoundingClientRect().right) }"""
+    with opened(chromium, address, "/?price=0.8", viewport={"width": width, "height": 900}) as page:
+        for name in ("Plan", "Serving", "Corpus", "Models"):
+            open_tab(page, name)
+            until(page, lambda: page.evaluate(wide), name)
+            assert max(page.evaluate(wide)) <= width, name

@@ -193,9 +193,7 @@ def edited_figures(figures: dict[str, float | None], published: dict[str, float 
 
 def target_controls(setting: Setting) -> mo.ui.dictionary:
     """What the plan is for: pages, devices, targets and prices."""
-    own = labelled(
-        "prices by GPU", "Of single GPUs, and the currency, as in: l4=0.8 a100_40gb=1.6 USD. ocr-flops list hardware names them."
-    )
+    own = labelled("prices by GPU", "And the currency, as in: l4=0.8 a100_40gb=1.6 USD. ocr-flops list hardware names them.")
     return mo.ui.dictionary(
         {
             "ttft_ms": _number(setting.ttft_ms, "first token within (ms)", "Target for vision and prefill together; empty for none."),
