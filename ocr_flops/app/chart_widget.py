@@ -1,7 +1,5 @@
 """Charts in marimo and in Jupyter: drawn once, after which a new setting sends rows, titles and parameters only."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Settings side by side: their figures, and the differences from the first as numbers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any

@@ -1,7 +1,5 @@
 """What one device delivers in each way of running the model: the sentences and rows of the talk on pages, money, serving and the ask."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple

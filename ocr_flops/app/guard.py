@@ -5,8 +5,6 @@ does not depend on marimo's version: whatever it adds, an app serves files, one 
 marimo's own token would leave its assets open to everyone.
 """
 
-from __future__ import annotations
-
 import asyncio
 import hmac
 import re

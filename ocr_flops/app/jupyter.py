@@ -1,7 +1,5 @@
 """What the Jupyter twin shows beside its charts: notices and tables as HTML, and their style."""
 
-from __future__ import annotations
-
 from base64 import b64encode
 from collections.abc import Iterable
 from html import escape

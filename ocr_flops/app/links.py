@@ -3,8 +3,6 @@
 A link may be old, edited by hand or hostile: what is not allowed is named in a notice and replaced by the default.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace

@@ -1,13 +1,12 @@
 """The plan of a setting: what its pages take on the device and on all others, which meet the targets, and what they cost."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
 from ocr_flops.app.setting import FIGURES
+from ocr_flops.app.views import Results
 from ocr_flops.errors import SpecError
 from ocr_flops.reports import tables
 from ocr_flops.reports.markdown import render_markdown
@@ -15,9 +14,6 @@ from ocr_flops.spec.catalog import load_hardware, names
 from ocr_flops.spec.specs import HardwareSpec
 from ocr_flops.timing import planning
 from ocr_flops.timing.timing import Timing
-
-if TYPE_CHECKING:
-    from ocr_flops.app.views import Results
 
 LIKELY = ("yes", "likely")
 

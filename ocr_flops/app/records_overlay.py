@@ -1,14 +1,12 @@
 """What records say of a setting: rows to lay over its charts, and figures calibrated by what its device was measured to do."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
-from ocr_flops.app.setting import HOST_US, OWN_HOST, REACHED
+from ocr_flops.app.setting import HOST_US, OWN_HOST, REACHED, Setting
 from ocr_flops.cost.run_config import RunConfig
 from ocr_flops.errors import SpecError
 from ocr_flops.evidence import verify
@@ -19,12 +17,9 @@ from ocr_flops.evidence.records.cache import RECORDS, Snapshot
 from ocr_flops.evidence.records.record import is_unedited
 from ocr_flops.measure.plan import POINT_FIELDS
 from ocr_flops.spec.catalog import load_engine
+from ocr_flops.spec.specs import EngineSpec, HardwareSpec, ModelSpec
+from ocr_flops.timing.estimate import Estimate
 from ocr_flops.units import workload_label
-
-if TYPE_CHECKING:
-    from ocr_flops.app.setting import Setting
-    from ocr_flops.spec.specs import EngineSpec, HardwareSpec, ModelSpec
-    from ocr_flops.timing.estimate import Estimate
 
 COUNTED = 24  # records whose counts are laid over charts, the latest
 VERSIONS = ("torch", "transformers")

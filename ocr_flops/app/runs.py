@@ -1,14 +1,13 @@
 """Runs of the real model that a page may ask for: as its setting has it, with code that whoever started this process offers."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ocr_flops.app.spot_checks import select_points
+from ocr_flops.app.views import Results
 from ocr_flops.errors import SpecError
 from ocr_flops.evidence import verify
 from ocr_flops.measure.plan import ModelSource, Plan
@@ -18,9 +17,6 @@ from ocr_flops.spec.run_spec import RunSpec
 from ocr_flops.spec.specs import STAGES
 from ocr_flops.spec.workload import Workload
 from ocr_flops.units import si
-
-if TYPE_CHECKING:
-    from ocr_flops.app.views import Results
 
 SNAPSHOT, TRUST, NO_RUNS = "OCR_FLOPS_SNAPSHOT", "OCR_FLOPS_TRUST_REMOTE_CODE", "OCR_FLOPS_NO_RUNS"  # environment variables
 

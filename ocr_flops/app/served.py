@@ -1,7 +1,5 @@
 """What is served on the device of a setting and on others, for the tab Serving and for Jupyter."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 

@@ -1,23 +1,18 @@
 """What one open page of the app keeps between the runs of its cells, and the runs of the real model that its buttons ask for."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 from ocr_flops.app import runs, spot_checks
+from ocr_flops.app.views import Results
 from ocr_flops.errors import SpecError
 from ocr_flops.evidence import records
 from ocr_flops.evidence.records.cache import RECORDS
-from ocr_flops.measure.job_queue import QUEUE
+from ocr_flops.measure.job_queue import QUEUE, Job
 from ocr_flops.measure.protocol import Request
 from ocr_flops.spec import documents
 from ocr_flops.units import workload_label
-
-if TYPE_CHECKING:
-    from ocr_flops.app.views import Results
-    from ocr_flops.measure.job_queue import Job
 
 Start = Callable[["Results", str], None]
 

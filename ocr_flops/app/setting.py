@@ -1,12 +1,10 @@
 """One setting of the app: what its controls say, and what is estimated for it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from ocr_flops.cost.run_config import known_modes
 from ocr_flops.errors import SpecError, one_of
@@ -159,7 +157,7 @@ class Setting:
         return replace(engine, **{name: None if value == OWN_DTYPE else value for name, value in narrow.items()})
 
     @cached_property
-    def known(self) -> Setting:
+    def known(self) -> Self:
         """The setting, under transformers where its engine is not known to run its model."""
         return replace(self, engine=Setting.engine) if self.instead else self
 

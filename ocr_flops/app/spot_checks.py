@@ -1,7 +1,5 @@
 """What the real model was measured to do, as frames that charts and tables lay beside the analytic numbers."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterable
 from dataclasses import asdict, astuple

@@ -1,7 +1,5 @@
 """The sentences of the talk on what FlashAttention saves: every number in them is computed for the setting shown."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import NamedTuple

@@ -1,11 +1,11 @@
 """What is evaluated and drawn for a setting: its numbers, and the charts of each view."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import polars as pl
 
 from ocr_flops import charts
 from ocr_flops.app import spot_checks
@@ -27,9 +27,6 @@ from ocr_flops.timing.estimate import Estimate, sweep
 from ocr_flops.timing.planning import largest_batch
 from ocr_flops.timing.timing import Timing
 from ocr_flops.units import seconds
-
-if TYPE_CHECKING:
-    import polars as pl
 
 MOST_OVERLAID = 24  # results that charts show, the latest: as many as a run over all grids of the tile rule brings, and one more
 
@@ -122,8 +119,6 @@ class Results:
     @cached_property
     def modules(self) -> pl.DataFrame:
         """The module frames of all attention modes that are shown."""
-        import polars as pl
-
         return pl.concat([one.modules for one in self.estimates])
 
     @cached_property

@@ -1,7 +1,5 @@
 """The tab Compare: pinned settings beside the current one."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from html import escape
 from urllib.parse import urlencode

@@ -1,7 +1,5 @@
 """The controls of the app, named as the fields of `Setting` that they set; each begins with what a link asks for."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any

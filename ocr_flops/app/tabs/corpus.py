@@ -1,7 +1,5 @@
 """The tab Corpus: what many pages take on GPUs and at prices of one's own; every control is answered from groups of pages alone."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from html import escape
 from typing import Any

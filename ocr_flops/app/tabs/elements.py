@@ -1,7 +1,5 @@
 """Small things that every tab is made of."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace

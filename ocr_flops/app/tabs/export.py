@@ -1,7 +1,5 @@
 """The tab Export: link, report, tables and charts to take away."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from html import escape

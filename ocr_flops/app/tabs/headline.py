@@ -1,21 +1,16 @@
 """The headline figures above the tabs."""
 
-from __future__ import annotations
-
 from html import escape
-from typing import TYPE_CHECKING
 
 import marimo as mo
 
+from ocr_flops.app.setting import Setting
+from ocr_flops.app.views import Results
 from ocr_flops.evidence.verify.summary import describe_compared, find_compared
 from ocr_flops.reports.estimate_settings import name_kernels
 from ocr_flops.reports.headline import Card, headline_cards
 from ocr_flops.reports.html import cards_html
-
-if TYPE_CHECKING:
-    from ocr_flops.app.setting import Setting
-    from ocr_flops.app.views import Results
-    from ocr_flops.timing.estimate import Estimate
+from ocr_flops.timing.estimate import Estimate
 
 CARDS = 6
 TOOLTIP = 'tabindex="0" data-tooltip'  # what marimo shows, and the page's script for who has no pointer

@@ -1,7 +1,5 @@
 """What is said above the tabs of a run of the real model."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 from html import escape

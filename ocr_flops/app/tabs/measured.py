@@ -1,7 +1,5 @@
 """The tab Measured: what records say of the setting, what is calibrated by them, and a run of one's own."""
 
-from __future__ import annotations
-
 from html import escape
 from pathlib import Path
 from typing import Any

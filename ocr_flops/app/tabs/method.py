@@ -1,7 +1,5 @@
 """The tab Method: how the numbers are made, what they were compared with, and what torch's counter misses."""
 
-from __future__ import annotations
-
 from html import escape
 from typing import Any
 

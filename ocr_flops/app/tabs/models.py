@@ -1,7 +1,5 @@
 """The tab Models: what the page costs on several models, for the same text on it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from functools import cached_property, lru_cache
 from html import escape
@@ -10,7 +8,7 @@ from typing import Any
 import marimo as mo
 import polars as pl
 
-from ocr_flops.app.tabs.elements import labelled, plain_table, row
+from ocr_flops.app.tabs.elements import labelled, plain_table, problem, row
 from ocr_flops.app.views import Results
 from ocr_flops.charts import Chart
 from ocr_flops.charts.models import cost_by_model_chart, cost_by_size_chart
@@ -56,8 +54,12 @@ class Comparison:
         attention, engine = load_attention(setting.main_mode), load_engine(setting.engine)
         software = results.model, engine, attention, setting.workload, setting.dtype, setting.cache, setting.prefill_logits
         self.run = RunSpec(*software, STAGES, results.device)
-        self.currency = setting.hour_prices[1]
-        self.options: dict[str, Any] = {"price_per_hour": setting.hour_prices[0].get(setting.gpu), "on": self._time}
+        self.refused, prices, self.currency = "", {}, ""
+        try:
+            prices, self.currency = setting.hour_prices
+        except SpecError as error:
+            self.refused = f"{error}."
+        self.options: dict[str, Any] = {"price_per_hour": prices.get(setting.gpu), "on": self._time}
 
     def _time(self, run: RunSpec, estimate: Any) -> Any:
         return estimate.on(**self.results.conditions) if self.results.device else None
@@ -124,4 +126,5 @@ def compared_models(results: Results, inputs: mo.ui.dictionary, targets: mo.ui.d
         f"Of the text: {models.reading_words(found.page, found.models)}.",
     ]
     table = plain_table(models_table(found.frame, found.currency), pagination=False)
-    return mo.vstack([first, table, mo.Html("".join(f"<p><small>{escape(one)}</small></p>" for one in words))])
+    wrong = [problem("Prices were not used.", found.refused, kind="warn")] if found.refused else []
+    return mo.vstack([first, *wrong, table, mo.Html("".join(f"<p><small>{escape(one)}</small></p>" for one in words))])

@@ -1,7 +1,5 @@
 """The tab Plan: what the pages cost on this device and on all others, and which meet the targets."""
 
-from __future__ import annotations
-
 import marimo as mo
 
 from ocr_flops.app.planned import plan_pages

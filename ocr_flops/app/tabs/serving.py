@@ -1,7 +1,5 @@
 """The tab Serving: what an engine that batches continuously delivers on the device and on others, at a concurrency or a rate."""
 
-from __future__ import annotations
-
 from html import escape
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The tab Spot check: the real model's FLOPs, traffic and peaks beside the analytic ones."""
 
-from __future__ import annotations
-
 import marimo as mo
 
 from ocr_flops.app import runs, spot_checks
