@@ -8,7 +8,7 @@ import altair as alt
 from ocr_flops.charts.bars import StageBars, headed_axis, headed_rows, stacked
 from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, title
 from ocr_flops.charts.encoding import listed, occurring, painted, tips
-from ocr_flops.charts.theme import BETWEEN, MODULES, TIMED, module_name, sum_by
+from ocr_flops.charts.theme import BETWEEN, INK, MODULES, TIMED, module_name, sum_by
 from ocr_flops.timing.estimate import Estimate
 from ocr_flops.timing.timing import Timing
 from ocr_flops.units import seconds, share, si
@@ -16,6 +16,8 @@ from ocr_flops.units import seconds, share, si
 PHASES = {"to the first token": ("vision", "prefill"), "each output token": ("decode",)}
 MEASURES = {"total_flops": "FLOPs", "io_bytes": "DRAM traffic", "expected_seconds": "expected time"}
 WORDS = {"total_flops": si, "io_bytes": lambda value: si(value, "B"), "expected_seconds": seconds}
+VISION = "vision encoder"  # of learned models
+PARTS = {VISION: INK, **TIMED}
 SPAN = 1.24  # of a bar's length, with room for its sum on the right
 
 
@@ -39,14 +41,12 @@ def shares(estimate: Estimate, timing: Timing | None = None, *, wide: bool = Fal
             whole = sum(row[measure] for _, row in rows)
             ends.append({**place, "end": 1, "text": WORDS[measure](whole / (steps if stages == ("decode",) else 1))})
             found = sum_by(
-                [{"family": MODULES[module][0] if module in MODULES else module, **row} for module, row in rows if row[measure]],
-                "family",
-                measure,
+                [{"family": MODULES.get(module, (VISION,))[0], **row} for module, row in rows if row[measure]], "family", measure
             )
-            parts = {family: found[family] for family in TIMED if family in found}
+            parts = {family: found[family] for family in PARTS if family in found}
             for family, value, at in stacked(parts, scale=1 / whole):
                 bars.append({**place, **at, "family": family, "part": share(value, whole), "value": WORDS[measure](value)})
-    params = {"rows": headed_rows(end["row"] for end in ends), "families": occurring(TIMED, bars, "family")}
+    params = {"rows": headed_rows(end["row"] for end in ends), "families": occurring(PARTS, bars, "family")}
     return Chart(_template(5 if wide else 2), _title(table, timing), {"bars": bars, "ends": ends, "heads": heads}, params)
 
 
@@ -67,7 +67,7 @@ def _by_module(estimate: Estimate, timing: Timing | None) -> dict[tuple[str, str
 def _template(columns: int) -> Template:
     bars = StageBars(headed_axis(head="''"), {"axis": None, "scale": alt.Scale(domain=[0, SPAN], nice=False)})
     two = alt.ExprRef(f"narrow ? 2 : {columns}")
-    colour = painted("family", TIMED, listed("families", orient="bottom", columns=two, symbolType="square"))
+    colour = painted("family", PARTS, listed("families", orient="bottom", columns=two, symbolType="square"))
     about = tips(family="part of the model", phase="when", measure="of", part="share", value="value")
     segments = bars.segments("bars", colour, about, start="start", band=0.82)
     return compiled(segments, bars.inside("part", str(SPAN)), bars.words(dx=6), bars.headings(), height=alt.Step(22))

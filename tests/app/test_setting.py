@@ -1,5 +1,7 @@
 """What the controls say, as a workload and its estimates."""
 
+from dataclasses import replace
+
 import pytest
 
 import ocr_flops as of

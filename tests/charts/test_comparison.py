@@ -83,3 +83,9 @@ def test_the_title_of_shares_names_the_largest_part_of_each_phase(timings):
 def test_shares_are_written_where_they_fit(timings, width, fits):
     written = [int(part) for part in re.findall(r"(\d+) %", texts(shares(timings["sdpa"].estimate, timings["sdpa"]), width))]
     assert any(part <= 6 for part in written) is fits and any(part >= 40 for part in written)
+
+
+def test_bars_of_a_learned_model_are_whole(l4):
+    estimate = of.estimate("glm_ocr", of.Workload.from_image(1654, 2339, output_tokens=16))
+    ends = {bar["row"]: bar["end"] for bar in shares(estimate, estimate.on(l4)).datasets["bars"]}
+    assert len(ends) == 6 and all(end == pytest.approx(1) for end in ends.values())
