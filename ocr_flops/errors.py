@@ -1,7 +1,5 @@
 """The one error that users see for a wrong value, and the checks that raise it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

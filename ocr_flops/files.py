@@ -1,7 +1,5 @@
 """Files written whole or not at all, locks that end with their process, and where a user's own data lies."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os

@@ -1,7 +1,5 @@
 """Objects found by the name that a config gives them: engines, attention kernels and model pipelines."""
 
-from __future__ import annotations
-
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Generic, TypeVar

@@ -5,8 +5,6 @@ lanes. Vision of a page is `group_stages(config, page, ("vision",))`; weights ar
 `config.kv_bytes_per_token`, a sequence's cache `config.engine_code.cached_tokens(tokens)` tokens long, in whole blocks.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The sizes of a file's pages, an image's, a TIFF's or a PDF's: headers alone are read, no pixel is decoded and no page is rendered."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys

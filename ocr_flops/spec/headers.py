@@ -1,7 +1,5 @@
 """The size of a plain PNG or JPEG from its first bytes, in a third of the time that opening it with Pillow takes."""
 
-from __future__ import annotations
-
 import struct
 import zlib
 

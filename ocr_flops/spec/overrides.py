@@ -1,7 +1,5 @@
 """Command lines of overrides -> plain mappings and lists: only here are Hydra and OmegaConf known, imported when something is composed."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """A model of one's own: a folder with the config.json of a class that a shipped model is of, such as a fine-tune at other dimensions."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -4,8 +4,6 @@ Runs in a process of its own (`documents.py` starts it), under limits: a hostile
 memory, ends this process alone. It imports nothing of the package, so that it starts in 0.1 s.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import math

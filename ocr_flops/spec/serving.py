@@ -1,7 +1,5 @@
 """How an engine that batches continuously is set up: its scheduler's limits, its share of memory, and what runs on the CPU beside it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any

@@ -1,7 +1,5 @@
 """Dimensions of the towers, validated when they are made."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
@@ -22,7 +20,7 @@ class TowerSpec:
         for field in fields(self):
             least = 0 if field.name in self.may_be_zero else 1
             most = MOST_LAYERS if field.name == "layers" else MOST_WIDTH
-            if field.type == "int" and not least <= getattr(self, field.name) <= most:
+            if field.type is int and not least <= getattr(self, field.name) <= most:
                 self._refuse(field.name, f"is not a whole number from {least} to {most}")
         for name, divisor in self.multiples:
             if getattr(self, name) % getattr(self, divisor):

@@ -6,8 +6,6 @@ and the elements that must be moved at the memory bandwidth.
 Where sources of a figure disagree, it takes the higher one, the roofline the lower.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Exact sums over decode steps: a step's seconds are a convex function of its context, linear between the contexts where it bends."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 

@@ -3,8 +3,6 @@
 Every stage ends with a synchronisation, and so does every decode step, since its token is read.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """What a leaner attention kernel saves of the time that a user sees, and how much of it the host hides."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import NamedTuple
 

@@ -4,8 +4,6 @@
 overlaps and no cache is reused. It is no bound; `bound.py` has that.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Sequence
 

@@ -5,8 +5,6 @@ from it on. Wherever one ceiling binds a kernel its seconds are linear in the pr
 operator that another one outlasts at all points need not be looked at.
 """
 
-from __future__ import annotations
-
 from functools import cached_property
 from typing import Any, NamedTuple
 

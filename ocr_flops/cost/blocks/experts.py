@@ -1,7 +1,5 @@
 """Gated MLPs and mixtures of experts: the router, grouped or looped experts."""
 
-from __future__ import annotations
-
 from functools import cache
 from math import lgamma, log, log1p, sqrt
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Kernels that engines which serve have in place of several operators: one operator each. Names are those of vLLM's kernels."""
 
-from __future__ import annotations
-
 from ocr_flops.cost import ops
 from ocr_flops.cost.blocks.experts import Experts
 from ocr_flops.cost.ops import Operator, Tensor

@@ -1,7 +1,5 @@
 """Layers of language models that are several operators: RMSNorm, rotary embedding, KV cache, gated MLP."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from ocr_flops.cost import ops

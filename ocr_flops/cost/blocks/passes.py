@@ -1,7 +1,5 @@
 """What one pass through a tower runs over."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from ocr_flops.cost.polynomial import Dim

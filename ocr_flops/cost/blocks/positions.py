@@ -1,7 +1,5 @@
 """Positions of patches: absolute ones resized to a view, and decomposed relative ones as a bias of attention scores."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Protocol
 

@@ -1,7 +1,5 @@
 """Integer coefficients of polynomials from their values at points, exactly, and their check at points that were not used."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from fractions import Fraction
 from math import lcm

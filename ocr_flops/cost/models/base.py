@@ -1,7 +1,5 @@
 """What a model pipeline is: how its stages are recorded, and what their symbolic dimensions are at the points of a workload."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 

@@ -6,8 +6,6 @@ a product can take in on its way (additions, scales, the parameters of norms) is
 alone. Every weight is read once a pass: in vision once for all pages.
 """
 
-from __future__ import annotations
-
 from ocr_flops.cost.models.base import LeastWork
 from ocr_flops.cost.polynomial import Dim, Dimension
 from ocr_flops.spec.specs import ModelSpec

@@ -1,7 +1,5 @@
 """CLIP-L: a plain vision transformer over SAM's feature map, which serves as its patch embeddings."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from ocr_flops.cost import ops

@@ -1,7 +1,5 @@
 """The language model as engines that serve run it: fused kernels over the rows of all sequences, and a cache in blocks."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from ocr_flops.cost import ops

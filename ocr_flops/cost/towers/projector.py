@@ -1,7 +1,5 @@
 """The projector: one linear layer from the concatenated CLIP and SAM features to the decoder's width."""
 
-from __future__ import annotations
-
 from ocr_flops.cost import ops
 from ocr_flops.cost.engines.base import Engine
 from ocr_flops.cost.ops import Tensor

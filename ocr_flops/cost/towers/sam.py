@@ -1,7 +1,5 @@
 """SAM ViT-B: windowed and global attention with decomposed relative positions, a neck, and two stride-2 convolutions."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """What is served and on what: an engine's configuration, a device, and the kinds of request that come."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """The pool of cache that an engine is left with: its share of the device less weights and what is alive while it profiles itself."""
 
-from __future__ import annotations
-
 import functools
 from typing import NamedTuple
 

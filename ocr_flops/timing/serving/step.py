@@ -4,8 +4,6 @@ Times come from the same operators, lanes and efficiencies as those of one page 
 kind of page, at some batch sizes, and read off between these in straight lines.
 """
 
-from __future__ import annotations
-
 import functools
 from dataclasses import replace
 
