@@ -74,7 +74,7 @@ def _small(texts: dict, numbers: dict, table: dict[str, np.ndarray], points: int
 def _large(texts: dict, numbers: dict, table: dict[str, np.ndarray], points: int, width: int) -> pl.DataFrame:
     """From arrays; constants become literals, which take no memory."""
     varying: dict[str, pl.Series | np.ndarray] = {name: _labels(value, points) for name, value in texts.items() if isinstance(value, list)}
-    varying |= {name: _repeated(value, width) for name, value in numbers.items() if isinstance(value, np.ndarray)}
+    varying |= {name: np.repeat(value, width) for name, value in numbers.items() if isinstance(value, np.ndarray)}
     varying |= {name: values.reshape(-1) for name, values in table.items()}
     constant = [
         pl.lit(value, TEXT if name in texts else pl.Int64).alias(name) for name, value in (texts | numbers).items() if name not in varying
@@ -90,10 +90,3 @@ def _labels(values: list[str], points: int) -> pl.Series:
     names = list(dict.fromkeys(values))
     codes = np.tile(np.array([names.index(value) for value in values], np.uint32), points)
     return pl.Series(names, dtype=TEXT).gather(codes)
-
-
-def _repeated(value: np.ndarray, width: int) -> np.ndarray:
-    """A workload's column, each number once for each of its point's rows."""
-    column = np.empty((len(value), width), np.int64)
-    column[:] = value[:, None]
-    return column.reshape(-1)

@@ -6,7 +6,7 @@ operator that another one outlasts at all points need not be looked at.
 """
 
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -14,23 +14,6 @@ NARROW_FROM = 64  # points from which on it pays to look for what binds at all o
 MANY_KERNELS, LEAST = 8, 128  # kernels left to be looked at one by one, so that it pays to take bounds for half the points; not for fewer
 EQUAL = 1e-12  # of a stage's seconds: no difference
 Lines = list[tuple[np.ndarray, np.ndarray]]  # (kernels, seconds under a ceiling [case, kernel, monomial]): first one of all
-
-
-class _Rows(NamedTuple):
-    """What is left to compute of runs where most kernels are bound by one ceiling at all points.
-
-    Args:
-        linear: seconds that are linear in the monomials: first the device's of every run, then, for every operator at which the lanes can
-            meet, the host's up to it and the device's from it on: [case, row, monomial].
-        first: where such operators begin for each run, among the rows.
-        kernels: those which are looked at one by one.
-        within: how often each of these runs in each row: [row, kernel].
-    """
-
-    linear: np.ndarray
-    first: np.ndarray
-    kernels: np.ndarray
-    within: np.ndarray
 
 
 class Runs:
@@ -82,15 +65,15 @@ class Runs:
             device = np.add.reduceat(kernels, self._starts, axis=1)
             done = kernels.cumsum(axis=1) - (device.cumsum(axis=1) - device)[:, self.order.run]  # of the run up to each kernel
             return device, device + np.maximum.reduceat(self.issued[1] - done + kernels, self._starts, axis=1)
-        rows = self._narrow(values.min(axis=1), values.max(axis=1))
-        if len(rows.kernels) > MANY_KERNELS and (half := values.shape[1] // 2) >= LEAST:
+        linear, first, kernels, within = self._narrow(values.min(axis=1), values.max(axis=1))
+        if len(kernels) > MANY_KERNELS and (half := values.shape[1] // 2) >= LEAST:
             halves = [self.device_and_ends(one) for one in (values[:, :half], values[:, half:])]
             return tuple(np.concatenate(parts, axis=-1) for parts in zip(*halves, strict=True))
-        cases, count, width = rows.linear.shape
-        seconds = (rows.linear.reshape(cases * count, width) @ values).reshape(cases, count, values.shape[1])
-        if len(rows.kernels):
-            seconds += rows.within @ self.kernels(values, rows.kernels)
-        ends = [seconds[:, one:other].max(axis=1) for one, other in zip(rows.first, [*rows.first[1:], count], strict=True)]
+        cases, count, width = linear.shape
+        seconds = (linear.reshape(cases * count, width) @ values).reshape(cases, count, values.shape[1])
+        if len(kernels):
+            seconds += within @ self.kernels(values, kernels)
+        ends = [seconds[:, one:other].max(axis=1) for one, other in zip(first, [*first[1:], count], strict=True)]
         return seconds[:, : len(ends)], np.stack(ends, axis=1)
 
     @cached_property
@@ -100,8 +83,14 @@ class Runs:
         before[1:] = (self._kernel[:, None] == np.arange(len(self._layers))).cumsum(axis=0)
         return before
 
-    def _narrow(self, low: np.ndarray, high: np.ndarray) -> _Rows:
-        """What is left to compute at points whose monomials lie between low and high [monomial]."""
+    def _narrow(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """What is left to compute at points whose monomials lie between low and high [monomial].
+
+        Returns:
+            seconds that are linear in the monomials: first the device's of every run, then, for every operator at which the lanes can meet,
+            the host's up to it and the device's from it on [case, row, monomial]; where such operators begin for each run; the kernels that
+            are looked at one by one; and how often each of these runs in each row [row, kernel].
+        """
         floor, count, constant = self._floor[:, None], len(self._layers), self.order.monomials.index(())
         least, most = np.zeros((len(floor), count)), np.zeros((len(floor), count))
         linear = np.array(self._lines[0][1])
@@ -128,7 +117,7 @@ class Runs:
         rows = within @ linear
         rows[:, len(self._starts) :, constant] += issued[:, meet, 0]
         kernels = np.flatnonzero(~single)
-        return _Rows(rows, len(self._starts) + np.searchsorted(run, np.arange(len(self._starts))), kernels, within[:, kernels])
+        return rows, len(self._starts) + np.searchsorted(run, np.arange(len(self._starts))), kernels, within[:, kernels]
 
     def _meetings(self, least: np.ndarray, most: np.ndarray) -> np.ndarray:
         """The operators in order at which the lanes can meet, where kernels take between least and most seconds [case, kernel].

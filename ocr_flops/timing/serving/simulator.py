@@ -137,7 +137,7 @@ class _Run:
         times, options, case, count = self.server.times, self.server.options, self.case, self.count
         budget, most, size, chunked = options.max_num_batched_tokens, options.max_num_seqs, options.block_size, options.chunked_prefill
         numbers = np.arange(most + 1, dtype=float)[None]
-        low, high = (times.decode(numbers, np.full(numbers.shape, float(context)))[0, case] for context in CONTEXTS)
+        low, high = (times.alone(np.maximum(numbers, 1.0), float(context))[0][0, case] for context in CONTEXTS)
         grows = (high - low) / (CONTEXTS[1] - CONTEXTS[0])
         bans = numbers[0] * times.ban[case]
         alone = (low - grows * CONTEXTS[0] + bans).tolist()  # seconds of a step of n sequences without context

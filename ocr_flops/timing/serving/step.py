@@ -128,18 +128,14 @@ class StepTimes:
         self.vision = self.vision_by_page[:, DEVICE] @ self.weights  # [lane, case]
         self.ban = 1e-6 * np.array(options.ban_us[:3])[list(DEVICE)] * options.ngram_ban
 
-    def decode(self, sequences: np.ndarray, context: np.ndarray) -> np.ndarray:
-        """A step of running sequences alone, the n-gram ban left out: [seconds or device, case, point].
+    def alone(self, sequences: np.ndarray, context: np.ndarray | float, lanes: int = 2) -> tuple[np.ndarray, np.ndarray]:
+        """A step of running sequences alone, the n-gram ban left out, and what attention takes of it: [seconds or device, case, point].
 
         Args:
-            sequences: how many run, at least 1 in a step: [case or 1, point].
-            context: their mean context in tokens, of the same shape.
+            sequences: how many run; where none does, a step takes no time: [case or 1, point].
+            context: their mean context in tokens.
+            lanes: 1 for the seconds of a step alone, 2 also for the device's.
         """
-        base, slope = read_off(np.maximum(sequences, 1.0), self._grid, self._decode)
-        return base + slope * context
-
-    def alone(self, sequences: np.ndarray, context: np.ndarray | float, lanes: int = 2) -> tuple[np.ndarray, np.ndarray]:
-        """A step of running sequences alone, no time where none runs, and what attention takes of it; arguments as of `alone_and_mixed`."""
         base, slope = read_off(np.maximum(sequences, 1.0), self._grid, self._decode[:, :, :lanes])
         runs = np.minimum(sequences, 1.0)
         attention = slope * (context * runs)
@@ -155,9 +151,8 @@ class StepTimes:
         time.
 
         Args:
-            sequences, context: as of `decode`.
+            sequences, context, lanes: as of `alone`.
             tokens: prefilled: [case or 1, point].
-            lanes: 1 for the seconds of a step alone, 2 also for the device's.
         """
         alone, attention = self.alone(sequences, context, lanes)
         rows = tokens + sequences * self.mixes
