@@ -31,8 +31,7 @@ GAP = 3  # characters between columns
 UNLIMITED = 10_000  # characters of a line that no terminal breaks: of a file or a pipe
 LISTED = 10_000  # counts below are written out
 PLAIN = ("gpu_hours", "cost", "expected_pages", "pages", "arithmetic", "mfu", "bandwidth_use")  # columns whose names begin so: no prefixes
-PAGE_KEYS = tuple(f"workload.{side}" for side in ("image_width_px", "image_height_px", "columns", "rows"))  # of one page
-MODE_KEYS = ("workload", *(f"workload.{key}" for key in ("global_px", "tile_px", "untiled_up_to_px")))
+PAGE_KEYS = tuple(f"workload.{side}" for side in ("image_width_px", "image_height_px", "columns", "rows", "pages"))  # of a request
 
 
 def complete_override(incomplete: str) -> list[str]:

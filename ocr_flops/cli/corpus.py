@@ -156,7 +156,7 @@ def _read(overrides: list[str], lengths: str, limit: int) -> tuple[Any, list[Any
     """What overrides choose: the run without a device, the devices, if any, and what else a plan needs."""
     from ocr_flops.spec.catalog import load_hardware, load_model
     from ocr_flops.spec.overrides import compose
-    from ocr_flops.spec.run_spec import read_run, read_workload
+    from ocr_flops.spec.run_spec import check_mode_keys, read_run, read_workload
     from ocr_flops.spec.specs import Mode
     from ocr_flops.studies.corpus.lengths import fixed, read_lengths
     from ocr_flops.studies.sweeps.ranges import split_overrides
@@ -168,7 +168,7 @@ def _read(overrides: list[str], lengths: str, limit: int) -> tuple[Any, list[Any
         raise SpecError("workload.output_tokens: given beside --lengths; leave out one of them")
     model = next((load_model(text.partition("=")[2]) for text in reversed(overrides) if text.startswith("model=")), None)
     if model and model.learned:
-        console.refuse_keys(given, console.MODE_KEYS, f"{model.label} takes pages by a rule of its own")
+        check_mode_keys(model, given)
     elif "engine" not in given:  # no engine that serves is known for others
         overrides = [*overrides, f"engine={ENGINE}"]
     plain, several = split_overrides(overrides)

@@ -66,7 +66,7 @@ def compare_models(
     from ocr_flops.evidence.calibration.conditions import with_records
     from ocr_flops.reports import corpus as words
     from ocr_flops.spec.reading import TEST_MODEL, offered
-    from ocr_flops.spec.run_spec import load_run
+    from ocr_flops.spec.run_spec import MODE_KEYS, load_run
     from ocr_flops.studies import models
     from ocr_flops.studies.corpus.comparison import compare_corpus
     from ocr_flops.studies.corpus.flights import is_server
@@ -113,7 +113,7 @@ def compare_models(
             for why, of_them in found.drop_nulls(column).group_by(column, maintain_order=True):
                 said.append(f"{head} {', '.join(of_them['label'])}: {why[0]}.")
     else:
-        console.refuse_keys(given, (*console.MODE_KEYS, *console.PAGE_KEYS[2:]), "a page has its size, and DeepSeek-OCR reads it in Gundam")
+        console.refuse_keys(given, (*MODE_KEYS, *console.PAGE_KEYS[2:]), "a page has its size, and DeepSeek-OCR reads it in Gundam")
         found = models.compare_models(run, chosen, page, **options, best_batch=batch == "best")
     if chart:
         _draw(run, [row["model"] for row in found.to_dicts() if row["reason"] is None], page, chart, out, options)

@@ -180,7 +180,7 @@ class Cost:
         """For one point: where in each stage the most activations are alive."""
         found = {}
         for group in self.stage_groups():
-            live = [(group.largest(partial(evaluate, operation.live_bytes)), operation) for operation in group.program.peak_operations]
+            live = [(group.largest(partial(evaluate, one)), operation) for one, operation in group.program.peak_operations.items()]
             most, where = max(live, key=lambda pair: pair[0])
             found[group.stage] = Peak(most, where.module, where.name)
         return found

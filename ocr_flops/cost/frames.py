@@ -26,6 +26,7 @@ WORKLOAD_COLUMNS = (
     "context_tokens",
     "output_tokens",
     "batch_size",
+    "pages",
 )
 TEXT = pl.Categorical
 SMALL = 500  # rows

@@ -63,18 +63,16 @@ class Program:
     def _peaks(self) -> dict[str | None, tuple[Dim, ...]]:
         """Live sums that can be the largest in their module, or (None) in the stage."""
         peaks = {
-            module: undominated(operation.live_bytes for operation in self.operations if operation.module == module)
+            module: undominated(live for operation in self.operations if operation.module == module for live in operation.all_live_bytes)
             for module in self.modules
         }
         return {**peaks, None: undominated(live for candidates in peaks.values() for live in candidates)}
 
     @cached_property
-    def peak_operations(self) -> tuple[Operation, ...]:
-        """The operations at which the stage's peak can be, each the first with its live sum."""
-        first: dict[Dim, Operation] = {}
-        for operation in self.operations:
-            first.setdefault(operation.live_bytes, operation)
-        return tuple(operation for live, operation in first.items() if live in self._peaks[None])
+    def peak_operations(self) -> dict[Dim, Operation]:
+        """The live sums that can be the stage's peak, each with the first operation that has it."""
+        pairs = [(live, operation) for operation in self.operations for live in operation.all_live_bytes]
+        return {live: operation for live, operation in reversed(pairs) if live in self._peaks[None]}
 
     def costs(self, module: str | None = None) -> dict[str, Dim]:
         """The polynomial of every cost, of one module or of the whole stage."""

@@ -44,6 +44,7 @@ class Operation(NamedTuple):
         matrix_itemsize: bytes per element of a matrix product's inputs; 0 where it is none.
         costs: `COSTS` over all repeats.
         live_bytes: activations alive while it runs.
+        other_live_bytes: what may be more, in other repeats.
         once: tensor FLOPs, vector FLOPs and bytes moved in one execution, without the weights of experts.
         runs_in: the layers in which it is executed: `layers`, or the ones before where it is charged to the layer it feeds.
         regions: the repeated regions around it, outermost first.
@@ -63,6 +64,12 @@ class Operation(NamedTuple):
     regions: tuple[Region, ...]
     expert_thirds: float = 0
     synchronises: bool = False
+    other_live_bytes: tuple[Dim, ...] = ()
+
+    @property
+    def all_live_bytes(self) -> tuple[Dim, ...]:
+        """Activations alive while it runs, of which the most count."""
+        return self.live_bytes, *self.other_live_bytes
 
 
 class Tape:

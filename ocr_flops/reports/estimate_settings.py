@@ -10,6 +10,7 @@ from ocr_flops.reports.estimate_subject import Subject
 from ocr_flops.spec.catalog import load_attention, load_efficiency, load_engine, load_hardware, load_host, load_mode, load_model, names
 from ocr_flops.spec.host import EFFICIENCIES, HOST_FIGURES
 from ocr_flops.spec.specs import STAGES, AttentionSpec, EngineSpec, HardwareSpec, ModelSpec
+from ocr_flops.spec.workload import REST
 from ocr_flops.timing.timing import Timing
 from ocr_flops.units import si
 
@@ -48,22 +49,23 @@ def name_sources(hardware: HardwareSpec) -> str:
 def find_overrides(subject: Subject) -> list[str] | None:
     """The command-line overrides that give this estimate; None where it was made of what no config has."""
     config, workload, stages = subject.estimate.config, subject.estimate.workload, subject.estimate.chosen_stages
-    if config.model.name not in names("model") or config.model != load_model(config.model.name) or workload.mode not in names("workload"):
+    has_mode = workload.page_rule or workload.mode in names("workload")
+    if not has_mode or config.model.name not in names("model") or config.model != load_model(config.model.name):
         return None
     device = _find_device_overrides(subject.hardware) if subject.hardware else []
     times = _find_time_overrides(subject.timing) if subject.timing else []
     if device is None or times is None:
         return None
-    mode = load_mode(workload.mode)
+    mode = workload if workload.page_rule else load_mode(workload.mode)
     fields = [side for side in ("global_px", "tile_px") if getattr(workload, side) != getattr(mode, side)]
     fields += ["image_width_px", "image_height_px"] if workload.image_width_px else ["columns", "rows"]
-    fields += ["prompt_tokens", "output_tokens", "batch_size"]
+    fields += [*REST[:3], *(["pages"] if workload.pages > 1 else [])]
     attention = [f"attention.{spec.tower}={config.attention.kernel(spec.tower)}" for spec in config.model.attention_towers]
     name = config.attention.name
     if name in names("attention") and load_attention(name).resolved(config.model, config.engine) == config.attention:
         attention = [f"attention={name}"]
     return [
-        f"workload={workload.mode}",
+        *([] if workload.page_rule else [f"workload={workload.mode}"]),
         *(f"workload.{field}={getattr(workload, field)}" for field in fields),
         f"model={config.model.name}",
         f"engine={config.engine.name}",

@@ -32,8 +32,9 @@ from ocr_flops.spec.specs import (
     Mode,
     ModelSpec,
 )
-from ocr_flops.spec.workload import Workload
+from ocr_flops.spec.workload import REST, Workload
 
+MODE_KEYS = ("workload", *(f"workload.{key}" for key in ("global_px", "tile_px", "untiled_up_to_px")))  # of a resolution mode
 IMAGE, GRID = ("image_width_px", "image_height_px"), ("columns", "rows")  # keys of the workload that say what a page is
 
 
@@ -75,13 +76,14 @@ class WorkloadKeys(NamedTuple):
     prompt_tokens: int
     output_tokens: int
     batch_size: int
+    pages: int
 
     def workload(self) -> Workload:
         """The workload: of the grid where one is given, else of the image.
 
         Any of the numbers after the mode's may be an int64 column instead.
         """
-        mode, rest = Mode(*self[:5]), {name: getattr(self, name) for name in ("prompt_tokens", "output_tokens", "batch_size")}
+        mode, rest = Mode(*self[:5]), {name: getattr(self, name) for name in REST}
         try:
             if self.columns is None and self.rows is None:
                 return Workload.from_image(self.image_width_px, self.image_height_px, mode, **rest)
@@ -100,7 +102,16 @@ def load_run(overrides: Sequence[str] = ()) -> RunSpec:
             takes the place of the image size; one of `columns` and `rows` alone leaves the other at 1.
     """
     check_page_keys(overrides)
-    return read_run(compose(overrides))
+    run = read_run(compose(overrides))
+    check_mode_keys(run.model, (text.partition("=")[0] for text in overrides))
+    return run
+
+
+def check_mode_keys(model: ModelSpec, keys: Iterable[str]) -> None:
+    """Raises SpecError for the first of some keys that is a resolution mode's, where a model takes pages by a rule of its own."""
+    if model.learned and (found := next((key for key in keys if key in MODE_KEYS), None)):
+        rule = f"{model.label} takes pages by a rule of its own: {model.page_rule.limits}"
+        raise SpecError(f"{found}: is of DeepSeek-OCR's resolution modes; {rule}; leave it out")
 
 
 def check_page_keys(overrides: Iterable[str]) -> None:

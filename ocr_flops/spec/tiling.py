@@ -47,24 +47,29 @@ def choose_grid(width_px, height_px, tile_px: int = 640, untiled_up_to_px: int =
     if len({len(width), len(height)} - {1}) > 1:
         raise SpecError(f"columns of different lengths: width_px {len(width)}, height_px {len(height)}")
     is_one = np.ndim(width_px) == np.ndim(height_px) == 0
-    width, height, where = (int(width[0]), int(height[0]), _where) if is_one else (width, height, np.where)
+    ratios, closest = _closest_grids(grids or rule_grids())
     ratio, area = width / height, width * height
-    grids = grids or rule_grids()
-    chosen, least = 0 * area, np.inf + 0 * area
-    for number, (columns, rows) in enumerate(grids):
-        difference = abs(ratio - columns / rows)
-        large_enough = area > 0.5 * tile_px * tile_px * columns * rows
-        chosen = where((difference < least) | ((difference == least) & large_enough), number, chosen)
-        least = where(difference < least, difference, least)
-    untiled = (width <= untiled_up_to_px) & (height <= untiled_up_to_px)
-    chosen = where(untiled, len(grids), chosen)
-    columns, rows = (np.array(side)[chosen] for side in zip(*grids, (1, 1), strict=True))
-    return (int(columns), int(rows)) if is_one else (columns, rows)
+    right = np.clip(np.searchsorted(ratios, ratio), 1, len(ratios) - 1)
+    below, above = (abs(ratio - ratios[place]) for place in (right - 1, right))
+    place = 2 * right - 2 + (below >= above) + (below > above)
+    halves = 0.5 * tile_px * tile_px * closest[1:, :, 0] * closest[1:, :, 1]
+    turn = sum((area > half[place] for half in halves), start=0 * place)
+    tiled = (width > untiled_up_to_px) | (height > untiled_up_to_px)
+    columns, rows = (np.where(tiled, closest[turn, place, side], 1) for side in (0, 1))
+    return (int(columns[0]), int(rows[0])) if is_one else (columns, rows)
 
 
-def _where(condition, one, other):
-    """`numpy.where` of a single condition, which Python decides faster."""
-    return one if condition else other
+@cache
+def _closest_grids(grids: tuple[tuple[int, int], ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Aspect ratios of grids in order, infinity behind them, and the grids closest to a page [turn, place, columns and rows].
+
+    An even place is a ratio's, an odd one where two are equally close; later turns are larger grids, the last one over again.
+    """
+    ratios = sorted({columns / rows for columns, rows in grids})
+    near = [ratios[place // 2 : place // 2 + 1 + place % 2] for place in range(2 * len(ratios) - 1)]
+    closest = [[grid for grid in grids if grid[0] / grid[1] in some] for some in near]
+    turns = max(map(len, closest))
+    return np.array([*ratios, np.inf]), np.array([some + some[-1:] * (turns - len(some)) for some in closest]).swapaxes(0, 1)
 
 
 def _side(name: str, given) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 from ocr_flops.errors import SpecError
 from ocr_flops.spec import tiling
 from ocr_flops.spec.catalog import load_mode, modes
-from ocr_flops.spec.page_rules import PageRule
+from ocr_flops.spec.page_rules import ONE_PAGE, PageRule
 from ocr_flops.spec.specs import Mode
 from ocr_flops.units import workload_label
 
@@ -28,9 +28,11 @@ LIMITS = {  # the numeric fields, each with its least and greatest value; genero
     "prompt_tokens": (0, 1_048_576),
     "output_tokens": (0, 1_048_576),
     "batch_size": (1, 65_536),
+    "pages": (1, 4096),
     "image_width_px": (0, tiling.MAX_SIDE_PX),
     "image_height_px": (0, tiling.MAX_SIDE_PX),
 }
+REST = ("prompt_tokens", "output_tokens", "batch_size", "pages")  # fields beside the page
 MAX_TILES = 10_000
 MAX_CONTEXT_TOKENS = 2_097_152
 STEPS = 12  # from the largest grids of the tile rule to one beyond them
@@ -52,9 +54,10 @@ class Workload:
     rows: Column = 1
     prompt_tokens: Column = 10  # text tokens beside the image tokens, BOS included
     output_tokens: Column = 256  # tokens generated, each one decode step
-    batch_size: Column = 1  # pages run together
+    batch_size: Column = 1  # requests run together, each of a page where nothing else is said
     image_width_px: Column = 0  # the page's size where it is known; 0 where the grid was given
     image_height_px: Column = 0
+    pages: Column = 1  # in one request, all alike, where a model takes several
     mode: str = ""  # the resolution mode's name, for people; "" for columns of several modes
     page_rule: PageRule | None = None  # what the model makes of a page; None for DeepSeek-OCR's views and tiles, as given
 
@@ -72,6 +75,7 @@ class Workload:
         for name in ("global_px", "tile_px"):
             value = getattr(self, name)
             _refuse_where(value % PATCH_PX != 0, f"{name}: {{}} is not a multiple of {PATCH_PX} (SAM's patch)", value)
+        _refuse_where((self.pages != 1) & (self.page_rule is None), ONE_PAGE)
         message = "columns x rows: {} x {} on mode {!r}, which has no tiles; only 1 x 1 is possible"
         untiled = self.tile_px == 0 if self.page_rule is None else False
         _refuse_where((self.tiles > 0) & untiled, message, self.columns, self.rows, self.mode or "without tiles")
@@ -80,7 +84,7 @@ class Workload:
 
     def _apply_page_rule(self, rule: PageRule) -> None:
         """What the model makes of the pages: its sizes and its tokens; the fields of views say what of that they can."""
-        sizes = rule.sizes(self.image_width_px, self.image_height_px)
+        sizes = rule.with_pages(rule.sizes(self.image_width_px, self.image_height_px), self.pages)
         tokens = rule.tokens_of(sizes)
         views = {"global_px": getattr(rule, "view_px", 0), "tile_px": getattr(rule, "tile_px", 0) if "tiles" in sizes else 0}
         views |= {"columns": sizes.get("tile_columns", 1), "rows": sizes.get("tile_rows", 1), "mode": ""}
@@ -94,7 +98,7 @@ class Workload:
         """
         if rule == self.page_rule:
             return self
-        rest = {name: getattr(self, name) for name in ("prompt_tokens", "output_tokens", "batch_size")}
+        rest = {name: getattr(self, name) for name in REST}
         width, height = self.page_px
         if rule is None:
             return Workload.from_image(width, height, **rest)
@@ -117,7 +121,7 @@ class Workload:
         Args:
             width_px, height_px: image size in pixels, ints or int64 columns; a SpecError refuses a size that no image has.
             mode: a mode's name ("gundam", "tiny", ...) or a `Mode`.
-            **rest: prompt_tokens, output_tokens, batch_size.
+            **rest: prompt_tokens, output_tokens, batch_size, pages.
         """
         mode = load_mode(mode) if isinstance(mode, str) else mode
         _check_range("tile_px", mode.tile_px, *LIMITS["tile_px"])  # before the tile rule computes with it
@@ -198,14 +202,14 @@ class Workload:
 
     @property
     def image_tokens(self) -> Column:
-        """Tokens that stand for one page."""
+        """Tokens that stand for the pages of one request."""
         if self.page_rule is not None:
             return self.page_tokens
         return tiling.global_tokens(self.global_px) + tiling.tile_tokens(self.tile_px, self.columns, self.rows)
 
     @property
     def context_tokens(self) -> Column:
-        """Tokens of one page's prefill: image and prompt."""
+        """Tokens of one request's prefill: images and prompt."""
         return self.image_tokens + self.prompt_tokens
 
 

@@ -13,7 +13,7 @@ from ocr_flops.cost.stage_groups import COLUMNS
 from ocr_flops.errors import SpecError, one_of
 from ocr_flops.spec.catalog import load_efficiency, load_hardware, load_host, load_model
 from ocr_flops.spec.host import EfficiencySpec, HostSpec
-from ocr_flops.spec.run_spec import RunSpec
+from ocr_flops.spec.run_spec import RunSpec, check_mode_keys
 from ocr_flops.spec.specs import STAGES, AttentionSpec, EngineSpec, HardwareSpec, ModelSpec
 from ocr_flops.spec.workload import Workload
 from ocr_flops.timing.timing import Timing
@@ -114,6 +114,7 @@ def estimate(
     chosen = tuple(one_of("stages", stage, STAGES) for stage in stages)
     if not chosen:
         raise SpecError(f"stages: empty; choose from {', '.join(STAGES)}")
+    check_mode_keys(model, ["workload"] * (workload.mode not in ("", "gundam")))
     config = RunConfig.resolve(model, attention, engine, dtype, cache, prefill_logits)
     workload = workload.for_page_rule(model.page_rule)
     return Estimate(config, workload, chosen, tuple((experts_hit or {}).items()))

@@ -126,7 +126,8 @@ class Timing:
         whole = self._expect("vision", "prefill", "decode")
         if whole is None:
             return None
-        pages = [_ratio(self.estimate.workload.batch_size, seconds) for seconds in (whole.value, whole.high, whole.low)]
+        workload = self.estimate.workload
+        pages = [_ratio(workload.batch_size * workload.pages, seconds) for seconds in (whole.value, whole.high, whole.low)]
         return Ranged(*pages, whole.source)
 
     def expected_figures(self) -> dict[str, Seconds | None]:
@@ -181,7 +182,8 @@ class Timing:
     @property
     def pages_per_second(self) -> Seconds | None:
         """Pages of the whole batch per second from pixels to the last token; None where the estimate has not all stages."""
-        return _ratio(self.estimate.workload.batch_size, self._seconds("vision", "prefill", "decode"))
+        workload = self.estimate.workload
+        return _ratio(workload.batch_size * workload.pages, self._seconds("vision", "prefill", "decode"))
 
     @property
     def bound_ttft_seconds(self) -> Seconds | None:

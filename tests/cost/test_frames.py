@@ -22,6 +22,7 @@ WORKLOAD = [
     "context_tokens",
     "output_tokens",
     "batch_size",
+    "pages",
 ]
 WORK = [
     "tensor_flops",

@@ -1,6 +1,7 @@
 """What models make of a page, beside the image processors themselves: built with the published settings, their pixel work replaced by sizes."""
 
 import importlib
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -80,6 +81,10 @@ def test_a_resized_page_is_the_processors(name, count):
                     rule.sizes(width, height)
                 continue
             assert processor.get_number_of_image_patches(height, width) == sides[0] * sides[1] // 196
+        if min(sides) < 28 * getattr(rule, "least_tokens", 1):
+            with pytest.raises(SpecError, match="a side below (15|56|112) px"):
+                rule.sizes(width, height)
+            continue
         found = rule.sizes(width, height)
         assert (found["patch_rows"] * 14, found["patch_columns"] * 14) == sides, (width, height)
         markers = 0 if name == "lighton_ocr" else 2
@@ -169,25 +174,24 @@ def test_unlimited_ocr_tiles_as_its_image_processor(count, crop, monkeypatch):
     own.crop_image_to_patches = lambda *args, **kwargs: cls.crop_image_to_patches(own, *args, **kwargs)
     settings = {key: getattr(cls, key) for key in ("min_patches", "max_patches", "tile_size", "maximum_pad_value")}
     off = dict.fromkeys(("resample", "do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std", "disable_grouping"))
-    rule = load_model("unlimited_ocr").learned.page_rule
-    rule = rule if crop else TilesBesideView(640, 1024, most_tiles=0, line_breaks=True)
+    rule = replace(load_model("unlimited_ocr").learned.page_rule, several_pages=True)
     processor = SimpleNamespace(
         patch_size=16, downsample_ratio=4, image_token="I", image_processor=SimpleNamespace(size=cls.size, tile_size=640)
     )
     for width, height in pages(count).tolist():
         image = torch.empty(3, height, width, device="meta")
         made = cls._preprocess(own, [image], size=SizeDict(**cls.size), crop_to_patches=crop, return_tensors=None, **settings, **off)
-        found = rule.sizes(width, height)
+        found = rule.with_pages(rule.sizes(width, height), 1 if crop else 3)  # several pages are not cut
         assert found["tiles"] == made["num_local_patches"][0], (width, height)
         assert [found["tile_columns"], found["tile_rows"]] == made["patches_grid"][0]
         assert made["pixel_values"][0].shape[-2:] == (1024, 1024)
-        assert rule.image_tokens(width, height) == len(UnlimitedOcrProcessor.replace_image_token(processor, made, 0))
+        assert rule.tokens_of(found) == found["pages"] * len(UnlimitedOcrProcessor.replace_image_token(processor, made, 0))
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_columns_are_the_pages_one_by_one(name):
     rule, found = load_model(name).learned.page_rule, pages(200)
-    width, height = found[found.max(1) < 100 * found.min(1)].T
+    width, height = found[~rule.refuses(*found.T)].T
     columns, tokens = rule.sizes(width, height), rule.image_tokens(width, height)
     for index in range(0, len(width), 7):
         page = int(width[index]), int(height[index])

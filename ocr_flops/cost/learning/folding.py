@@ -43,10 +43,14 @@ class Trace(NamedTuple):
     Args:
         sizes: of the point, by name.
         launches: in execution order.
+        repeats: of loops whose bodies differ in what is alive, not by growing alone; 0 for none.
+        turns: numbers of those repeats, of such a loop, in which the most can be alive.
     """
 
     sizes: dict[str, int]
     launches: list[Launch]
+    repeats: int = 0
+    turns: Sequence[int] = (0,)
 
 
 class Segment(NamedTuple):
@@ -68,11 +72,13 @@ class Folded(NamedTuple):
         repeats: of every loop, in order.
         totals: over all repeats; of live bytes the largest.
         once: of the first repeat.
+        live: bytes alive [operator, turn], of which the largest counts.
     """
 
     repeats: list[int]
     totals: np.ndarray
     once: np.ndarray
+    live: np.ndarray
 
 
 class Unlearnable(ValueError):
@@ -181,14 +187,17 @@ def fold(trace: Trace, segments: Sequence[Segment]) -> Folded:
             f"{launch.path or 'the model'}: {launch.name}: another operator ran here than at other sizes, at {_words(trace.sizes)}"
         )
     numbers = np.array([launch.numbers for launch in trace.launches], np.int64).reshape(len(keys), len(COLUMNS))
-    repeats, totals, once, start = [], [], [], 0
+    repeats, totals, once, live, start = [], [], [], [], 0
     for segment in segments:
         times, end = _consume(segment, keys, start)
         runs = numbers[start:end].reshape(times, len(segment.keys), len(COLUMNS))
         total = runs.sum(axis=0)
         total[:, LIVE] = runs[:, :, LIVE].max(axis=0, initial=0)
+        turns = runs[list(trace.turns), :, LIVE].T if segment.is_loop and times and times == trace.repeats else total[:, [LIVE]]
+        grows = (turns.max(axis=1) != total[:, LIVE]).any()  # the largest is in no turn
+        live.append(np.broadcast_to(total[:, [LIVE]] if grows else turns, (len(total), len(trace.turns))))
         totals.append(total)
         once.append(runs[0] if times else total)
         repeats += [times] * segment.is_loop
         start = end
-    return Folded(repeats, np.concatenate(totals), np.concatenate(once))
+    return Folded(repeats, np.concatenate(totals), np.concatenate(once), np.concatenate(live))

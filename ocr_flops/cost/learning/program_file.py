@@ -25,7 +25,7 @@ class LearnedOperator(msgspec.Struct, array_like=True, gc=False):
         itemsize: bytes per element of a matrix product's inputs, 0 where it is none.
         costs: numbers of the polynomials of tensor FLOPs, vector FLOPs, and bytes of weights, activations and cache, of one layer, over
             all repeats.
-        live: that of the bytes alive.
+        live: that of the bytes alive; several where the largest of them counts, over layers or repeats.
         thirds: of every expert hit that it reads.
         loop: number of the loop around it, -1 for none.
         once: polynomials of tensor FLOPs, vector FLOPs and bytes of the first repeat, where it is in a loop.
@@ -37,7 +37,7 @@ class LearnedOperator(msgspec.Struct, array_like=True, gc=False):
     runs_in: list[int]
     itemsize: int
     costs: tuple[int, int, int, int, int]
-    live: int
+    live: int | list[int]
     thirds: int = 0
     loop: int = -1
     once: tuple[int, int, int] | None = None

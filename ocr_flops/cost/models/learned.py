@@ -81,7 +81,8 @@ class Learned(Pipeline, name="learned"):
         program, name = find_program(config.model), config.model.name
         kernels = sorted({stage.attention for stage in program.stages})
         if config.engine.name != "transformers":
-            raise SpecError(f"engine: {config.engine.name!r} is not known to run {config.model.label}; choose transformers")
+            instead = "no engine that serves is; choose engine=transformers, in batches, with estimate, plan, corpus or compare"
+            raise SpecError(f"engine: {config.engine.name!r} is not known to run {config.model.label}: {instead}")
         if config.dtype != program.dtype:
             raise SpecError(f"dtype: {config.dtype!r} was not learned for {name}; choose {program.dtype}")
         if config.cache != "dynamic":
@@ -222,6 +223,7 @@ def operations_of(program: LearnedProgram, stage: LearnedStage) -> Iterable[Oper
         costs |= {cost: sum(costs[addend] for addend in addends) for cost, addends in SUMS.items()}
         costs["operators"] = times * repeat
         once = tuple(dims[number] for number in one.once) if one.once else (tensor, vector, sum(moved))
-        module = program.texts[one.module]
-        found.append(Operation(module, one.layers, name, one.itemsize, costs, dims[one.live], once, one.runs_in, around, one.thirds * part))
+        live, *other_live = (dims[number] for number in (one.live if isinstance(one.live, list) else [one.live]))
+        place = program.texts[one.module], one.layers, name, one.itemsize
+        found.append(Operation(*place, costs, live, once, one.runs_in, around, one.thirds * part, other_live_bytes=tuple(other_live)))
     return found

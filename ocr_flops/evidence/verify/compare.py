@@ -160,7 +160,7 @@ def _by_layer(numbers: Estimate, columns: Iterable[str]) -> dict[tuple[str, *Pla
         for operation in group.program.operations:
             layers = operation.layers or (None,)
             costs = {name: Fraction(evaluate(operation.costs[name], group.summed), len(layers)) for name in columns if name != PEAK}
-            live = group.largest(partial(evaluate, operation.live_bytes))
+            live = max(group.largest(partial(evaluate, one)) for one in operation.all_live_bytes)
             for layer in layers:
                 row = found.setdefault((group.stage, operation.module, layer), dict.fromkeys(columns, 0))
                 for name, cost in costs.items():

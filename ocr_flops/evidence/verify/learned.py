@@ -26,9 +26,10 @@ def random_workloads(model: ModelSpec, count: int, seed: int = 0) -> list[Worklo
     chance = random.Random(seed)
     found = []
     for number in range(count):
+        pages = chance.randint(2, 4) if number % 3 == 2 and getattr(model.learned.page_rule, "several_pages", False) else 1
         width, height = (chance.randint(*SIDES_PX) for _ in range(2))
         rest = {"prompt_tokens": chance.randint(5, 200), "output_tokens": 1, "batch_size": 1 if number % 2 == 0 else chance.randint(2, 4)}
-        found.append(Workload(0, image_width_px=width, image_height_px=height, page_rule=model.learned.page_rule, **rest))
+        found.append(Workload(0, image_width_px=width, image_height_px=height, pages=pages, page_rule=model.learned.page_rule, **rest))
     return found
 
 

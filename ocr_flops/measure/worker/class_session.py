@@ -267,7 +267,7 @@ class ClassSession:
             Launch(event.path, event.name, event.place, itemsize, tuple(getattr(event, column) for column in COLUMNS))
             for event, itemsize in zip(tracer.events, tracer.itemsizes, strict=True)
         ]
-        return Trace(point, launches)
+        return Trace(point, launches, *(self.door.turns(point) if "context" not in point else ()))
 
 
 def cached(cache: Any) -> Iterator[torch.Tensor]:

@@ -9,9 +9,9 @@ config: {text_config: {num_hidden_layers: 16}}   # of the class, where it differ
 source: https://...                              # where these dimensions were read
 """
 
-from ocr_flops.spec.page_rules.base import PAGE_RULES, PageRule
+from ocr_flops.spec.page_rules.base import ONE_PAGE, PAGE_RULES, PageRule
 from ocr_flops.spec.page_rules.longest_edge import LongestEdge
 from ocr_flops.spec.page_rules.smart_resize import SmartResize
 from ocr_flops.spec.page_rules.tiles import TilesBesideView, TilesWithThumbnail
 
-__all__ = ["PAGE_RULES", "LongestEdge", "PageRule", "SmartResize", "TilesBesideView", "TilesWithThumbnail"]
+__all__ = ["ONE_PAGE", "PAGE_RULES", "LongestEdge", "PageRule", "SmartResize", "TilesBesideView", "TilesWithThumbnail"]

@@ -10,6 +10,7 @@ import numpy as np
 from ocr_flops.errors import SpecError
 
 Column = int | np.ndarray
+ONE_PAGE = "workload.pages: several in one request are known of Unlimited-OCR alone; give other models a request a page"
 PAGE_RULES: dict[str, type[PageRule]] = {}
 
 
@@ -38,6 +39,16 @@ class PageRule(ABC):
         Raises:
             SpecError: a page that the processor refuses, with the limit.
         """
+
+    def with_pages(self, sizes: dict[str, Column], pages: Column) -> dict[str, Column]:
+        """The `sizes` of a request of some pages, all alike.
+
+        Raises:
+            SpecError: several, where the model is not known to take them.
+        """
+        if np.any(pages != 1):
+            raise SpecError(ONE_PAGE)
+        return sizes
 
     def refuses(self, width_px: Column, height_px: Column) -> np.ndarray:
         """Whether the processor refuses a page, by `refusal`; none, for most models."""

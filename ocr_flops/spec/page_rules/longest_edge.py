@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ocr_flops.errors import SpecError
 from ocr_flops.spec.page_rules.base import Column, PageRule, check_page, plain
 
 
@@ -26,12 +27,24 @@ class LongestEdge(PageRule, name="longest_edge"):
     marker_tokens: int = 0
 
     def sizes(self, width_px: Column, height_px: Column) -> dict[str, Column]:
+        rows, columns = self._patches(width_px, height_px)
+        if (np.minimum(rows, columns) < self.merge).any():
+            raise SpecError(f"image_width_px: {self.refusal}")
+        return {"patch_rows": plain(rows), "patch_columns": plain(columns)}
+
+    @property
+    def refusal(self) -> str:
+        least = (self.merge - 1) * self.patch_px + 1
+        return f"a page with a side below {least} px, where needed after it is reduced, is refused by the model: no image token is left"
+
+    def refuses(self, width_px: Column, height_px: Column) -> np.ndarray:
+        return np.minimum(*self._patches(width_px, height_px)) < self.merge
+
+    def _patches(self, width_px: Column, height_px: Column) -> tuple[np.ndarray, np.ndarray]:
         width, height = check_page(width_px, height_px)
         ratio = np.maximum(height / self.longest_px, width / self.longest_px)
-        rows, columns = (
-            (np.where(ratio > 1, np.floor(side / ratio).astype(np.int64), side) - 1) // self.patch_px + 1 for side in (height, width)
-        )
-        return {"patch_rows": plain(rows), "patch_columns": plain(columns)}
+        sides = (np.where(ratio > 1, np.floor(side / ratio).astype(np.int64), side) for side in (height, width))
+        return tuple((side - 1) // self.patch_px + 1 for side in sides)
 
     def tokens_of(self, sizes: dict[str, Column]) -> Column:
         return (sizes["patch_rows"] // self.merge) * (sizes["patch_columns"] // self.merge) + self.marker_tokens

@@ -23,6 +23,7 @@ class SmartResize(PageRule, name="smart_resize"):
         least_px, most_px: the areas between which a page is brought, in pixels.
         marker_tokens: tokens around a page's image tokens, such as its begin and end.
         frames: pictures that the rule takes a page for; areas are of all of them.
+        least_tokens: image tokens on a side, below which the class runs other operators, which were not learned.
         small_sides: what comes first where a side is below one token's: nothing ("kept", Qwen2-VL), both sides grow by one factor
             ("scaled", GLM-4.6V), or the height and then the width become one token's, the other side in proportion ("raised",
             PaddleOCR-VL).
@@ -35,8 +36,7 @@ class SmartResize(PageRule, name="smart_resize"):
     marker_tokens: int = 2
     frames: int = 1
     small_sides: Literal["kept", "scaled", "raised"] = "kept"
-
-    refusal = f"a page more than {MOST_RATIO} times as long as wide is refused by the model's processor"
+    least_tokens: int = 1
 
     @property
     def unit_px(self) -> int:
@@ -44,10 +44,24 @@ class SmartResize(PageRule, name="smart_resize"):
         return self.patch_px * self.merge
 
     def sizes(self, width_px: Column, height_px: Column) -> dict[str, Column]:
-        width, height = self._enlarged(*check_page(width_px, height_px))
-        if _is_long(width, height).any():
+        if self.refuses(width_px, height_px).any():
             raise SpecError(f"image_width_px: {self.refusal}")
-        unit = self.unit_px
+        return dict(zip(("patch_rows", "patch_columns"), map(plain, self._patches(width_px, height_px)), strict=True))
+
+    @property
+    def refusal(self) -> str:
+        narrow = f"; one with a side below {self.least_tokens * self.unit_px} px, after it is resized, was not learned"
+        long = f"a page more than {MOST_RATIO} times as long as wide is refused by the model's processor"
+        return long + narrow * (self.least_tokens > 1)
+
+    def refuses(self, width_px: Column, height_px: Column) -> np.ndarray:
+        width, height = self._enlarged(*check_page(width_px, height_px))
+        is_long = np.maximum(width, height) > MOST_RATIO * np.minimum(width, height)
+        return is_long | (np.minimum(*self._patches(width_px, height_px)) < self.least_tokens * self.merge)
+
+    def _patches(self, width_px: Column, height_px: Column) -> list[np.ndarray]:
+        """Rows and columns of patches."""
+        unit, (width, height) = self.unit_px, self._enlarged(*check_page(width_px, height_px))
         rows, columns = (np.round(side / unit).astype(np.int64) * unit for side in (height, width))
         area, real = self.frames * rows * columns, self.frames * height * width
         shrink, grow = np.sqrt(real / self.most_px), np.sqrt(self.least_px / real)
@@ -55,11 +69,8 @@ class SmartResize(PageRule, name="smart_resize"):
         for side, rounded in ((height, rows), (width, columns)):
             less = np.maximum(unit, np.floor(side / shrink / unit).astype(np.int64) * unit)
             more = np.ceil(side * grow / unit).astype(np.int64) * unit
-            found.append(plain(np.where(area > self.most_px, less, np.where(area < self.least_px, more, rounded)) // self.patch_px))
-        return {"patch_rows": found[0], "patch_columns": found[1]}
-
-    def refuses(self, width_px: Column, height_px: Column) -> np.ndarray:
-        return _is_long(*self._enlarged(*check_page(width_px, height_px)))
+            found.append(np.where(area > self.most_px, less, np.where(area < self.least_px, more, rounded)) // self.patch_px)
+        return found
 
     def _enlarged(self, width: np.ndarray, height: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Both sides after the first step, with the rounding of the processor."""
@@ -85,7 +96,3 @@ class SmartResize(PageRule, name="smart_resize"):
         least, most = (-(-area // (self.unit_px**2 * self.frames)) for area in (self.least_px, self.most_px))
         bounds = f"about {least} to {most} image tokens of {self.unit_px} x {self.unit_px} px: smaller pages are enlarged, larger reduced"
         return f"{bounds}; at most {MOST_RATIO} times as long as wide"
-
-
-def _is_long(width: np.ndarray, height: np.ndarray) -> np.ndarray:
-    return np.maximum(width, height) > MOST_RATIO * np.minimum(width, height)

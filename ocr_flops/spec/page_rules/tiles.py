@@ -24,8 +24,9 @@ class TilesBesideView(PageRule, name="tiles_beside_view"):
 
     Args:
         tile_px, view_px: sides of a tile and of the view; an image token covers 64 x 64 px of either.
-        least_tiles, most_tiles: of the grids that the rule chooses from; most_tiles 0 for none, as for several pages in one request.
+        least_tiles, most_tiles: of the grids that the rule chooses from.
         line_breaks: whether each row of image tokens ends with a token of its own; one separator stands at the end in any case.
+        several_pages: whether a request may have several pages, which then have views alone.
 
     Source: `_preprocess` and `replace_image_token` of transformers' processors for DeepSeek-OCR-2 and Unlimited-OCR.
     """
@@ -35,31 +36,36 @@ class TilesBesideView(PageRule, name="tiles_beside_view"):
     most_tiles: int
     least_tiles: int = 2
     line_breaks: bool = False
+    several_pages: bool = False
 
     def sizes(self, width_px: Column, height_px: Column) -> dict[str, Column]:
         width, height = check_page(width_px, height_px)
-        if not self.most_tiles:
-            none = plain(0 * width * height)
-            return {"tiles": none, "tile_rows": none + 1, "tile_columns": none + 1}
         columns, rows = grid_sizes(width, height, self.tile_px, self.tile_px, rule_grids(self.least_tiles, self.most_tiles))
         return {"tiles": columns * rows * (columns * rows > 1), "tile_rows": rows, "tile_columns": columns}
 
+    def with_pages(self, sizes: dict[str, Column], pages: Column) -> dict[str, Column]:
+        if not self.several_pages:
+            return super().with_pages(sizes, pages)
+        is_one = 1 * (pages == 1)
+        grid = {name: 1 + (sizes[name] - 1) * is_one for name in ("tile_rows", "tile_columns")}
+        return {"tiles": sizes["tiles"] * is_one, **grid, "pages": pages}
+
     def tokens_of(self, sizes: dict[str, Column]) -> Column:
         if self.line_breaks:
-            return global_tokens(self.view_px) + tile_tokens(self.tile_px, sizes["tile_columns"], sizes["tile_rows"])
+            tiles = tile_tokens(self.tile_px, sizes["tile_columns"], sizes["tile_rows"])
+            return (global_tokens(self.view_px) + tiles) * sizes.get("pages", 1)
         return queries(self.view_px) ** 2 + queries(self.tile_px) ** 2 * sizes["tiles"] + 1
 
     def variant(self, sizes: dict[str, Column]) -> tuple[Column, ...]:
-        tiled = 1 * (sizes["tiles"] > 0)
+        tiled = 1 * (sizes["tiles"] > 0) + 2 * (sizes.get("pages", 1) > 1)
         return (tiled, 1 * (sizes["tile_columns"] > 1)) if self.line_breaks else (tiled,)  # rows of several columns are gathered by a copy
 
     @property
     def limits(self) -> str:
         view = f"a view of {self.view_px} px"
-        if not self.most_tiles:
-            return f"{view} without tiles, {self.image_tokens(1, 1)} image tokens; larger pages are reduced"
         tiles = f"{self.least_tiles} to {self.most_tiles} tiles of {self.tile_px} px, to whose grid pages are resized"
-        return f"{view} and {tiles}; pages of at most {self.tile_px} px a side have no tiles"
+        several = "; of several pages in one request views alone" if self.several_pages else ""
+        return f"{view} and {tiles}; pages of at most {self.tile_px} px a side have no tiles{several}"
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,14 @@ from ocr_flops.files import Progress, no_progress
 from ocr_flops.measure.plan import ModelSource, split_source
 from ocr_flops.spec.overrides import GROUPS, SWEEP, compose
 from ocr_flops.spec.reading import names
-from ocr_flops.spec.run_spec import check_page_keys
-from ocr_flops.spec.workload import Workload
+from ocr_flops.spec.run_spec import check_mode_keys, check_page_keys
+from ocr_flops.spec.workload import REST, Workload
 from ocr_flops.studies.sweeps.cases import Case, list_cases
 from ocr_flops.studies.sweeps.pages import Pages, grid_pages, image_pages, is_published_grid
 from ocr_flops.studies.sweeps.ranges import Axes, Value, read_values, split_overrides
 from ocr_flops.timing.estimate import time_run
 
-NUMBERS = ("image_width_px", "image_height_px", "columns", "rows", "prompt_tokens", "output_tokens", "batch_size")  # columns of a workload
+NUMBERS = ("image_width_px", "image_height_px", "columns", "rows", *REST)  # columns of a workload
 DEVICES = ("meta", "cpu", "cuda")
 LEVELS = ("stage", "module")
 
@@ -154,8 +154,11 @@ class Sweep:
         images = pl.DataFrame(self.pages.images, {"image": pl.String, "page": pl.Int64}, orient="row")
         return images[np.repeat(np.unravel_index(indices, self.shape)[0], width)].get_columns()
 
-    def leave_out_impossible(self) -> Self:
+    def leave_out_impossible(self, given: Iterable[str] = ()) -> Self:
         """The same sweep without combinations that cannot be, such as flash in fp32, so that no part of it fails later.
+
+        Args:
+            given: keys that hold for all combinations.
 
         Raises:
             SpecError: a value that can be in no combination: one out of range, a grid on a resolution without tiles, a device without a
@@ -165,6 +168,7 @@ class Sweep:
         ends = [{name: int(end(column)) for name, column in self.axes} for end in (np.min, np.max)]
         for case in self.cases:
             try:
+                check_mode_keys(case.run.model, [*given, *(key for key, _ in case.choices)])
                 least, largest = (case.keys._replace(**pages, **end).workload() for end in ends)
                 case.estimate(largest).stage_numbers  # noqa: B018
                 if case.run.hardware is not None:
@@ -229,7 +233,7 @@ def load_sweep(overrides: Sequence[str] = (), progress: Progress = no_progress) 
         ModelSource(**source),
         {**config, **source, "sweep": {**settings, "axes": listed}, "measure": measure, "measured_steps": steps},
         together=tuple(key.removeprefix("workload.") for key in together if key in numbers),
-    ).leave_out_impossible()
+    ).leave_out_impossible(given)
 
 
 def _read_together(keys: Any, axes: Axes) -> tuple[str, ...]:

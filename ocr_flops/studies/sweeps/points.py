@@ -39,11 +39,12 @@ def points_frame(stages: pl.DataFrame, prices: Prices = None) -> pl.DataFrame:
         return points
     tokens = pl.when(pl.col("output_tokens") > 0).then(pl.col("output_tokens"))
     figures = {"ttft_seconds": pl.col("ttft.roofline_seconds"), "tpot_seconds": pl.col("tpot.roofline_seconds") / tokens}
-    figures["pages_per_second"] = pl.col("batch_size") / pl.col("all.roofline_seconds")
+    pages = pl.col("batch_size") * pl.col("pages")
+    figures["pages_per_second"] = pages / pl.col("all.roofline_seconds")
     for end, slow in SPEEDS.items():
         figures[f"expected_ttft{end}_seconds"] = pl.col(f"ttft.expected{end}_seconds")
         figures[f"expected_tpot{end}_seconds"] = pl.col(f"tpot.expected{end}_seconds") / tokens
-        figures[f"expected_pages_per_second{end}"] = pl.col("batch_size") / pl.col(f"all.expected{slow}_seconds")
+        figures[f"expected_pages_per_second{end}"] = pages / pl.col(f"all.expected{slow}_seconds")
     figures = {name: pl.when(pl.col("fits")).then(one) if "pages" in name else one for name, one in figures.items()}
     points = points.select("point", *identity, *WORK, **figures)
     speeds = {end: pl.col(f"expected_pages_per_second{fast}") for end, fast in SPEEDS.items()}
