@@ -159,7 +159,7 @@ def test_fault_11_units_are_bytes_flops_and_seconds(model):
     """Every figure's name ends in its unit (counts in what they count); intensity is FLOPs per byte, not per bit."""
     timing = of.estimate(model, of.Workload.from_grid(2, 3)).on(of.load_hardware("h200"))
     numeric = [name for name, dtype in timing.modules.schema.items() if dtype.is_numeric()]
-    counts = {"columns", "rows", "tiles", "operators", "batch_size", "arithmetic_intensity", "ceiling_margin", "device_busy_share"}
+    counts = {"columns", "rows", "tiles", "operators", "batch_size", "pages", "arithmetic_intensity", "ceiling_margin", "device_busy_share"}
     units = ("_flops", "_bytes", "_seconds", "_tokens", "_px")
     assert [name for name in numeric if not name.endswith(units) and name not in counts] == []
     for row in timing.modules.iter_rows(named=True):
