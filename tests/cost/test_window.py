@@ -6,6 +6,8 @@ import pytest
 import ocr_flops as of
 from ocr_flops.cost.models.learned import find_program
 from ocr_flops.cost.run_config import RunConfig
+from ocr_flops.errors import SpecError
+from ocr_flops.spec.run_spec import load_run
 from ocr_flops.timing.estimate import estimate
 
 WINDOW = 128
@@ -72,3 +74,24 @@ def test_a_token_takes_as_long_after_many_as_after_the_window(attention):
     assert (decode_seconds[2] - decode_seconds[1]) / 98_000 == pytest.approx(last, rel=1e-9)
     roofline = [one.decode_seconds for one in times]
     assert (roofline[2] - roofline[1]) / 98_000 == pytest.approx((roofline[1] - roofline[0]) / 1000, rel=1e-9)
+
+
+def test_several_pages_in_a_request_are_views_of_one_context():
+    rest = {"image_width_px": 1654, "image_height_px": 2339, "output_tokens": 5}
+    rule = of.load_model("unlimited_ocr").page_rule
+    together = of.estimate("unlimited_ocr", of.Workload(0, **rest, pages=4, page_rule=rule))
+    assert (together.workload.tiles, together.workload.context_tokens) == (0, 4 * 273 + 10)
+    small = of.Workload.from_image(600, 600, batch_size=4)
+    assert together.stage_numbers["vision"]["tensor_flops"] == of.estimate("unlimited_ocr", small).stage_numbers["vision"]["tensor_flops"]
+    many = of.estimate("unlimited_ocr", of.Workload(0, **rest, pages=np.array([1, 4]), page_rule=rule))
+    assert many.stage_numbers["prefill"]["tensor_flops"][1] == together.stage_numbers["prefill"]["tensor_flops"]
+    for name in ("glm_ocr", "deepseek_ocr"):
+        with pytest.raises(SpecError, match="several in one request are known of Unlimited-OCR alone"):
+            of.Workload(1024, **rest, pages=4, page_rule=of.load_model(name).page_rule)
+
+
+def test_a_resolution_mode_is_refused_by_a_learned_model():
+    with pytest.raises(SpecError, match="^workload: is of DeepSeek-OCR's resolution modes; GLM-OCR takes pages"):
+        of.estimate("glm_ocr", of.Workload.from_image(900, 900, "tiny"))
+    with pytest.raises(SpecError, match="^workload: is of DeepSeek-OCR's resolution modes"):
+        load_run(["model=glm_ocr", "workload=base"])
