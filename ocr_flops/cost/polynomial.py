@@ -34,6 +34,8 @@ class Dimension:
         return size
 
     def __add__(self, other: Dim) -> Dimension:
+        if not other:
+            return self
         terms = dict(self.terms)
         for monomial, value in terms_of(other).items():
             terms[monomial] = terms.get(monomial, 0) + value
@@ -52,7 +54,7 @@ class Dimension:
 
     def __mul__(self, other: Dim) -> Dimension:
         if isinstance(other, int):
-            return Dimension.of_terms({monomial: value * other for monomial, value in self.terms.items()})
+            return self if other == 1 else Dimension.of_terms({monomial: value * other for monomial, value in self.terms.items()})
         terms: dict[Monomial, int] = {}
         for left, value in self.terms.items():
             for right, factor in other.terms.items():

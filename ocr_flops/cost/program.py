@@ -7,7 +7,7 @@ over points, exact in Python ints for one point and in int64 for many.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, reduce
 
 import numpy as np
 
@@ -81,14 +81,9 @@ class Program:
     def peak(self, monomial: Callable[[Monomial], Column], module: str | None = None) -> Column:
         """The largest live sum in bytes, of one module or of the stage, given the values of monomials."""
         sums = [evaluate(live, monomial) for live in self._peaks[module]]
-        return sums[0] if len(sums) == 1 else greatest(sums)
+        return greatest(sums)
 
 
 def greatest(values: list[Column]) -> Column:
     """The largest of ints, or the elementwise largest of columns."""
-    if not any(isinstance(value, np.ndarray) for value in values):
-        return max(values)
-    largest = values[0]
-    for value in values[1:]:
-        largest = np.maximum(largest, value)
-    return largest
+    return reduce(np.maximum, values) if any(isinstance(value, np.ndarray) for value in values) else max(values)
