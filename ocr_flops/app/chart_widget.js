@@ -144,22 +144,32 @@ class Panel {
     return this.view && this.text === text && this.ink === ink && this.isNarrow === this.element.clientWidth < NARROW_PX;
   }
 
-  // The width is set anew each time, so that Vega fits the plot beside its words.
+  // Only what differs is set: an equal list of another identity, or a width, would have every mark computed again.
   async run() {
-    const room = this.view?.container().clientWidth;
+    const room = this.view && this.element.clientWidth;
     if (!room) return;
-    for (const [name, value] of Object.entries(fitted(this.chart, room))) this.view.signal(name, value);
+    for (const [name, value] of Object.entries(fitted(this.chart, room))) {
+      if (!same(value, this.view.signal(name))) this.view.signal(name, value);
+    }
     const { least_px, panels } = this.chart.signals;
     const least = this.isNarrow ? LEAST_NARROW_PX : least_px ?? LEAST_PX * Math.max(1, Math.round(panels ?? 1));
-    if (room !== this.room) Object.assign(this, { room, width: room, right: 5 });
+    if (room !== this.room) {
+      this.room = room;
+      this.resize(room, 5);
+    }
     for (let pass = 0; pass < 6; pass += 1) {
-      await this.view.padding({ top: 5, bottom: 5, left: 5, right: this.right }).width(this.width).resize().runAsync();
+      await this.view.resize().runAsync(); // fits the plot beside its words
       const over = Math.ceil(this.view.origin()[0] + this.view.scenegraph().root.bounds.x2 - this.width); // words beside the plot move with it
       const lacking = Math.ceil(least - this.view.width());
       if (over <= 0 && lacking <= 0) return;
-      if (lacking > 0 || over > this.view.width() - least || (pass && !this.isNarrow)) this.width += Math.max(over, lacking);
-      else this.right += over;
+      const isWider = lacking > 0 || over > this.view.width() - least || (pass && !this.isNarrow);
+      this.resize(this.width + (isWider ? Math.max(over, lacking) : 0), this.right + (isWider ? 0 : over));
     }
+  }
+
+  resize(width, right) {
+    Object.assign(this, { width, right });
+    this.view.padding({ top: 5, bottom: 5, left: 5, right }).width(width);
   }
 
   end() {
@@ -228,7 +238,10 @@ function render({ model, el }) {
     }
     draw();
   });
-  const width = new ResizeObserver(() => panels.some((panel) => panel.isNarrow !== room.clientWidth < NARROW_PX) ? draw() : panels.forEach((panel) => panel.run()));
+  const width = new ResizeObserver(() => {
+    if (panels.some((panel) => panel.isNarrow !== room.clientWidth < NARROW_PX)) draw();
+    else panels.forEach((panel) => panel.element.clientWidth !== panel.room && panel.run());
+  });
   const theme = new MutationObserver(redraw);
   const scheme = matchMedia("(prefers-color-scheme: dark)");
 

@@ -14,7 +14,7 @@ from ocr_flops.app.setting import Setting
 from ocr_flops.app.spot_checks import STORE
 from ocr_flops.app.tabs import OVERLAID
 from ocr_flops.charts import Chart
-from ocr_flops.charts.savings_by_tiles import by_tiles
+from ocr_flops.charts.savings_by_tiles import MEASURES, by_tiles
 from ocr_flops.charts.timeline import timelines
 from ocr_flops.charts.times import halves
 from ocr_flops.errors import SpecError
@@ -205,7 +205,9 @@ def savings(results: Results) -> list[Chart]:
     """What leaner attention saves at the point, and against tiles where the mode has any."""
     by_mode = results.setting.by_mode(results.model)
     timings = {mode: one.on(**results.conditions) for mode, one in by_mode.items()} if results.device else None
-    points = sweep(results.model, results.setting.neighbours, list(by_mode), **results.setting.options)
+    points = sweep(
+        results.model, results.setting.neighbours, list(by_mode), columns=[*MEASURES], stages=["vision"], **results.setting.options
+    )
     traced = {mode: spot_checks.find_traced(results.beside, one.config) for mode, one in by_mode.items()}
     return [charts.savings(by_mode, timings, traced), *by_tiles(points, results.setting.workload.tiles).values()]
 

@@ -60,7 +60,7 @@ def stage_timeline(timing: Timing, stage: str) -> Chart:
         {
             "total": total,
             "kinds": [[*kind] for kind in kinds.select(KIND).rows()],
-            "families": [name for name in TIMED if name in bars["family"]],
+            "families": [name for name in TIMED if name in {*kinds["family"]}],
         },
     )
 

@@ -1,6 +1,7 @@
 """How fast the app feels, in headless Chromium: `make bench-browser` prints it beside a minimal marimo page measured in the same run.
 
-- slider: an arrow key on a slider until every chart in view is repainted, in turns on the tabs Overview and Savings and on the other page
+- slider: an arrow key on a slider until every chart in view is repainted, in turns on tabs of the app and on the other page; and the time
+  that the page's process computes for all that follows from the key
 - first chart: from opening the page until a chart is drawn, by a server that runs already; in turns on both pages
 - memory: resident set of the app's server with one session open, and whether torch is loaded in it
 """
@@ -18,6 +19,7 @@ import urllib.error
 import urllib.request
 from contextlib import closing, contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import psutil
 from playwright.sync_api import sync_playwright
@@ -39,14 +41,15 @@ window.repainted = () => { const all = inView();
     ? Math.max(...all.map(c => c.painted)) - window.pressed : 0 };
 """
 
-
-TABS = ("Overview", "Savings")
+TABS = "Overview,Savings"
+STEP_SECONDS = 0.5  # in which nothing looks at a page: that would take of its time
 OPENED = 3  # times that each page is opened
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--presses", type=int, default=60, help="arrow keys on each page (default %(default)s)")
+    parser.add_argument("--tabs", default=TABS, help="of the app, with commas (default %(default)s); the slider is the batch's")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     minimal = [sys.executable, "-m", "marimo", "run", str(Path(__file__).with_name("minimal_page.py")), "--headless", "--port"]
@@ -54,28 +57,32 @@ def main() -> int:
     with served(ours) as (address, server), served(minimal) as (beside, _), sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         first = [[opened(browser, one)[1] for one in (address, beside)] for _ in range(OPENED)]
-        pages = {name: opened(browser, f"{address}/?tab={name}")[0] for name in TABS}
+        pages = {name: opened(browser, f"{address}/?tab={quote(name)}")[0] for name in options.tabs.split(",")}
         time.sleep(1)
         memory = sum(one.memory_info().rss for one in family(server))
         torch = any("libtorch" in one.path for process in family(server) for one in process.memory_maps())
         sliders = {name: page.get_by_role("complementary").get_by_role("slider").nth(3) for name, page in pages.items()}
         pages["minimal"] = opened(browser, beside)[0]
         sliders["minimal"] = pages["minimal"].get_by_role("slider").first
-        times: dict[str, list[float]] = {name: [] for name in pages}
+        times, computed = ({name: [] for name in pages} for _ in range(2))
+        counters = {name: page.context.new_cdp_session(page) for name, page in pages.items()}
         for number in range(options.presses + 5):
             for name, page in pages.items():
+                before = processor_ms(counters[name])
                 took = press(page, sliders[name], "ArrowRight" if number % 12 < 6 else "ArrowLeft")
                 if number >= 5:  # the first ones warm caches up
                     times[name].append(took)
+                    computed[name].append(processor_ms(counters[name]) - before)
         charts = {name: page.evaluate("inView().length") for name, page in pages.items()}
         browser.close()
     found = {
-        f"{name.lower()}_{what}": value
+        f"{name.lower().replace(' ', '_')}_{what}": value
         for name in pages
         for what, value in {
             "charts_in_view": charts[name],
             "median_ms": round(statistics.median(times[name]), 1),
             "p95_ms": round(statistics.quantiles(times[name], n=20)[-1], 1),
+            "processor_ms": round(statistics.mean(computed[name]), 1),
             "ratio": round(statistics.median(times[name]) / statistics.median(times["minimal"]), 2),
         }.items()
     }
@@ -132,9 +139,14 @@ def press(page, slider, key: str) -> float:
     """Milliseconds from an arrow key on a slider until every chart in view is repainted."""
     slider.focus()
     slider.press(key)
-    took = page.wait_for_function("repainted()", polling="raf", timeout=10_000).json_value()
-    time.sleep(0.15)
-    return took
+    time.sleep(STEP_SECONDS)
+    return page.wait_for_function("repainted()", polling=100, timeout=10_000).json_value()
+
+
+def processor_ms(counter) -> float:
+    """Milliseconds that a page's process has computed so far."""
+    counter.send("Performance.enable")
+    return 1e3 * next(one["value"] for one in counter.send("Performance.getMetrics")["metrics"] if one["name"] == "ProcessTime")
 
 
 if __name__ == "__main__":
