@@ -9,7 +9,7 @@ import marimo as mo
 from ocr_flops.app.records_overlay import conditions
 from ocr_flops.app.setting import HOST_US, OWN_HOST, REACHED, Setting
 from ocr_flops.app.tabs.controls import ENGINES, MAX_UPLOAD_BYTES, MODES, OUTPUTS
-from ocr_flops.app.tabs.elements import choice, labelled, plain_table, problem, row
+from ocr_flops.app.tabs.elements import choice, grid, labelled, plain_table, problem
 from ocr_flops.app.views import Results
 from ocr_flops.charts import Chart
 from ocr_flops.charts.corpus import costs_by_gpu, pages_by_grid
@@ -59,12 +59,12 @@ def question_controls(setting: Setting) -> mo.ui.dictionary:
         {
             "mode": choice(MODES, setting.mode, "resolution mode", "Of all pages, unless the table says; only DeepSeek-OCR has modes."),
             "engine": choice(ENGINES, ENGINE, "engine", "One that serves keeps as many pages in flight as fit; others run batches."),
-            "output_tokens": mo.ui.slider(steps=OUTPUTS[3:], value=DEFAULT_TOKENS, show_value=True, label=output),
-            "loops": mo.ui.slider(0, 20, 1, value=0, show_value=True, label=labelled("endless pages (%)", loops)),
-            "gpus": mo.ui.number(1, 100_000, value=8, label=labelled("GPUs", "Side by side.")),
+            "output_tokens": mo.ui.slider(steps=OUTPUTS[3:], value=DEFAULT_TOKENS, show_value=True, full_width=True, label=output),
+            "loops": mo.ui.slider(0, 20, 1, value=0, show_value=True, full_width=True, label=labelled("endless pages (%)", loops)),
+            "gpus": mo.ui.number(1, 100_000, value=8, full_width=True, label=labelled("GPUs", "Side by side.")),
             "prices": mo.ui.text("l4=0.8, h100_sxm=3", full_width=True, label=labelled("GPUs and prices", prices)),
-            "currency": mo.ui.text("USD", label="currency"),
-            "preprocess_workers": mo.ui.number(1, 1024, value=1, label=labelled("threads that cut pages", cut)),
+            "currency": mo.ui.text("USD", full_width=True, label="currency"),
+            "preprocess_workers": mo.ui.number(1, 1024, value=1, full_width=True, label=labelled("threads that cut pages", cut)),
         }
     )
 
@@ -160,10 +160,9 @@ def controls(source: mo.ui.dictionary, fields: dict[str, Any], model: ModelSpec)
     chosen = {DEMO: [], MIX: [source.elements["mix"]], TABLE: [source.elements["table"]]}[source.value["source"]]
     return mo.vstack(
         [
-            row(source.elements["source"], gap=2),
+            source.elements["source"],
             *chosen,
-            row(*(fields[name] for name in (*own, "output_tokens", "loops", "gpus", "currency")), gap=2),
-            fields["prices"],
+            grid(*(fields[name] for name in (*own, "output_tokens", "loops", "gpus", "currency")), fields["prices"]),
         ]
     )
 

@@ -13,8 +13,7 @@ from marimo._plugins.ui._impl.table import SearchTableArgs, SearchTableResponse
 
 from ocr_flops.reports import tables
 
-LETTER_PX, CELL_PX, LONG = 6.7, 22, 13  # of a table: a letter, what is around a cell's words, and letters of a line
-MOST_CARDS = 60
+LETTER_PX, CELL_PX, LONG, MOST_CARDS = 6.7, 22, 13, 60  # of a table: a letter, what is around words, letters of a line, rows on a phone
 
 
 def labelled(text: str, explanation: str) -> str:
@@ -103,6 +102,11 @@ def _letters(name: str, cells: Iterable[str]) -> int:
     """Letters of a column's longest line: long words in lines of about `LONG`, of very long ones in longer lines."""
     longest = max(map(len, cells), default=0)
     return max(4, *map(len, name.split()), longest if longest <= LONG else max(LONG, round((3 * longest) ** 0.5)))
+
+
+def grid(*items: Any) -> mo.Html:
+    """Controls in columns of one width."""
+    return mo.Html(f'<div class="targets">{"".join(one.text for one in items)}</div>')
 
 
 def row(*items: Any, gap: float = 1) -> mo.Html:

@@ -8,7 +8,7 @@ from typing import Any
 import marimo as mo
 import polars as pl
 
-from ocr_flops.app.tabs.elements import labelled, plain_table, problem, row
+from ocr_flops.app.tabs.elements import grid, labelled, plain_table, problem
 from ocr_flops.app.views import Results
 from ocr_flops.charts import Chart
 from ocr_flops.charts.models import cost_by_model_chart, cost_by_size_chart
@@ -25,13 +25,14 @@ from ocr_flops.studies.models import PageText
 def models_controls() -> mo.ui.dictionary:
     """Which models, the text of the page, and what of that differs between models."""
     labels = {load_model(name).label: name for name in models.compared_models()}
-    characters = "Of the page's text, which every model writes; how many tokens that takes depends on its tokenizer."
-    crops = "PaddleOCR-VL reads layout blocks, not pages: here strips across the page of equal height, side by side."
+    text = "Of the page's text, which every model writes; how many tokens that takes depends on its tokenizer."
+    blocks = "PaddleOCR-VL reads layout blocks, not pages: here strips across the page of equal height, side by side."
+    characters, crops = labelled("characters a page", text), labelled("blocks a page for PaddleOCR-VL", blocks)
     return mo.ui.dictionary(
         {
             "models": mo.ui.multiselect(labels, value=list(labels), full_width=True, label="models"),
-            "characters": mo.ui.number(1, 100_000, value=models.CHARACTERS, label=labelled("characters a page", characters)),
-            "crops": mo.ui.number(1, 200, value=models.CROPS["paddleocr_vl"], label=labelled("blocks a page for PaddleOCR-VL", crops)),
+            "characters": mo.ui.number(1, 100_000, value=models.CHARACTERS, full_width=True, label=characters),
+            "crops": mo.ui.number(1, 200, value=models.CROPS["paddleocr_vl"], full_width=True, label=crops),
         }
     )
 
@@ -115,7 +116,7 @@ def compared_models(results: Results, inputs: mo.ui.dictionary, targets: mo.ui.d
         inputs: of `models_controls`.
         targets: of `target_controls`, of which batch and prices are shared with *Plan*.
     """
-    first = row(*inputs.elements.values(), *(targets.elements[name] for name in ("plan_batch", "price", "prices")), gap=2)
+    first = grid(*inputs.elements.values(), *(targets.elements[name] for name in ("plan_batch", "price", "prices")))
     if not inputs.value["models"]:
         return mo.vstack([first, mo.md("Choose a model.")])
     found = compared(results, **inputs.value)

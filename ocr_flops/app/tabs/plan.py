@@ -3,7 +3,7 @@
 import marimo as mo
 
 from ocr_flops.app.planned import plan_pages
-from ocr_flops.app.tabs.elements import plain_table, problem
+from ocr_flops.app.tabs.elements import grid, plain_table, problem
 from ocr_flops.app.views import Results
 from ocr_flops.errors import SpecError
 
@@ -20,5 +20,4 @@ def plan(results: Results, targets: mo.ui.dictionary) -> tuple[mo.Html, mo.Html 
         answer, table = mo.md(words), plain_table(devices, page_size=50)
     except SpecError as error:
         answer, table = problem("This target has no answer.", f"{error}."), None
-    inputs = "".join(one.text for one in targets.elements.values())
-    return mo.vstack([mo.Html(f'<div class="targets">{inputs}</div>'), answer]), table
+    return mo.vstack([grid(*targets.elements.values()), answer]), table

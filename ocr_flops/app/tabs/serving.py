@@ -6,7 +6,7 @@ from typing import Any
 import marimo as mo
 
 from ocr_flops.app.served import BUDGETS, FLYING, MOST_REPLICAS, MOST_SECONDS, MOST_WORKERS, OWN, RATE, Load, Served
-from ocr_flops.app.tabs.elements import choice, labelled, plain_table, problem, row
+from ocr_flops.app.tabs.elements import choice, grid, labelled, plain_table, problem
 from ocr_flops.errors import SpecError
 from ocr_flops.reports.serving import describe_best, describe_serving, describe_step, serving_table
 from ocr_flops.spec.catalog import serving_engines
@@ -20,22 +20,22 @@ RATES = [0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 4, 5, 6, 8, 10, 12, 15, 2
 def serving_controls(load: Load = Load()) -> mo.ui.dictionary:  # noqa: B008  it is frozen
     """The load, the GPUs beside the sidebar's, and the engine's options, as a link has them."""
     batched = "max_num_batched_tokens: tokens of one step, of running sequences and prompts together."
-    cut = "On the CPU; each takes some 140 ms for an A4 page in Gundam, less in modes without tiles."
-    workers = labelled("threads that cut pages", cut)
+    workers = labelled("threads that cut pages", "On the CPU; each takes some 140 ms for an A4 page in Gundam, less without tiles.")
     budgets = {"the engine's own": OWN, **{f"{int(one):,}": one for one in BUDGETS}}
     bans = {"the engine's own": None, "on": True, "off": False}
     flying, arriving = labelled("in flight on each GPU", "At once."), labelled("arriving a second", "At all GPUs together.")
+    wide, shown = {"full_width": True}, {"full_width": True, "show_value": True}
     copies = labelled("GPUs", "Copies of the model, each on a GPU of its own.")
     return mo.ui.dictionary(
         {
             "engine": choice(serving_engines(), load.engine, "served by", "Modelled from its sources; see Method."),
             "load": mo.ui.radio([FLYING, RATE], value=load.load, inline=True, label="load"),
-            "concurrency": mo.ui.slider(steps=sorted({*STEPS, load.concurrency}), value=load.concurrency, show_value=True, label=flying),
-            "rate": mo.ui.slider(steps=sorted({*RATES, load.rate}), value=load.rate, show_value=True, label=arriving),
-            "replicas": mo.ui.number(1, MOST_REPLICAS, value=load.replicas, label=copies),
-            "others": mo.ui.text(load.others, label=labelled("beside it", "Other GPUs, by names of hardware=, with commas.")),
+            "concurrency": mo.ui.slider(steps=sorted({*STEPS, load.concurrency}), value=load.concurrency, **shown, label=flying),
+            "rate": mo.ui.slider(steps=sorted({*RATES, load.rate}), value=load.rate, **shown, label=arriving),
+            "replicas": mo.ui.number(1, MOST_REPLICAS, value=load.replicas, **wide, label=copies),
+            "others": mo.ui.text(load.others, **wide, label=labelled("beside it", "Other GPUs, by names of hardware=, with commas.")),
             "max_num_batched_tokens": choice(budgets, load.max_num_batched_tokens, "token budget", batched),
-            "preprocess_workers": mo.ui.number(1, MOST_WORKERS, value=load.preprocess_workers, label=workers),
+            "preprocess_workers": mo.ui.number(1, MOST_WORKERS, value=load.preprocess_workers, **wide, label=workers),
             "ngram_ban": choice(bans, load.ngram_ban, "n-gram ban", "A loop in Python over every sequence in every step."),
         }
     )
@@ -55,9 +55,8 @@ def controls(fields: dict[str, Any], load: str) -> mo.Html:
         fields: the elements of `serving_controls`, in a plain container, so that they stay when one moves.
         load: what kind of load is chosen.
     """
-    first = ("load", "concurrency" if load == FLYING else "rate", "replicas")
-    second = ("engine", "max_num_batched_tokens", "preprocess_workers", "ngram_ban", "others")
-    return mo.vstack([row(*(fields[name] for name in first), gap=2), row(*(fields[name] for name in second), gap=2)])
+    hidden = "load", "rate" if load == FLYING else "concurrency"
+    return mo.vstack([fields["load"], grid(*(field for name, field in fields.items() if name not in hidden))])
 
 
 def answer(found: Served | SpecError) -> mo.Html:
