@@ -40,14 +40,16 @@ def shares(estimate: Estimate, timing: Timing | None = None, *, wide: bool = Fal
             place = {"row": f"{phase}|{MEASURES[measure]}", "phase": phase, "measure": MEASURES[measure]}
             whole = sum(row[measure] for _, row in rows)
             ends.append({**place, "end": 1, "text": WORDS[measure](whole / (steps if stages == ("decode",) else 1))})
-            found = sum_by(
-                [{"family": MODULES.get(module, (VISION,))[0], **row} for module, row in rows if row[measure]], "family", measure
-            )
+            found = sum_by([{"family": _family(module), **row} for module, row in rows if row[measure]], "family", measure)
             parts = {family: found[family] for family in PARTS if family in found}
             for family, value, at in stacked(parts, scale=1 / whole):
                 bars.append({**place, **at, "family": family, "part": share(value, whole), "value": WORDS[measure](value)})
     params = {"rows": headed_rows(end["row"] for end in ends), "families": occurring(PARTS, bars, "family")}
     return Chart(_template(5 if wide else 2), _title(table, timing), {"bars": bars, "ends": ends, "heads": heads}, params)
+
+
+def _family(module: str) -> str:
+    return MODULES[module][0] if module in MODULES else module if module in PARTS else VISION
 
 
 def _by_module(estimate: Estimate, timing: Timing | None) -> dict[tuple[str, str], Row]:

@@ -87,5 +87,7 @@ def test_shares_are_written_where_they_fit(timings, width, fits):
 
 def test_bars_of_a_learned_model_are_whole(l4):
     estimate = of.estimate("glm_ocr", of.Workload.from_image(1654, 2339, output_tokens=16))
-    ends = {bar["row"]: bar["end"] for bar in shares(estimate, estimate.on(l4)).datasets["bars"]}
+    chart = shares(estimate, estimate.on(l4))
+    ends = {bar["row"]: bar["end"] for bar in chart.datasets["bars"]}
+    assert {"vision encoder", "between steps"} <= {*chart.params["families"]}
     assert len(ends) == 6 and all(end == pytest.approx(1) for end in ends.values())
