@@ -14,9 +14,8 @@ class Part(NamedTuple):
 
     Args:
         kind: "floor": whole parts; "ceil": parts, the last one perhaps smaller; "squares": the sum of the squares of all parts; "beyond":
-            whole parts and one more; "last": the size of the last part; "first":
-            of the first; "before": what stands before the last part but one; "uneven": 1 where the last part is smaller, else 0; "any": 1
-            where there is a whole part, else 0.
+            whole parts and one more; "last": the size of the last part; "uneven": 1 where the last part is smaller, else 0; "any": 1 where
+            there is anything, else 0.
         of: the names multiplied.
         n: size of a part.
     """
@@ -36,12 +35,8 @@ class Part(NamedTuple):
             return whole // self.n + 1
         if self.kind == "last":
             return (whole - 1) % self.n + 1
-        if self.kind == "first":
-            return whole - (whole - self.n) * (whole > self.n)
-        if self.kind == "before":
-            return ((whole - 1) // self.n - 1) * self.n * (whole > self.n)
         if self.kind == "any":
-            return (whole >= self.n) * 1
+            return (whole > 0) * 1
         if self.kind == "uneven":
             return (whole % self.n > 0) * 1
         return whole // self.n * self.n**2 + (whole % self.n) ** 2

@@ -1,5 +1,7 @@
 """How a class is handed pages: its arguments for pictures of given sizes, on `meta`, with grids that its code reads back on the CPU."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -57,7 +59,8 @@ def _patches(config: Any) -> dict[tuple[int, ...], list[Sizes]]:
 
 
 def _merged_parts(config: Any) -> dict[str, Part]:
-    return {f"merged_{name}": Part("floor", (f"patch_{name}",), _merge(config)) for name in ("rows", "columns")}
+    merge = _merge(config)
+    return {"merged_rows": Part("floor", ("patch_rows",), merge), "merged_columns": Part("floor", ("patch_columns",), merge)}
 
 
 H, W = ("merged_rows",), ("merged_columns",)
@@ -94,52 +97,23 @@ def _odd_patches(config: Any) -> dict[tuple[int, ...], list[Sizes]]:
     return {(): pages[:9] + odd}
 
 
-def _window_side(config: Any) -> int:
-    """Patches on a side of a window."""
-    return config.vision_config.window_size // config.vision_config.patch_size
-
-
 def _window_parts(config: Any) -> dict[str, Part]:
     """Of attention in square windows: their number, the pairs of patches that share one, what is padded to whole ones, and the last one."""
-    side, parts = _window_side(config), _merged_parts(config)
+    vision, merge = config.vision_config, _merge(config)
+    side = vision.window_size // vision.patch_size // merge
+    parts = _merged_parts(config)
     for name in ("rows", "columns"):
         parts |= {
-            f"window_{name}": Part("ceil", (f"merged_{name}",), side // _merge(config)),
-            f"padded_{name}": Part("beyond", (f"merged_{name}",), side // _merge(config)),
-            **{f"{kind}_{name}": Part(kind, (f"patch_{name}",), side) for kind in ("last", "first", "before")},
-            f"square_{name}": Part("squares", (f"patch_{name}",), side),
+            f"window_{name}": Part("ceil", (f"merged_{name}",), side),
+            f"padded_{name}": Part("beyond", (f"merged_{name}",), side),
+            f"square_{name}": Part("squares", (f"patch_{name}",), side * merge),
+            f"last_{name}": Part("last", (f"patch_{name}",), side * merge),
         }
     return parts
 
 
-def _last_windows(sizes: Sizes) -> tuple[int, list[int]]:
-    """Windows of all pages, one after the other, and the last ones of the last page of each size: whole ones, those at the right and at
-    the lower edge, and the corner. Attention in them keeps what it returns, and beside it for a while what grows with their own patches."""
-    rows, columns = sizes["window_rows"], sizes["window_columns"]
-    count = sizes["batch"] * rows * columns
-    return count, [count - 1 - up * columns - left for up in (min(1, rows - 1), 0) for left in (min(1, columns - 1), 0)]
-
-
-def _windowed_pages(config: Any) -> dict[tuple[int, ...], list[Sizes]]:
-    """Of few windows, in which a trace has thousands of operators, and at least a whole one: narrower pages run other operators."""
-    side, eighths = _window_side(config), [(8, 8), (8, 14), (14, 8), (10, 8), (8, 18), (16, 16), (18, 12), (10, 10), (12, 18), (10, 16)]
-    eighths += [(16, 10), (22, 8), (14, 20), (20, 14), (24, 8), (12, 12), (8, 22), (16, 24), (24, 16), (18, 10), (10, 20), (14, 14)]
-    return {(): [{"patch_rows": side * rows // 8, "patch_columns": side * columns // 8} for rows, columns in eighths]}
-
-
 WINDOWS, PADDED, SQUARES = (("window_columns", "window_rows"), ("padded_columns", "padded_rows"), ("square_columns", "square_rows"))
-AT = {name: [(f"{name}_rows",), (f"{name}_columns",)] for name in ("first", "last", "before", "patch")}
-OF_WINDOW = [rows + columns for rows in (AT["first"][0], AT["last"][0]) for columns in (AT["first"][1], AT["last"][1])]
-BEFORE_WINDOW = [
-    *(AT["before"][0] + AT["patch"][1], AT["last"][0] + AT["patch"][1], AT["first"][0] + AT["patch"][1]),
-    *(AT["first"][0] + AT["before"][1], AT["last"][0] + AT["before"][1]),
-]
-WINDOW_TERMS = (
-    [
-        *(*PATCH_TERMS[0], *monomials_of(ONE_OR_ALL, [WINDOWS, PADDED, SQUARES])),
-        *(*BEFORE_WINDOW, *OF_WINDOW, *(one + one for one in OF_WINDOW)),
-    ],
-) * 2
+WINDOW_TERMS = ([*PATCH_TERMS[0], *monomials_of(ONE_OR_ALL, [WINDOWS, PADDED, SQUARES]), ("last_columns", "last_rows")],) * 2
 
 
 def _grid(model: Any, batch: int, sizes: Sizes) -> Inputs:
@@ -244,21 +218,21 @@ PAGES = ("pages",)  # in one request
 GRID_FEATURES = monomials_of(ONE_OR_ALL, [(), T, ("tile_rows", "tiled"), PAGES])
 GRID_TERMS = monomials_of(ONE_OR_ALL, [(), ROWS], [(), COLUMNS])
 REQUEST_TERMS = [*GRID_TERMS, *monomials_of(ONE_OR_ALL, [PAGES])]
-
-PATCH_GRID = Door(_grid, _patches, PATCH_TERMS, MERGED, _merged_parts)
-PADDED_MASK = {  # of kernels that want rows of a multiple of eight; see `CudaAttention`
+REQUEST_PARTS = TILED | {  # masks of kernels that want rows of a multiple of eight; see `CudaAttention`
     f"{how}_{name}": Part(kind, (name,), 8) for name in ("tokens", "context") for how, kind in (("padded", "ceil"), ("uneven", "uneven"))
 }
+
+PATCH_GRID = Door(_grid, _patches, PATCH_TERMS, MERGED, _merged_parts)
 DOORS = {
     "glm_ocr": PATCH_GRID,
     "paddleocr_vl": PATCH_GRID,
-    "qwen2_5_vl": Door(_grid, _windowed_pages, WINDOW_TERMS, MERGED, _window_parts, turns=_last_windows),
+    "qwen2_5_vl": Door(_grid, _patches, WINDOW_TERMS, MERGED, _window_parts),
     "lighton_ocr": Door(_pictures, _odd_patches, (PICTURE_TERMS,) * 2, MERGED, _picture_parts),
     "got_ocr2": Door(_tiles, lambda config: {(0,): [{"tiles": 1}]}, TILE_TERMS, TILES),
     "qianfan_ocr": Door(_tiles, _numbers_of_tiles, TILE_TERMS, TILES),
     "granite_docling": Door(_masked_tiles, _numbers_of_tiles, TILE_TERMS, TILES, keeps_masks=True),
     "deepseek_ocr2": Door(_view_and_tiles, _tiles_or_none, TILE_TERMS, TILES),
     "unlimited_ocr": Door(
-        _view_and_tiles, _requests, (REQUEST_TERMS,) * 2, GRID_FEATURES, lambda config: TILED | PADDED_MASK, turns=_last_joins
+        *(_view_and_tiles, _requests, (REQUEST_TERMS,) * 2, GRID_FEATURES, lambda config: REQUEST_PARTS), turns=_last_joins
     ),
 }
