@@ -43,7 +43,7 @@ def test_layers_that_are_alike_stand_once_and_loops_are_folded():
     texts = Names()
     stage = learn_stage(KEY, [trace(n, repeats=n) for n in (2, 3, 4, 5, 6)], MONOMIALS, texts)
     dims = stage.dims()
-    assert [(texts[one.name], one.layers, one.loop) for one in stage.operators] == [
+    assert [(list(texts)[one.name], one.layers, one.loop) for one in stage.operators] == [
         ("mm", [0, 1], -1),
         ("add", [0, 1], 0),
         ("mul", [0, 1], 0),
