@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -31,6 +32,7 @@ GAP = 3  # characters between columns
 UNLIMITED = 10_000  # characters of a line that no terminal breaks: of a file or a pipe
 LISTED = 10_000  # counts below are written out
 PLAIN = ("gpu_hours", "cost", "expected_pages", "pages", "arithmetic", "mfu", "bandwidth_use")  # columns whose names begin so: no prefixes
+NUMBER = re.compile(r"-?[\d,.]+")
 PAGE_KEYS = tuple(f"workload.{side}" for side in ("image_width_px", "image_height_px", "columns", "rows", "pages"))  # of a request
 
 
@@ -217,7 +219,8 @@ def _block(frame: pl.DataFrame, cells: dict[str, list[str]], limit: int) -> str:
 
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1))
     for name, kind in frame.schema.items():
-        side = "right" if kind.is_numeric() else "left"
+        is_number = kind.is_numeric() or all(NUMBER.fullmatch(text) for text in cells[name][1:])
+        side = "right" if is_number else "left"
         table.add_column(Text(cells[name][0]), justify=side, no_wrap=True, overflow="ellipsis", min_width=4)
     for row in zip(*(cells[name][1:] for name in frame.columns), strict=True):
         table.add_row(*map(Text, row))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,6 +12,7 @@ from ocr_flops.cli import console
 from ocr_flops.cli.console import Form, Out, Overrides, Python, known_names
 from ocr_flops.errors import SpecError
 from ocr_flops.spec.specs import CALL, STAGES
+from ocr_flops.units import counted
 
 if TYPE_CHECKING:
     import polars as pl
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ocr_flops.evidence.verify import Case
     from ocr_flops.spec.run_spec import RunSpec
 
+PLACE = ("kind", "attention", "level", "stage", "module", "layer", "column")  # of a number that was compared
+NUMBERS = ("measured", "analytic", "difference", "largest_difference")  # printed in full: they are compared as integers
 MODEL_KEYS = ("model", "stages", "engine")  # overrides that say what runs, not at which point
 
 
@@ -106,7 +108,8 @@ def verify_model(
     if record:
         summary.write_verification(frame, ran, run.model, source.snapshot)
     versions = {name: ran[name] for name in ("torch", "transformers", "device", "weights", "label")}
-    return _write_compared(frame, versions, partial(summary.format_report, frame), form, out)
+    points = summary.count_points(frame)
+    return _write_compared(frame, versions, points, form, out, summary.shown_frame(frame), summary.describe_differences(frame))
 
 
 def _refuse(options: Mapping[str, object], what: str) -> None:
@@ -115,12 +118,21 @@ def _refuse(options: Mapping[str, object], what: str) -> None:
         raise SpecError(f"--{name}: has no part in {what}; leave it out")
 
 
-def _write_compared(frame: pl.DataFrame, versions: Any, text: Callable[[], str], form: str, out: Path | None) -> int:
+def _write_compared(
+    frame: pl.DataFrame, versions: Any, points: int, form: str, out: Path | None, shown: pl.DataFrame, differences: Sequence[str]
+) -> int:
     """Prints or writes what was compared; 1 on any difference, else 0."""
+    import polars as pl
+
     different = int((frame["difference"] != 0).sum())
     data = {"compared": frame.height, "differences": different, "versions": versions}
-    made = text() if form == "table" else ""
-    console.write_result("verify", form, out, frame, lambda: data | {"rows": frame.to_dicts()}, text=made)
+    whole = shown.with_columns(pl.col(name).map_elements("{:,}".format, pl.String) for name in NUMBERS if name in shown.columns)
+    places = [name for name in PLACE if name in shown.columns]
+    keys = [name for name in places if shown[name].n_unique() > 1]
+    same = ", ".join(f"{name} {shown[name][0]}" for name in places if name not in keys)  # said once above the table
+    whole = whole.drop(set(places) - {*keys})
+    words = {"same": same, "shown": whole, "keys": keys, "lines": differences, "points": counted(points, "point"), "versions": versions}
+    console.write_result("verify", form, out, frame, lambda: data | {"rows": frame.to_dicts()}, **data | words)
     return 1 if different else 0
 
 
@@ -140,20 +152,15 @@ def _verify_learned(
     stages = known_names("--stage", stage, (*STAGES, CALL))
     with console.show_progress() as progress:
         frame = learned.verify_learned(run.model, points, chosen, stages, python, progress)
-    wrong = frame.filter(pl.col("difference") != 0)
-    versions = learned.describe_versions(run.model)
-
-    def table() -> str:
-        shown = frame.filter(module="total") if len(points) > 1 else frame
-        summary = shown.group_by("attention", "stage", "column", maintain_order=True).agg(
-            pl.len().alias("points"), pl.col("difference").abs().max().alias("largest_difference")
+    shown = frame.drop("image_width_px", "image_height_px", "prompt_tokens")
+    if len(points) > 1:
+        shown = (
+            frame.filter(module="total")
+            .group_by("attention", "stage", "column", maintain_order=True)
+            .agg(pl.len().alias("points"), pl.col("difference").abs().max().alias("largest_difference"))
         )
-        lines = [console.render_table(summary if len(points) > 1 else shown.drop("image_width_px", "image_height_px", "prompt_tokens"))]
-        lines += [f"differs: {row}" for row in wrong.head(20).iter_rows(named=True)]
-        verdict = f"{wrong.height} differ" if wrong.height else "all equal, as integers"
-        return "\n".join([*lines, versions, f"{frame.height} numbers at {len(points)} points: {verdict}"])
-
-    return _write_compared(frame, versions, table, form, out)
+    wrong = [f"differs: {row}" for row in frame.filter(pl.col("difference") != 0).head(20).iter_rows(named=True)]
+    return _write_compared(frame, learned.describe_versions(run.model), len(points), form, out, shown, wrong)
 
 
 def _cases(

@@ -20,7 +20,6 @@ from ocr_flops.measure.events import Result
 from ocr_flops.measure.plan import POINT_FIELDS, tower_dimensions
 from ocr_flops.measure.protocol import REMOTE_ATTENTION
 from ocr_flops.spec.specs import STAGES, ModelSpec
-from ocr_flops.units import counted
 
 SETTING = ("engine", "attention", "dtype", "cache", "prefill_logits")
 POINT = ("kind", *SETTING, *POINT_FIELDS)
@@ -82,32 +81,27 @@ def summarise(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def format_report(frame: pl.DataFrame) -> str:
-    """Format a table of what was compared, a line per difference that says where, and the verdict (argument as in `summarise`)."""
-    wrong = frame.filter(pl.col("difference") != 0)
-    points = frame.select(POINT[1:]).unique().height  # however often each ran
-    shown = summarise(frame).rename({"points": "numbers"})
+def shown_frame(frame: pl.DataFrame) -> pl.DataFrame:
+    """What is shown of the rows compared: the numbers of one point, the largest differences of several."""
+    points = count_points(frame)
     if points == 1 and set(frame["level"]) == {"layer"}:
-        shown = frame.select("kind", "attention", "stage", "module", "layer", "column", "measured", "analytic", "difference")
-    elif points == 1:  # measured and analytic beside each other; sums over many points tell less
-        shown = shown.drop("numbers")
-    else:
-        shown = shown.group_by("kind", "attention", "level", "stage", "column", maintain_order=True).agg(
-            pl.col("numbers").sum(), pl.col("largest_difference").max()
-        )
-    with pl.Config(
-        tbl_rows=-1,
-        tbl_cols=-1,
-        tbl_width_chars=400,
-        tbl_hide_column_data_types=True,
-        tbl_hide_dataframe_shape=True,
-        fmt_str_lengths=40,
-        tbl_formatting="UTF8_FULL_CONDENSED",
-    ):
-        lines = [str(shown)]
-    lines += [_describe_difference(row) for row in wrong.iter_rows(named=True)]
-    verdict = "all equal, as integers" if not wrong.height else f"{wrong.height} differ"
-    return "\n".join([*lines, f"{frame.height} numbers at {counted(points, 'point')}: {verdict}"])
+        return frame.select("kind", "attention", "stage", "module", "layer", "column", "measured", "analytic", "difference")
+    shown = summarise(frame).rename({"points": "numbers"})
+    if points == 1:  # measured and analytic beside each other; sums over many points tell less
+        return shown.drop("numbers").rename({"largest_difference": "difference"})
+    return shown.group_by("kind", "attention", "level", "stage", "column", maintain_order=True).agg(
+        pl.col("numbers").sum(), pl.col("largest_difference").max()
+    )
+
+
+def count_points(frame: pl.DataFrame) -> int:
+    """Points that were compared, however often each ran."""
+    return frame.select(POINT[1:]).unique().height
+
+
+def describe_differences(frame: pl.DataFrame) -> list[str]:
+    """A line for each number that differs, which says where."""
+    return [_describe_difference(row) for row in frame.filter(pl.col("difference") != 0).iter_rows(named=True)]
 
 
 def _describe_difference(row: dict[str, Any]) -> str:
