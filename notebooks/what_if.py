@@ -183,10 +183,14 @@ def evaluated(
         ),
     }
     _shows = results and tab in _drawn and not views.why_not(results, tab)
-    _found = _drawn[tab][0](results) if _shows else ()
+    try:
+        _found = _drawn[tab][0](results) if _shows else ()
+    except of.SpecError as _error:
+        _found, _shows = (), False
+        _notices.append(problem("This tab has no chart.", f"{_error}."))
     charts.show(_found, tab.lower().replace(" ", "_"), _drawn[tab][1](results) if _found else "")
     _not_here = tab in OVERLAID and results and not all(row[OVERLAID[tab]] for row in results.beside)
-    _beside = "none" if _shows and results.device and not _found else "others" if _not_here else ""
+    _beside = "none" if _shows and results.device and not _found and tab != "Models" else "others" if _not_here else ""
     if _beside != get_beside():
         set_beside(_beside)
     if tab not in DRAWN:

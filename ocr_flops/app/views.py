@@ -1,5 +1,6 @@
 """What is evaluated and drawn for a setting: its numbers, and the charts of each view."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -234,10 +235,15 @@ def which_mode(results: Results) -> list[Chart]:
     """Published accuracy of each mode against the pages a day that it does with the page; nothing where the device runs none."""
     if not results.device:
         return []
-    settings = {mode.name: replace(results.setting, mode=mode.name) for mode in modes()}
-    timings = {name: one.estimate(results.model, one.main_mode).on(**results.conditions) for name, one in settings.items()}
-    fitting = {name: one for name, one in timings.items() if one.fits}
-    without = [name.replace("_", "-").title() for name in timings if name not in fitting]
+    fitting, without = {}, []
+    for mode in modes():
+        one = replace(results.setting, mode=mode.name)
+        with contextlib.suppress(SpecError):  # a prompt beyond the limits beside this mode's views
+            timing = one.estimate(results.model, one.main_mode).on(**results.conditions)
+            if timing.fits:
+                fitting[mode.name] = timing
+        if mode.name not in fitting:
+            without.append(mode.name.replace("_", "-").title())
     missing = f"Does not fit: {', '.join(without)}" if without else ""
     return [charts.accuracy_by_mode(fitting, read_accuracy(), results.setting.mode, missing)] if fitting else []
 

@@ -275,6 +275,6 @@ def growing_contexts(workload: Workload) -> Workload:
 
 
 def growing_outputs(workload: Workload) -> Workload:
-    """Columns of one page at growing output lengths, past its own."""
-    most = max(2048, 2 * workload.output_tokens)
+    """Columns of one page at growing output lengths, past its own as far as is allowed."""
+    most = min(max(2048, 2 * workload.output_tokens), LIMITS["output_tokens"][1])
     return replace(workload, output_tokens=np.linspace(0, most, 17).astype(np.int64))

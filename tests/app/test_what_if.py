@@ -8,7 +8,7 @@ import marimo as mo
 import pytest
 
 import ocr_flops as of
-from ocr_flops.app import links
+from ocr_flops.app import links, views
 from ocr_flops.app.links import Link
 from ocr_flops.app.setting import Setting
 from ocr_flops.measure.job_queue import QUEUE
@@ -46,6 +46,7 @@ EVERY_SETTING = (
     Setting(width_px=16, height_px=8000),
     Setting(gpu="t4", dtype="fp16", cache="static"),
     Setting(gpu="mi300x", batch_size=512),
+    Setting(mode="tiny", source="grid", columns=100, rows=50, prompt_tokens=2**20, output_tokens=2**20),
 )
 PINS = (("with <b>flash</b>", Setting(attention="flash")), ("other GPU", Setting(gpu="h200")))
 
@@ -84,6 +85,7 @@ def test_every_tab_shows_something_of_its_own(notebook, tab):
 
 def test_a_setting_draws(notebook):
     check_setting(notebook, EVERY_SETTING[3], "Savings")
+    check_setting(notebook, EVERY_SETTING[-1], "Memory")
 
 
 @pytest.mark.verification
@@ -104,6 +106,15 @@ def test_pages_are_grouped_again_for_other_pages_alone(notebook):
 
 def test_a_setting_without_result_is_a_callout(notebook):
     check_callout(notebook, Setting(attention="flash", dtype="fp32"), "Roofline", "flash kernels take bf16 or fp16")
+
+
+def test_a_chart_that_is_refused_leaves_the_headline(notebook, monkeypatch):
+    def refuses(results):
+        raise of.SpecError("rows: too many")
+
+    monkeypatch.setitem(views.VIEWS, "Memory", refuses)
+    page, found = show(notebook, tab="Memory")
+    assert "This tab has no chart" in page and "rows: too many" in page and "<strong>903</strong>" in page and not found["charts"].charts
 
 
 @pytest.mark.verification

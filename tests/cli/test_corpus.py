@@ -121,7 +121,10 @@ def test_an_engine_that_serves(capsys):
         (["a4:5", "--deadline", "2020-01-01"], "--deadline: '2020-01-01' is not ahead"),
         (["a4:5", "--budget", "5", "hardware=l4"], "budget: needs a price, as in --price l4=0.8"),
         (["a4:5", "workload.columns=2"], "workload.columns: has no effect; a corpus has pages of its own"),
-        (["a4:5", "model=glm_ocr", "workload=tiny"], "workload: has no effect; GLM-OCR takes pages by a rule of its own"),
+        (
+            ["a4:5", "model=glm_ocr", "workload=tiny"],
+            "workload: is of DeepSeek-OCR's resolution modes; GLM-OCR takes pages by a rule of its own",
+        ),
         (["a4:5", "attention=[eager,sdpa]"], "attention: one value; only hardware may be a list"),
         (["a4:5", "--lengths", "5", "workload.output_tokens=5"], "workload.output_tokens: given beside --lengths"),
         (["a4:5,b4:6"], "pages: 'b4:6' is not FORMAT@DPI:PAGES or WxH:PAGES"),

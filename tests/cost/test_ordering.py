@@ -43,7 +43,7 @@ def test_modes_are_ordered_at_every_batch_of_the_rules_grids(model, engine):
 
 
 @pytest.mark.parametrize(("points", "engine", "logits"), [
-    *((3, *of) for of in (("transformers", "last"), ("remote_code", "all"), ("vllm", "all"))),
+    *((3, *of) for of in (("transformers", "last"), ("remote_code", "all"), ("vllm", "all"), ("sglang", "last"))),
     *(pytest.param(25, engine, logits, marks=pytest.mark.verification) for engine in ALL_ENGINES for logits in ("all", "last")),
 ])  # fmt: skip
 def test_modes_are_ordered_at_random_views_and_contexts(model, tiny, engine, logits, points):

@@ -41,7 +41,7 @@ def test_growing_contexts_begin_beyond_the_image():
     assert grown.context_tokens.tolist() == list(range(1024, 8 * 1024 + 1, 1024))
 
 
-@pytest.mark.parametrize(("output_tokens", "most"), [(256, 2048), (5000, 10_000)])
+@pytest.mark.parametrize(("output_tokens", "most"), [(256, 2048), (5000, 10_000), (2**20, 2**20)])
 def test_growing_outputs_pass_the_pages_own(output_tokens, most):
     grown = growing_outputs(Workload.from_grid(output_tokens=output_tokens)).output_tokens
     assert (grown[0], grown[-1], len(grown)) == (0, most, 17) and (grown[1:] > grown[:-1]).all()

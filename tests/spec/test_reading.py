@@ -90,7 +90,7 @@ def test_a_wrong_value_is_named_with_what_is_allowed(key, value, allowed):
 @pytest.mark.parametrize(
     ("key", "has"),
     [
-        ("workload.batch_sizes", "workload has name, label, global_px, "),
+        ("workload.batch_sizes", "workload has 13 names; nearest: batch_size"),
         ("model.towers.sam.windows", "model.towers.sam has image_px, "),
         ("engine.fast", "engine has name, "),
         ("hardware.price", "hardware has name, label, manufacturer, "),

@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 
 import ocr_flops as of
-from ocr_flops.cost.frames import WORKLOAD_COLUMNS
 from ocr_flops.evidence.records import COLUMNS, SCHEMA
 from ocr_flops.evidence.records.frame import FIGURES
+from ocr_flops.evidence.records.schema import POINT_NUMBERS
 from ocr_flops.spec.specs import STAGES
 
 PAGES = [("tiny", (1, 1)), ("small", (1, 1)), ("base", (1, 1)), ("large", (1, 1))]
@@ -79,7 +79,7 @@ def frame(
                         "prefill_logits": estimate.config.prefill_logits,
                         "cache": "dynamic",
                         "stage": stage,
-                        **{name: int(np.atleast_1d(getattr(points[number], name))[0]) for name in WORKLOAD_COLUMNS},
+                        **{name: int(np.atleast_1d(getattr(points[number], name))[0]) for name in POINT_NUMBERS},
                         "median_seconds": float(spent * np.exp(noise * shaken.standard_normal())),
                         "peak_allocated_bytes": int(held + np.atleast_1d(row["peak_activation_bytes"])[number] + WORKSPACE_BYTES),
                         "peak_reserved_bytes": int(1.1 * (held + np.atleast_1d(row["peak_activation_bytes"])[number] + WORKSPACE_BYTES)),
@@ -115,7 +115,7 @@ def written(rows, folder):
             "ran": {"experts": first["experts"], "device_name": first["device"], "torch": "2.13.0", "transformers": "5.23.0"},
             "hardware": {"name": first["hardware"]},
             "model": {"name": first["model"]},
-            "workload": {name: first[name] for name in (*WORKLOAD_COLUMNS, "mode")},
+            "workload": {name: first[name] for name in (*POINT_NUMBERS, "mode")},
             "stages": {},
             "derived": figures,
             **{name: first[name] for name in ("record_id", "state")},

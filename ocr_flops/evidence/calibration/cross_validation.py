@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from ocr_flops.cost.frames import WORKLOAD_COLUMNS
 from ocr_flops.evidence.calibration.fit import Features, Fit, bounds, predict, regularisation
+from ocr_flops.evidence.records.schema import POINT_NUMBERS
 
 SMALL_STEP = 0.05  # of the logarithms of efficiencies and launch seconds
 FOLDS = 200  # at most; more workloads share them
@@ -87,7 +87,7 @@ def prediction_frame(
     least = np.zeros(len(predicted)) if bounds is None else bounds
     width = np.array([half_widths[stage] for stage in rows["stage"]])
     value, low, high = (np.maximum(least, predicted * np.exp(way * width)) for way in (0, -1, 1))
-    return rows.select("record_id", "measured_at", "attention", *WORKLOAD_COLUMNS, "stage", measured_seconds="median_seconds").with_columns(
+    return rows.select("record_id", "measured_at", "attention", *POINT_NUMBERS, "stage", measured_seconds="median_seconds").with_columns(
         predicted_seconds=value,
         low_seconds=low,
         high_seconds=high,

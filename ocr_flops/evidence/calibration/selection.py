@@ -8,6 +8,7 @@ import polars as pl
 from ocr_flops.cost.engines.base import ENGINES
 from ocr_flops.evidence.records.frame import attention_words
 from ocr_flops.evidence.records.record import is_unedited
+from ocr_flops.evidence.records.schema import POINT_NUMBERS
 from ocr_flops.measure.plan import TOWERS
 from ocr_flops.spec.specs import OTHERS, AttentionSpec, EngineSpec, ModelSpec
 from ocr_flops.spec.workload import LIMITS, Workload
@@ -90,5 +91,4 @@ def parse_attention(name: str) -> AttentionSpec:
 
 def parse_workloads(rows: pl.DataFrame) -> Workload:
     """Return the workloads of rows, as columns."""
-    numeric = list(LIMITS)
-    return Workload(**{name: rows[name].cast(pl.Int64).to_numpy() for name in numeric})
+    return Workload(**{name: rows[name].cast(pl.Int64).to_numpy() for name in LIMITS if name in POINT_NUMBERS})

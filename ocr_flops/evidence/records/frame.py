@@ -7,9 +7,8 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from ocr_flops.cost.frames import WORKLOAD_COLUMNS
 from ocr_flops.errors import one_of
-from ocr_flops.evidence.records.schema import VERSIONS, Figures, Record
+from ocr_flops.evidence.records.schema import POINT_NUMBERS, VERSIONS, Figures, Record
 from ocr_flops.evidence.records.store import USER, Problem, Stored, read_records
 
 LEVELS = ("stage", "module")
@@ -19,7 +18,7 @@ _FLOATS = ("median_seconds", "spread_seconds", "min_seconds", "mfu", "bandwidth_
 _TEXTS = ("io_bytes_source", "peak_source")
 COLUMNS = {  # `module` follows `stage` at that level
     **dict.fromkeys((*IDENTITY, *VERSIONS), pl.String),
-    **dict.fromkeys(WORKLOAD_COLUMNS, pl.Int64),
+    **dict.fromkeys(POINT_NUMBERS, pl.Int64),
     **dict.fromkeys(("mode", "prefill_logits", "cache", "stage"), pl.String),
     **{name: pl.Float64 if name in _FLOATS else pl.String if name in _TEXTS else pl.Int64 for name in FIGURES},
     **dict.fromkeys(("model", "weights", "failure"), pl.String),

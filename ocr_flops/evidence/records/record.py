@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ocr_flops import __version__
-from ocr_flops.cost.frames import WORKLOAD_COLUMNS
 from ocr_flops.evidence.records.figures import derive_figures
-from ocr_flops.evidence.records.schema import DONE, FAILED, SCHEMA, VERSIONS
+from ocr_flops.evidence.records.schema import DONE, FAILED, POINT_NUMBERS, SCHEMA, VERSIONS
 from ocr_flops.measure.events import PointFailed, Result
 from ocr_flops.measure.plan import Plan
 from ocr_flops.measure.protocol import WIRE_NAMES
@@ -45,7 +44,7 @@ def make_record(plan: Plan, workload: Workload, event: Result | PointFailed) -> 
         "host": _host(),
         "asked": _settings(plan),
         "model": {"name": model.name if is_unedited(model) else f"{model.name} (edited)", "towers": plan.request([]).towers},
-        "workload": {"mode": workload.mode or None, **{name: int(getattr(workload, name)) for name in WORKLOAD_COLUMNS}},
+        "workload": {"mode": workload.mode or None, **{name: int(getattr(workload, name)) for name in POINT_NUMBERS}},
         "ran": {name: value for name, value in ran.items() if name != "layer_parameters"} or None,
         "hardware": None if device is None else _figures_of(device),
         "stages": {stage: {name: value for name, value in seen.items() if name != "traced"} for stage, seen in stages.items()},

@@ -67,6 +67,9 @@ class Point(Struct):
     batch_size: Size
 
 
+POINT_NUMBERS = Point.__struct_fields__[1:]  # of a request of one page
+
+
 class Ran(Struct):
     """What the worker said of itself."""
 
