@@ -17,8 +17,8 @@ import numpy as np
 if TYPE_CHECKING:
     from ocr_flops.timing.serving.steady import Server
 
-LOADS = 48  # numbers of pages admitted in a step
-LEAST = (1e-6, 1e-3)  # sequences that run where a request is alone, and where nearly nobody comes
+DOUBLING = 3  # steps in which the number of pages admitted in a step doubles
+LEAST = (1e-6, 1e-2)  # sequences that run where nobody comes, and from where on they double
 ROUNDS = 6  # in which what depends on each other settles
 ANY_NUMBER = 1e9  # of others, where requests come by chance
 NEARLY = 0.97  # of a load that has no balance beyond 1
@@ -47,9 +47,11 @@ class Balance(NamedTuple):
 def find_balance(server: Server, is_closed: bool) -> Balance:
     """The balance of a server where requests come by chance, or (closed) where one comes whenever another one is done."""
     times, later, prompt, budget = server.times, server.later, server.times.mean_prompt, server.options.max_num_batched_tokens
-    vision, ban, shape = times.vision[0][:, None], times.ban[:, None], (len(times.ban), LOADS)
-    loads = np.geomspace(LEAST[1] / server.output, server.most_admitted, LOADS - 1)
-    admitted = np.broadcast_to(np.append(LEAST[0] / server.output, loads), shape)
+    vision, ban, least = times.vision[0][:, None], times.ban[:, None], LEAST[1] / server.output
+    loads = least * 2 ** (np.arange(DOUBLING * np.log2(server.most_admitted / least) + 1) / DOUBLING)
+    loads = np.minimum(np.append(LEAST[0] / server.output, loads), server.most_admitted)  # those below a limit are as without it
+    shape = len(times.ban), len(loads)
+    admitted = np.broadcast_to(loads, shape)
     one_more, longest = np.ones(shape), np.full(shape, ANY_NUMBER)
     more = np.zeros(shape)
     pages, company, beside, ratio, others = np.ones(shape), np.zeros(shape), np.full(shape, 0.5 if later else 1.0), 1.0, longest
@@ -63,11 +65,13 @@ def find_balance(server: Server, is_closed: bool) -> Balance:
         sequences = running + one_more if later else running
         room = np.maximum((budget - sequences * times.mixes) / prompt, 1e-3)
         one, mine = np.minimum(one_more, room), np.minimum(1 + company, room)
+        most = np.minimum(admitted / one, 1.0) if later else beside  # a step with pages has one at least, or what there is room for of it
+        beside = np.minimum(beside, most)
         some = np.minimum(np.maximum(pages, 1.5), np.maximum(room, 1.01))
         at, tokens = np.concatenate([sequences, sequences, running], axis=1), prompt * np.concatenate([one, some, mine], axis=1)
         banned = at * ban
         alone, mixed = (lane[0] + banned for lane in times.alone_and_mixed(at, server.context, tokens, lanes=1))
-        short, (with_one, with_some, own) = alone[:, :LOADS], mixed.reshape(-1, 3, LOADS).swapaxes(0, 1)
+        short, (with_one, with_some, own) = alone[:, : len(loads)], mixed.reshape(-1, 3, len(loads)).swapaxes(0, 1)
         page = vision + (with_some - with_one) / (some - one)
         base = with_one + (vision - page) * one
         added = base - short
@@ -82,7 +86,7 @@ def find_balance(server: Server, is_closed: bool) -> Balance:
         if later:
             some_come = 1 - none(short)
             wanted = np.maximum(some_come / np.maximum(some_come + nobody, 1e-12), admitted / room)
-            wanted = np.minimum(np.maximum(wanted, 1e-12), 1.0)
+            wanted = np.minimum(np.maximum(wanted, 1e-12), most)
             steep = wanted * (1 - wanted) * (1 + rate * long) * added / step  # the more steps have pages, the longer they are, and
             beside = beside + (wanted - beside) / (1 + np.maximum(steep, 0))  # the fewer requests come in a second
             step = short + beside * added + page * admitted
@@ -114,7 +118,7 @@ def find_balance(server: Server, is_closed: bool) -> Balance:
                 crowd = np.concatenate([sequences + more - varies, sequences + more + varies], axis=1)
                 crowd = np.minimum(crowd, np.tile(np.maximum(server.max_concurrency, sequences), 2))
                 crowded = times.alone(crowd, server.context, lanes=1)[0][0] + crowd * ban
-                seen = seen + ((crowded[:, :LOADS] + crowded[:, LOADS:]) / 2 - short) / (1 - np.minimum(rate * page, NEARLY))
+                seen = seen + (sum(np.split(crowded, 2, axis=1)) / 2 - short) / (1 - np.minimum(rate * page, NEARLY))
                 more = rate * np.maximum(beyond + (1 - idle) * (met - step), 0)
             ratio = (ratio + seen / step) / 2
         if is_closed:
@@ -124,15 +128,27 @@ def find_balance(server: Server, is_closed: bool) -> Balance:
 
 
 def look_up(balance: Balance, by: np.ndarray, wanted: np.ndarray) -> Balance:
-    """A balance at the loads where one of its figures, which grows, is as wanted: in straight lines between logarithms of it.
+    """A balance at the loads where one of its figures, which grows, is as wanted: in straight lines between them.
 
     Args:
         by: that figure, `others` or `rate`.
         wanted: above 0: [case, point].
     """
-    grid = np.maximum.accumulate(np.log(by), axis=1)
-    places = np.stack([np.interp(one, x, np.arange(LOADS)) for one, x in zip(np.log(wanted), grid, strict=True)])
-    left = np.minimum(places.astype(np.int64), LOADS - 2)
+    grid = np.maximum.accumulate(by, axis=1)
+    places = np.stack([np.interp(one, x, np.arange(len(x))) for one, x in zip(wanted, grid, strict=True)])
+    left = np.minimum(places.astype(np.int64), grid.shape[1] - 2)
     table, cases = np.stack(balance), np.arange(len(by))[:, None]
     low, high = table[:, cases, left], table[:, cases, left + 1]
     return Balance(*(low + (high - low) * (places - left)))
+
+
+def run_alone(server: Server) -> Balance:
+    """What goes together where one request is in flight: its prompt, in parts where it exceeds the token budget, then a token a step."""
+    times, budget = server.times, server.options.max_num_batched_tokens
+    parts = np.stack([np.full_like(times.prompt_tokens, budget), times.prompt_tokens % budget])
+    _, passes = times.alone_and_mixed(np.zeros((1, parts.size)), 0.0, parts.reshape(1, -1), lanes=1)
+    often = np.stack([times.prompt_tokens // budget, parts[1] > 0])
+    first = times.vision[0] + (passes[0].reshape(-1, *parts.shape) * often).sum(axis=1) @ times.weights
+    first, seen = first[:, None], times.alone(np.ones((1, 1)), server.context, lanes=1)[0][0] + times.ban[:, None]
+    step = (first + server.later * seen) / (server.later + often.sum(axis=0) @ times.weights)
+    return Balance(0 * step, 0 * step, step, seen, first, 0 * step)

@@ -27,7 +27,7 @@ from ocr_flops.spec.serving import ServingSpec, choose_options, cutting_part
 from ocr_flops.spec.specs import AttentionSpec, EngineSpec, HardwareSpec, ModelSpec
 from ocr_flops.spec.workload import Workload
 from ocr_flops.timing.estimate import estimate
-from ocr_flops.timing.serving.balance import Balance, find_balance, look_up
+from ocr_flops.timing.serving.balance import Balance, find_balance, look_up, run_alone
 from ocr_flops.timing.serving.deployment import Deployment, Page
 from ocr_flops.timing.serving.memory import find_pool
 from ocr_flops.timing.serving.result import BUDGET, CACHE, CUTTING, PARTS, SEQUENCES, Serving
@@ -245,18 +245,22 @@ class Server:
 
     def _closed(self, flying: np.ndarray) -> Flow:
         """So many requests in flight: [1, point]."""
-        others = np.broadcast_to(np.maximum(flying - 1, 1e-9), (len(self.cut), flying.shape[1]))
-        found = look_up(self._by_flying, self._by_flying.others, others)
+        others = np.broadcast_to(flying - 1, (len(self.cut), flying.shape[1]))
+        is_alone = flying == 1
+        found = None if is_alone.all() else look_up(self._by_flying, self._by_flying.others, others)
+        if is_alone.any():
+            alone = run_alone(self)
+            found = alone if found is None else Balance(*np.where(is_alone, alone, found))
         cycle, share = self.cut + found.rest + found.first + self.later * found.seen, (flying - 1) / flying / self.most_cut
         load = np.minimum(found.rate / self.most_cut, 1 - 1e-9)
         whole = cycle + self.cutting_wait(found.rate, others) * (1 - load) + flying * share
         requests = 2 * flying / (whole + np.sqrt(np.maximum(whole**2 - 4 * flying * cycle * share, 0)))  # the wait is of the other ones
         requests = np.minimum(requests, self.most_cut)
         is_cut = requests >= 0.98 * self.most_cut  # most of the others wait to be cut
-        if is_cut.any():
+        if (is_cut > is_alone).any():
             by_rate = look_up(self._by_flying, self._by_flying.rate, np.maximum(requests * (flying - 1) / flying, 1e-300))
-            found = Balance(*np.where(is_cut, np.stack(by_rate), np.stack(found)))
-        is_full = (requests >= self.capacity * (1 - 1e-9)) & ~is_cut
+            found = Balance(*np.where(is_cut > is_alone, by_rate, found))
+        is_full = (requests >= self.capacity * (1 - 1e-9)) & ~is_cut & ~is_alone
         requests = np.minimum(requests, self.capacity)
         seen = np.where(is_full, np.maximum(found.seen, self.full_step), found.seen) if self.later else found.step
         ttft = np.maximum(flying / requests - self.later * seen, self.cut + found.rest + found.first)
@@ -267,7 +271,8 @@ class Server:
         is_rough = (
             (wait > 0.05 * self.later * found.seen[0]) | (requests[0] > 0.8 * self.most_cut[0]) | (requests[0] * wait > 0.75) & ~is_full[0]
         )
-        return Flow(requests, step, seen, ttft, limited, is_rough & (flying[0] > 1))
+        there = np.where(is_alone[0], (requests * (found.first + self.later * found.seen))[0], 1.0)
+        return Flow(requests, step, seen, ttft, limited, is_rough & ~is_alone[0], there)
 
     def _open(self, arriving: np.ndarray) -> Flow:
         """So many requests a second arrive by chance: [case, point]; at most the capacity is served."""
