@@ -20,7 +20,7 @@ def test_records_lie_over_the_charts_and_calibrate_the_figures(chromium, tmp_pat
         synthetic.written(rows, tmp_path)
         (tmp_path / "broken.json").write_text("{", encoding="utf-8")
         expect(page.locator(".basis summary", has_text="timed runs on NVIDIA L4")).to_be_visible(timeout=30_000)  # looks again by itself
-        expect(page.get_by_text("broken.json")).to_be_visible()
+        expect(page.get_by_text("broken.json")).to_be_visible(timeout=30_000)  # drawn after the headline
         until(page, lambda: len(drawn(page)) == 3, "the calibration's charts")
         open_tab(page, "Roofline")
         until(page, lambda: any(found.get("measured") for found in datasets(page)), "diamonds")
