@@ -65,6 +65,18 @@ def test_steady_state_and_simulation_agree_unless_it_is_rough(gpu, engine, outpu
         assert middle(run.ttft_seconds) == pytest.approx(steady.ttft_seconds.value, rel=0.1)
 
 
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+@pytest.mark.parametrize(("gpu", "output", "prompt"), [("h100_sxm", 5, 10), ("h20", 20, 10), ("l4", 300, 10), ("a10", 20, 2000)])
+def test_one_request_in_flight_is_as_played(gpu, output, prompt, engine):
+    """Also where its prompt takes several steps; others are not in its range."""
+    page = of.Workload.from_grid(2, 3, output_tokens=output, prompt_tokens=prompt)
+    server = prepare(of.load_model(), page, gpu, engine=engine, options={"max_num_batched_tokens": 2048})
+    run, found = simulate(server, draw_traffic(40, Lengths(output), concurrency=1)), server.solve(1)
+    assert found.ttft_seconds.value == pytest.approx(run.ttft_seconds[5], rel=1e-9)
+    assert found.tpot_seconds.value == pytest.approx(run.tpot_seconds[5], rel=1e-3)
+    assert found.tpot_seconds.high < 2 * found.tpot_seconds.value and not found.is_rough
+
+
 @pytest.mark.parametrize(
     ("gpu", "grid", "output", "engine", "workers", "flying"),
     [("h100_sxm", (1, 1), 131, "vllm", 4, 53), ("h100_sxm", (2, 3), 14, "sglang", 16, 38), ("h100_sxm", (2, 3), 830, "vllm", 1, 41)],

@@ -262,8 +262,11 @@ class Server:
             found = Balance(*np.where(is_cut > is_alone, by_rate, found))
         is_full = (requests >= self.capacity * (1 - 1e-9)) & ~is_cut & ~is_alone
         requests = np.minimum(requests, self.capacity)
-        seen = np.where(is_full, np.maximum(found.seen, self.full_step), found.seen) if self.later else found.step
-        ttft = np.maximum(flying / requests - self.later * seen, self.cut + found.rest + found.first)
+        soonest, seen = self.cut + found.rest + found.first, found.seen if self.later else found.step
+        if self.later:
+            left = (flying / requests - soonest) / self.later  # more is not left of a request's time for each token
+            seen = np.where(is_full, np.maximum(seen, np.minimum(self.full_step, left)), seen)
+        ttft = np.maximum(flying / requests - self.later * seen, soonest)
         limited = np.where(is_full[0], self.capacity_limit, np.where(flying[0] >= self.max_concurrency, self.first_limit, ""))
         limited = np.where(is_cut[0], CUTTING, limited)
         step = np.where(is_full, seen, found.step)
