@@ -264,9 +264,9 @@ def view(charts):
 
 
 @app.cell(hide_code=True)
-def address(get_pins, promise, serving_asked, setting, tab):
+def address(corpus_asked, get_pins, promise, serving_asked, setting, tab):
     _load = served_on.Load(**serving_asked.value, first_token_seconds=promise.value)
-    _params, _now = mo.query_params(), links.write(Link(setting, tab, get_pins(), load=_load))
+    _params, _now = mo.query_params(), links.write(Link(setting, tab, get_pins(), (), _load, corpus_asked.value["engine"]))
     if len(_params) or setting != Setting() or get_pins() or tab != FIRST:
         for _key in [key for key in _params.to_dict() if key not in _now and key not in links.FOREIGN]:
             _params.remove(_key)
@@ -288,7 +288,7 @@ def tab_controls(link):
 
 @app.cell(hide_code=True)
 def corpus_controls(link, served):
-    corpus_source, corpus_asked = corpus.source_controls(served), corpus.question_controls(link.setting)
+    corpus_source, corpus_asked = corpus.source_controls(served), corpus.question_controls(link)
     corpus_inputs = dict(corpus_asked.elements)  # in a plain container, so that they stay when one moves
     return corpus_asked, corpus_inputs, corpus_source
 

@@ -104,7 +104,7 @@ class Panel {
       const link = event.target.closest?.(".vega-actions a[download]");
       if (!link) return;
       event.preventDefault();
-      this.save(link.download, below());
+      this.save(link.download, this.chart.below ?? below());
     }, true);
   }
 

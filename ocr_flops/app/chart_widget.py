@@ -30,29 +30,30 @@ class ChartWidget(anywidget.AnyWidget):
     library: str | None = None  # address of Vega's JavaScript, relative to the page; None where it comes with every widget
     _css = STYLE.read_text(encoding="utf-8")
 
-    def __init__(self, charts: Iterable[Chart] = (), view: str = "", below: str = "") -> None:
+    def __init__(self, charts: Iterable[Chart] = (), view: str = "", below: str | list[str] = "") -> None:
         script = SCRIPT.read_text(encoding="utf-8")
         library = f'await import(new URL("{self.library}", document.baseURI));' if self.library else vega_javascript()
         super().__init__(_esm=f"{library}\n{script}")
         self.show(charts, view, below)
 
-    def show(self, charts: Iterable[Chart], view: str = "", below: str = "") -> None:
+    def show(self, charts: Iterable[Chart], view: str = "", below: str | list[str] = "") -> None:
         """Draws charts in place of those before.
 
         Args:
             charts: in reading order.
             view: what they are of, in one word.
-            below: what a saved chart says of itself, as of `reports.images.provenance`.
+            below: what a saved chart says of itself, as of `reports.images.provenance`; a list says so of each.
         """
         found = list(charts)
+        belows = [{"below": one} for one in below] if isinstance(below, list) else [{}] * len(found)
         templates = {one.template.key: _without_values(one) for one in found}
         with self.hold_sync():
             if templates.keys() != self.templates.keys():
                 self.templates = templates
-            self.view, self.below = view, below
+            self.view, self.below = view, below if isinstance(below, str) else ""
             self.charts = [
-                {"template": one.template.key, "name": f"ocr_flops_{view}_{number}", "signals": one.signals, "datasets": one.datasets}
-                for number, one in enumerate(found, 1)
+                {"template": one.template.key, "name": f"ocr_flops_{view}_{number}", "signals": one.signals, "datasets": one.datasets} | own
+                for number, (one, own) in enumerate(zip(found, belows, strict=False), 1)
             ]
 
 

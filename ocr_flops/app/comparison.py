@@ -94,10 +94,12 @@ def compare_settings(model: ModelSpec, settings: Mapping[str, Setting]) -> tuple
 
     Args:
         model: of those settings that name it.
-        settings: by name, the one to compare with first. One that shows all attention modes becomes one a mode.
+        settings: by name, the one to compare with first, each taken as `known`. One that shows all attention modes becomes one a mode.
     """
     found, problems = [], []
-    for name, setting in settings.items():
+    for name, asked in settings.items():
+        setting = asked.known
+        problems += [f"{name}: {asked.instead}"] if asked.instead else []
         spec = model if setting.model == model.name else setting.model_spec
         try:
             estimates = setting.estimates(spec)
@@ -189,7 +191,7 @@ def change_words(setting: Setting, base: Setting) -> str:
 
 def _changes(setting: Setting, base: Setting) -> dict[str, tuple[Any, Any]]:
     """The fields in which settings differ in effect, each with its value in `base` and in `setting`."""
-    ignored = {*IGNORED}
+    setting, base, ignored = setting.known, base.known, {*IGNORED}
     ignored |= {"columns", "rows"} if setting.source == base.source == "page" else set()
     ignored |= {"width_px", "height_px"} if setting.source == "grid" else set()
     pairs = {one.name: (getattr(base, one.name), getattr(setting, one.name)) for one in fields(Setting) if one.name not in ignored}

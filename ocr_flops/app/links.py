@@ -20,7 +20,7 @@ from ocr_flops.spec.specs import CACHES, DTYPE_BYTES, FP8
 from ocr_flops.spec.workload import LIMITS, MAX_TILES
 from ocr_flops.studies.models import compared_models
 
-TAB, PINS, NONE = "tab", "pins", "none"
+TAB, PINS, NONE, CORPUS_ENGINE = "tab", "pins", "none", "corpus_engine"
 SERVING = "serving_"  # begins the names of a load
 BETWEEN = "|"  # pins; marimo keeps only the last of a parameter given several times
 FOREIGN = frozenset(  # marimo's own parameters
@@ -29,7 +29,7 @@ FOREIGN = frozenset(  # marimo's own parameters
 MAX_PINS, MAX_NAME, MAX_TEXT, MAX_LISTED, MAX_NOTICES = 8, 40, 60, 10, 12
 Pins = tuple[tuple[str, Setting], ...]  # by name, oldest first
 Query = Mapping[str, str | Sequence[str]]
-T = TypeVar("T", Setting, Load)
+T = TypeVar("T", Setting, Load, "Link")
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Link:
         tab: the open tab; None leaves the first.
         pins: pinned settings by name, oldest first.
         load: of the tab Serving.
+        corpus_engine: of the tab Corpus; read, it is the setting's where the link names only that one, None where it names neither.
         notices: what was not allowed, each a sentence (plain text, to be escaped where it is shown).
     """
 
@@ -49,6 +50,7 @@ class Link:
     pins: Pins = ()
     notices: tuple[str, ...] = ()
     load: Load = field(default_factory=Load)
+    corpus_engine: str | None = field(default=None, compare=False)
 
 
 def write(link: Link) -> dict[str, str]:
@@ -57,6 +59,8 @@ def write(link: Link) -> dict[str, str]:
     query = _texts(link.setting)
     if link.load != Load():
         query |= {f"{SERVING}{name}": text for name, text in _texts(link.load).items()}
+    if link.corpus_engine not in (None, link.setting.engine):
+        query[CORPUS_ENGINE] = link.corpus_engine
     if link.tab:
         query[TAB] = link.tab
     if link.pins:
@@ -81,8 +85,11 @@ def read(query: Query, tabs: Iterable[str] = ()) -> Link:
     notices = [f"{key}: given {len(values)} times; the last is used." for key, values in given.items() if len(values) > 1]
     texts = {key: values[-1] for key, values in given.items()}
     loads = {key: text for key, text in texts.items() if key.removeprefix(SERVING) in _load_kinds() and key.startswith(SERVING)}
-    setting = _setting(texts, notices, known={TAB, PINS, *loads} | FOREIGN)
+    setting = _setting(texts, notices, known={TAB, PINS, CORPUS_ENGINE, *loads} | FOREIGN)
     load = _fields(Load(), _load_kinds(), loads, notices, SERVING)
+    begun = Link(corpus_engine=setting.engine if "engine" in texts else None)
+    own = {CORPUS_ENGINE: texts[CORPUS_ENGINE]} if CORPUS_ENGINE in texts else {}
+    corpus_engine = _fields(begun, {CORPUS_ENGINE: _kinds()["engine"]}, own, notices).corpus_engine
     tab = texts.get(TAB)
     if tab is not None and tab not in tabs:
         notices.append(f"{TAB}: {_quoted(tab)} is not one of {', '.join(tabs)}; the first is open.")
@@ -96,7 +103,7 @@ def read(query: Query, tabs: Iterable[str] = ()) -> Link:
             notices.append(f"{PINS}: at most {MAX_PINS} settings are pinned; {_quoted(name)} was left out.")
     if len(notices) > MAX_NOTICES:
         notices[MAX_NOTICES:] = [f"And {len(notices) - MAX_NOTICES} more."]
-    return Link(setting, tab, tuple(pins.items()), tuple(notices), load)
+    return Link(setting, tab, tuple(pins.items()), tuple(notices), load, corpus_engine)
 
 
 def _pin(text: str, notices: list[str], taken: Iterable[str]) -> tuple[str | None, Setting]:

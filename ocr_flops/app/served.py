@@ -68,6 +68,8 @@ def serve(results: Results, asked: dict[str, Any]) -> Served | SpecError:
 
 def _serve(results: Results, asked: dict[str, Any]) -> Served:
     setting = replace(results.setting, engine=asked["engine"], batch_size=1)
+    if setting.instead:
+        raise SpecError(f"model: no engine that serves is known to run {setting.model_spec.label}")
     workload, config = setting.workload, results.main.config
     options = {"preprocess_workers": asked["preprocess_workers"], "ngram_ban": asked["ngram_ban"]}
     if asked["max_num_batched_tokens"] != OWN:

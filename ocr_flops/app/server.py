@@ -130,12 +130,14 @@ def build(where: Serving, port: int) -> ASGIApp:
         port: that is listened on.
     """
     import marimo
-    from marimo._entrypoints import registry
     from starlette.routing import Route
 
     from ocr_flops.app import chart_widget
 
-    registry.entry_points = functools.cache(registry.entry_points)  # every step reads those of all installed packages, a third of its time
+    with contextlib.suppress(ImportError, AttributeError):  # no public name of marimo: where it has none, steps are slower
+        from marimo._entrypoints import registry
+
+        registry.entry_points = functools.cache(registry.entry_points)  # every step reads those of all installed packages
     chart_widget.ChartWidget.library = chart_widget.LIBRARY
     folder = notebook_dir()
     mounts = {path: folder / name for path, name in MOUNTS.items() if (folder / name).is_file()}

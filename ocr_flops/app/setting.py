@@ -166,7 +166,8 @@ class Setting:
         """What is shown in the place of an engine that is not known to run the model, in a sentence; "" for one that is."""
         if not self.model_spec.learned or self.engine == Setting.engine:
             return ""
-        return f"{load_engine(self.engine).label} is not known to run {self.model_spec.label}: all but Serving is of transformers' class."
+        unknown = f"{load_engine(self.engine).label} is not known to run {self.model_spec.label}"
+        return f"{unknown}: all is of transformers' class, and Serving has no answer."
 
     @property
     def options(self) -> dict[str, Any]:

@@ -59,8 +59,11 @@ def test_what_is_saved_says_where_it_comes_from(model):
 def test_charts_of_several_settings_or_models_name_them_all(model):
     below = compare.provenance_of(views.Results(model, Setting()), (("other", Setting(gpu="h200", model="glm_ocr")),))
     assert "other: GLM-OCR, " in below and "now: " in below and "gpu h200 → l4" in below and "deepseek_ocr" in below
-    below = models.provenance_of(views.Results(model, Setting()), models.models_controls().value)
-    assert "GLM-OCR, " in below and "characters" in below and "NVIDIA L4" in below
+    inputs = models.models_controls().value | {"models": ["glm_ocr"]}
+    both = views.Results(model, Setting(plan_batch="best"))
+    best, by_size = ChartWidget(models.models_chart(both, inputs), "models", models.provenance_of(both, inputs)).charts
+    assert all(words in best["below"] for words in ("GLM-OCR. ", "characters", "NVIDIA L4", "at its best batch"))
+    assert "characters, batch 1;" in by_size["below"]
 
 
 def test_a_template_has_no_rows_and_no_values(model, widget):
@@ -77,7 +80,7 @@ def test_the_script_comes_along_or_from_a_server(monkeypatch):
     assert not re.search(r"""(?:\bfrom|\bimport)\s*\(?\s*["'`][^"'`]*//""", script), "nothing is loaded from elsewhere"
     assert not re.search(r"<script|esm\.sh|jsdelivr|unpkg", script)
     monkeypatch.setattr(ChartWidget, "library", LIBRARY)
-    assert len(ChartWidget()._esm) < 20_000 and LIBRARY in ChartWidget()._esm
+    assert len(ChartWidget()._esm) < 12_500 and LIBRARY in ChartWidget()._esm
 
 
 def test_what_is_not_allowed_is_said_when_it_is_read(model):

@@ -35,6 +35,13 @@ def test_all_modes_side_by_side_become_one_each():
     assert labels == ["now, eager", "now, sdpa", "now, flash", "fp32, eager", "fp32, sdpa"]
 
 
+def test_a_pin_of_an_engine_that_does_not_run_its_model_is_shown_as_the_controls_are():
+    pin = Setting(model="glm_ocr", engine="vllm")
+    (first, now), problems = comparison.compare_pins(pin.model_spec, pin.known, [("pin", pin)])
+    assert first.figures == now.figures and problems == [f"pin: {pin.instead}"]
+    assert comparison.change_words(pin.known, pin) == "the same"
+
+
 def test_what_cannot_be_compared_is_told_once_and_the_rest_is():
     shown, problems = comparison.compare_settings(
         MODEL, {"now": EAGER, "T4": Setting(gpu="t4", attention="all"), "wrong": Setting(attention="flash", dtype="fp32")}

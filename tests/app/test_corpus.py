@@ -6,6 +6,7 @@ import marimo as mo
 import pytest
 
 from ocr_flops.app import views
+from ocr_flops.app.links import Link
 from ocr_flops.app.setting import Setting
 from ocr_flops.app.tabs import corpus
 from ocr_flops.errors import SpecError
@@ -21,7 +22,7 @@ def groups():
 
 
 def asked(setting=Setting(), **changed):  # noqa: B008  it is frozen
-    return {**corpus.question_controls(setting).value, "engine": setting.engine, **changed}
+    return {**corpus.question_controls(Link(setting)).value, "engine": setting.engine, **changed}
 
 
 def planned(model, groups, setting=Setting(), **changed):  # noqa: B008
@@ -45,9 +46,15 @@ def test_controls_change_the_plan(model, groups):
 
 
 def test_the_defaults_are_those_of_the_command(model, groups):
-    found = corpus.question_controls(Setting()).value
+    found = corpus.question_controls(Link()).value
     assert (found["engine"], found["output_tokens"]) == (ENGINE, DEFAULT_TOKENS)
     assert planned(model, groups, engine=ENGINE).run.engine.name == ENGINE
+
+
+def test_another_engine_than_the_sidebars_takes_nothing_that_was_chosen_for_that(model, groups):
+    left = Setting(gpu="h200", attention="eager", engine_weights="fp8", engine_cache="fp8")
+    assert planned(model, groups, left, engine=ENGINE).plans.equals(planned(model, groups, engine=ENGINE).plans)
+    assert corpus.question_controls(Link(corpus_engine="sglang")).value["engine"] == "sglang"
 
 
 def test_a_learned_model_has_groups_of_its_own():
@@ -92,7 +99,7 @@ def test_what_is_wrong_is_told_in_the_page(model, groups, prices, message):
 
 def test_the_page_has_controls_charts_and_tables(model, groups):
     found, source = planned(model, groups), corpus.source_controls({})
-    fields = dict(corpus.question_controls(Setting()).elements)
+    fields = dict(corpus.question_controls(Link()).elements)
     shown, learned = (mo.as_html(corpus.controls(source, fields, one)).text for one in (model, load_model("glm_ocr")))
     assert "endless pages" in shown and "GPU=PRICE" not in shown
     assert "resolution mode" in shown and "endless pages" in learned and "resolution mode" not in learned

@@ -118,6 +118,12 @@ def test_all_cells_run_and_print_nothing(executed):
     assert executed.ask("notice.value") == ""
 
 
+def test_another_engine_than_the_one_set_is_named(kernel):
+    shown = kernel.ask("notice.value", "own, model = model, of.load_model('glm_ocr')\ncontrols['engine'].value = 'vllm'")
+    kernel.run("model = own")
+    assert "is not known to run GLM-OCR: all is of transformers" in shown
+
+
 def test_there_is_a_control_for_every_field_of_a_point_and_it_begins_with_its_default(kernel):
     left_out = {
         *FIGURES,

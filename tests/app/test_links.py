@@ -33,6 +33,15 @@ def test_what_is_written_is_read_back(link):
     assert links.read(links.write(link), TABS) == link
 
 
+@pytest.mark.parametrize(("query", "engine"), [
+    ({}, None), ({"engine": "sglang"}, "sglang"), ({"engine": "sglang", "corpus_engine": "vllm"}, "vllm"),
+    (links.write(Link()), "transformers"), (links.write(Link(corpus_engine="vllm")), "vllm"),
+])  # fmt: skip
+def test_the_engine_of_the_corpus_is_its_own_or_the_settings(query, engine):
+    assert links.read(query, TABS).corpus_engine == engine
+    assert "corpus_engine: 'x'" in links.read(query | {"corpus_engine": "x"}, TABS).notices[0]
+
+
 def test_a_link_says_every_field_so_that_a_new_default_does_not_change_it():
     written = links.write(Link())
     optional = {*FIGURES, *HOST_US, *REACHED, "price", "prices"}

@@ -49,6 +49,7 @@ def test_the_page_has_sentences_charts_a_table_and_the_command(model):
     [
         (Setting(memory_bytes=7e9), {}, "are missing"),
         (Setting(output_tokens=0), {}, "output_tokens of at least 1"),
+        (Setting(model="glm_ocr", engine="vllm"), {}, "no engine that serves is known to run GLM-OCR"),
         (Setting(gpu="t4", dtype="fp16"), {"max_num_batched_tokens": "1024"}, None),
     ],
 )

@@ -92,5 +92,5 @@ def test_another_model_keeps_page_and_lengths_and_has_its_own_kernels():
 
 def test_a_learned_model_is_shown_under_transformers_where_its_engine_does_not_run_it():
     asked = Setting(model="glm_ocr", engine="vllm")
-    assert asked.known == replace(asked, engine="transformers") and "GLM-OCR" in asked.instead
+    assert asked.known == replace(asked, engine="transformers") and "GLM-OCR: all is of transformers' class, and Serving" in asked.instead
     assert Setting(engine="vllm").known.engine == "vllm" and not Setting(model="glm_ocr").instead

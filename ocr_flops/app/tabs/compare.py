@@ -75,7 +75,7 @@ def compare(results: Results, pins: PinControls) -> mo.Html:
     return mo.vstack(
         [
             row(pins.new_name, pins.add, mo.Html(f"<small>{HINT}</small>")) if len(pins.pins) < links.MAX_PINS else full,
-            *([problem("Not everything can be compared.", *problems, kind="warn")] if problems else []),
+            *([problem("Not everything is compared as it was set.", *problems, kind="warn")] if problems else []),
             *([mo.md("**Pinned**, and what the controls now change of it")] if listed else []),
             *listed,
             *([plain_table(comparison.comparison_table(found), pagination=False)] if len(found) > 1 else []),

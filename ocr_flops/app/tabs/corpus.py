@@ -6,6 +6,7 @@ from typing import Any
 
 import marimo as mo
 
+from ocr_flops.app.links import Link
 from ocr_flops.app.records_overlay import conditions
 from ocr_flops.app.setting import HOST_US, OWN_HOST, REACHED, Setting
 from ocr_flops.app.tabs.controls import ENGINES, MAX_UPLOAD_BYTES, MODES, OUTPUTS
@@ -29,6 +30,7 @@ from ocr_flops.timing.serving.steady import ENGINE
 
 DEMO, MIX, TABLE = "a demonstration", "paper formats or sizes", "a table of mine"
 OWN_LENGTHS = "output_tokens"
+OF_ENGINE = ("attention", "cache", "engine_weights", "engine_cache")  # of a setting: chosen for its engine, and not for another one
 
 
 def source_controls(meta: dict[str, Any]) -> mo.ui.dictionary:
@@ -49,16 +51,21 @@ def source_controls(meta: dict[str, Any]) -> mo.ui.dictionary:
     )
 
 
-def question_controls(setting: Setting) -> mo.ui.dictionary:
-    """What may be moved: resolution mode, engine, output length, repeated pages, GPUs and prices; as the command has them by default."""
+def question_controls(link: Link) -> mo.ui.dictionary:
+    """What may be moved: resolution mode, engine, output length, repeated pages, GPUs and prices; as the command has them by default.
+
+    Args:
+        link: whose mode is taken, and whose engine where it names one.
+    """
     prices = "GPUs and their prices an hour; a GPU without a price is compared by time. Names are those of hardware= on the command line."
+    mode, engine = link.setting.mode, link.corpus_engine or ENGINE
     output = labelled("output (tokens)", "Of every page, unless the table says.")
     cut = "On the CPU, for each GPU; batches under transformers are of pages cut beforehand."
     loops = "Pages that repeat themselves until 8,192 tokens."
     return mo.ui.dictionary(
         {
-            "mode": choice(MODES, setting.mode, "resolution mode", "Of all pages, unless the table says; only DeepSeek-OCR has modes."),
-            "engine": choice(ENGINES, ENGINE, "engine", "One that serves keeps as many pages in flight as fit; others run batches."),
+            "mode": choice(MODES, mode, "resolution mode", "Of all pages, unless the table says; only DeepSeek-OCR has modes."),
+            "engine": choice(ENGINES, engine, "engine", "One that serves keeps as many pages in flight as fit; others run batches."),
             "output_tokens": mo.ui.slider(steps=OUTPUTS[3:], value=DEFAULT_TOKENS, show_value=True, full_width=True, label=output),
             "loops": mo.ui.slider(0, 20, 1, value=0, show_value=True, full_width=True, label=labelled("endless pages (%)", loops)),
             "gpus": mo.ui.number(1, 100_000, value=8, full_width=True, label=labelled("GPUs", "Side by side.")),
@@ -112,8 +119,8 @@ def make_plan(results: Results, groups: Groups | SpecError, asked: dict[str, Any
 
 def _plan(results: Results, groups: Groups, asked: dict[str, Any]) -> Plan:
     engine = asked["engine"] if results.model.learned is None else Setting.engine
-    setting = replace(results.setting, engine=engine)
-    attention = setting.main_mode if engine == results.setting.engine else "vendor"
+    left = () if engine == results.setting.engine else OF_ENGINE
+    setting = replace(results.setting, engine=engine, **{name: getattr(Setting, name) for name in left})
     prices = read_prices(asked["prices"])
     lengths = None if OWN_LENGTHS in groups.frame.columns else fixed(asked["output_tokens"])
     is_own = setting.host != OWN_HOST or any(getattr(setting, name) is not None for name in (*HOST_US, *REACHED))
@@ -130,7 +137,7 @@ def _plan(results: Results, groups: Groups, asked: dict[str, Any]) -> Plan:
         prompt_tokens=setting.prompt_tokens,
         loops=asked["loops"] / 100,
         limit=DEFAULT_LIMIT,
-        attention=attention,
+        attention=setting.main_mode,
         **setting.options,
         preprocess_workers=asked["preprocess_workers"] if is_server(setting.engine_spec) else None,
         host=lanes.get("host"),

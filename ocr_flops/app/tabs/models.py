@@ -66,18 +66,21 @@ class Comparison:
         return estimate.on(**self.results.conditions) if self.results.device else None
 
     @property
-    def words(self) -> str:
-        """The page, and what runs the models, in a line."""
+    def is_best(self) -> bool:
+        """Whether each model has its best batch; without a device there is none."""
+        return self.results.setting.plan_batch == "best" and self.results.device is not None
+
+    def words(self, is_best: bool) -> str:
+        """The page, and what runs the models, in a line; at the batch that is set, or each at its best."""
         page, run = self.page, self.run
-        batch = "each at its best batch" if self.results.setting.plan_batch == "best" else f"batch {run.workload.batch_size}"
+        batch = "each at its best batch" if is_best else f"batch {run.workload.batch_size}"
         size = f"One page of {page.width_px} × {page.height_px} px with {page.characters:,} characters, {batch}"
         return f"{size}; {run.engine.name}, attention {run.attention.name}, {run.dtype}"
 
     @cached_property
     def frame(self) -> pl.DataFrame:
         """The rows of `compare_models`."""
-        best = self.results.setting.plan_batch == "best" and self.results.device is not None
-        return models.compare_models(self.run, self.models, self.page, **self.options, best_batch=best)
+        return models.compare_models(self.run, self.models, self.page, **self.options, best_batch=self.is_best)
 
 
 def compared(results: Results, models: list[str], characters: int, crops: int) -> Comparison:
@@ -102,10 +105,11 @@ def models_chart(results: Results, inputs: dict[str, Any]) -> list[Chart]:
     return [bars, cost_by_size_chart(points, found.run, found.page)]
 
 
-def provenance_of(results: Results, inputs: dict[str, Any]) -> str:
-    """What the charts say of themselves where they are taken away."""
+def provenance_of(results: Results, inputs: dict[str, Any]) -> list[str]:
+    """What each of `models_chart` says of itself where it is taken away."""
     found, where = compared(results, **inputs), results.hardware.label if results.hardware else "no device"
-    return provenance(f"{', '.join(load_model(name).label for name in found.models)}. {found.words}; {where}")
+    named = ", ".join(load_model(name).label for name in found.models)
+    return [provenance(f"{named}. {found.words(is_best)}; {where}") for is_best in (found.is_best, False)]
 
 
 def compared_models(results: Results, inputs: mo.ui.dictionary, targets: mo.ui.dictionary) -> mo.Html:
@@ -122,7 +126,7 @@ def compared_models(results: Results, inputs: mo.ui.dictionary, targets: mo.ui.d
     found = compared(results, **inputs.value)
     basis = f"; expected times rest on {results.main_timing.time_basis}" if results.main_timing else ""
     words = [
-        f"{found.words}{basis}; the order of models can change with the batch.",
+        f"{found.words(found.is_best)}{basis}; the order of models can change with the batch.",
         *(f"{kernels}." for kernels in [models.kernel_words(found.frame)] if kernels),
         f"Of the text: {models.reading_words(found.page, found.models)}.",
     ]
