@@ -24,9 +24,9 @@ const themed = (ink, isNarrow) => ({
 
 const MARGIN_PX = 10; // of a chart, both sides together
 const LEAST_PX = 170; // of a plot, or of each panel beside others, where the chart says nothing else: with less room it scrolls
-const MENU_PX = 38 + MARGIN_PX; // beside it
+const MENU_PX = 38; // beside it
 const NARROW_LEGEND = { labelFontSize: 11, layout: { bottom: { direction: "vertical", anchor: "start", bounds: "full" } } };
-const NARROW_PX = 400; // a room in which charts are drawn for a phone, with the menu over the title's corner
+const NARROW_PX = 400; // a page's room, of all columns, in which charts are drawn for a phone, with the menu over the title's corner
 const LEAST_NARROW_PX = 90;
 const FONTS = { title_lines: "bold 15px sans-serif", subtitle_lines: "12px sans-serif" };
 const pen = document.createElement("canvas").getContext("2d");
@@ -41,9 +41,8 @@ function wrapped(lines, font, width) {
 }
 
 // The values of a chart's signals where it has so much room: a finding is wrapped anew, the lines below it stay lines of their own.
-function fitted({ signals }, room) {
-  const isNarrow = room < NARROW_PX;
-  const width = room - (isNarrow ? MENU_PX : MARGIN_PX);
+function fitted({ signals }, room, isNarrow) {
+  const width = room - MARGIN_PX - (isNarrow ? MENU_PX : 0);
   const titles = { title_lines: [signals.title_lines.join(" ")], subtitle_lines: signals.subtitle_lines };
   return { ...signals, narrow: isNarrow, ...Object.fromEntries(Object.entries(titles).map(([name, lines]) => [name, wrapped(lines, FONTS[name], width)])) };
 }
@@ -51,15 +50,14 @@ function fitted({ signals }, room) {
 // Legends stand below in a narrow room.
 const below = (spec) => JSON.parse(JSON.stringify(spec), (key, value) => key === "legend" && value ? { columns: 2, ...value, orient: "bottom" } : value);
 
-const filled = (template, chart, room) => ({
-  ...(room < NARROW_PX ? below(template) : template),
+const filled = (template, chart, room, isNarrow) => ({
+  ...(isNarrow ? below(template) : template),
   datasets: chart.datasets,
-  params: [...template.params, ...Object.entries(fitted(chart, room)).map(([name, value]) => ({ name, value }))],
+  params: [...template.params, ...Object.entries(fitted(chart, room, isNarrow)).map(([name, value]) => ({ name, value }))],
 });
 
-// In a narrow room panels that stand beside each other become charts below each other, of which the first has the title; all are texts.
-function unfolded(text, room) {
-  if (room >= NARROW_PX) return [text];
+// On a phone panels that stand beside each other become charts below each other, of which the first has the title; all are texts.
+function unfolded(text) {
   const chart = JSON.parse(text);
   const panels = Math.round(chart.signals.panels ?? 1);
   return panels < 2 ? [text] : Array.from({ length: panels }, (_, panel) => {
@@ -69,7 +67,7 @@ function unfolded(text, room) {
     const kinds = chart.signals.kinds?.filter((kind) => datasets.bars.some((bar) => bar.kind === kind));
     const titles = panel ? { title_lines: [""], subtitle_lines: [] } : {};
     const signals = { ...chart.signals, ...titles, ...(kinds && { kinds }), panels: 1 };
-    return JSON.stringify({ ...chart, name: `${chart.name}_${panel + 1}`, datasets, signals });
+    return JSON.stringify({ ...chart, ...(panel && { finding: chart.signals.title_lines }), name: `${chart.name}_${panel + 1}`, datasets, signals });
   });
 }
 
@@ -108,23 +106,26 @@ class Panel {
     }, true);
   }
 
-  // Saves the chart under a name whose ending says as what.
+  // Saves the chart under a name whose ending says as what, with the finding that stands over its first panel only.
   async save(name, below) {
+    const { finding } = this.chart;
+    if (finding) await this.view.signal("title_lines", wrapped([finding.join(" ")], FONTS.title_lines, this.room - MARGIN_PX)).runAsync();
     const svg = withWords(await this.view.toSVG(), below, this.ink);
     const image = name.endsWith(".svg") ? new Blob([svg], { type: "image/svg+xml" }) : await drawnAtTwice(svg);
+    this.run();
     Object.assign(document.createElement("a"), { href: URL.createObjectURL(image), download: name }).click();
   }
 
   // Draws the chart that a text describes: in the view there is, or in a new one where template, ink, theme or kind of room is another.
-  async draw(templates, text, ink) {
+  async draw(templates, text, ink, isNarrow) {
     const chart = legible(text, ink);
-    const isNarrow = this.element.clientWidth < NARROW_PX;
     if (!this.view || this.chart.template !== chart.template || this.ink !== ink || this.isNarrow !== isNarrow) {
       this.element.style.minHeight = `${this.element.clientHeight}px`; // the page must not jump while the panel is empty
       this.end();
       this.room = undefined;
       const options = { ...LAYOUT, config: themed(ink, isNarrow), downloadFileName: chart.name };
-      const { view, finalize } = await vegaEmbed(this.element, filled(legible(templates[chart.template], ink), chart, this.element.clientWidth), options);
+      const room = this.element.clientWidth - (isNarrow ? 0 : MENU_PX);
+      const { view, finalize } = await vegaEmbed(this.element, filled(legible(templates[chart.template], ink), chart, room, isNarrow), options);
       Object.assign(this, { view, finalize, ink, chart, text, isNarrow });
       this.element.drawn = chart; // for tests
       await this.run();
@@ -140,15 +141,15 @@ class Panel {
   }
 
   // Whether it shows a text's chart as its room wants it.
-  shows(text, ink) {
-    return this.view && this.text === text && this.ink === ink && this.isNarrow === this.element.clientWidth < NARROW_PX;
+  shows(text, ink, isNarrow) {
+    return this.view && this.text === text && this.ink === ink && this.isNarrow === isNarrow;
   }
 
   // Only what differs is set: an equal list of another identity, or a width, would have every mark computed again.
   async run() {
-    const room = this.view && this.element.clientWidth;
+    const room = this.view?.container().clientWidth; // beside the menu
     if (!room) return;
-    for (const [name, value] of Object.entries(fitted(this.chart, room))) {
+    for (const [name, value] of Object.entries(fitted(this.chart, room, this.isNarrow))) {
       if (!same(value, this.view.signal(name))) this.view.signal(name, value);
     }
     const { least_px, panels } = this.chart.signals;
@@ -187,6 +188,8 @@ function render({ model, el }) {
   let stale = false;
   let rest;
 
+  const isPhone = () => room.clientWidth < NARROW_PX;
+
   function arrange(charts, view) {
     root.className = `of-charts ${view}`;
     while (panels.length > charts.length) {
@@ -202,14 +205,15 @@ function render({ model, el }) {
   }
 
   async function drawAll(everything) {
-    const charts = model.get("charts").flatMap((text) => unfolded(text, room.clientWidth));
+    const isNarrow = isPhone();
+    const charts = isNarrow ? model.get("charts").flatMap(unfolded) : model.get("charts");
     const templates = model.get("templates"); // texts of JSON, too
     const ink = getComputedStyle(root).color;
     arrange(charts, model.get("view"));
     for (const [number, panel] of panels.entries()) {
       const isWanted = panel.element.clientWidth && (panel.isSeen || (everything && !stale));
-      if (!isWanted || panel.shows(charts[number], ink)) continue;
-      await panel.draw(templates, charts[number], ink).catch((problem) => {
+      if (!isWanted || panel.shows(charts[number], ink, isNarrow)) continue;
+      await panel.draw(templates, charts[number], ink, isNarrow).catch((problem) => {
         panel.end();
         panel.element.textContent = problem.message;
       });
@@ -239,8 +243,8 @@ function render({ model, el }) {
     draw();
   });
   const width = new ResizeObserver(() => {
-    if (panels.some((panel) => panel.isNarrow !== room.clientWidth < NARROW_PX)) draw();
-    else panels.forEach((panel) => panel.element.clientWidth !== panel.room && panel.run());
+    if (panels.some((panel) => panel.view && panel.isNarrow !== isPhone())) draw();
+    else panels.forEach((panel) => panel.view?.container().clientWidth !== panel.room && panel.run());
   });
   const theme = new MutationObserver(redraw);
   const scheme = matchMedia("(prefers-color-scheme: dark)");
