@@ -96,7 +96,7 @@ def test_what_cannot_be_learned_is_named(traces, message):
 def test_parts_of_ints_and_columns():
     import numpy as np
 
-    kinds = {kind: Part(kind, ("a", "b"), 4) for kind in ("floor", "ceil", "squares", "beyond", "last", "uneven", "any")}
+    kinds = {kind: Part(kind, ("a", "b"), 4) for kind in ("floor", "ceil", "squares", "beyond", "last", "before", "uneven", "any")}
     values = with_parts({"a": np.array([2, 4, 0]), "b": 5}, kinds)
     assert {kind: values[kind].tolist() for kind in kinds} == {
         "floor": [2, 5, 0],
@@ -104,6 +104,7 @@ def test_parts_of_ints_and_columns():
         "squares": [16 + 16 + 4, 80, 0],
         "beyond": [3, 6, 1],
         "last": [2, 4, 4],
+        "before": [4, 12, 0],
         "uneven": [1, 0, 0],
         "any": [1, 1, 0],
     }

@@ -14,8 +14,8 @@ class Part(NamedTuple):
 
     Args:
         kind: "floor": whole parts; "ceil": parts, the last one perhaps smaller; "squares": the sum of the squares of all parts; "beyond":
-            whole parts and one more; "last": the size of the last part; "uneven": 1 where the last part is smaller, else 0; "any": 1 where
-            there is anything, else 0.
+            whole parts and one more; "last": the size of the last part; "before": what stands before the last part but one; "uneven": 1
+            where the last part is smaller, else 0; "any": 1 where there is anything, else 0.
         of: the names multiplied.
         n: size of a part.
     """
@@ -35,6 +35,8 @@ class Part(NamedTuple):
             return whole // self.n + 1
         if self.kind == "last":
             return (whole - 1) % self.n + 1
+        if self.kind == "before":
+            return ((whole - 1) // self.n - 1) * self.n * (whole > self.n)
         if self.kind == "any":
             return (whole > 0) * 1
         if self.kind == "uneven":

@@ -59,8 +59,7 @@ def _patches(config: Any) -> dict[tuple[int, ...], list[Sizes]]:
 
 
 def _merged_parts(config: Any) -> dict[str, Part]:
-    merge = _merge(config)
-    return {"merged_rows": Part("floor", ("patch_rows",), merge), "merged_columns": Part("floor", ("patch_columns",), merge)}
+    return {f"merged_{name}": Part("floor", (f"patch_{name}",), _merge(config)) for name in ("rows", "columns")}
 
 
 H, W = ("merged_rows",), ("merged_columns",)
@@ -97,23 +96,45 @@ def _odd_patches(config: Any) -> dict[tuple[int, ...], list[Sizes]]:
     return {(): pages[:9] + odd}
 
 
+def _window_side(config: Any) -> int:
+    """Patches on a side of a window."""
+    return config.vision_config.window_size // config.vision_config.patch_size
+
+
 def _window_parts(config: Any) -> dict[str, Part]:
     """Of attention in square windows: their number, the pairs of patches that share one, what is padded to whole ones, and the last one."""
-    vision, merge = config.vision_config, _merge(config)
-    side = vision.window_size // vision.patch_size // merge
-    parts = _merged_parts(config)
+    side, parts = _window_side(config), _merged_parts(config)
     for name in ("rows", "columns"):
         parts |= {
-            f"window_{name}": Part("ceil", (f"merged_{name}",), side),
-            f"padded_{name}": Part("beyond", (f"merged_{name}",), side),
-            f"square_{name}": Part("squares", (f"patch_{name}",), side * merge),
-            f"last_{name}": Part("last", (f"patch_{name}",), side * merge),
+            f"window_{name}": Part("ceil", (f"merged_{name}",), side // _merge(config)),
+            f"padded_{name}": Part("beyond", (f"merged_{name}",), side // _merge(config)),
+            **{f"{kind}_{name}": Part(kind, (f"patch_{name}",), side) for kind in ("last", "before")},
+            f"square_{name}": Part("squares", (f"patch_{name}",), side),
         }
     return parts
 
 
+def _last_windows(sizes: Sizes) -> tuple[int, list[int]]:
+    """Windows of all pages, one after the other, and the last ones of the last page of each size: whole ones, those at the right and at
+    the lower edge, and the corner. Attention in them keeps what it returns, and beside it for a while what grows with their own patches."""
+    rows, columns = sizes["window_rows"], sizes["window_columns"]
+    count = sizes["batch"] * rows * columns
+    return count, [count - 1 - up * columns - left for up in (min(1, rows - 1), 0) for left in (min(1, columns - 1), 0)]
+
+
+def _windowed_pages(config: Any) -> dict[tuple[int, ...], list[Sizes]]:
+    """Of few windows, in which a trace has thousands of operators, and at least a whole one: narrower pages run other operators."""
+    side, eighths = _window_side(config), [(8, 8), (8, 14), (14, 8), (10, 8), (8, 18), (16, 16), (18, 12), (10, 10), (12, 18), (10, 16)]
+    eighths += [(16, 10), (22, 8), (14, 20), (20, 14), (24, 8), (12, 12), (8, 22), (16, 24), (24, 16), (18, 10), (10, 20), (14, 14)]
+    return {(): [{"patch_rows": side * rows // 8, "patch_columns": side * columns // 8} for rows, columns in eighths]}
+
+
 WINDOWS, PADDED, SQUARES = (("window_columns", "window_rows"), ("padded_columns", "padded_rows"), ("square_columns", "square_rows"))
-WINDOW_TERMS = ([*PATCH_TERMS[0], *monomials_of(ONE_OR_ALL, [WINDOWS, PADDED, SQUARES]), ("last_columns", "last_rows")],) * 2
+LAST, BEFORE, PATCHES = ([(f"{name}_rows",), (f"{name}_columns",)] for name in ("last", "before", "patch"))
+OF_WINDOW = monomials_of([(), LAST[0]], [(), LAST[1]])  # patches of the last windows; a whole one has as many on all pages
+BEFORE_WINDOW = [*monomials_of([(), BEFORE[0], LAST[0]], [PATCHES[1]]), *monomials_of([(), LAST[0]], [BEFORE[1]])]
+WINDOW_SUMS = monomials_of(ONE_OR_ALL, [WINDOWS, PADDED, SQUARES])
+WINDOW_TERMS = ([*PATCH_TERMS[0], *WINDOW_SUMS, *BEFORE_WINDOW, *OF_WINDOW, *(one + one for one in OF_WINDOW)],) * 2
 
 
 def _grid(model: Any, batch: int, sizes: Sizes) -> Inputs:
@@ -226,7 +247,7 @@ PATCH_GRID = Door(_grid, _patches, PATCH_TERMS, MERGED, _merged_parts)
 DOORS = {
     "glm_ocr": PATCH_GRID,
     "paddleocr_vl": PATCH_GRID,
-    "qwen2_5_vl": Door(_grid, _patches, WINDOW_TERMS, MERGED, _window_parts),
+    "qwen2_5_vl": Door(_grid, _windowed_pages, WINDOW_TERMS, MERGED, _window_parts, turns=_last_windows),
     "lighton_ocr": Door(_pictures, _odd_patches, (PICTURE_TERMS,) * 2, MERGED, _picture_parts),
     "got_ocr2": Door(_tiles, lambda config: {(0,): [{"tiles": 1}]}, TILE_TERMS, TILES),
     "qianfan_ocr": Door(_tiles, _numbers_of_tiles, TILE_TERMS, TILES),
