@@ -126,3 +126,28 @@ def test_views_end_with_the_widget(page):
     until(page, "drawn.length == 3")
     page.evaluate("end()")
     assert page.evaluate("document.querySelectorAll('.of-charts canvas').length") == 0
+
+
+def test_charts_are_a_phones_where_all_the_room_is_and_follow_it(page):
+    shown = "[...document.querySelectorAll('.chart-wrapper')].every(e => e.scrollWidth <= e.clientWidth)"
+    page.set_viewport_size({"width": 920, "height": 3000})  # two columns, the second below 400 px
+    page.evaluate("traits => { show(traits); document.body.append(el); }", traits())
+    until(page, "drawn.length == 3")
+    page.evaluate("document.querySelectorAll('canvas').forEach(one => { one.kept = true; })")
+    before = page.evaluate(DRAWN)
+    page.set_viewport_size({"width": 1000, "height": 3000})
+    until(page, f"drawn.every(([width], n) => width > {json.dumps(before)}[n][0]) && {shown}")
+    assert page.evaluate("[...document.querySelectorAll('canvas')].every(one => one.kept)")
+    page.set_viewport_size({"width": 390, "height": 3000})
+    until(page, f"drawn.length == 3 && [...document.querySelectorAll('canvas')].every(one => !one.kept) && {shown}")
+
+
+def test_a_panel_that_is_saved_says_its_finding(page):
+    page.set_viewport_size({"width": 390, "height": 3000})
+    page.evaluate("traits => { show(traits); document.body.append(el); }", traits(view="Savings"))
+    until(page, "drawn.length == 6")
+    panel = page.locator(".of-charts > div").nth(1)
+    panel.locator("summary").click()
+    with page.expect_download() as saved:
+        panel.get_by_text("SVG").click()
+    assert saved.value.suggested_filename.endswith("_1_2.svg") and "flash moves" in saved.value.path().read_text()
