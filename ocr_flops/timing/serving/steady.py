@@ -7,8 +7,9 @@ each sequence. A request waits for its page to be cut, for a place among those t
 step that encodes and prefills it. What a sequence sees is itself and the others: one more than the mean where requests arrive by chance,
 (c - 1) / c of the others where c are in flight.
 
-More of a device never delivers less, but for two things: sequences that more memory makes room for can fill the rows of every expert up
-to one more block, which takes up to half a percent (played step by step too); and where `is_rough`, up to 0.2 % by approximation.
+More of a device delivers no less at the same options, but for two things: sequences that more memory makes room for can fill the rows of
+every expert up to one more block, which takes up to half a percent (played step by step too); and where `is_rough`, approximation took up
+to 1.1 % in a few of 2,882 random settings.
 """
 
 from __future__ import annotations
