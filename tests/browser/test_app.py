@@ -31,7 +31,7 @@ def test_every_tab_draws_in_both_schemes(chromium, address, scheme):
             until(page, lambda: all(len(picture) > 3000 for picture in drawn(page)), f"something drawn on {name}")
         for name, sign in TABLES.items():
             open_tab(page, name)
-            expect(page.get_by_text(sign).filter(visible=True).first).to_be_visible()
+            expect(page.get_by_text(sign).filter(visible=True).first).to_be_visible(timeout=30_000)
 
 
 @pytest.mark.parametrize("width", [1280, 1920])
