@@ -168,7 +168,7 @@ def _read(overrides: list[str], lengths: str, limit: int) -> tuple[Any, list[Any
         raise SpecError("workload.output_tokens: given beside --lengths; leave out one of them")
     model = next((load_model(text.partition("=")[2]) for text in reversed(overrides) if text.startswith("model=")), None)
     if model and model.learned:
-        check_mode_keys(model, given)
+        check_mode_keys(model, overrides)
     elif "engine" not in given:  # no engine that serves is known for others
         overrides = [*overrides, f"engine={ENGINE}"]
     plain, several = split_overrides(overrides)

@@ -34,6 +34,7 @@ from ocr_flops.spec.specs import (
 )
 from ocr_flops.spec.workload import REST, Workload
 
+DEFAULT_MODE = "gundam"  # of configs/config.yaml
 MODE_KEYS = ("workload", *(f"workload.{key}" for key in ("global_px", "tile_px", "untiled_up_to_px")))  # of a resolution mode
 IMAGE, GRID = ("image_width_px", "image_height_px"), ("columns", "rows")  # keys of the workload that say what a page is
 
@@ -103,12 +104,14 @@ def load_run(overrides: Sequence[str] = ()) -> RunSpec:
     """
     check_page_keys(overrides)
     run = read_run(compose(overrides))
-    check_mode_keys(run.model, (text.partition("=")[0] for text in overrides))
+    check_mode_keys(run.model, overrides)
     return run
 
 
-def check_mode_keys(model: ModelSpec, keys: Iterable[str]) -> None:
-    """Raises SpecError for the first of some keys that is a resolution mode's, where a model takes pages by a rule of its own."""
+def check_mode_keys(model: ModelSpec, overrides: Iterable[str]) -> None:
+    """Raises SpecError for the first override ("key=value") of a resolution mode, where a model takes pages by a rule of its own; the mode
+    that is the default changes nothing."""
+    keys = [text.partition("=")[0] for text in overrides if text != f"workload={DEFAULT_MODE}"]
     if model.learned and (found := next((key for key in keys if key in MODE_KEYS), None)):
         rule = f"{model.label} takes pages by a rule of its own: {model.page_rule.limits}"
         raise SpecError(f"{found}: is of DeepSeek-OCR's resolution modes; {rule}; leave it out")

@@ -114,7 +114,7 @@ def estimate(
     chosen = tuple(one_of("stages", stage, STAGES) for stage in stages)
     if not chosen:
         raise SpecError(f"stages: empty; choose from {', '.join(STAGES)}")
-    check_mode_keys(model, ["workload"] * (workload.mode not in ("", "gundam")))
+    check_mode_keys(model, [f"workload={workload.mode}"] * bool(workload.mode))
     config = RunConfig.resolve(model, attention, engine, dtype, cache, prefill_logits)
     workload = workload.for_page_rule(model.page_rule)
     return Estimate(config, workload, chosen, tuple((experts_hit or {}).items()))

@@ -95,3 +95,5 @@ def test_a_resolution_mode_is_refused_by_a_learned_model():
         of.estimate("glm_ocr", of.Workload.from_image(900, 900, "tiny"))
     with pytest.raises(SpecError, match="^workload: is of DeepSeek-OCR's resolution modes"):
         load_run(["model=glm_ocr", "workload=base"])
+    tiles = ["workload.columns=2", "workload.rows=3"]
+    assert load_run(["model=unlimited_ocr", "workload=gundam", *tiles]) == load_run(["model=unlimited_ocr", *tiles])  # the default's name

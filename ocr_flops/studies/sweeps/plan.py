@@ -158,7 +158,7 @@ class Sweep:
         """The same sweep without combinations that cannot be, such as flash in fp32, so that no part of it fails later.
 
         Args:
-            given: keys that hold for all combinations.
+            given: overrides that hold for all combinations.
 
         Raises:
             SpecError: a value that can be in no combination: one out of range, a grid on a resolution without tiles, a device without a
@@ -168,7 +168,7 @@ class Sweep:
         ends = [{name: int(end(column)) for name, column in self.axes} for end in (np.min, np.max)]
         for case in self.cases:
             try:
-                check_mode_keys(case.run.model, [*given, *(key for key, _ in case.choices)])
+                check_mode_keys(case.run.model, [*given, *(f"{key}={value}" for key, value in case.choices)])
                 least, largest = (case.keys._replace(**pages, **end).workload() for end in ends)
                 case.estimate(largest).stage_numbers  # noqa: B018
                 if case.run.hardware is not None:
@@ -233,7 +233,7 @@ def load_sweep(overrides: Sequence[str] = (), progress: Progress = no_progress) 
         ModelSource(**source),
         {**config, **source, "sweep": {**settings, "axes": listed}, "measure": measure, "measured_steps": steps},
         together=tuple(key.removeprefix("workload.") for key in together if key in numbers),
-    ).leave_out_impossible(given)
+    ).leave_out_impossible(plain)
 
 
 def _read_together(keys: Any, axes: Axes) -> tuple[str, ...]:
