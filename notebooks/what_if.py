@@ -190,7 +190,8 @@ def evaluated(
         _notices.append(problem("This tab has no chart.", f"{_error}."))
     charts.show(_found, tab.lower().replace(" ", "_"), _drawn[tab][1](results) if _found else "")
     _not_here = tab in OVERLAID and results and not all(row[OVERLAID[tab]] for row in results.beside)
-    _beside = "none" if _shows and results.device and not _found and tab != "Models" else "others" if _not_here else ""
+    _is_empty = results and results.device and not _found and (tab != "Models" or model_inputs["models"].value)
+    _beside = "none" if _shows and _is_empty else "others" if _not_here else ""
     if _beside != get_beside():
         set_beside(_beside)
     if tab not in DRAWN:

@@ -90,7 +90,7 @@ def test_a_resized_page_is_the_processors(name, count):
         markers = 0 if name == "lighton_ocr" else 2
         assert rule.image_tokens(width, height) == (sides[0] // 28) * (sides[1] // 28) + markers
         checked += 1
-    assert checked > 0.8 * count
+    assert checked > 0.7 * count
 
 
 @pytest.mark.parametrize("count", COUNTS)
