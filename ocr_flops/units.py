@@ -90,6 +90,7 @@ def workload_words(row: Mapping[str, Any]) -> str:
         grid = f"page of {row['image_width_px']} × {row['image_height_px']} px"
     else:
         grid = f"{row['columns']} × {row['rows']} tiles and a {row['global_px']} px view" if row["tiles"] else f"{row['global_px']} px view"
+    grid = _pages(row.get("pages")) + grid
     return f"{grid}, {row['context_tokens']:,} context + {row['output_tokens']:,} output tokens, batch {row['batch_size']}"
 
 
@@ -99,4 +100,9 @@ def workload_label(workload: Any) -> str:
         grid = f"page of {workload.image_width_px} × {workload.image_height_px} px"
     else:
         grid = f"{workload.columns} × {workload.rows} tiles" if workload.tiles else f"{workload.global_px} px view"
-    return f"{grid}, {workload.context_tokens} tokens, batch {workload.batch_size}"
+    return f"{_pages(workload.pages)}{grid}, {workload.context_tokens} tokens, batch {workload.batch_size}"
+
+
+def _pages(pages: int | None) -> str:
+    """What stands before a page of which a request has several."""
+    return f"{pages} pages, each a " if pages and pages > 1 else ""

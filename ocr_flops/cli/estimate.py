@@ -144,7 +144,7 @@ def plan_devices(
                 "memory_bytes": int(memory),
                 "batch_size": planning.largest_batch(result, memory),
                 "context_tokens": planning.largest_context(result, memory),
-                "grid": planning.largest_grid(result, memory) if run.workload.tile_px else None,
+                "grid": planning.largest_grid(result, memory),
             }
         )
     basis = "; or on ".join(bases)

@@ -78,7 +78,8 @@ class StageGroup:
         rest = self.last(tuple(name for name in monomial if name not in moving))
         if not moving:
             return rest * self.steps
-        grown = np.cumsum(product(self.by_step[name] for name in moving), axis=0)[np.maximum(self.growing_steps, 1) - 1, self.prompts]
+        last = np.asarray(np.maximum(self.growing_steps, 1) - 1, int)
+        grown = np.cumsum(product(self.by_step[name] for name in moving), axis=0)[last, self.prompts]
         total = rest * (grown * (self.growing_steps > 0) + self.last(moving) * (self.steps - self.growing_steps))
         return int(total[0]) if self.workload.is_single else total
 

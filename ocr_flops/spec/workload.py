@@ -75,7 +75,6 @@ class Workload:
         for name in ("global_px", "tile_px"):
             value = getattr(self, name)
             _refuse_where(value % PATCH_PX != 0, f"{name}: {{}} is not a multiple of {PATCH_PX} (SAM's patch)", value)
-        _refuse_where((self.pages != 1) & (self.page_rule is None), ONE_PAGE)
         message = "columns x rows: {} x {} on mode {!r}, which has no tiles; only 1 x 1 is possible"
         untiled = self.tile_px == 0 if self.page_rule is None else False
         _refuse_where((self.tiles > 0) & untiled, message, self.columns, self.rows, self.mode or "without tiles")
@@ -94,8 +93,9 @@ class Workload:
         """The same pages and texts as another model takes them: by its page rule, or (None) as DeepSeek-OCR's views and tiles.
 
         A page of which only views are known is as large as these. DeepSeek-OCR takes a page that another model was asked about in the mode
-        gundam.
+        gundam, and one alone.
         """
+        _refuse_where((rule is None) & (self.pages != 1), ONE_PAGE)
         if rule == self.page_rule:
             return self
         rest = {name: getattr(self, name) for name in REST}

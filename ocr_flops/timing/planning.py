@@ -112,12 +112,11 @@ def _largest(estimate: Estimate, limits: Sequence[float], field: str, least: int
 
 
 def largest_grid(estimate: Estimate, memory_bytes: float, most: int = 1000) -> tuple[int, int] | None:
-    """The grid (columns, rows) of most tiles that fits, among the most square grid of every tile count; None if not even two tiles do.
-
-    Raises:
-        SpecError: a mode without tiles.
-    """
+    """The grid (columns, rows) of most tiles that fits, among the most square grid of every tile count; None if not even two tiles do, or
+    where no grid can be chosen: in a mode without tiles, and of a model with a page rule of its own."""
     _check_positive("memory_bytes", memory_bytes)
+    if not estimate.workload.tile_px or estimate.workload.page_rule:
+        return None
     columns, rows = np.array(square_grids(most), np.int64).T
     grids = replace(estimate.workload, columns=columns, rows=rows, image_width_px=0, image_height_px=0)
     fitting = np.flatnonzero(replace(estimate, workload=grids).footprint.total_bytes <= memory_bytes)
@@ -195,7 +194,8 @@ def compare_devices(
         row = {"hardware": device.title, "label": device.label, "memory_bytes": int(device.memory_bytes), "fits": headroom >= 0}
         row |= {"batch_size": point.workload.batch_size, "headroom_bytes": headroom, "largest_batch": largest} | times
         row |= {"meets_target": outlook in ("yes", "likely"), "target_outlook": outlook} if outlook else NO_TARGET
-        row |= _hours_and_cost(times, prices.get(device.name) if prices else price_per_hour, pages, gpus, row["batch_size"])
+        price, batch = prices.get(device.name) if prices else price_per_hour, point.workload.batch_size * point.workload.pages
+        row |= _hours_and_cost(times, price, pages, gpus, batch)
         rows.append(row | {"reason": reason})
     texts = dict.fromkeys(("reason", "target_outlook"), pl.String)
     floats = {name: pl.Float64 for name in rows[0] if name.startswith(("gpu_hours", "cost", "hours", "expected"))} if rows else {}

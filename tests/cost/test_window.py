@@ -83,11 +83,18 @@ def test_several_pages_in_a_request_are_views_of_one_context():
     assert (together.workload.tiles, together.workload.context_tokens) == (0, 4 * 273 + 10)
     small = of.Workload.from_image(600, 600, batch_size=4)
     assert together.stage_numbers["vision"]["tensor_flops"] == of.estimate("unlimited_ocr", small).stage_numbers["vision"]["tensor_flops"]
-    many = of.estimate("unlimited_ocr", of.Workload(0, **rest, pages=np.array([1, 4]), page_rule=rule))
+    assert load_run(["model=unlimited_ocr", "workload.pages=4"]).workload.context_tokens == 4 * 273 + 10
+    many = of.estimate("unlimited_ocr", of.Workload.from_image(1654, 2339, pages=np.array([1, 4, 2]), output_tokens=5))  # one has tiles
     assert many.stage_numbers["prefill"]["tensor_flops"][1] == together.stage_numbers["prefill"]["tensor_flops"]
     for name in ("glm_ocr", "deepseek_ocr"):
-        with pytest.raises(SpecError, match="several in one request are known of Unlimited-OCR alone"):
-            of.Workload(1024, **rest, pages=4, page_rule=of.load_model(name).page_rule)
+        with pytest.raises(SpecError, match="^workload.pages: several in one request are known of Unlimited-OCR alone"):
+            of.estimate(name, of.Workload.from_image(1654, 2339, pages=4))
+
+
+def test_a_longer_output_than_can_be_counted_is_refused():
+    longer = of.Workload.from_image(900, 900, output_tokens=np.array([1, 10**6]), batch_size=65_536)
+    with pytest.raises(SpecError, match="decode exceeds 2"):
+        repr(of.estimate("unlimited_ocr", longer).stage_numbers)
 
 
 def test_a_resolution_mode_is_refused_by_a_learned_model():

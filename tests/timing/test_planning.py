@@ -130,6 +130,13 @@ def test_hours_and_cost_have_the_range_of_the_pages_a_second(page):
         planning.compare_devices(page, ["l4"], price_per_hour={"l4": -1})
 
 
+def test_pages_of_one_request_are_paid_together():
+    request = of.estimate("unlimited_ocr", of.Workload.from_image(1654, 2339, pages=5))
+    assert planning.largest_grid(request, 24e9) is None  # its grids are a rule's
+    row = planning.compare_devices(request, ["l4"], pages=3).row(0, named=True)
+    assert row["hours"] * 3600 == pytest.approx(5 / row["expected_pages_per_second"])
+
+
 def test_a_range_may_meet_a_target_in_part(page):
     low, value, high = (getattr(page.on("h200").expected_ttft, end) for end in ("low", "value", "high"))
     words = {high: "yes", value: "likely", low: "unlikely", low / 2: "no"}
