@@ -240,6 +240,7 @@ BIG = "model = big\nstore.clear()\nredraw()"
 POINTS = "[point for one in charts.charts for point in one['datasets'].get('points', [])]"
 
 
+@pytest.mark.verification
 def test_the_spot_check_runs_beside_live_sliders_and_lays_its_points_over_the_chart(kernel):
     kernel.run(TINY)
     assert kernel.ask(POINTS) == []

@@ -33,7 +33,7 @@ def test_every_number_of_the_default_set_is_equal(model, case):
     assert_all_equal(model, case)
 
 
-@pytest.mark.parametrize(("attention", "logits"), [("eager", "last"), ("sdpa", "all")])
+@pytest.mark.parametrize(("attention", "logits"), [pytest.param("eager", "last", marks=pytest.mark.verification), ("sdpa", "all")])
 def test_a_chosen_point_is_traced_as_estimated_and_counts_as_published(model, monkeypatch, attention, logits):
     """The check values of DESIGN section 4, seen by torch's counter here."""
     monkeypatch.setattr(client, "Worker", Inside)

@@ -49,12 +49,12 @@ def compared(spec, message):
     [
         ("eager", "bf16", VIEWS[::3]),
         pytest.param("eager", "fp16", VIEWS[1::3], marks=pytest.mark.verification),
-        ("eager", "fp32", VIEWS[2::3]),
+        pytest.param("eager", "fp32", VIEWS[2::3], marks=pytest.mark.verification),
         pytest.param("sdpa", "fp16", VIEWS[::3], marks=pytest.mark.verification),
-        ("sdpa", "fp32", VIEWS[1::3]),
+        pytest.param("sdpa", "fp32", VIEWS[1::3], marks=pytest.mark.verification),
         ("sdpa", "bf16", VIEWS[2::3]),
         (MIXED, "bf16", VIEWS[::5]),
-        (OTHERWISE, "bf16", VIEWS[1::5]),
+        pytest.param(OTHERWISE, "bf16", VIEWS[1::5], marks=pytest.mark.verification),
     ],
 )
 def test_tiny_model_on_meta(tiny, serve, attention, dtype, views):

@@ -73,7 +73,7 @@ def test_the_worker_runs_it_as_a_process_of_its_own(folder, capsys, monkeypatch)
     assert sorted(path.name for path in Path(folder).iterdir()) == before  # no bytecode beside the code
 
 
-@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("batch", [1, pytest.param(2, marks=pytest.mark.verification)])
 def test_the_stages_together_are_one_forward_of_the_published_code(asked, batch):
     """Vision that ends early and prefill that begins late give the logits, and count the FLOPs, of one undivided call."""
     point = Point(128, 64, 2, 1, 3, 0, batch)

@@ -58,7 +58,10 @@ def test_every_traced_number_is_the_analytic_one(tiny, traced, device, dtype, po
         assert result.stages["vision"]["trace"]["merge"]["vector_flops"] > 0  # pixels were summed
 
 
-@pytest.mark.parametrize("dimensions", [{"dense_layers": 2}, {"experts": 1, "experts_per_token": 1}, {"expert_width": 200}])
+OTHERS = {"dense_layers": 2}, {"experts": 1, "experts_per_token": 1}
+
+
+@pytest.mark.parametrize("dimensions", [{"expert_width": 200}, *(pytest.param(other, marks=pytest.mark.verification) for other in OTHERS)])
 def test_other_models_of_the_family(tiny, traced, dimensions):
     model = of_decoder(tiny, **dimensions)
     for result in traced(model, POINTS[1:3], decode_steps=1):

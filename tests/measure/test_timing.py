@@ -155,7 +155,7 @@ def test_out_of_memory_ends_one_point(monkeypatch):
     assert told[-1] == Done()
 
 
-@pytest.mark.parametrize("name", ["modules", "flops", "traffic"])
+@pytest.mark.parametrize("name", ["modules", *(pytest.param(name, marks=pytest.mark.verification) for name in ("flops", "traffic"))])
 def test_a_pass_that_fails_costs_its_figures_alone(monkeypatch, name):
     """The times that were taken before it are kept."""
 

@@ -25,7 +25,9 @@ def subject(model, mode="gundam", output_tokens=256, **options):
     return Subject(of.estimate(model, page, **options), of.load_hardware("l4"))
 
 
-@pytest.mark.parametrize("name", SUBJECTS)
+@pytest.mark.parametrize(
+    "name", ["page", *(pytest.param(name, marks=pytest.mark.verification) for name in ("no output", "vision", "fp32"))]
+)
 def test_every_chart_is_drawn_under_a_name_that_serves_as_a_file_name(model, name):
     charts = all_charts(subject(model, **SUBJECTS[name]))
     drawn = chart_images(charts, "svg", in_child=False)

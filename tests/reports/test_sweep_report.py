@@ -23,7 +23,10 @@ def report(name):
     return SweepReport(results_named(name), date(2026, 1, 2))
 
 
-@pytest.mark.parametrize("name", SWEEPS)
+CHOSEN = "two GPUs, batches", "published code", "vendor, no device"
+
+
+@pytest.mark.parametrize("name", [*CHOSEN, *(pytest.param(name, marks=pytest.mark.verification) for name in SWEEPS if name not in CHOSEN)])
 def test_every_sweep_has_a_report_that_is_whole(name):
     text = report(name).markdown("svg")
     assert not re.search(r"\bNone\b|\bnan\b|\d{9}", text.split("## Settings")[0]), text[:2000]

@@ -63,7 +63,11 @@ def test_modes():
 @pytest.mark.parametrize(
     ("cases", "number"),
     [
-        (["attention=[eager,sdpa]", "dtype=[bf16,fp32]", "prefill_logits=[all,last]", "hardware=[h200,a100_80gb_sxm]"], 16),
+        pytest.param(
+            ["attention=[eager,sdpa]", "dtype=[bf16,fp32]", "prefill_logits=[all,last]", "hardware=[h200,a100_80gb_sxm]"],
+            16,
+            marks=pytest.mark.verification,
+        ),
         (["engine=[transformers,remote_code]", "cache=[dynamic,static]", "workload=[gundam,gundam_m]", "hardware=[h200]"], 8),
     ],
 )

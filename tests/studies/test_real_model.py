@@ -84,6 +84,7 @@ def test_what_ran_is_kept(tmp_path, served):
     assert len(served) == 3
 
 
+@pytest.mark.verification
 def test_the_published_code_is_measured_where_a_snapshot_is_given(tmp_path, served, tiny):
     source = [f"snapshot={make(tiny, tmp_path / 'published')}", "trust_remote_code=true"]
     both = ["workload.columns=2", "workload.rows=1", *SWEEP[2:], "engine=[transformers,remote_code]", "attention=[vendor,eager]"]
