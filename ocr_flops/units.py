@@ -84,6 +84,16 @@ def change(value: float, base: float) -> str:
     return f"{'−' if value < base else '+'}{share(abs(value - base), base)}"
 
 
+def name_attention(mode: str) -> str:
+    """An attention mode in words: "vendor" is what the engine runs by itself."""
+    return mode.replace("vendor", "the engine's own")
+
+
+def attention_words(*modes: str) -> str:
+    """Attention modes in a line of conditions: attention eager / flash; the engine's own attention."""
+    return "the engine's own attention" if modes == ("vendor",) else f"attention {' / '.join(map(name_attention, modes))}"
+
+
 def workload_words(row: Mapping[str, Any]) -> str:
     """The workload of a row of any frame in a line: views, tokens, batch."""
     if not row["global_px"]:

@@ -28,13 +28,13 @@ const MENU_PX = 38; // beside it
 const NARROW_LEGEND = { labelFontSize: 11, layout: { bottom: { direction: "vertical", anchor: "start", bounds: "full" } } };
 const NARROW_PX = 400; // a page's room, of all columns, in which charts are drawn for a phone, with the menu over the title's corner
 const LEAST_NARROW_PX = 90;
-const FONTS = { title_lines: "bold 15px sans-serif", subtitle_lines: "12px sans-serif" };
+const FONTS = { title_lines: "bold 15px system-ui, sans-serif", subtitle_lines: "12px system-ui, sans-serif" };
 const pen = document.createElement("canvas").getContext("2d");
 
-// Lines as wide as there is room.
+// Lines as wide as there is room; a number keeps its "%".
 function wrapped(lines, font, width) {
   pen.font = font;
-  return lines.flatMap((text) => text.split(" ").reduce((done, word) => {
+  return lines.flatMap((text) => text.replaceAll(" %", "\u00a0%").split(" ").reduce((done, word) => {
     const longer = `${done.at(-1) ?? ""} ${word}`.trim();
     return done.length && pen.measureText(longer).width <= width ? [...done.slice(0, -1), longer] : [...done, word];
   }, []));

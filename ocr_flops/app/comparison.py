@@ -14,7 +14,7 @@ from ocr_flops.spec.host import Ranged
 from ocr_flops.spec.specs import ModelSpec
 from ocr_flops.timing.estimate import Estimate
 from ocr_flops.timing.timing import Timing
-from ocr_flops.units import change, seconds, si
+from ocr_flops.units import SECONDS_PER_DAY, change, name_attention, seconds, si
 
 Words = Callable[[Any], str]
 NOW, BASELINE = "now", "baseline"
@@ -26,6 +26,10 @@ def _bytes(value: float) -> str:
     return si(value, "B")
 
 
+def _a_day(value: float) -> str:
+    return si(SECONDS_PER_DAY * value)
+
+
 def _count(value: int) -> str:
     return f"{value:,}"
 
@@ -33,10 +37,10 @@ def _count(value: int) -> str:
 TIMES: dict[str, tuple[str, Words]] = {  # of a `Timing`: what the table calls them, and how it writes them
     "expected_ttft_seconds": ("first token (TTFT), expected", seconds),
     "expected_tpot_seconds": ("per token (TPOT), expected", seconds),
-    "expected_pages_per_second": ("pages, expected", lambda value: f"{value:.3g}/s"),
+    "expected_pages_per_second": ("pages a day, expected", _a_day),
     "ttft_seconds": ("first token, device at its peaks", seconds),
     "tpot_seconds": ("per token, device at its peaks", seconds),
-    "pages_per_second": ("pages, device at its peaks", lambda value: f"{value:.3g}/s"),
+    "pages_per_second": ("pages a day, device at its peaks", _a_day),
 }
 SUMS: dict[str, tuple[str, Words]] = {  # over the stages
     "total_flops": ("FLOPs", si),
@@ -153,23 +157,31 @@ def comparison_frame(found: list[ComparedSetting]) -> pl.DataFrame:
 
 
 def comparison_table(found: list[ComparedSetting]) -> pl.DataFrame:
-    """Settings side by side for people: a row a figure, a column a setting; differences from the first in brackets."""
+    """Settings side by side for people: a row a figure, a column a setting; in brackets ranges and differences from the first."""
     first = found[0].figures
     columns: dict[str, list[str]] = {"": [label for label, _ in FIGURES.values()]}
     for one in found:
         columns[one.label] = [
-            _cell(value, None if one is found[0] else first[name], FIGURES[name][1]) for name, value in one.figures.items()
+            _cell(value, None if one is found[0] else first[name], _range(one.timing, name), FIGURES[name][1])
+            for name, value in one.figures.items()
         ]
     return pl.DataFrame(columns)
 
 
-def _cell(value: float | None, base: float | None, words: Words) -> str:
+def _range(timing: Timing | None, name: str) -> tuple[float, ...]:
+    """The low and the high end of an expected time; nothing of what has none."""
+    figure = getattr(timing, name.removesuffix("_seconds"), None) if name.startswith("expected") else None
+    return figure[1:3] if figure else ()
+
+
+def _cell(value: float | None, base: float | None, ends: tuple[float, ...], words: Words) -> str:
     if value is None:
         return "–"
-    if not base:
-        return words(value)
-    amount = f"{'−' if value < base else '+'}{words(abs(value - base))}, " if value != base else ""
-    return f"{words(value)} ({amount}{change(value, base)})"
+    notes = [" to ".join(map(words, ends))] if ends else []
+    if base:
+        notes += [f"{'−' if value < base else '+'}{words(abs(value - base))}"] if value != base and not ends else []
+        notes.append(change(value, base).replace(" ", "\u00a0"))
+    return f"{words(value)} ({', '.join(notes)})" if notes else words(value)
 
 
 def short_name(setting: Setting, base: Setting | None = None) -> str:
@@ -180,7 +192,9 @@ def short_name(setting: Setting, base: Setting | None = None) -> str:
         return ", ".join(text if name in OBVIOUS else f"{name} {text}" for name, text in values)
     workload = setting.workload
     grid = f" {workload.columns}×{workload.rows}" if workload.tiles else ""
-    return f"{setting.mode}{grid}, {setting.attention}, batch {setting.batch_size}, {setting.gpu}"
+    more = [setting.attention] if setting.attention != Setting.attention else []
+    more += [f"batch {setting.batch_size}"] if setting.batch_size > 1 else []
+    return ", ".join([setting.gpu, f"{setting.mode}{grid}", *more])
 
 
 def change_words(setting: Setting, base: Setting) -> str:
@@ -201,4 +215,4 @@ def _changes(setting: Setting, base: Setting) -> dict[str, tuple[Any, Any]]:
 def _value(value: object) -> str:
     if value is None:
         return "as published"
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else name_attention(str(value))

@@ -15,7 +15,7 @@ from ocr_flops.timing.hidden_savings import LEAST, hidden_saving
 from ocr_flops.timing.planning import largest_batch
 from ocr_flops.timing.serving.steady import ENGINE, prepare
 from ocr_flops.timing.timing import Timing
-from ocr_flops.units import SECONDS_PER_DAY, count, interval, seconds, share
+from ocr_flops.units import count, interval, seconds, share
 
 NEARLY = 0.9  # of the most pages: more in flight only waits
 
@@ -54,17 +54,24 @@ def describe_pages(timings: Mapping[str, Timing], price: float, currency: str) -
         return f"Batch {best.estimate.workload.batch_size} does not fit, whatever the attention", f"{describe_conditions(best)}. {fits}"
     hours = {name: million_pages(one) for name, one in fitting.items()}
     found = "".join(f", {one}" for one in compare_last(estimates_of(timings), {name: one.value for name, one in hours.items()}))
-    hidden = hidden_saving(base, best, STAGES)
-    shows = f"the saving shows from batch {hidden.from_batch} on" if hidden.from_batch else "the host hides the saving at every batch"
-    shows = shows if hidden.device >= LEAST else f"the GPU itself saves {share(max(hidden.device, 0), 1)}"
     without = [name for name in timings if name not in fitting]
     does_not = f"; {' and '.join(without)}: does not fit" if without else ""
-    run, at = hours[mode], "" if currency else f" at a price of {money(price, '')} a GPU hour"
+    run = hours[mode]
+    cost = f"cost {money(price * run.value, currency)}" if currency else f"take {count(run.value)} GPU hours"
     return (
-        f"A million pages cost {money(price * run.value, currency)}{at} with {mode}{found}{does_not}",
+        f"A million pages {cost} with {mode}{found}{does_not}",
         f"{describe_conditions(best)}, {best.estimate.workload.output_tokens:,} output tokens; {count(run.value)} GPU hours, expected "
-        f"{count(run.low)} to {count(run.high)}, at {money(price, currency)} each. Against {name_base(base.estimate)} {shows}. {fits}",
+        f"{count(run.low)} to {count(run.high)}, at {money(price, currency)} each. Against {name_base(base.estimate)} "
+        f"{_shows(base, best)}. {fits}",
     )
+
+
+def _shows(base: Timing, best: Timing) -> str:
+    """From which batch on a user sees what the device saves of whole pages, in words."""
+    hidden = hidden_saving(base, best, STAGES)
+    if hidden.device < LEAST:
+        return f"the GPU itself saves {share(max(hidden.device, 0), 1)} of the time of a page"
+    return f"the saving shows from batch {hidden.from_batch} on" if hidden.from_batch else "the host hides the saving at every batch"
 
 
 def money(amount: float, currency: str) -> str:
@@ -86,7 +93,7 @@ def serving_steps(model: ModelSpec, setting: Setting) -> dict[str, Delivered]:
         point = replace(setting, batch_size=batch)
         timing = point.estimate(model, "vendor").on(**conditions(model, point))
         found[f"{setting.engine}, {f'{batch} at once' if batch > 1 else 'page by page'}"] = Delivered(
-            _a_day(timing), timing.device_busy_share, timing.expected_ttft
+            timing.expected_pages_per_day, timing.device_busy_share, timing.expected_ttft
         )
     hardware, served = setting.hardware, replace(setting, engine=ENGINE, batch_size=1)
     dtype = choose_dtype(16, hardware, setting.dtype)
@@ -98,16 +105,13 @@ def serving_steps(model: ModelSpec, setting: Setting) -> dict[str, Delivered]:
     return found
 
 
-def _a_day(timing: Timing) -> Ranged:
-    return Ranged(*(SECONDS_PER_DAY * pages for pages in timing.expected_pages_per_second[:3]))
-
-
 def describe_served(steps: Mapping[str, Delivered], setting: Setting) -> Heading:
     """What serving makes of one device."""
     first, last = next(iter(steps.values())), list(steps.values())[-1]
     return (
         f"Served, the same GPU reads {count(last.pages_per_day.value)} pages a day instead of {count(first.pages_per_day.value)}",
-        f"{setting.hardware.label}, {setting.dtype}, {setting.output_tokens:,} output tokens a page, as expected; vLLM is modelled. The "
+        f"{setting.hardware.label}, {setting.dtype}, {setting.output_tokens:,} output tokens a page, as expected "
+        f"({count(last.pages_per_day.low)} to {count(last.pages_per_day.high)}); vLLM is modelled. The "
         f"GPU works {share(last.busy, 1)} of the time. The tab Serving has ranges, waiting times and what limits.",
     )
 
@@ -120,7 +124,7 @@ def describe_ask(timings: Mapping[str, Timing]) -> Heading:
     if base.fits and best.fits:
         hours = [million_pages(one).value for one in (base, best)]
         worth += f" and {count(hours[0] - hours[1])} of {count(hours[0])} GPU hours for a million pages"
-    line = f"Against {name_base(base.estimate)} it is worth {worth}: {describe_conditions(best)}."
+    line = f"Against {name_base(base.estimate)} it is worth {worth}: {describe_conditions(best)}; of whole pages {_shows(base, best)}."
     if not is_missing(best.estimate):
         kernel = (
             f"{mode} in place of {name_base(base.estimate)}"
@@ -152,7 +156,7 @@ def ask_rows(timings: Mapping[str, Timing], steps: Mapping[str, Delivered], pric
         needs = "nothing: it runs today" if is_own else "an option: it is there" if is_here else "another engine"
         needs = "a kernel that no engine has" if is_missing(one.estimate) else needs
         name = f"{mode}, {one.estimate.workload.batch_size} at once"
-        row = described(name, needs, Delivered(_a_day(one), one.device_busy_share, one.expected_ttft))
+        row = described(name, needs, Delivered(one.expected_pages_per_day, one.device_busy_share, one.expected_ttft))
         rows.append(row if one.fits else AskRow(name, needs, "–", "does not fit", "–"))
     most = max((one.pages_per_day.value for one in steps.values()), default=0)
     serving = ((name, one) for name, one in reversed(steps.items()) if one.pages_per_day.value >= NEARLY * most)

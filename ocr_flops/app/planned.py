@@ -14,6 +14,7 @@ from ocr_flops.spec.catalog import load_hardware, names
 from ocr_flops.spec.specs import HardwareSpec
 from ocr_flops.timing import planning
 from ocr_flops.timing.timing import Timing
+from ocr_flops.units import attention_words
 
 LIKELY = ("yes", "likely")
 
@@ -32,7 +33,7 @@ def plan_pages(results: Results) -> tuple[str, pl.DataFrame]:
         if getattr(setting, name) is None:
             raise SpecError(f"{name}: empty; give a number from 1 up")
     values: dict[str, Any] = {"estimate": estimate, "hardware": results.hardware, "setting": setting, "planning": planning}
-    values["mode"] = f"attention {estimate.config.attention.name} in {estimate.config.model.under(estimate.config.engine)}"
+    values["mode"] = f"{attention_words(estimate.config.attention.name)} in {estimate.config.model.under(estimate.config.engine)}"
     wanted = {
         "ttft_seconds": None if setting.ttft_ms is None else setting.ttft_ms / 1e3,
         "tpot_seconds": None if setting.tpot_ms is None or not estimate.workload.output_tokens else setting.tpot_ms / 1e3,

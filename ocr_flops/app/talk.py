@@ -255,7 +255,8 @@ def describe_modes(estimates: Mapping[str, Estimate]) -> Heading:
         )
     nearest, *others = compare_last(estimates, moved)
     there = f"{nearest}, {share(saved[where], sum(saved.values()))} of that in {where} attention"
-    return f"To the first token {mode} moves {'; '.join([there, *others])}", kernel
+    run = f"Batch {best.workload.batch_size} in {best.config.dtype}, whatever the GPU. "
+    return f"To the first token {mode} moves {'; '.join([there, *others])}", run + kernel
 
 
 def describe_first_token(timings: Mapping[str, Timing]) -> Heading:

@@ -23,11 +23,21 @@ class Title:
     """A chart's title: `alt.TitleParams` with the look of ours, without its check, which a slider feels.
 
     Args:
-        text, subtitle: lines, or an expression that gives them; no title without any.
+        text, subtitle: sentences, each from a line of its own on, or an expression that gives lines; no title without any.
+        width: characters of a line of the text.
     """
 
     text: list[str] | dict[str, str]
     subtitle: list[str] | dict[str, str]
+    width: int = 90
+
+    @property
+    def lines(self) -> dict[str, Any]:
+        """Text and subtitle in lines, for who does not wrap them."""
+        if isinstance(self.text, dict):
+            return {"text": self.text, "subtitle": self.subtitle}
+        found = {"text": (self.text, self.width), "subtitle": (self.subtitle, int(1.25 * self.width))}
+        return {name: [line for one in texts for line in textwrap.wrap(one, width)] for name, (texts, width) in found.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """As in Vega-Lite."""
@@ -35,7 +45,7 @@ class Title:
             return {"text": ""}
         look = {"anchor": "start", "frame": "bounds", "fontSize": 15, "offset": 12}
         below = {"subtitleFontSize": 12, "subtitleColor": INK, "subtitlePadding": 5}
-        return {"text": self.text, "subtitle": self.subtitle, **look, **below}
+        return {**self.lines, **look, **below}
 
 
 NO_TITLE = Title([], [])
@@ -122,7 +132,6 @@ def title(finding: str, *conditions: str, width: int = 90) -> Title:
 
     Args:
         conditions: each begins a line of its own.
-        width: characters of a line of the finding.
+        width: as of `Title`.
     """
-    subtitle = [line for text in conditions for line in textwrap.wrap(text, int(1.25 * width))]
-    return Title(textwrap.wrap(finding, width), subtitle)
+    return Title([finding] if finding else [], [*conditions], width)

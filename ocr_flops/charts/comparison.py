@@ -1,4 +1,4 @@
-"""Settings side by side: time to first token, time per token, pages a second and memory, stacked by what they consist of."""
+"""Settings side by side: time to first token, time per token, pages a day and memory, stacked by what they consist of."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -10,13 +10,13 @@ from ocr_flops.charts.encoding import occurring
 from ocr_flops.charts.theme import FAMILIES, MEMORY_COLOURS, STAGE_COLOURS, in_bytes
 from ocr_flops.timing.estimate import Estimate
 from ocr_flops.timing.timing import Timing
-from ocr_flops.units import change, seconds
+from ocr_flops.units import change, seconds, si
 
-PAGES, DEVICE_MEMORY = "pages a second", "device memory"
+PAGES, DEVICE_MEMORY = "pages a day", "device memory"
 COLOURS = STAGE_COLOURS | MEMORY_COLOURS | {PAGES: FAMILIES["lm_head"]}
 NAME_PX = 140  # of a setting's name, so that panels have room; the table has all of it
 BAR = 0.62  # of a panel's width; the rest is for the words
-PANELS = {"first token": seconds, "per token": seconds, PAGES: "{:.3g}".format, DEVICE_MEMORY: in_bytes}
+PANELS = {"first token": seconds, "per token": seconds, PAGES: si, DEVICE_MEMORY: in_bytes}
 
 
 class Compared(Protocol):
@@ -56,7 +56,7 @@ def _parts(panel: str, one: Compared) -> dict[str, float]:
     if one.timing is None:
         return {}
     if panel == PAGES:
-        return {PAGES: one.timing.expected_pages_per_second.value} if one.timing.fits else {}
+        return {PAGES: one.timing.expected_pages_per_day.value} if one.timing.fits else {}
     times = dict(one.timing.stages["stage", "expected_seconds"].rows())
     if panel == "first token":
         return {stage: times[stage] for stage in ("vision", "prefill")}
@@ -73,7 +73,7 @@ def _template(settings: int) -> Template:
 def _figures(one: Compared) -> dict[str, float | None]:
     """What the title compares, by panel."""
     timing = one.timing
-    found = (timing.expected_ttft, timing.expected_tpot, timing.expected_pages_per_second if timing.fits else None) if timing else ()
+    found = (timing.expected_ttft, timing.expected_tpot, timing.expected_pages_per_day if timing.fits else None) if timing else ()
     times = dict(zip(PANELS, (figure and figure.value for figure in found), strict=False))
     return dict.fromkeys(PANELS) | times | {DEVICE_MEMORY: one.estimate.footprint.total_bytes}
 

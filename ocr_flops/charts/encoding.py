@@ -77,4 +77,6 @@ def configured(chart: alt.LayerChart) -> alt.LayerChart:
     lines = {"gridColor": INK, "gridOpacity": 0.18, "domainColor": INK, "tickColor": INK}
     axis = alt.AxisConfig(**lines, **size, labelLimit=240, titleFontWeight="normal", titlePadding=8)
     legend, fit = alt.LegendConfig(labelLimit=0, **size, symbolStrokeWidth=2), alt.AutoSizeParams(type="fit-x", contains="padding")
-    return chart.configure(background="transparent", axis=axis, legend=legend, view=alt.ViewConfig(stroke=None), autosize=fit)
+    return chart.configure(
+        font="system-ui, sans-serif", background="transparent", axis=axis, legend=legend, view=alt.ViewConfig(stroke=None), autosize=fit
+    )

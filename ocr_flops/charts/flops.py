@@ -11,7 +11,7 @@ from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, data, 
 from ocr_flops.charts.encoding import OWN_COLOUR, from_zero, listed, painted, si_axis, tips, x_of, y_of
 from ocr_flops.charts.overlay import counted_layer, counted_point, mark_layers, points_inside
 from ocr_flops.charts.theme import STAGE_COLOURS, attention_colour, evidence_words, grids_words, module_colour, module_name, sum_by
-from ocr_flops.units import SI, share, si, workload_words
+from ocr_flops.units import SI, attention_words, share, si, workload_words
 
 PANELS = {"tensor_flops": "tensor FLOPs (matrix units)", "vector_flops": "vector FLOPs (CUDA cores)"}
 ROOM = 1.3  # the longest bar leaves room for its number
@@ -112,7 +112,7 @@ def _tensor_title(first: list[Row], found: list[Row], modes: list[str], whole: i
         f"{part}; {module_name(module['module'])} alone {share(module['tensor_flops'], tensor)}",
         f"With {si(whole - tensor)} vector FLOPs it is {si(whole, 'FLOPs')} in all",
         workload_words(row),
-        f"{row['engine']}, attention {' / '.join(modes)}, {row['dtype']} ({evidence_words(found)})",
+        f"{row['engine']}, {attention_words(*modes)}, {row['dtype']} ({evidence_words(found)})",
         width=60,
     )
 

@@ -1,6 +1,6 @@
 """Charts with controls inside them and a title that follows: every module's numbers, and attention modes side by side."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -73,7 +73,7 @@ def _following(lookup: str) -> Title:
 
 def _lines(finding: str, *conditions: str) -> Row:
     """A title's lines as a chart looks them up."""
-    return asdict(title(finding, *conditions, width=120))
+    return title(finding, *conditions, width=120).lines
 
 
 def explorer(stages: pl.DataFrame, modules: pl.DataFrame, grid: str, attention: str, device: str = "") -> Controlled:

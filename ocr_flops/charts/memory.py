@@ -15,7 +15,7 @@ from ocr_flops.charts.overlay import MEASURED, mark_layers, measured_layer, orig
 from ocr_flops.charts.theme import LIMIT, MEMORY_COLOURS, STAGE_COLOURS, conditions, module_name
 from ocr_flops.spec.specs import CALL, HardwareSpec
 from ocr_flops.timing.estimate import Estimate
-from ocr_flops.units import share, si, workload_words
+from ocr_flops.units import attention_words, share, si, workload_words
 
 BESIDE = 0.3  # of the axis: words this close to the line stand after it
 ONE_CALL = "the call of vision and prefill"
@@ -77,7 +77,7 @@ def memory(
 @cache
 def _template(labels: int, narrow: bool) -> Template:
     """So many bars and their words, the device's memory as a line, and what was measured."""
-    bars = StageBars(row_axis(), from_zero("bytes of device memory", "room", "B", ticks=3 if narrow else 6))
+    bars = StageBars(row_axis(labels=labels > 1), from_zero("bytes of device memory", "room", "B", ticks=3 if narrow else 6))
     colour = painted("kind", MEMORY_COLOURS, alt.Legend(orient="top"))
     about = tips(row="setting", kind="what", size="bytes", part="share", note="how", total="in all")
     line, above = alt.Chart(data("line")), {"align": "center", "baseline": "bottom", "y": -4, "fontSize": 12, "fontWeight": "bold"}
@@ -152,7 +152,7 @@ def growth(sweep: pl.DataFrame, output_tokens: int | None = None) -> Chart:
         name["bytes"] = max(name["bytes"], below["bytes"] + NAME_GAP * highest)
     mark = [{"output_tokens": output_tokens, "text": f"{output_tokens:,} tokens"}] if output_tokens else []
     datasets = {"areas": areas, "held": held, "mark": mark, "names": names}
-    params = {"room": 1.3 * found[-1]["output_tokens"] or 1, "highest": highest or 1}
+    params = {"room": 1.4 * found[-1]["output_tokens"] or 1, "highest": highest or 1}
     return Chart(_growth_template(), _growth_title(found, steps, held), datasets, params)
 
 
@@ -213,5 +213,5 @@ def _growth_title(found: list[Row], steps: list[Row], held: list[Row]) -> Title:
     grows = f"Each token cached adds {si(per_token, 'B')} to a step, {times:.3g} times its own size: {how}"
     views = f"{row['columns']} × {row['rows']} tiles and a {row['global_px']} px view" if row["tiles"] else f"{row['global_px']} px view"
     where = f"{views}, {row['context_tokens']:,} context tokens, batch {row['batch_size']}"
-    run = f"{row['engine']}, attention {row['attention']}, {row['dtype']}"
+    run = f"{row['engine']}, {attention_words(row['attention'])}, {row['dtype']}"
     return title(finding, f"{where}; {run}", grows if per_token else how.capitalize())

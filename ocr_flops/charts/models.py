@@ -15,7 +15,7 @@ from ocr_flops.charts.overlay import mark_layers
 from ocr_flops.charts.theme import FAMILIES, STAGE_COLOURS
 from ocr_flops.spec.run_spec import RunSpec
 from ocr_flops.studies.models import PageText
-from ocr_flops.units import SECONDS_PER_DAY, count, seconds, si
+from ocr_flops.units import SECONDS_PER_DAY, attention_words, count, seconds, si
 
 SECONDS, PRICE, MEMORY = "expected_page_seconds", "cost_per_1000_pages", "memory_bytes"
 ASIDE = 1.03  # of the end of a line, where its name stands
@@ -70,7 +70,7 @@ def cost_by_model_chart(found: pl.DataFrame, run: RunSpec, page: PageText, curre
     finding = f"{words}{most} on {rows[0]['row']}"
     if len(rows) > 1:
         finding += f", {count(rows[-1]['end'])} on {rows[-1]['row']}"
-    ran = f"{run.hardware.label}, {run.engine.name}, attention {run.attention.name}, {run.dtype}"
+    ran = f"{run.hardware.label}, {run.engine.name}, {attention_words(run.attention.name)}, {run.dtype}"
     line = f"{ran}; {page.width_px} x {page.height_px} px, {page.characters:,} characters; bars as expected, lines the ranges"
     return ranged_chart(title(finding, line), rows, f"{unit} for a thousand pages" if is_priced else unit)
 
@@ -98,7 +98,7 @@ def memory_by_output_chart(points: pl.DataFrame, run: RunSpec) -> Chart:
     finding = f"{ends[1]:,} tokens of output add {si(growth[-1][0], 'B')} on {growth[-1][1]}"
     if len(growth) > 1:
         finding += f", {si(growth[0][0], 'B')} on {growth[0][1]}"
-    ran = f"{run.engine.name}, attention {run.attention.name}, {run.dtype}, batch {run.workload.batch_size}"
+    ran = f"{run.engine.name}, {attention_words(run.attention.name)}, {run.dtype}, batch {run.workload.batch_size}"
     return _lines_chart(rows, MEMORY, title(finding, f"Weights, KV cache and activations; {ran}"))
 
 
@@ -165,7 +165,8 @@ def _title(points: pl.DataFrame, run: RunSpec, page: PageText, value: str) -> Ti
         finding += f", {times:.3g} times as much on {last['label']}"
     return title(
         finding,
-        f"{run.hardware.label}, {run.engine.name}, attention {run.attention.name}, {run.dtype}, batch {run.workload.batch_size}; expected",
+        f"{run.hardware.label}, {run.engine.name}, {attention_words(run.attention.name)}, {run.dtype}, "
+        f"batch {run.workload.batch_size}; expected",
         f"Every model writes the same {page.characters:,} characters, whatever the size of the page",
         *page.cut_words(points["model"].unique(maintain_order=True)),
     )

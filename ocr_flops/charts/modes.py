@@ -13,7 +13,7 @@ from ocr_flops.spec.specs import STAGES
 from ocr_flops.spec.tiling import queries
 from ocr_flops.spec.workload import Workload
 from ocr_flops.timing.timing import Timing
-from ocr_flops.units import SECONDS_PER_DAY, si, workload_words
+from ocr_flops.units import si, workload_words
 
 LANGUAGES = {"English": STAGE_COLOURS["vision"], "Chinese": STAGE_COLOURS["prefill"]}
 
@@ -29,7 +29,7 @@ def accuracy_by_mode(timings: Mapping[str, Timing], accuracy: Mapping[str, Any],
     """
     published, rows, names = accuracy["omnidocbench"], [], []
     for name, timing in timings.items():
-        value, low, high = (SECONDS_PER_DAY * end for end in timing.expected_pages_per_second[:3])
+        value, low, high = timing.expected_pages_per_day[:3]
         label, workload, theirs = name.replace("_", "-").title(), timing.estimate.workload, published[name]
         about = {"mode": label, "day": f"{si(value)} ({si(low)} to {si(high)})", "theirs": f"{theirs['tokens']:,} there"}
         about["ratio"] = f"{workload.output_tokens / vision_tokens(workload):.2g}"

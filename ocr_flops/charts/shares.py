@@ -68,8 +68,8 @@ def _by_module(estimate: Estimate, timing: Timing | None) -> dict[tuple[str, str
 @cache
 def _template(columns: int) -> Template:
     bars = StageBars(headed_axis(head="''"), {"axis": None, "scale": alt.Scale(domain=[0, SPAN], nice=False)})
-    two = alt.ExprRef(f"narrow ? 2 : {columns}")
-    colour = painted("family", PARTS, listed("families", orient="bottom", columns=two, symbolType="square"))
+    columns = alt.ExprRef(f"narrow ? 1 : {columns}")
+    colour = painted("family", PARTS, listed("families", orient="bottom", columns=columns, symbolType="square"))
     about = tips(family="part of the model", phase="when", measure="of", part="share", value="value")
     segments = bars.segments("bars", colour, about, start="start", band=0.82)
     return compiled(segments, bars.inside("part", str(SPAN)), bars.words(dx=6), bars.headings(), height=alt.Step(22))
@@ -87,4 +87,4 @@ def _title(table: Mapping[tuple[str, str], Row], timing: Timing | None) -> Title
             parts.append(f"{module_name(widest)}: {share(rows[widest], whole)} of {name}")
     where = f"Expected times on {timing.hardware.label}" if timing else "No times, so by DRAM traffic"
     finding = "; ".join(parts) or "Nothing to do"
-    return title(finding[0].upper() + finding[1:], f"{where}; bars are 100 %", width=48)
+    return title(finding[0].upper() + finding[1:], f"{where}; every bar is 100 %", width=48)

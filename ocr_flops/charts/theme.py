@@ -7,7 +7,7 @@ from ocr_flops.spec.host import Ranged
 from ocr_flops.spec.specs import ONE
 from ocr_flops.spec.tiling import rule_grids
 from ocr_flops.timing.timing import Timing
-from ocr_flops.units import share, si, workload_words
+from ocr_flops.units import attention_words, share, si, workload_words
 
 # Any two colours of a palette differ for colour-blind readers too, and all are seen on white as on black: tests hold it.
 FAMILIES = {
@@ -84,7 +84,7 @@ def sum_by(rows: Iterable[Mapping[str, Any]], key: str, value: str) -> dict[str,
 
 def conditions(row: Mapping[str, Any], with_attention: bool = True) -> str:
     """What a row of any frame ran: workload, engine, attention mode, precision."""
-    attention = f", attention {row['attention']}" if with_attention else ""
+    attention = f", {attention_words(row['attention'])}" if with_attention else ""
     return f"{workload_words(row)}; {row['engine']}{attention}, {row['dtype']}"
 
 

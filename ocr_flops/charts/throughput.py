@@ -11,7 +11,7 @@ from ocr_flops.charts.overlay import mark_layers
 from ocr_flops.charts.theme import STAGE_COLOURS, rests_on
 from ocr_flops.spec.specs import STAGES
 from ocr_flops.timing.timing import Timing
-from ocr_flops.units import SECONDS_PER_DAY, si, workload_words
+from ocr_flops.units import interval, workload_words
 
 ALONG = {"batch_size": "pages in a batch", "output_tokens": "output tokens of a page"}
 
@@ -26,13 +26,12 @@ def throughput(timing: Timing, along: str, points: Mapping[int, Timing]) -> Char
     """
     rows = []
     for at, one in points.items():
-        value, low, high = (SECONDS_PER_DAY * end for end in one.expected_pages_per_second[:3])
-        rows.append({"at": at, "pages": value, "low": low, "high": high, "about": f"{si(value)} ({si(low)} to {si(high)})"})
+        value, low, high = (found := one.expected_pages_per_day)[:3]
+        rows.append({"at": at, "pages": value, "low": low, "high": high, "about": interval(found, "")})
     here, last = getattr(timing.estimate.workload, along), rows[-1]
     now, unit = "", "batch" if along == "batch_size" else "output tokens"
     if timing.fits:
-        value, low, high = (si(SECONDS_PER_DAY * end) for end in timing.expected_pages_per_second[:3])
-        now = f"{value} ({low} to {high}) pages a day with {unit} {here:,}; "
+        now = f"{interval(timing.expected_pages_per_day, '')} pages a day with {unit} {here:,}; "
     finding = f"{now}{last['about']}{'' if now else ' pages a day'} with {last['at']:,}"
     beyond = (
         f"{last['at']:,} is the largest batch that {timing.hardware.label} holds"

@@ -15,7 +15,7 @@ from ocr_flops.studies.corpus.kinds import PATCHES, TILES
 from ocr_flops.studies.corpus.plans import Plan
 from ocr_flops.timing.serving.result import CUTTING
 from ocr_flops.timing.serving.steady import ENGINE
-from ocr_flops.units import count, counted, duration, escape_controls, share, si
+from ocr_flops.units import attention_words, count, counted, duration, escape_controls, share, si
 
 CASES = ("", "_low", "_high")
 MOST_KINDS = 5  # of files that are passed over
@@ -55,7 +55,7 @@ def describe_engine(plan: Plan) -> str:
 def describe_run(plan: Plan) -> str:
     """What runs."""
     run = plan.run
-    return f"{run.model.label} under {run.model.under(run.engine)}, attention {run.attention.name}, {run.dtype}, cache {run.cache}."
+    return f"{run.model.label} under {run.model.under(run.engine)}, {attention_words(run.attention.name)}, {run.dtype}, cache {run.cache}."
 
 
 def describe_refused(plan: Plan) -> list[str]:

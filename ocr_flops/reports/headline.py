@@ -51,9 +51,9 @@ def _time_cards(timing: Timing) -> list[Card]:
         peaks = f"The device alone, at its peaks: {seconds(timing.tpot_seconds)}, {BOUND[timing.binding_ceilings['decode']]}-bound."
         cards.append(_expected_card("per token (TPOT)", timing.expected_tpot, f"{together} {rests} {peaks}"))
     batch = f"The batch ({workload.batch_size:,}) over vision, prefill and decode, as expected; the device runs kernels"
-    busy = f"{batch} in {share(timing.device_busy_share, 1)} of that time. {rests}"
-    pages = timing.expected_pages_per_second
-    return [*cards, Card("pages", f"{pages.value:.3g}/s", f"{pages.low:.3g} to {pages.high:.3g}", busy)]
+    busy = f"{batch} in {share(timing.device_busy_share, 1)} of that time. {timing.expected_pages_per_second.value:.3g} a second. {rests}"
+    pages, low, high = map(si, timing.expected_pages_per_day[:3])
+    return [*cards, Card("pages a day", pages, f"{low} to {high}", busy)]
 
 
 def _expected_card(label: str, figure: Ranged, explanation: str) -> Card:

@@ -19,6 +19,7 @@ from ocr_flops.spec.workload import Column
 from ocr_flops.timing.expected import expected_seconds, module_seconds
 from ocr_flops.timing.lanes import Seconds
 from ocr_flops.timing.roofline import CEILINGS, TIME_COLUMNS, operator_seconds, time_columns
+from ocr_flops.units import SECONDS_PER_DAY
 
 if TYPE_CHECKING:
     import polars as pl
@@ -129,6 +130,12 @@ class Timing:
         workload = self.estimate.workload
         pages = [_ratio(workload.batch_size * workload.pages, seconds) for seconds in (whole.value, whole.high, whole.low)]
         return Ranged(*pages, whole.source)
+
+    @property
+    def expected_pages_per_day(self) -> Ranged | None:
+        """`expected_pages_per_second` in a day."""
+        pages = self.expected_pages_per_second
+        return pages and Ranged(*(SECONDS_PER_DAY * one for one in pages[:3]), pages.source)
 
     def expected_figures(self) -> dict[str, Seconds | None]:
         """The expected times and pages per second with their ranges, by the names of `EXPECTED_FIGURES`; None where there is none."""

@@ -1,5 +1,6 @@
 """Settings side by side: the figures are those of the estimates, differences are against the first."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -63,7 +64,7 @@ def test_changes_in_words(changed, words):
 
 
 def test_a_pin_is_called_by_what_it_changes_against_the_first():
-    assert comparison.short_name(EAGER) == "gundam 2×3, eager, batch 1, l4"
+    assert comparison.short_name(EAGER) == "l4, gundam 2×3, eager"
     changed = replace(EAGER, attention="flash", batch_size=8, output_tokens=512, dtype="fp16")
     assert comparison.short_name(changed, EAGER) == "output tokens 512, batch 8, flash, fp16"
     assert comparison.short_name(EAGER, EAGER) == comparison.short_name(EAGER)
@@ -78,4 +79,5 @@ def test_a_pin_called_baseline_is_what_all_others_are_compared_with():
 def test_the_table_has_numbers_and_differences():
     table = comparison.comparison_table(found())
     memory = dict(zip(table[""], table["flash"], strict=True))["memory needed"]
-    assert table.columns == ["", "now", "flash", "H200"] and memory.startswith("6.94 GB (−2.2") and memory.endswith("25 %)")
+    assert table.columns == ["", "now", "flash", "H200"] and memory.startswith("6.94 GB (−2.2") and memory.endswith("25\u00a0%)")
+    assert re.fullmatch(r"467 ms \(\d+ ms to \d+ ms\)", table["now"][0])

@@ -8,7 +8,7 @@ import pytest
 import ocr_flops as of
 from ocr_flops.charts import comparison, shares
 from ocr_flops.charts.theme import MODULES
-from ocr_flops.units import seconds
+from ocr_flops.units import seconds, si
 from tests.support.drawing import assert_draws, headline, texts
 
 
@@ -21,7 +21,7 @@ def test_every_setting_stands_with_its_difference_from_the_first(by_mode, timing
     settings.append(compared("no times", of.estimate(model, of.Workload.from_grid(1, 1), "sdpa"), None))
     chart = comparison(settings)
     panels = {row["start"]: row["text"] for row in chart.datasets["panels"]}
-    assert list(panels.values()) == ["first token", "per token", "pages a second", "device memory"] and chart.params["rows"] == [
+    assert list(panels.values()) == ["first token", "per token", "pages a day", "device memory"] and chart.params["rows"] == [
         "eager",
         "flash",
         "no times",
@@ -35,7 +35,7 @@ def test_every_setting_stands_with_its_difference_from_the_first(by_mode, timing
     differences = {row["row"]: row["text"] for row in chart.datasets["differences"] if row["end"] < 1}
     less = f"÷ {eager / flash:.3g}"
     pages = {row["row"]: row["text"] for row in chart.datasets["ends"] if 2 <= row["end"] < 3}
-    assert not timings["eager"].fits and pages == {"eager": "–", "flash": f"{timings['flash'].expected_pages_per_second.value:.3g}",
+    assert not timings["eager"].fits and pages == {"eager": "–", "flash": si(timings["flash"].expected_pages_per_day.value),
                                                    "no times": "no figure"}  # fmt: skip
     memory = [row["text"] for row in chart.datasets["differences"] if row["end"] >= 3]
     assert memory[0] == "does not fit" and memory[1].startswith("÷ 3")

@@ -55,7 +55,7 @@ def test_titles_state_the_stage_and_the_module_that_do_most():
     assert "903 image tokens cost" in headline(tokens)
     for setting, words in (
         (Setting(attention="all"), "eager / sdpa / flash, bf16 (partly modelled)"),
-        (Setting(engine="remote_code"), "remote_code, attention vendor"),
+        (Setting(engine="remote_code"), "remote_code, the engine's own attention"),
     ):
         assert words in headline(charts.flops_by_module(modules_of(setting)))
 

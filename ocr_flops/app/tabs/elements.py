@@ -101,7 +101,8 @@ def plain_table(frame: pl.DataFrame, **options: Any) -> mo.ui.table:
 def _letters(name: str, cells: Iterable[str]) -> int:
     """Letters of a column's longest line: long words in lines of about `LONG`, of very long ones in longer lines."""
     longest = max(map(len, cells), default=0)
-    return max(4, *map(len, name.split()), longest if longest <= LONG else max(LONG, round((3 * longest) ** 0.5)))
+    words = (word for text in (name, *cells) for word in text.split())
+    return max(4, *map(len, words), longest if longest <= LONG else max(LONG, round((3 * longest) ** 0.5)))
 
 
 def grid(*items: Any) -> mo.Html:

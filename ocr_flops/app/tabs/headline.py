@@ -11,6 +11,7 @@ from ocr_flops.reports.estimate_settings import name_kernels
 from ocr_flops.reports.headline import Card, headline_cards
 from ocr_flops.reports.html import cards_html
 from ocr_flops.timing.estimate import Estimate
+from ocr_flops.units import name_attention
 
 CARDS = 6
 TOOLTIP = 'tabindex="0" data-tooltip'  # what marimo shows, and the page's script for who has no pointer
@@ -43,7 +44,7 @@ def _attention(estimate: Estimate) -> Card:
     """The mode that the figures are of."""
     mode = estimate.config.attention
     explanation = f"What attends: {name_kernels(estimate.config.model, mode)}."
-    return Card("attention", "the engine's own" if mode.name == "vendor" else mode.name, "of these figures", explanation)
+    return Card("attention", name_attention(mode.name), "of these figures", explanation)
 
 
 def _page(setting: Setting, page: str) -> list[Card]:

@@ -20,6 +20,7 @@ from ocr_flops.spec.run_spec import RunSpec
 from ocr_flops.spec.specs import STAGES
 from ocr_flops.studies import models
 from ocr_flops.studies.models import PageText
+from ocr_flops.units import attention_words
 
 
 def models_controls() -> mo.ui.dictionary:
@@ -75,7 +76,7 @@ class Comparison:
         page, run = self.page, self.run
         batch = "each at its best batch" if is_best else f"batch {run.workload.batch_size}"
         size = f"One page of {page.width_px} × {page.height_px} px with {page.characters:,} characters, {batch}"
-        return f"{size}; {run.engine.name}, attention {run.attention.name}, {run.dtype}"
+        return f"{size}; {run.engine.name}, {attention_words(run.attention.name)}, {run.dtype}"
 
     @cached_property
     def frame(self) -> pl.DataFrame:

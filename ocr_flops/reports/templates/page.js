@@ -4,7 +4,7 @@
   const inherited = { labelColor: "currentColor", titleColor: "currentColor" }; // the page's, light or dark
   const isFolded = matchMedia("(max-width: 600px)").matches;
   const options = {
-    config: { axis: inherited, legend: { ...inherited, ...(isFolded && { layout: { bottom: { direction: "vertical", anchor: "start" } } }) }, title: { color: "currentColor" }, text: { color: "currentColor" }, font: "system-ui, sans-serif" },
+    config: { axis: inherited, legend: { ...inherited, ...(isFolded && { layout: { bottom: { direction: "vertical", anchor: "start" } } }) }, title: { color: "currentColor" }, text: { color: "currentColor" } },
     renderer: "svg",
     actions: { export: { svg: true, png: true }, source: false, compiled: false, editor: false },
     tooltip: { theme: "custom" },
