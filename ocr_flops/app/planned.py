@@ -58,7 +58,7 @@ def plan_pages(results: Results) -> tuple[str, pl.DataFrame]:
     required = planning.required_rates(estimate, **wanted)
     able = devices.filter(pl.col("reason").is_null())
     able = able.filter(pl.col("target_outlook").is_in(LIKELY)) if required else able
-    cheapest = able.filter(pl.col("cost").is_not_null()).sort("cost") if prices else able.clear()
+    cheapest = able.filter(pl.col("cost").is_not_null()).sort("cost") if len(prices) > 1 else able.clear()
     chosen = {"here": devices.filter(pl.col("hardware") == setting.hardware.title), "fastest": able, "cheapest": cheapest}
     best = {word: tables.devices_table(rows.head(1), currency).row(0, named=True) for word, rows in chosen.items() if rows.height}
     return render_markdown("plan.md.j2", **values, required=required, best=best), tables.devices_table(devices, currency)

@@ -45,7 +45,7 @@ class Setting:
         matrix_flops_per_second, vector_fp32_flops_per_second, memory_bandwidth_bytes_per_second, memory_bytes: figures that take the
             place of the device's own (the matrix peak is that of `dtype`); None leaves the device's.
         ttft_ms, tpot_ms: targets of the plan in milliseconds; None for none.
-        price: of a device hour, in any currency; None for none.
+        price: of an hour of `gpu`, in any currency; None for none.
         host: what issues the operators, a config of the group `host`, or `OWN_HOST`.
         operator_us, launch_us: microseconds of the host for an operator and for a launch; None leaves the host's own.
         pages, gpus: to be done in the plan, and by how many devices of a kind.
@@ -201,7 +201,7 @@ class Setting:
         Raises:
             SpecError: words that are neither a device's price, above 0, nor a currency.
         """
-        found, currency = dict.fromkeys(names("hardware"), self.price) if self.price is not None else {}, ""
+        found, currency = {self.gpu: self.price} if self.price is not None else {}, ""
         for word in self.prices.replace(",", " ").split():
             name, equals, number = word.partition("=")
             if not equals and word.isalpha() and not currency:

@@ -132,7 +132,7 @@ def keep(setting: Setting, shown: Setting, price: float) -> Setting:
     changed = {one.name for one in fields(Setting) if getattr(start, one.name) != getattr(shown, one.name)}
     changed |= {"source", "columns", "rows"} if changed & {"columns", "rows"} else set()
     found = replace(setting, **{name: getattr(shown, name) for name in changed})
-    if price == price_of(setting, shown.gpu):
+    if price == price_of(found, shown.gpu):
         return found
     others = [word for word in setting.prices.replace(",", " ").split() if word.partition("=")[0].lower() != shown.gpu]
     return replace(found, prices=" ".join([f"{shown.gpu}={price:.15g}", *others]))

@@ -26,7 +26,7 @@ FLYING = 48  # points of a curve: numbers of requests in flight
 
 
 def throughput_by_latency(servers: Sequence[Server], chosen: Serving) -> Chart:
-    """Pages a second of one replica against what one waits for a page, a curve for each GPU from one request in flight to as many as fit.
+    """Pages a day of one replica against what one waits for a page, a curve for each GPU from one request in flight to as many as fit.
 
     Args:
         servers: an engine on each GPU.
@@ -36,11 +36,11 @@ def throughput_by_latency(servers: Sequence[Server], chosen: Serving) -> Chart:
     for server, colour in zip(servers, cycle(LINES), strict=False):
         flying = np.unique(np.geomspace(1, server.max_concurrency, FLYING).round().astype(np.int64))
         found = server.solve(flying)
-        pages, waits = np.asarray(found.pages_per_second.value), _page_seconds(server, found)
+        pages, waits = np.asarray(found.pages_per_day.value), _page_seconds(server, found)
         knee = find_knee(found, waits)
         for number, (in_flight, x, y) in enumerate(zip(flying.tolist(), pages.tolist(), waits.tolist(), strict=True)):
             about = {"line": server.hardware.label, "colour": colour, "x": x, "y": y}
-            about |= {"flying": f"{in_flight}", "pages": f"{x:.3g}", "day": count(x * SECONDS_PER_DAY), "waits": seconds(y)}
+            about |= {"flying": f"{in_flight}", "day": count(x), "waits": seconds(y)}
             rows.append(about)
             if number == knee:
                 marks.append({**about, "kind": "knee"})
@@ -48,10 +48,10 @@ def throughput_by_latency(servers: Sequence[Server], chosen: Serving) -> Chart:
         lines += _published(server, colour)
     if chosen.is_stable:
         server = next(one for one in servers if one.hardware.name == chosen.hardware.name)
-        at = {"x": chosen.pages_per_second.value / chosen.replicas, "y": float(_page_seconds(server, chosen))}
+        at = {"x": chosen.pages_per_day.value / chosen.replicas, "y": float(_page_seconds(server, chosen))}
         marks.append({**at, "kind": "chosen", "colour": INK, "line": chosen.hardware.label, "flying": f"{chosen.concurrency:.4g}"})
-        marks[-1] |= {"pages": f"{at['x']:.3g}", "day": count(at["x"] * SECONDS_PER_DAY), "waits": seconds(at["y"])}
-    params = {"most": 1.25 * max(row["x"] for row in rows), "longest": 1.05 * max(row["y"] for row in rows), "least_px": 480}
+        marks[-1] |= {"day": count(at["x"]), "waits": seconds(at["y"])}
+    params = {"most": 1.4 * max(row["x"] for row in rows), "longest": 1.05 * max(row["y"] for row in rows), "least_px": 480}
     datasets = {"curves": rows, "names": names, "marks": marks, "lines": lines}
     return Chart(_curve_template(), _curve_title(chosen, servers, lines), datasets, params)
 
@@ -62,11 +62,11 @@ def _page_seconds(server: Server, found: Serving) -> np.ndarray:
 
 
 def _published(server: Server, colour: str) -> list[Row]:
-    """Published pages a second of the engine on the GPU, whatever the pages, as lines."""
+    """Published pages a day of the engine on the GPU, whatever the pages, as lines."""
     known = [one for one in load_points() if one.quantity == "served_page_seconds" and one.hardware == (server.hardware.name,)]
     name = server.config.engine.name
     return [
-        {"x": 1 / one.published[0], "text": one.figure.partition(":")[0], "colour": colour, "line": server.hardware.label}
+        {"x": SECONDS_PER_DAY / one.published[0], "text": one.figure.partition(":")[0], "colour": colour, "line": server.hardware.label}
         | {"figure": one.figure, "conditions": one.conditions, "source": one.source}
         for one in known
         if name in one.engine
@@ -75,9 +75,9 @@ def _published(server: Server, colour: str) -> list[Row]:
 
 @cache
 def _curve_template() -> Template:
-    x = x_of("x", **from_zero("pages a second of one GPU", "most"))
+    x = x_of("x", **from_zero("pages a day of one GPU", "most", ticks=4))
     y = y_of("y", **from_zero("from request to last token", "longest", "s"))
-    about = tips(line="GPU", flying="in flight", pages="pages/s", day="pages a day", waits="a page takes")
+    about = tips(line="GPU", flying="in flight", day="pages a day", waits="a page takes")
     curves, marks, lines = (alt.Chart(data(name)) for name in ("curves", "marks", "lines"))
     shape = alt.Shape("kind", type="nominal", title=None, legend=alt.Legend(orient="bottom"), scale=KINDS)
     side = {"align": "left", "baseline": "middle", "dx": 8, "fontSize": 12}
@@ -104,7 +104,7 @@ def _curve_title(chosen: Serving, servers: Sequence[Server], lines: Sequence[Row
     return title(
         finding,
         "Each curve from one request in flight to as many as fit; ◇ where waiting begins to cost more than it brings",
-        *([f"Dashed: published pages a second, whatever the pages ({', '.join(sources)})"] if sources else []),
+        *([f"Dashed: published pages a day, whatever the pages ({', '.join(sources)})"] if sources else []),
         f"Engine {servers[0].config.model.under(servers[0].config.engine)}, as expected; ranges are in the table",
     )
 
@@ -123,8 +123,8 @@ def step_by_concurrency(server: Server, chosen: Serving) -> Chart:
         bars += [
             {"row": row, "kind": kind, **at, "size": seconds(value), "part": share(value, whole)} for kind, value, at in stacked(parts)
         ]
-        limit = found.limited_by[number].replace(CUTTING, "threads that cut pages")
-        ends.append({"row": row, "end": whole, "text": f"{seconds(whole)}, {found.pages_per_second.value[number]:.3g} pages/s, by {limit}"})
+        limit, days = found.limited_by[number].replace(CUTTING, "threads that cut pages"), si(found.pages_per_day.value[number])
+        ends.append({"row": row, "end": whole, "text": f"{seconds(whole)}, {days} pages a day, by {limit}"})
     params = {"rows": [end["row"] for end in ends], "room": 1.7 * max(end["end"] for end in ends), "least_px": 620}
     largest = PARTS[int(np.argmax(found.step_parts[:, sizes.index(here)]))]
     heading = title(

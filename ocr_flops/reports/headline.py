@@ -53,7 +53,7 @@ def _time_cards(timing: Timing) -> list[Card]:
     batch = f"The batch ({workload.batch_size:,}) over vision, prefill and decode, as expected; the device runs kernels"
     busy = f"{batch} in {share(timing.device_busy_share, 1)} of that time. {timing.expected_pages_per_second.value:.3g} a second. {rests}"
     pages, low, high = map(si, timing.expected_pages_per_day[:3])
-    return [*cards, Card("pages a day", pages, f"{low} to {high}", busy)]
+    return [*cards, Card(f"pages a day, batch {workload.batch_size:,}", pages, f"{low} to {high}", busy)]
 
 
 def _expected_card(label: str, figure: Ranged, explanation: str) -> Card:

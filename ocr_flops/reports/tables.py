@@ -120,7 +120,7 @@ def models_table(models: pl.DataFrame, currency: str = "") -> pl.DataFrame:
         "total_flops": (pl.col("total_flops") / 1e12).alias("TFLOPs a page"),
         "memory_bytes": (pl.col("memory_bytes") / 1e9).alias("memory (GB)"),
         "expected_page_seconds": pl.col("expected_page_seconds").alias("s a page"),
-        "expected_pages_per_second": _with_range("expected_pages_per_second{}").alias("pages/s"),
+        "expected_pages_per_second": _with_range("expected_pages_per_second{}", SECONDS_PER_DAY).alias("pages a day"),
         "cost_per_1000_pages": _with_range("cost{}_per_1000_pages").alias(f"{currency or 'cost'} for 1000 pages"),
         "reason": pl.col("reason").cast(pl.String).fill_null(NONE).alias("note"),
     }
@@ -128,9 +128,10 @@ def models_table(models: pl.DataFrame, currency: str = "") -> pl.DataFrame:
     return models.select(expression for name, expression in columns.items() if name in there)
 
 
-def _with_range(column: str) -> pl.Expr:
-    """Three columns as "0.15 (0.108 to 0.21)"; a dash where there is none."""
-    figures = [pl.col(column.format(case)).round_sig_figs(3) for case in ("", "_low", "_high")]
+def _with_range(column: str, times: int = 1) -> pl.Expr:
+    """Three columns as "0.15 (0.108 to 0.21)", or so many times as much, in whole numbers; a dash where there is none."""
+    figures = [(times * pl.col(column.format(case))).round_sig_figs(3) for case in ("", "_low", "_high")]
+    figures = [one.cast(pl.Int64) for one in figures] if times > 1 else figures
     return pl.when(figures[0].is_null()).then(None).otherwise(pl.format("{} ({} to {})", *figures)).fill_null(NONE)
 
 

@@ -97,7 +97,7 @@ def test_text_is_readable_in_both_schemes(page):
     assert all(ratio > 4.5 for _, ratio in contrasts), contrasts
 
 
-@pytest.mark.parametrize("width", [1280, 1920])
+@pytest.mark.parametrize("width", [390, 1280, 1920])
 def test_nothing_sticks_out(page, width):
     page.set_viewport_size({"width": width, "height": 1000})
     page.reload()

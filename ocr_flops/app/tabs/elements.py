@@ -13,7 +13,7 @@ from marimo._plugins.ui._impl.table import SearchTableArgs, SearchTableResponse
 
 from ocr_flops.reports import tables
 
-LETTER_PX, CELL_PX, LONG, MOST_CARDS = 6.7, 22, 13, 60  # of a table: a letter, what is around words, letters of a line, rows on a phone
+LETTER_PX, CELL_PX, LONG, MOST_CARDS = 7.3, 22, 13, 60  # of a table: a letter, what is around words, letters of a line, rows on a phone
 
 
 def labelled(text: str, explanation: str) -> str:

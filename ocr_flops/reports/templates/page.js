@@ -14,13 +14,29 @@
 
   const inputs = (spec) => (spec.params ?? []).filter((one) => one.bind).map((one) => one.name);
 
-  // On a phone legends stand below, titles have short lines, words are brief, and the stylesheet makes a card of every row of a table.
+  // On a phone legends stand below, titles have short lines, words are brief, of panels with inputs one is shown, and the stylesheet makes a
+  // card of every row of a table.
   const lines = (texts, letters) => texts.flatMap((text) => text.match(new RegExp(`.{1,${letters}}(\\s|$)`, "g")) ?? []);
-  const forPhone = (key, value) => key === "legend" && value ? { columns: 2, ...value, orient: "bottom" } : value;
-  const fitted = (spec) => !isFolded || spec.params?.some((one) => one.bind?.input) ? spec : {
-    ...JSON.parse(JSON.stringify(spec), forPhone),
-    title: { ...spec.title, text: lines([spec.title.text.join(" ")], 34), subtitle: lines(spec.title.subtitle ?? [], 50) },
-    params: spec.params.map((one) => one.name === "narrow" ? { ...one, value: true } : one),
+  const forPhone = {
+    legend: (value) => value && { columns: 2, ...value, orient: "bottom" },
+    text: (value) => Array.isArray(value) ? lines([value.join(" ")], 34) : value,
+    subtitle: (value) => Array.isArray(value) ? lines(value, 50) : value,
+  };
+  const onePanel = {
+    domain: (value) => value[1]?.expr === "panels" ? [{ expr: "panel" }, { expr: "panel + 0.98" }] : value,
+    mark: (value) => ({ ...value, clip: true }),
+  };
+  const fitted = (spec) => {
+    if (!isFolded) return spec;
+    const names = spec.params.some((one) => one.bind?.input) ? spec.datasets.panels.map((one) => one.text) : [];
+    const changes = { ...forPhone, ...(names.length && onePanel) };
+    const found = JSON.parse(JSON.stringify(spec), (key, value) => changes[key]?.(value) ?? value);
+    const bind = { input: "select", options: [...names.keys()], labels: names, name: "figure" };
+    found.params = [
+      ...found.params.map((one) => one.name === "narrow" ? { ...one, value: true } : one),
+      ...(names.length ? [{ name: "panel", value: 0, bind }] : []),
+    ];
+    return found;
   };
   for (const table of isFolded ? document.querySelectorAll(".scroll table") : []) {
     const heads = [...table.querySelectorAll("thead th")].map((one) => one.textContent);
