@@ -12,10 +12,10 @@ from ocr_flops.timing.timeline import timeline
 from ocr_flops.timing.timing import Timing
 from ocr_flops.units import seconds, share
 
-MOST = 2_000  # operators that have a bar of their own
-PLAYED = 20_000  # operators of a stage that are drawn as a whole; of more only the first `MOST`
+PLAYED, MOST = 20_000, 2_000  # operators of a stage that are drawn as a whole; of more only the first so many
 LANES = ("host", "device")
 NAMES = {"vision": "Vision", "prefill": "Prefill", "decode": "The last decode step"}
+FINEST = 400  # parts of the whole, in each of which operators of a module share a bar: two pixels of a page 1280 px wide
 FULL = 0.9  # of the time: from this share on the device is busy
 DIGITS = 9  # of seconds
 SEAM = 1 / 1500  # of the whole, by which a bar reaches under one that follows at once, so that no background shines through
@@ -27,8 +27,8 @@ NUMBERS = ("start", "end", "under", "wait", "opacity")
 def stage_timeline(timing: Timing, stage: str) -> Chart:
     """What the host issues and the device runs over time in one pass over a stage, in decode of its last step.
 
-    Bars are operators, or neighbours of one module where there are more than `MOST`; then a bar's opacity is the part of it in which its
-    lane works. It can be moved by dragging, and zoomed with Ctrl and the wheel.
+    Bars are operators, or neighbours of one module that begin within a part in `FINEST` of the whole; then a bar's opacity is the part of
+    it in which its lane works. It can be moved by dragging, and zoomed with Ctrl and the wheel.
 
     Args:
         timing: of one point.
@@ -41,9 +41,9 @@ def stage_timeline(timing: Timing, stage: str) -> Chart:
     steps = whole["output_tokens"] if stage == "decode" else 1
     is_cut = whole["operators"] > PLAYED * max(1, steps)
     operators = timeline(timing, stage, most=MOST if is_cut else None)
-    size = -(-operators.height // (MOST // 2)) if operators.height > MOST else 1
-    bars, waits = merge_operators(operators, size), _host_waits(operators, is_cut)
     total = ended = float(pl.concat([operators["kernel_end_seconds"], operators["issue_end_seconds"]]).max())
+    least = total / FINEST
+    bars, waits = merge_operators(operators, least), _host_waits(operators, is_cut)
     if stage == "decode" and timing.host.step_us.value and not is_cut:
         total += 1e-6 * timing.host.step_us.value
         numbers = {"start": ended, "end": total, "wait": 0.0, "opacity": 1.0}
@@ -51,7 +51,7 @@ def stage_timeline(timing: Timing, stage: str) -> Chart:
     kinds = bars.select(KIND).unique(maintain_order=True).with_row_index("kind")
     return Chart(
         _template(),
-        _title(timing, stage, operators, whole if is_cut else None, total, size),
+        _title(timing, stage, operators, whole if is_cut else None, total, least if bars.height < 2 * operators.height else 0),
         {
             "bars": [_as_columns(bars, kinds, total)],
             "idle": [{"lane": "device", "start": 0, "end": total}],
@@ -76,25 +76,29 @@ def _as_columns(bars: pl.DataFrame, kinds: pl.DataFrame, total: float) -> dict[s
     return rounded.to_dict(as_series=False)
 
 
-def merge_operators(operators: pl.DataFrame, size: int) -> pl.DataFrame:
-    """A bar per lane and operator that takes time on it, or per up to `size` neighbours of one module between synchronisations.
+def merge_operators(operators: pl.DataFrame, least: float) -> pl.DataFrame:
+    """A bar per lane and operator that takes time on it; neighbours of one module that begin within `least` share one.
+
+    Nothing shares a bar across a synchronisation, or with an operator that takes longer than `least`.
 
     Args:
         operators: of `timing.timeline`.
-        size: operators of a bar at most.
+        least: seconds; 0 for a bar of its own for each.
 
     Returns:
         a row a bar: the columns of `KIND`, start, end and, in seconds before it, wait; opacity, the part in which its lane works.
     """
     follows = (pl.col("module") == pl.col("module").shift()) & ~pl.col("synchronises").shift()
-    run = (~follows).fill_null(True).cum_sum()
-    grouped = operators.with_columns(group=run).with_columns(place=pl.int_range(pl.len()).over("group") // size)
+    grouped = operators.with_columns(group=(~follows).fill_null(True).cum_sum())
     lanes = []
     for lane, work in zip(LANES, ("issue", "kernel"), strict=True):
         start, end = f"{work}_start_seconds", f"{work}_end_seconds"
+        is_long = pl.col(end) - pl.col(start) > least
         worked = grouped.with_columns(wait=pl.col(start) - pl.col(end).shift().fill_null(0.0)).filter(pl.col(end) > pl.col(start))
+        place = (pl.col(start) / least).floor() if least else pl.int_range(pl.len())
+        apart = (is_long | is_long.shift(fill_value=False)).cum_sum()
         count, first, last = pl.len(), pl.col("operator").first(), pl.col("operator").last()
-        merged = worked.group_by("group", "place", maintain_order=True).agg(
+        merged = worked.group_by("group", place.alias("place"), apart.alias("apart"), maintain_order=True).agg(
             pl.lit(lane).alias("lane"),
             pl.col(start).first().alias("start"),
             pl.col(end).last().alias("end"),
@@ -171,20 +175,20 @@ def _template() -> Template:
     )
 
 
-def _title(timing: Timing, stage: str, operators: pl.DataFrame, whole: Row | None, total: float, size: int) -> Title:
+def _title(timing: Timing, stage: str, operators: pl.DataFrame, whole: Row | None, total: float, least: float) -> Title:
     """How long it takes, for how much of that the device is busy, and why.
 
     Args:
         operators: that are drawn.
         whole: the stage's row where they are the first ones only.
         total: seconds that are drawn.
-        size: operators of a bar at most.
+        least: seconds, within which operators of a module share a bar; 0 where none do.
     """
     busy, issued = (float((operators[f"{work}_end_seconds"] - operators[f"{work}_start_seconds"]).sum()) for work in ("kernel", "issue"))
     count = operators.height
     notes = ["Thin grey: waiting; triangles: the host waits for the device"]
-    if size > 1:
-        notes.append(f"a bar is up to {size} operators of a module, fainter where its lane also waits")
+    if least:
+        notes.append(f"operators of a module within {seconds(least)} share a bar, fainter where its lane also waits")
     if whole:
         notes.append(f"drawn are the first {count:,} of {whole['operators']:,} operators")
         issued, count, total = issued / count * whole["operators"], whole["operators"], whole["expected_seconds"]

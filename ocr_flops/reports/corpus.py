@@ -13,7 +13,6 @@ from ocr_flops.studies.corpus.flights import is_server
 from ocr_flops.studies.corpus.folder import Folder
 from ocr_flops.studies.corpus.kinds import PATCHES, TILES
 from ocr_flops.studies.corpus.plans import Plan
-from ocr_flops.timing.serving.result import CUTTING
 from ocr_flops.timing.serving.steady import ENGINE
 from ocr_flops.units import attention_words, count, counted, duration, escape_controls, share, si
 
@@ -108,7 +107,7 @@ def describe_threads(plan: Plan) -> list[str]:
     """What devices take where threads that cut pages are as many as they need, where some wait for fewer."""
     column, unit = ("cost", plan.currency) if plan.prices else ("gpu_hours", "GPU-hours")
     threads, other = plan.preprocess_workers or 1, plan
-    while CUTTING in other.plans["limited_by"] and threads < MOST_THREADS:
+    while other.is_cut and threads < MOST_THREADS:
         threads *= 2
         other = replace(plan, preprocess_workers=threads)
     if other is plan:

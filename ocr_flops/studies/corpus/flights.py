@@ -6,9 +6,9 @@ from dataclasses import replace
 from ocr_flops.spec.host import Ranged
 from ocr_flops.spec.run_spec import RunSpec
 from ocr_flops.spec.specs import EngineSpec
-from ocr_flops.spec.workload import Workload
 from ocr_flops.studies.corpus.batches import Spent
 from ocr_flops.studies.corpus.kinds import Kind
+from ocr_flops.timing.serving.result import Serving
 from ocr_flops.timing.serving.steady import Server, prepare
 
 
@@ -30,31 +30,41 @@ def time_served(run: RunSpec, kinds: Sequence[Kind], preprocess_workers: int | N
     Raises:
         SpecError: as of `serving`.
     """
-    pages = [replace(kind.page, prompt_tokens=kind.prompt_tokens, output_tokens=max(1, round(kind.lengths.mean))) for kind in kinds]
-    basis = {"attention": run.attention, "dtype": run.dtype, "host": run.host, "efficiency": run.efficiency}
-
-    def server(workloads: list[Workload], weights: list[float]) -> Server:
-        options = {"preprocess_workers": preprocess_workers}
-        return prepare(run.model, workloads, run.hardware, engine=run.engine, weights=weights, options=options, **basis)
-
-    count, mixed = sum(kind.pages for kind in kinds), server(pages, [float(kind.pages) for kind in kinds])
-    mix = mixed.solve(min(count, mixed.max_concurrency))
-    each = [server([page], [1.0]) for page in pages]
-    alone = [kind.pages / one.solve().pages_per_second.value for kind, one in zip(kinds, each, strict=True)]
-    requests = [_request(one) for one in each]
-    rate, whole = mix.pages_per_second, sum(alone)
+    mixed, mix = serve_mix(run, kinds, preprocess_workers)
+    each = [_alone(Server(replace(mixed.served, pages=(page._replace(weight=1.0),)))) for page in mixed.pages]
+    parts = [kind.pages / rate for kind, (rate, _) in zip(kinds, each, strict=True)]
+    count, rate, whole = sum(kind.pages for kind in kinds), mix.pages_per_second, sum(parts)
     seconds = count / rate.value, count / rate.high, count / rate.low
     return (
         [
             Spent(Ranged(*(one * part / whole for one in seconds)), mix.concurrency, 1, request)
-            for part, request in zip(alone, requests, strict=True)
+            for part, (_, request) in zip(parts, each, strict=True)
         ],
         mix.time_basis,
         str(mix.limited_by),
     )
 
 
-def _request(server: Server) -> Ranged:
-    """Seconds of a request that is alone."""
-    found = server.solve(1)
-    return Ranged(*(first + server.later * each for first, each in zip(found.ttft_seconds[:3], found.tpot_seconds[:3], strict=True)))
+def serve_mix(run: RunSpec, kinds: Sequence[Kind], preprocess_workers: int | None) -> tuple[Server, Serving]:
+    """What serves all kinds together, and its steady state; arguments and errors as of `time_served`."""
+    pages = [replace(kind.page, prompt_tokens=kind.prompt_tokens, output_tokens=max(1, round(kind.lengths.mean))) for kind in kinds]
+    server = prepare(
+        run.model,
+        pages,
+        run.hardware,
+        engine=run.engine,
+        weights=[float(kind.pages) for kind in kinds],
+        options={"preprocess_workers": preprocess_workers},
+        attention=run.attention,
+        dtype=run.dtype,
+        host=run.host,
+        efficiency=run.efficiency,
+    )
+    return server, server.solve(min(sum(kind.pages for kind in kinds), server.max_concurrency))
+
+
+def _alone(server: Server) -> tuple[float, Ranged]:
+    """Pages a second with as many in flight as fit, and seconds of a request that is alone."""
+    found = server.solve([server.max_concurrency, 1])
+    first, later = ([one[1] for one in times[:3]] for times in (found.ttft_seconds, found.tpot_seconds))
+    return found.pages_per_second.value[0], Ranged(*(one + server.later * each for one, each in zip(first, later, strict=True)))

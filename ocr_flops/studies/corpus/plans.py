@@ -1,6 +1,7 @@
 """What a corpus takes: tokens, FLOPs, and on every device pages a second, GPU-hours, days, money and energy, with their ranges."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from html import escape
@@ -21,10 +22,11 @@ from ocr_flops.spec.host import Ranged
 from ocr_flops.spec.run_spec import RunSpec
 from ocr_flops.spec.specs import PAGED, HardwareSpec, Mode
 from ocr_flops.studies.corpus.batches import Spent, time_batches
-from ocr_flops.studies.corpus.flights import is_server, time_served
+from ocr_flops.studies.corpus.flights import is_server, serve_mix, time_served
 from ocr_flops.studies.corpus.groups import Groups
 from ocr_flops.studies.corpus.kinds import TOTALS, Kind, list_kinds, total_costs
 from ocr_flops.studies.corpus.lengths import DEFAULT_LIMIT, Lengths
+from ocr_flops.timing.serving.result import CUTTING
 
 SECONDS_PER_HOUR = 3600
 WATTS_PER_KW = 1000
@@ -150,8 +152,20 @@ class Plan:
         spent = self._timed[self.best["hardware"]][0]
         return [one.seconds.value / kind.pages for one, kind in zip(spent, self.kinds, strict=True)]
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether a device that serves waits for threads that cut pages, which takes a part of what `plans` does to know."""
+        found = []
+        for device in self.devices if is_server(self.run.engine) else ():
+            with suppress(SpecError):
+                found.append(serve_mix(self._on(device), self.kinds, self.preprocess_workers)[1].limited_by)
+        return CUTTING in found
+
+    def _on(self, device: HardwareSpec) -> RunSpec:
+        return with_records(replace(self.run, hardware=device))
+
     def _time(self, device: HardwareSpec) -> tuple[list[Spent], str, str | None]:
-        run = with_records(replace(self.run, hardware=device))
+        run = self._on(device)
         if is_server(run.engine):
             return time_served(run, self.kinds, self.preprocess_workers)
         return *time_batches(run, self.kinds, self.batch_size), None
