@@ -44,6 +44,12 @@ def count(value: float) -> str:
     return f"{float(f'{value:.3g}'):,.0f}" if value >= 100 else f"{value:.3g}"
 
 
+def count_interval(figure: Sequence[Any]) -> str:
+    """Three numbers of pages, 103,000 (78,700 to 126,000); one where all are the same."""
+    value, low, high = map(count, figure[:3])
+    return value if value == low == high else f"{value} ({low} to {high})"
+
+
 def counted(number: int, noun: str) -> str:
     """A number of things: 1 page, 1,200 pages."""
     return f"{number:,} {noun}{'s' * (number != 1)}"

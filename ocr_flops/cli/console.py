@@ -21,7 +21,7 @@ from ocr_flops.errors import SpecError, one_of
 from ocr_flops.files import write_whole
 from ocr_flops.spec.catalog import names
 from ocr_flops.spec.overrides import GROUPS
-from ocr_flops.units import duration, escape_controls, interval, seconds, share, si
+from ocr_flops.units import SECONDS_PER_DAY, count, count_interval, duration, escape_controls, interval, seconds, share, si
 
 if TYPE_CHECKING:
     import polars as pl
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 GAP = 3  # characters between columns
 UNLIMITED = 10_000  # characters of a line that no terminal breaks: of a file or a pipe
 LISTED = 10_000  # counts below are written out
-PLAIN = ("gpu_hours", "cost", "expected_pages", "pages", "arithmetic", "mfu", "bandwidth_use")  # columns whose names begin so: no prefixes
+PLAIN = ("gpu_hours", "cost", "pages", "arithmetic", "mfu", "bandwidth_use")  # columns whose names begin so: no prefixes
 NUMBER = re.compile(r"-?[\d,.]+")
 PAGE_KEYS = tuple(f"workload.{side}" for side in ("image_width_px", "image_height_px", "columns", "rows", "pages"))  # of a request
 
@@ -49,8 +49,8 @@ Overrides = Annotated[
     typer.Argument(
         metavar="[KEY=VALUE]...",
         help="What is chosen, with the field it changes: "
-        + "; ".join(f"{group}={'|'.join(names(group))}" for group in ("engine", "workload", "attention", "host"))
-        + "; dtype=bf16|fp16|fp32; cache=dynamic|static; prefill_logits=all|last; model= and hardware= (see ocr-flops list); "
+        + "; ".join(f"{group}={' | '.join(names(group))}" for group in ("engine", "workload", "attention", "host"))
+        + "; dtype=bf16 | fp16 | fp32; cache=dynamic | static; prefill_logits=all | last; model= and hardware= (see ocr-flops list); "
         "a field as in workload.columns=2 workload.output_tokens=500 attention.sam=eager hardware.memory_bytes=48e9 host.operator_us=9 "
         "efficiency.matrix=0.7; of a group also a file, hardware=./my.yaml",
         autocompletion=complete_override,
@@ -86,7 +86,7 @@ Records = Annotated[
     typer.Option(
         "--records",
         metavar="DIR",
-        help="Folder of records (default: OCR_FLOPS_RECORDS, or ~/.local/share/ocr_flops/records).",
+        help="Folder of records (default: OCR_FLOPS_RECORDS, or the user's data folder).",
         show_default=False,
     ),
 ]
@@ -131,6 +131,15 @@ def refuse_keys(given: Iterable[str], keys: Iterable[str], why: str) -> None:
         raise SpecError(f"{found}: has no effect; {why}")
 
 
+def batch_override(batch: str | None) -> list[str]:
+    """The override that --batch N stands for; none for "best" and where it was not given."""
+    if batch in (None, "best"):
+        return []
+    if not batch.isdecimal() or not int(batch):
+        raise SpecError(f"--batch: {batch!r} is neither a whole number from 1 nor best")
+    return [f"workload.batch_size={batch}"]
+
+
 @contextmanager
 def options_named(**flags: str) -> Iterator[None]:
     """Lets errors name options as they are on the command line: `ttft_seconds="--ttft"`."""
@@ -166,7 +175,7 @@ def render_text(template: str, out: Path | None = None, **values: Any) -> str:
     loader = FileSystemLoader(Path(__file__).parent / "templates")
     environment = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     limit = UNLIMITED if out else terminal_width()
-    environment.filters |= {one.__name__: one for one in (si, seconds, interval, share)}
+    environment.filters |= {one.__name__: one for one in (si, seconds, interval, count, count_interval, share)}
     environment.filters |= {"cells": _row_cell, "wrap": partial(_wrap_lines, limit=limit)}
     return environment.get_template(f"{template}.txt.j2").render(table=partial(render_table, limit=limit), **values).rstrip()
 
@@ -242,6 +251,8 @@ def _cells(frame: pl.DataFrame, column: str, ends: tuple[str, str] | None) -> li
     values = [_cell(column, value) for value in frame[column]]
     if ends is None:
         return values
+    if column.startswith("hours"):
+        return ["–" if row[0] is None else duration(*row) for row in frame.select(column, *ends).iter_rows()]
     found = []
     for value, low, high in zip(values, *([_cell(column, one) for one in frame[end]] for end in ends), strict=True):
         (number, unit), *others = (text.partition(" ")[::2] for text in (value, low, high))
@@ -271,10 +282,12 @@ def _cell(column: str, value: Any) -> str:
         return "yes" if value else "no"
     if not isinstance(value, int | float):
         return BOUND.get(value, value) if column == "binding_ceiling" else str(value)
+    if "pages_per_second" in column:
+        return count(value * SECONDS_PER_DAY)
     if column.startswith("hours"):
         return duration(value)
     if column.startswith(PLAIN):
-        return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+        return count(value)
     if column.endswith("_share"):
         return share(value, 1)
     if column.endswith("_seconds"):

@@ -28,12 +28,12 @@ ANSWERS = (  # columns of a plan's table in the order in which they are shown; t
     "hardware",
     "batch_size",
     "expected_ttft_seconds",
-    "expected_tpot_seconds",
-    "expected_pages_per_second",
-    "hours",
-    "cost",
-    "cost_per_1000_pages",
     "target_outlook",
+    "expected_pages_per_second",
+    "cost",
+    "expected_tpot_seconds",
+    "hours",
+    "cost_per_1000_pages",
     "headroom_bytes",
 )
 UNSAID = ("label", "fits", "meets_target", "reason", "host", "efficiency")  # columns that a plan's text says otherwise
@@ -107,8 +107,7 @@ def plan_devices(
     from ocr_flops.timing import planning
     from ocr_flops.timing.estimate import estimate_run, time_run
 
-    sizes = [f"workload.batch_size={batch}"] if batch and batch != "best" else []
-    run = with_records(load_run([*(overrides or ()), *sizes]))
+    run = with_records(load_run([*(overrides or ()), *console.batch_override(batch)]))
     result = estimate_run(run)
     bases: dict[str, None] = {}
 
@@ -150,10 +149,9 @@ def plan_devices(
     basis = "; or on ".join(bases)
     data = {"required": [one._asdict() for one in required], "largest": largest, "time_basis": basis, "devices": devices.to_dicts()}
     able = devices.filter(devices["reason"].is_null())
-    first = [name for name in ANSWERS if name in able.columns and able[name].null_count() < able.height]
-    if batch != "best":
-        first = [name for name in first if name != "batch_size"]
-    shown = [*first, *(name for name in able.columns if name not in (*ANSWERS, *UNSAID))]
+    unsaid = {*UNSAID, *([] if batch == "best" else ["batch_size"])}
+    ordered = dict.fromkeys(name for name in (*ANSWERS, *able.columns) if name in able.columns and name not in unsaid)
+    shown = [name for name in ordered if able[name].null_count() < able.height]
     values = {"run": run, "required": required, "largest": largest, "devices": able.select(shown), "columns": columns, "basis": basis}
     values |= {"unable": _by_reason(devices), "best": _best(able), "pages": pages, "gpus": gpus, "batch": batch}
     console.write_result("plan", form, out, devices, data, **values)
@@ -171,7 +169,7 @@ def _by_reason(devices: pl.DataFrame) -> dict[str, list[str]]:
 
 def _best(able: pl.DataFrame) -> dict[str, dict]:
     """The fastest device and the cheapest, of those that at least likely meet the targets."""
-    able = able.filter(able["meets_target"].fill_null(True))
+    able = able.filter(able["meets_target"].fill_null(True), able["expected_pages_per_second"].is_not_null())
     found = {"fastest": able.head(1)}
     if "cost_per_1000_pages" in able.columns:
         found["cheapest"] = able.filter(able["cost_per_1000_pages"].is_not_null()).sort("cost_per_1000_pages").head(1)

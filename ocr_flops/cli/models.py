@@ -15,7 +15,6 @@ ANSWERS = (  # columns of a comparison's table in the order in which they are sh
     "output_tokens",
     "total_flops",
     "memory_bytes",
-    "expected_page_seconds",
     "expected_pages_per_second",
     "expected_pages_per_second_low",
     "expected_pages_per_second_high",
@@ -26,6 +25,8 @@ ANSWERS = (  # columns of a comparison's table in the order in which they are sh
     "fits",
     "reason",
 )
+SAID = ("batch_size", "attention", "crops", "fits")  # columns that the text says where all rows have the same
+UNSAID = ("label", "time_basis", "left_out", "expected_page_seconds", "gpu_hours_per_1000_pages")  # names, and pages a day once more
 MODEL = "model="
 
 
@@ -80,8 +81,7 @@ def compare_models(
     for name in chosen:
         if name != TEST_MODEL[1]:
             one_of("model", name, offered("model"))
-    sizes = [f"workload.batch_size={batch}"] if batch and batch != "best" else []
-    run = load_run([*(one for one in given if not one.startswith(MODEL)), *sizes]).of_whole_pages()
+    run = load_run([*(one for one in given if not one.startswith(MODEL)), *console.batch_override(batch)]).of_whole_pages()
     if corpus and (run.hardware is None or batch or chart):
         raise SpecError("--corpus: needs hardware=, and neither --batch nor --chart")
     if batch == "best" and (chart or run.hardware is None):
@@ -117,7 +117,8 @@ def compare_models(
         found = models.compare_models(run, chosen, page, **options, best_batch=batch == "best")
     if chart:
         _draw(run, [row["model"] for row in found.to_dicts() if row["reason"] is None], page, chart, out, options)
-    hidden = ("label", "time_basis", "left_out", *(["reason"] if corpus or found["reason"].null_count() == found.height else []))
+    same = [name for name in SAID if found.height > 1 and name in found.columns and found[name].n_unique() == 1]
+    hidden = (*UNSAID, *same, *(["reason"] if corpus or found["reason"].null_count() == found.height else []))
     shown = [name for name in ANSWERS if name in found.columns and name not in hidden]
     table = found.select(*shown, *(name for name in found.columns if name not in (*shown, *hidden)))
     bases = [] if "time_basis" not in found.columns else found["time_basis"].drop_nulls().unique(maintain_order=True).to_list()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ocr_flops.timing.serving.traffic import Lengths, Traffic
 
 Engine = partial(typer.Option, rich_help_panel="Engine", show_default="the engine's own")
+Switch = partial(Engine, rich_help_panel="Engine, on or off")  # in a panel of their own, whose second names take no width of the others
 Requests = partial(typer.Option, rich_help_panel="Requests", show_default=False)
 Target = partial(typer.Option, rich_help_panel="Targets", show_default=False)
 
@@ -56,8 +57,8 @@ def serve_workload(
     max_num_seqs: Annotated[int | None, Engine(metavar="N", help="Sequences at once at most.")] = None,
     gpu_memory_utilization: Annotated[float | None, Engine(metavar="PART", help="Part of the memory it takes.")] = None,
     block_size: Annotated[int | None, Engine(metavar="N", help="Tokens of a block of the cache.")] = None,
-    chunked_prefill: Annotated[bool | None, Engine("--chunked-prefill/--no-chunked-prefill", help="Prompts in several steps.")] = None,
-    ngram_ban: Annotated[bool | None, Engine("--ngram-ban/--no-ngram-ban", help="Forbid n-grams that repeat, in Python.")] = None,
+    chunked_prefill: Annotated[bool | None, Switch("--chunked-prefill/--no-chunked-prefill", help="Prompts in several steps.")] = None,
+    ngram_ban: Annotated[bool | None, Switch("--ngram-ban/--no-ngram-ban", help="Forbid n-grams that repeat, in Python.")] = None,
     preprocess_workers: Annotated[int | None, Engine(metavar="N", help="Threads that cut pages into views.")] = None,
     preprocess_ms: Annotated[float | None, Engine(metavar="MS", help="What one takes for an A4 page of 200 dpi in Gundam.")] = None,
     form: Form = "table",

@@ -16,7 +16,7 @@ from ocr_flops.units import counted, escape_controls
 TOTALS_SHOWN = ("pages", "fitting", "image_tokens", "gpu_hours", "gpu_hours_low", "gpu_hours_high", "cost", "cost_low", "cost_high")
 EXAMPLES = (
     "Any value may be a list or a range: sweep=product workload.columns=1:30 workload.batch_size=\\[1,4,16] attention=\\[eager,sdpa] "
-    "dtype=\\[bf16,fp16]; sweep=vendor|reference|extended|modes|images|product; measure=meta runs the real model beside it "
+    "dtype=\\[bf16,fp16]; sweep=vendor | reference | extended | modes | images | product; measure=meta runs the real model beside it "
     "(engine=remote_code snapshot=DIR trust_remote_code=true: the published code); sweep.level=module adds a row per module, "
     "sweep.zip=\\[KEY,KEY] varies axes together, sweep.price=1.2 or '{l4: 0.8}' adds cost."
 )

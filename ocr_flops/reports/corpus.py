@@ -7,14 +7,14 @@ from typing import Any
 
 import polars as pl
 
-from ocr_flops.reports.serving import WHAT, count_interval
+from ocr_flops.reports.serving import WHAT
 from ocr_flops.spec.catalog import load_attention, load_engine, load_mode
 from ocr_flops.studies.corpus.flights import is_server
 from ocr_flops.studies.corpus.folder import Folder
 from ocr_flops.studies.corpus.kinds import PATCHES, TILES
 from ocr_flops.studies.corpus.plans import Plan
 from ocr_flops.timing.serving.steady import ENGINE
-from ocr_flops.units import attention_words, count, counted, duration, escape_controls, share, si
+from ocr_flops.units import FACTOR_FROM, SECONDS_PER_DAY, attention_words, count, count_interval, counted, duration, escape_controls, share, si
 
 CASES = ("", "_low", "_high")
 MOST_KINDS = 5  # of files that are passed over
@@ -154,14 +154,14 @@ def describe_choices(plan: Plan) -> list[str]:
         return []
     found = []
     told = ~pl.col("is_plan") & (pl.col("name") != _other_engine(plan)) & (pl.col("saving").abs() >= LEAST_SAVING)
-    for choice, words in CHOICES.items():
+    for choice, opening in CHOICES.items():
         parts = []
         for row in plan.alternatives.filter(told, pl.col("choice") == choice).sort("gpu_hours").iter_rows(named=True):
-            parts.append(
-                f"{_choice_name(plan, choice, row['name'])} {share(abs(row['saving']), 1)} {'fewer' if row['saving'] >= 0 else 'more'}"
-            )
+            less, times = row["saving"], 1 - row["saving"]
+            words = f"{times:.3g} times as many" if times >= FACTOR_FROM else f"{share(abs(less), 1)} {'fewer' if less >= 0 else 'more'}"
+            parts.append(f"{_choice_name(plan, choice, row['name'])} {words}")
         if parts:
-            found.append(f"{words}: {', '.join(parts)} GPU-hours of {plan.best['label']}.")
+            found.append(f"{opening}: {', '.join(parts)} GPU-hours of {plan.best['label']}.")
     return found
 
 
@@ -170,7 +170,8 @@ def _choice_name(plan: Plan, choice: str, name: str) -> str:
     if choice == "mode":
         return load_mode(name).label
     if choice == "engine":
-        return load_engine(name).label
+        engine = load_engine(name)
+        return engine.label + (" in batches of pages cut beforehand" if is_server(plan.run.engine) and not is_server(engine) else "")
     return name if _runs(plan, name) else f"{name} (modelled)"
 
 
@@ -235,13 +236,14 @@ def plans_table(plan: Plan) -> pl.DataFrame:
         if row["reason"]:
             rows.append({"GPU": row["label"], "why not": row["reason"]})
             continue
-        shown = {"GPU": row["label"], "pages/s": figure(row, "pages_per_second"), "GPU-hours": figure(row, "gpu_hours")}
+        days = count_interval([SECONDS_PER_DAY * row[f"pages_per_second{case}"] for case in CASES])
+        shown = {"GPU": row["label"], "pages a day, one GPU": days, "GPU-hours": figure(row, "gpu_hours")}
         shown[f"with {counted(plan.gpus, 'GPU')}"] = duration(*(row[f"hours{case}"] for case in CASES))
         if plan.prices:
             shown[f"cost ({plan.currency})"] = "–" if row["cost"] is None else figure(row, "cost")
         shown["kWh at most"] = "–" if row["energy_kwh"] is None else figure(row, "energy_kwh")
         together = {"pages in flight": row["concurrency"]} if is_server(plan.run.engine) else {"pages in a batch": row["batch_size"]}
-        rows.append(shown | {name: str(number) for name, number in together.items()} | {"why not": "–"})
+        rows.append(shown | {name: f"{number:,}" for name, number in together.items()} | {"why not": "–"})
     frame = pl.concat([pl.DataFrame([row]) for row in rows], how="diagonal").fill_null("–")
     return frame.drop("why not") if (frame["why not"] == "–").all() else frame
 

@@ -9,7 +9,7 @@ from ocr_flops.timing.serving.result import PARTS, Serving
 from ocr_flops.timing.serving.simulator import Simulation
 from ocr_flops.timing.serving.steady import Server
 from ocr_flops.timing.serving.targets import BestRate, Promise
-from ocr_flops.units import SECONDS_PER_DAY, count, counted, interval, seconds, si
+from ocr_flops.units import SECONDS_PER_DAY, count, count_interval, counted, interval, seconds, si
 
 WHAT = {  # names of limits in words
     "cache": "the cache",
@@ -26,12 +26,6 @@ WHAT = {  # names of limits in words
 def time_interval(row: Any) -> str:
     """Three times, of which the last one may have no end: 369 ms (260 ms to 628 ms)."""
     return interval(row) if row[2] is not None else f"{seconds(row[0])} ({seconds(row[1])}, or the queue grows)"
-
-
-def count_interval(row: Any) -> str:
-    """Three numbers of pages, 103,000 (78,700 to 126,000); one where all are the same."""
-    value, low, high = (count(one) for one in row[:3])
-    return value if value == low == high else f"{value} ({low} to {high})"
 
 
 def name_devices(server: Serving | Server, replicas: int) -> str:

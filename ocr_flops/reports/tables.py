@@ -19,7 +19,7 @@ HEADINGS = {  # column: heading, in which {} is an SI prefix; what matters most 
     "operators": "kernel launches",
     "torch_flops": "torch {}FLOPs",
 }
-_FIGURES = (("ttft", "TTFT", "_seconds"), ("tpot", "TPOT", "_seconds"), ("pages_per_second", "pages/s", ""))
+_FIGURES = (("ttft", "TTFT", "_seconds"), ("tpot", "TPOT", "_seconds"), ("pages_per_second", "pages a day", ""))
 TITLES = {name: heading.format("") for name, heading in HEADINGS.items()} | {  # of columns that are not scaled
     "total_flops": "FLOPs",
     "torch_flops_counted": "torch FLOPs",

@@ -54,7 +54,7 @@ class Estimate(Cost):
         """
         hardware = load_hardware(hardware) if isinstance(hardware, str) else hardware
         if not isinstance(hardware, HardwareSpec):
-            raise SpecError(f"hardware: {hardware!r} is no name of a device and no HardwareSpec")
+            raise SpecError(f"hardware: {hardware!r} is no name of a device and no HardwareSpec; of several devices: ocr_flops.plan")
         obstacle = self.config.obstacle(hardware)
         if obstacle and self.config.dtype in hardware.dtypes:
             raise SpecError(f"{self.config.obstacle_field(hardware)}: {hardware.label} has {obstacle}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ocr_flops.errors import SpecError
+from ocr_flops.errors import SpecError, one_of
 from ocr_flops.spec.catalog import load_hardware
 from ocr_flops.spec.host import EfficiencySpec, HostSpec
 from ocr_flops.spec.reading import names
@@ -67,9 +67,9 @@ def required_rates(estimate: Estimate, *, ttft_seconds: float | None = None, tpo
     return found
 
 
-def _check_positive(name: str, value: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not LEAST <= value <= MOST:
-        raise SpecError(f"{name}: {value!r} is not a positive number from {LEAST:g} to {MOST:g}")
+def _check_positive(name: str, value: float, least: float = LEAST) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= MOST:
+        raise SpecError(f"{name}: {value!r} is not a number from {least:g} to {MOST:g}")
 
 
 def largest_batch(estimate: Estimate, memory_bytes: float) -> int:
@@ -125,7 +125,7 @@ def largest_grid(estimate: Estimate, memory_bytes: float, most: int = 1000) -> t
 
 def compare_devices(
     estimate: Estimate,
-    hardware: Iterable[str | HardwareSpec] | None = None,
+    hardware: str | HardwareSpec | Iterable[str | HardwareSpec] | None = None,
     *,
     ttft_seconds: float | None = None,
     tpot_seconds: float | None = None,
@@ -142,7 +142,7 @@ def compare_devices(
 
     Args:
         estimate: one point; its batch size is the one that is meant.
-        hardware: the devices, or their names; all by default.
+        hardware: the devices, or their names, or one; all by default.
         ttft_seconds, tpot_seconds: targets; None for none.
         price_per_hour: of one device, in any currency; or of devices by name.
         memory_bytes: what may be taken of a device's memory; all of it by default.
@@ -163,14 +163,19 @@ def compare_devices(
     """
     import polars as pl
 
+    if not isinstance(estimate, Estimate) or not estimate.workload.is_single:
+        raise SpecError(f"estimate: {estimate!r} is no Estimate of one point; make it as in ocr_flops.estimate(model, workload)")
+    hardware = names("hardware") if hardware is None else [hardware] if isinstance(hardware, str | HardwareSpec) else hardware
+    devices = [load_hardware(one) if isinstance(one, str) else one for one in hardware]
     prices = price_per_hour if isinstance(price_per_hour, Mapping) else {}
+    for name in prices:
+        one_of("price_per_hour", name, (*names("hardware"), *(device.name for device in devices)))
     numbers = {"ttft_seconds": ttft_seconds, "tpot_seconds": tpot_seconds, "memory_bytes": memory_bytes, "pages": pages, "gpus": gpus}
     numbers |= {f"price_per_hour.{name}": one for name, one in prices.items()} or {"price_per_hour": price_per_hour}
     for name, value in numbers.items():
         if value is not None:
-            _check_positive(name, value)
+            _check_positive(name, value, 1 if name in ("pages", "gpus") else LEAST)
     targets, rows = {"ttft": ttft_seconds, "tpot": tpot_seconds}, []
-    devices = [load_hardware(one) if isinstance(one, str) else one for one in (names("hardware") if hardware is None else hardware)]
     limits = [min(device.memory_bytes, memory_bytes or device.memory_bytes) for device in devices]
     different = sorted({*limits})  # many devices have the same memory
     found = dict(zip(different, _largest(estimate, different, "batch_size", *LIMITS["batch_size"]), strict=True))

@@ -238,6 +238,8 @@ def test_plan_answers_in_every_format(capsys):
     assert len(text.splitlines()) == 2
     _, text, _ = run(capsys, "plan", *GRID, "--memory-gb", "24", "--ttft", "0.5")
     assert "TTFT of 500 ms needs" in text and "24.0 GB hold at most batch" in text
+    _, text, _ = run(capsys, "plan", "stages=[vision]", "hardware=l4")
+    assert "pages a day" not in text and "fastest:" not in text and "–" not in text  # no column without a figure
 
 
 def test_plan_names_the_fastest_and_the_cheapest(capsys, monkeypatch):
@@ -245,14 +247,17 @@ def test_plan_names_the_fastest_and_the_cheapest(capsys, monkeypatch):
     options = ["--ttft", "0.5", "--price", "l4=0.8,H200=3", "--pages", "1e6", "--gpus", "8", "--batch", "best"]
     _, text, _ = run(capsys, "plan", *GRID, *options)
     assert "fastest that meets the target: " in text and "1,000,000 pages by 8 of it in " in text
-    assert "cheapest that meets the target: h200, batch " in text and "no bf16: use dtype=fp16 or fp32: quadro_rtx_6000, " in text
+    assert "cheapest that meets the target: h200, batch " in text and "no bf16: use dtype=fp16 or fp32 (quadro_rtx_6000, " in text
     devices = json.loads(run(capsys, "plan", *GRID, *options, "--format", "json")[1])["devices"]
     assert {row["hardware"] for row in devices if row["cost"] is not None} == {"l4", "h200"}
+    monkeypatch.setenv("COLUMNS", "80")
+    heads = [line.split("  ")[-1].strip() for line in run(capsys, "plan", *GRID, *options)[1].splitlines() if line.startswith("hardware ")]
+    assert heads == ["meets target", "cost", "hours"]  # what was asked for is not left out for want of width
     code, _, error = run(capsys, "plan", *GRID, "--price", "l4=0.8,1.2")
     assert (code, error) == (2, "ocr-flops plan: --price: one for all devices beside prices of devices; give either\n")
 
 
-@pytest.mark.parametrize("arguments", [["--ttft", "0"], ["--tpot", "-1"], ["--price", "nan"], ["--gpus", "0"], ["--memory-gb", "nan"]])
+@pytest.mark.parametrize("arguments", [["--ttft", "0"], ["--tpot", "-1"], ["--price", "nan"], ["--gpus", "0"], ["--memory-gb", "nan"], ["--batch", "worst"]])
 def test_a_target_that_cannot_be_is_one_line(capsys, arguments):
     code, out, error = run(capsys, "plan", *GRID, *arguments)
     assert (code, out) == (2, "")
@@ -265,3 +270,10 @@ def test_overrides_may_stand_on_both_sides_of_an_option(capsys):
     assert (found["mode"], found["batch_size"]) == ("tiny", 3)
     assert cli.main(["estimate", "--colour", "red"]) == 2
     assert "--colour" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [name for group in cli.COMMANDS.values() for name in group])
+def test_help_cuts_no_name_and_no_choice(capsys, monkeypatch, command):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, text, _ = run(capsys, command, "--help")
+    assert code == 0 and "…" not in text and max(map(len, text.splitlines())) <= 80

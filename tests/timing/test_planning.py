@@ -61,7 +61,7 @@ def test_required_rates_are_work_over_target(page):
 
 @pytest.mark.parametrize("targets", [{"ttft_seconds": 0}, {"tpot_seconds": -1.0}, {"ttft_seconds": float("nan")}, {"ttft_seconds": True}])
 def test_a_target_must_be_positive(page, targets):
-    with pytest.raises(of.SpecError, match="is not a positive number"):
+    with pytest.raises(of.SpecError, match="is not a number from"):
         planning.required_rates(page, **targets)
 
 
@@ -126,7 +126,7 @@ def test_hours_and_cost_have_the_range_of_the_pages_a_second(page):
     one, eleven = (planning.compare_devices(page, ["l4"], pages=pages, gpus=gpus)["hours"][0] for pages, gpus in ((1, 8), (11, 2)))
     assert one == pytest.approx(page.workload.batch_size / l4["expected_pages_per_second"] / 3600) and eleven == pytest.approx(2 * one)
     assert planning.compare_devices(page).height == len(names("hardware"))
-    with pytest.raises(of.SpecError, match="^price_per_hour.l4: -1 is not a positive number"):
+    with pytest.raises(of.SpecError, match="^price_per_hour.l4: -1 is not a number from"):
         planning.compare_devices(page, ["l4"], price_per_hour={"l4": -1})
 
 
@@ -173,3 +173,16 @@ def test_a_target_needs_its_stages(model):
         planning.required_rates(decode, ttft_seconds=1.0)
     row = planning.compare_devices(decode, [of.load_hardware("h200")], tpot_seconds=1.0).row(0, named=True)
     assert row["meets_target"] and row["ttft_seconds"] is None
+
+
+def test_what_is_no_point_or_no_device_is_named(page):
+    many = of.estimate("tiny_test", of.Workload.from_image([100, 200], [100, 200], "tiny"))
+    for given, options, said in (
+        ("deepseek_ocr", {}, "estimate: 'deepseek_ocr' is no Estimate"),
+        (many, {}, "estimate: Estimate"),
+        (page, {"price_per_hour": {"l5": 3}}, "price_per_hour: 'l5' is not one of"),
+        (page, {"gpus": 0}, "gpus: 0 is not a number from 1 "),
+    ):
+        with pytest.raises(of.SpecError, match=said):
+            of.plan(given, **options)
+    assert of.plan(page, "l4")["hardware"].to_list() == ["l4"]
