@@ -292,8 +292,8 @@ def _cell(column: str, value: Any) -> str:
         return share(value, 1)
     if column.endswith("_seconds"):
         return seconds(value)
-    if isinstance(value, int) and abs(value) < LISTED and not column.endswith("_bytes"):
-        return f"{value:,}"
+    if abs(value) < LISTED and value == int(value) and not column.endswith("_bytes"):
+        return f"{int(value):,}"
     return si(value, "B" if column.endswith("_bytes") else "", digits=4)
 
 

@@ -65,7 +65,7 @@ def run_sweep(
     if totals := find_files(out, TOTALS):
         frame = pl.read_parquet(totals)
         keys = [name for name in frame.columns[: frame.columns.index("pages")] if frame[name].n_unique() > 1]
-        shown = [name for name in frame.columns if name in TOTALS_SHOWN]
+        shown = [name for name in frame.columns if name in TOTALS_SHOWN and frame[name].null_count() < frame.height]
         _tell(render_table(frame.select(*keys, *shown), keys, limit=terminal_width()))
     print(out)
     return 0

@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from ocr_flops import units
 from ocr_flops.reports.serving import WHAT
 from ocr_flops.spec.catalog import load_attention, load_engine, load_mode
 from ocr_flops.studies.corpus.flights import is_server
@@ -14,7 +15,7 @@ from ocr_flops.studies.corpus.folder import Folder
 from ocr_flops.studies.corpus.kinds import PATCHES, TILES
 from ocr_flops.studies.corpus.plans import Plan
 from ocr_flops.timing.serving.steady import ENGINE
-from ocr_flops.units import FACTOR_FROM, SECONDS_PER_DAY, attention_words, count, count_interval, counted, duration, escape_controls, share, si
+from ocr_flops.units import attention_words, count, count_interval, counted, duration, escape_controls, share, si
 
 CASES = ("", "_low", "_high")
 MOST_KINDS = 5  # of files that are passed over
@@ -158,7 +159,9 @@ def describe_choices(plan: Plan) -> list[str]:
         parts = []
         for row in plan.alternatives.filter(told, pl.col("choice") == choice).sort("gpu_hours").iter_rows(named=True):
             less, times = row["saving"], 1 - row["saving"]
-            words = f"{times:.3g} times as many" if times >= FACTOR_FROM else f"{share(abs(less), 1)} {'fewer' if less >= 0 else 'more'}"
+            words = (
+                f"{times:.3g} times as many" if times >= units.FACTOR_FROM else f"{share(abs(less), 1)} {'fewer' if less >= 0 else 'more'}"
+            )
             parts.append(f"{_choice_name(plan, choice, row['name'])} {words}")
         if parts:
             found.append(f"{opening}: {', '.join(parts)} GPU-hours of {plan.best['label']}.")
@@ -236,7 +239,7 @@ def plans_table(plan: Plan) -> pl.DataFrame:
         if row["reason"]:
             rows.append({"GPU": row["label"], "why not": row["reason"]})
             continue
-        days = count_interval([SECONDS_PER_DAY * row[f"pages_per_second{case}"] for case in CASES])
+        days = count_interval([units.SECONDS_PER_DAY * row[f"pages_per_second{case}"] for case in CASES])
         shown = {"GPU": row["label"], "pages a day, one GPU": days, "GPU-hours": figure(row, "gpu_hours")}
         shown[f"with {counted(plan.gpus, 'GPU')}"] = duration(*(row[f"hours{case}"] for case in CASES))
         if plan.prices:

@@ -134,7 +134,8 @@ def check_keys(key: str, config: Any, known: Iterable[str], needed: Iterable[str
 
 def unknown_key(key: str, above: str, config: Any) -> SpecError:
     """The error for a key that does not exist; config is what has keys in its place, or a value that has none."""
-    has = list_allowed(key.rpartition(".")[2], config) if isinstance(config, Iterable) and not isinstance(config, str) else "no keys"
+    none = "no keys; choose one by name too" if config is None else "no keys"
+    has = list_allowed(key.rpartition(".")[2], config) if isinstance(config, Iterable) and not isinstance(config, str) else none
     return SpecError(f"{key}: unknown key; {above or 'the config'} has {has}")
 
 

@@ -257,7 +257,9 @@ def test_plan_names_the_fastest_and_the_cheapest(capsys, monkeypatch):
     assert (code, error) == (2, "ocr-flops plan: --price: one for all devices beside prices of devices; give either\n")
 
 
-@pytest.mark.parametrize("arguments", [["--ttft", "0"], ["--tpot", "-1"], ["--price", "nan"], ["--gpus", "0"], ["--memory-gb", "nan"], ["--batch", "worst"]])
+@pytest.mark.parametrize(
+    "arguments", [["--ttft", "0"], ["--tpot", "-1"], ["--price", "nan"], ["--gpus", "0"], ["--memory-gb", "nan"], ["--batch", "worst"]]
+)
 def test_a_target_that_cannot_be_is_one_line(capsys, arguments):
     code, out, error = run(capsys, "plan", *GRID, *arguments)
     assert (code, out) == (2, "")

@@ -22,14 +22,14 @@ ERRORS = {
     "dtype.kind=bf16": "dtype.kind: unknown key; dtype has no keys",
     "hydra.verbose=true": "hydra.verbose: unknown key; the config has .*",
     "hydra/launcher=basic": "hydra/launcher: unknown key; the config has .*",
-    "hardware.memory_bytes=1": "hardware.memory_bytes: unknown key; hardware has no keys",
+    "hardware.memory_bytes=1": "hardware.memory_bytes: unknown key; hardware has no keys; choose one by name too",
     "model=gpt": "model: 'gpt' is not one of deepseek_ocr, deepseek_ocr2, .*",
     "attention=sparkle": "attention: 'sparkle' is not one of eager, flash, sdpa, vendor",
     "engine=null": "engine: None is not one of remote_code, sglang, transformers, vllm",
     "hardware=no_such_gpu": "hardware: 'no_such_gpu' is not one of a10, .*, h200, .*, v100_sxm_16gb",
     "hardware=h200 hardware.matrix_flops_per_second.int4=1e15": "hardware.matrix_flops_per_second.int4: unknown key; "
     "hardware.matrix_flops_per_second has bf16, fp16, tf32, fp8",
-    "hardware=h200 hardware=null hardware.memory_bytes=1": "hardware.memory_bytes: unknown key; hardware has no keys",
+    "hardware=h200 hardware=null hardware.memory_bytes=1": "hardware.memory_bytes: unknown key; hardware has no keys; choose one by name too",
     # what is no override, or more than one
     "workload.columns": "'workload.columns': not of the form key=value",
     "=3": "'=3': not of the form key=value, .*",

@@ -143,7 +143,9 @@ def test_images_by_their_headers(tmp_path):
 def test_axes_may_vary_together():
     both = "sweep.zip=[workload.image_width_px,workload.image_height_px]"
     sizes = ["workload.image_width_px=[600,1654]", "workload.image_height_px=[640,2339]", "workload.batch_size=[1,2]"]
-    frame = load_sweep([*sizes, both, "stages=[vision]"]).stages_frame()
+    sweep = load_sweep([*sizes, both, "stages=[vision]"])
+    assert sweep.label.endswith(", workload.image_width_px and workload.image_height_px together")
+    frame = sweep.stages_frame()
     assert frame.select("image_width_px", "image_height_px", "batch_size").rows() == [
         (600, 640, 1),
         (600, 640, 2),

@@ -53,6 +53,7 @@ def test_totals_are_sums_over_the_pages_of_a_folder(computed, tmp_path):
     read = computed("sweep=images", f"sweep.images={tmp_path}", "hardware=[l4,h200]", "sweep.price=2")
     points, totals = read("points"), read("totals")
     assert totals["hardware"].to_list() == ["l4", "h200"] and totals["pages"].to_list() == totals["fitting"].to_list() == [3, 3]
+    assert totals_frame(points.with_columns(fits=None).lazy())["fitting"].to_list() == [None, None]  # without a device none is counted
     for row in totals.iter_rows(named=True):
         pages = points.filter(pl.col("hardware") == row["hardware"])
         assert row["image_tokens"] == pages["image_tokens"].sum() and row["total_flops"] == pages["total_flops"].sum()

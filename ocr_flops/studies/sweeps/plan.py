@@ -224,7 +224,7 @@ def load_sweep(overrides: Sequence[str] = (), progress: Progress = no_progress) 
     }
     return Sweep(
         settings["name"],
-        settings["label"],
+        settings["label"] + (f", {' and '.join(together)} together" if together else ""),
         tuple(list_cases(config, choices, plain, [key for key in together if key in choices])),
         tuple((key.removeprefix("workload."), _as_column(key, axis)) for key, axis in numbers.items()),
         _find_pages(settings, config, axes, progress),
