@@ -7,6 +7,7 @@ from PIL import Image
 import ocr_flops as of
 from ocr_flops.reports.sweep_writers import write_sweep
 from ocr_flops.studies import sweeps
+from ocr_flops.studies.sweeps.points import totals_frame
 from ocr_flops.timing.planning import compare_devices
 
 

@@ -64,8 +64,9 @@ def _costs(prices: Prices, hours: str, cost: str) -> dict[str, pl.Expr]:
 def totals_frame(points: pl.LazyFrame, prices: Prices = None) -> pl.DataFrame:
     """A row per choice of a sweep over files: all their pages together.
 
-    Columns: what was chosen; pages, fitting (pages that fit the device; null without one), needed_bytes (the most that one needs), image_tokens,
-    output_tokens and the work of all; with a device gpu_hours, expected, of the pages that fit, with their range, and with a price cost.
+    Columns: what was chosen; pages, fitting (pages that fit the device; null without one), needed_bytes (the most that one needs),
+    image_tokens, output_tokens and the work of all; with a device gpu_hours, expected, of the pages that fit, with their range, and
+    with a price cost.
 
     Args:
         points: of `points_frame`.
@@ -73,11 +74,8 @@ def totals_frame(points: pl.LazyFrame, prices: Prices = None) -> pl.DataFrame:
     """
     names = points.collect_schema().names()
     keys = [name for name in names if name in (*CHOICES, "prompt_tokens", "batch_size") or "." in name]
-    sums = [
-        pl.len().alias("pages"),
-        pl.when(pl.col("fits").count() > 0).then(pl.col("fits").sum()).alias("fitting"),
-        pl.col("needed_bytes").max(),
-    ]
+    fitting = pl.when(pl.col("fits").count() > 0).then(pl.col("fits").sum())
+    sums = [pl.len().alias("pages"), fitting.alias("fitting"), pl.col("needed_bytes").max()]
     sums += [pl.col("image_tokens", "output_tokens").sum(), pl.col(WORK).cast(pl.Float64).sum()]  # of many pages more than an int64 holds
     hours = [f"gpu_hours_per_1000_pages{end}" for end in SPEEDS if "expected_ttft_seconds" in names]
     sums += [(pl.col(name).sum() / 1000).alias(name.replace("_per_1000_pages", "")) for name in hours]
