@@ -33,7 +33,7 @@ def page_charts(subject: Subject) -> dict[str, Chart]:
 def all_charts(subject: Subject) -> dict[str, Chart]:
     """Every chart of the app that the estimate, its stages and the device allow, by names that serve as file names."""
     estimate, workload, timing = subject.estimate, subject.estimate.workload, subject.timing
-    found = {"tiling": charts.tiling_picture(workload)}
+    found = {} if workload.page_rule else {"tiling": charts.tiling_picture(workload)}  # of DeepSeek-OCR's views
     if not subject.busy_stages:
         return found
     around = subject.sweep(neighbours(workload, itself=True))

@@ -137,6 +137,13 @@ def test_findings_are_true():
     assert "does not fit" in write_findings(SUBJECTS["too large"])
 
 
+def test_a_model_without_a_lean_kernel_is_compared_with_nothing():
+    subject = Subject(of.estimate("got_ocr2", of.Workload.from_image(1654, 2339, batch_size=2)), L4)  # its class has eager alone
+    text = report_markdown(subject, made=None)
+    assert "2 pages take" in text and "gainst eager" not in text and "\n: page of" not in text
+    assert "tiling" not in all_charts(subject)
+
+
 def test_text_of_unknown_origin_stays_text():
     subject = Subject(of.estimate(replace(MODEL, label=HOSTILE), of.Workload.from_grid(2, 1)), replace(L4, label=HOSTILE, name=HOSTILE))
     html = report_html(subject, in_child=False)
