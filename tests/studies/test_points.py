@@ -51,13 +51,13 @@ def test_modules_have_a_table_of_their_own(computed, model):
 def test_totals_are_sums_over_the_pages_of_a_folder(computed, tmp_path):
     for width in (600, 1000, 1400):
         Image.new("RGB", (width, 800)).save(tmp_path / f"{width}.png")
-    read = computed("sweep=images", f"sweep.images={tmp_path}", "hardware=[l4,h200]", "sweep.price=2")
+    read = computed("sweep=images", f"sweep.images={tmp_path}", "hardware=[l4,h200]", "sweep.price=2", "workload.batch_size=2")
     points, totals = read("points"), read("totals")
     assert totals["hardware"].to_list() == ["l4", "h200"] and totals["pages"].to_list() == totals["fitting"].to_list() == [3, 3]
     assert totals_frame(points.with_columns(fits=None).lazy())["fitting"].to_list() == [None, None]  # without a device none is counted
     for row in totals.iter_rows(named=True):
         pages = points.filter(pl.col("hardware") == row["hardware"])
-        assert row["image_tokens"] == pages["image_tokens"].sum() and row["total_flops"] == pages["total_flops"].sum()
+        assert row["image_tokens"] == pages["image_tokens"].sum() and 2 * row["total_flops"] == pages["total_flops"].sum()
         for end in ("", "_low", "_high"):
             assert row[f"gpu_hours{end}"] == pytest.approx(pages[f"gpu_hours_per_1000_pages{end}"].sum() / 1000)
             assert row[f"cost{end}"] == pytest.approx(2 * row[f"gpu_hours{end}"])

@@ -263,7 +263,8 @@ def _find_pages(settings: dict[str, Any], config: dict[str, Any], axes: Axes, pr
     """The pages of sweeps that set them; a SpecError where a setting of the page would count for nothing, or they cannot be found."""
     name, rule, paths = settings["name"], settings["grids"], settings["images"]
     grid = [key for key in ("workload.columns", "workload.rows") if key in axes or config["workload"][key[9:]] is not None]
-    image = [key for key in ("workload.image_width_px", "workload.image_height_px") if key in axes]
+    image = [key for key in ("workload.image_width_px", "workload.image_height_px", "workload.pages") if key in axes]
+    image += ["workload.pages"] if config["workload"]["pages"] not in (None, 1) else []
     if paths is None and name == "images":
         raise SpecError("sweep.images: none given; name a folder, a file or a list of files, as in sweep.images=scans")
     if rule is not None and paths is not None:

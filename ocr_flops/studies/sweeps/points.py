@@ -76,7 +76,8 @@ def totals_frame(points: pl.LazyFrame, prices: Prices = None) -> pl.DataFrame:
     keys = [name for name in names if name in (*CHOICES, "prompt_tokens", "batch_size") or "." in name]
     fitting = pl.when(pl.col("fits").count() > 0).then(pl.col("fits").sum())
     sums = [pl.len().alias("pages"), fitting.alias("fitting"), pl.col("needed_bytes").max()]
-    sums += [pl.col("image_tokens", "output_tokens").sum(), pl.col(WORK).cast(pl.Float64).sum()]  # of many pages more than an int64 holds
+    work = pl.col(WORK).cast(pl.Float64) / pl.col("batch_size")  # a page's part; of many pages more than an int64 holds
+    sums += [pl.col("image_tokens", "output_tokens").sum(), work.sum()]
     hours = [f"gpu_hours_per_1000_pages{end}" for end in SPEEDS if "expected_ttft_seconds" in names]
     sums += [(pl.col(name).sum() / 1000).alias(name.replace("_per_1000_pages", "")) for name in hours]
     totals = points.group_by(keys, maintain_order=True).agg(sums).collect()
