@@ -62,7 +62,7 @@ def state(link):
     page = session.Session()
     charts, corpus_charts, serving_charts = ChartWidget(), ChartWidget(), ChartWidget()
     get_asked, set_asked = mo.state(0)  # how often a run was asked for, and ended
-    get_arrived, set_arrived = mo.state(None)  # what there is to show of runs
+    get_arrived, set_arrived = mo.state(page.arrived)  # what there is to show of runs
     get_pins, set_pins = mo.state(link.pins, allow_self_loops=True)  # the cell of the remove buttons sets what it reads
     return charts, corpus_charts, get_arrived, get_asked, get_pins, page, serving_charts, set_arrived, set_asked, set_pins
 
@@ -182,13 +182,15 @@ def evaluated(
             lambda results: models.provenance_of(results, model_inputs.value),
         ),
     }
-    _shows = results and tab in _drawn and not views.why_not(results, tab)
+    _shows, _name = results and tab in _drawn and not views.why_not(results, tab), tab.lower().replace(" ", "_")
+    if _shows and _name != charts.view:
+        mo.output.replace(_head)  # a tab's first charts can take seconds
     try:
         _found = _drawn[tab][0](results) if _shows else ()
     except of.SpecError as _error:
         _found, _shows = (), False
         _notices.append(problem("This tab has no chart.", f"{_error}."))
-    charts.show(_found, tab.lower().replace(" ", "_"), _drawn[tab][1](results) if _found else "")
+    charts.show(_found, _name, _drawn[tab][1](results) if _found else "")
     _not_here = tab in OVERLAID and results and not all(row[OVERLAID[tab]] for row in results.beside)
     _is_empty = results and results.device and not _found and (tab != "Models" or model_inputs["models"].value)
     _beside = "none" if _shows and _is_empty else "others" if _not_here else ""
@@ -244,9 +246,9 @@ def opened_tab(group, group_tabs):
 
 
 @app.cell(hide_code=True)
-def planned(get_results, tab, targets):
+def planned(evaluated_inputs, get_results, tab):
     _results = get_results()
-    above, plan_table = plan.plan(_results, targets) if _results and tab == "Plan" else (None, None)
+    above, plan_table = plan.plan(_results, evaluated_inputs[1]) if _results and tab == "Plan" else (None, None)
     above
     return (plan_table,)
 
@@ -284,7 +286,8 @@ def tab_controls(link):
     make_report = mo.ui.run_button(label="Make the HTML report")
     chapter = mo.ui.tabs(dict.fromkeys(method.CHAPTERS, ""), label="")
     model_inputs, others = models.models_controls(), controls.others_control()
-    return chapter, export_inputs, make_report, model_inputs, others, spot_inputs, targets, timing_inputs
+    evaluated_inputs = model_inputs, targets  # in a plain container, so that what shows them runs once, with their results
+    return chapter, evaluated_inputs, export_inputs, make_report, model_inputs, others, spot_inputs, targets, timing_inputs
 
 
 @app.cell(hide_code=True)
@@ -376,17 +379,16 @@ def opened(
     audit,
     chapter,
     count,
+    evaluated_inputs,
     export_inputs,
     get_arrived,
     get_results,
     make_report,
-    model_inputs,
     page,
     pin_inputs,
     plan_table,
     spot_inputs,
     tab,
-    targets,
     time,
     timing_inputs,
 ):
@@ -394,7 +396,7 @@ def opened(
     _results = get_results()
     _tabs = {
         "Compare": lambda: compare.compare(_results, pin_inputs),
-        "Models": lambda: models.compared_models(_results, model_inputs, targets),
+        "Models": lambda: models.compared_models(_results, *evaluated_inputs),
         "Plan": lambda: plan_table,
         "Spot check": lambda: spot_check.spot_check(_results, spot_inputs, count),
         "Measured": lambda: measured.measured(_results, timing_inputs, time),

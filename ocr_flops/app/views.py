@@ -1,6 +1,5 @@
 """What is evaluated and drawn for a setting: its numbers, and the charts of each view."""
 
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -235,17 +234,20 @@ def which_mode(results: Results) -> list[Chart]:
     """Published accuracy of each mode against the pages a day that it does with the page; nothing where the device runs none."""
     if not results.device:
         return []
-    fitting, without = {}, []
+    fitting, missing = {}, {}
     for mode in modes():
-        one = replace(results.setting, mode=mode.name)
-        with contextlib.suppress(SpecError):  # a prompt beyond the limits beside this mode's views
+        one, label = replace(results.setting, mode=mode.name), mode.name.replace("_", "-").title()
+        try:
             timing = one.estimate(results.model, one.main_mode).on(**results.conditions)
-            if timing.fits:
-                fitting[mode.name] = timing
-        if mode.name not in fitting:
-            without.append(mode.name.replace("_", "-").title())
-    missing = f"Does not fit: {', '.join(without)}" if without else ""
-    return [charts.accuracy_by_mode(fitting, read_accuracy(), results.setting.mode, missing)] if fitting else []
+        except SpecError as error:  # a prompt beyond the limits beside this mode's views
+            missing.setdefault(f"No result ({error})", []).append(label)
+            continue
+        if timing.fits:
+            fitting[mode.name] = timing
+        else:
+            missing.setdefault("Does not fit", []).append(label)
+    without = [f"{why}: {', '.join(labels)}" for why, labels in missing.items()]
+    return [charts.accuracy_by_mode(fitting, read_accuracy(), results.setting.mode, without)] if fitting else []
 
 
 def why_not(results: Results, tab: str) -> str | None:

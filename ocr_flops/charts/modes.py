@@ -1,6 +1,6 @@
 """Which mode: published accuracy of each against the pages a day that it is expected to do."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -18,14 +18,14 @@ from ocr_flops.units import si, workload_words
 LANGUAGES = {"English": STAGE_COLOURS["vision"], "Chinese": STAGE_COLOURS["prefill"]}
 
 
-def accuracy_by_mode(timings: Mapping[str, Timing], accuracy: Mapping[str, Any], mode: str, missing: str = "") -> Chart:
+def accuracy_by_mode(timings: Mapping[str, Timing], accuracy: Mapping[str, Any], mode: str, missing: Sequence[str] = ()) -> Chart:
     """Published edit distance against expected pages a day.
 
     Args:
         timings: the page on one device, by mode.
         accuracy: of `evidence.published.read_accuracy`.
         mode: the one set.
-        missing: modes that do not fit, in words; "" for none.
+        missing: what is said of modes that are not there.
     """
     published, rows, names = accuracy["omnidocbench"], [], []
     for name, timing in timings.items():
@@ -48,7 +48,7 @@ def accuracy_by_mode(timings: Mapping[str, Timing], accuracy: Mapping[str, Any],
         read,
         f"Accuracy is theirs, on OmniDocBench's pages, not on this one: {accuracy['source']}, table 3",
         f"Pages a day are ours, on {here.hardware.label}. {rests_on(here, STAGES)}",
-        *([missing] if missing else []),
+        *missing,
     )
     return Chart(_template(), heading, {"rows": rows, "names": names}, params)
 

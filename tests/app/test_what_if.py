@@ -8,12 +8,14 @@ import marimo as mo
 import pytest
 
 import ocr_flops as of
-from ocr_flops.app import links, views
+from ocr_flops.app import links, served, views
 from ocr_flops.app.links import Link
 from ocr_flops.app.setting import Setting
+from ocr_flops.app.tabs import compare, corpus, models, plan, spot_check
 from ocr_flops.measure.job_queue import QUEUE
 from ocr_flops.spec import documents
 from ocr_flops.spec.catalog import notebook_dir
+from tests.support.kernel import KernelPage
 
 PATH = notebook_dir() / "what_if.py"
 SIGNS = {  # what only this tab shows
@@ -197,3 +199,48 @@ def test_times_are_those_of_the_host_and_the_efficiencies_chosen(notebook):
     shown, l4 = found["results"].timings[0], of.load_hardware("h200")
     assert "decode replayed as CUDA graphs: 9.5 µs an operator" in page and "bandwidth 0.5" in page
     assert shown.expected_tpot.value < found["results"].estimates[0].on(l4).expected_tpot.value / 2
+
+
+ANSWERED = {  # what computes a tab beside its charts
+    "Plan": (plan, "plan"),
+    "Serving": (served, "serve"),
+    "Corpus": (corpus, "make_plan"),
+    "Models": (models, "compared_models"),
+    "Compare": (compare, "compare"),
+    "Spot check": (spot_check, "spot_check"),
+}
+STEP_MESSAGES = 20  # of a step on a tab that has charts alone
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """Tabs whose answers were computed, each with the batch that it was of."""
+    found = []
+    for tab, (module, name) in ANSWERED.items():
+
+        def spy(results, *rest, tab=tab, compute=getattr(module, name)):
+            found.append((tab, results.setting.batch_size))
+            return compute(results, *rest)
+
+        monkeypatch.setattr(module, name, spy)
+    return found
+
+
+def test_answers_are_computed_once_and_of_the_setting_that_is_shown(computed):
+    page = KernelPage(PATH, tab="Spot check", batch_size="2")
+    try:
+        assert computed == [("Spot check", 2)]
+        for tab, batch in zip(("Serving", "Plan", "Models", "Spot check"), (2, 3, 4, 6), strict=True):
+            page.open("Overview")
+            page.set(page["workload"].elements["batch_size"], page["workload"].elements["batch_size"].steps.index(batch))
+            assert len(page.sent) <= STEP_MESSAGES
+            computed.clear()
+            page.open(tab)
+            assert computed.count((tab, batch)) == 1 and {found for _, found in computed} == {batch}
+        for tab, control in (("Models", page["model_inputs"].elements["characters"]), ("Plan", page["targets"].elements["ttft_ms"])):
+            page.open(tab)
+            computed.clear()
+            page.set(control, 400)
+            assert computed == [(tab, 6)]
+    finally:
+        page.close()

@@ -45,6 +45,8 @@ def test_accuracy_is_as_published_and_pages_a_day_are_ours(model):
     assert "arXiv 2510.18234v1" in " ".join(chart.title.subtitle)
     (crowded,) = drawn(model, "Which mode", batch_size=32)
     assert "Does not fit: Base, Large, Gundam, Gundam-M" in " ".join(crowded.title.subtitle)
+    (beyond,) = views.which_mode(views.Results(model, Setting("tiny", source="grid", columns=10**5)))
+    assert beyond.title.subtitle[-1] == "No result (columns: 100000 is not a whole number from 1 to 10000): Gundam, Gundam-M"
 
 
 def test_published_accuracy_is_whole():
