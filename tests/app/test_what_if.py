@@ -217,8 +217,9 @@ def computed(monkeypatch):
     """Tabs whose answers were computed, each with the batch that it was of."""
     found = []
     for tab, (module, name) in ANSWERED.items():
+        compute = getattr(module, name)
 
-        def spy(results, *rest, tab=tab, compute=getattr(module, name)):
+        def spy(results, *rest, tab=tab, compute=compute):
             found.append((tab, results.setting.batch_size))
             return compute(results, *rest)
 
