@@ -184,7 +184,7 @@ REFUSED = {
     ("sweep=images", "sweep.images=/no/such/place"): "sweep.images: /no/such/place does not exist",
     ("sweep=vendor", "workload.columns=1:3"): "workload.columns: sweep=vendor sets the pages by itself",
     ("sweep=vendor", "workload.rows=3"): "workload.rows: sweep=vendor sets the pages by itself",
-    ("sweep=vendor", "workload.pages=3"): "workload.pages: sweep=vendor sets the pages by itself",
+    ("sweep=vendor", "model=unlimited_ocr", "workload.pages=3"): "workload.pages: sweep=vendor sets the pages by itself",
     ("sweep=vendor", "workload.image_width_px=[1,2]", "workload.image_height_px=3"): "workload.image_width_px: sweep=vendor",
     ("sweep=vendor", "sweep.max_tiles=10"): "sweep.max_tiles: 10 is more than the 9 tiles",
     ("sweep=extended", "sweep.min_tiles=1"): "sweep.min_tiles: 1 is not",
