@@ -3,6 +3,7 @@ figure has a range and a source."""
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 
 from ocr_flops.errors import one_of
@@ -94,6 +95,7 @@ class EfficiencySpec:
         return f"efficiencies from {self.label}: {figures}"
 
 
+@functools.lru_cache(maxsize=1024)
 def describe_basis(host: HostSpec, efficiency: EfficiencySpec, engine: EngineSpec) -> str:
     """What expected times rest on, in a line."""
     own = ""

@@ -180,7 +180,7 @@ def test_pages_of_fewer_pixels_are_cut_in_less_time(model):
 def test_attention_fills_the_time_in_which_the_device_waits_for_the_host(model, gpu, is_hidden):
     times = prepare(model, PAGE, gpu).times
     sequences, context, tokens = (np.full((len(times.ban), 1), number) for number in (200.0, 1200.0, 913.0))
-    _, mixed = times.alone_and_mixed(sequences, context, tokens)
+    mixed = times.mixed(*times.alone(sequences, context), sequences, tokens)
     forward, _ = times.forward_seconds(1113, 0)
     assert (mixed[0, 0, 0] == pytest.approx(forward[1113])) == is_hidden
     assert mixed[0, 0, 0] >= max(forward[1113], mixed[1, 0, 0]) * (1 - 1e-9)

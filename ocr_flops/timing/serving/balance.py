@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 DOUBLING = 3  # steps in which the number of pages admitted in a step doubles
 LEAST = (1e-6, 1e-2)  # sequences that run where nobody comes, and from where on they double
-ROUNDS = 6  # in which what depends on each other settles
+ROUNDS = 4  # in which what depends on each other settles
 ANY_NUMBER = 1e9  # of others, where requests come by chance
 NEARLY = 0.97  # of a load that has no balance beyond 1
 
@@ -47,83 +47,92 @@ class Balance(NamedTuple):
 def find_balance(server: Server, is_closed: bool) -> Balance:
     """The balance of a server where requests come by chance, or (closed) where one comes whenever another one is done."""
     times, later, prompt, budget = server.times, server.later, server.times.mean_prompt, server.options.max_num_batched_tokens
-    vision, ban, least = times.vision[0][:, None], times.ban[:, None], LEAST[1] / server.output
+    least = LEAST[1] / server.output
     loads = least * 2 ** (np.arange(DOUBLING * np.log2(server.most_admitted / least) + 1) / DOUBLING)
     loads = np.minimum(np.append(LEAST[0] / server.output, loads), server.most_admitted)  # those below a limit are as without it
     shape = len(times.ban), len(loads)
-    admitted = np.broadcast_to(loads, shape)
-    one_more, longest = np.ones(shape), np.full(shape, ANY_NUMBER)
-    more = np.zeros(shape)
-    pages, company, beside, ratio, others = np.ones(shape), np.zeros(shape), np.full(shape, 0.5 if later else 1.0), 1.0, longest
+    admitted, vision, ban, cut = (np.ones(shape) * one for one in (loads, times.vision[0][:, None], times.ban[:, None], server.cut))
+    zero, one_more, longest, nearly, places = (np.full(shape, one) for one in (0.0, 1.0, ANY_NUMBER, NEARLY, server.max_concurrency))
+    beside = -np.expm1(-admitted) if later else one_more
+    pages, company, ratio, more, others = admitted / beside, admitted, one_more, zero, longest
+    at, prompts = np.empty((3 if is_closed or not later else 5, *shape)), np.empty((3, *shape))
 
     def none(seconds: np.ndarray) -> np.ndarray:  # the chance that nobody comes
-        return np.maximum(1 - rate * seconds / others, 0.0) ** others if is_closed else np.exp(-rate * seconds)
+        return np.maximum(one_more - rate * seconds / others, zero) ** others if is_closed else np.exp(-rate * seconds)
 
+    def settle(now: np.ndarray, found: np.ndarray, before: tuple) -> tuple:  # towards what is found by the secant, half way at least
+        moved = now - before[0]
+        slope = np.minimum(np.maximum((found - before[1]) / np.where(moved == 0, np.inf, moved), -1.0), zero)
+        return now + (found - now) / (one_more - slope), (now, found)
+
+    pages_before = ratio_before = one_more, one_more
     seen: np.ndarray | None = None
     for _ in range(ROUNDS):
         running = np.minimum(admitted * later * ratio, others)
         sequences = running + one_more if later else running
         room = np.maximum((budget - sequences * times.mixes) / prompt, 1e-3)
-        one, mine = np.minimum(one_more, room), np.minimum(1 + company, room)
-        most = np.minimum(admitted / one, 1.0) if later else beside  # a step with pages has one at least, or what there is room for of it
+        one, mine = np.minimum(one_more, room), np.minimum(one_more + company, room)
+        most = np.minimum(admitted / one, one_more) if later else beside  # a step with pages has one, or what there is room for of it
         beside = np.minimum(beside, most)
         some = np.minimum(np.maximum(pages, 1.5), np.maximum(room, 1.01))
-        at, tokens = np.concatenate([sequences, sequences, running], axis=1), prompt * np.concatenate([one, some, mine], axis=1)
+        at[:2], at[2], prompts[0], prompts[1], prompts[2] = sequences, running, one, some, mine
+        if len(at) > 3:  # by chance there are more or fewer, and those who came in a long step run beside it all the time
+            varies = np.minimum(np.sqrt(running), running)
+            at[3], at[4] = sequences + more - varies, sequences + more + varies
+            np.minimum(at[3:], np.maximum(places, sequences), out=at[3:])
+        lanes = times.alone(at, server.context, lanes=1)
         banned = at * ban
-        alone, mixed = (lane[0] + banned for lane in times.alone_and_mixed(at, server.context, tokens, lanes=1))
-        short, (with_one, with_some, own) = alone[:, : len(loads)], mixed.reshape(-1, 3, len(loads)).swapaxes(0, 1)
+        alone = lanes[0][0] + banned
+        short = alone[0]
+        with_one, with_some, own = times.mixed(*(lane[:, :3] for lane in lanes), at[:3], prompt * prompts)[0] + banned[:3]
         page = vision + (with_some - with_one) / (some - one)
         base = with_one + (vision - page) * one
         added = base - short
-        own += vision * mine
-        own = np.where(1 + company > room, np.maximum(own, own * (company / 2 + 1) / room), own)
+        own = (own + vision * mine) * np.maximum((company / 2 + one_more) / room, one_more)  # where not all of its company fit
         long = base + page * np.minimum(pages, room)
         step = short + beside * added + page * admitted if later else long
-        rate = admitted / (step if later else base + page * np.maximum(admitted, 1))
+        rate = admitted / (step if later else base + page * np.maximum(admitted, one_more))
         if seen is None:
-            seen, others = step, rate * (server.cut + with_one + later * step) if is_closed else longest
+            seen, others = step, rate * (cut + with_one + later * step) if is_closed else longest
         nobody = none(long)
         if later:
-            some_come = 1 - none(short)
+            some_come = one_more - none(short)
             wanted = np.maximum(some_come / np.maximum(some_come + nobody, 1e-12), admitted / room)
             wanted = np.minimum(np.maximum(wanted, 1e-12), most)
-            steep = wanted * (1 - wanted) * (1 + rate * long) * added / step  # the more steps have pages, the longer they are, and
-            beside = beside + (wanted - beside) / (1 + np.maximum(steep, 0))  # the fewer requests come in a second
+            steep = wanted * (one_more - wanted) * (one_more + rate * long) * added / step  # the more steps have pages, the longer they
+            beside = beside + (wanted - beside) / (one_more + np.maximum(steep, zero))  # are, and the fewer requests come in a second
             step = short + beside * added + page * admitted
             rate = admitted / step
-            pages = (pages + np.maximum(admitted / beside, 1.0)) / 2  # many in one step are followed by few in the next
+            many = np.maximum(admitted / beside, one_more)
+            pages, pages_before = settle(pages, many, pages_before)  # many in one step are followed by few in the next
         else:
-            pages = np.maximum(rate * long + nobody, 1.0)
+            pages = np.maximum(rate * long + nobody, one_more)
         long = base + page * np.minimum(pages, room)
         step = step if later else long
-        spread = page**2 * (pages - 1) / (1 - np.minimum(rate * page, NEARLY) ** 2)
-        met = ((1 - beside) * short**2 + beside * (long**2 + spread)) / step
+        crowds = one_more - np.minimum(rate * page, nearly)
+        spread = page**2 * (pages - one_more) / (crowds * (2 - crowds))
+        met = (short**2 + beside * (long**2 + spread - short**2)) / step
         company = np.minimum(rate * met, others)
         if not later:
-            idle = nobody / (rate * long + nobody)
+            idle, seen = nobody / (rate * long + nobody), step
         elif is_closed:
-            there = rate / np.maximum(others, 1) * (own + later * seen + met / 2)
-            idle = np.maximum(1 - there, 0.0) ** np.maximum(others, 1)
+            flying = np.maximum(others, one_more)
+            idle = np.maximum(one_more - rate / flying * (own + later * seen + met / 2), zero) ** flying
         else:
             idle = np.exp(-running - company)
-        first, rest = idle * (with_one / one + vision) + (1 - idle) * own, (1 - idle) * met / 2
+        busy = one_more - idle
+        first, rest = idle * (with_one / one + vision) + busy * own, busy * met / 2
         if later:
-            after = 1 - none(first)
-            after = short + after * added + page * np.minimum(rate * first, others)
+            after = short + (one_more - none(first)) * added + page * np.minimum(rate * first, others)
             beyond = first - step
-            falls = np.minimum(np.maximum((after - step) / np.where(np.abs(beyond) > 1e-9, beyond, 1e-9), 0), NEARLY)
-            seen = step + beyond * falls * (1 - falls**later) / (1 - falls) / later
-            if not is_closed:  # by chance there are more or fewer, and those who came in a long step run beside it all the time
-                varies = np.minimum(np.sqrt(running), running)
-                crowd = np.concatenate([sequences + more - varies, sequences + more + varies], axis=1)
-                crowd = np.minimum(crowd, np.tile(np.maximum(server.max_concurrency, sequences), 2))
-                crowded = times.alone(crowd, server.context, lanes=1)[0][0] + crowd * ban
-                seen = seen + (sum(np.split(crowded, 2, axis=1)) / 2 - short) / (1 - np.minimum(rate * page, NEARLY))
-                more = rate * np.maximum(beyond + (1 - idle) * (met - step), 0)
-            ratio = (ratio + seen / step) / 2
+            falls = np.minimum(np.maximum((after - step) / np.where(np.abs(beyond) > 1e-9, beyond, 1e-9), 1e-9), nearly)
+            seen = step + beyond * falls * (one_more - np.exp(later * np.log(falls))) / (one_more - falls) / later
+            if not is_closed:
+                seen = seen + ((alone[3] + alone[4]) / 2 - short) / crowds
+                more = rate * np.maximum(beyond + busy * (met - step), zero)
+            ratio, ratio_before = settle(ratio, seen / step, ratio_before)
         if is_closed:
-            cycle = server.cut + rest + first + later * seen
-            others = rate * (cycle + server.cutting_wait(rate, others))
+            others = rate * (cut + rest + first + later * seen + server.cutting_wait(rate, others))
     return Balance(others, rate, step, seen, first, rest)
 
 
@@ -135,18 +144,19 @@ def look_up(balance: Balance, by: np.ndarray, wanted: np.ndarray) -> Balance:
         wanted: above 0: [case, point].
     """
     grid = np.maximum.accumulate(by, axis=1)
-    places = np.stack([np.interp(one, x, np.arange(len(x))) for one, x in zip(wanted, grid, strict=True)])
-    left = np.minimum(places.astype(np.int64), grid.shape[1] - 2)
-    table, cases = np.stack(balance), np.arange(len(by))[:, None]
-    low, high = table[:, cases, left], table[:, cases, left + 1]
-    return Balance(*(low + (high - low) * (places - left)))
+    left = np.array([x[1:-1].searchsorted(one) for one, x in zip(wanted, grid, strict=True)]) + grid.shape[1] * np.arange(len(by))[:, None]
+    table = np.array([*balance, grid]).reshape(len(balance) + 1, -1)
+    low = table.take(left, axis=1)
+    rise = table.take(left + 1, axis=1) - low
+    return Balance(*(low + rise * np.clip((wanted - low[-1]) / np.maximum(rise[-1], 1e-300), 0.0, 1.0))[:-1])
 
 
 def run_alone(server: Server) -> Balance:
     """What goes together where one request is in flight: its prompt, in parts where it exceeds the token budget, then a token a step."""
     times, budget = server.times, server.options.max_num_batched_tokens
     parts = np.stack([np.full_like(times.prompt_tokens, budget), times.prompt_tokens % budget])
-    _, passes = times.alone_and_mixed(np.zeros((1, parts.size)), 0.0, parts.reshape(1, -1), lanes=1)
+    nobody = np.zeros((1, parts.size))
+    passes = times.mixed(*times.alone(nobody, 0.0, lanes=1), nobody, parts.reshape(1, -1))
     often = np.stack([times.prompt_tokens // budget, parts[1] > 0])
     first = times.vision[0] + (passes[0].reshape(-1, *parts.shape) * often).sum(axis=1) @ times.weights
     first, seen = first[:, None], times.alone(np.ones((1, 1)), server.context, lanes=1)[0][0] + times.ban[:, None]

@@ -207,12 +207,13 @@ class Server:
         several = admitted * times.mean_prompt / room  # steps that prefill takes where they are full of it
         beside = np.minimum(np.maximum(1 - none, several), 1.0)
         none = 1 - beside
-        tokens = times.mean_prompt * np.divide(admitted, beside, out=np.ones_like(admitted), where=beside > 0)
-        alone, mixed = times.alone_and_mixed(sequences, self.context, tokens)
+        tokens = times.mean_prompt * (admitted / np.maximum(beside, 1e-300))
+        alone, attention = times.alone(sequences, self.context)
+        mixed = times.mixed(alone, attention, sequences, tokens)
         vision = times.vision[..., None] * admitted
         whole = none * alone + beside * mixed + vision
         whole[0] += sequences * times.ban[:, None]
-        return whole, np.stack([vision[1], beside * (mixed[1] - alone[1]), alone[1]])
+        return whole, np.array([vision[1], beside * (mixed[1] - alone[1]), alone[1]])
 
     def solve(self, concurrency: Any = None, rate: Any = None, replicas: int = 1) -> Serving:
         """The steady state under a load; arguments as of `serving`."""
@@ -307,7 +308,7 @@ class Server:
         running, admitted = flow.requests * self.later * flow.seen, np.minimum(flow.requests * flow.step, self.most_admitted)
         whole, device = self._parts(running, admitted)
         step, taken = flow.step[0], flow.step[0] * flow.there
-        parts = np.stack([*device[:, 0], np.maximum(taken - device[:, 0].sum(axis=0), 0.0)])
+        parts = np.array([*device[:, 0], np.maximum(taken - device[:, 0].sum(axis=0), 0.0)])
         parts = parts * step / np.maximum(taken, parts.sum(axis=0))
         largest = parts.argmax(axis=0)
         tokens = running[0] + self.times.mean_prompt * np.maximum(admitted[0], 1.0)
@@ -321,8 +322,8 @@ class Server:
 
         requests = flow.requests * replicas
         flying = flow.requests[0] * (flow.ttft[0] + self.later * flow.seen[0])
-        tokens, capacity = requests * self.output, np.broadcast_to(self.capacity * replicas, requests.shape)
-        figures = np.stack([flow.step, flow.ttft, flow.seen, tokens, requests, requests * SECONDS_PER_DAY, capacity])
+        tokens, capacity = requests * self.output, self.capacity * replicas + 0 * requests
+        figures = np.array([flow.step, flow.ttft, flow.seen, tokens, requests, requests * SECONDS_PER_DAY, capacity])
         lowest = np.where(np.isnan(figures[:, 0]), np.nan, np.fmin.reduce(figures, axis=1))
         ranges = [Ranged(*map(one, figure), self.basis) for figure in zip(figures[:, 0], lowest, figures.max(axis=1), strict=True)]
         step, ttft, tpot, tokens, requests, pages, capacity = ranges
@@ -365,4 +366,4 @@ def _wait(load: np.ndarray, seconds: np.ndarray, places: int) -> np.ndarray:
 
 def _item(value: Any) -> Any:
     """A number of Python; None where there is none."""
-    return None if isinstance(value, float) and np.isnan(value) else value.item()
+    return None if value != value else value.item()

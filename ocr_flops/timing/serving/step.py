@@ -43,16 +43,18 @@ def _grow(least: int, most: int, doubling: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=256)
 def _decode_table(config: RunConfig, lanes: tuple, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Numbers of sequences [grid], seconds of a step in which they run alone [context, seconds or device, case, grid], and its
-    `_matrix_share` [context, grid of several]."""
+    """Numbers of sequences [grid]; of a step in which they run alone the seconds at no context, and what a token of it adds, as `as_lines`
+    says [2, seconds or device, case, grid]; and its `_matrix_share` at the least of `CONTEXTS` [grid of several]."""
     grid = _grow(2, most, DECODE_GRID)
     single = _seconds(config, step_group(config, 1, np.array(CONTEXTS)), lanes)
     group = step_group(config, np.tile(grid, 2), np.repeat(CONTEXTS, len(grid)))
     several = _seconds(config, group, lanes).reshape(2, len(CASES), 2, -1)
     table = np.concatenate([single[..., None], several], axis=-1)
     table[0] += 1e-6 * np.array(lanes[1].step_us[:3])[:, None, None]
-    share = _matrix_share(config, group, lanes).reshape(2, -1)
-    return np.array([1, *grid], float), np.ascontiguousarray(table.transpose(2, 0, 1, 3)), share
+    low, high = table[:, DEVICE].transpose(2, 0, 1, 3)
+    slope = (high - low) / (CONTEXTS[1] - CONTEXTS[0])
+    grid = np.array([1, *grid], float)
+    return grid, as_lines(grid, np.stack([low - slope * CONTEXTS[0], slope])), _matrix_share(config, group, lanes)[: len(grid) - 1]
 
 
 @functools.lru_cache(maxsize=64)
@@ -62,19 +64,28 @@ def _chunks(config: RunConfig, most: int) -> StageGroup:
     return chunk_group(config, grid, image_tokens=grid)
 
 
-@functools.lru_cache(maxsize=1024)
-def _forward_table(config: RunConfig, lanes: tuple, prompt: int, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Numbers of tokens [grid] of prompts of one length, seconds of a pass over them [seconds or device, case, grid], and its
-    `_matrix_share` [grid].
-
-    A token attends to its own prompt, so that several prompts in one pass are a chunk of all their tokens that attends to one prompt.
-    """
+def _prompts(config: RunConfig, prompt: int, most: int) -> StageGroup:
+    """`_chunks` of prompts of one length: a token attends to its own prompt, so that several prompts in one pass are a chunk of all their
+    tokens that attends to one prompt."""
     chunks = _chunks(config, most)
-    grid = chunks.values["tokens"]
-    group = replace(chunks, values=chunks.values | {"context": np.minimum(grid, prompt)}, _sums={}, _last={})
-    table = _seconds(config, group, lanes)
-    table[0] += 1e-6 * np.array(lanes[1].step_us[:3])[:, None]
-    return grid.astype(float), table, _matrix_share(config, group, lanes)
+    return replace(chunks, values=chunks.values | {"context": np.minimum(chunks.values["tokens"], prompt)}, _sums={}, _last={})
+
+
+@functools.lru_cache(maxsize=1024)
+def _forward_table(config: RunConfig, lanes: tuple, prompt: int, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of tokens [grid] of prompts of one length, and of a pass over them the seconds of a step, those in which the device waits,
+    and the device's, by case of `DEVICE`, as `as_lines` says [3, case, grid]."""
+    group, between = _prompts(config, prompt, most), 1e-6 * np.array(lanes[1].step_us[:3])[:, None]
+    seconds, device = _seconds(config, group, lanes)
+    slack = np.maximum(seconds[list(DEVICE)] - device[list(DEVICE)], 0.0)  # between steps the device has nothing to do
+    grid = group.values["tokens"].astype(float)
+    return grid, as_lines(grid, np.array([(seconds + between)[list(DEVICE)], slack, device[list(DEVICE)]]))
+
+
+@functools.lru_cache(maxsize=1024)
+def _forward_share(config: RunConfig, lanes: tuple, prompt: int, most: int) -> np.ndarray:
+    """The `_matrix_share` of the passes of `_forward_table`: [grid]."""
+    return _matrix_share(config, _prompts(config, prompt, most), lanes)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -85,17 +96,18 @@ def _vision_seconds(config: RunConfig, lanes: tuple, views: tuple[int, int, int,
 
 
 def as_lines(grid: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """A table [..., case, grid] as `read_off` takes it: its values, and what each further one of the grid's unit adds to them."""
-    rise = np.diff(table) / np.diff(grid)
-    return np.stack([table, np.concatenate([rise, rise[..., -1:]], axis=-1)])
+    """A table [..., case, grid] as `read_off` takes it: from each place of the grid on, what a line is at 0, and what it rises by."""
+    rise = np.zeros_like(table)
+    rise[..., :-1] = (table[..., 1:] - table[..., :-1]) / (grid[1:] - grid[:-1])
+    return np.array([table - rise * grid, rise])
 
 
 def read_off(places: np.ndarray, grid: np.ndarray, lines: np.ndarray) -> np.ndarray:
-    """A table, of `as_lines`, read off at places [case or 1, point] in straight lines, also beyond its ends: [..., case, point]."""
-    left = np.minimum(np.maximum(np.searchsorted(grid, places) - 1, 0), len(grid) - 2)
-    here = left + len(grid) * np.arange(lines.shape[-2])[:, None]
+    """A table, of `as_lines`, read off at places [..., case or 1, point] in straight lines, also beyond its ends: [..., case, point]."""
+    here = grid[1:-1].searchsorted(places) + len(grid) * np.arange(lines.shape[-2])[:, None]
     value, rise = lines.reshape(*lines.shape[:-2], -1).take(here, axis=-1)
-    return value + rise * (places - grid[left])
+    value += rise * places
+    return value
 
 
 class StepTimes:
@@ -114,17 +126,12 @@ class StepTimes:
         self.output_tokens = np.array([page.workload.output_tokens for page in pages])
         self.mean_prompt = float(self.weights @ self.prompt_tokens)
         self.mixes = config.engine_code.mixes_prefill
-        self._grid, decode, (self._decode_share, _) = _decode_table(config, lanes, options.max_num_seqs)
+        self._grid, self._decode, self._decode_share = _decode_table(config, lanes, options.max_num_seqs)
         most, prompt = options.max_num_batched_tokens + options.max_num_seqs, max(1, round(self.mean_prompt))
-        self._tokens, forward, self._forward_share = _forward_table(config, lanes, prompt, most)
-        (low, high), forward = decode[:, :, DEVICE], forward[:, DEVICE]
-        slope = (high - low) / (CONTEXTS[1] - CONTEXTS[0])
-        self._decode = as_lines(self._grid, np.stack([low - slope * CONTEXTS[0], slope]))  # at no context, and what a token of it adds
-        between = 1e-6 * np.array(served.host.step_us[:3])[list(DEVICE), None]  # steps, when the device has nothing to do
-        slack = np.maximum(forward[0] - between - forward[1], 0.0)  # of the device within a pass
-        self._forward = as_lines(self._tokens, np.stack([forward[0], slack, forward[1]]))
+        self._tokens, self._forward = _forward_table(config, lanes, prompt, most)
+        self._forward_share = functools.partial(_forward_share, config, lanes, prompt, most)
         views = [(one.global_px, one.tile_px, one.columns, one.rows) for one in (page.workload for page in pages)]
-        self.vision_by_page = np.stack([_vision_seconds(config, lanes, view) for view in views], axis=-1)  # [lane, case, page]
+        self.vision_by_page = np.array([_vision_seconds(config, lanes, view) for view in views]).transpose(1, 2, 0)  # [lane, case, page]
         self.vision = self.vision_by_page[:, DEVICE] @ self.weights  # [lane, case]
         self.ban = 1e-6 * np.array(options.ban_us[:3])[list(DEVICE)] * options.ngram_ban
 
@@ -141,26 +148,21 @@ class StepTimes:
         attention = slope * (context * runs)
         return base * runs + attention, attention
 
-    def alone_and_mixed(
-        self, sequences: np.ndarray, context: np.ndarray | float, tokens: np.ndarray, lanes: int = 2
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """A step of running sequences, and one that also prefills tokens; vision and the n-gram ban left out.
+    def mixed(self, alone: np.ndarray, attention: np.ndarray, sequences: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+        """A step of running sequences that also prefills tokens; vision and the n-gram ban left out: [seconds or device, case, point].
 
         Weights are read once for both, and attention of the running sequences fills the time in which the device would wait for the host.
-        SGLang prefills in a step of its own, after which the running sequences have theirs. Where no sequence runs, the first takes no
-        time.
+        SGLang prefills in a step of its own, after which the running sequences have theirs.
 
         Args:
-            sequences, context, lanes: as of `alone`.
+            alone, attention, sequences: what `alone` found, and what for.
             tokens: prefilled: [case or 1, point].
         """
-        alone, attention = self.alone(sequences, context, lanes)
-        rows = tokens + sequences * self.mixes
-        forward = read_off(rows, self._tokens, self._forward[:, : 1 + lanes])
+        forward = read_off(tokens + sequences * self.mixes, self._tokens, self._forward[:, : 1 + len(alone)])
         if not self.mixes:
-            return alone, alone + forward[::2]
+            return alone + forward[::2]
         attention[0] = np.maximum(attention[0] - forward[1], 0.0)
-        return alone, np.maximum(forward[::2] + attention, alone)
+        return np.maximum(forward[::2] + attention, alone)
 
     def binding(self, sequences: np.ndarray, tokens: np.ndarray, is_prefill: np.ndarray) -> np.ndarray:
         """Whether "matrix" units or "bandwidth" decide most of decode, or of prefill: [point].
@@ -169,9 +171,10 @@ class StepTimes:
             sequences, tokens: of a step that prefills: [point].
             is_prefill: which of the two is asked for: [point].
         """
-        prefill = np.interp(tokens, self._tokens, self._forward_share)
-        decode = np.interp(sequences, self._grid[1:], self._decode_share)
-        return np.where(np.where(is_prefill, prefill, decode) > 1, "matrix", "bandwidth")
+        share = np.interp(sequences, self._grid[1:], self._decode_share)
+        if is_prefill.any():
+            share = np.where(is_prefill, np.interp(tokens, self._tokens, self._forward_share()), share)
+        return np.where(share > 1, "matrix", "bandwidth")
 
     def forward_seconds(self, most: int, case: int) -> tuple[list[float], list[float]]:
         """Seconds of a step that runs so many tokens, from none to most, without what reads the cache; and those of them in which the
