@@ -83,7 +83,7 @@ def roofline(timing: Timing, measured: Iterable[Row] = ()) -> Chart:
         **_ceilings(timing, frame),
     }
     params = {"across": [edge, right], "up": [bottom, frame.top], "families": occurring(FAMILIES, points, "family")}
-    params["least_px"] = 480
+    params["least_px"] = 400
     params["stages"] = occurring(STAGE_SHAPES, points, "stage")
     return Chart(_template(), _title(timing, operators, sum(row["share"] for row in idle), attained), datasets, params)
 
@@ -252,5 +252,5 @@ def _point_names(points: Sequence[Row], frame: Frame) -> dict[str, list[Row]]:
 
 
 def _point_words(point: Row) -> str:
-    """What a point is called: its module, stage and operator, and its share of the time."""
-    return f"{point['name']}, {point['stage']}: {point['operator'].split(' (')[0]}, {point['part']}"
+    """What a point, whose shape says its stage, is called: its module and operator, and its share of the time."""
+    return f"{point['name']}: {point['operator'].split(' (')[0]}, {point['part']}"
