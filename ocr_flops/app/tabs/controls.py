@@ -199,7 +199,7 @@ def target_controls(setting: Setting) -> mo.ui.dictionary:
             "pages": mo.ui.number(1, 1e15, value=setting.pages, full_width=True, label=labelled("pages", "That are to be read.")),
             "gpus": _number(setting.gpus, "GPUs", "Of a kind, that share the pages.", 1, 1_000_000),
             "plan_batch": choice(PLAN_BATCH, setting.plan_batch, "batch", "As set, or of each GPU the one with most pages a second."),
-            "price": _number(setting.price, "price of its hour", "Of the GPU on the left; empty for none."),
+            "price": _number(setting.price, "price an hour", "Of the GPU on the left; empty for none."),
             "prices": mo.ui.text(setting.prices, "l4=0.8 h200=3.5", full_width=True, label=own),
         }
     )
