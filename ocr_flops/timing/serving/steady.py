@@ -301,8 +301,9 @@ class Server:
             rate: pages a second that come beside it.
             others: that are in flight beside it; it does not wait where there is a thread for each.
         """
-        waits = _wait(np.minimum(rate / self.most_cut, 1 - 1e-9), self.cut, self.options.preprocess_workers)
-        return waits * np.minimum(np.maximum(others - self.options.preprocess_workers + 1, 0.0), 1.0)
+        workers = self.options.preprocess_workers
+        waits = _wait(np.minimum(rate / self.most_cut, 1 - 1e-9), self.cut, workers)
+        return waits * np.minimum(np.maximum(others - (workers - 1), 0.0), 1.0)
 
     def _result(self, flow: Flow, is_single: bool, replicas: int, asked: Any, arriving: Any, stable: np.ndarray) -> Serving:
         running, admitted = flow.requests * self.later * flow.seen, np.minimum(flow.requests * flow.step, self.most_admitted)
