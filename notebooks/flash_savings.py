@@ -115,10 +115,11 @@ def slide(show, inputs=(), below=""):
         (title, line), *content = show()
     except of.SpecError as problem:
         (title, line), content = ("This setting has no answer", f"{problem}."), ()
+    title, line = (escape(text).replace(" %", "&nbsp;%") for text in (title, line))
     shown = "".join(one if isinstance(one, str) else f'<div class="chart">{mo.as_html(one).text}</div>' for one in content)
     strip = "".join(mo.as_html(one).text for one in inputs)
     return mo.Html(
-        f'<div class="talk"><h1>{escape(title)}</h1><p class="below">{escape(line)}</p><div class="content">{shown}</div>'
+        f'<div class="talk"><h1>{title}</h1><p class="below">{line}</p><div class="content">{shown}</div>'
         f'<div class="strip">{strip}<span class="keys">{below}</span></div></div>'
     )
 
@@ -234,8 +235,8 @@ def how_far_to_trust(timings):
 @app.cell(hide_code=True)
 def what_is_asked(inputs, price, setting, steps, timings):
     def _show():
-        cost = f"a million pages cost {setting.hour_prices[1]}".strip()
-        names = [escape(name) for name in ("", "it needs", "first token", "pages a day of one GPU", cost)]
+        cost = f"a million pages {setting.hour_prices[1]}".strip()
+        names = [escape(name) for name in ("", "it needs", "first token", "pages a day", cost)]
         head = "".join(f"<th>{name}</th>" for name in names)
         cells = [zip(names, row, strict=True) for row in delivered.ask_rows(timings, steps, price.value)]
         cells = ["".join(f"<td data-head='{name}'>{escape(cell)}</td>".replace(" (", "<small>(") for name, cell in row) for row in cells]

@@ -8,6 +8,7 @@ from ocr_flops.app.records_overlay import conditions
 from ocr_flops.app.setting import Setting
 from ocr_flops.app.talk import Heading, choose_dtype, compare_last, describe_conditions, estimates_of, is_missing, name_base
 from ocr_flops.charts.slides import million_pages
+from ocr_flops.reports.serving import WHAT
 from ocr_flops.spec.catalog import load_engine
 from ocr_flops.spec.ranged import Ranged
 from ocr_flops.spec.specs import STAGES, ModelSpec
@@ -21,11 +22,13 @@ NEARLY = 0.9  # of the most pages: more in flight only waits
 
 
 class Delivered(NamedTuple):
-    """What one device delivers in some way of running it: pages a day, the part of the time in which it works, time to first token."""
+    """What one device delivers in some way of running it: pages a day, the part of the time in which it works, time to first token, and
+    what limits it where that is known."""
 
     pages_per_day: Ranged
     busy: float
     ttft_seconds: Ranged
+    limited_by: str = ""
 
 
 class AskRow(NamedTuple):
@@ -70,8 +73,9 @@ def _shows(base: Timing, best: Timing) -> str:
     """From which batch on a user sees what the device saves of whole pages, in words."""
     hidden = hidden_saving(base, best, STAGES)
     if hidden.device < LEAST:
-        return f"the GPU itself saves {share(max(hidden.device, 0), 1)} of the time of a page"
-    return f"the saving shows from batch {hidden.from_batch} on" if hidden.from_batch else "the host hides the saving at every batch"
+        return f"the GPU itself saves {share(max(hidden.device, 0), 1)} of a page's time"
+    saved = "the saving in whole pages"
+    return f"{saved} shows from batch {hidden.from_batch} on" if hidden.from_batch else f"the host hides {saved} at every batch"
 
 
 def money(amount: float, currency: str) -> str:
@@ -101,7 +105,9 @@ def serving_steps(model: ModelSpec, setting: Setting) -> dict[str, Delivered]:
     server = prepare(model, served.workload, hardware, engine=load_engine(ENGINE), dtype=dtype, **under)
     for flying in dict.fromkeys((1, min(64, server.max_concurrency), server.max_concurrency)):
         one = server.solve(flying)
-        found[f"vLLM in {dtype}, {flying} in flight"] = Delivered(one.pages_per_day, one.device_busy_share, one.ttft_seconds)
+        found[f"vLLM in {dtype}, {flying} in flight"] = Delivered(
+            one.pages_per_day, one.device_busy_share, one.ttft_seconds, WHAT[one.limited_by]
+        )
     return found
 
 
@@ -112,7 +118,7 @@ def describe_served(steps: Mapping[str, Delivered], setting: Setting) -> Heading
         f"Served, the same GPU reads {count(last.pages_per_day.value)} pages a day instead of {count(first.pages_per_day.value)}",
         f"{setting.hardware.label}, {setting.dtype}, {setting.output_tokens:,} output tokens a page, as expected "
         f"({count(last.pages_per_day.low)} to {count(last.pages_per_day.high)}); vLLM is modelled. The "
-        f"GPU works {share(last.busy, 1)} of the time. The tab Serving has ranges, waiting times and what limits.",
+        f"GPU works {share(last.busy, 1)} of the time; the limit is {last.limited_by}. The tab Serving has waiting times and other GPUs.",
     )
 
 
@@ -124,7 +130,7 @@ def describe_ask(timings: Mapping[str, Timing]) -> Heading:
     if base.fits and best.fits:
         hours = [million_pages(one).value for one in (base, best)]
         worth += f" and {count(hours[0] - hours[1])} of {count(hours[0])} GPU hours for a million pages"
-    line = f"Against {name_base(base.estimate)} it is worth {worth}: {describe_conditions(best)}; of whole pages {_shows(base, best)}."
+    line = f"Against {name_base(base.estimate)} it is worth {worth}: {describe_conditions(best)}; {_shows(base, best)}."
     if not is_missing(best.estimate):
         kernel = (
             f"{mode} in place of {name_base(base.estimate)}"

@@ -147,10 +147,10 @@ def million_pages(timing: Timing) -> Ranged:
     return Ranged(*(1e6 / one / SECONDS_PER_HOUR for one in (pages.value, pages.high, pages.low)), pages.source)
 
 
-def from_eager_to_served(steps: Mapping[str, tuple[Ranged, float, Ranged]]) -> Chart:
+def from_eager_to_served(steps: Mapping[str, tuple[Any, ...]]) -> Chart:
     """Pages a day of one GPU, and the share of the time in which it works, by what runs, step by step."""
     days = {name: {DELIVERED: pages.value} for name, (pages, *_) in steps.items()}
-    busy = {name: {BUSY: part} for name, (_, part, _) in steps.items()}
+    busy = {name: {BUSY: part} for name, (_, part, *_) in steps.items()}
     panels = Panel(DELIVERED, days, count), Panel(BUSY, busy, lambda part: f"{100 * part:.0f} %")
     rows, whole = panel_rows(panels, BAR)
     first = next(iter(days.values()))[DELIVERED]

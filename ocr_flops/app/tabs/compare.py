@@ -30,7 +30,7 @@ class PinControls:
         self.pins, self._set, self._page = pins, set_pins, page
         self.new_name = mo.ui.text(placeholder="name of the pin")
         self.add = button("Pin the current setting", self._add)
-        self.names = [mo.ui.text(value=name, on_change=lambda new, name=name: self._rename(name, new)) for name, _ in pins]
+        self.names = [mo.ui.text(value=name, label="named", on_change=lambda new, name=name: self._rename(name, new)) for name, _ in pins]
         self.removals = [button("remove", lambda name=name: self._remove(name), kind="neutral") for name, _ in pins]
 
     def _add(self) -> None:
