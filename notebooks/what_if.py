@@ -267,19 +267,6 @@ def view(charts):
 
 
 @app.cell(hide_code=True)
-def address(corpus_asked, get_pins, promise, serving_asked, setting, tab):
-    _load = served_on.Load(**serving_asked.value, first_token_seconds=promise.value)
-    _params, _now = mo.query_params(), links.write(Link(setting, tab, get_pins(), (), _load, corpus_asked.value["engine"]))
-    if len(_params) or setting != Setting() or get_pins() or tab != FIRST:
-        for _key in [key for key in _params.to_dict() if key not in _now and key not in links.FOREIGN]:
-            _params.remove(_key)
-        for _key, _value in _now.items():
-            if _params.get(_key) != _value:
-                _params[_key] = _value
-    return
-
-
-@app.cell(hide_code=True)
 def tab_controls(link):
     targets = controls.target_controls(link.setting)
     spot_inputs, timing_inputs, export_inputs = controls.spot_check_controls(), controls.timing_controls(), export.export_controls()
@@ -323,23 +310,23 @@ def corpus_answered(corpus_asked, corpus_charts, get_results, groups):
 
 @app.cell(hide_code=True)
 def serving_controls(link):
-    serving_asked = serving.serving_controls(link.load)
+    serving_load, serving_asked = serving.load_control(link.load), serving.serving_controls(link.load)
     serving_inputs = dict(serving_asked.elements)  # in a plain container, so that they stay when one moves
-    serving_load = serving_inputs["load"]
     promise, find_rate = serving.promise_controls(link.load), mo.ui.run_button(label="Find the most pages")
     return find_rate, promise, serving_asked, serving_inputs, serving_load
 
 
 @app.cell(hide_code=True)
 def serving_opened(serving_inputs, serving_load, tab):
-    serving.controls(serving_inputs, serving_load.value) if tab == "Serving" else None
+    serving.controls(serving_inputs, serving_load) if tab == "Serving" else None
     return
 
 
 @app.cell(hide_code=True)
-def serving_answered(get_results, serving_asked, tab):
-    _results = get_results()
-    served_load = served_on.serve(_results, serving_asked.value) if _results and tab == "Serving" else None
+def serving_answered(get_results, serving_asked, serving_charts, serving_load, tab):
+    _results, _asked = get_results(), serving_asked.value | {"load": serving_load.value}
+    served_load = served_on.serve(_results, _asked) if _results and tab == "Serving" else None
+    serving_charts.show(served_on.drawn(served_load), "serving", served_on.provenance_of(served_load))
     serving.answer(served_load) if served_load is not None else None
     return (served_load,)
 
@@ -353,9 +340,22 @@ def serving_promised(find_rate, promise, served_load):
 
 @app.cell(hide_code=True)
 def serving_drawn(served_load, serving_charts):
-    serving_charts.show(served_on.drawn(served_load), "serving", served_on.provenance_of(served_load))
     _parts = (lambda _: serving_charts, serving.command, serving.numbers)
     mo.vstack([_part(served_load) for _part in _parts]) if served_load is not None else None
+    return
+
+
+@app.cell(hide_code=True)
+def address(corpus_asked, get_pins, promise, serving_asked, serving_load, setting, tab):
+    # After what answers, as all below: charts do not wait for it.
+    _load = served_on.Load(**serving_asked.value, load=serving_load.value, first_token_seconds=promise.value)
+    _params, _now = mo.query_params(), links.write(Link(setting, tab, get_pins(), (), _load, corpus_asked.value["engine"]))
+    if len(_params) or setting != Setting() or get_pins() or tab != FIRST:
+        for _key in [key for key in _params.to_dict() if key not in _now and key not in links.FOREIGN]:
+            _params.remove(_key)
+        for _key, _value in _now.items():
+            if _params.get(_key) != _value:
+                _params[_key] = _value
     return
 
 

@@ -3,10 +3,11 @@
 from functools import cache
 
 import altair as alt
+import numpy as np
 import polars as pl
 
 from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, data, title
-from ocr_flops.charts.encoding import listed, painted, spaced, tips, x_of
+from ocr_flops.charts.encoding import listed, occurring, painted, spaced, tips, x_of
 from ocr_flops.charts.theme import BETWEEN, INK, MODULES, TIMED, conditions, module_name, rests_on
 from ocr_flops.timing.timeline import timeline
 from ocr_flops.timing.timing import Timing
@@ -48,32 +49,31 @@ def stage_timeline(timing: Timing, stage: str) -> Chart:
         total += 1e-6 * timing.host.step_us.value
         numbers = {"start": ended, "end": total, "wait": 0.0, "opacity": 1.0}
         bars.extend(pl.DataFrame([{**dict(zip(KIND, ("host", BETWEEN, BETWEEN, "sampling, bookkeeping"), strict=True)), **numbers}]))
-    kinds = bars.select(KIND).unique(maintain_order=True).with_row_index("kind")
+    kinds: dict[tuple[str, ...], int] = {}
+    numbers = [kinds.setdefault(kind, len(kinds)) for kind in bars.select(KIND).iter_rows()]
     return Chart(
         _template(),
         _title(timing, stage, operators, whole if is_cut else None, total, least if bars.height < 2 * operators.height else 0),
         {
-            "bars": [_as_columns(bars, kinds, total)],
+            "bars": [_as_columns(bars, total) | {"kind": numbers}],
             "idle": [{"lane": "device", "start": 0, "end": total}],
             "waits": waits,
         },
         {
             "total": total,
-            "kinds": [[*kind] for kind in kinds.select(KIND).rows()],
-            "families": [name for name in TIMED if name in {*kinds["family"]}],
+            "kinds": [[*kind] for kind in kinds],
+            "families": occurring(TIMED, [{"family": family} for _, family, *_ in kinds], "family"),
         },
     )
 
 
-def _as_columns(bars: pl.DataFrame, kinds: pl.DataFrame, total: float) -> dict[str, list[float]]:
-    """Bars as columns of numbers, which take a third of the room of rows; "kind" is a row of kinds."""
-    length = (pl.col("end") - pl.col("start")).shift(-1)
-    is_followed = (pl.col("start").shift(-1) - pl.col("end")).abs() < 10**-DIGITS
-    is_solid = pl.min_horizontal("opacity", pl.col("opacity").shift(-1)) > 0.999
-    under = pl.when(is_followed & is_solid).then(pl.min_horizontal(length, SEAM * total)).fill_null(0.0)
-    numbered = bars.with_columns(under=under).join(kinds, on=KIND, how="left", maintain_order="left")
-    rounded = numbered.select(pl.col(NUMBERS[:4]).round(DIGITS), pl.col("opacity").round(3), "kind")
-    return rounded.to_dict(as_series=False)
+def _as_columns(bars: pl.DataFrame, total: float) -> dict[str, list[float]]:
+    """Bars as columns of numbers, which take a third of the room of rows."""
+    start, end, wait, opacity = (bars[name].to_numpy() for name in ("start", "end", "wait", "opacity"))
+    is_followed = (np.abs(start[1:] - end[:-1]) < 10**-DIGITS) & (np.minimum(opacity[1:], opacity[:-1]) > 0.999)
+    under = np.append(np.where(is_followed, np.minimum((end - start)[1:], SEAM * total), 0.0), 0.0)
+    times = dict(zip(NUMBERS[:4], (start, end, under, wait), strict=True))
+    return {name: values.round(DIGITS).tolist() for name, values in times.items()} | {"opacity": opacity.round(3).tolist()}
 
 
 def merge_operators(operators: pl.DataFrame, least: float) -> pl.DataFrame:
@@ -88,37 +88,32 @@ def merge_operators(operators: pl.DataFrame, least: float) -> pl.DataFrame:
     Returns:
         a row a bar: the columns of `KIND`, start, end and, in seconds before it, wait; opacity, the part in which its lane works.
     """
-    follows = (pl.col("module") == pl.col("module").shift()) & ~pl.col("synchronises").shift()
-    grouped = operators.with_columns(group=(~follows).fill_null(True).cum_sum())
-    lanes = []
+    modules, names = operators["module"].to_list(), operators["operator"].to_list()
+    known = {module: (MODULES[module][0] if module in MODULES else module, module_name(module)) for module in {*modules}}
+    codes, synchronises = operators["module"].rank("dense").to_numpy(), operators["synchronises"].to_numpy()
+    parts = np.append(0, ((codes[1:] != codes[:-1]) | synchronises[:-1]).cumsum())
+    bars = []
     for lane, work in zip(LANES, ("issue", "kernel"), strict=True):
-        start, end = f"{work}_start_seconds", f"{work}_end_seconds"
-        is_long = pl.col(end) - pl.col(start) > least
-        worked = grouped.with_columns(wait=pl.col(start) - pl.col(end).shift().fill_null(0.0)).filter(pl.col(end) > pl.col(start))
-        place = (pl.col(start) / least).floor() if least else pl.int_range(pl.len())
-        apart = (is_long | is_long.shift(fill_value=False)).cum_sum()
-        count, first, last = pl.len(), pl.col("operator").first(), pl.col("operator").last()
-        merged = worked.group_by("group", place.alias("place"), apart.alias("apart"), maintain_order=True).agg(
-            pl.lit(lane).alias("lane"),
-            pl.col(start).first().alias("start"),
-            pl.col(end).last().alias("end"),
-            ((pl.col(end) - pl.col(start)).sum() / (pl.col(end).last() - pl.col(start).first())).alias("opacity"),
-            pl.col("module").first(),
-            pl.when(count == 1).then(first).otherwise(pl.format("{} operators, {} to {}", count, first, last)).alias("operator"),
-            pl.col("wait").sum(),
-        )
-        lanes.append(merged)
-    modules = {module: module_name(module) for module in operators["module"].unique()}
-    families = {module: MODULES[module][0] if module in MODULES else module for module in modules}
-    bars = pl.concat(lanes).with_columns(family=pl.col("module").replace(families), module=pl.col("module").replace(modules))
-    return bars.select(*KIND, "start", "end", "wait", "opacity")
+        start, end = (operators[f"{work}_{moment}_seconds"].to_numpy() for moment in ("start", "end"))
+        wait, works = start - np.append(0.0, end[:-1]), np.flatnonzero(end > start)
+        start, end, wait, part = start[works], end[works], wait[works], parts[works]
+        place, is_long = start // least if least else np.arange(len(works)), end - start > least
+        ends = (part[1:] != part[:-1]) | (place[1:] != place[:-1]) | is_long[1:] | is_long[:-1]
+        first, last = np.append(0, np.flatnonzero(ends) + 1)[: len(works)], np.append(np.flatnonzero(ends), len(works) - 1)[: len(works)]
+        busy = np.add.reduceat(end - start, first) / (end[last] - start[first])
+        for here, there, *numbers in zip(first, last, start[first], end[last], np.add.reduceat(wait, first), busy, strict=True):
+            one, other = works[here], works[there]
+            many = f"{there - here + 1} operators, {names[one]} to {names[other]}" if there > here else names[one]
+            bars.append((lane, *known[modules[one]], many, *numbers))
+    numbers = dict.fromkeys(("start", "end", "wait", "opacity"), pl.Float64)
+    return pl.DataFrame(bars, schema=dict.fromkeys(KIND, pl.String) | numbers, orient="row")
 
 
 def _host_waits(operators: pl.DataFrame, is_cut: bool) -> list[Row]:
     """Where the host waits for the device: at operators that synchronise, and at the end unless that is cut off."""
     follows = pl.col("issue_start_seconds").shift(-1).fill_null(pl.col("issue_end_seconds" if is_cut else "kernel_end_seconds"))
     is_wait = (pl.col("end") - pl.col("start") > 1e-9) & (pl.col("synchronises") | (pl.col("number") == pl.col("number").max()))
-    waits = operators.with_columns(start=pl.col("issue_end_seconds"), end=follows).filter(is_wait)
+    waits = operators.lazy().with_columns(start=pl.col("issue_end_seconds"), end=follows).filter(is_wait).collect()
     return [
         {
             "lane": "host",
@@ -153,7 +148,10 @@ def _template() -> Template:
     waiting = {"height": {"band": 0.12}, "color": INK, "opacity": 0.45, "clip": True}
     idle = alt.Chart(data("idle"), name="idle").mark_bar(**waiting).encode(x, alt.X2("end"), y).add_params(zoom)
     seconds_of = {"starts": "datum.start", "took": "datum.end - datum.start", "waited": "datum.wait"}
-    words = {name: f"trim({spaced('.4~s')} + 's')".replace("datum.value", value) for name, value in seconds_of.items()}
+    words = {  # of thousands of bars, in a moment
+        name: f"{value} < 1e-3 ? format(1e6 * ({value}), '.4~r') + ' µs' : format(1e3 * ({value}), ',.4~r') + ' ms'"
+        for name, value in seconds_of.items()
+    }
     kind = {name: f"kinds[datum.kind][{number}]" for number, name in enumerate(KIND)}
     view = "'drag it, Ctrl and wheel; double click for all of it'"
     bars = alt.Chart(data("bars")).transform_flatten([*NUMBERS, "kind"]).transform_calculate(

@@ -4,14 +4,14 @@ import marimo as mo
 import pytest
 
 from ocr_flops.app import views
-from ocr_flops.app.served import RATE, Load, drawn, provenance_of, serve
+from ocr_flops.app.served import FLYING, RATE, Load, drawn, provenance_of, serve
 from ocr_flops.app.setting import Setting
 from ocr_flops.app.tabs import serving
 from ocr_flops.errors import SpecError
 
 
 def served(model, setting=Setting(), **changed):  # noqa: B008  it is frozen
-    return serve(views.evaluate(model, setting), {**serving.serving_controls().value, **changed})
+    return serve(views.evaluate(model, setting), {**serving.serving_controls().value, "load": FLYING, **changed})
 
 
 def test_controls_change_the_answer(model):

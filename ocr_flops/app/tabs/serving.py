@@ -17,8 +17,13 @@ STEPS = [1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1
 RATES = [0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 30, 50, 80]
 
 
+def load_control(load: Load = Load()) -> mo.ui.radio:  # noqa: B008  it is frozen
+    """What kind of load, which decides what other controls there are."""
+    return mo.ui.radio([FLYING, RATE], value=load.load, inline=True, label="load")
+
+
 def serving_controls(load: Load = Load()) -> mo.ui.dictionary:  # noqa: B008  it is frozen
-    """The load, the GPUs beside the sidebar's, and the engine's options, as a link has them."""
+    """How much load, the GPUs beside the sidebar's, and the engine's options, as a link has them."""
     batched = "max_num_batched_tokens: tokens of one step, of running sequences and prompts together."
     workers = labelled("threads that cut pages", "On the CPU; each takes some 140 ms for an A4 page in Gundam, less without tiles.")
     budgets = {"the engine's own": OWN, **{f"{int(one):,}": one for one in BUDGETS}}
@@ -29,7 +34,6 @@ def serving_controls(load: Load = Load()) -> mo.ui.dictionary:  # noqa: B008  it
     return mo.ui.dictionary(
         {
             "engine": choice(serving_engines(), load.engine, "served by", "Modelled from its sources; see Method."),
-            "load": mo.ui.radio([FLYING, RATE], value=load.load, inline=True, label="load"),
             "concurrency": mo.ui.slider(steps=sorted({*STEPS, load.concurrency}), value=load.concurrency, **shown, label=flying),
             "rate": mo.ui.slider(steps=sorted({*RATES, load.rate}), value=load.rate, **shown, label=arriving),
             "replicas": mo.ui.number(1, MOST_REPLICAS, value=load.replicas, **wide, label=copies),
@@ -48,15 +52,15 @@ def promise_controls(load: Load = Load()) -> mo.ui.number:  # noqa: B008  it is 
     return mo.ui.number(0.05, MOST_SECONDS, value=load.first_token_seconds, step=0.05, label=label)
 
 
-def controls(fields: dict[str, Any], load: str) -> mo.Html:
+def controls(fields: dict[str, Any], load: mo.ui.radio) -> mo.Html:
     """The controls, the one of the load that is chosen among them.
 
     Args:
         fields: the elements of `serving_controls`, in a plain container, so that they stay when one moves.
-        load: what kind of load is chosen.
+        load: of `load_control`.
     """
-    hidden = "load", "rate" if load == FLYING else "concurrency"
-    return mo.vstack([fields["load"], grid(*(field for name, field in fields.items() if name not in hidden))])
+    hidden = "rate" if load.value == FLYING else "concurrency"
+    return mo.vstack([load, grid(*(field for name, field in fields.items() if name != hidden))])
 
 
 def answer(found: Served | SpecError) -> mo.Html:
