@@ -2,8 +2,10 @@
 
 import os
 import signal
+import socket
 import sys
 import threading
+import time
 import webbrowser
 from pathlib import Path
 from typing import Annotated
@@ -50,7 +52,7 @@ def serve_app(
     return 0
 
 
-PATIENCE_SECONDS = 0.7  # that a command has to end after Ctrl-C
+PATIENCE_SECONDS, INTERRUPTED = 0.5, 130  # that a command has to end after Ctrl-C, and its exit code then
 SHOW_CURSOR = "\x1b[?25h\n"  # which progress may have hidden
 COMMANDS = {
     "The app": {"app": serve_app},
@@ -121,7 +123,7 @@ def _options(
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line, by default of this process, and returns the exit code: a wrong value is one line on stderr and 2."""
     if arguments is None and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, _end_soon)
+        _watch_interrupts()
     words = sys.argv[1:] if arguments is None else arguments
     command = next((word for word in words if any(word in group for group in COMMANDS.values())), "")
     try:
@@ -131,6 +133,8 @@ def main(arguments: list[str] | None = None) -> int:
             sys.stdout.flush()  # else a disk that is full is noticed after the end
     except SystemExit as stop:
         return stop.code
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except SpecError as problem:
         return _complain(command, str(problem), 2)
     except RecursionError:
@@ -145,18 +149,25 @@ def main(arguments: list[str] | None = None) -> int:
         return _complain(command, f"cannot write the result: {problem.strerror}; {ADVICE[problem.errno]}", 2)
 
 
-def _end_soon(*signal_and_frame: object) -> None:
-    """Ctrl-C: stops as Python does, but does not wait for threads. What was begun is in files that appear when they are whole."""
+def _watch_interrupts() -> None:
+    """Lets Ctrl-C stop a command as Python does, and ends it soon where a thread or a call that Python cannot interrupt goes on.
 
-    def end() -> None:
+    What was begun is in files that appear when they are whole.
+    """
+    woken, wake = socket.socketpair()
+    wake.setblocking(False)
+
+    def end(told: socket.socket = wake) -> None:  # which must stay open
+        while woken.recv(1) != bytes([signal.SIGINT]):
+            pass
+        time.sleep(PATIENCE_SECONDS)
         if sys.stderr.isatty():
             sys.stderr.write(SHOW_CURSOR)
-        os._exit(130)
+        os._exit(INTERRUPTED)
 
-    timer = threading.Timer(PATIENCE_SECONDS, end)
-    timer.daemon = True
-    timer.start()
-    raise KeyboardInterrupt
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.set_wakeup_fd(wake.fileno())
+    threading.Thread(target=end, daemon=True).start()
 
 
 def _complain(command: str, text: str, code: int) -> int:

@@ -129,9 +129,12 @@ def _write_compared(
     whole = shown.with_columns(pl.col(name).map_elements("{:,}".format, pl.String) for name in NUMBERS if name in shown.columns)
     places = [name for name in PLACE if name in shown.columns]
     keys = [name for name in places if shown[name].n_unique() > 1]
-    same = ", ".join(f"{name} {shown[name][0]}" for name in places if name not in keys)  # said once above the table
+    same = [f"{name} {shown[name][0]}" for name in places if name not in keys]  # said once above the table
+    if "kind" in keys and shown.select("kind", "column").n_unique() == shown["column"].n_unique():
+        keys.remove("kind")
+        same.append("torch_flops as torch counts them, all other columns from a trace of every operator")
     whole = whole.drop(set(places) - {*keys})
-    words = {"same": same, "shown": whole, "keys": keys, "lines": differences, "points": counted(points, "point"), "versions": versions}
+    words = {"same": ", ".join(same), "shown": whole, "keys": keys, "lines": differences, "points": counted(points, "point")}
     console.write_result("verify", form, out, frame, lambda: data | {"rows": frame.to_dicts()}, **data | words)
     return 1 if different else 0
 

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -279,3 +280,29 @@ def test_help_cuts_no_name_and_no_choice(capsys, monkeypatch, command):
     monkeypatch.setenv("COLUMNS", "80")
     code, text, _ = run(capsys, command, "--help")
     assert code == 0 and "…" not in text and max(map(len, text.splitlines())) <= 80
+
+
+LONG = "hashlib.pbkdf2_hmac('sha256', b'', b'', 10**8)"  # a call that Python does not interrupt
+BUSY = f"""import hashlib, sys
+from ocr_flops import cli
+cli.program = lambda *_, **_1: (print("on", flush=True), {LONG})
+sys.exit(cli.main())
+"""
+LOADING = """import os, signal, sys
+class Stop:
+    def find_spec(self, name, *_):
+        if name == "ocr_flops.cli":
+            print("on", flush=True)
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Stop())
+from ocr_flops.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize(("code", "exits"), [(BUSY, 130), (LOADING, -signal.SIGINT)])
+def test_ctrl_c_ends_a_command_soon_and_without_a_traceback(code, exits):
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    assert (process.communicate(timeout=20)[1], process.returncode) == ("", exits)

@@ -3,10 +3,12 @@
 import copy
 import json
 
+import polars as pl
 import pytest
 
 import ocr_flops as of
 from ocr_flops import cli
+from ocr_flops.cli.verify import _write_compared as write_compared
 from ocr_flops.evidence import verify
 from ocr_flops.evidence.verify import counter_audit
 from ocr_flops.measure.plan import build_request
@@ -57,6 +59,17 @@ def test_the_command_exits_0_when_all_is_equal(offline, capsys, output):
         assert text.splitlines()[0].startswith("kind,engine,attention,dtype,cache,prefill_logits,")
     else:
         assert "27 numbers at 1 point: all equal, as integers" in text
+
+
+def test_names_are_whole_at_80_columns(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    place = {"level": "layer", "module": "decoder.routed_experts", "measured": 2**40, "analytic": 2**40, "difference": 0}
+    numbers = ({"kind": "count", "column": "torch_flops"}, {"kind": "trace", "column": "peak_activation_bytes"})
+    rows = [place | {"stage": stage, "layer": layer} | one for stage in ("prefill", "decode") for layer in (1, 11) for one in numbers]
+    frame = pl.DataFrame([row | {"module": name} for row in rows for name in ("decoder.routed_experts", "lm_head")])
+    assert write_compared(frame, {}, 1, "table", None, frame, []) == 0
+    text = capsys.readouterr().out
+    assert "…" not in text and max(map(len, text.splitlines())) <= 80 and "all other columns from a trace" in text
 
 
 @pytest.mark.parametrize("output", ["table", "json", "csv"])

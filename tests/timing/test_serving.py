@@ -52,6 +52,7 @@ def test_what_is_beyond_a_limit_is_clipped_and_said(model):
     assert (found.concurrency, found.limited_by) == (found.max_concurrency, "cache")
     few = of.serving(model, PAGE, "l4", concurrency=5000, options={"max_num_seqs": 8})
     assert (few.concurrency, few.limited_by) == (8, "sequences")
+    assert repr(few).startswith("Serving(vllm on 1 x l4: ") and repr(few).endswith(" pages a day)") and "<table" in few._repr_html_()
     slow = of.serving(model, PAGE, "h100_sxm", concurrency=500, options={"preprocess_ms": 500})
     assert slow.limited_by == "preprocessing" and slow.requests_per_second.value == pytest.approx(2.0, rel=0.02)
     short = of.serving(model, of.Workload.from_grid(2, 3, output_tokens=2), "h100_sxm", concurrency=64, options={"preprocess_ms": 0})
@@ -81,6 +82,7 @@ def test_cutting_limits_also_beyond_what_runs_at_once(model):
         ({"options": {"max_num_seq": 3}}, "max_num_seq"),
         ({"options": {"gpu_memory_utilization": 1.2}}, "gpu_memory_utilization: 1.2"),
         ({"workload": of.Workload.from_grid(2, 3, output_tokens=0)}, "output_tokens"),
+        ({"workload": 3}, "workload: a request is one page"),
     ],
 )
 def test_a_wrong_value_is_named(model, change, message):

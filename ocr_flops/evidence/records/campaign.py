@@ -5,6 +5,7 @@ A job's points are measured by one worker, each is recorded as soon as it is the
 
 import json
 import logging
+import signal
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -144,4 +145,5 @@ def main(config: DictConfig) -> dict[str, int]:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once: every record is written whole
     main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from ocr_flops.spec.host import Ranged
 from ocr_flops.spec.serving import ServingSpec
 from ocr_flops.spec.specs import HardwareSpec
 from ocr_flops.timing.serving.memory import Pool
+from ocr_flops.units import count
 
 if TYPE_CHECKING:
     import polars as pl
@@ -19,7 +21,7 @@ PARTS = ("vision", "prefill", "decode", "host")
 CACHE, SEQUENCES, BUDGET, CUTTING = "cache", "sequences", "token budget", "preprocessing"  # limits beside parts of a step
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Serving:
     """What an engine delivers; figures with a range are numbers, or columns where several concurrencies or rates were asked for.
 
@@ -72,6 +74,14 @@ class Serving:
     limited_by: Any
     is_rough: Any
     time_basis: str
+
+    def __repr__(self) -> str:
+        days = np.atleast_1d(self.pages_per_day.value)
+        loads = f"{len(days):,} loads" if len(days) > 1 else f"{count(days[0])} pages a day"
+        return f"Serving({self.engine} on {self.replicas} x {self.hardware.title}: {loads})"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self))}</p>{self.frame._repr_html_()}"
 
     def columns(self) -> dict[str, Any]:
         """All figures by name, a range as three: "ttft_seconds", "ttft_low_seconds", "ttft_high_seconds"."""

@@ -14,7 +14,7 @@ to 1.1 % in a few of 2,882 random settings.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
@@ -97,12 +97,12 @@ def prepare(
     efficiency: str | EfficiencySpec | None = None,
 ) -> Server:
     """An engine on a device, ready for a load; arguments and errors as of `serving`."""
-    kinds = [workload] if isinstance(workload, Workload) else list(workload)
+    kinds = list(workload) if isinstance(workload, Iterable) else [workload]
     shares = [1.0] * len(kinds) if weights is None else [float(one) for one in weights]
     if not kinds or len(shares) != len(kinds) or min(shares) < 0 or not sum(shares) > 0:
         raise SpecError(f"weights: {shares!r} are not {len(kinds)} numbers of at least 0, one for each kind of request, with a sum above 0")
     for kind in kinds:
-        if not kind.is_single or kind.batch_size != 1 or kind.output_tokens < 1:
+        if not isinstance(kind, Workload) or not kind.is_single or kind.batch_size != 1 or kind.output_tokens < 1:
             raise SpecError("workload: a request is one page with output_tokens of at least 1; set concurrency or rate for many")
     hardware = load_hardware(hardware) if isinstance(hardware, str) else hardware
     one = estimate(model, kinds[0], attention, engine=engine, dtype=dtype)
