@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from ocr_flops.spec.specs import HardwareSpec
 
-GAP = 3  # characters between columns
+GAP, TIGHT = 3, 1  # characters between columns, and where one beside its keys would not fit else
 UNLIMITED = 10_000  # characters of a line that no terminal breaks: of a file or a pipe
 LISTED = 10_000  # counts below are written out
 PLAIN = ("gpu_hours", "cost", "pages", "arithmetic", "mfu", "bandwidth_use")  # columns whose names begin so: no prefixes
@@ -209,24 +209,26 @@ def render_table(frame: pl.DataFrame, keys: Sequence[str] = (), columns: str = "
     wanted = [name for name in wanted if not any(name in both for both in ranges.values())]
     cells = {name: [_head(name), *_cells(frame, name, ranges.get(name))] for name in (*keys, *wanted)}
     widths = {name: max(map(len, texts)) + GAP for name, texts in cells.items()}
+    most = sum(map(widths.get, keys)) + max(map(widths.get, wanted), default=0) - GAP
+    gap = GAP if most <= limit else TIGHT
     blocks: list[list[str]] = [[]]
     for name in wanted:
         if blocks[-1] and sum(widths[one] for one in (*keys, *blocks[-1], name)) - GAP > limit:
             blocks.append([])
         blocks[-1].append(name)
-    texts = [_block(frame.select(*keys, *block), cells, limit) for block in blocks[:most_blocks]]
+    texts = [_block(frame.select(*keys, *block), cells, limit, gap) for block in blocks[:most_blocks]]
     if hidden := [name for block in blocks[most_blocks:] for name in block]:
         texts.append(textwrap.fill(f"Not shown for want of width: {', '.join(hidden)}. See --columns, or --format csv.", limit))
     return "\n\n".join(texts)
 
 
-def _block(frame: pl.DataFrame, cells: dict[str, list[str]], limit: int) -> str:
+def _block(frame: pl.DataFrame, cells: dict[str, list[str]], limit: int, gap: int) -> str:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1))
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, gap // 2))
     for name, kind in frame.schema.items():
         is_number = kind.is_numeric() or all(NUMBER.fullmatch(text) for text in cells[name][1:])
         side = "right" if is_number else "left"
