@@ -95,7 +95,8 @@ def _curve_template() -> Template:
 
 
 def _curve_title(chosen: Serving, servers: Sequence[Server], lines: Sequence[Row]) -> object:
-    days, sources = count(chosen.pages_per_day.value), dict.fromkeys(line["source"] for line in lines)
+    value, low, high = map(count, chosen.pages_per_day[:3])
+    days, sources = f"{value} ({low} to {high})", dict.fromkeys(line["source"] for line in lines)
     finding = f"{chosen.hardware.label}: {days} pages a day, first token after {interval(chosen.ttft_seconds)}"
     if chosen.ttft_seconds.value is None or chosen.ttft_seconds.high is None:
         finding = f"{chosen.hardware.label}: {days} pages a day"
@@ -105,7 +106,7 @@ def _curve_title(chosen: Serving, servers: Sequence[Server], lines: Sequence[Row
         finding,
         "Each curve from one request in flight to as many as fit; ◇ where waiting begins to cost more than it brings",
         *([f"Dashed: published pages a day, whatever the pages ({', '.join(sources)})"] if sources else []),
-        f"Engine {servers[0].config.model.under(servers[0].config.engine)}, as expected; ranges are in the table",
+        f"Engine {servers[0].config.model.under(servers[0].config.engine)}, as expected",
     )
 
 

@@ -70,6 +70,10 @@ def test_who_uses_keys_or_fingers_is_told_what_things_mean(chromium, address):
         expect(page.locator(".tip")).to_be_hidden()
         page.locator(".figures [data-tooltip]").last.tap()
         expect(page.locator(".tip")).to_contain_text("Weights, KV cache")
+        sidebar(page).get_by_role("combobox").last.press("Tab")
+        for _ in range(3):  # figures that explain themselves, what times rest on, and both lists of tabs
+            page.keyboard.press("Tab")
+        assert page.locator("[role=tab][aria-selected=true]").all_inner_texts() == ["Why?", "Overview"]
 
 
 def test_nothing_is_wider_than_a_phone(chromium, address):
