@@ -70,8 +70,8 @@ def test_who_uses_keys_or_fingers_is_told_what_things_mean(chromium, address):
         expect(page.locator(".tip")).to_be_hidden()
         page.locator(".figures [data-tooltip]").last.tap()
         expect(page.locator(".tip")).to_contain_text("Weights, KV cache")
-        sidebar(page).get_by_role("combobox").last.press("Tab")
-        for _ in range(3):  # figures that explain themselves, what times rest on, and both lists of tabs
+        page.locator(".details [data-tooltip]").last.press("Tab")
+        for _ in range(4):  # what times rest on, and both lists of tabs, each with its panel
             page.keyboard.press("Tab")
         assert page.locator("[role=tab][aria-selected=true]").all_inner_texts() == ["Why?", "Overview"]
 

@@ -14,7 +14,7 @@ from ocr_flops.timing.estimate import Estimate
 from ocr_flops.units import name_attention
 
 CARDS = 6
-TOOLTIP = 'tabindex="0" data-tooltip'  # what marimo shows, and the page's script for who has no pointer
+TOOLTIP = "tabindex=0 data-tooltip"  # what marimo shows, and the page's script for who has no pointer
 
 
 def headline(results: Results, page: str = "") -> mo.Html:
