@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -167,6 +169,8 @@ def _simulate(
     from ocr_flops.timing.serving.simulator import simulate
 
     rows, said, tables, samples = [], [], [], []
+    with contextlib.suppress(ValueError):  # where a command does not run in the main thread, Ctrl-C is another's
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # what is done is kept, however long it takes to say
     with console.show_bars() as bars:
         for server in servers:
             drawn: Traffic = traffic(server)
