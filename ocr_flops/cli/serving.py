@@ -170,7 +170,7 @@ def _simulate(
 
     rows, said, tables, samples = [], [], [], []
     with contextlib.suppress(ValueError):  # where a command does not run in the main thread, Ctrl-C is another's
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # what is done is kept, however long it takes to say
+        signal.set_wakeup_fd(-1)  # what is done is kept, however long it takes to say
     with console.show_bars() as bars:
         for server in servers:
             drawn: Traffic = traffic(server)

@@ -55,6 +55,7 @@ def find_balance(server: Server, is_closed: bool) -> Balance:
     zero, one_more, longest, nearly, places = (np.full(shape, one) for one in (0.0, 1.0, ANY_NUMBER, NEARLY, server.max_concurrency))
     beside = -np.expm1(-admitted) if later else one_more
     pages, company, ratio, more, others = admitted / beside, admitted, one_more, zero, longest
+    in_parts = prompt + server.max_concurrency * times.mixes > budget
     at, prompts = np.empty((3 if is_closed or not later else 5, *shape)), np.empty((3, *shape))
 
     def none(seconds: np.ndarray) -> np.ndarray:  # the chance that nobody comes
@@ -65,8 +66,7 @@ def find_balance(server: Server, is_closed: bool) -> Balance:
         slope = np.minimum(np.maximum((found - before[1]) / np.where(moved == 0, np.inf, moved), -1.0), zero)
         return now + (found - now) / (one_more - slope), (now, found)
 
-    pages_before = ratio_before = one_more, one_more
-    seen: np.ndarray | None = None
+    pages_before, ratio_before, seen = (one_more, one_more), (one_more, one_more), None
     for _ in range(ROUNDS):
         running = np.minimum(admitted * later * ratio, others)
         sequences = running + one_more if later else running
@@ -91,7 +91,7 @@ def find_balance(server: Server, is_closed: bool) -> Balance:
         own = (own + vision * mine) * np.maximum((company / 2 + one_more) / room, one_more)  # where not all of its company fit
         long = base + page * np.minimum(pages, room)
         step = short + beside * added + page * admitted if later else long
-        rate = admitted / (step if later else base + page * np.maximum(admitted, one_more))
+        rate = admitted / (step if later else base + page * np.minimum(np.maximum(admitted, one_more), room))
         if seen is None:
             seen, others = step, rate * (cut + with_one + later * step) if is_closed else longest
         nobody = none(long)
@@ -122,6 +122,8 @@ def find_balance(server: Server, is_closed: bool) -> Balance:
             idle = np.exp(-running - company)
         busy = one_more - idle
         first, rest = idle * (with_one / one + vision) + busy * own, busy * met / 2
+        if in_parts:  # the last part of a prompt takes a step of its own too
+            first = first + (np.ceil(one_more / one - 1e-9) - one_more / one) * short
         if later:
             after = short + (one_more - none(first)) * added + page * np.minimum(rate * first, others)
             beyond = first - step

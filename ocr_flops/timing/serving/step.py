@@ -83,12 +83,6 @@ def _forward_table(config: RunConfig, lanes: tuple, prompt: int, most: int) -> t
 
 
 @functools.lru_cache(maxsize=1024)
-def _forward_share(config: RunConfig, lanes: tuple, prompt: int, most: int) -> np.ndarray:
-    """The `_matrix_share` of the passes of `_forward_table`: [grid]."""
-    return _matrix_share(config, _prompts(config, prompt, most), lanes)
-
-
-@functools.lru_cache(maxsize=1024)
 def _vision_seconds(config: RunConfig, lanes: tuple, views: tuple[int, int, int, int]) -> np.ndarray:
     """Seconds of encoding one page [seconds or device, case]."""
     (group,) = group_stages(config, Workload(*views), ("vision",))
@@ -129,7 +123,7 @@ class StepTimes:
         self._grid, self._decode, self._decode_share = _decode_table(config, lanes, options.max_num_seqs)
         most, prompt = options.max_num_batched_tokens + options.max_num_seqs, max(1, round(self.mean_prompt))
         self._tokens, self._forward = _forward_table(config, lanes, prompt, most)
-        self._forward_share = functools.partial(_forward_share, config, lanes, prompt, most)
+        self._forward_share = lambda: _matrix_share(config, _prompts(config, prompt, most), lanes)
         views = [(one.global_px, one.tile_px, one.columns, one.rows) for one in (page.workload for page in pages)]
         self.vision_by_page = np.array([_vision_seconds(config, lanes, view) for view in views]).transpose(1, 2, 0)  # [lane, case, page]
         self.vision = self.vision_by_page[:, DEVICE] @ self.weights  # [lane, case]
