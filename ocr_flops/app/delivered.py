@@ -12,7 +12,7 @@ from ocr_flops.reports.serving import WHAT
 from ocr_flops.spec.catalog import load_engine
 from ocr_flops.spec.ranged import Ranged
 from ocr_flops.spec.specs import STAGES, ModelSpec
-from ocr_flops.timing.hidden_savings import LEAST, hidden_saving
+from ocr_flops.timing.hidden_savings import BATCHES, LEAST, hidden_saving
 from ocr_flops.timing.planning import largest_batch
 from ocr_flops.timing.serving.steady import ENGINE, prepare
 from ocr_flops.timing.timing import Timing
@@ -74,8 +74,9 @@ def _shows(base: Timing, best: Timing) -> str:
     hidden = hidden_saving(base, best, STAGES)
     if hidden.device < LEAST:
         return f"the GPU itself saves {share(max(hidden.device, 0), 1)} of a page's time"
-    saved = "the saving in whole pages"
-    return f"{saved} shows from batch {hidden.from_batch} on" if hidden.from_batch else f"the host hides {saved} at every batch"
+    if hidden.from_batch:
+        return f"at least half of what the GPU itself saves of whole pages shows from batch {hidden.from_batch} on"
+    return f"the host hides more than half of what the GPU itself saves of whole pages even at batch {BATCHES[-1]}"
 
 
 def money(amount: float, currency: str) -> str:
@@ -113,11 +114,11 @@ def serving_steps(model: ModelSpec, setting: Setting) -> dict[str, Delivered]:
 
 def describe_served(steps: Mapping[str, Delivered], setting: Setting) -> Heading:
     """What serving makes of one device."""
-    first, last = next(iter(steps.values())), list(steps.values())[-1]
+    own, (flying, last) = [*steps.items()][len({1, setting.batch_size}) - 1], [*steps.items()][-1]
     return (
-        f"Served, the same GPU reads {count(last.pages_per_day.value)} pages a day instead of {count(first.pages_per_day.value)}",
+        f"Served, the same GPU reads {count(last.pages_per_day.value)} pages a day instead of {count(own[1].pages_per_day.value)} ({own[0]})",
         f"{setting.hardware.label}, {setting.dtype}, {setting.output_tokens:,} output tokens a page, as expected "
-        f"({count(last.pages_per_day.low)} to {count(last.pages_per_day.high)}); vLLM is modelled. The "
+        f"({count(last.pages_per_day.low)} to {count(last.pages_per_day.high)}); {flying}, is modelled. The "
         f"GPU works {share(last.busy, 1)} of the time; the limit is {last.limited_by}. The tab Serving has waiting times and other GPUs.",
     )
 
@@ -159,7 +160,7 @@ def ask_rows(timings: Mapping[str, Timing], steps: Mapping[str, Delivered], pric
     rows = []
     for mode, one in timings.items():
         is_own, is_here = name_base(one.estimate) != mode, one.estimate.config.evidence("vision") != "modelled"
-        needs = "nothing: it runs today" if is_own else "an option: it is there" if is_here else "another engine"
+        needs = "nothing: it runs today" if is_own else "an option that the engine has" if is_here else "another engine"
         needs = "a kernel that no engine has" if is_missing(one.estimate) else needs
         name = f"{mode}, {one.estimate.workload.batch_size} at once"
         row = described(name, needs, Delivered(one.expected_pages_per_day, one.device_busy_share, one.expected_ttft))

@@ -12,7 +12,7 @@ from ocr_flops.charts.slides import EXPERTS, FIRST, token_traffic, traffic_to_fi
 from ocr_flops.charts.theme import ATTENTION_COLOURS, FAMILIES, module_name
 from ocr_flops.errors import SpecError
 from ocr_flops.evidence.verify import LEVELS
-from ocr_flops.evidence.verify.summary import find_compared
+from ocr_flops.evidence.verify.summary import describe_points, find_compared
 from ocr_flops.spec.catalog import load_engine, load_hardware, names
 from ocr_flops.spec.specs import DTYPE_BYTES, HardwareSpec, ModelSpec
 from ocr_flops.spec.tiling import queries
@@ -264,10 +264,12 @@ def describe_first_token(timings: Mapping[str, Timing]) -> Heading:
     base, best = [*timings.values()][-2:]
     without = [mode for mode, one in timings.items() if not one.fits]
     fits = f"; {' and '.join(without)} {'does' if len(without) == 1 else 'do'} not fit" if without else ""
-    found = ", ".join(compare_last(estimates_of(timings), {mode: one.expected_ttft.value for mode, one in timings.items()}))
+    last = [*timings][-1]
+    figures = {mode: one.expected_ttft.value for mode, one in timings.items() if one.fits or mode == last}
+    found = "".join(f", {one}" for one in compare_last(estimates_of(timings), figures))
     hidden = hidden_saving(base, best, FIRST).describe("the time to first token")
     return (
-        f"First token in {seconds(best.expected_ttft.value)} with {[*timings][-1]}: {found}{fits}",
+        f"First token in {seconds(best.expected_ttft.value)} with {last}{found}{fits}",
         f"{describe_conditions(base)}; expected {interval(best.expected_ttft)}. "
         f"Against {name_base(base.estimate)}: {hidden[0].lower()}{hidden[1:]}.",
     )
@@ -309,7 +311,7 @@ def describe_evidence(estimates: Mapping[str, Estimate]) -> Heading:
     return (
         f"{sum(one.numbers for one in compared.values()):,} numbers of {' and '.join(compared)} compared with the real model: "
         f"{f'{different:,} DIFFER' if different else 'all equal, as integers'}",
-        "; ".join(filter(None, (f"{first.basis}, {first.points}", others, "ocr-flops verify repeats it where you are"))) + ".",
+        "; ".join(filter(None, (f"{first.basis}, {describe_points(compared)}", others, "ocr-flops verify repeats it where you are"))) + ".",
     )
 
 

@@ -27,7 +27,7 @@ def test_pages_and_money_are_those_of_the_estimate_and_what_does_not_fit_has_non
         f"A million pages cost {0.8 * hours['flash']:.0f} USD with flash, {units.less(hours['sdpa'], hours['flash'])} than today's sdpa; "
         "eager: does not fit"
     )
-    assert "shows from batch 1 on" in line and "flash 65." in line and "at 0.8 USD each" in line
+    assert "at least half of what the GPU itself saves of whole pages shows from batch 1 on" in line and "flash 65." in line and "at 0.8 USD each" in line
     days = [row["text"] for row in slides.pages_and_cost(TIMINGS, 0.8, "USD").datasets["ends"]]
     assert days == ["–", *(units.count(24e6 / hours[mode]) for mode in ("sdpa", "flash")), "–",
                     *(f"{0.8 * hours[mode]:.0f} USD" for mode in ("sdpa", "flash"))]  # fmt: skip
@@ -41,7 +41,7 @@ def test_the_ask_names_the_kernel_that_is_missing_and_what_each_step_gives():
     assert "attention kernel for SAM" in title and f"worth {seconds(first - last)} of {seconds(first)} to the first token" in line
     steps = delivered.serving_steps(MODEL, SETTING)
     rows = delivered.ask_rows(TIMINGS, steps, 1.0)
-    assert [row.needs for row in rows] == ["an option: it is there", "nothing: it runs today", "a kernel that no engine has",
+    assert [row.needs for row in rows] == ["an option that the engine has", "nothing: it runs today", "a kernel that no engine has",
                                            "an engine that batches; modelled"]  # fmt: skip
     assert rows[0].pages_a_day == "does not fit" and rows[-1].what.startswith("vLLM") and "(" in rows[2].million_pages
     without = {mode: one for mode, one in TIMINGS.items() if mode != "flash"}
@@ -59,6 +59,10 @@ def test_what_serves_follows_the_setting_and_says_its_precision():
     assert in_fp32["vLLM in bf16, 1 in flight"] == usual["vLLM in bf16, 1 in flight"]
     at_once = timings_of(replace(SETTING, dtype="fp32", engine="remote_code"))["today"].expected_ttft
     assert in_fp32["remote_code, 8 at once"].ttft_seconds == at_once
+    for batch, name in ((1, "transformers, page by page"), (8, "transformers, 8 at once")):
+        at = {key: one for key, one in usual.items() if batch > 1 or "at once" not in key}
+        title, line = delivered.describe_served(at, replace(SETTING, batch_size=batch))
+        assert title.endswith(f"instead of {units.count(at[name].pages_per_day.value)} ({name})") and "in flight, is modelled" in line
     assert "NVIDIA L4 (24 GB), fp32," in delivered.describe_served(in_fp32, replace(SETTING, dtype="fp32"))[1]
 
 

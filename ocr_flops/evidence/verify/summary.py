@@ -193,6 +193,19 @@ def find_compared(config: RunConfig) -> Compared | None:
     return Compared(row["numbers"], row["different"], points, row["levels"], basis)
 
 
+def describe_points(compared: Mapping[str, Compared]) -> str:
+    """The points of settings together, in words; what differs between them is said of each.
+
+    Args:
+        compared: by the name of the setting.
+    """
+    parts = zip(*(one.points.split(", ") for one in compared.values()), strict=True)
+    return ", ".join(
+        each[0] if len(set(each)) == 1 else ", ".join(f"{part} ({name})" for name, part in zip(compared, each, strict=True))
+        for each in parts
+    )
+
+
 def describe_compared(config: RunConfig, stages: Iterable[str] = STAGES) -> str:
     """Say in words what of a setting's stages was compared with the real model, at which points, or that nothing was."""
     if found := find_compared(config):
