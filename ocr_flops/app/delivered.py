@@ -114,9 +114,9 @@ def serving_steps(model: ModelSpec, setting: Setting) -> dict[str, Delivered]:
 
 def describe_served(steps: Mapping[str, Delivered], setting: Setting) -> Heading:
     """What serving makes of one device."""
-    own, (flying, last) = [*steps.items()][len({1, setting.batch_size}) - 1], [*steps.items()][-1]
+    (name, own), (flying, last) = ([*steps.items()][place] for place in (len({1, setting.batch_size}) - 1, -1))
     return (
-        f"Served, the same GPU reads {count(last.pages_per_day.value)} pages a day instead of {count(own[1].pages_per_day.value)} ({own[0]})",
+        f"Served, the same GPU reads {count(last.pages_per_day.value)} pages a day instead of {count(own.pages_per_day.value)} ({name})",
         f"{setting.hardware.label}, {setting.dtype}, {setting.output_tokens:,} output tokens a page, as expected "
         f"({count(last.pages_per_day.low)} to {count(last.pages_per_day.high)}); {flying}, is modelled. The "
         f"GPU works {share(last.busy, 1)} of the time; the limit is {last.limited_by}. The tab Serving has waiting times and other GPUs.",

@@ -27,7 +27,11 @@ def test_pages_and_money_are_those_of_the_estimate_and_what_does_not_fit_has_non
         f"A million pages cost {0.8 * hours['flash']:.0f} USD with flash, {units.less(hours['sdpa'], hours['flash'])} than today's sdpa; "
         "eager: does not fit"
     )
-    assert "at least half of what the GPU itself saves of whole pages shows from batch 1 on" in line and "flash 65." in line and "at 0.8 USD each" in line
+    assert (
+        "at least half of what the GPU itself saves of whole pages shows from batch 1 on" in line
+        and "flash 65." in line
+        and "at 0.8 USD each" in line
+    )
     days = [row["text"] for row in slides.pages_and_cost(TIMINGS, 0.8, "USD").datasets["ends"]]
     assert days == ["–", *(units.count(24e6 / hours[mode]) for mode in ("sdpa", "flash")), "–",
                     *(f"{0.8 * hours[mode]:.0f} USD" for mode in ("sdpa", "flash"))]  # fmt: skip
