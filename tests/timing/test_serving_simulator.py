@@ -87,6 +87,15 @@ def test_what_means_do_not_know_is_called_rough(gpu, grid, output, engine, worke
     assert server.solve(flying).is_rough and not server.solve(1).is_rough
 
 
+@pytest.mark.parametrize(("gpu", "output"), [("l4", 800), ("a10", 800), ("a100_40gb", 2500)])
+def test_requests_of_one_length_agree_until_they_fill_the_cache(gpu, output):
+    server = prepare(of.load_model(), of.Workload.from_grid(2, 3, output_tokens=output), gpu, options={"preprocess_workers": 16})
+    for flying in (64, int(0.95 * server.max_concurrency), server.max_concurrency):
+        run, steady = simulate(server, draw_traffic(1500, Lengths(output), concurrency=flying)), server.solve(flying)
+        assert steady.is_rough == (run.preemptions > 0)
+        assert steady.is_rough or middle(run.ttft_seconds) == pytest.approx(steady.ttft_seconds.value, rel=0.15)
+
+
 @pytest.mark.parametrize(("output", "options", "near"), [(3, {}, 0.1), (30, {}, 0.05), (400, {"max_num_seqs": 16}, 0.05)])
 def test_short_outputs_and_few_places_are_as_simulated(output, options, near):
     """Little is decoded between long steps; where few run at once, requests wait for one of them to end."""

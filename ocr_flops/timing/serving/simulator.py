@@ -43,7 +43,7 @@ class Simulation:
         ttft_seconds, tpot_seconds, total_seconds: of each request that is done: to its first token, for each later one (NaN where there is
             none), and to its last one.
         finished: when each was done, in the order of arrival.
-        output_tokens: that each made.
+        output_tokens: that each made; of so many in flight the first ones make parts, evenly, or those of one length would stay together.
         preemptions: how often a running sequence was sent away.
         steps: of the engine.
         busy_seconds: in which it had something to do.
@@ -126,7 +126,9 @@ class _Run:
 
     def __init__(self, server: Server, traffic: Traffic, case: int, longest: int):
         self.server, self.traffic, self.case, self.longest = server, traffic, case, longest
-        self.count = len(traffic.output_tokens)
+        self.count, self.tokens = len(traffic.output_tokens), traffic.output_tokens.copy()
+        flying = min(traffic.concurrency, self.count)  # evenly in their outputs at first, as in an engine that has run for long
+        self.tokens[:flying] = np.ceil(self.tokens[:flying] * np.arange(1, flying + 1) / max(flying, 1))
         self.first, self.done, self.arrived = np.full(self.count, np.nan), np.full(self.count, np.nan), np.zeros(self.count)
         self.preemptions = self.steps = self.finished = 0
         self.now = self.busy = 0.0
@@ -145,7 +147,7 @@ class _Run:
         forward, slack = times.forward_seconds(max(budget, self.longest) + most, case)
         vision, prompt, mixes = times.vision_by_page[0, case].tolist(), times.prompt_tokens.tolist(), times.mixes
         pool, cut, workers = self.server.pool.blocks, float(self.server.cut[case, 0]), options.preprocess_workers
-        tokens, kinds = self.traffic.output_tokens.tolist(), self.traffic.kinds.tolist()
+        tokens, kinds = self.tokens.tolist(), self.traffic.kinds.tolist()
         first, arrived = self.first, self.arrived
         closed = self.traffic.arrivals is None
         cutters = deque([0.0] * workers)  # when each thread is free; pages take all the same time, so that they take turns
@@ -329,7 +331,7 @@ class _Run:
         import polars as pl
 
         done = np.flatnonzero(np.isfinite(self.done))
-        tokens = self.traffic.output_tokens[done]
+        tokens = self.tokens[done]
         ttft, total = self.first[done] - self.arrived[done], self.done[done] - self.arrived[done]
         later = np.where(tokens > 1, tokens - 1, 1)
         tpot = np.where(tokens > 1, (total - ttft) / later, np.nan)

@@ -37,6 +37,7 @@ from ocr_flops.units import SECONDS_PER_DAY
 
 ENGINE = "vllm"
 CUTTERS = (0, 1, 2, 2, 1)  # what cutting a page takes, by case of `DEVICE`
+FULL = 0.95  # of the cache: above it running requests are sent away
 BINS = 24  # lengths that stand for a distribution
 
 
@@ -157,7 +158,7 @@ class Server:
         part = float(times.weights @ [cutting_part(page.workload) for page in self.pages])
         self.cut = 1e-3 * part * np.array(self.options.preprocess_ms[:3])[list(CUTTERS), None]
         self.most_cut = self.options.preprocess_workers / np.maximum(self.cut, 1e-12)  # pages a second
-        by_cache = int(self.pool.tokens / self.held)
+        self.by_cache = by_cache = int(self.pool.tokens / self.held)
         self.max_concurrency = max(1, min(self.options.max_num_seqs, by_cache))
         self.first_limit = CACHE if by_cache < self.options.max_num_seqs else SEQUENCES
         if times.mixes and not self.options.chunked_prefill:  # a whole prompt has to fit beside those that run
@@ -275,7 +276,7 @@ class Server:
         wait = found.rest[0] + found.first[0]
         is_rough = (
             (wait > 0.05 * self.later * found.seen[0]) | (requests[0] > 0.8 * self.most_cut[0]) | (requests[0] * wait > 0.75) & ~is_full[0]
-        )
+        ) | (flying[0] > FULL * self.by_cache)
         there = np.where(is_alone[0], (requests * (found.first + self.later * found.seen))[0], 1.0)
         return Flow(requests, step, seen, ttft, limited, is_rough & ~is_alone[0], there)
 
