@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from ocr_flops.app.records_overlay import conditions
 from ocr_flops.app.setting import FIGURES
 from ocr_flops.app.views import Results
 from ocr_flops.charts import Chart
@@ -11,10 +10,10 @@ from ocr_flops.charts.serving import serving_charts
 from ocr_flops.errors import SpecError
 from ocr_flops.reports.images import provenance
 from ocr_flops.reports.serving import describe_serving
-from ocr_flops.spec.catalog import load_engine, load_hardware
+from ocr_flops.spec.catalog import load_hardware
 from ocr_flops.timing.serving import targets
 from ocr_flops.timing.serving.result import Serving
-from ocr_flops.timing.serving.steady import ENGINE, Server, prepare
+from ocr_flops.timing.serving.steady import ENGINE, Server
 
 FLYING, RATE = "requests in flight", "requests a second"
 OWN = "own"  # of an option: what the engine chooses for the device
@@ -70,21 +69,15 @@ def _serve(results: Results, asked: dict[str, Any]) -> Served:
     setting = replace(results.setting, engine=asked["engine"], batch_size=1)
     if setting.instead:
         raise SpecError(f"model: no engine that serves is known to run {setting.model_spec.label}")
-    workload, config = setting.workload, results.main.config
     options = {"preprocess_workers": asked["preprocess_workers"], "ngram_ban": asked["ngram_ban"]}
     if asked["max_num_batched_tokens"] != OWN:
         options["max_num_batched_tokens"] = int(asked["max_num_batched_tokens"])
-    is_own = results.setting.engine == asked["engine"]
-    engine = setting.engine_spec if is_own else load_engine(asked["engine"])
-    attention = config.attention.name if is_own else "vendor"
     servers, refused = [], []
     for name in dict.fromkeys([setting.gpu, *filter(None, (one.strip() for one in asked["others"].split(",")))]):
         own = setting if name == setting.gpu else replace(setting, gpu=name, **dict.fromkeys(FIGURES))
         try:
             device = own.device if name == setting.gpu else load_hardware(name)
-            lanes = conditions(results.model, own) if is_own else {"host": own.host_spec, "efficiency": own.efficiency}
-            given = {"host": lanes.get("host"), "efficiency": lanes.get("efficiency"), "attention": attention, "dtype": setting.dtype}
-            servers.append(prepare(results.model, workload, device, engine=engine, options=options, **given))
+            servers.append(results.serve(own, device, **options))
         except SpecError as error:
             refused.append(str(error))
     if not servers or servers[0].hardware.name != setting.gpu:

@@ -9,8 +9,8 @@ import polars as pl
 
 from ocr_flops import charts
 from ocr_flops.app import spot_checks
-from ocr_flops.app.records_overlay import OnRecord
-from ocr_flops.app.setting import Setting
+from ocr_flops.app.records_overlay import OnRecord, conditions
+from ocr_flops.app.setting import FIGURES, Setting
 from ocr_flops.app.spot_checks import STORE
 from ocr_flops.app.tabs import OVERLAID
 from ocr_flops.charts import Chart
@@ -21,12 +21,13 @@ from ocr_flops.errors import SpecError
 from ocr_flops.evidence.published import read_accuracy
 from ocr_flops.evidence.records.cache import RECORDS
 from ocr_flops.reports.images import provenance
-from ocr_flops.spec.catalog import modes
+from ocr_flops.spec.catalog import load_engine, modes
 from ocr_flops.spec.specs import HardwareSpec, ModelSpec
 from ocr_flops.timing.estimate import Estimate, sweep
 from ocr_flops.timing.planning import largest_batch
+from ocr_flops.timing.serving.steady import ENGINE, Server, prepare
 from ocr_flops.timing.timing import Timing
-from ocr_flops.units import seconds
+from ocr_flops.units import seconds, si
 
 MOST_OVERLAID = 24  # results that charts show, the latest: as many as a run over all grids of the tile rule brings, and one more
 
@@ -115,6 +116,19 @@ class Results:
     def provenance(self) -> str:
         """What charts of the setting say of themselves where they are taken away: the setting, the version, the date."""
         return provenance(self.setting.describe(self.model, self.hardware))
+
+    def serve(self, setting: Setting, hardware: HardwareSpec, **options: Any) -> Server:
+        """The engine of a setting, with options, serves its page on a device; under what the sidebar says, where it has this engine.
+
+        Raises:
+            SpecError: as `prepare`.
+        """
+        is_own = self.setting.engine == setting.engine
+        lanes = conditions(self.model, setting) if is_own else {"host": setting.host_spec, "efficiency": setting.efficiency}
+        runs = {name: lanes.get(name) for name in ("host", "efficiency")} | {"dtype": setting.dtype}
+        runs |= {"attention": self.main.config.attention.name if is_own else "vendor"}
+        engine = setting.engine_spec if is_own else load_engine(setting.engine)
+        return prepare(self.model, setting.workload, hardware, engine=engine, options=options, **runs)
 
     @cached_property
     def modules(self) -> pl.DataFrame:
@@ -231,23 +245,27 @@ def plan(results: Results) -> list[Chart]:
 
 
 def which_mode(results: Results) -> list[Chart]:
-    """Published accuracy of each mode against the pages a day that it does with the page; nothing where the device runs none."""
+    """Published accuracy of each mode against the pages a day of an engine that serves it; nothing where the device runs none."""
     if not results.device:
         return []
-    fitting, missing = {}, {}
+    setting, servers, missing = results.setting, {}, {}
+    engine = setting.engine if setting.engine_spec.block_tokens else ENGINE
+    served = replace(setting, engine=engine, batch_size=1, output_tokens=max(1, setting.output_tokens))
+    if setting.dtype == "fp32":  # kernels that serve take 16 bit, of which a peak that was edited is not
+        served = replace(served, dtype="bf16" if "bf16" in results.hardware.dtypes else "fp16", **{FIGURES[0]: None})
     for mode in modes():
-        one, label = replace(results.setting, mode=mode.name), mode.name.replace("_", "-").title()
         try:
-            timing = one.estimate(results.model, one.main_mode).on(**results.conditions)
-        except SpecError as error:  # a prompt beyond the limits beside this mode's views
-            missing.setdefault(f"No result ({error})", []).append(label)
-            continue
-        if timing.fits:
-            fitting[mode.name] = timing
-        else:
-            missing.setdefault("Does not fit", []).append(label)
-    without = [f"{why}: {', '.join(labels)}" for why, labels in missing.items()]
-    return [charts.accuracy_by_mode(fitting, read_accuracy(), results.setting.mode, without)] if fitting else []
+            servers[mode.name] = results.serve(replace(served, mode=mode.name), served.device)
+        except SpecError as error:  # of the engine, of memory, or of a prompt beyond the limits beside this mode's views
+            missing.setdefault(str(error), []).append(charts.mode_label(mode.name))
+    also = [f"No result ({why}): {', '.join(labels)}" for why, labels in missing.items()]
+    if servers and engine != setting.engine:
+        ends = [replace(setting, mode=name) for name in dict.fromkeys([*servers][:1] + [*servers][-1:])]
+        timings = [one.estimate(results.model, one.main_mode).on(**results.conditions) for one in ends]
+        days = [si(one.expected_pages_per_day.value) + " a day" if one.fits else "does not fit" for one in timings]
+        each = "; ".join(f"{charts.mode_label(one.mode)} {day}" for one, day in zip(ends, days, strict=True))
+        also.append(f"As set, batch {setting.batch_size} under {results.main.config.model.under(results.main.config.engine)}: {each}")
+    return [charts.accuracy_by_mode(servers, read_accuracy(), also)] if servers else []
 
 
 def why_not(results: Results, tab: str) -> str | None:
