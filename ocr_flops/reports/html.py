@@ -19,7 +19,7 @@ from ocr_flops.reports.headline import Card
 from ocr_flops.reports.images import vega_javascript
 from ocr_flops.reports.markdown import open_templates, table_markdown
 
-UNIT = re.compile(r"(\d) (?=%|[kMGTPEmµ]?(?:B|s|FLOPs?)\b)")  # the space between a number and its unit
+UNIT = re.compile(r"(\d) (?=%|[kMGTPEmµ]?(?:B|s|FLOPs?)\b|[kMGTPE]\b)")  # the space between a number and its unit
 
 
 def html_page(
@@ -62,7 +62,8 @@ def cards_html(cards: Iterable[Card], layout: str = "figures", tooltip: str = "t
         layout: the class of the box that holds them.
         tooltip: the attribute that has a card's explanation; marimo shows `data-tooltip`.
     """
-    return _html_templates().get_template("cards.html.j2").render(cards=list(cards), layout=layout, tooltip=tooltip)
+    cards = [card._replace(caption=UNIT.sub("\\1\N{NO-BREAK SPACE}", card.caption)) for card in cards]
+    return _html_templates().get_template("cards.html.j2").render(cards=cards, layout=layout, tooltip=tooltip)
 
 
 def table_html(frame: pl.DataFrame) -> str:

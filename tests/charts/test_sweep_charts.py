@@ -48,6 +48,11 @@ def test_a_further_axis_is_shown_at_its_ends_and_its_middle():
     assert "output_tokens" in found.layout.columns and len(found.series) == 3 and found.count == 9 and found.total == 33
 
 
+def test_one_page_and_one_token_are_named_so():
+    words = Wording(summarize_sweep(results_of(load_sweep(["workload.columns=1:1", "workload.batch_size=1:4:3", "hardware=l4"]))))
+    assert {words.name_place(row) for row in words.summary.points.to_dicts()} == {"1 page in a batch", "4 pages in a batch"}
+
+
 def test_resolutions_are_named_places():
     found = summary_named("modes")
     assert (

@@ -125,7 +125,8 @@ def _layers(words: Wording, measure: Measure, x: alt.X, y: alt.Y, rows: list[Row
         dots = points.mark_point(size=34, strokeWidth=1.5, opacity=1).encode(x, y, OWN_COLOUR, fill, hollow, tooltip=tooltip)
     else:
         dots = points.mark_point(size=60, opacity=0).encode(x, y, tooltip=tooltip)
-    text = ends.mark_text(align="left", baseline="middle", dx=9, fontSize=12, fontWeight="bold")
+    brief = ends.transform_calculate(text="narrow ? split(datum.text, ': ')[0] : datum.text")  # the name alone
+    text = brief.mark_text(align="left", baseline="middle", dx=alt.ExprRef("narrow ? 4 : 9"), fontSize=12, fontWeight="bold")
     return [
         border.mark_rule(strokeDash=[3, 4], color=INK, opacity=0.7).encode(x),
         border.mark_text(align="left", baseline="top", dx=5, fontSize=11, color=INK).encode(x, WORDS, y=alt.value(3)),

@@ -1,5 +1,6 @@
 """Words about the points shown of a sweep: the range of a measure, which point or series a number is of, what is left out."""
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -46,9 +47,12 @@ class Wording:
         return low if low == high else f"{low} to {high}"
 
     def name_place(self, row: Row) -> str:
-        """Where a point is on the axis: "493 image tokens", "gundam"; "" where nothing runs along it."""
+        """Where a point is on the axis: "493 image tokens", "1 page in a batch", "gundam"; "" where nothing runs along it."""
         layout = self.summary.layout
-        return layout.resolutions.get(row["x"]) or (f"{row[layout.axis]:,} {self.axis}" if layout.axis else "")
+        if not layout.axis or row["x"] in layout.resolutions:
+            return layout.resolutions.get(row["x"], "")
+        axis = re.sub(r"(page|token)s\b", r"\1", self.axis) if row[layout.axis] == 1 else self.axis
+        return f"{row[layout.axis]:,} {axis}"
 
     def name_series(self, series: Iterable[Names], without: str = "") -> str:
         """What separates some series from the others shown, but for a column: "eager", "sdpa = flash, h200"; "" for all together."""
