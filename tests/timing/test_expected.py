@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -108,6 +109,14 @@ def test_modules_share_the_critical_path():
             assert ((issuing >= 0) & (issuing <= modules["expected_seconds"])).all() and bool(issuing.sum()) is (
                 host != "none" and not (host == "graphs" and stage == "decode")
             )
+
+
+def test_kernels_that_the_host_hides_have_no_part_in_their_module():
+    timing = timed(gpu="l4", output_tokens=100)
+    row = next(row for row in timing.modules.to_dicts() if (row["stage"], row["module"]) == ("decode", "decoder.dense_mlp"))
+    assert row["expected_host_seconds"] == row["expected_seconds"] < row["bound_seconds"] < row["roofline_seconds"]
+    whole = timing.stages.row(by_predicate=pl.col("stage") == "decode", named=True)
+    assert whole["bound_seconds"] < whole["expected_low_seconds"]
 
 
 def test_sums_of_convex_functions_are_exact():
