@@ -110,6 +110,11 @@ def test_a_host_that_cannot_be_is_told_and_costs_stay(model, values, said):
     assert "fits the GPU" in text(headline.headline(shown))
 
 
+def test_any_number_of_output_tokens_can_be_set():
+    output = controls.workload_controls(Setting(output_tokens=1500)).elements["output_tokens"]
+    assert (output.start, output.stop, output.value, output._component_args["include-input"]) == (0, 8192, 1500, True)
+
+
 def test_the_prompt_field_has_its_limits():
     most = Setting(prompt_tokens=LIMITS["prompt_tokens"][1])
     prompt = controls.workload_controls(most).elements["prompt_tokens"]

@@ -33,7 +33,7 @@ PAGES = {  # width and height in px
     "receipt, 80 × 200 mm at 200 dpi": (630, 1575),
 }
 BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
-OUTPUTS = (0, 1, 2, 3, 4, 8, 16, *range(32, 8193, 32))  # up to 3 steps can be laid beside a spot check
+OUTPUTS = 0, 8192
 UNITS = dict.fromkeys(FIGURES, 1e12) | dict.fromkeys(REACHED, 0.01) | dict.fromkeys(HOST_US, 1.0)  # of the fields, in those of `Setting`
 Fields = tuple[mo.ui.dictionary, dict[str, float | None]]  # and what they hold where nobody has set them
 MAX_UPLOAD_BYTES = 50_000_000  # where no server says another
@@ -81,7 +81,7 @@ def workload_controls(setting: Setting) -> mo.ui.dictionary:
             "columns": _slider(1, 32, setting.columns, "columns", grid),
             "rows": _slider(1, 32, setting.rows, "rows", "Tiles down the page."),
             "prompt_tokens": _number(setting.prompt_tokens, "prompt (tokens)", prompt, 0, most_prompt),
-            "output_tokens": _steps(OUTPUTS, setting.output_tokens, "output (tokens)", "Tokens generated; each is one decode step."),
+            "output_tokens": _slider(*OUTPUTS, setting.output_tokens, "output (tokens)", "Tokens generated; each is one decode step."),
             "batch_size": _steps(BATCHES, setting.batch_size, "batch (pages)", "Equal pages run together."),
             "attention": choice(ATTENTION, setting.attention, "attention", attention),
             "cache": choice(("dynamic", "static"), setting.cache, "KV cache", cache),

@@ -66,7 +66,7 @@ def question_controls(link: Link) -> mo.ui.dictionary:
         {
             "mode": choice(MODES, mode, "resolution mode", "Of all pages, unless the table says; only DeepSeek-OCR has modes."),
             "engine": choice(ENGINES, engine, "engine", "One that serves keeps as many pages in flight as fit; others run batches."),
-            "output_tokens": mo.ui.slider(steps=OUTPUTS[3:], value=DEFAULT_TOKENS, show_value=True, full_width=True, label=output),
+            "output_tokens": mo.ui.slider(1, OUTPUTS[1], value=DEFAULT_TOKENS, include_input=True, full_width=True, label=output),
             "loops": mo.ui.slider(0, 20, 1, value=0, show_value=True, full_width=True, label=labelled("endless pages (%)", loops)),
             "gpus": mo.ui.number(1, 100_000, value=8, full_width=True, label=labelled("GPUs", "Side by side.")),
             "prices": mo.ui.text("l4=0.8, h100_sxm=3", full_width=True, label=labelled("GPUs and prices", prices)),

@@ -67,7 +67,8 @@ def plan(
         loops, limit: the share of pages that repeat themselves until the limit of output tokens ends them.
         batch_size: of every batch; by default the fastest that fits, by grid.
         preprocess_workers: threads that cut pages for an engine that serves; by default its own number, which is 1.
-        engine, attention, dtype, cache: as of `estimate`.
+        engine: transformers, in batches, by default, where the command `ocr-flops corpus` has vLLM serve them.
+        attention, dtype, cache: as of `estimate`.
         host, efficiency: as of `Estimate.on`.
 
     Raises:

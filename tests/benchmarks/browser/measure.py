@@ -41,7 +41,7 @@ window.repainted = () => { const last = Math.max(...inView().map(c => c.painted)
 """
 
 TABS = "Overview,Savings"
-SLIDERS = {"Tiling": 1, "Serving": 4, "Corpus": 4}  # that changes what a tab shows, of all on the page; on others the batch's
+SLIDERS = {"Tiling": 1, "Serving": 4, "Corpus": 5}  # that changes what a tab shows, of all on the page; on others the batch's
 BATCH = 3
 STARTS = {"Serving": "&serving_concurrency=4"}  # from which six steps up have an answer
 STEP_SECONDS = 0.5  # in which nothing looks at a page: that would take of its time
