@@ -48,7 +48,8 @@ def test_controls_change_the_plan(model, groups):
 def test_the_defaults_are_those_of_the_command(model, groups):
     found = corpus.question_controls(Link()).value
     assert (found["engine"], found["output_tokens"]) == (ENGINE, DEFAULT_TOKENS)
-    assert planned(model, groups, engine=ENGINE).run.engine.name == ENGINE
+    run = planned(model, groups, engine=ENGINE).run
+    assert (run.engine.name, run.cache) == (ENGINE, "paged")
 
 
 def test_another_engine_than_the_sidebars_takes_nothing_that_was_chosen_for_that(model, groups):

@@ -216,7 +216,7 @@ def test_a_plan_says_what_holds_and_which_devices_meet_it(model):
 @pytest.mark.parametrize("values", [{"ttft_ms": 0.0}, {"tpot_ms": -3.0}, {"price": -1.0}])
 def test_a_target_that_is_not_positive_is_a_callout(model, values):
     shown = planned(model, **values)
-    assert "This target has no answer" in shown and "is not a positive number" in shown
+    assert "This target has no answer" in shown and "is not a number from 1e-12 to 1e+24" in shown
 
 
 def test_results_are_judged(model, store):

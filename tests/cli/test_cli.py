@@ -248,7 +248,10 @@ def test_plan_names_the_fastest_and_the_cheapest(capsys, monkeypatch):
     options = ["--ttft", "0.5", "--price", "l4=0.8,H200=3", "--pages", "1e6", "--gpus", "8", "--batch", "best"]
     _, text, _ = run(capsys, "plan", *GRID, *options)
     assert "fastest that meets the target under transformers: " in text and "1,000,000 pages by 8 of it in " in text
-    assert "cheapest that meets the target under transformers: h200, batch " in text and "no bf16: use dtype=fp16 or fp32 (quadro_rtx_6000, " in text
+    assert (
+        "cheapest that meets the target under transformers: h200, batch " in text
+        and "no bf16: use dtype=fp16 or fp32 (quadro_rtx_6000, " in text
+    )
     assert "an engine that batches continuously does more pages" in text
     devices = json.loads(run(capsys, "plan", *GRID, *options, "--format", "json")[1])["devices"]
     assert {row["hardware"] for row in devices if row["cost"] is not None} == {"l4", "h200"}

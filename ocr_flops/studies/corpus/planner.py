@@ -19,7 +19,7 @@ from ocr_flops.spec.catalog import (
 )
 from ocr_flops.spec.host import EfficiencySpec, HostSpec
 from ocr_flops.spec.run_spec import RunSpec
-from ocr_flops.spec.specs import STAGES, AttentionSpec, EngineSpec, HardwareSpec, Mode, ModelSpec
+from ocr_flops.spec.specs import PAGED, STAGES, AttentionSpec, EngineSpec, HardwareSpec, Mode, ModelSpec
 from ocr_flops.spec.workload import Workload
 from ocr_flops.studies.corpus.flights import is_server
 from ocr_flops.studies.corpus.groups import Groups, group_pages
@@ -85,7 +85,7 @@ def plan(
         load_attention(attention) if isinstance(attention, str) else attention,
         workload,
         dtype,
-        cache,
+        PAGED if is_server(config.engine) else cache,
         config.prefill_logits,
         STAGES,
         None,
