@@ -158,7 +158,7 @@ def test_the_headline_has_the_estimates_figures(model):
     assert f"<strong>{sum(row['total_flops'] for row in stages.values()) / 1e12:.2f} T</strong>" in shown
     assert "<strong>903</strong>" in shown and "<strong>6.67 GB</strong>" in shown
     without_times = text(headline.headline(evaluated(model, gpu="v100_pcie")))
-    assert "fits the GPU" in without_times and "8.38 GB spare" in without_times
+    assert "fits the GPU" in without_times and "8.38\N{NO-BREAK SPACE}GB spare" in without_times
 
 
 def pinned(model, pins, name="", **values):
