@@ -38,7 +38,9 @@ def serve_workload(
         float | None, Target(metavar="SECONDS", help="First token of 95 of 100 requests. With --rate: how many of which GPU it takes.")
     ] = None,
     tpot_p95: Annotated[float | None, Target(metavar="SECONDS", help="The same for each later token.")] = None,
-    best: Annotated[bool, Target("--best", help="Choose the token budget and the concurrency that deliver most.")] = False,
+    best: Annotated[
+        bool, Target("--best", help="Choose the token budget that delivers most, and without targets the concurrency.")
+    ] = False,
     simulate: Annotated[bool, Requests("--simulate", help="Play requests step by step: percentiles, queue, preemptions.")] = False,
     requests: Annotated[int, Requests(metavar="N", help="How many on each GPU.", show_default=True)] = 10_000,
     seed: Annotated[int, Requests(metavar="N", help="Of what is left to chance; repeats a run.", show_default=True)] = 0,
@@ -83,7 +85,7 @@ def serve_workload(
     )
     from ocr_flops.spec.run_spec import load_run
     from ocr_flops.timing.serving.steady import ENGINE
-    from ocr_flops.timing.serving.targets import Promise, best_options, best_rate, command_line, count_gpus
+    from ocr_flops.timing.serving.targets import Promise, best_budget, best_options, best_rate, command_line, count_gpus
 
     given = list(overrides or ())
     if not any(one.startswith("engine=") for one in given):
@@ -94,18 +96,28 @@ def serve_workload(
     is_single = all(one is None or not hasattr(one, "__len__") for one in load.values())
     if (promise or simulate or best) and not is_single:
         raise SpecError("--concurrency, --rate: one number each with --simulate, --best and targets")
+    if promise and load["concurrency"] is not None:
+        raise SpecError("--concurrency: a target is kept by requests that arrive at random; leave out one of them, or give --rate")
     counts = bool(promise) and load["rate"] is not None and not simulate
     if counts and replicas != 1:
         raise SpecError(f"--replicas: {replicas} is given, and with --rate and targets it is what is looked for; leave it out")
     workloads, weights = _kinds(run, mix)
     servers, refused = _servers(run, gpus or ("all" if counts and not run.hardware else ""), workloads, weights, options)
     lengths = [_lengths(kind, output_p95, output_quantiles, loops, output_limit) for kind in workloads]
-    if best:
-        chosen = [best_options(server, promise) for server in servers]
+    loads, rates, asked = {server.hardware.name: load for server in servers}, [], (lengths, promise, seed, requests)
+    if best and not promise:
+        chosen = [best_options(server) for server in servers]
         servers = [server for server, _ in chosen]
-    loads = {server.hardware.name: load for server in servers}
-    if best and load["rate"] is None:
-        loads = {server.hardware.name: {**load, "concurrency": flying} for server, flying in chosen}
+        if load["rate"] is None:
+            loads = {server.hardware.name: {**load, "concurrency": flying} for server, flying in chosen}
+    elif promise:
+        with console.show_progress() as progress:
+            for place, server in enumerate(servers):
+                progress(server.hardware.label)
+                servers[place] = server = best_budget(server, *asked) if best else server
+                if load["rate"] is None:
+                    rates.append(best_rate(server, *asked))
+                    loads[server.hardware.name] = {**load, "rate": replicas * max(rates[-1].rate.value, 1e-9)}
     if simulate:
         traffic = partial(_traffic, loads, replicas, requests, lengths, weights, arrivals, seed)
         return _simulate(run, servers, refused, traffic, replicas, "json" if json else form, out, columns)
@@ -114,20 +126,13 @@ def serve_workload(
     basis = servers[0].basis
     if counts:
         with console.show_progress() as progress:
-            rows = count_gpus(servers, load["rate"], lengths, promise, progress, seed)
+            rows = count_gpus(servers, load["rate"], lengths, promise, progress, seed, requests)
         said, shown, data = [describe_gpus(rows, load["rate"], promise)], gpus_table(rows), {"rows": rows}
         frame = pl.DataFrame(rows)
         first = next(server for server in servers if server.hardware.name == rows[0]["hardware"])
         commands = [command_line(first)]
-    elif promise and loads[servers[0].hardware.name]["concurrency"] is None:
-        with console.show_progress() as progress:
-            rates = []
-            for server in servers:
-                progress(server.hardware.label)
-                rates.append(best_rate(server, lengths, promise, seed))
-        found = [
-            server.solve(rate=max(one.rate.value, 1e-9) * replicas, replicas=replicas) for server, one in zip(servers, rates, strict=True)
-        ]
+    elif rates:
+        found = [server.solve(**loads[server.hardware.name], replicas=replicas) for server in servers]
         said = [describe_best(server, one, promise, replicas) for server, one in zip(servers, rates, strict=True)]
         frame = pl.concat([one.frame for one in found], how="diagonal_relaxed")
         columns_of = {"best_rate": "value", "best_rate_low": "low", "best_rate_high": "high"}
@@ -135,6 +140,7 @@ def serve_workload(
             *(pl.Series(name, [replicas * getattr(one.rate, part) for one in rates]) for name, part in columns_of.items()),
             pl.Series("ttft_p95_seconds", [one.ttft_p95 for one in rates], pl.Float64),
             pl.Series("tpot_p95_seconds", [one.tpot_p95 for one in rates], pl.Float64),
+            pl.Series("limited_by", [one.limited_by or server.capacity_limit for server, one in zip(servers, rates, strict=True)]),
         )
         shown, data = rates_table(servers, rates, replicas), None
     else:

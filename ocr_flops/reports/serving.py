@@ -8,7 +8,7 @@ import polars as pl
 from ocr_flops.timing.serving.result import PARTS, Serving
 from ocr_flops.timing.serving.simulator import Simulation
 from ocr_flops.timing.serving.steady import Server
-from ocr_flops.timing.serving.targets import BestRate, Promise
+from ocr_flops.timing.serving.targets import LEAST, BestRate, Promise
 from ocr_flops.units import SECONDS_PER_DAY, count, count_interval, counted, interval, seconds, si
 
 WHAT = {  # names of limits in words
@@ -75,18 +75,24 @@ def describe_promise(promise: Promise) -> str:
 def describe_best(server: Server, best: BestRate, promise: Promise, replicas: int) -> str:
     """The pages a day that keep a promise."""
     devices = name_devices(server, replicas)
-    if not best.rate.value:
-        return f"{devices[:1].upper()}{devices[1:]}: not even a few requests a second keep {describe_promise(promise)}."
-    days = [one * replicas * SECONDS_PER_DAY for one in best.rate[:3]]
-    found = " and ".join(
+    found = "simulated p95 " + " and ".join(
         f"{name} {seconds(value)}"
         for name, limit, value in (("first token", promise.ttft_p95, best.ttft_p95), ("time per token", promise.tpot_p95, best.tpot_p95))
         if limit is not None
     )
-    why = describe_promise(best.by_promise) if best.by_promise else f"{WHAT[server.capacity_limit]}: it is 95 % of the capacity"
+    if not best.rate.value:
+        return (
+            f"{devices[:1].upper()}{devices[1:]}: not even {100 * LEAST:.1f} % of the capacity keeps {describe_promise(promise)}: {found}."
+        )
+    days = [one * replicas * SECONDS_PER_DAY for one in best.rate[:3]]
+    why = (
+        describe_promise(best.by_promise)
+        if best.by_promise
+        else f"{WHAT[server.capacity_limit]}: more than 95 % of the capacity is not tried"
+    )
     return (
         f"{devices[:1].upper()}{devices[1:]} with {describe_promise(promise)}: {count_interval(days)} pages a day, "
-        f"{si(replicas * best.rate.value)} requests/s arriving at random (Poisson). Simulated p95: {found}. Limited by {why}."
+        f"{replicas * best.rate.value:g} requests/s arriving at random (Poisson). S{found[1:]}. Limited by {why}."
     )
 
 
@@ -124,8 +130,8 @@ def rates_table(servers: Sequence[Server], rates: Sequence[BestRate], replicas: 
             "hardware": server.hardware.name,
             "GPUs": str(replicas),
             "pages a day": count_interval([one * replicas * SECONDS_PER_DAY for one in best.rate[:3]]),
-            "p95 first token": "–" if best.ttft_p95 is None else seconds(best.ttft_p95),
-            "p95 a token": "–" if best.tpot_p95 is None else seconds(best.tpot_p95),
+            "p95 first token": seconds(best.ttft_p95),
+            "p95 a token": seconds(best.tpot_p95),
             "at once": str(server.max_concurrency),
             "limited by": describe_promise(best.by_promise).removeprefix("a ") if best.by_promise else server.capacity_limit,
         }
@@ -148,8 +154,8 @@ def gpus_table(rows: list[dict[str, Any]]) -> pl.DataFrame:
             "hardware": row["hardware"],
             "GPUs": _gpus_interval(row),
             "requests/s each": f"{row['rate_per_gpu']:.3g}",
-            "p95 first token": "–" if row["ttft_p95_seconds"] is None else seconds(row["ttft_p95_seconds"]),
-            "p95 a token": "–" if row["tpot_p95_seconds"] is None else seconds(row["tpot_p95_seconds"]),
+            "p95 first token": seconds(row["ttft_p95_seconds"]),
+            "p95 a token": seconds(row["tpot_p95_seconds"]),
         }
         for row in rows
     )

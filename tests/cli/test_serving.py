@@ -51,7 +51,7 @@ def test_a_simulation_gives_percentiles_and_the_steady_state_beside_it(capsys):
 
 
 def test_the_best_of_each_gpu_has_a_concurrency_and_a_command_of_its_own(capsys):
-    best = ("--best", "--tpot-p95", "0.02")
+    best = ("--best",)
     rows = [json.loads(run(capsys, f"hardware={gpu}", *best, "--json")[1].out) for gpu in ("l4", "h100_sxm")]
     code, shown = run(capsys, "--gpus", "l4,h100_sxm", *best, "--json")
     both = json.loads(shown.out)["rows"]
@@ -61,8 +61,18 @@ def test_the_best_of_each_gpu_has_a_concurrency_and_a_command_of_its_own(capsys)
     assert all(f"--max-num-seqs {row['concurrency']} " in shown for row in rows)
 
 
+@pytest.mark.parametrize("options", [("--ttft-p95", "5"), ("--best", "--ttft-p95", "1.5", "--output-p95", "800")])
+def test_a_p95_that_is_printed_is_simulated_again_at_the_rate_beside_it(capsys, options):
+    words = ("hardware=l4", *options, "--requests", "1000", "--json")
+    found = json.loads(run(capsys, *words)[1].out)
+    budget = ("--max-num-batched-tokens", str(found["max_num_batched_tokens"]))
+    played = [run(capsys, *words, "--simulate"), run(capsys, *words, *budget, "--simulate", "--rate", f"{found['best_rate']:g}")]
+    assert [json.loads(one[1].out)["times"][0]["p95_seconds"] for one in played] == [found["ttft_p95_seconds"]] * 2
+    assert found["limited_by"] in ("ttft_p95", "cache")
+
+
 def test_a_rate_with_a_target_counts_gpus(capsys):
-    code, shown = run(capsys, "--gpus", "l4,a100_40gb", "--rate", "10", "--ttft-p95", "3", "--json")
+    code, shown = run(capsys, "--gpus", "l4,a100_40gb", "--rate", "10", "--ttft-p95", "3", "--requests", "1000", "--json")
     rows = json.loads(shown.out)["rows"]
     assert code == 0 and [row["hardware"] for row in rows] == ["a100_40gb", "l4"] and rows[0]["gpus"] <= rows[1]["gpus"]
 
@@ -78,6 +88,7 @@ def test_a_rate_with_a_target_counts_gpus(capsys):
         (["hardware=l4", "--simulate", "--arrivals", "sometimes"], "--arrivals: 'sometimes'"),
         (["hardware=l4", "engine=transformers"], "does not batch continuously"),
         (["hardware=l4", "hardware.memory_bytes=7e9"], "are missing"),
+        (["hardware=l4", "--concurrency", "64", "--ttft-p95", "5"], "--concurrency: a target"),
         (["hardware=l4", "--ttft-p95", "-1"], "ttft_p95: -1.0"),
     ],
 )

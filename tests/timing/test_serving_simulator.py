@@ -10,7 +10,7 @@ import ocr_flops as of
 from ocr_flops.errors import SpecError
 from ocr_flops.timing.serving.simulator import simulate
 from ocr_flops.timing.serving.steady import prepare
-from ocr_flops.timing.serving.targets import Promise, best_options, best_rate, command_line, count_gpus, longest_output
+from ocr_flops.timing.serving.targets import Promise, best_budget, best_rate, command_line, count_gpus, longest_output
 from ocr_flops.timing.serving.traffic import Lengths, Traffic, draw_traffic, read_trace
 
 PAGE = of.Workload.from_grid(2, 3, output_tokens=400)
@@ -225,13 +225,16 @@ def test_targets_are_kept_where_they_can_be(l4):
     loose, tight = (best_rate(l4, Lengths(400), Promise(ttft)) for ttft in (5.0, 0.45))
     assert 0 < tight.rate.value < loose.rate.value <= 0.96 * l4.capacity[0, 0] and tight.by_promise
     assert tight.ttft_p95 <= 0.45
-    assert best_rate(l4, Lengths(400), Promise(1e-3)).rate.value == 0
+    none = best_rate(l4, Lengths(400), Promise(1e-3), requests=500)
+    assert none.rate.value == 0 and none.ttft_p95 > 0.2 and none.limited_by == "ttft_p95"
     rows = count_gpus([l4, prepare(of.load_model(), PAGE, "a100_40gb")], 10.0, Lengths(400), Promise(5.0))
     assert [row["hardware"] for row in rows] == ["a100_40gb", "l4"] and rows[0]["gpus"] < rows[1]["gpus"]
-    server, flying = best_options(l4, Promise(tpot_p95=0.03))
-    assert server.solve(flying).tpot_seconds.value <= 0.03 < server.solve(server.max_concurrency).tpot_seconds.value
-    with pytest.raises(SpecError, match="not even one request"):
-        best_options(l4, Promise(tpot_p95=1e-6))
+
+
+def test_the_best_token_budget_keeps_a_target_as_simulated(l4):
+    asked = (Lengths(400), Promise(0.35), 0, 1000)
+    own, best = (best_rate(one, *asked) for one in (l4, best_budget(l4, *asked)))
+    assert best.rate.value >= own.rate.value and best.ttft_p95 <= 0.35
 
 
 def test_the_longest_output_fills_the_cache_and_the_command_names_the_options(l4):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any, NamedTuple
@@ -16,10 +17,10 @@ from ocr_flops.timing.serving.simulator import Simulation, simulate
 from ocr_flops.timing.serving.steady import Server
 from ocr_flops.timing.serving.traffic import Lengths, draw_traffic
 
-REQUESTS = 3_000  # that are simulated to see whether a rate keeps a promise, besides some for each that runs at once
+REQUESTS = 10_000  # that are simulated to see whether a rate keeps a promise, as by `serving --simulate`
 FULL = 0.95  # of the capacity: nearer to it the queue takes ever longer to settle
-HALVINGS = 7  # of the interval that the rate is sought in: to 1 % of the capacity
-SETTLED = 0.2  # of the requests come before the engine is as full as it gets; they are left out of percentiles
+HALVINGS = 7  # of the interval that the rate is sought in
+LEAST = FULL / 2**HALVINGS  # of the capacity that is tried: 0.7 %
 CONTEXT = 8192  # tokens of a request that the published checkpoint was made for, its prompt included
 BUDGETS = (1024, 2048, 4096, 8192, 16384)
 
@@ -46,11 +47,9 @@ class Promise:
         return self.ttft_p95 is not None or self.tpot_p95 is not None
 
     def found(self, run: Simulation) -> tuple[float, float]:
-        """The 95th percentiles of a run, once the engine has filled."""
-        first = int(SETTLED * len(run.ttft_seconds))
-        later = run.tpot_seconds[first:]
-        later = later[np.isfinite(later)]
-        return float(np.percentile(run.ttft_seconds[first:], 95)), float(np.percentile(later, 95)) if len(later) else 0.0
+        """The 95th percentiles of a run."""
+        later = run.tpot_seconds[np.isfinite(run.tpot_seconds)]
+        return float(np.percentile(run.ttft_seconds, 95)), float(np.percentile(later, 95)) if len(later) else 0.0
 
     def broken(self, run: Simulation) -> Promise:
         """What of it a run does not keep; nothing where it keeps all."""
@@ -62,18 +61,31 @@ class BestRate(NamedTuple):
     """The most requests a second on one replica that keep a promise.
 
     Args:
-        rate: as expected, and with all figures against and in favour; 0 where not even a single request is fast enough.
-        ttft_p95, tpot_p95: seconds found at that rate, as expected; None at 0.
+        rate: as expected, and with all figures against and in favour, to three digits; 0 where not even `LEAST` of the capacity keeps it.
+        ttft_p95, tpot_p95: seconds found at that rate, as expected; at `LEAST` of the capacity where it is 0.
         by_promise: what of the promise a higher rate does not keep, as expected; nothing where the capacity limits.
     """
 
     rate: Ranged
-    ttft_p95: float | None
-    tpot_p95: float | None
+    ttft_p95: float
+    tpot_p95: float
     by_promise: Promise
 
+    @property
+    def limited_by(self) -> str:
+        """What of the promise limits, "ttft_p95" or "tpot_p95" or both; "" for the capacity."""
+        return ", ".join(name for name, limit in vars(self.by_promise).items() if limit is not None)
 
-def best_rate(server: Server, lengths: Lengths | list[Lengths], promise: Promise, seed: int = 0) -> BestRate:
+
+def _play(server: Server, lengths: Lengths | list[Lengths], rate: float, seed: int, requests: int, case: int = 0) -> Simulation:
+    """Requests that arrive at random, as `serving --simulate --rate` plays them."""
+    weights = [page.weight for page in server.pages]
+    return simulate(server, draw_traffic(requests, lengths, weights, rate=rate, seed=seed), case=case)
+
+
+def best_rate(
+    server: Server, lengths: Lengths | list[Lengths], promise: Promise, seed: int = 0, requests: int = REQUESTS, cases: int = 3
+) -> BestRate:
     """The most requests a second that one replica serves, arriving at random (Poisson), with a promise kept; found by simulation.
 
     Args:
@@ -81,31 +93,29 @@ def best_rate(server: Server, lengths: Lengths | list[Lengths], promise: Promise
         lengths: of outputs, of all kinds of page or of each.
         promise: without one, the rate is `FULL` of the capacity.
         seed: of the arrivals.
+        requests: that are simulated.
+        cases: of times; 1 for those that are expected alone.
     """
-    weights = [page.weight for page in server.pages]
-    unit = draw_traffic(REQUESTS + 6 * server.max_concurrency, lengths, weights, rate=1.0, seed=seed)
-    own = server.with_lengths(unit.output_tokens, unit.kinds)
-    rates, seen = [], (None, None)
-    for case in range(3):
-        capacity = float(own.capacity[case, 0])
-
-        def run(share: float, case: int = case, capacity: float = capacity) -> Simulation:
-            return simulate(server, replace(unit, arrivals=unit.arrivals / (share * capacity)), case=case)
-
-        low, high, kept = 0.0, FULL, None
-        one = run(FULL)
-        limit = promise.broken(one)
-        if not limit:
-            low, kept = FULL, one
-        for _ in range(HALVINGS * (kept is None)):
-            middle = (low + high) / 2
-            one = run(middle)
-            broken = promise.broken(one)
-            low, high, kept, limit = (low, middle, kept, broken) if broken else (middle, high, one, limit)
-        rates.append(low * capacity)
-        if case == 0:
-            seen, by_promise = (promise.found(kept) if kept else (None, None)), limit
-    return BestRate(Ranged(rates[0], min(rates), max(rates), server.basis), *seen, by_promise)
+    drawn = draw_traffic(requests, lengths, [page.weight for page in server.pages], rate=1.0, seed=seed)
+    capacities = server.with_lengths(drawn.output_tokens, drawn.kinds).capacity[:cases, 0]
+    rates, best = [], None
+    for case, capacity in enumerate(capacities):
+        low, high, kept = 0.0, 2 * FULL, None
+        limit = promise
+        for _ in range(1 + HALVINGS):
+            rate = float(f"{(low + high) / 2 * capacity:.3g}")  # as it is printed, so that it can be played again
+            run = _play(server, lengths, rate, seed, requests, case)
+            broken = promise.broken(run)
+            if not broken:
+                low, kept = (low + high) / 2, (rate, run)
+                if low == FULL:
+                    limit = broken
+                    break
+            else:
+                high, limit = (low + high) / 2, broken
+        rates.append(kept[0] if kept else 0.0)
+        best = best or (*promise.found(kept[1] if kept else run), limit)
+    return BestRate(Ranged(rates[0], min(rates), max(rates), server.basis), *best)
 
 
 def count_gpus(
@@ -115,13 +125,14 @@ def count_gpus(
     promise: Promise,
     progress: Callable[[str], None] | None = None,
     seed: int = 0,
+    requests: int = REQUESTS,
 ) -> list[dict[str, Any]]:
     """How many of each GPU an arrival rate takes with a promise kept, the fewest first; those that cannot keep it last.
 
     Args:
         servers: an engine on each kind of GPU.
         rate: requests a second at all of them.
-        lengths, promise, seed: as of `best_rate`.
+        lengths, promise, seed, requests: as of `best_rate`.
         progress: is told which GPU is looked at.
 
     Returns:
@@ -131,7 +142,7 @@ def count_gpus(
     for server in servers:
         if progress:
             progress(server.hardware.label)
-        best = best_rate(server, lengths, promise, seed)
+        best = best_rate(server, lengths, promise, seed, requests)
         counts = [ceil(rate / one - 1e-9) if one else None for one in (best.rate.value, best.rate.high, best.rate.low)]
         names = {"hardware": server.hardware.name, "label": server.hardware.label}
         found = {"rate_per_gpu": best.rate.value, "ttft_p95_seconds": best.ttft_p95, "tpot_p95_seconds": best.tpot_p95}
@@ -139,31 +150,33 @@ def count_gpus(
     return sorted(rows, key=lambda row: (row["gpus"] is None, row["gpus"], -row["rate_per_gpu"]))
 
 
-def best_options(server: Server, promise: Promise) -> tuple[Server, int]:
-    """The token budget and the concurrency that deliver most, with mean times that keep a promise, by steady state.
+def best_budget(server: Server, lengths: Lengths | list[Lengths], promise: Promise, seed: int = 0, requests: int = REQUESTS) -> Server:
+    """The engine with the token budget that serves most with a promise kept, by simulation; its own where none serves 1 % more."""
+    best, most = server, 0.0
+    for one in [server, *_with_budgets(server)]:
+        if not promise.broken(_play(one, lengths, max(1.01 * most, 1e-9), seed, requests)):
+            rate = best_rate(one, lengths, promise, seed, requests, cases=1).rate.value
+            best, most = (one, rate) if rate > most else (best, most)
+    return best
 
-    Raises:
-        SpecError: no concurrency keeps it.
-    """
+
+def best_options(server: Server) -> tuple[Server, int]:
+    """The token budget and the concurrency that deliver most, by steady state; the least of those within 1 %."""
     best: tuple[float, int, Server] | None = None
-    for budget in sorted({*BUDGETS, server.options.max_num_batched_tokens}):
-        try:
-            one = Server(replace(server.served, options=replace(server.options, max_num_batched_tokens=budget)))
-        except SpecError:  # no memory is left, or no prompt fits
-            continue
+    for one in sorted([server, *_with_budgets(server)], key=lambda one: one.options.max_num_batched_tokens):
         flying = np.unique(np.geomspace(1, one.max_concurrency, 48).round().astype(np.int64))
-        found = one.solve(flying)
-        ttft, tpot = (np.asarray(getattr(found, name).value) for name in ("ttft_seconds", "tpot_seconds"))
-        kept = (ttft <= (promise.ttft_p95 or np.inf)) & (tpot <= (promise.tpot_p95 or np.inf))
-        if not kept.any():
-            continue
-        served = np.where(kept, found.requests_per_second.value, 0.0)
-        most = int(np.flatnonzero(served >= 0.99 * served.max())[0])  # what is within 1 % waits less
-        if best is None or served[most] > 1.01 * best[0]:
-            best = float(served[most]), int(flying[most]), one
-    if best is None:
-        raise SpecError(f"ttft_p95, tpot_p95: not even one request at a time is that fast on {server.hardware.label}")
+        served = one.solve(flying).requests_per_second.value
+        least = int(np.flatnonzero(served >= 0.99 * served.max())[0])  # what is within 1 % waits less
+        if best is None or served[least] > 1.01 * best[0]:
+            best = float(served[least]), int(flying[least]), one
     return best[2], best[1]
+
+
+def _with_budgets(server: Server) -> Iterable[Server]:
+    """The engine with other token budgets, where memory is left and a prompt fits."""
+    for budget in {*BUDGETS} - {server.options.max_num_batched_tokens}:
+        with suppress(SpecError):
+            yield Server(replace(server.served, options=replace(server.options, max_num_batched_tokens=budget)))
 
 
 def find_knee(found: Serving, waits: np.ndarray) -> int:
