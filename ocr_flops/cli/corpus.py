@@ -114,7 +114,7 @@ def _answer(plan: Plan, deadline: str, budget: float | None) -> list[str]:
     """The plan in sentences, what was asked first."""
     from ocr_flops.reports import corpus as words
 
-    said = [words.describe_pages(plan), *words.describe_refused(plan), *words.describe_best(plan), *words.describe_threads(plan)]
+    said = [words.describe_pages(plan), *words.describe_refused(plan), *words.describe_threads(plan), *words.describe_best(plan)]
     if deadline:
         said += words.describe_deadline(plan, _hours(deadline))
     if budget is not None:

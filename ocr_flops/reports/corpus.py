@@ -10,10 +10,12 @@ import polars as pl
 from ocr_flops import units
 from ocr_flops.reports.serving import WHAT
 from ocr_flops.spec.catalog import load_attention, load_engine, load_mode
+from ocr_flops.studies.corpus.batches import BATCHES
 from ocr_flops.studies.corpus.flights import is_server
 from ocr_flops.studies.corpus.folder import Folder
 from ocr_flops.studies.corpus.kinds import PATCHES, TILES
 from ocr_flops.studies.corpus.plans import Plan
+from ocr_flops.timing.serving.result import CUTTING
 from ocr_flops.timing.serving.steady import ENGINE
 from ocr_flops.units import attention_words, count, count_interval, counted, duration, escape_controls, share, si
 
@@ -105,17 +107,21 @@ def describe_best(plan: Plan) -> list[str]:
 
 
 def describe_threads(plan: Plan) -> list[str]:
-    """What devices take where threads that cut pages are as many as they need, where some wait for fewer."""
-    column, unit = ("cost", plan.currency) if plan.prices else ("gpu_hours", "GPU-hours")
-    threads, other = plan.preprocess_workers or 1, plan
+    """Which devices wait for threads that cut pages, where some do, and what all take where these are as many as they need."""
+    column, unit, first = ("cost", plan.currency, "cheapest") if plan.prices else ("gpu_hours", "GPU-hours", "fastest")
+    asked, other = plan.preprocess_workers or 1, plan
+    threads = asked
     while other.is_cut and threads < MOST_THREADS:
         threads *= 2
         other = replace(plan, preprocess_workers=threads)
     if other is plan:
         return []
+    cut = plan.plans.filter(pl.col("limited_by") == CUTTING)["label"].to_list()
+    which = "all of these GPUs" if 1 < len(cut) == len(plan.devices) else " and ".join(cut)
     rows = other.plans.filter(pl.col(column).is_not_null()).iter_rows(named=True)
     found = "; ".join(f"{row['label']} {figure(row, column, unit)}" for row in rows)
-    return [f"With {threads} threads that cut pages for each GPU: {found}."]
+    order = f", {first} first" if len(plan.devices) > 1 else ""
+    return [f"The CPU limits {which}, with {counted(asked, 'thread')} for each to cut pages. With {threads} threads{order}: {found}."]
 
 
 def _far(plan: Plan, best: Mapping[str, Any]) -> list[str]:
@@ -226,8 +232,9 @@ def describe_range(plan: Plan) -> str:
     """What the ranges span."""
     if is_server(plan.run.engine):
         return "Ranges are those of expected times, in the steady state of as many pages in flight as the GPU holds, at most all."
+    sizes = "" if plan.batch_size else f", of the power of two up to {BATCHES[-1]} that is fastest of those that fit (or all pages at once),"
     return (
-        "Pages of one grid run in batches until the longest of them ends; batches are at random. Low ends: batches of pages of one length, "
+        f"Pages of one grid run in batches{sizes} until the longest of them ends; batches are at random. Low ends: batches of pages of one length, "
         "and the low end of expected times; high ends: at random, at the high end of expected times. Energy is the board's full power."
     )
 

@@ -4,7 +4,7 @@ import pytest
 
 import ocr_flops as of
 from ocr_flops.charts.corpus import corpus_charts
-from ocr_flops.reports.corpus import describe_best, describe_plan, describe_threads, groups_table, plans_table
+from ocr_flops.reports.corpus import describe_best, describe_plan, describe_range, describe_threads, groups_table, plans_table
 from ocr_flops.reports.corpus_report import corpus_page
 from ocr_flops.studies.corpus.sources import mix_table
 
@@ -51,7 +51,17 @@ def test_a_plan_that_no_device_runs_is_still_one(model):
 def test_where_cutting_pages_limits_enough_threads_are_said(model):
     plan = of.corpus.plan(mix_table("a4@200:5000"), model, ["l4", "h100_sxm"], engine="vllm")
     (said,) = describe_threads(plan)
-    threads = int(said.split()[1])
+    limit, _, enough = said.partition("for each to cut pages. With ")
+    assert (
+        limit == "The CPU limits NVIDIA H100 SXM (80 GB), with 1 thread " and "threads, fastest first: NVIDIA H100 SXM (80 GB) " in enough
+    )
+    threads = int(enough.split()[0])
     enough = of.corpus.plan(plan.corpus, model, ["l4", "h100_sxm"], engine="vllm", preprocess_workers=threads)
     assert "preprocessing" in plan.plans["limited_by"] and "preprocessing" not in enough.plans["limited_by"]
     assert describe_threads(enough) == []
+
+
+def test_which_batches_are_tried_is_said_where_none_is_given(model):
+    for size, is_said in ((None, True), (4, False)):
+        found = describe_range(of.corpus.plan(mix_table("a4@200:50"), model, "l4", batch_size=size))
+        assert ("of the power of two up to 256 that is fastest" in found) == is_said

@@ -178,8 +178,8 @@ def answer(found: Plan | SpecError) -> mo.Html:
     """A plan in sentences, or a notice where there is none."""
     if isinstance(found, SpecError):
         return problem("There is no plan.", f"{found}.")
-    said = [words.describe_pages(found), *words.describe_refused(found), *words.describe_best(found)]
-    said += [*words.describe_threads(found), words.describe_shares(found), *words.describe_engines(found)]
+    said = [words.describe_pages(found), *words.describe_refused(found), *words.describe_threads(found), *words.describe_best(found)]
+    said += [words.describe_shares(found), *words.describe_engines(found)]
     return mo.Html(f"<ul class='findings'>{''.join(f'<li>{escape(one)}</li>' for one in said)}</ul>")
 
 
