@@ -304,7 +304,7 @@ def corpus_answered(corpus_asked, corpus_charts, get_results, groups):
     _results = get_results()
     _plan = corpus.make_plan(_results, groups, corpus_asked.value) if _results and groups is not None else None
     corpus_charts.show(corpus.drawn(_plan), "corpus", corpus.provenance_of(_plan))
-    mo.vstack([corpus.answer(_plan), corpus_charts, corpus.numbers(_plan)]) if _plan is not None else None
+    mo.vstack([corpus.answer(_plan, corpus_asked.value["days"]), corpus_charts, corpus.numbers(_plan)]) if _plan is not None else None
     return
 
 

@@ -232,10 +232,11 @@ def describe_range(plan: Plan) -> str:
     """What the ranges span."""
     if is_server(plan.run.engine):
         return "Ranges are those of expected times, in the steady state of as many pages in flight as the GPU holds, at most all."
-    sizes = "" if plan.batch_size else f", of the power of two up to {BATCHES[-1]} that is fastest of those that fit (or all pages at once),"
+    sizes = "" if plan.batch_size else f", of the power of two up to {BATCHES[-1]} (or all pages at once) that fits and is fastest,"
     return (
-        f"Pages of one grid run in batches{sizes} until the longest of them ends; batches are at random. Low ends: batches of pages of one length, "
-        "and the low end of expected times; high ends: at random, at the high end of expected times. Energy is the board's full power."
+        f"Pages of one grid run in batches{sizes} until the longest of them ends; batches are at random. Low ends: batches of pages of one "
+        "length, and the low end of expected times; high ends: at random, at the high end of expected times. Energy is the board's full "
+        "power."
     )
 
 

@@ -105,4 +105,5 @@ def test_the_page_has_controls_charts_and_tables(model, groups):
     assert "endless pages" in shown and "GPU=PRICE" not in shown
     assert "resolution mode" in shown and "endless pages" in learned and "resolution mode" not in learned
     assert len(corpus.drawn(found)) == 2
+    assert "In 2 days: all pages take " in mo.as_html(corpus.answer(found, 2)).text and "all pages take" not in corpus.answer(found).text
     assert "8 of them take" in mo.as_html(corpus.answer(found)).text and "Expected times rest on" in mo.as_html(corpus.numbers(found)).text

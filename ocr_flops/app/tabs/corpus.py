@@ -71,6 +71,7 @@ def question_controls(link: Link) -> mo.ui.dictionary:
             "gpus": mo.ui.number(1, 100_000, value=8, full_width=True, label=labelled("GPUs", "Side by side.")),
             "prices": mo.ui.text("l4=0.8, h100_sxm=3", full_width=True, label=labelled("GPUs and prices", prices)),
             "currency": mo.ui.text("USD", full_width=True, label="currency"),
+            "days": mo.ui.number(1e-3, 1e5, value=None, full_width=True, label=labelled("within (days)", "How many GPUs that takes.")),
             "preprocess_workers": mo.ui.number(1, 1024, value=1, full_width=True, label=labelled("threads that cut pages", cut)),
         }
     )
@@ -169,16 +170,18 @@ def controls(source: mo.ui.dictionary, fields: dict[str, Any], model: ModelSpec)
         [
             source.elements["source"],
             *chosen,
-            grid(*(fields[name] for name in (*own, "output_tokens", "loops", "gpus", "currency")), fields["prices"]),
+            grid(*(fields[name] for name in (*own, "output_tokens", "loops", "gpus", "currency", "days")), fields["prices"]),
+            mo.md("<small>GPUs, prices and output lengths are those given here, not the sidebar's or those of *Plan*.</small>"),
         ]
     )
 
 
-def answer(found: Plan | SpecError) -> mo.Html:
-    """A plan in sentences, or a notice where there is none."""
+def answer(found: Plan | SpecError, days: float | None = None) -> mo.Html:
+    """A plan in sentences, how many GPUs finish within some days among them, or a notice where there is none."""
     if isinstance(found, SpecError):
         return problem("There is no plan.", f"{found}.")
     said = [words.describe_pages(found), *words.describe_refused(found), *words.describe_threads(found), *words.describe_best(found)]
+    said += words.describe_deadline(found, 24 * days) if days and found.best else []
     said += [words.describe_shares(found), *words.describe_engines(found)]
     return mo.Html(f"<ul class='findings'>{''.join(f'<li>{escape(one)}</li>' for one in said)}</ul>")
 
