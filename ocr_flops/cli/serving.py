@@ -122,7 +122,8 @@ def serve_workload(
         traffic = partial(_traffic, loads, replicas, requests, lengths, weights, arrivals, seed)
         return _simulate(run, servers, refused, traffic, replicas, "json" if json else form, out, columns)
     typed = servers if best else servers[:1]
-    commands = [command_line(server, loads[server.hardware.name]["concurrency"] if is_single else None) for server in typed]
+    flying = {name: one["concurrency"] if is_single else None for name, one in loads.items()}
+    commands = {server.hardware.name: command_line(server, flying[server.hardware.name]) for server in typed}
     basis = servers[0].basis
     if counts:
         with console.show_progress() as progress:
@@ -130,7 +131,7 @@ def serve_workload(
         said, shown, data = [describe_gpus(rows, load["rate"], promise)], gpus_table(rows), {"rows": rows}
         frame = pl.DataFrame(rows)
         first = next(server for server in servers if server.hardware.name == rows[0]["hardware"])
-        commands = [command_line(first)]
+        commands, replicas = {first.hardware.name: command_line(first)} if rows[0]["gpus"] else {}, rows[0]["gpus"] or 1
     elif rates:
         found = [server.solve(**loads[server.hardware.name], replicas=replicas) for server in servers]
         said = [describe_best(server, one, promise, replicas) for server, one in zip(servers, rates, strict=True)]
@@ -143,6 +144,8 @@ def serve_workload(
             pl.Series("limited_by", [one.limited_by or server.capacity_limit for server, one in zip(servers, rates, strict=True)]),
         )
         shown, data = rates_table(servers, rates, replicas), None
+        kept = {server.hardware.name for server, one in zip(servers, rates, strict=True) if one.rate.value}
+        commands = {name: one for name, one in commands.items() if name in kept}
     else:
         found = [server.solve(**loads[server.hardware.name], replicas=replicas) for server in servers]
         said = [f"{describe_serving(one)} {describe_step(one)}" for one in found] if is_single else []
@@ -150,10 +153,12 @@ def serve_workload(
         shown, data = serving_table(frame), None
     listed = frame.to_dicts()
     data = data or (listed[0] if len(listed) == 1 else {"rows": listed})
-    data = {**data, "time_basis": basis, "command": commands[0], "refused": refused}
-    if len(commands) > 1:
-        commands = [f"{one}  # {server.hardware.name}" for server, one in zip(servers, commands, strict=True)]
-    values = {"said": said, "refused": refused, "rows": frame if columns else shown, "commands": commands, "basis": basis}
+    data = {**data, "time_basis": basis, "command": next(iter(commands.values()), ""), "refused": refused}
+    typed = [f"{one}  # {name}" if len(commands) > 1 else one for name, one in commands.items()]
+    if replicas > 1 and typed:
+        said.append(f"Start the command below {replicas} times, each on a GPU of its own, behind a router that shares out requests.")
+    values = {"said": said, "refused": refused, "rows": frame if columns else shown, "commands": typed, "basis": basis}
+    values["kinds"] = servers[0].pages
     console.write_result("serving", "json" if json else form, out, frame, data, run=run, columns=columns, **values)
     return 0
 
@@ -191,7 +196,7 @@ def _simulate(
                 break
     shown, series = pl.concat(tables, how="diagonal_relaxed"), pl.concat(samples)
     data = {**(rows[0] if len(rows) == 1 else {"rows": rows}), "refused": refused, "time_basis": servers[0].basis}
-    values = {"said": said, "refused": refused, "rows": shown, "commands": [], "basis": servers[0].basis}
+    values = {"said": said, "refused": refused, "rows": shown, "commands": [], "basis": servers[0].basis, "kinds": servers[0].pages}
     console.write_result("serving", form, out, series, data, run=run, columns=columns, **values)
     return 130 if rows[-1]["requests"] < rows[-1]["requested"] else 0
 

@@ -169,7 +169,8 @@ def serving_table(frame: pl.DataFrame) -> pl.DataFrame:
 
     rows = []
     for row in frame.iter_rows(named=True):
-        load = {"in flight": str(row["concurrency"])} if row["rate"] is None else {"requests/s": f"{row['rate']:.3g}"}
+        asked = f" of {row['asked_concurrency']}" * (row["rate"] is None and row["asked_concurrency"] > row["concurrency"])
+        load = {"in flight": f"{row['concurrency']}{asked}"} if row["rate"] is None else {"requests/s": f"{row['rate']:.3g}"}
         first = time_interval(spread(row, "ttft", "_seconds")) if row["is_stable"] else "the queue grows"
         rows.append(
             {"hardware": row["hardware"], **load}

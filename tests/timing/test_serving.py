@@ -30,6 +30,12 @@ def test_figures_of_a_concurrency_follow_littles_law(model):
     assert (np.diff(found.requests_per_second.value) > 0).all() and (np.diff(found.tpot_seconds.value) > 0).all()
 
 
+def test_columns_of_one_request_in_flight_are_as_long_as_asked(model):
+    page = of.Workload.from_grid(2, 3, output_tokens=1)
+    found = of.serving(model, page, "l4", concurrency=[1, 2], options={"max_num_seqs": 1})
+    assert found.ttft_seconds.value.tolist() == [of.serving(model, page, "l4", concurrency=1).ttft_seconds.value] * 2
+
+
 def test_a_rate_is_served_as_long_as_it_is_below_capacity(model):
     found = of.serving(model, PAGE, "l4", rate=np.array([0.01, 1.0, 5.0]))
     assert found.is_stable.tolist() == [True, True, False]

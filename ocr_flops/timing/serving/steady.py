@@ -253,7 +253,7 @@ class Server:
         found = None if is_alone.all() else look_up(self._by_flying, self._by_flying.others, others)
         if is_alone.any():
             alone = run_alone(self)
-            found = alone if found is None else Balance(*np.where(is_alone, alone, found))
+            found = Balance(*np.where(is_alone, alone, alone if found is None else found))
         cycle, share = self.cut + found.rest + found.first + self.later * found.seen, (flying - 1) / flying / self.most_cut
         load = np.minimum(found.rate / self.most_cut, 1 - 1e-9)
         whole = cycle + self.cutting_wait(found.rate, others) * (1 - load) + flying * share
