@@ -71,7 +71,7 @@ def question_controls(link: Link) -> mo.ui.dictionary:
             "gpus": mo.ui.number(1, 100_000, value=8, full_width=True, label=labelled("GPUs", "Side by side.")),
             "prices": mo.ui.text("l4=0.8, h100_sxm=3", full_width=True, label=labelled("GPUs and prices", prices)),
             "currency": mo.ui.text("USD", full_width=True, label="currency"),
-            "days": mo.ui.number(1e-3, 1e5, value=None, full_width=True, label=labelled("within (days)", "How many GPUs that takes.")),
+            "days": mo.ui.number(0.01, 10_000, value=7, full_width=True, label=labelled("deadline (days)", "How many GPUs it takes.")),
             "preprocess_workers": mo.ui.number(1, 1024, value=1, full_width=True, label=labelled("threads that cut pages", cut)),
         }
     )
@@ -170,7 +170,7 @@ def controls(source: mo.ui.dictionary, fields: dict[str, Any], model: ModelSpec)
         [
             source.elements["source"],
             *chosen,
-            grid(*(fields[name] for name in (*own, "output_tokens", "loops", "gpus", "currency", "days")), fields["prices"]),
+            grid(*(fields[name] for name in (*own, "output_tokens", "loops", "gpus", "days", "currency")), fields["prices"]),
             mo.md("<small>GPUs, prices and output lengths are those given here, not the sidebar's or those of *Plan*.</small>"),
         ]
     )
