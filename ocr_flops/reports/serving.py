@@ -49,7 +49,9 @@ def describe_serving(serving: Serving) -> str:
         f"each later one after {interval(serving.tpot_seconds)}."
     )
     if serving.asked_concurrency and serving.asked_concurrency > serving.concurrency:
-        said += f" {serving.asked_concurrency} were asked for; {serving.concurrency} run at once, so this is shown: the others wait."
+        most = count_interval([one * SECONDS_PER_DAY for one in serving.capacity_per_second[:3]])
+        said += f" {serving.asked_concurrency} were asked for; {serving.concurrency} run at once, so this is shown: pages of the others are"
+        said += f" cut meanwhile, which brings at most {most} pages a day."
     if serving.rate is not None:
         return f"{said} At most {count_interval(serving.capacity_per_second)} requests/s, limited by {limit}.{rough}"
     return f"{said} Limited by {limit}.{rough}"

@@ -74,7 +74,7 @@ def test_a_p95_that_is_printed_is_simulated_again_at_the_rate_beside_it(capsys, 
 def test_what_is_served_is_said_and_what_to_start(capsys):
     shown = run(capsys, "hardware=l4", "--mix", "tiny:800=1,base=3", "--replicas", "8", "--concurrency", "999")[1].out
     assert "25 % of requests: tiny" in shown and "75 % of requests: base" in shown and "batch" not in shown.split("One")[0].split("8 x")[0]
-    assert "256 of 999" in shown and "Start the command below 8 times" in shown
+    assert "256 of 999" in shown and "which brings at most" in shown and "Start the command below 8 times" in shown
     none = run(capsys, "hardware=l4", "--ttft-p95", "0.1", "--requests", "500")[1].out
     assert "keeps a p95 first token within 100 ms: simulated p95 first token 3" in none and "vllm serve" not in none
 
