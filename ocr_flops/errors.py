@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-FEW = 12  # names that an error lists in any case
+FEW = 9  # names that an error lists in any case
 
 
 class SpecError(ValueError):

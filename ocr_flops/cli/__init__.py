@@ -11,13 +11,17 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.core import TyperCommand
+from typer.exceptions import TyperException
 
 from ocr_flops import __version__
 from ocr_flops.cli import calibrate, corpus, estimate, learn, measure, models, serving, sweep, verify
 from ocr_flops.errors import SpecError
 from ocr_flops.files import ADVICE
 from ocr_flops.measure import lessons  # it learns models that are used for the first time
+from ocr_flops.spec.overrides import KEYS
 from ocr_flops.spec.reading import OWN_CONFIGS
+from ocr_flops.spec.run_spec import WorkloadKeys
 from ocr_flops.units import escape_controls
 
 
@@ -75,6 +79,23 @@ COMMANDS = {
         "learn": learn.learn_model,
     },
 }
+
+
+class _Command(TyperCommand):
+    """A command that says of an option that it lacks which key it may have been meant as."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except TyperException as problem:
+            option = getattr(problem, "option_name", "") if hasattr(problem, "possibilities") else ""  # which is unknown
+            key = option.lstrip("-").replace("-", "_")
+            if key in KEYS or key in WorkloadKeys._fields:
+                key = key if key in KEYS else f"workload.{key}"
+                raise SpecError(f"{option}: no such option, but a key: write {key}=VALUE") from None
+            raise
+
+
 program = typer.Typer(
     name="ocr-flops",
     help="Exact compute cost of the DeepSeek-OCR vision-language model.",
@@ -85,7 +106,7 @@ program = typer.Typer(
 )
 for _group, _commands in COMMANDS.items():
     for _name, _function in _commands.items():
-        program.command(_name, rich_help_panel=_group)(_function)
+        program.command(_name, cls=_Command, rich_help_panel=_group)(_function)
 
 
 def _exit(code: int, **options: object) -> None:

@@ -62,7 +62,10 @@ Out = Annotated[
     Path | None, typer.Option("--out", metavar="DIR", help="Write into this folder instead of to the screen.", rich_help_panel="Output")
 ]
 Columns = Annotated[
-    str, typer.Option("--columns", metavar="NAME,...", help="Columns of the table; all by default.", rich_help_panel="Output")
+    str,
+    typer.Option(
+        "--columns", metavar="NAME,...", help="Columns of the table, by name or heading; all by default.", rich_help_panel="Output"
+    ),
 ]
 Prices = Annotated[
     list[str] | None,
@@ -94,8 +97,11 @@ Records = Annotated[
 
 def known_names(option: str, text: str, known: Sequence[str]) -> tuple[str, ...]:
     """The names, separated by commas, that an option gives, each of them known; all that are known where it gives none."""
-    given = [name.strip() for name in text.split(",") if name.strip()]
-    return tuple(dict.fromkeys(one_of(option, name, tuple(known)) for name in given)) or tuple(known)
+    given = dict.fromkeys(name.strip() for name in text.split(",") if name.strip())
+    wrong = [name for name in given if name not in known]
+    if len(wrong) > 1:
+        raise SpecError(f"{option}: {', '.join(map(repr, wrong))} are not among {', '.join(known)}")
+    return tuple(one_of(option, name, tuple(known)) for name in given) or tuple(known)
 
 
 def read_prices(given: Sequence[str] | None, devices: Iterable[HardwareSpec] = ()) -> float | dict[str, float] | None:
@@ -199,11 +205,11 @@ def render_table(frame: pl.DataFrame, keys: Sequence[str] = (), columns: str = "
         frame: numbers get SI prefixes and units.
         keys: the columns that name a row, repeated in every block. A column whose name has "_low" and the one with "_high" are shown
             as the range of the column without them.
-        columns: those wanted beside the keys, separated by commas; all by default.
+        columns: those wanted beside the keys, by name or heading, separated by commas; all by default.
         most_blocks: tables at most; which columns are left out is said below them.
     """
     keys = [name for name in keys if name in frame.columns] or frame.columns[:1]
-    wanted = [name for name in known_names("--columns", columns, frame.columns) if name not in keys]
+    wanted = [name for name in known_names("--columns", _unheaded(columns, frame.columns), frame.columns) if name not in keys]
     ends = {name: (name.replace("_low", ""), name.replace("_low", "_high")) for name in wanted if "_low" in name}
     ranges = {value: (low, high) for low, (value, high) in ends.items() if value in wanted and high in wanted}
     wanted = [name for name in wanted if not any(name in both for both in ranges.values())]
@@ -238,6 +244,15 @@ def _block(frame: pl.DataFrame, cells: dict[str, list[str]], limit: int, gap: in
     text = io.StringIO()
     Console(file=text, width=limit, color_system=None, legacy_windows=False).print(table)
     return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
+
+
+def _unheaded(text: str, columns: Sequence[str]) -> str:
+    """Names of columns, separated by commas, in place of headings: of one with a range also those of its ends."""
+    for column in sorted(columns, key=lambda name: len(_head(name)), reverse=True):  # "TTFT, roofline" before "TTFT"
+        if _head(column) not in columns:
+            shown = ",".join(name for name in columns if re.sub("_(low|high)", "", name) == column) or column
+            text = re.sub(rf"(?i)(?<![^,])\s*{re.escape(_head(column))}\s*(?![^,])", shown, text)
+    return text
 
 
 def _head(column: str) -> str:

@@ -124,7 +124,7 @@ def _parse(text: str, root: Root) -> Any:
     if not key or override.type != OverrideType.CHANGE or override.package or override.is_sweep_override():
         raise SpecError(f"{text!r}: not of the form key=value, with one value")
     if key.partition(".")[0] not in root.keys:
-        raise unknown_key(key, "", root.keys)
+        raise SpecError(f"{unknown_key(key, '', root.keys)}{_meant(key, override.value())}")
     if "${" in text:
         raise SpecError(f"{text!r}: an override has no interpolation; write the value itself")
     group, _, field = key.partition(".")
@@ -135,6 +135,13 @@ def _parse(text: str, root: Root) -> Any:
     if key in root.groups and not any(_is_null(override, group) for group in OPTIONAL):
         config_file(key, override.value())
     return override
+
+
+def _meant(key: str, value: Any) -> str:
+    """What an override of an unknown key may have been meant as: the choice of a group, or a device's price; "" of others."""
+    if key in names("hardware"):
+        return f"; prices of several devices are one value, without blanks: --price l4=0.8,{key}={value}"
+    return "".join(f"; {value} is chosen as {group}={value}" for group in GROUPS if value in names(group))
 
 
 def _is_path(value: str) -> bool:

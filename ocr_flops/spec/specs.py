@@ -207,7 +207,7 @@ class HardwareSpec:
     name: str  # the config's, "h200"
     label: str  # for people
     manufacturer: str  # as its label begins
-    segment: str  # "data-centre", "workstation" or "desktop"
+    segment: Literal["data-centre", "workstation", "desktop"]
     matrix_flops_per_second: tuple[tuple[str, float], ...]  # pairs of `MATRIX_DTYPES` and the matrix units' peak, accumulating in fp32
     vector_fp32_flops_per_second: float | None  # None where no source gives it: there is then no vector ceiling
     memory_bandwidth_bytes_per_second: float

@@ -91,6 +91,16 @@ def test_columns_are_chosen_by_name(capsys):
     assert "DRAM traffic" in text and "tensor FLOPs" not in text
     code, _, error = run(capsys, "estimate", *GRID, "--columns", "speed")
     assert code == 2 and "speed" in error and "io_bytes" in error
+    assert "'speed', 'cost' are not among" in run(capsys, "estimate", *GRID, "--columns", "speed,cost")[2]
+    _, text, _ = run(capsys, "plan", *GRID, "hardware=l4", "--columns", "device busy,TTFT, roofline,TPOT")
+    assert "device busy   TTFT, roofline" in text and "(7.69–15.0) ms" in text and "pages a day   " not in text, (
+        "a heading brings its range"
+    )
+
+
+def test_an_option_that_is_a_key_is_said_to_be_one(capsys):
+    code, _, error = run(capsys, "estimate", "--output-tokens", "800")
+    assert code == 2 and error == "ocr-flops estimate: --output-tokens: no such option, but a key: write workload.output_tokens=VALUE\n"
 
 
 def test_groups_and_names_complete_in_the_shell():

@@ -136,7 +136,7 @@ def test_a_device_of_ones_own(own_configs):
     [
         ("workload/gundam.yaml", "tile_px: 640", "tile_px: [640", "^configs: .*expected"),
         ("workload/gundam.yaml", "tile_px", "tiles_px", r"^workload.tiles_px: unknown key; workload has .*tile_px"),
-        ("config.yaml", "dtype:", "dtpye:", "^dtpye: unknown key; the config has model, "),
+        ("config.yaml", "dtype:", "dtpye:", "^dtpye: unknown key; the config has 11 names; nearest: dtype"),
         ("config.yaml", "cache: dynamic", "", "^cache: missing$"),
         ("config.yaml", "batch_size: 1", "batch_sizes: 1", r"^workload.batch_sizes: unknown key; workload has "),
         ("config.yaml", "engine: transformers", "engine: vlm", "^configs: .*engine/vlm"),

@@ -18,7 +18,7 @@ ERRORS = {
     # unknown keys and choices
     "workload.no_such_key=1": "workload.no_such_key: unknown key; workload has .*batch_size.*",
     "no_such_key=1": "no_such_key: unknown key; the config has model, engine, workload, attention, hardware, host, efficiency, dtype, cache, .*, stages",
-    "model.towers.sam.widht=96": "model.towers.sam.widht: unknown key; model.towers.sam has image_px, .*downsample_widths",
+    "model.towers.sam.widht=96": "model.towers.sam.widht: unknown key; model.towers.sam has 11 names; nearest: width",
     "dtype.kind=bf16": "dtype.kind: unknown key; dtype has no keys",
     "hydra.verbose=true": "hydra.verbose: unknown key; the config has .*",
     "hydra/launcher=basic": "hydra/launcher: unknown key; the config has .*",
@@ -32,6 +32,9 @@ ERRORS = {
     "hardware=h200 hardware=null hardware.memory_bytes=1": "hardware.memory_bytes: unknown key; hardware has no keys; choose one by name too",
     # what is no override, or more than one
     "workload.columns": "'workload.columns': not of the form key=value",
+    "hardware=l4 hardware.segment=datacenter": "hardware.segment: 'datacenter' is not one of data-centre, workstation, desktop",
+    "mode=gundam": "mode: unknown key; the config has 11 names; nearest: model; gundam is chosen as workload=gundam",
+    "a100_40gb=1.8": "a100_40gb: unknown key; .*without blanks: --price l4=0.8,a100_40gb=1.8",
     "=3": "'=3': not of the form key=value, .*",
     "workload.columns=[": r"'workload.columns=\[': not of the form key=value",
     "+workload.extra=1": r"'\+workload.extra=1': not of the form key=value, with one value",

@@ -91,7 +91,7 @@ def test_a_wrong_value_is_named_with_what_is_allowed(key, value, allowed):
     ("key", "has"),
     [
         ("workload.batch_sizes", "workload has 13 names; nearest: batch_size"),
-        ("model.towers.sam.windows", "model.towers.sam has image_px, "),
+        ("model.towers.sam.windows", "model.towers.sam has 11 names; nearest: window"),
         ("engine.fast", "engine has name, "),
         ("hardware.price", "hardware has name, label, manufacturer, "),
         ("attention.llm", "attention has name, sam, clip, "),

@@ -34,7 +34,7 @@ def test_several_devices_in_one_frame(model):
     [
         (lambda: of.estimate(3, PAGE), "model: 3 is no ModelSpec"),
         (lambda: of.estimate("deepseek_ocr", 7), "workload: 7 is no Workload"),
-        (lambda: of.estimate("deepseek", PAGE), "model: 'deepseek' is not one of deepseek_ocr, "),
+        (lambda: of.estimate("deepseek", PAGE), "model: 'deepseek' is not one of 10 names; nearest: deepseek_ocr, "),
         (lambda: of.estimate("deepseek_ocr", PAGE).on(5), "hardware: 5 is no name of a device and no HardwareSpec"),
         (lambda: of.Workload.from_grid(["a"], 1), "columns: an array of <U1 "),
     ],
