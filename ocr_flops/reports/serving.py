@@ -8,7 +8,7 @@ import polars as pl
 from ocr_flops.timing.serving.result import PARTS, Serving
 from ocr_flops.timing.serving.simulator import Simulation
 from ocr_flops.timing.serving.steady import Server
-from ocr_flops.timing.serving.targets import LEAST, BestRate, Promise
+from ocr_flops.timing.serving.targets import STEP, BestRate, Promise
 from ocr_flops.units import SECONDS_PER_DAY, count, count_interval, counted, interval, seconds, si
 
 WHAT = {  # names of limits in words
@@ -84,7 +84,7 @@ def describe_best(server: Server, best: BestRate, promise: Promise, replicas: in
     )
     if not best.rate.value:
         return (
-            f"{devices[:1].upper()}{devices[1:]}: not even {100 * LEAST:.1f} % of the capacity keeps {describe_promise(promise)}: {found}."
+            f"{devices[:1].upper()}{devices[1:]}: not even {100 * STEP:.1f} % of the capacity keeps {describe_promise(promise)}: {found}."
         )
     days = [one * replicas * SECONDS_PER_DAY for one in best.rate[:3]]
     why = (

@@ -19,8 +19,7 @@ from ocr_flops.timing.serving.traffic import Lengths, draw_traffic
 
 REQUESTS = 10_000  # that are simulated to see whether a rate keeps a promise, as by `serving --simulate`
 FULL = 0.95  # of the capacity: nearer to it the queue takes ever longer to settle
-HALVINGS = 7  # of the interval that the rate is sought in
-LEAST = FULL / 2**HALVINGS  # of the capacity that is tried: 0.7 %
+STEP = FULL / 2**7  # of the capacity, to which a rate is sought; the least that is tried
 CONTEXT = 8192  # tokens of a request that the published checkpoint was made for, its prompt included
 BUDGETS = (1024, 2048, 4096, 8192, 16384)
 
@@ -61,8 +60,8 @@ class BestRate(NamedTuple):
     """The most requests a second on one replica that keep a promise.
 
     Args:
-        rate: as expected, and with all figures against and in favour, to three digits; 0 where not even `LEAST` of the capacity keeps it.
-        ttft_p95, tpot_p95: seconds found at that rate, as expected; at `LEAST` of the capacity where it is 0.
+        rate: as expected, and with all figures against and in favour, to three digits; 0 where not even `STEP` of the capacity keeps it.
+        ttft_p95, tpot_p95: seconds found at that rate, as expected; at `STEP` of the capacity where it is 0.
         by_promise: what of the promise a higher rate does not keep, as expected; nothing where the capacity limits.
     """
 
@@ -98,23 +97,22 @@ def best_rate(
     """
     drawn = draw_traffic(requests, lengths, [page.weight for page in server.pages], rate=1.0, seed=seed)
     capacities = server.with_lengths(drawn.output_tokens, drawn.kinds).capacity[:cases, 0]
-    rates, best = [], None
+    rates, best, near = [], None, 0.0
     for case, capacity in enumerate(capacities):
-        low, high, kept = 0.0, 2 * FULL, None
-        limit = promise
-        for _ in range(1 + HALVINGS):
-            rate = float(f"{(low + high) / 2 * capacity:.3g}")  # as it is printed, so that it can be played again
+        low, high, kept, limit = 0.0, 2 * FULL, None, promise
+        ahead = [min(near + 4 * STEP, FULL), near - 4 * STEP] if case else []  # other times keep it at much the same part of the capacity
+        while low < FULL and high - low > 1.01 * STEP:
+            share = next((one for one in ahead if low < one < high), min(FULL, (low + high) / 2))
+            rate = float(f"{share * capacity:.3g}")  # as it is printed, so that it can be played again
             run = _play(server, lengths, rate, seed, requests, case)
             broken = promise.broken(run)
-            if not broken:
-                low, kept = (low + high) / 2, (rate, run)
-                if low == FULL:
-                    limit = broken
-                    break
+            if broken:
+                high, limit = share, broken
             else:
-                high, limit = (low + high) / 2, broken
+                low, kept = share, (rate, run)
         rates.append(kept[0] if kept else 0.0)
-        best = best or (*promise.found(kept[1] if kept else run), limit)
+        if case == 0:
+            near, best = low, (*promise.found(kept[1] if kept else run), limit if low < FULL else Promise())
     return BestRate(Ranged(rates[0], min(rates), max(rates), server.basis), *best)
 
 
