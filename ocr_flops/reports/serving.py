@@ -104,8 +104,10 @@ def describe_gpus(rows: list[dict[str, Any]], rate: float, promise: Promise) -> 
     if not able:
         return f"No GPU keeps {describe_promise(promise)}."
     first = able[0]
-    asked = f"{si(rate)} requests/s with {describe_promise(promise)}"
-    return f"{asked} take {_gpus_interval(first)} x {first['label']}: the fewest of the GPUs listed."
+    asked, alike = f"{si(rate)} requests/s with {describe_promise(promise)}", sum(row["gpus"] == first["gpus"] for row in able) - 1
+    others = f", as of {counted(alike, 'other')}" * bool(alike)
+    limit = WHAT.get(first["limited_by"], "that target")
+    return f"{asked} take {_gpus_interval(first)} x {first['label']}: the fewest of the GPUs listed{others}. Limited by {limit}."
 
 
 def describe_simulation(server: Server, run: Simulation, steady: Serving, replicas: int) -> str:
@@ -158,6 +160,7 @@ def gpus_table(rows: list[dict[str, Any]]) -> pl.DataFrame:
             "requests/s each": f"{row['rate_per_gpu']:.3g}",
             "p95 first token": seconds(row["ttft_p95_seconds"]),
             "p95 a token": seconds(row["tpot_p95_seconds"]),
+            "limited by": row["limited_by"],
         }
         for row in rows
     )

@@ -134,7 +134,8 @@ def count_gpus(
         progress: is told which GPU is looked at.
 
     Returns:
-        rows with hardware, label, gpus (None where none would do), gpus_low, gpus_high, rate_per_gpu, ttft_p95_seconds, tpot_p95_seconds.
+        rows with hardware, label, gpus (None where none would do), gpus_low, gpus_high, rate_per_gpu, ttft_p95_seconds, tpot_p95_seconds,
+        limited_by.
     """
     rows = []
     for server in servers:
@@ -144,6 +145,7 @@ def count_gpus(
         counts = [ceil(rate / one - 1e-9) if one else None for one in (best.rate.value, best.rate.high, best.rate.low)]
         names = {"hardware": server.hardware.name, "label": server.hardware.label}
         found = {"rate_per_gpu": best.rate.value, "ttft_p95_seconds": best.ttft_p95, "tpot_p95_seconds": best.tpot_p95}
+        found["limited_by"] = best.limited_by or server.capacity_limit
         rows.append(names | dict(zip(("gpus", "gpus_low", "gpus_high"), counts, strict=True)) | found)
     return sorted(rows, key=lambda row: (row["gpus"] is None, row["gpus"], -row["rate_per_gpu"]))
 
