@@ -39,7 +39,7 @@ def describe_serving(serving: Serving) -> str:
     if not serving.is_stable:
         most = f"{count_interval(serving.capacity_per_second)} requests/s, which is {count_interval(serving.pages_per_day)} pages a day"
         return f"Unstable: the queue grows. {si(serving.rate)} requests/s arrive; {devices} can serve {most}. Limited by {limit}."
-    why = " This is rough: long steps, cutting, a full cache or a queue near the capacity decide here, which only a simulation plays."
+    why = " This is rough: long steps, prompts in parts, cutting, a full cache or a queue decide here, which only a simulation plays."
     rough = why * bool(serving.is_rough)
     load = f"{counted(serving.concurrency, 'request')} in flight" if serving.rate is None else f"{si(serving.rate)} requests/s"
     load += " on each" if serving.replicas > 1 and serving.rate is None else ""

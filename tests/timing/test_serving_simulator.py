@@ -87,6 +87,14 @@ def test_what_means_do_not_know_is_called_rough(gpu, grid, output, engine, worke
     assert server.solve(flying).is_rough and not server.solve(1).is_rough
 
 
+def test_prompts_above_the_token_budget_are_called_rough():
+    """They take several steps, and those that run wait for each."""
+    page = of.Workload.from_grid(1, 2, output_tokens=800, prompt_tokens=2000)
+    options = [{"max_num_batched_tokens": budget, "preprocess_workers": 64} for budget in (2048, 8192)]
+    servers = [prepare(of.load_model(), page, "h20", engine="sglang", options=one) for one in options]
+    assert [[one.solve(2).is_rough, one.solve(rate=1.0).is_rough] for one in servers] == [[True, True], [False, False]]
+
+
 @pytest.mark.parametrize(("gpu", "output"), [("l4", 800), ("a10", 800), ("a100_40gb", 2500)])
 def test_requests_of_one_length_agree_until_they_fill_the_cache(gpu, output):
     server = prepare(of.load_model(), of.Workload.from_grid(2, 3, output_tokens=output), gpu, options={"preprocess_workers": 16})

@@ -44,8 +44,9 @@ class Serving:
         device_busy_share: part of the time in which kernels run.
         step_parts: seconds of a step by `PARTS`, as expected: [part, point].
         limited_by: what more throughput would need more of.
-        is_rough: whether pages meet in few and long steps, wait to be cut, fill the cache, or arrive at near the capacity, so that this
-            steady state may be off by tens of percent, waiting for the first token in a full cache by far more; the simulator is not.
+        is_rough: whether pages meet in few and long steps, wait to be cut, fill the cache, have prompts above the token budget, or arrive
+            at near the capacity, so that this steady state may be off by tens of percent, waiting for the first token in a full cache by
+            far more; the simulator is not.
         time_basis: what times rest on.
     """
 

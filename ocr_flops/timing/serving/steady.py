@@ -166,6 +166,7 @@ class Server:
             if room < self.max_concurrency:
                 self.max_concurrency, self.first_limit = room, BUDGET
         budget, longest = self.options.max_num_batched_tokens, int(prompt.max())
+        self.is_in_parts = longest > budget  # a prompt takes several steps
         if not self.options.chunked_prefill and longest > budget:
             raise SpecError(f"max_num_batched_tokens: {budget} is less than a prompt of {longest} tokens, and chunked_prefill is off")
         self.most_admitted = budget / (times.mean_prompt + self.later * times.mixes)  # pages a step by the token budget
@@ -277,6 +278,7 @@ class Server:
         is_rough = (
             (wait > 0.05 * self.later * found.seen[0]) | (requests[0] > 0.8 * self.most_cut[0]) | (requests[0] * wait > 0.75) & ~is_full[0]
         ) | (flying[0] > FULL * self.by_cache)
+        is_rough |= self.is_in_parts
         there = np.where(is_alone[0], (requests * (found.first + self.later * found.seen))[0], 1.0)
         return Flow(requests, step, seen, ttft, limited, is_rough & ~is_alone[0], there)
 
@@ -293,6 +295,7 @@ class Server:
         there = np.minimum((served * stay)[0], 1.0)  # while nobody is there, no step is made
         waits = (found.rest[0] + found.first[0]) / np.maximum(self.later * found.seen[0], 1e-12)
         is_rough = (waits > 0.2) | (waits > 0.05) & (served[0] > 0.4 * self.most_cut[0]) | (served[0] > 0.7 * self.capacity[0])
+        is_rough |= self.is_in_parts
         return Flow(served, found.step, found.seen, ttft, limited, is_rough, there)
 
     def cutting_wait(self, rate: np.ndarray, others: np.ndarray | float = np.inf) -> np.ndarray:
