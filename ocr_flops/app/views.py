@@ -22,7 +22,7 @@ from ocr_flops.evidence.published import read_accuracy
 from ocr_flops.evidence.records.cache import RECORDS
 from ocr_flops.reports.images import provenance
 from ocr_flops.spec.catalog import load_engine, modes
-from ocr_flops.spec.specs import HardwareSpec, ModelSpec
+from ocr_flops.spec.specs import EngineSpec, HardwareSpec, ModelSpec
 from ocr_flops.timing.estimate import Estimate, sweep
 from ocr_flops.timing.planning import largest_batch
 from ocr_flops.timing.serving.steady import ENGINE, Server, prepare
@@ -129,6 +129,22 @@ class Results:
         runs |= {"attention": self.main.config.attention.name if is_own else "vendor"}
         engine = setting.engine_spec if is_own else load_engine(setting.engine)
         return prepare(self.model, setting.workload, hardware, engine=engine, options=options, **runs)
+
+    @cached_property
+    def mode_servers(self) -> tuple[EngineSpec, dict[str, Server], dict[str, list[str]]]:
+        """The engine that serves the page in each mode on the device: the setting's, if it serves; servers by mode, and why other modes
+        have none."""
+        setting, servers, missing = self.setting, {}, {}
+        engine = setting.engine_spec if setting.engine_spec.block_tokens else load_engine(ENGINE)
+        served = replace(setting, engine=engine.name, batch_size=1, output_tokens=max(1, setting.output_tokens))
+        if setting.dtype == "fp32":  # kernels that serve take 16 bit, of which a peak that was edited is not
+            served = replace(served, dtype="bf16" if "bf16" in self.hardware.dtypes else "fp16", **{FIGURES[0]: None})
+        for mode in modes():
+            try:
+                servers[mode.name] = self.serve(replace(served, mode=mode.name), served.device)
+            except SpecError as error:  # of the engine, of memory, or of a prompt beyond the limits beside this mode's views
+                missing.setdefault(str(error), []).append(charts.mode_label(mode.name))
+        return engine, servers, missing
 
     @cached_property
     def modules(self) -> pl.DataFrame:
@@ -248,18 +264,9 @@ def which_mode(results: Results) -> list[Chart]:
     """Published accuracy of each mode against the pages a day of an engine that serves it; nothing where the device runs none."""
     if not results.device:
         return []
-    setting, servers, missing = results.setting, {}, {}
-    engine = setting.engine if setting.engine_spec.block_tokens else ENGINE
-    served = replace(setting, engine=engine, batch_size=1, output_tokens=max(1, setting.output_tokens))
-    if setting.dtype == "fp32":  # kernels that serve take 16 bit, of which a peak that was edited is not
-        served = replace(served, dtype="bf16" if "bf16" in results.hardware.dtypes else "fp16", **{FIGURES[0]: None})
-    for mode in modes():
-        try:
-            servers[mode.name] = results.serve(replace(served, mode=mode.name), served.device)
-        except SpecError as error:  # of the engine, of memory, or of a prompt beyond the limits beside this mode's views
-            missing.setdefault(str(error), []).append(charts.mode_label(mode.name))
+    setting, (engine, servers, missing) = results.setting, results.mode_servers
     also = [f"No result ({why}): {', '.join(labels)}" for why, labels in missing.items()]
-    if servers and engine != setting.engine:
+    if servers and engine.name != setting.engine:
         ends = [replace(setting, mode=name) for name in dict.fromkeys([*servers][:1] + [*servers][-1:])]
         timings = [one.estimate(results.model, one.main_mode).on(**results.conditions) for one in ends]
         days = [si(one.expected_pages_per_day.value) + " a day" if one.fits else "does not fit" for one in timings]
@@ -272,7 +279,8 @@ def why_not(results: Results, tab: str) -> str | None:
     """Why a tab shows nothing for the setting's model, in a sentence; None where it does."""
     model = results.model
     if model.learned is None:
-        return None
+        engine, servers, missing = results.mode_servers if tab == "Which mode" and results.device else (None, True, ())
+        return None if servers else f"{engine.label} serves the page in no mode here. {next(iter(missing))}."
     verify = f"`ocr-flops verify model={model.name}` holds fresh traces of its class against what is shown here."
     return {
         "Which mode": f"Resolution modes are DeepSeek-OCR's. {model.label} makes of a page: {model.page_rule.limits}.",

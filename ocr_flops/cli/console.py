@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 GAP, TIGHT = 3, 1  # characters between columns, and where one beside its keys would not fit else
 UNLIMITED = 10_000  # characters of a line that no terminal breaks: of a file or a pipe
 LISTED = 10_000  # counts below are written out
-PLAIN = ("gpu_hours", "cost", "pages", "arithmetic", "mfu", "bandwidth_use")  # columns whose names begin so: no prefixes
+PLAIN = ("gpu_hours", "cost", "pages", "fitting", "arithmetic", "mfu", "bandwidth_use")  # columns whose names begin so: no prefixes
 NUMBER = re.compile(r"-?[\d,.]+")
 PAGE_KEYS = tuple(f"workload.{side}" for side in ("image_width_px", "image_height_px", "columns", "rows", "pages"))  # of a request
 
@@ -304,7 +304,7 @@ def _cell(column: str, value: Any) -> str:
     if column.startswith("hours"):
         return duration(value)
     if column.startswith(PLAIN):
-        return count(value)
+        return f"{value:,}" if isinstance(value, int) else count(value)
     if column.endswith("_share"):
         return share(value, 1)
     if column.endswith("_seconds"):

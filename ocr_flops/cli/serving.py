@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ocr_flops.spec.run_spec import RunSpec
     from ocr_flops.spec.workload import Workload
     from ocr_flops.timing.serving.steady import Server
+    from ocr_flops.timing.serving.targets import Promise
     from ocr_flops.timing.serving.traffic import Lengths, Traffic
 
 Engine = partial(typer.Option, rich_help_panel="Engine", show_default="the engine's own")
@@ -120,7 +121,8 @@ def serve_workload(
                     loads[server.hardware.name] = {**load, "rate": replicas * max(rates[-1].rate.value, 1e-9)}
     if simulate:
         traffic = partial(_traffic, loads, replicas, requests, lengths, weights, arrivals, seed)
-        return _simulate(run, servers, refused, traffic, replicas, "json" if json else form, out, columns)
+        said = [describe_best(server, one, promise, replicas) for server, one in zip(servers, rates, strict=False)]
+        return _simulate(run, servers, refused, traffic, replicas, "json" if json else form, out, columns, said, promise)
     typed = servers if best else servers[:1]
     flying = {name: one["concurrency"] if is_single else None for name, one in loads.items()}
     commands = {server.hardware.name: command_line(server, flying[server.hardware.name]) for server in typed}
@@ -172,14 +174,17 @@ def _simulate(
     form: str,
     out: Path | None,
     columns: str,
+    said: list[str],
+    promise: Promise,
 ) -> int:
-    """Simulates requests on each GPU, beside its steady state, and prints or writes what came of it."""
+    """Simulates requests on each GPU, beside its steady state, and prints or writes what came of it, after what is said, and whether that
+    keeps a promise."""
     import polars as pl
 
-    from ocr_flops.reports.serving import describe_simulation
+    from ocr_flops.reports.serving import describe_promise, describe_simulation
     from ocr_flops.timing.serving.simulator import simulate
 
-    rows, said, tables, samples = [], [], [], []
+    rows, tables, samples = [], [], []
     with contextlib.suppress(ValueError):  # where a command does not run in the main thread, Ctrl-C is another's
         signal.set_wakeup_fd(-1)  # what is done is kept, however long it takes to say
     with console.show_bars() as bars:
@@ -188,6 +193,9 @@ def _simulate(
             result = simulate(server, drawn, partial(bars, server.hardware.label))
             steady = server.with_lengths(drawn.output_tokens, drawn.kinds).solve(drawn.concurrency or None, drawn.rate)
             said.append(describe_simulation(server, result, steady, replicas))
+            if promise and len(result.finished):
+                broken = promise.broken(result)
+                said[-1] += f" It {'does not keep' if broken else 'keeps'} {describe_promise(broken or promise)}."
             names = {"hardware": server.hardware.name, "replicas": replicas}
             rows.append({**names, **result.summary(), "steady_requests_per_second": steady.requests_per_second.value})
             tables.append(result.percentiles().select(pl.lit(server.hardware.name).alias("hardware"), pl.all()))

@@ -11,6 +11,7 @@ from ocr_flops.timing.serving.steady import Server
 from ocr_flops.timing.serving.targets import STEP, BestRate, Promise
 from ocr_flops.units import SECONDS_PER_DAY, count, count_interval, counted, interval, seconds, si
 
+FEW = 5  # requests for each that is in flight: of fewer a simulation's pages a day are off by more than 5 %
 WHAT = {  # names of limits in words
     "cache": "the cache",
     "sequences": "max_num_seqs",
@@ -117,13 +118,15 @@ def describe_simulation(server: Server, run: Simulation, steady: Serving, replic
     devices, times = name_devices(server, replicas), {row["time"]: row for row in run.percentiles().iter_rows(named=True)}
     served, expected = run.requests_per_second * replicas, steady.requests_per_second.value * replicas
     stopped = "" if len(run.finished) == run.requested else f" Stopped after {len(run.finished):,} of {run.requested:,} requests."
+    is_short = run.requested < FEW * (steady.asked_concurrency or 0)
+    few = " The engine fills and empties in most of this: more --requests come nearer to its steady state." * is_short
     most = 100 * float(run.samples["cache_share"].max() or 0)
     return (
         f"{devices[:1].upper()}{devices[1:]}, {len(run.finished):,} requests simulated on one: {si(served)} requests/s, "
         f"{count(served * SECONDS_PER_DAY)} pages a day (steady state {count(expected * SECONDS_PER_DAY)}). First token: median "
         f"{seconds(times['ttft']['p50_seconds'])}, p95 {seconds(times['ttft']['p95_seconds'])}. At most "
         f"{run.samples['waiting'].max():,} requests waited to be cut or for the engine, "
-        f"the cache was at most {most:.0f} % full, {run.preemptions:,} preemptions.{stopped}"
+        f"the cache was at most {most:.0f} % full, {run.preemptions:,} preemptions.{few}{stopped}"
     )
 
 

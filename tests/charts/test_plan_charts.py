@@ -52,6 +52,9 @@ def test_accuracy_is_as_published_and_pages_a_day_are_ours(model):
     (cut,) = drawn(model, "Which mode", gpu="h100_sxm")
     assert "One CPU thread that cuts pages limits Tiny," in " ".join(cut.title.subtitle)
     (beyond,) = views.which_mode(views.Results(model, Setting("tiny", source="grid", columns=10**5)))
+    old = views.Results(model, Setting(gpu="t4", dtype="fp16"))
+    assert not views.which_mode(old) and "T4 (16 GB) has no flash kernel" in views.why_not(old, "Which mode")
+    assert views.why_not(views.Results(model, Setting(gpu="none")), "Which mode") is None
     assert "No result (columns: 100000 is not a whole number from 1 to 10000): Gundam, Gundam-M" in beyond.title.subtitle
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 
+import polars as pl
 import pytest
 
 import ocr_flops as of
@@ -92,6 +93,8 @@ def test_columns_are_chosen_by_name(capsys):
     code, _, error = run(capsys, "estimate", *GRID, "--columns", "speed")
     assert code == 2 and "speed" in error and "io_bytes" in error
     assert "'speed', 'cost' are not among" in run(capsys, "estimate", *GRID, "--columns", "speed,cost")[2]
+    totals = pl.DataFrame({"n": ["a"], "pages": [12345], "fitting": [12345], "cost": [12345.6]})
+    assert "12,345    12,345   12,300" in console.render_table(totals)
     _, text, _ = run(capsys, "plan", *GRID, "hardware=l4", "--columns", "device busy,TTFT, roofline,TPOT")
     assert "device busy   TTFT, roofline" in text and "(7.69–15.0) ms" in text and "pages a day   " not in text, (
         "a heading brings its range"
@@ -262,7 +265,8 @@ def test_plan_names_the_fastest_and_the_cheapest(capsys, monkeypatch):
         "cheapest that meets the target under transformers: h200, batch " in text
         and "no bf16: use dtype=fp16 or fp32 (quadro_rtx_6000, " in text
     )
-    assert "an engine that batches continuously does more pages" in text
+    assert "of pages cut beforehand; under an engine that batches continuously pages a day differ" in text
+    assert "batches continuously" not in run(capsys, "plan", "model=glm_ocr", "hardware=l4")[1]  # no engine serves it
     devices = json.loads(run(capsys, "plan", *GRID, *options, "--format", "json")[1])["devices"]
     assert {row["hardware"] for row in devices if row["cost"] is not None} == {"l4", "h200"}
     monkeypatch.setenv("COLUMNS", "80")

@@ -48,6 +48,9 @@ def test_a_simulation_gives_percentiles_and_the_steady_state_beside_it(capsys):
     assert code == 0 and found["times"] == again["times"] and found["requests"] == 300
     assert [row["time"] for row in found["times"]] == ["ttft", "tpot", "total"]
     assert signal.set_wakeup_fd(-1) == -1
+    played = run(capsys, "hardware=l4", "--simulate", "--requests", "90", "--rate", "1", "--ttft-p95", "0.01", "--tpot-p95", "9")[1].out
+    assert "It does not keep a p95 first token within 10.0 ms." in " ".join(played.split()) and "--requests" not in played
+    assert "more --requests come nearer" in run(capsys, "hardware=l4", "--simulate", "--requests", "90", "--concurrency", "30")[1].out
 
 
 def test_the_best_of_each_gpu_has_a_concurrency_and_a_command_of_its_own(capsys):
