@@ -14,9 +14,10 @@ from ocr_flops.spec.ranged import Ranged
 from ocr_flops.spec.specs import STAGES, ModelSpec
 from ocr_flops.timing.hidden_savings import BATCHES, LEAST, hidden_saving
 from ocr_flops.timing.planning import largest_batch
+from ocr_flops.timing.serving.result import CUTTING
 from ocr_flops.timing.serving.steady import ENGINE, prepare
 from ocr_flops.timing.timing import Timing
-from ocr_flops.units import count, interval, seconds, share
+from ocr_flops.units import count, counted, interval, seconds, share
 
 NEARLY = 0.9  # of the most pages: more in flight only waits
 
@@ -115,11 +116,13 @@ def serving_steps(model: ModelSpec, setting: Setting) -> dict[str, Delivered]:
 def describe_served(steps: Mapping[str, Delivered], setting: Setting) -> Heading:
     """What serving makes of one device."""
     (name, own), (flying, last) = ([*steps.items()][place] for place in (len({1, setting.batch_size}) - 1, -1))
+    batches = ", which batches do not wait for" if last.limited_by == WHAT[CUTTING] else ""
     return (
         f"Served, the same GPU reads {count(last.pages_per_day.value)} pages a day instead of {count(own.pages_per_day.value)} ({name})",
-        f"{setting.hardware.label}, {setting.dtype}, {setting.output_tokens:,} output tokens a page, as expected "
-        f"({count(last.pages_per_day.low)} to {count(last.pages_per_day.high)}); {flying}, is modelled. The "
-        f"GPU works {share(last.busy, 1)} of the time; the limit is {last.limited_by}. The tab Serving has waiting times and other GPUs.",
+        f"{setting.hardware.label}, {setting.dtype}, {counted(setting.output_tokens, 'output token')} a page, as expected "
+        f"({count(last.pages_per_day.low)} to {count(last.pages_per_day.high)}); {flying}, is modelled. "
+        f"The GPU works {share(last.busy, 1)} of the time; the limit is {last.limited_by}{batches}. The tab "
+        f"Serving has waiting times and other GPUs.",
     )
 
 

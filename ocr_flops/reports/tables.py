@@ -9,6 +9,7 @@ import polars as pl
 
 from ocr_flops.units import SECONDS_PER_DAY, duration, seconds, si
 
+ENDS = ("", "_low", "_high")  # of the columns of a figure with a range
 HEADINGS = {  # column: heading, in which {} is an SI prefix; what matters most is seen without scrolling
     "tensor_flops": "tensor {}FLOPs",
     "io_bytes": "DRAM traffic ({}B)",
@@ -120,7 +121,9 @@ def models_table(models: pl.DataFrame, currency: str = "") -> pl.DataFrame:
         "total_flops": (pl.col("total_flops") / 1e12).alias("TFLOPs a page"),
         "memory_bytes": (pl.col("memory_bytes") / 1e9).alias("memory (GB)"),
         "expected_page_seconds": pl.col("expected_page_seconds").alias("s a page"),
-        "expected_pages_per_second": _with_range("expected_pages_per_second{}", SECONDS_PER_DAY).alias("pages a day"),
+        "expected_pages_per_second": pl.struct(f"expected_pages_per_second{end}" for end in ENDS)
+        .map_elements(lambda row: _ranged([*row.values()], _a_day, ""), pl.String)
+        .alias("pages a day"),
         "cost_per_1000_pages": _with_range("cost{}_per_1000_pages").alias(f"{currency or 'cost'} for 1000 pages"),
         "reason": pl.col("reason").cast(pl.String).fill_null(NONE).alias("note"),
     }
@@ -128,10 +131,13 @@ def models_table(models: pl.DataFrame, currency: str = "") -> pl.DataFrame:
     return models.select(expression for name, expression in columns.items() if name in there)
 
 
-def _with_range(column: str, times: int = 1) -> pl.Expr:
-    """Three columns as "0.15 (0.108 to 0.21)", or so many times as much, in whole numbers; a dash where there is none."""
-    figures = [(times * pl.col(column.format(case))).round_sig_figs(3) for case in ("", "_low", "_high")]
-    figures = [one.cast(pl.Int64) for one in figures] if times > 1 else figures
+def _a_day(pages_per_second: float) -> str:
+    return si(pages_per_second * SECONDS_PER_DAY)
+
+
+def _with_range(column: str) -> pl.Expr:
+    """Three columns as "0.15 (0.108 to 0.21)"; a dash where there is none."""
+    figures = [pl.col(column.format(end)).round_sig_figs(3) for end in ENDS]
     return pl.when(figures[0].is_null()).then(None).otherwise(pl.format("{} ({} to {})", *figures)).fill_null(NONE)
 
 
@@ -139,7 +145,7 @@ def devices_table(devices: pl.DataFrame, currency: str = "") -> pl.DataFrame:
     """The rows of `planning.compare_devices` for people: figures with their ranges; a dash where a device has none. The currency of prices
     may be unknown ("")."""
     figures: dict[str, tuple[str, str, Callable[[float], str]]] = {
-        "pages a day": ("expected_pages_per_second{}", "", lambda value: si(value * SECONDS_PER_DAY)),
+        "pages a day": ("expected_pages_per_second{}", "", _a_day),
         "time": ("hours{}", "", duration),
         "cost": ("cost{}", currency, lambda value: f"{value:,.0f}" if value >= 100 else f"{value:.3g}"),
         "first token": ("expected_ttft{}_seconds", "", seconds),
@@ -152,7 +158,7 @@ def devices_table(devices: pl.DataFrame, currency: str = "") -> pl.DataFrame:
         batch = none if not row["fits"] and row["expected_ttft_seconds"] else row["reason"] or f"{row['batch_size']:,}"
         named = {"device": row["label"], "meets targets": row["target_outlook"] or NONE, "batch": batch}
         for name, (column, unit, words) in found.items():
-            named[name] = _ranged([row[column.format(end)] for end in ("", "_low", "_high")], words, unit)
+            named[name] = _ranged([row[column.format(end)] for end in ENDS], words, unit)
         rows.append(named)
     table = pl.DataFrame(rows)
     return table.drop(name for name in ("meets targets", "cost") if name in table.columns and (table[name] == NONE).all())

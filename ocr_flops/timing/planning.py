@@ -169,7 +169,7 @@ def compare_devices(
     devices = [load_hardware(one) if isinstance(one, str) else one for one in hardware]
     prices = price_per_hour if isinstance(price_per_hour, Mapping) else {}
     for name in prices:
-        one_of("price_per_hour", name, (*names("hardware"), *(device.name for device in devices)))
+        one_of("price_per_hour", name, tuple(dict.fromkeys((*names("hardware"), *(device.name for device in devices)))))
     numbers = {"ttft_seconds": ttft_seconds, "tpot_seconds": tpot_seconds, "memory_bytes": memory_bytes, "pages": pages, "gpus": gpus}
     numbers |= {f"price_per_hour.{name}": one for name, one in prices.items()} or {"price_per_hour": price_per_hour}
     for name, value in numbers.items():

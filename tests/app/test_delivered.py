@@ -67,6 +67,8 @@ def test_what_serves_follows_the_setting_and_says_its_precision():
         at = {key: one for key, one in usual.items() if batch > 1 or "at once" not in key}
         title, line = delivered.describe_served(at, replace(SETTING, batch_size=batch))
         assert title.endswith(f"instead of {units.count(at[name].pages_per_day.value)} ({name})") and "in flight, is modelled" in line
+    cut = replace(SETTING, gpu="h200")
+    assert "which batches do not wait for" in delivered.describe_served(delivered.serving_steps(MODEL, cut), cut)[1]
     assert "NVIDIA L4 (24 GB), fp32," in delivered.describe_served(in_fp32, replace(SETTING, dtype="fp32"))[1]
 
 

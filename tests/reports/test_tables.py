@@ -8,6 +8,8 @@ from ocr_flops.app import spot_checks
 from ocr_flops.app.setting import Setting
 from ocr_flops.evidence.verify import summary
 from ocr_flops.reports import tables
+from ocr_flops.spec.run_spec import load_run
+from ocr_flops.studies.models import PageText, compare_models
 from ocr_flops.timing import planning
 from tests.support.results import result
 
@@ -47,6 +49,9 @@ def test_a_device_without_a_figure_has_dashes(model):
     estimate = Setting(batch_size=2).estimate(model, "sdpa")
     (row,) = tables.devices_table(planning.compare_devices(estimate, devices[1:], price_per_hour=1.0, pages=1e6), "EUR").to_dicts()
     assert " days (" in row["time"] and " EUR (" in row["cost"] and row["batch"] == "2"
+    run = load_run(["hardware=h200"]).of_whole_pages()
+    (row,) = tables.models_table(compare_models(run, ["deepseek_ocr"], PageText(1654, 2339, 3000), best_batch=True)).to_dicts()
+    assert row["pages a day"].startswith("1.27 M (9") and " k to 1." in row["pages a day"]
 
 
 def test_measured_and_verified_differences_are_exact_integers_among_the_first_columns(model):
