@@ -122,7 +122,7 @@ def describe_simulation(server: Server, run: Simulation, steady: Serving, replic
     few = " The engine fills and empties in most of this: more --requests come nearer to its steady state." * is_short
     most = 100 * float(run.samples["cache_share"].max() or 0)
     return (
-        f"{devices[:1].upper()}{devices[1:]}, {len(run.finished):,} requests simulated on one: {si(served)} requests/s, "
+        f"{devices[:1].upper()}{devices[1:]}, {counted(len(run.finished), 'request')} simulated on one: {si(served)} requests/s, "
         f"{count(served * SECONDS_PER_DAY)} pages a day (steady state {count(expected * SECONDS_PER_DAY)}). First token: median "
         f"{seconds(times['ttft']['p50_seconds'])}, p95 {seconds(times['ttft']['p95_seconds'])}. At most "
         f"{run.samples['waiting'].max():,} requests waited to be cut or for the engine, "

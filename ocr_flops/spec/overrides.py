@@ -140,7 +140,7 @@ def _parse(text: str, root: Root) -> Any:
 def _meant(key: str, value: Any) -> str:
     """What an override of an unknown key may have been meant as: the choice of a group, or a device's price; "" of others."""
     if key in names("hardware"):
-        return f"; prices of several devices are one value, without blanks: --price l4=0.8,{key}={value}"
+        return f"; prices of several devices are one value, without blanks: --price {key}={value},{'h200' if key == 'l4' else 'l4'}=0.8"
     return "".join(f"; {value} is chosen as {group}={value}" for group in GROUPS if value in names(group))
 
 

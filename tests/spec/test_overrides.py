@@ -34,7 +34,7 @@ ERRORS = {
     "workload.columns": "'workload.columns': not of the form key=value",
     "hardware=l4 hardware.segment=datacenter": "hardware.segment: 'datacenter' is not one of data-centre, workstation, desktop",
     "mode=gundam": "mode: unknown key; the config has 11 names; nearest: model; gundam is chosen as workload=gundam",
-    "a100_40gb=1.8": "a100_40gb: unknown key; .*without blanks: --price l4=0.8,a100_40gb=1.8",
+    "a100_40gb=1.8": "a100_40gb: unknown key; .*without blanks: --price a100_40gb=1.8,l4=0.8",
     "=3": "'=3': not of the form key=value, .*",
     "workload.columns=[": r"'workload.columns=\[': not of the form key=value",
     "+workload.extra=1": r"'\+workload.extra=1': not of the form key=value, with one value",

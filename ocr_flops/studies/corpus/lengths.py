@@ -8,6 +8,7 @@ import numpy as np
 
 from ocr_flops.errors import SpecError
 from ocr_flops.spec.workload import LIMITS
+from ocr_flops.units import counted
 
 PARTS = 256  # equally likely parts of a law
 NORMAL_95 = 1.6448536269514722  # the standard normal's 95th percentile
@@ -58,7 +59,7 @@ class Lengths(NamedTuple):
 
 def fixed(tokens: int) -> Lengths:
     """Every page of the same length."""
-    return Lengths(np.array([_checked(tokens)], np.int64), np.ones(1), f"{tokens:,} tokens a page")
+    return Lengths(np.array([_checked(tokens)], np.int64), np.ones(1), f"{counted(tokens, 'token')} a page")
 
 
 def lognormal(mean: float, p95: float, limit: int = DEFAULT_LIMIT) -> Lengths:
