@@ -16,7 +16,7 @@ from ocr_flops.units import seconds, share
 PLAYED, MOST = 20_000, 2_000  # operators of a stage that are drawn as a whole; of more only the first so many
 LANES = ("host", "device")
 NAMES = {"vision": "Vision", "prefill": "Prefill", "decode": "The last decode step"}
-FINEST = 280  # parts of the whole, in each of which operators of a module share a bar: three pixels of a page 1280 px wide
+FINEST = 200  # parts of the whole, in each of which operators of a module share a bar: four pixels of a page 1280 px wide
 FULL = 0.9  # of the time: from this share on the device is busy
 DIGITS = 9  # of seconds
 SEAM = 1 / 1500  # of the whole, by which a bar reaches under one that follows at once, so that no background shines through
