@@ -101,11 +101,11 @@ def test_a_slider_moves_the_slide_it_is_on_and_does_not_turn_it(chromium, addres
         page.keyboard.press("Escape")
         page.keyboard.press("ArrowRight")
         until(page, lambda: "TFLOPs" in title(page).inner_text(), "Escape leaves the slider: arrows turn the slides")
-        assert slider(page, 0).get_attribute("aria-valuenow") == "4", "all slides show the same controls"
+        expect(slider(page, 0)).to_have_attribute("aria-valuenow", "4")  # all slides show the same controls
         slider(page, 2).focus()
         page.keyboard.press("PageDown")
         until(page, lambda: "Twice the tokens" in title(page).inner_text(), "a clicker turns the slide from a slider, too")
-        assert slider(page, 2).get_attribute("aria-valuenow") == "3", "batch 8, the fourth step"
+        expect(slider(page, 2)).to_have_attribute("aria-valuenow", "3")  # batch 8, the fourth step
 
 
 def test_a_slider_is_dragged_in_one_go(chromium, address):
