@@ -55,6 +55,27 @@ def test_layers_and_loops_run_in_their_order(name):
             assert len(order) == sum(operation.costs["operators"] for operation in operations)
 
 
+MANY_READ_FIRST = """
+import sys, threading
+from ocr_flops.cost.models.learned import find_program
+from ocr_flops.spec.catalog import load_model
+
+sys.setswitchinterval(1e-6)
+model, all_here = load_model(sys.argv[1]), threading.Barrier(8)
+threads = [threading.Thread(target=lambda: (all_here.wait(), find_program(model))) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+def test_threads_that_read_a_first_program_together_leave_the_process_alive():
+    """As eight visitors do who open the app at once: half of such processes ended in a segmentation fault."""
+    processes = [subprocess.Popen([sys.executable, "-c", MANY_READ_FIRST, SHIPPED[0]]) for _ in range(6)]
+    assert [process.wait() for process in processes] == [0] * len(processes)
+
+
 def test_no_torch_is_needed():
     code = "import sys, ocr_flops as of; m = of.load_model(sys.argv[1]); e = of.estimate(m, of.Workload.from_image(900, 900), sys.argv[2])"
     code += "; e.footprint, e.on('l4').expected_ttft; assert not {'torch', 'transformers'} & set(sys.modules)"

@@ -129,6 +129,10 @@ class LearnedProgram(msgspec.Struct):
     left_out: dict[str, str] = {}
 
 
+# Made once, while no other thread is about: msgspec 0.22 can end the process where several threads are the first to read a type.
+_DECODER = msgspec.json.Decoder(LearnedProgram)
+
+
 @cache
 def read_program(path: Path) -> LearnedProgram:
     """A program file.
@@ -137,7 +141,7 @@ def read_program(path: Path) -> LearnedProgram:
         SpecError: it is not there, damaged, or of another version of this package; the file is named.
     """
     try:
-        program = msgspec.json.decode(path.read_bytes(), type=LearnedProgram)
+        program = _DECODER.decode(path.read_bytes())
     except FileNotFoundError:
         raise SpecError(f"program: {path} is not there; `ocr-flops learn` makes it") from None
     except msgspec.DecodeError as error:

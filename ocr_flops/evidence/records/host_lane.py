@@ -70,6 +70,9 @@ class HostLane(msgspec.Struct):
     stages: dict[str, HostStage]
 
 
+_DECODER = msgspec.json.Decoder(HostLane)
+
+
 RAN = HostLane.__struct_fields__[4:-1]  # fields that the worker says of itself
 
 
@@ -108,7 +111,7 @@ def read_host_lanes(where: Path | None = None, shipped: Path | None = None) -> l
     found = []
     for path in list_host_lanes(where, shipped):
         try:
-            found.append(read_json(path, HostLane))
+            found.append(read_json(path, _DECODER))
         except SpecError as problem:
             raise SpecError(f"{path}: {problem}") from None
     return found

@@ -55,6 +55,9 @@ class _Version(msgspec.Struct):
     schema: int
 
 
+_VERSION, _RECORD = msgspec.json.Decoder(_Version), msgspec.json.Decoder(Record)  # made before there are threads: see program_file
+
+
 def records_folder(given: str | os.PathLike[str] | None = None) -> Path:
     """Return the user's folder of records: the one given, else that of OCR_FLOPS_RECORDS, else `records` in the user's data."""
     if named := given or os.environ.get(VARIABLE):
@@ -127,8 +130,8 @@ def _write(record: dict[str, Any], where: Path) -> Path:
     return write_whole(path, json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n", OPTION)
 
 
-def read_json(path: Path, kind: type[Kind]) -> Kind:
-    """Read a record of a kind; a SpecError says why it cannot be read (damaged, or of a newer schema), and what to do."""
+def read_json(path: Path, decoder: msgspec.json.Decoder[Kind]) -> Kind:
+    """Read a record of a decoder's kind; a SpecError says why it cannot be read (damaged, or of a newer schema), and what to do."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe would wait for a writer
             raise SpecError("cannot be read (not a file); move it away")
@@ -136,7 +139,7 @@ def read_json(path: Path, kind: type[Kind]) -> Kind:
     except OSError as problem:
         raise SpecError(_unreadable(problem)) from None
     try:
-        version = msgspec.json.decode(content, type=_Version).schema
+        version = _VERSION.decode(content).schema
     except msgspec.ValidationError:
         raise SpecError("damaged: no record, it has no schema; move it away") from None
     except (msgspec.DecodeError, RecursionError) as problem:
@@ -144,7 +147,7 @@ def read_json(path: Path, kind: type[Kind]) -> Kind:
     if version > SCHEMA:
         raise SpecError(f"schema {version} is newer than this version reads (up to {SCHEMA}); update ocr-flops")
     try:
-        return msgspec.json.decode(content, type=kind)
+        return decoder.decode(content)
     except (ValueError, RecursionError) as problem:
         raise SpecError(f"damaged: {problem}; {RESTORE}") from None
 
@@ -166,7 +169,7 @@ def read_records(where: Path | None = None, shipped: Path | None = None) -> tupl
             continue
         for path in paths:
             try:
-                found.append(Stored(source, path, read_json(path, Record)))
+                found.append(Stored(source, path, read_json(path, _RECORD)))
             except SpecError as problem:
                 problems.append(Problem(path, str(problem)))
     return found, problems
