@@ -6,6 +6,7 @@ marimo's own token would leave its assets open to everyone.
 """
 
 import asyncio
+import contextlib
 import hmac
 import re
 from html import escape
@@ -65,7 +66,7 @@ class Guard:
         scope = {**scope, "meta": self._meta}
         if scope["type"] == "websocket":
             # closed before it is accepted: status 403
-            return await (send({"type": "websocket.close", "code": 1008}) if answer else self._app(scope, receive, send))
+            return await (send({"type": "websocket.close", "code": 1008}) if answer else self._app(scope, receive, _while_open(send)))
         if answer:
             await asyncio.sleep(WRONG_TOKEN_SECONDS if answer.status_code == 401 and TOKEN in asked.query_params else 0)
             answer.headers["cache-control"] = "no-store"
@@ -153,6 +154,16 @@ def _login(query: list[tuple[str, str]], text: str) -> Response:
 
 def _moved(where: str, query: list[tuple[str, str]]) -> Response:
     return RedirectResponse(f"{where}?{urlencode(query)}", 303)
+
+
+def _while_open(send: Send) -> Send:
+    """Drops what is sent after the end of a websocket: the app learns of the end by what it receives, and needs no second, louder news."""
+
+    async def sent(message: Message) -> None:
+        with contextlib.suppress(OSError, RuntimeError):  # what uvicorn raises while the connection goes, and once it is gone
+            await send(message)
+
+    return sent
 
 
 def _with_headers(scope: Scope, send: Send) -> Send:

@@ -17,6 +17,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from starlette.websockets import WebSocket, WebSocketDisconnect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
@@ -74,7 +75,8 @@ def local():
     yield server
     with server.session(name="s_theend") as session:
         session.recv(timeout=SECONDS)
-        assert server.end() == (0, "")
+        code, errors = server.end()
+        assert code in (0, cli.INTERRUPTED) and not errors  # where the session takes longer to end than Ctrl-C may
 
 
 @pytest.fixture(scope="module")
@@ -252,6 +254,30 @@ def test_who_has_the_cookie_is_served_and_still_edits_nothing(shared, cookie):
         headers, refused = {"Cookie": cookie, **proxy}, nullcontext() if allowed else pytest.raises(InvalidStatus, match="403")
         with refused, shared.session(origin=origin, additional_headers=headers) as session:
             assert session.recv(timeout=SECONDS)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("problem", [RuntimeError("sent after 'websocket.close'"), OSError()])
+async def test_a_page_that_closed_ends_its_visit_and_is_no_fault(problem):
+    async def visited(scope, receive, send):
+        websocket = WebSocket(scope, receive, send)
+        await websocket.accept()
+        await websocket.send_text("a chart")
+        with pytest.raises(WebSocketDisconnect):
+            await websocket.receive_text()
+        ended.append(True)
+
+    async def send(message):
+        if message["type"] == "websocket.send":
+            raise problem
+
+    async def receive():
+        return next(received)
+
+    ended, received = [], iter([{"type": "websocket.connect"}, {"type": "websocket.disconnect", "code": 1012}])
+    scope = {"type": "websocket", "path": "/ws", "query_string": b"", "headers": [(b"host", b"localhost")]}
+    await guard.Guard(visited, None, "cookie", 1, (), {})(scope, receive, send)
+    assert ended
 
 
 @pytest.mark.parametrize("path", ["/", "/talk/", "/assets/x.js", "/favicon.ico", "/@file/1-x", "/api/kernel/function_call", "/api/version"])
