@@ -50,6 +50,11 @@ def count_interval(figure: Sequence[Any]) -> str:
     return value if value == low == high else f"{value} ({low} to {high})"
 
 
+def per_day(per_second: float) -> str:
+    """A rate, as of pages a second, in a day: 29.9 k."""
+    return si(SECONDS_PER_DAY * per_second)
+
+
 def counted(number: int, noun: str) -> str:
     """A number of things: 1 page, 1,200 pages."""
     return f"{number:,} {noun}{'s' * (number != 1)}"

@@ -14,7 +14,7 @@ from ocr_flops.spec.host import Ranged
 from ocr_flops.spec.specs import ModelSpec
 from ocr_flops.timing.estimate import Estimate
 from ocr_flops.timing.timing import Timing
-from ocr_flops.units import SECONDS_PER_DAY, change, name_attention, seconds, si
+from ocr_flops.units import change, name_attention, per_day, seconds, si
 
 Words = Callable[[Any], str]
 NOW, BASELINE = "now", "baseline"
@@ -26,10 +26,6 @@ def _bytes(value: float) -> str:
     return si(value, "B")
 
 
-def _a_day(value: float) -> str:
-    return si(SECONDS_PER_DAY * value)
-
-
 def _count(value: int) -> str:
     return f"{value:,}"
 
@@ -37,10 +33,10 @@ def _count(value: int) -> str:
 TIMES: dict[str, tuple[str, Words]] = {  # of a `Timing`: what the table calls them, and how it writes them
     "expected_ttft_seconds": ("first token (TTFT), expected", seconds),
     "expected_tpot_seconds": ("per token (TPOT), expected", seconds),
-    "expected_pages_per_second": ("pages a day, expected", _a_day),
+    "expected_pages_per_second": ("pages a day, expected", per_day),
     "ttft_seconds": ("first token, device at its peaks", seconds),
     "tpot_seconds": ("per token, device at its peaks", seconds),
-    "pages_per_second": ("pages a day, device at its peaks", _a_day),
+    "pages_per_second": ("pages a day, device at its peaks", per_day),
 }
 SUMS: dict[str, tuple[str, Words]] = {  # over the stages
     "total_flops": ("FLOPs", si),

@@ -13,7 +13,7 @@ from ocr_flops.spec.tiling import queries
 from ocr_flops.spec.workload import Workload
 from ocr_flops.timing.serving.result import CUTTING
 from ocr_flops.timing.serving.steady import Server
-from ocr_flops.units import counted, si
+from ocr_flops.units import counted, interval, si
 
 LANGUAGES = {"English": STAGE_COLOURS["vision"], "Chinese": STAGE_COLOURS["prefill"]}
 
@@ -30,7 +30,7 @@ def accuracy_by_mode(servers: Mapping[str, Server], accuracy: Mapping[str, Any],
     for name, server in servers.items():
         found, label, workload, theirs = server.solve(), mode_label(name), server.pages[0].workload, published[name]
         value, low, high = found.pages_per_day[:3]
-        about = {"mode": label, "day": f"{si(value)} ({si(low)} to {si(high)})", "theirs": f"{theirs['tokens']:,} there"}
+        about = {"mode": label, "day": interval(found.pages_per_day, ""), "theirs": f"{theirs['tokens']:,} there"}
         about["ratio"] = f"{workload.output_tokens / vision_tokens(workload):.2g}"
         rows += [{"kind": kind, "distance": theirs[kind], "pages": value, "low": low, "high": high, **about} for kind in LANGUAGES]
         least, most = sorted(theirs[kind] for kind in LANGUAGES)

@@ -15,7 +15,7 @@ from ocr_flops.evidence.published.points import load_points
 from ocr_flops.timing.serving.result import CUTTING, PARTS, Serving
 from ocr_flops.timing.serving.steady import Server
 from ocr_flops.timing.serving.targets import find_knee
-from ocr_flops.units import SECONDS_PER_DAY, count, interval, seconds, share, si
+from ocr_flops.units import SECONDS_PER_DAY, count, count_interval, interval, seconds, share, si
 
 LINES = (STAGE_COLOURS["vision"], *(FAMILIES[name] for name in ("dense MLP", "projector, merge", "shared experts", "router", "lm_head")))
 STEP_COLOURS = {**STAGE_COLOURS, "host": MEMORY_COLOURS["KV cache"]}
@@ -95,8 +95,7 @@ def _curve_template() -> Template:
 
 
 def _curve_title(chosen: Serving, servers: Sequence[Server], lines: Sequence[Row]) -> object:
-    value, low, high = map(count, chosen.pages_per_day[:3])
-    days, sources = f"{value} ({low} to {high})", dict.fromkeys(line["source"] for line in lines)
+    days, sources = count_interval(chosen.pages_per_day), dict.fromkeys(line["source"] for line in lines)
     finding = f"{chosen.hardware.label}: {days} pages a day, first token after {interval(chosen.ttft_seconds)}"
     if chosen.ttft_seconds.value is None or chosen.ttft_seconds.high is None:
         finding = f"{chosen.hardware.label}: {days} pages a day"

@@ -182,6 +182,7 @@ def render_text(template: str, out: Path | None = None, **values: Any) -> str:
     environment = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     limit = UNLIMITED if out else terminal_width()
     environment.filters |= {one.__name__: one for one in (si, seconds, interval, count, count_interval, share)}
+    environment.globals["SECONDS_PER_DAY"] = SECONDS_PER_DAY
     environment.filters |= {"cells": _row_cell, "wrap": partial(_wrap_lines, limit=limit)}
     return environment.get_template(f"{template}.txt.j2").render(table=partial(render_table, limit=limit), **values).rstrip()
 

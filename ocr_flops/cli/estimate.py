@@ -153,7 +153,8 @@ def plan_devices(
     ordered = dict.fromkeys(name for name in (*ANSWERS, *able.columns) if name in able.columns and name not in unsaid)
     shown = [name for name in ordered if able[name].null_count() < able.height]
     values = {"run": run, "required": required, "largest": largest, "devices": able.select(shown), "columns": columns, "basis": basis}
-    values |= {"unable": _by_reason(devices), "best": _best(able), "pages": pages, "gpus": gpus, "batch": batch}
+    best = _best(able, isinstance(prices, dict) and len(prices) > 1)
+    values |= {"unable": _by_reason(devices), "best": best, "pages": pages, "gpus": gpus, "batch": batch}
     console.write_result("plan", form, out, devices, data, **values)
     return 0
 
@@ -167,11 +168,11 @@ def _by_reason(devices: pl.DataFrame) -> dict[str, list[str]]:
     return found
 
 
-def _best(able: pl.DataFrame) -> dict[str, dict]:
-    """The fastest device and the cheapest, of those that at least likely meet the targets."""
+def _best(able: pl.DataFrame, is_priced: bool) -> dict[str, dict]:
+    """The fastest device and, where several have prices of their own, the cheapest, of those that at least likely meet the targets."""
     able = able.filter(able["meets_target"].fill_null(True), able["expected_pages_per_second"].is_not_null())
     found = {"fastest": able.head(1)}
-    if "cost_per_1000_pages" in able.columns:
+    if is_priced:
         found["cheapest"] = able.filter(able["cost_per_1000_pages"].is_not_null()).sort("cost_per_1000_pages").head(1)
     return {word: one.row(0, named=True) for word, one in found.items() if one.height}
 

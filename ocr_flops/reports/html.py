@@ -51,7 +51,12 @@ def markdown_html(text: str) -> str:
     """
     converter = Markdown(extensions=["tables", "fenced_code", "md_in_html"])
     converter.treeprocessors.register(_Page(converter), "page", 15)  # after inline markup
-    return UNIT.sub("\\1\N{NO-BREAK SPACE}", converter.convert(text))
+    return _keep_units(converter.convert(text))
+
+
+def _keep_units(text: str) -> str:
+    """A text in which no line parts a number from its unit."""
+    return UNIT.sub("\\1\N{NO-BREAK SPACE}", text)
 
 
 def cards_html(cards: Iterable[Card], layout: str = "figures", tooltip: str = "title") -> str:
@@ -62,7 +67,7 @@ def cards_html(cards: Iterable[Card], layout: str = "figures", tooltip: str = "t
         layout: the class of the box that holds them.
         tooltip: the attribute that has a card's explanation; marimo shows `data-tooltip`.
     """
-    cards = [card._replace(caption=UNIT.sub("\\1\N{NO-BREAK SPACE}", card.caption)) for card in cards]
+    cards = [card._replace(caption=_keep_units(card.caption)) for card in cards]
     return _html_templates().get_template("cards.html.j2").render(cards=cards, layout=layout, tooltip=tooltip)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from ocr_flops.units import SECONDS_PER_DAY, duration, seconds, si
+from ocr_flops.units import duration, per_day, seconds
 
 ENDS = ("", "_low", "_high")  # of the columns of a figure with a range
 HEADINGS = {  # column: heading, in which {} is an SI prefix; what matters most is seen without scrolling
@@ -122,17 +122,13 @@ def models_table(models: pl.DataFrame, currency: str = "") -> pl.DataFrame:
         "memory_bytes": (pl.col("memory_bytes") / 1e9).alias("memory (GB)"),
         "expected_page_seconds": pl.col("expected_page_seconds").alias("s a page"),
         "expected_pages_per_second": pl.struct(f"expected_pages_per_second{end}" for end in ENDS)
-        .map_elements(lambda row: _ranged([*row.values()], _a_day, ""), pl.String)
+        .map_elements(lambda row: _ranged([*row.values()], per_day, ""), pl.String)
         .alias("pages a day"),
         "cost_per_1000_pages": _with_range("cost{}_per_1000_pages").alias(f"{currency or 'cost'} for 1000 pages"),
         "reason": pl.col("reason").cast(pl.String).fill_null(NONE).alias("note"),
     }
     there = {name for name in models.columns if models[name].null_count() < models.height}
     return models.select(expression for name, expression in columns.items() if name in there)
-
-
-def _a_day(pages_per_second: float) -> str:
-    return si(pages_per_second * SECONDS_PER_DAY)
 
 
 def _with_range(column: str) -> pl.Expr:
@@ -145,7 +141,7 @@ def devices_table(devices: pl.DataFrame, currency: str = "") -> pl.DataFrame:
     """The rows of `planning.compare_devices` for people: figures with their ranges; a dash where a device has none. The currency of prices
     may be unknown ("")."""
     figures: dict[str, tuple[str, str, Callable[[float], str]]] = {
-        "pages a day": ("expected_pages_per_second{}", "", _a_day),
+        "pages a day": ("expected_pages_per_second{}", "", per_day),
         "time": ("hours{}", "", duration),
         "cost": ("cost{}", currency, lambda value: f"{value:,.0f}" if value >= 100 else f"{value:.3g}"),
         "first token": ("expected_ttft{}_seconds", "", seconds),

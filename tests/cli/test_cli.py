@@ -272,6 +272,7 @@ def test_plan_names_the_fastest_and_the_cheapest(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     heads = [line.split("  ")[-1].strip() for line in run(capsys, "plan", *GRID, *options)[1].splitlines() if line.startswith("hardware ")]
     assert heads == ["meets target", "cost", "hours"]  # what was asked for is not left out for want of width
+    assert "cheapest" not in run(capsys, "plan", *GRID, "--price", "1.2")[1].split("one batch")[0]  # at one price that is the fastest
     code, _, error = run(capsys, "plan", *GRID, "--price", "l4=0.8,1.2")
     assert (code, error) == (2, "ocr-flops plan: --price: one for all devices beside prices of devices; give either\n")
 

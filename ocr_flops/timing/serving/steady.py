@@ -37,7 +37,7 @@ from ocr_flops.units import SECONDS_PER_DAY
 
 ENGINE = "vllm"
 CUTTERS = (0, 1, 2, 2, 1)  # what cutting a page takes, by case of `DEVICE`
-FULL = 0.95  # of the cache: above it running requests are sent away
+FULL_CACHE = 0.95  # of the cache: above it running requests are sent away
 BINS = 24  # lengths that stand for a distribution
 
 
@@ -277,7 +277,7 @@ class Server:
         wait = found.rest[0] + found.first[0]
         is_rough = (
             (wait > 0.05 * self.later * found.seen[0]) | (requests[0] > 0.8 * self.most_cut[0]) | (requests[0] * wait > 0.75) & ~is_full[0]
-        ) | (flying[0] > FULL * self.by_cache)
+        ) | (flying[0] > FULL_CACHE * self.by_cache)
         is_rough |= self.is_in_parts
         there = np.where(is_alone[0], (requests * (found.first + self.later * found.seen))[0], 1.0)
         return Flow(requests, step, seen, ttft, limited, is_rough & ~is_alone[0], there)
