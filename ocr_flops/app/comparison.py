@@ -188,9 +188,10 @@ def short_name(setting: Setting, base: Setting | None = None) -> str:
         return ", ".join(text if name in OBVIOUS else f"{name} {text}" for name, text in values)
     workload = setting.workload
     grid = f" {workload.columns}×{workload.rows}" if workload.tiles else ""
+    what = setting.model if setting.model_spec.learned else f"{setting.mode}{grid}"
     more = [setting.attention] if setting.attention != Setting.attention else []
     more += [f"batch {setting.batch_size}"] if setting.batch_size > 1 else []
-    return ", ".join([setting.gpu, f"{setting.mode}{grid}", *more])
+    return ", ".join([setting.gpu, what, *more])
 
 
 def change_words(setting: Setting, base: Setting) -> str:
@@ -203,7 +204,7 @@ def _changes(setting: Setting, base: Setting) -> dict[str, tuple[Any, Any]]:
     """The fields in which settings differ in effect, each with its value in `base` and in `setting`."""
     setting, base, ignored = setting.known, base.known, {*IGNORED}
     ignored |= {"columns", "rows"} if setting.source == base.source == "page" else set()
-    ignored |= {"width_px", "height_px"} if setting.source == "grid" else set()
+    ignored |= {"width_px", "height_px"} if setting.source == "grid" else {"mode"} if setting.model_spec.learned else set()
     pairs = {one.name: (getattr(base, one.name), getattr(setting, one.name)) for one in fields(Setting) if one.name not in ignored}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 

@@ -76,8 +76,7 @@ def compare_models(
 
     given = overrides or []
     named = [one.removeprefix(MODEL) for one in given if one.startswith(MODEL)]
-    known = models.compared_models()
-    chosen = [name.strip() for name in named[-1].strip("[]").split(",")] if named else list(known)
+    chosen = [*dict.fromkeys(name.strip() for one in named for name in one.strip("[]").split(","))] or list(models.compared_models())
     for name in chosen:
         if name != TEST_MODEL[1]:
             one_of("model", name, offered("model"))

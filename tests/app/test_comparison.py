@@ -68,6 +68,9 @@ def test_a_pin_is_called_by_what_it_changes_against_the_first():
     changed = replace(EAGER, attention="flash", batch_size=8, output_tokens=512, dtype="fp16")
     assert comparison.short_name(changed, EAGER) == "output tokens 512, batch 8, flash, fp16"
     assert comparison.short_name(EAGER, EAGER) == comparison.short_name(EAGER)
+    learned = replace(EAGER, model="glm_ocr", mode="tiny", attention="vendor")  # which has no modes
+    assert comparison.short_name(learned, EAGER) == "the engine's own, glm_ocr" and comparison.short_name(learned) == "l4, glm_ocr"
+    assert comparison.change_words(replace(learned, mode="large"), learned) == "the same"
 
 
 def test_a_pin_called_baseline_is_what_all_others_are_compared_with():
