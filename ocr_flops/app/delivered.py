@@ -6,14 +6,23 @@ from typing import NamedTuple
 
 from ocr_flops.app.records_overlay import conditions
 from ocr_flops.app.setting import Setting
-from ocr_flops.app.talk import Heading, choose_dtype, compare_last, describe_conditions, estimates_of, is_missing, name_base
+from ocr_flops.app.talk import (
+    Heading,
+    choose_dtype,
+    compare_last,
+    describe_batches,
+    describe_conditions,
+    describe_no_fit,
+    estimates_of,
+    is_missing,
+    name_base,
+)
 from ocr_flops.charts.slides import million_pages
 from ocr_flops.reports.serving import WHAT
 from ocr_flops.spec.catalog import load_engine
 from ocr_flops.spec.ranged import Ranged
 from ocr_flops.spec.specs import STAGES, ModelSpec
 from ocr_flops.timing.hidden_savings import BATCHES, LEAST, hidden_saving
-from ocr_flops.timing.planning import largest_batch
 from ocr_flops.timing.serving.result import CUTTING
 from ocr_flops.timing.serving.steady import ENGINE, prepare
 from ocr_flops.timing.timing import Timing
@@ -52,10 +61,8 @@ def describe_pages(timings: Mapping[str, Timing], price: float, currency: str) -
     """
     base, best = [*timings.values()][-2:]
     mode, fitting = [*timings][-1], {name: one for name, one in timings.items() if one.fits}
-    largest = ", ".join(f"{name} {largest_batch(one.estimate, one.hardware.memory_bytes)}" for name, one in timings.items())
-    fits = f"The largest batch that fits: {largest}."
     if mode not in fitting:
-        return f"Batch {best.estimate.workload.batch_size} does not fit, whatever the attention", f"{describe_conditions(best)}. {fits}"
+        return describe_no_fit(timings)
     hours = {name: million_pages(one) for name, one in fitting.items()}
     found = "".join(f", {one}" for one in compare_last(estimates_of(timings), {name: one.value for name, one in hours.items()}))
     without = [name for name in timings if name not in fitting]
@@ -66,7 +73,7 @@ def describe_pages(timings: Mapping[str, Timing], price: float, currency: str) -
         f"A million pages {cost} with {mode}{found}{does_not}",
         f"{describe_conditions(best)}, {best.estimate.workload.output_tokens:,} output tokens; {count(run.value)} GPU hours, expected "
         f"{count(run.low)} to {count(run.high)}, at {money(price, currency)} each. Against {name_base(base.estimate)} "
-        f"{_shows(base, best)}. {fits}",
+        f"{_shows(base, best)}. {describe_batches(timings)}",
     )
 
 

@@ -19,6 +19,7 @@ from ocr_flops.spec.tiling import queries
 from ocr_flops.spec.workload import Workload
 from ocr_flops.timing.estimate import Estimate
 from ocr_flops.timing.hidden_savings import hidden_saving
+from ocr_flops.timing.planning import largest_batch
 from ocr_flops.timing.timing import Timing
 from ocr_flops.units import interval, less, seconds, share, si
 
@@ -264,15 +265,32 @@ def describe_first_token(timings: Mapping[str, Timing]) -> Heading:
     base, best = [*timings.values()][-2:]
     without = [mode for mode, one in timings.items() if not one.fits]
     fits = f"; {' and '.join(without)} {'does' if len(without) == 1 else 'do'} not fit" if without else ""
+    if not best.fits:
+        return describe_no_fit(timings)
     last = [*timings][-1]
-    figures = {mode: one.expected_ttft.value for mode, one in timings.items() if one.fits or mode == last}
-    found = "".join(f", {one}" for one in compare_last(estimates_of(timings), figures))
+    found = "".join(
+        f", {one}"
+        for one in compare_last(estimates_of(timings), {mode: one.expected_ttft.value for mode, one in timings.items() if one.fits})
+    )
     hidden = hidden_saving(base, best, FIRST).describe("the time to first token")
     return (
         f"First token in {seconds(best.expected_ttft.value)} with {last}{found}{fits}",
         f"{describe_conditions(base)}; expected {interval(best.expected_ttft)}. "
         f"Against {name_base(base.estimate)}: {hidden[0].lower()}{hidden[1:]}.",
     )
+
+
+def describe_no_fit(timings: Mapping[str, Timing]) -> Heading:
+    """That not even the leanest mode fits."""
+    best = [*timings.values()][-1]
+    title = f"Batch {best.estimate.workload.batch_size} does not fit, whatever the attention"
+    return title, f"{describe_conditions(best)}. {describe_batches(timings)}"
+
+
+def describe_batches(timings: Mapping[str, Timing]) -> str:
+    """The largest batch that fits in each mode, in a sentence."""
+    largest = (f"{name} {largest_batch(one.estimate, one.hardware.memory_bytes)}" for name, one in timings.items())
+    return f"The largest batch that fits: {', '.join(largest)}."
 
 
 def describe_token(timings: Mapping[str, Timing]) -> Heading:

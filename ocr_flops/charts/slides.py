@@ -114,8 +114,11 @@ def first_token(timings: Mapping[str, Timing]) -> Chart:
 
 
 def _expected_panel(name: str, timings: Mapping[str, Timing], stages: Sequence[str], steps: int = 1) -> Panel:
-    """Expected seconds of stages, or of one of their steps, as bars of attention modes."""
-    bars = {mode: {stage: float(one.lane_seconds(stage, "expected")[0]) / steps for stage in stages} for mode, one in timings.items()}
+    """Expected seconds of stages, or of one of their steps, as bars of attention modes; no bar of one that does not fit."""
+    bars = {
+        mode: {stage: float(one.lane_seconds(stage, "expected")[0]) / steps for stage in stages if one.fits}
+        for mode, one in timings.items()
+    }
     return Panel(name, bars, seconds)
 
 

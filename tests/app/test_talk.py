@@ -184,7 +184,7 @@ def test_a_saving_that_the_host_hides_is_said_to_be_hidden():
 def test_memory_that_is_too_small_is_said():
     small_setting = replace(SETTING, dtype="fp16", batch_size=32, gpu="rtx_2080_ti", attention="all")
     small = {mode: one.on(of.load_hardware("rtx_2080_ti")) for mode, one in small_setting.by_mode(MODEL).items()}
-    assert talk.describe_first_token(small)[0].endswith("eager and sdpa do not fit")
+    assert talk.describe_first_token(small)[0] == "Batch 32 does not fit, whatever the attention"
 
 
 def test_where_it_does_not_help():
