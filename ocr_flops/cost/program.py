@@ -6,6 +6,7 @@ over points, exact in Python ints for one point and in int64 for many.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from functools import cached_property, reduce
 
@@ -31,12 +32,10 @@ class Program:
 
     def __init__(self, tape: Tape):
         self.layer_parameters = dict(tape.parameters)
-        self.parameters: dict[str, int] = {}
-        for (module, _), count in tape.parameters.items():
-            self.parameters[module] = self.parameters.get(module, 0) + count
-        self.weight_bytes: dict[str, int] = {}
-        for (module, _), size in tape.weight_bytes.items():
-            self.weight_bytes[module] = self.weight_bytes.get(module, 0) + size
+        self.parameters, self.weight_bytes = Counter[str](), Counter[str]()
+        for found, of_layers in ((self.parameters, tape.parameters), (self.weight_bytes, tape.weight_bytes)):
+            for (module, _), count in of_layers.items():
+                found[module] += count
         self.operations = tuple(tape.operations)
         self.modules = tuple(dict.fromkeys(operation.module for operation in self.operations))
 

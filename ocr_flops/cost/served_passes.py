@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ocr_flops.cost.blocks.experts import expected_hits, rows_of_an_expert
+from ocr_flops.cost.blocks.experts import expert_dimensions
 from ocr_flops.cost.estimate import Cost
 from ocr_flops.cost.run_config import RunConfig, stage_program
 from ocr_flops.cost.stage_groups import StageGroup
@@ -70,9 +70,7 @@ def _group(config: RunConfig, recorded: str, stage: str, batch: Column, values: 
     if config.engine.block_tokens is None:
         raise SpecError(f"engine: {config.engine.name!r} does not serve; chunks and steps are those of engines with a paged cache")
     spec = config.model.tower("decoder")
-    hit, hit_bytes = expected_hits(spec, tokens, config.weight_itemsize, None)
-    experts = {"expert_bytes": hit_bytes, "experts_hit": hit, "expert_rows": rows_of_an_expert(spec, tokens, hit)}
-    values = values | experts | config.engine_code.dimensions(spec, tokens)
+    values = values | expert_dimensions(spec, tokens, config.weight_itemsize) | config.engine_code.dimensions(spec, tokens)
     points = max(np.size(value) for value in values.values())
     prompt = np.maximum(values["context"] - VIEW.image_tokens, 0)
     prompt = np.broadcast_to(prompt, points).astype(np.int64) if points > 1 else int(prompt)

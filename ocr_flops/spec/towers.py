@@ -111,6 +111,11 @@ class DecoderSpec(TowerSpec):
 
     tower, label, multiples, may_be_zero = "decoder", "the decoder", (("width", "heads"),), ("dense_layers",)
 
+    @property
+    def sparse_layers(self) -> int:
+        """Layers that have experts."""
+        return self.layers - self.dense_layers
+
     def __post_init__(self) -> None:
         super().__post_init__()
         for part, whole in (("dense_layers", "layers"), ("experts_per_token", "experts")):

@@ -1,8 +1,10 @@
 """Gated MLPs and mixtures of experts: the router, grouped or looped experts."""
 
+from __future__ import annotations
+
 from functools import cache
 from math import lgamma, log, log1p, sqrt
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -12,6 +14,9 @@ from ocr_flops.cost.polynomial import Dimension
 from ocr_flops.cost.tape import Tape
 from ocr_flops.spec.towers import DecoderSpec
 from ocr_flops.spec.workload import Column
+
+if TYPE_CHECKING:
+    from ocr_flops.cost.learning.program_file import LearnedExperts
 
 EXPERT_ROWS = Dimension("expert_rows")
 CODE = 1024  # above every number of rows of a block
@@ -25,20 +30,19 @@ class Experts(NamedTuple):
     width: int
 
 
-def expected_hits(spec: DecoderSpec, tokens: Column, itemsize: int, given: Column | None) -> tuple[Column, Column]:
+def expected_hits(spec: DecoderSpec | LearnedExperts, tokens: Column, third: int, given: Column | None) -> tuple[Column, Column]:
     """Experts hit in one pass over all layers, and the bytes of their down projections (a third of an expert).
 
     Expected when each token picks experts_per_token of them uniformly: experts · (1 − (1 − k / experts)^tokens) a layer, times the bytes
     of an expert, rounded once a layer.
 
     Args:
-        spec: dimensions.
+        spec: how many experts there are, how many a token visits, and in how many layers.
         tokens: of the pass, all sequences together.
-        itemsize: bytes per element of weights.
+        third: bytes of one of an expert's three equal matrices.
         given: experts hit over all layers, where they are known.
     """
-    layers = spec.layers - spec.dense_layers
-    third = spec.width * spec.expert_width * itemsize
+    layers = spec.sparse_layers
     if given is not None:
         return given, given * third
     missed = 1 - spec.experts_per_token / spec.experts
@@ -48,9 +52,12 @@ def expected_hits(spec: DecoderSpec, tokens: Column, itemsize: int, given: Colum
     return (hit, hit_bytes) if isinstance(tokens, np.ndarray) else (int(hit[0]), int(hit_bytes[0]))
 
 
-def rows_of_an_expert(spec: DecoderSpec, tokens: Column, hit: Column) -> Column:
-    """Rows of an expert in a pass of so many tokens, where all that are hit share them evenly."""
-    return tokens * spec.experts_per_token * (spec.layers - spec.dense_layers) // (hit + (hit == 0))
+def expert_dimensions(spec: DecoderSpec, tokens: Column, itemsize: int, given: Column | None = None) -> dict[str, Column]:
+    """Values of the symbolic dimensions of experts in a pass, those that are hit sharing its rows evenly; itemsize in bytes per element of
+    weights, other arguments as of `expected_hits`."""
+    hit, hit_bytes = expected_hits(spec, tokens, spec.width * spec.expert_width * itemsize, given)
+    rows = tokens * spec.experts_per_token * spec.sparse_layers // (hit + (hit == 0))
+    return {"expert_bytes": hit_bytes, "experts_hit": hit, "expert_rows": rows}
 
 
 def expected_padded_rows(spec: DecoderSpec, tokens: Column, block: Column) -> Column:

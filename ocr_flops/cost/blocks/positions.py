@@ -1,28 +1,17 @@
 """Positions of patches: absolute ones resized to a view, and decomposed relative ones as a bias of attention scores."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from ocr_flops.cost import ops
 from ocr_flops.cost.blocks.passes import Grid
 from ocr_flops.cost.ops import Tensor
 from ocr_flops.cost.tape import Tape
 
-
-class PositionHabits(Protocol):
-    """What `cost.engines.base.Engine` says of positions: their layout, how they are resized, and how long they live."""
-
-    def release(self, tape: Tape, name: str, *tensors: Tensor) -> tuple[Tensor, ...]: ...
-
-    def resize_relative(self, tape: Tape, table: Tensor, rows: int) -> Tensor: ...
-
-    def arrange_side_biases(
-        self, tape: Tape, sides: tuple[Tensor, ...], gathered: tuple[Tensor, ...]
-    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]: ...
-
-    def arrange_bias(
-        self, tape: Tape, bias: Tensor, sides: tuple[Tensor, ...], gathered: tuple[Tensor, ...]
-    ) -> tuple[Tensor, tuple[Tensor, ...]]: ...
+if TYPE_CHECKING:
+    from ocr_flops.cost.engines.base import Engine
 
 
 def look_up(tape: Tape, table: Tensor) -> Tensor:
@@ -31,7 +20,7 @@ def look_up(tape: Tape, table: Tensor) -> Tensor:
     return tape(ops.gather("embedding", table, tape.buffer(1, tokens, itemsize=ops.INDEX_BYTES), (1, tokens, width)))
 
 
-def resize_absolute(tape: Tape, engine: PositionHabits, upcast: Tensor, side: int) -> tuple[Tensor, tuple[Tensor, ...]]:
+def resize_absolute(tape: Tape, engine: Engine, upcast: Tensor, side: int) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Bicubic interpolation of a position table in fp32 [1, trained, trained, width] to [1, side, side, width] in the model's precision.
 
     Returns:
@@ -54,7 +43,7 @@ class RelativePositions:
         tables: rows of relative heights and of relative widths [2·trained - 1, d].
     """
 
-    engine: PositionHabits
+    engine: Engine
     grid: Grid
     tables: tuple[Tensor, Tensor]
 

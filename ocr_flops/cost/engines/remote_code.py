@@ -18,13 +18,8 @@ if TYPE_CHECKING:
     from ocr_flops.spec.towers import ClipSpec
 
 
-class RemoteCode(Engine, name="remote_code"):
-    """What the published code executes."""
-
-    named = frozenset({"side biases", "clip attention", "clip embeddings", "upcast positions", "encoder outputs"})
-    scale_name = "div"
-    encodes_page_by_page = True
-    clones_logits = True  # transformers 4.46.3, generation/utils.py:3219
+class RemoteVision(Engine):
+    """The vision towers as the published code executes them, and engines that took their code from it."""
 
     def arrange_side_biases(self, tape: Tape, sides: Tensors, gathered: Tensors) -> tuple[Tensors, Tensors]:
         """It makes both factors contiguous instead of their sum."""
@@ -48,10 +43,6 @@ class RemoteCode(Engine, name="remote_code"):
         scaled = tape(ops.elementwise("mul", weight, normed, shape=x.shape))
         return tape.then_free(ops.elementwise("add", scaled, bias), scaled, normed, mean, variance, x)
 
-    def hand_on_map(self, tape: Tape, x: Tensor) -> Tensors:
-        """It clones the map between the convolutions."""
-        return x, tape(ops.copy("clone", x))
-
     def unused_clip_weights(self, spec: ClipSpec) -> Sequence[tuple[int, ...]]:
         """CLIP's own patch convolution, in whose place SAM's map comes."""
         return ((spec.width, spec.channels, spec.patch_px, spec.patch_px),)
@@ -66,6 +57,19 @@ class RemoteCode(Engine, name="remote_code"):
         """One matrix product for all three."""
         together = self.clip_linear(tape, x, 3 * width)
         return together, together, together
+
+
+class RemoteCode(RemoteVision, name="remote_code"):
+    """What the published code executes."""
+
+    named = frozenset({"side biases", "clip attention", "clip embeddings", "upcast positions", "encoder outputs"})
+    scale_name = "div"
+    encodes_page_by_page = True
+    clones_logits = True  # transformers 4.46.3, generation/utils.py:3219
+
+    def hand_on_map(self, tape: Tape, x: Tensor) -> Tensors:
+        """It clones the map between the convolutions."""
+        return x, tape(ops.copy("clone", x))
 
     def hold_inputs(self, tape: Tape, forward: ForwardPass) -> None:
         """Position ids, a padding mask and, in prefill, the places of image tokens."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class Sglang(Vllm, name="sglang"):
     """What SGLang executes: what vLLM does, but for what is said here."""
 
-    named = RemoteCode.named
+    named, hand_on_map = RemoteCode.named, RemoteCode.hand_on_map
     image_views = ("tiles", "global")
     narrows_clip = False
     mixes_prefill = False
@@ -63,10 +63,6 @@ class Sglang(Vllm, name="sglang"):
         """Both are copied into one tensor each."""
         for one in (pixels, *tiles):
             tape.free(tape(ops.copy("cat", one)))
-
-    def hand_on_map(self, tape: Tape, x: Tensor) -> tuple[Tensor, ...]:
-        """It clones the map between the convolutions."""
-        return x, tape(ops.copy("clone", x))
 
     def join_tokens(self, tape: Tape, tokens: Tensor) -> None:
         """Into one tensor."""

@@ -31,11 +31,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ocr_flops.cost import ops
-from ocr_flops.cost.blocks import attention, fused
+from ocr_flops.cost.blocks import fused
 from ocr_flops.cost.blocks.experts import Experts, expected_padded_rows
 from ocr_flops.cost.blocks.passes import ForwardPass
 from ocr_flops.cost.engines.base import Engine, Tensors
-from ocr_flops.cost.engines.remote_code import RemoteCode
+from ocr_flops.cost.engines.remote_code import RemoteVision
 from ocr_flops.cost.ops import Tensor
 from ocr_flops.cost.tape import Tape
 from ocr_flops.cost.towers.fused_decoder import FusedDecoder
@@ -50,7 +50,7 @@ GIB = 2**30
 SMALL_BLOCK, BLOCK = 16, 64  # rows of a block of one expert, up to as many tokens as experts, and from there on
 
 
-class Vllm(RemoteCode, name="vllm"):
+class Vllm(RemoteVision, name="vllm"):
     """What vLLM executes. Vision is the published code's, but for what is said here.
 
     Attributes:
@@ -60,8 +60,6 @@ class Vllm(RemoteCode, name="vllm"):
 
     named = frozenset({"side biases", "upcast positions", "encoder outputs"})
     experts = "fused"
-    encodes_page_by_page = False
-    clones_logits = False
     image_views = ("global", "tiles")
     decoder = FusedDecoder
     narrows_clip = True  # fp8 weights are CLIP's too
@@ -128,10 +126,6 @@ class Vllm(RemoteCode, name="vllm"):
 
     # Vision
 
-    def hand_on_map(self, tape: Tape, x: Tensor) -> Tensors:
-        """Without a copy."""
-        return (x,)
-
     def clip_linear(self, tape: Tape, x: Tensor, features_out: int) -> Tensor:
         """In fp8 where weights are."""
         return fused.linear(tape, x, features_out, True, self._narrow if self.narrows_clip else None)
@@ -147,13 +141,6 @@ class Vllm(RemoteCode, name="vllm"):
         tape.synchronise()
 
     # The language model
-
-    def hold_inputs(self, tape: Tape, forward: ForwardPass) -> None:
-        """None besides those that the decoder holds."""
-
-    def build_masks(self, tape: Tape, kernel: attention.Kernel, forward: ForwardPass) -> tuple[Tensor | None, Tensors]:
-        """None for its own kernel; for those that read one, the plain one."""
-        return Engine.build_masks(self, tape, kernel, forward)
 
     def insert_features(self, tape: Tape, forward: ForwardPass, embedded: Tensor, features: Tensor) -> Tensors:
         """In place, for all sequences at once."""

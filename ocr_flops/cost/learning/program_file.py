@@ -85,13 +85,18 @@ class LearnedStage(msgspec.Struct):
         return found
 
 
-class Experts(msgspec.Struct, frozen=True):
-    """Routed experts of a decoder: how many a layer, how many a token visits, layers that have them, weights of one matrix."""
+class LearnedExperts(msgspec.Struct, frozen=True):
+    """Routed experts of a decoder: how many a layer, how many a token visits, layers that have them, bytes of one matrix."""
 
     experts: int
     experts_per_token: int
     layers: int
     third: int
+
+    @property
+    def sparse_layers(self) -> int:
+        """As of `DecoderSpec`."""
+        return self.layers
 
 
 class LearnedProgram(msgspec.Struct):
@@ -123,7 +128,7 @@ class LearnedProgram(msgspec.Struct):
     parts: dict[str, Part]
     parameters: list[tuple[int, int, int]]
     kv_bytes_per_token: int
-    experts: Experts | None
+    experts: LearnedExperts | None
     stages: list[LearnedStage]
     window: int = 0
     left_out: dict[str, str] = {}

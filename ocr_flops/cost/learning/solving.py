@@ -4,18 +4,10 @@ from collections.abc import Sequence
 from fractions import Fraction
 from math import lcm
 
-from ocr_flops.cost.polynomial import Monomial
+from ocr_flops.cost.polynomial import Monomial, product
 
 PRIME = 2_147_483_647
 Values = tuple[int, ...]  # of one quantity at all points
-
-
-def value_of(monomial: Monomial, sizes: dict[str, int]) -> int:
-    """A monomial at a point."""
-    value = 1
-    for name in monomial:
-        value *= sizes[name]
-    return value
 
 
 class Solver:
@@ -34,7 +26,7 @@ class Solver:
 
     def __init__(self, monomials: Sequence[Monomial], points: Sequence[dict[str, int]]):
         self.monomials = tuple(monomials)
-        self.rows = [[value_of(monomial, point) for monomial in monomials] for point in points]
+        self.rows = [[product(point[name] for name in monomial) for monomial in monomials] for point in points]
         self.used = independent_rows(self.rows, len(monomials))
         if len(self.used) < len(monomials):
             raise ValueError(f"{len(points)} points tell {len(self.used)} of {len(monomials)} monomials apart")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ocr_flops.cost import ops
-from ocr_flops.cost.blocks.experts import expected_hits, rows_of_an_expert
+from ocr_flops.cost.blocks.experts import expert_dimensions
 from ocr_flops.cost.blocks.passes import ForwardPass, View
 from ocr_flops.cost.models.base import LeastWork, Pipeline
 from ocr_flops.cost.models.least_work import least_language_model, least_vision
@@ -82,8 +82,7 @@ class DeepSeekOcr(Pipeline, name="deepseek_ocr"):
             return found
         context, spec = workload.context_tokens, config.model.tower("decoder")
         tokens = batch if stage == "decode" else batch * context
-        hit, hit_bytes = expected_hits(spec, tokens, config.weight_itemsize, experts_hit)
-        found |= {"batch": batch, "expert_bytes": hit_bytes, "experts_hit": hit, "expert_rows": rows_of_an_expert(spec, tokens, hit)}
+        found |= {"batch": batch} | expert_dimensions(spec, tokens, config.weight_itemsize, experts_hit)
         found |= config.engine_code.dimensions(spec, tokens)
         if stage == "decode":
             all_rows = (step == 1) & (config.prefill_logits == "all")

@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 
 from ocr_flops.cost.blocks.experts import expected_hits
 from ocr_flops.cost.learning.dimensions import with_parts
@@ -141,24 +140,10 @@ class Learned(Pipeline, name="learned"):
             context = workload.context_tokens
             found |= {"tokens": context} if stage != "decode" or program.window else {}
             found |= {"context": context + self.kept_outputs(config.model, step)} if stage == "decode" else {}
-            found |= self._hits(program, batch if stage == "decode" else batch * context, config.itemsize, experts_hit)
+            if experts := program.experts:
+                hit, hit_bytes = expected_hits(experts, batch if stage == "decode" else batch * context, experts.third, experts_hit)
+                found |= {"experts_hit": hit, "expert_bytes": hit_bytes, "layer_expert_bytes": hit_bytes // experts.layers}
         return with_parts(found, program.parts)
-
-    @staticmethod
-    def _hits(program: LearnedProgram, tokens: Column, itemsize: int, experts_hit: Column | None) -> dict[str, Column]:
-        """Experts hit and the bytes of one matrix of each, where the decoder has any."""
-        if (experts := program.experts) is None:
-            return {}
-        spec = SimpleNamespace(
-            layers=experts.layers,
-            dense_layers=0,
-            width=experts.third // itemsize,
-            expert_width=1,
-            experts=experts.experts,
-            experts_per_token=experts.experts_per_token,
-        )
-        hit, hit_bytes = expected_hits(spec, tokens, itemsize, experts_hit)
-        return {"experts_hit": hit, "expert_bytes": hit_bytes, "layer_expert_bytes": hit_bytes // experts.layers}
 
     def kv_bytes_per_token(self, config: RunConfig) -> int:
         return find_program(config.model).kv_bytes_per_token

@@ -101,7 +101,7 @@ def least_language_model(model: ModelSpec, is_prefill: bool) -> dict[str | None,
     """
     spec = model.tower("decoder")
     layers, width, tokens = spec.layers, spec.width, TOKENS if is_prefill else 1
-    sparse = layers - spec.dense_layers
+    sparse = spec.sparse_layers
 
     def rows(count: int, has_last: bool) -> Dim:
         return BATCH * (tokens * count - (tokens - 1) * has_last) if count else 0

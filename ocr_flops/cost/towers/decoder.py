@@ -124,7 +124,11 @@ class Decoder:
     def _record_mlp(self, x: Tensor, layers: range) -> Tensor:
         """The MLP of the first layers."""
         with self.tape.module("decoder.dense_mlp", layers):
-            return gated_mlp(self.tape, x, self.spec.width, self.spec.dense_width)
+            return self._mlp(x, self.spec.dense_width)
+
+    def _mlp(self, x: Tensor, inner: int) -> Tensor:
+        """SwiGLU; x stays alive."""
+        return gated_mlp(self.tape, x, self.spec.width, inner)
 
     def _record_experts(self, x: Tensor, layers: range) -> Tensor:
         """Router, routed experts and shared experts."""
@@ -136,5 +140,5 @@ class Decoder:
         with tape.module("decoder.routed_experts", layers):
             routed = self.engine.run_experts(tape, sizes, rows, weights, index)
         with tape.module("decoder.shared_experts", layers):
-            shared = gated_mlp(tape, x, spec.width, spec.shared_experts * spec.expert_width)
+            shared = self._mlp(x, spec.shared_experts * spec.expert_width)
             return tape.then_free(ops.elementwise("add", x.view(*x.shape), shared), routed, shared, weights, index, *held)

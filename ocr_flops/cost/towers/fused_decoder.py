@@ -13,7 +13,7 @@ from ocr_flops.cost.towers.decoder import Decoder
 
 @dataclass(frozen=True)
 class FusedDecoder(Decoder):
-    """What the language model executes in one forward pass (arguments as of `Decoder`; the engine is a `ServingEngine`).
+    """What the language model executes in one forward pass (arguments as of `Decoder`; the engine is a `Vllm`).
 
     All rows of a pass run together; only attention knows which sequence a row is of.
     """
@@ -85,11 +85,6 @@ class FusedDecoder(Decoder):
         out = engine.decoder_linear(tape, active, self.spec.width)
         tape.free(active)
         return out
-
-    def _record_mlp(self, x: Tensor, layers: range) -> Tensor:
-        """The MLP of the first layers."""
-        with self.tape.module("decoder.dense_mlp", layers):
-            return self._mlp(x, self.spec.dense_width)
 
     def _record_experts(self, x: Tensor, layers: range) -> Tensor:
         """Router in the model's precision, routed experts, shared experts as one MLP, and their sum."""

@@ -219,7 +219,7 @@ def _charge_hits(rows: dict[Place, Row], stage: str, seen: Stage, numbers: Estim
     if not charged:
         return
     decoder = config.model.tower("decoder")
-    layers = decoder.layers - decoder.dense_layers
+    layers = decoder.sparse_layers
     all_bytes = config.parameters[EXPERTS] * config.itemsize
     if config.engine_code.experts == "grouped_mm":
         read = all_bytes * seen["steps"]

@@ -11,10 +11,10 @@ import transformers
 
 from ocr_flops.cost.learning.dimensions import monomials_of, with_parts
 from ocr_flops.cost.learning.folding import COLUMNS, Launch, Trace, Unlearnable
-from ocr_flops.cost.learning.program_file import SCHEMA, Experts, LearnedProgram, LearnedStage, write_program
-from ocr_flops.cost.learning.solving import independent_rows, value_of
+from ocr_flops.cost.learning.program_file import SCHEMA, LearnedExperts, LearnedProgram, LearnedStage, write_program
+from ocr_flops.cost.learning.solving import independent_rows
 from ocr_flops.cost.learning.stage_learning import Names, StageKey, learn_stage
-from ocr_flops.cost.polynomial import Monomial
+from ocr_flops.cost.polynomial import Monomial, product
 from ocr_flops.measure.events import Event, Learned, Progress, Traced
 from ocr_flops.measure.worker.class_doors import FEATURES, doors_of_views
 from ocr_flops.measure.worker.class_session import KERNELS, ClassSession
@@ -81,14 +81,14 @@ def learn_class(
     )
 
 
-def experts_of(session: ClassSession) -> Experts | None:
+def experts_of(session: ClassSession) -> LearnedExperts | None:
     """The routed experts of the decoder."""
     text = session.config.get_text_config()
     count = next((getattr(text, name) for name in ("n_routed_experts", "num_experts") if getattr(text, name, None)), None)
     if count is None:
         return None
     layers = sum(name.endswith("mlp.experts") for name, _ in session.model.named_modules())
-    return Experts(count, text.num_experts_per_tok, layers, text.hidden_size * text.moe_intermediate_size * 2)
+    return LearnedExperts(count, text.num_experts_per_tok, layers, text.hidden_size * text.moe_intermediate_size * 2)
 
 
 def stage_keys(session: ClassSession, kernel: str) -> list[StageKey]:
@@ -148,7 +148,8 @@ def choose_points(session: ClassSession, key: StageKey, tier: int) -> tuple[list
         tokens = 0 if key.stage == "vision" else chance.randint(2, 90) if key.stage != "decode" else chance.randint(5, 400)
         pool.append((batch, tuple(page.items()), tokens))
     pool = list(dict.fromkeys(pool))
-    rows = [[value_of(one, _guessed(session, key, point)) for one in monomials] for point in pool]
+    known = [_guessed(session, key, point) for point in pool]
+    rows = [[product(sizes[name] for name in one) for one in monomials] for sizes in known]
     columns = independent_rows(list(zip(*rows, strict=True)), len(monomials))
     rows = [[row[column] for column in columns] for row in rows]
     chosen = independent_rows(rows, len(columns))
