@@ -199,20 +199,14 @@ def in_money(inputs, price, setting, timings):
 
 @app.cell(hide_code=True)
 def served(setting):
-    try:
-        steps, refused = delivered.serving_steps(model, setting), ""
-    except of.SpecError as _error:
-        steps, refused = {}, str(_error)
+    steps, refused = delivered.serving_steps(model, setting)
     return refused, steps
 
 
 @app.cell(hide_code=True)
 def from_eager_to_served(inputs, refused, setting, steps):
-    _refused = (("This GPU does not serve it", f"{refused}."),)
-    slide(
-        lambda: (delivered.describe_served(steps, setting), slides.from_eager_to_served(steps)) if steps else _refused,
-        inputs=inputs["served"],
-    )
+    _chart = [slides.from_eager_to_served(steps)] if steps else []
+    slide(lambda: (delivered.describe_served(steps, setting, refused), *_chart), inputs=inputs["served"])
     return
 
 

@@ -1,6 +1,6 @@
 """What one device delivers in each way of running the model: the sentences and rows of the talk on pages, money, serving and the ask."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from ocr_flops.app.talk import (
     name_base,
 )
 from ocr_flops.charts.slides import million_pages
+from ocr_flops.errors import SpecError
 from ocr_flops.reports.serving import WHAT
 from ocr_flops.spec.catalog import load_engine
 from ocr_flops.spec.ranged import Ranged
@@ -92,40 +93,52 @@ def money(amount: float, currency: str) -> str:
     return f"{count(amount)} {currency}".strip()
 
 
-def serving_steps(model: ModelSpec, setting: Setting) -> dict[str, Delivered]:
-    """What one device delivers: the setting's engine, then vLLM with more and more in flight, in 16 bit.
+def serving_steps(model: ModelSpec, setting: Setting) -> tuple[dict[str, Delivered], str]:
+    """What one device delivers, and why vLLM does not serve there, "" where it does.
 
     Args:
         setting: a page with output tokens; its batch is what its own engine runs together.
 
-    Raises:
-        SpecError: a device that does not run it in this precision.
+    Returns:
+        the setting's engine, where it fits, then vLLM with more and more in flight, in 16 bit, by what they are.
     """
-    found = {}
+    found: dict[str, Delivered] = {}
+    try:
+        for step, one in _steps(model, setting):
+            found[step] = one
+    except SpecError as error:
+        return found, str(error)
+    return found, ""
+
+
+def _steps(model: ModelSpec, setting: Setting) -> Iterator[tuple[str, Delivered]]:
     for batch in dict.fromkeys((1, setting.batch_size)):
         point = replace(setting, batch_size=batch)
         timing = point.estimate(model, "vendor").on(**conditions(model, point))
-        found[f"{setting.engine}, {f'{batch} at once' if batch > 1 else 'page by page'}"] = Delivered(
-            timing.expected_pages_per_day, timing.device_busy_share, timing.expected_ttft
-        )
+        if timing.fits:
+            name = f"{setting.engine}, {f'{batch} at once' if batch > 1 else 'page by page'}"
+            yield name, Delivered(timing.expected_pages_per_day, timing.device_busy_share, timing.expected_ttft)
     hardware, served = setting.hardware, replace(setting, engine=ENGINE, batch_size=1)
     dtype = choose_dtype(16, hardware, setting.dtype)
     under = {"host": served.host_spec, "efficiency": served.efficiency}
     server = prepare(model, served.workload, hardware, engine=load_engine(ENGINE), dtype=dtype, **under)
     for flying in dict.fromkeys((1, min(64, server.max_concurrency), server.max_concurrency)):
         one = server.solve(flying)
-        found[f"vLLM in {dtype}, {flying} in flight"] = Delivered(
-            one.pages_per_day, one.device_busy_share, one.ttft_seconds, WHAT[one.limited_by]
-        )
-    return found
+        served = Delivered(one.pages_per_day, one.device_busy_share, one.ttft_seconds, WHAT[one.limited_by])
+        yield f"vLLM in {dtype}, {flying} in flight", served
 
 
-def describe_served(steps: Mapping[str, Delivered], setting: Setting) -> Heading:
-    """What serving makes of one device."""
-    (name, own), (flying, last) = ([*steps.items()][place] for place in (len({1, setting.batch_size}) - 1, -1))
+def describe_served(steps: Mapping[str, Delivered], setting: Setting, refused: str = "") -> Heading:
+    """What serving makes of one device; of one that vLLM does not serve on, why, and what runs there (arguments of `serving_steps`)."""
+    own = [(count(one.pages_per_day.value), name) for name, one in steps.items() if not one.limited_by]
+    if refused:
+        runs = "Not served, this GPU reads {} pages a day ({})".format(*own[-1]) if own else "This GPU neither serves nor fits it"
+        return runs, f"{refused.removeprefix('attention: ')}."
+    flying, last = next(reversed(steps.items()))
+    instead = " instead of {} ({})".format(*own[-1]) if own else f"; {setting.engine} does not fit"
     batches = ", which batches do not wait for" if last.limited_by == WHAT[CUTTING] else ""
     return (
-        f"Served, the same GPU reads {count(last.pages_per_day.value)} pages a day instead of {count(own.pages_per_day.value)} ({name})",
+        f"Served, the same GPU reads {count(last.pages_per_day.value)} pages a day{instead}",
         f"{setting.hardware.label}, {setting.dtype}, {counted(setting.output_tokens, 'output token')} a page, as expected "
         f"({count(last.pages_per_day.low)} to {count(last.pages_per_day.high)}); {flying}, is modelled. "
         f"The GPU works {share(last.busy, 1)} of the time; the limit is {last.limited_by}{batches}. The tab "
@@ -157,7 +170,7 @@ def ask_rows(timings: Mapping[str, Timing], steps: Mapping[str, Delivered], pric
 
     Args:
         timings: of one point on one device by attention mode.
-        steps: of `serving_steps`; empty where the device does not serve.
+        steps: of `serving_steps`.
         price: of an hour of the device.
     """
 
@@ -175,7 +188,7 @@ def ask_rows(timings: Mapping[str, Timing], steps: Mapping[str, Delivered], pric
         name = f"{mode}, {one.estimate.workload.batch_size} at once"
         row = described(name, needs, Delivered(one.expected_pages_per_day, one.device_busy_share, one.expected_ttft))
         rows.append(row if one.fits else AskRow(name, needs, "–", "does not fit", "–"))
-    most = max((one.pages_per_day.value for one in steps.values()), default=0)
-    serving = ((name, one) for name, one in reversed(steps.items()) if one.pages_per_day.value >= NEARLY * most)
-    last = [*serving][-1:]
+    serving = [(name, one) for name, one in steps.items() if one.limited_by]
+    most = max((one.pages_per_day.value for _, one in serving), default=0)
+    last = [pair for pair in serving if pair[1].pages_per_day.value >= NEARLY * most][:1]
     return rows + [described(name, "an engine that batches; modelled", one) for name, one in last]

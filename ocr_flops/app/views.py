@@ -22,7 +22,7 @@ from ocr_flops.evidence.published import read_accuracy
 from ocr_flops.evidence.records.cache import RECORDS
 from ocr_flops.reports.images import provenance
 from ocr_flops.spec.catalog import load_engine, modes
-from ocr_flops.spec.specs import EngineSpec, HardwareSpec, ModelSpec
+from ocr_flops.spec.specs import HardwareSpec, ModelSpec
 from ocr_flops.timing.estimate import Estimate, sweep
 from ocr_flops.timing.planning import largest_batch
 from ocr_flops.timing.serving.steady import ENGINE, Server, prepare
@@ -131,20 +131,24 @@ class Results:
         return prepare(self.model, setting.workload, hardware, engine=engine, options=options, **runs)
 
     @cached_property
-    def mode_servers(self) -> tuple[EngineSpec, dict[str, Server], dict[str, list[str]]]:
-        """The engine that serves the page in each mode on the device: the setting's, if it serves; servers by mode, and why other modes
-        have none."""
-        setting, servers, missing = self.setting, {}, {}
-        engine = setting.engine_spec if setting.engine_spec.block_tokens else load_engine(ENGINE)
-        served = replace(setting, engine=engine.name, batch_size=1, output_tokens=max(1, setting.output_tokens))
+    def served_modes(self) -> tuple[dict[str, charts.ModePages], dict[str, list[str]]]:
+        """What an engine that serves makes of the page in each mode, the setting's where it serves, and why other modes have nothing."""
+        setting, engine = self.setting, self.setting.engine if self.setting.engine_spec.block_tokens else ENGINE
+        served = replace(setting, engine=engine, batch_size=1, output_tokens=max(1, setting.output_tokens))
         if setting.dtype == "fp32":  # kernels that serve take 16 bit, of which a peak that was edited is not
             served = replace(served, dtype="bf16" if "bf16" in self.hardware.dtypes else "fp16", **{FIGURES[0]: None})
-        for mode in modes():
-            try:
-                servers[mode.name] = self.serve(replace(served, mode=mode.name), served.device)
-            except SpecError as error:  # of the engine, of memory, or of a prompt beyond the limits beside this mode's views
-                missing.setdefault(str(error), []).append(charts.mode_label(mode.name))
-        return engine, servers, missing
+
+        def serve(mode: str) -> charts.ModePages:
+            server = self.serve(replace(served, mode=mode), served.device)
+            found = server.solve()
+            return charts.ModePages(server.config, server.pages[0].workload, found.pages_per_day, found.limited_by)
+
+        return _in_each_mode(serve)
+
+    def in_mode(self, mode: str, **changed: Any) -> Timing:
+        """The setting in another mode, on the device."""
+        one = replace(self.setting, mode=mode, **changed)
+        return one.estimate(self.model, one.main_mode).on(**self.conditions)
 
     @cached_property
     def modules(self) -> pl.DataFrame:
@@ -261,26 +265,50 @@ def plan(results: Results) -> list[Chart]:
 
 
 def which_mode(results: Results) -> list[Chart]:
-    """Published accuracy of each mode against the pages a day of an engine that serves it; nothing where the device runs none."""
-    if not results.device:
+    """Published accuracy of each mode against the pages a day of an engine that serves it, else of the setting's, page by page; nothing
+    where the device runs none."""
+    if not results.device or why_not(results, "Which mode"):
         return []
-    setting, (engine, servers, missing) = results.setting, results.mode_servers
-    also = [f"No result ({why}): {', '.join(labels)}" for why, labels in missing.items()]
-    if servers and engine.name != setting.engine:
-        ends = [replace(setting, mode=name) for name in dict.fromkeys([*servers][:1] + [*servers][-1:])]
-        timings = [one.estimate(results.model, one.main_mode).on(**results.conditions) for one in ends]
-        days = [si(one.expected_pages_per_day.value) + " a day" if one.fits else "does not fit" for one in timings]
-        each = "; ".join(f"{charts.mode_label(one.mode)} {day}" for one, day in zip(ends, days, strict=True))
-        also.append(f"As set, batch {setting.batch_size} under {results.main.config.model.under(results.main.config.engine)}: {each}")
-    return [charts.accuracy_by_mode(servers, read_accuracy(), also)] if servers else []
+    setting, (found, missing), also = results.setting, results.served_modes, []
+    if found and next(iter(found.values())).config.engine.name != setting.engine:
+        timings = {charts.mode_label(mode): results.in_mode(mode) for mode in (next(iter(found)), [*found][-1])}
+        each = (
+            f"{label} {si(one.expected_pages_per_day.value) + ' a day' if one.fits else 'does not fit'}" for label, one in timings.items()
+        )
+        also = [
+            f"As set, batch {setting.batch_size} under {results.main.config.model.under(results.main.config.engine)}: {'; '.join(each)}"
+        ]
+    elif not found:
+        also = [f"Not served: {why.removeprefix('attention: ')}" for why in missing]
+        found, missing = _in_each_mode(lambda mode: _page_by_page(results, mode))
+    also += [f"No result ({why}): {', '.join(labels)}" for why, labels in missing.items()]
+    return [charts.accuracy_by_mode(found, results.device.label, read_accuracy(), also)] if found else []
+
+
+def _page_by_page(results: Results, mode: str) -> charts.ModePages:
+    one = results.in_mode(mode, batch_size=1, output_tokens=max(1, results.setting.output_tokens))
+    if not one.fits:
+        raise SpecError("does not fit")
+    return charts.ModePages(one.estimate.config, one.estimate.workload, one.expected_pages_per_day)
+
+
+def _in_each_mode(pages_of: Callable[[str], charts.ModePages]) -> tuple[dict[str, charts.ModePages], dict[str, list[str]]]:
+    """What is found of each mode; and labels of modes without it, by why: the engine, memory, or a prompt beyond the limits."""
+    found, missing = {}, {}
+    for mode in modes():
+        try:
+            found[mode.name] = pages_of(mode.name)
+        except SpecError as error:
+            missing.setdefault(str(error), []).append(charts.mode_label(mode.name))
+    return found, missing
 
 
 def why_not(results: Results, tab: str) -> str | None:
     """Why a tab shows nothing for the setting's model, in a sentence; None where it does."""
-    model = results.model
+    model, setting = results.model, results.setting
     if model.learned is None:
-        engine, servers, missing = results.mode_servers if tab == "Which mode" and results.device else (None, True, ())
-        return None if servers else f"{engine.label} serves the page in no mode here. {next(iter(missing))}."
+        served = tab != "Which mode" or not results.device or not setting.engine_spec.block_tokens or results.served_modes[0]
+        return None if served else f"{setting.engine_spec.label} serves the page in no mode here. {next(iter(results.served_modes[1]))}."
     verify = f"`ocr-flops verify model={model.name}` holds fresh traces of its class against what is shown here."
     return {
         "Which mode": f"Resolution modes are DeepSeek-OCR's. {model.label} makes of a page: {model.page_rule.limits}.",

@@ -13,7 +13,7 @@ from ocr_flops.cost.program import Program
 from ocr_flops.cost.registry import Registry
 from ocr_flops.cost.tape import Tape
 from ocr_flops.errors import SpecError, one_of
-from ocr_flops.spec.catalog import load_attention, load_engine
+from ocr_flops.spec.catalog import load_attention, load_engine, names
 from ocr_flops.spec.specs import CACHES, CALL, DTYPE_BYTES, FP8, PAGED, PREFILL_LOGITS, AttentionSpec, EngineSpec, HardwareSpec, ModelSpec
 
 PIPELINES: Registry[Any] = Registry(
@@ -99,9 +99,13 @@ class RunConfig:
         if self.dtype not in hardware.dtypes:
             return f"no {self.dtype}: use dtype={' or '.join(hardware.dtypes)}"
         missing = (kernel.name for spec in self.model.attention_towers if not (kernel := self.kernel(spec.tower)).runs_on(hardware))
-        if (name := next(missing, None)) is not None:
+        if (name := next(missing, None)) is None:
+            return None
+        if not self.engine.block_tokens:
             return f"no {name} kernel: use attention={' or '.join(attention_modes(self.dtype, hardware))}"
-        return None
+        runs = {one: all(find_kernel(kernel).runs_on(hardware) for _, kernel in load_engine(one).kernels) for one in names("engine")}
+        unable, able = (" and ".join(one for one in runs if runs[one] is runs_there) for runs_there in (False, True))
+        return f"no {name} kernel, without which nothing is modelled of {unable}; {able} run there, in batches"
 
     def obstacle_field(self, hardware: HardwareSpec) -> str:
         """The key that an obstacle is about."""

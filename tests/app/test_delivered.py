@@ -43,7 +43,7 @@ def test_the_ask_names_the_kernel_that_is_missing_and_what_each_step_gives():
     title, line = delivered.describe_ask(TIMINGS)
     first, last = (TIMINGS[mode].expected_ttft.value for mode in ("sdpa", "flash"))
     assert "attention kernel for SAM" in title and f"worth {seconds(first - last)} of {seconds(first)} to the first token" in line
-    steps = delivered.serving_steps(MODEL, SETTING)
+    steps, _ = delivered.serving_steps(MODEL, SETTING)
     rows = delivered.ask_rows(TIMINGS, steps, 1.0)
     assert [row.needs for row in rows] == ["an option that the engine has", "nothing: it runs today", "a kernel that no engine has",
                                            "an engine that batches; modelled"]  # fmt: skip
@@ -56,9 +56,9 @@ def test_the_ask_names_the_kernel_that_is_missing_and_what_each_step_gives():
 
 
 def test_what_serves_follows_the_setting_and_says_its_precision():
-    usual, slow = (delivered.serving_steps(MODEL, one) for one in (SETTING, replace(SETTING, matrix_efficiency=0.2, host="none")))
+    usual, slow = (delivered.serving_steps(MODEL, one)[0] for one in (SETTING, replace(SETTING, matrix_efficiency=0.2, host="none")))
     assert all(slow[name].pages_per_day.value != one.pages_per_day.value for name, one in usual.items())
-    in_fp32 = delivered.serving_steps(MODEL, replace(SETTING, dtype="fp32", engine="remote_code"))
+    in_fp32, _ = delivered.serving_steps(MODEL, replace(SETTING, dtype="fp32", engine="remote_code"))
     assert [*in_fp32][:3] == ["remote_code, page by page", "remote_code, 8 at once", "vLLM in bf16, 1 in flight"]
     assert in_fp32["vLLM in bf16, 1 in flight"] == usual["vLLM in bf16, 1 in flight"]
     at_once = timings_of(replace(SETTING, dtype="fp32", engine="remote_code"))["today"].expected_ttft
@@ -68,8 +68,21 @@ def test_what_serves_follows_the_setting_and_says_its_precision():
         title, line = delivered.describe_served(at, replace(SETTING, batch_size=batch))
         assert title.endswith(f"instead of {units.count(at[name].pages_per_day.value)} ({name})") and "in flight, is modelled" in line
     cut = replace(SETTING, gpu="h200")
-    assert "which batches do not wait for" in delivered.describe_served(delivered.serving_steps(MODEL, cut), cut)[1]
+    assert "which batches do not wait for" in delivered.describe_served(delivered.serving_steps(MODEL, cut)[0], cut)[1]
     assert "NVIDIA L4 (24 GB), fp32," in delivered.describe_served(in_fp32, replace(SETTING, dtype="fp32"))[1]
+
+
+def test_a_gpu_that_is_not_served_says_which_kernel_it_lacks_and_what_runs():
+    old = replace(SETTING, gpu="t4", dtype="fp16")
+    steps, refused = delivered.serving_steps(MODEL, old)
+    title, line = delivered.describe_served(steps, old, refused)
+    days = units.count(steps["transformers, 8 at once"].pages_per_day.value)
+    assert title == f"Not served, this GPU reads {days} pages a day (transformers, 8 at once)" and len(steps) == 2
+    said = "T4 (16 GB) has no flash kernel, without which nothing is modelled of sglang and vllm; remote_code and transformers run there"
+    assert said in line and "use attention" not in line
+    assert [row.what for row in delivered.ask_rows(timings_of(old), steps, 1.0)] == ["eager, 8 at once", "sdpa, 8 at once"]
+    wide = replace(SETTING, columns=12, rows=12, dtype="fp32", batch_size=128)
+    assert all(name.startswith("vLLM") for name in delivered.serving_steps(MODEL, wide)[0]), "transformers does not fit"
 
 
 def test_an_engine_that_mixes_kernels_is_what_runs_today():

@@ -1,5 +1,7 @@
 """Pages a day: against batch and output length, and against published accuracy by mode."""
 
+from dataclasses import replace
+
 import pytest
 
 import ocr_flops as of
@@ -30,7 +32,7 @@ def test_pages_a_day_are_those_of_the_timing_and_end_at_the_largest_batch(model)
 def test_what_does_not_fit_has_no_pages_a_day(model):
     by_batch, *others = drawn(model, "Plan", batch_size=64)
     assert not others and not by_batch.datasets["mark"] and " with batch 64" not in " ".join(by_batch.title.text)
-    assert not drawn(model, "Plan", batch_size=64, gpu="t4") and not drawn(model, "Which mode", gpu="t4")
+    assert not drawn(model, "Plan", batch_size=64, gpu="t4")
 
 
 def test_accuracy_is_as_published_and_pages_a_day_are_ours(model):
@@ -52,10 +54,24 @@ def test_accuracy_is_as_published_and_pages_a_day_are_ours(model):
     (cut,) = drawn(model, "Which mode", gpu="h100_sxm")
     assert "One CPU thread that cuts pages limits Tiny," in " ".join(cut.title.subtitle)
     (beyond,) = views.which_mode(views.Results(model, Setting("tiny", source="grid", columns=10**5)))
-    old = views.Results(model, Setting(gpu="t4", dtype="fp16"))
-    assert not views.which_mode(old) and "T4 (16 GB) has no flash kernel" in views.why_not(old, "Which mode")
     assert views.why_not(views.Results(model, Setting(gpu="none")), "Which mode") is None
     assert "No result (columns: 100000 is not a whole number from 1 to 10000): Gundam, Gundam-M" in beyond.title.subtitle
+
+
+def test_where_no_engine_serves_the_modes_are_those_of_the_settings_engine_page_by_page(model):
+    setting = Setting(gpu="t4", dtype="fp16", batch_size=8)
+    (chart,) = drawn(model, "Which mode", gpu="t4", dtype="fp16", batch_size=8)
+    words = " ".join(chart.title.subtitle)
+    assert (
+        "page by page under transformers" in words and "has no flash kernel, without which nothing is modelled of sglang and vllm" in words
+    )
+    assert "pages a day, page by page" in str(chart.template.spec)
+    alone = replace(setting, mode="tiny", batch_size=1).estimate(model, "vendor").on(of.load_hardware("t4")).expected_pages_per_day
+    assert [chart.datasets["rows"][0][name] for name in ("pages", "low", "high")] == pytest.approx(alone[:3])
+    (less,) = drawn(model, "Which mode", gpu="t4", dtype="fp32")
+    assert "No result (does not fit): Large, Gundam-M" in less.title.subtitle and len(less.datasets["names"]) == 4
+    full = views.Results(model, Setting(engine="vllm", memory_bytes=7e9))
+    assert not views.which_mode(full) and "vLLM (modelled) serves the page in no mode here" in views.why_not(full, "Which mode")
 
 
 def test_published_accuracy_is_whole():
