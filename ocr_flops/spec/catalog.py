@@ -15,26 +15,14 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from ocr_flops.errors import SpecError
-from ocr_flops.spec.reading import (
-    config_dir,
-    config_dirs,
-    config_file,
-    names,
-    read_attention,
-    read_efficiency,
-    read_engine,
-    read_hardware,
-    read_host,
-    read_model,
-    read_spec,
-    shipped_dir,
-)
+from ocr_flops.spec import reading
+from ocr_flops.spec.reading import config_dir, config_dirs, config_file, names, shipped_dir
 from ocr_flops.spec.specs import OTHERS, AttentionSpec, EngineSpec, HardwareSpec, Mode, ModelSpec, mark_changes
 
 if TYPE_CHECKING:
     from ocr_flops.spec.host import EfficiencySpec, HostSpec
 
-READERS = {"model": read_model, "hardware": read_hardware}
+READERS = {"model": reading.read_model, "hardware": reading.read_hardware}
 DRIVER_PREFIX = "NVIDIA "  # which drivers before 470 left out of a device's name
 
 
@@ -121,7 +109,7 @@ def hardware_of_device(device_name: str | None) -> HardwareSpec | None:
 @cache
 def load_engine(name: str = "transformers") -> EngineSpec:
     """How an engine ("transformers", "remote_code") runs the model."""
-    return read_engine(group_config("engine", name), kernels())
+    return reading.read_engine(group_config("engine", name), kernels())
 
 
 def serving_engines() -> tuple[str, ...]:
@@ -132,26 +120,26 @@ def serving_engines() -> tuple[str, ...]:
 @cache
 def load_attention(name: str = "vendor") -> AttentionSpec:
     """The attention mode of each tower under "vendor", "eager", "sdpa" or "flash"."""
-    return read_attention(group_config("attention", name), kernels())
+    return reading.read_attention(group_config("attention", name), kernels())
 
 
 @cache
 def load_host(name: str = "eager") -> HostSpec:
     """What the host takes to issue operators under "none", "eager" or "graphs"."""
-    return read_host(group_config("host", name))
+    return reading.read_host(group_config("host", name))
 
 
 @cache
 def load_efficiency(name: str = "published") -> EfficiencySpec:
     """What kernels reach of a device's peaks, "published", or the "peak" itself."""
-    return read_efficiency(group_config("efficiency", name))
+    return reading.read_efficiency(group_config("efficiency", name))
 
 
 @cache
 def load_mode(name: str) -> Mode:
     """A resolution mode ("tiny", "small", "base", "large", "gundam", "gundam_m")."""
     config = group_config("workload", name)
-    return read_spec(Mode, "workload", {key: value for key, value in config.items() if key in Mode._fields})
+    return reading.read_spec(Mode, "workload", {key: value for key, value in config.items() if key in Mode._fields})
 
 
 @cache

@@ -7,19 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from ocr_flops.errors import SpecError, one_of
+from ocr_flops.spec import reading
 from ocr_flops.spec.catalog import kernels, load_attention, name_changes
 from ocr_flops.spec.host import EfficiencySpec, HostSpec
 from ocr_flops.spec.overrides import compose
-from ocr_flops.spec.reading import (
-    names,
-    read_attention,
-    read_efficiency,
-    read_engine,
-    read_hardware,
-    read_host,
-    read_model,
-    read_spec,
-)
+from ocr_flops.spec.reading import names
 from ocr_flops.spec.specs import (
     CACHES,
     DTYPE_BYTES,
@@ -133,10 +125,10 @@ def check_page_keys(overrides: Iterable[str]) -> None:
 
 def read_run(config: dict[str, Any]) -> RunSpec:
     """A composed config as specs."""
-    engine, attention = read_engine(config["engine"], kernels()), read_attention(config["attention"], kernels())
+    engine, attention = reading.read_engine(config["engine"], kernels()), reading.read_attention(config["attention"], kernels())
     if attention.name not in names("attention") or attention != load_attention(attention.name):
         attention = replace(attention, name="mixed")
-    logits, model = config["prefill_logits"], name_changes("model", read_model(config["model"]))
+    logits, model = config["prefill_logits"], name_changes("model", reading.read_model(config["model"]))
     return RunSpec(
         model=model,
         engine=engine,
@@ -146,15 +138,15 @@ def read_run(config: dict[str, Any]) -> RunSpec:
         cache=_read_cache(config["cache"], engine),
         prefill_logits=engine.prefill_logits if logits is None else one_of("prefill_logits", logits, PREFILL_LOGITS),
         stages=_read_stages(config["stages"]),
-        hardware=None if config["hardware"] is None else name_changes("hardware", read_hardware(config["hardware"])),
-        host=None if config["host"] is None else read_host(config["host"]),
-        efficiency=None if config["efficiency"] is None else read_efficiency(config["efficiency"]),
+        hardware=None if config["hardware"] is None else name_changes("hardware", reading.read_hardware(config["hardware"])),
+        host=None if config["host"] is None else reading.read_host(config["host"]),
+        efficiency=None if config["efficiency"] is None else reading.read_efficiency(config["efficiency"]),
     )
 
 
 def read_workload(config: Any) -> WorkloadKeys:
     """The group `workload`, each key of its type."""
-    return read_spec(WorkloadKeys, "workload", config)
+    return reading.read_spec(WorkloadKeys, "workload", config)
 
 
 def _read_cache(config: Any, engine: EngineSpec) -> str:

@@ -104,28 +104,22 @@ class Schedule(NamedTuple):
         return Schedule(times * self.device, self.head, middle, self.tail)
 
 
-class Launch(NamedTuple):
-    """One operator on both lanes, in seconds from the beginning."""
-
-    issue_start: float
-    issue_end: float
-    kernel_start: float
-    kernel_end: float
-
-
-def replay(host: np.ndarray, device: np.ndarray, synchronises: np.ndarray | None = None) -> list[Launch]:
+def replay(host: np.ndarray, device: np.ndarray, synchronises: np.ndarray | None = None) -> np.ndarray:
     """Plays operators one by one, for a timeline.
 
     Args:
         host, device: seconds of each operator at one point: [operator].
         synchronises: whether the host waits for the device after an operator: [operator]; never by default.
+
+    Returns:
+        when the issue of each begins and ends, and when its kernel does, in seconds from the beginning: [operator, 4].
     """
-    launches, free, finished = [], 0.0, 0.0
+    moments, free, finished = [], 0.0, 0.0
     for number, (issue, kernel) in enumerate(zip(host, device, strict=True)):
         issued = free + issue
         start = max(issued, finished)
-        launches.append(Launch(free, issued, start, start + kernel))
+        moments.append((free, issued, start, start + kernel))
         free, finished = issued, start + kernel
         if synchronises is not None and synchronises[number]:
             free = max(free, finished)
-    return launches
+    return np.array(moments).reshape(-1, 4)

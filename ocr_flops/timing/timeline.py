@@ -56,7 +56,7 @@ def timeline(timing: Timing, stage: str, case: str = "value", most: int | None =
     issue, waits = lanes.issue[number, order], np.array([operation.synchronises for operation in operations])[order]
     if lanes.is_graph:
         issue[:1] = lanes.once[number]
-    moments = np.array(replay(issue, kernels[order], waits | lanes.waits)).reshape(-1, 4)
+    moments = replay(issue, kernels[order], waits | lanes.waits)
     names = ("issue_start_seconds", "issue_end_seconds", "kernel_start_seconds", "kernel_end_seconds")
     return pl.DataFrame(
         {

@@ -9,8 +9,8 @@ from ocr_flops.timing.lanes import NOTHING, Lanes, replay
 def played(program, repeats):
     """Seconds of a program of (host, device, synchronises) runs, each repeated, by playing every operator."""
     whole = [one for run, times in zip(program, repeats, strict=True) for _ in range(times) for one in run]
-    launches = replay(*(np.array([one[i] for one in whole]) for i in range(3)))
-    return max(launches[-1].kernel_end, launches[-1].issue_end), sum(one[1] for one in whole)
+    moments = replay(*(np.array([one[i] for one in whole]) for i in range(3)))
+    return moments[-1].max(), sum(one[1] for one in whole)
 
 
 def composed(program, repeats):
@@ -46,7 +46,7 @@ def test_runs_are_columns_of_points():
         lanes = lanes.then(Lanes(issue, kernels, issue + kernels))
     for point in range(5):
         alone = replay(host, device[:, point])
-        assert lanes.end[point] == pytest.approx(alone[-1].kernel_end, rel=1e-12)
+        assert lanes.end[point] == pytest.approx(alone[-1, 3], rel=1e-12)
         assert lanes.device[point] == pytest.approx(device[:, point].sum())
 
 

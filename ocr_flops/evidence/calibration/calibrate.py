@@ -6,17 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 
-from ocr_flops.evidence.calibration import identifiability
-from ocr_flops.evidence.calibration.cross_validation import (
-    COST,
-    WORKLOAD,
-    cross_validate,
-    error_frame,
-    half_width,
-    number_costs,
-    number_groups,
-    prediction_frame,
-)
+from ocr_flops.evidence.calibration import cross_validation, identifiability
 from ocr_flops.evidence.calibration.features import NOMINAL, has_peaks, row_costs
 from ocr_flops.evidence.calibration.fit import Features, fit
 from ocr_flops.evidence.calibration.memory import fit_workspace
@@ -102,14 +92,14 @@ def _fit_device(
     costs, seconds = row_costs(rows, model, engine, dtype, peaks, stages), rows["median_seconds"].to_numpy()
     features = costs.features
     fitted = fit(features, seconds, len(stages), None if hardware is not None else _expected_inefficiency(features, seconds))
-    without = cross_validate(rows, features, seconds, fitted)
+    without = cross_validation.cross_validate(rows, features, seconds, fitted)
     outliers = np.abs(fitted.scaled_residuals(features, seconds)) >= 1
     shares = fitted.predict(features)[1][~outliers]
     efficiencies = identifiability.identify_efficiencies(fitted, shares, without.covariance, peaks, dtype, hardware is not None)
     errors = np.log(without.seconds / seconds)
-    half_widths = {stage: half_width(errors[(rows["stage"] == stage).to_numpy()]) for stage in stages}
+    half_widths = {stage: cross_validation.half_width(errors[(rows["stage"] == stage).to_numpy()]) for stage in stages}
     bounds = None if hardware is None else costs.bound_seconds
-    predictions = prediction_frame(rows, without.seconds, bounds, outliers, half_widths)
+    predictions = cross_validation.prediction_frame(rows, without.seconds, bounds, outliers, half_widths)
     return Calibration(
         model=model,
         engine=engine,
@@ -125,11 +115,11 @@ def _fit_device(
         efficiencies=efficiencies,
         launch_seconds=identifiability.identify_launches(fitted, shares, without.covariance, stages),
         records=rows["record_id"].n_unique(),
-        workloads=int(number_groups(rows, WORKLOAD).max()) + 1,
+        workloads=int(cross_validation.number_groups(rows, cross_validation.WORKLOAD).max()) + 1,
         outliers=int(outliers.sum()),
         left_out=left_out,
         predictions=predictions,
-        errors=error_frame(predictions),
+        errors=cross_validation.error_frame(predictions),
         memory=fit_workspace(rows, costs.held_bytes + costs.live_bytes),
         ranges={name: (rows[name].min(), rows[name].max()) for name in RANGES},
         settings={name: tuple(sorted(rows[name].unique())) for name in SETTINGS},
@@ -138,8 +128,8 @@ def _fit_device(
 
 def _calibrated_stages(rows: pl.DataFrame) -> tuple[tuple[str, ...], dict[str, str]]:
     """The stages with enough records, and why the others have not."""
-    cost, missing = number_costs(rows), {}
-    for stage in COST:
+    cost, missing = cross_validation.number_costs(rows), {}
+    for stage in cross_validation.COST:
         sizes = len(np.unique(cost[(rows["stage"] == stage).to_numpy()]))
         if sizes < LEAST_SIZES:
             words = "1 size" if sizes == 1 else f"{sizes or 'no'} sizes"

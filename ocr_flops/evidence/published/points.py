@@ -32,9 +32,8 @@ POINTS = Path(__file__).parent / "points.yaml"
 CLOSE, FAR = 1.25, 2.0  # factors that the summary counts by
 
 
-def _page(timing: Timing) -> Ranged:
-    pages = timing.expected_pages_per_second
-    return Ranged(1 / pages.value, 1 / pages.high, 1 / pages.low, pages.source)
+def _inverse(figure: Ranged) -> Ranged:
+    return Ranged(1 / figure.value, 1 / figure.high, 1 / figure.low, figure.source)
 
 
 def _stage(stage: str) -> Callable[[Timing], Ranged]:
@@ -54,7 +53,7 @@ def _cache(timing: Timing) -> Ranged:
 QUANTITIES: dict[str, Callable[[Timing], Ranged]] = {
     "tpot_seconds": lambda timing: timing.expected_tpot,
     "ttft_seconds": lambda timing: timing.expected_ttft,
-    "page_seconds": _page,
+    "page_seconds": lambda timing: _inverse(timing.expected_pages_per_second),
     "vision_seconds": _stage("vision"),
     "prefill_seconds": _stage("prefill"),
     "weight_bytes": lambda timing: Ranged.exact(timing.estimate.footprint.weight_bytes, "counted"),
@@ -62,12 +61,6 @@ QUANTITIES: dict[str, Callable[[Timing], Ranged]] = {
     "cache_bytes_per_token": _cache,
     "image_tokens": lambda timing: Ranged.exact(timing.estimate.workload.image_tokens, "counted"),
 }
-
-
-def _inverse(figure: Ranged) -> Ranged:
-    return Ranged(1 / figure.value, 1 / figure.high, 1 / figure.low, figure.source)
-
-
 SERVED: dict[str, Callable[[Serving], Ranged]] = {  # of an engine under a load
     "served_page_seconds": lambda served: _inverse(served.pages_per_second),
     "served_token_seconds": lambda served: _inverse(served.output_tokens_per_second),

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
+from ocr_flops.measure.failures import Failure
+
 SCHEMA = 1
 DONE, FAILED = "done", "failed"
 VERSIONS = ("torch", "transformers", "ocr_flops")
@@ -21,13 +23,6 @@ Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Size = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 Quantity = Annotated[float, Meta(ge=0)]
 Stage = Literal["vision", "prefill", "decode"]
-
-
-class Failure(Struct):
-    """Why a run has no figures, and what to do."""
-
-    message: str
-    advice: str
 
 
 class Settings(Struct):

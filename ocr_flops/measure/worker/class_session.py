@@ -18,7 +18,7 @@ from ocr_flops.measure.worker.class_doors import FEATURES as FEATURES_SIZE
 from ocr_flops.measure.worker.class_labels import ClassLabels
 from ocr_flops.measure.worker.counting import trace_pass
 from ocr_flops.measure.worker.machine import DTYPES
-from ocr_flops.measure.worker.tracer import Event, Tracer, follow_modules
+from ocr_flops.measure.worker.tracer import Tracer, follow_modules
 from ocr_flops.measure.worker.transformers_engine import meta_shims
 
 FEATURES = ("pooler_output", "deepstack_features")  # of what vision returns, those that prefill reads
@@ -42,14 +42,7 @@ def find_class(architecture: str) -> Any:
 
 
 class ClassTracer(Tracer):
-    """A tracer that also keeps the precision of matrix products.
-
-    A copy from the CPU to `meta` is no operator: on one device nothing moves.
-    """
-
-    def __init__(self, *arguments: Any):
-        super().__init__(*arguments)
-        self.itemsizes: list[int] = []
+    """A tracer to which a copy from the CPU to `meta` is no operator: on one device nothing moves."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -57,11 +50,6 @@ class ClassTracer(Tracer):
             self.hold([moved := func(*args, **kwargs)])
             return moved
         return super().__torch_dispatch__(func, types, args, kwargs)
-
-    def _event(self, func, name, args, kwargs, inputs, outputs, out) -> Event:
-        event = super()._event(func, name, args, kwargs, inputs, outputs, out)
-        self.itemsizes.append(inputs[0].element_size() if event.tensor_flops else 0)
-        return event
 
 
 def _only_moves(tensor: torch.Tensor, options: dict[str, Any]) -> bool:
@@ -264,8 +252,8 @@ class ClassSession:
         finally:
             gc.enable()
         launches = [
-            Launch(event.path, event.name, event.place, itemsize, tuple(getattr(event, column) for column in COLUMNS))
-            for event, itemsize in zip(tracer.events, tracer.itemsizes, strict=True)
+            Launch(event.path, event.name, event.place, event.itemsize, tuple(getattr(event, column) for column in COLUMNS))
+            for event in tracer.events
         ]
         return Trace(point, launches, *(self.door.turns(point) if "context" not in point else ()))
 

@@ -7,7 +7,9 @@ from itertools import groupby
 from typing import Any
 
 import torch
+import torch._meta_registrations as registered
 import transformers
+from torch._decomp import global_decomposition_table
 
 from ocr_flops.cost.learning.dimensions import monomials_of, with_parts
 from ocr_flops.cost.learning.folding import COLUMNS, Launch, Trace, Unlearnable
@@ -18,13 +20,13 @@ from ocr_flops.cost.polynomial import Monomial, product
 from ocr_flops.measure.events import Event, Learned, Progress, Traced
 from ocr_flops.measure.worker.class_doors import FEATURES, doors_of_views
 from ocr_flops.measure.worker.class_session import KERNELS, ClassSession
-from ocr_flops.measure.worker.native_meta import use_native_kernels
 from ocr_flops.measure.worker.transformers_engine import config_fields
 
 POOL = 400  # points to choose from
 OUTPUTS = (1, 2, 3, 5, 8, 12, 130)  # written by a model with a window
 WINDOWED = monomials_of([(), ("context",), ("tokens",), ("padded_context",)], [(), ("uneven_context",)])
 MASKED = monomials_of([(), ("tokens",), ("tokens", "tokens"), ("padded_tokens", "tokens")], [(), ("uneven_tokens",)])
+TABLES = ("meta", "post_autograd", "pre_autograd")  # of torch's kernels in Python, those that come first count
 CHECKS = 3  # points beside those that are needed, where there are any
 Say = Callable[[str], None]
 
@@ -222,3 +224,26 @@ def serve_lesson(lesson: dict[str, Any], send: Callable[[Event], None], is_alone
     for traced in trace_points(*of, lesson["points"]):
         say(f"{traced.point['stage']}, {traced.point['attention']}")
         send(traced)
+
+
+def use_native_kernels() -> None:
+    """For the rest of this process, torch's kernels in Python for `meta` run only for operators of which ATen has none: traces take half as
+    long.
+
+    Shapes, strides and storages are the same: programs learned so are checked against traces without. Where torch has no such library of
+    kernels any more, nothing changes.
+    """
+    library = getattr(registered, "_meta_lib_dont_use_me_use_register_meta", None)
+    if library is None:
+        return
+    library._destroy()
+    rest = torch.library.Library("aten", "IMPL", "Meta")
+    registered._meta_lib_dont_use_me_use_register_meta = rest  # lives as long as the one before
+    kernels = {}
+    for table in reversed(TABLES):
+        kernels |= global_decomposition_table[table]
+    for operator, kernel in kernels.items():
+        if not isinstance(operator, torch._ops.OpOverload) or operator.namespace != "aten" or operator.is_view:
+            continue
+        if not any(torch._C._dispatch_has_kernel_for_dispatch_key(operator.name(), key) for key in ("CompositeImplicitAutograd", "Meta")):
+            rest.impl(operator, kernel)

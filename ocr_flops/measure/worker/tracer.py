@@ -44,6 +44,7 @@ class Event:
     activation_io_bytes: int = 0
     kv_io_bytes: int = 0
     live_bytes: int = 0
+    itemsize: int = 0  # bytes per element of a matrix product's inputs; 0 where it is none
     expert_bytes: int = 0  # of all experts' weights that a grouped matmul was handed; it is charged for those of the experts hit
 
     @property
@@ -157,6 +158,7 @@ class Tracer(TorchDispatchMode):
         self._seen[path, name] = order + 1
         event = Event(path, self._place_of(path, name, order), name)
         event.tensor_flops = _tensor_flops(func, name, args, kwargs, out)
+        event.itemsize = inputs[0].element_size() if event.tensor_flops else 0
         event.vector_flops = _vector_flops(name, inputs, outputs)
         moved = [(tensor, bytes_of(tensor)) for tensor in ([] if name in _CREATION else inputs) + outputs]
         if name in ("embedding", "index"):  # the rows gathered, not the table

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import polars as pl
 
-from ocr_flops.cost.tape import COSTS, SUMS
+from ocr_flops.cost.stage_groups import COLUMNS
+from ocr_flops.cost.tape import SUMS
 from ocr_flops.errors import SpecError
 from ocr_flops.evidence import verify
 from ocr_flops.files import no_progress, write_whole
@@ -23,7 +24,6 @@ from ocr_flops.studies.sweeps.results import Progress
 
 MAX_POINTS = 10_000  # about a second each
 LEVELS = ("stage", "module")
-COLUMNS = (*COSTS, "weight_bytes", "kv_cache_bytes", "peak_activation_bytes")
 
 
 def compare_points(sweep: Sweep, folder: Path, progress: Progress = no_progress) -> pl.DataFrame:

@@ -12,24 +12,12 @@ from typing import Any
 import polars as pl
 
 from ocr_flops.errors import SpecError
-from ocr_flops.files import explain_os_errors, no_progress, write_whole
+from ocr_flops.files import Progress, explain_os_errors, no_progress, write_whole
 from ocr_flops.studies.sweeps import folder, real_model
 from ocr_flops.studies.sweeps.folder import WorkFolder
 from ocr_flops.studies.sweeps.plan import Sweep
 from ocr_flops.studies.sweeps.points import points_frame, totals_frame
-from ocr_flops.studies.sweeps.results import (
-    MEASURED,
-    MODULES,
-    POINTS,
-    STAGES,
-    TARGETS,
-    TOTALS,
-    Progress,
-    Results,
-    Table,
-    find_files,
-    link_file,
-)
+from ocr_flops.studies.sweeps.results import MEASURED, MODULES, POINTS, STAGES, TARGETS, TOTALS, Results, Table, find_files, link_file
 
 PART_POINTS = 65_536  # one part takes about 150 MB while it is computed
 SPARE = 1.5  # disk required, over what is expected of the stages alone: points besides

@@ -29,10 +29,9 @@ from ocr_flops.spec.specs import AttentionSpec, EngineSpec, HardwareSpec, ModelS
 from ocr_flops.spec.workload import Workload
 from ocr_flops.timing.estimate import estimate
 from ocr_flops.timing.serving.balance import Balance, find_balance, look_up, run_alone
-from ocr_flops.timing.serving.deployment import Deployment, Page
 from ocr_flops.timing.serving.memory import find_pool
 from ocr_flops.timing.serving.result import BUDGET, CACHE, CUTTING, PARTS, SEQUENCES, Serving
-from ocr_flops.timing.serving.step import StepTimes
+from ocr_flops.timing.serving.step import Deployment, Page, StepTimes
 from ocr_flops.units import SECONDS_PER_DAY
 
 ENGINE = "vllm"

@@ -5,20 +5,51 @@ kind of page, at some batch sizes, and read off between these in straight lines.
 """
 
 import functools
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from ocr_flops.cost.run_config import RunConfig
 from ocr_flops.cost.served_passes import chunk_group, step_group
 from ocr_flops.cost.stage_groups import StageGroup, group_stages
+from ocr_flops.spec.host import EfficiencySpec, HostSpec
+from ocr_flops.spec.serving import ServingSpec
+from ocr_flops.spec.specs import HardwareSpec
 from ocr_flops.spec.workload import Workload
 from ocr_flops.timing.expected import CASES, expected_seconds
-from ocr_flops.timing.serving.deployment import Deployment
 
 CONTEXTS = (1024, 8192)  # at which a decode step is timed; it is linear in the context, but for the shortest ones
 DECODE_GRID, FORWARD_GRID = 3, 2  # numbers of sequences at which it is timed, and of tokens at which a pass with prompts is: in a doubling
 DEVICE = (0, 1, 2, 1, 2)  # of figures of the device, by case: those of cutting pages are also against where these are in favour
+
+
+class Page(NamedTuple):
+    """A kind of request: its workload, and what share of all requests it is."""
+
+    workload: Workload
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """An engine on a device with the kinds of request that it gets.
+
+    Args:
+        config: what runs.
+        hardware, host, efficiency: as of `Timing`.
+        options: of the engine.
+        pages: kinds of request.
+        basis: what times rest on.
+    """
+
+    config: RunConfig
+    hardware: HardwareSpec
+    host: HostSpec
+    efficiency: EfficiencySpec
+    options: ServingSpec
+    pages: tuple[Page, ...]
+    basis: str
 
 
 def _seconds(config: RunConfig, group: StageGroup, lanes: tuple) -> np.ndarray:
