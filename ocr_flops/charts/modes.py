@@ -50,7 +50,7 @@ def accuracy_by_mode(found: Mapping[str, ModePages], where: str, accuracy: Mappi
         cut += [label] * (limited_by == CUTTING)
     findings = [f"{row['mode']} {row['distance']:.3g} at {si(row['pages'])} a day" for row in rows if row["kind"] == "English"]
     params = {"most": 1.1 * max(row["high"] for row in rows), "highest": 1.15 * max(row["distance"] for row in rows)}
-    tokens, read = workload.output_tokens, "On Fox they read about 97 % within 10, about 60 % near 20 (table 2)"
+    tokens, read = workload.output_tokens, "On Fox they read about 97 % of the text within 10 of them, about 60 % near 20 (table 2)"
     for row in accuracy["fox"]:
         if row["from"] <= tokens < row["to"]:
             read += f"; of {row['from']} to {row['to']} text tokens: Tiny {100 * row['tiny']:.1f} %, Small {100 * row['small']:.1f} %"
@@ -85,12 +85,13 @@ def _template(is_served: bool) -> Template:
     x = x_of("pages", **from_zero("expected pages a day" + ", page by page" * (not is_served), "most"))
     up = from_zero("published edit distance, smaller is better", "highest") | {"axis": alt.Axis(format=".2f", tickCount=6)}
     y = y_of("distance", **up)
-    rows, names, colour = alt.Chart(data("rows")), alt.Chart(data("names")), painted("kind", LANGUAGES, alt.Legend(orient="top"))
+    rows, names = alt.Chart(data("rows")), alt.Chart(data("names"))
+    colour = painted("kind", LANGUAGES, alt.Legend(orient="top", symbolOpacity=1))
     about = tips(
         "mode", kind="pages in", distance="edit distance", day="pages a day", ratio="text tokens a vision token", theirs="vision tokens"
     )
     return compiled(
-        rows.mark_rule(opacity=0.45).encode(x_of("low"), y, colour, alt.X2("high")),
+        rows.mark_rule(opacity=0.75).encode(x_of("low"), y, colour, alt.X2("high")),
         rows.mark_point(filled=True, size=90, opacity=1).encode(x, y, colour, about),
         names.mark_rule(opacity=0.45, color=INK).encode(x, y, alt.Y2("least")),
         names.mark_text(**SIDES[is_served], baseline="bottom", dy=-5, fontSize=12, color=INK).encode(x, y, WORDS),

@@ -86,7 +86,7 @@ def serve_workload(
     )
     from ocr_flops.spec.run_spec import load_run
     from ocr_flops.timing.serving.steady import ENGINE
-    from ocr_flops.timing.serving.targets import Promise, best_budget, best_options, best_rate, command_line, count_gpus
+    from ocr_flops.timing.serving.targets import OTHERS, Promise, best_budget, best_options, best_rate, command_line, count_gpus
 
     given = list(overrides or ())
     if not any(one.startswith("engine=") for one in given):
@@ -117,7 +117,7 @@ def serve_workload(
                 progress(server.hardware.label)
                 servers[place] = server = best_budget(server, *asked) if best else server
                 if load["rate"] is None:
-                    rates.append(best_rate(server, *asked))
+                    rates.append(best_rate(server, *asked, others=OTHERS))
                     loads[server.hardware.name] = {**load, "rate": replicas * max(rates[-1].rate.value, 1e-9)}
     if simulate:
         traffic = partial(_traffic, loads, replicas, requests, lengths, weights, arrivals, seed)

@@ -12,6 +12,7 @@ from ocr_flops.timing.serving.targets import STEP, BestRate, Promise
 from ocr_flops.units import SECONDS_PER_DAY, count, count_interval, counted, interval, seconds, si
 
 FEW = 5  # requests for each that is in flight: of fewer a simulation's pages a day are off by more than 5 %
+NEAR = 0.9  # of the capacity: from there on the queue at the end depends on who came when
 WHAT = {  # names of limits in words
     "cache": "the cache",
     "sequences": "max_num_seqs",
@@ -78,11 +79,14 @@ def describe_promise(promise: Promise) -> str:
 def describe_best(server: Server, best: BestRate, promise: Promise, replicas: int) -> str:
     """The pages a day that keep a promise."""
     devices = name_devices(server, replicas)
+    limits, seeds = (promise.ttft_p95, promise.tpot_p95), best.by_seed or ((best.ttft_p95, best.tpot_p95),)
     found = "simulated p95 " + " and ".join(
-        f"{name} {seconds(value)}"
-        for name, limit, value in (("first token", promise.ttft_p95, best.ttft_p95), ("time per token", promise.tpot_p95, best.tpot_p95))
+        f"{name} {seconds(mine[0])}" + f" ({seconds(min(mine))} to {seconds(max(mine))} over {len(mine)} seeds)" * (len(mine) > 1)
+        for name, limit, mine in zip(("first token", "time per token"), limits, zip(*seeds, strict=True), strict=True)
         if limit is not None
     )
+    kept = sum(all(limit is None or value <= limit for limit, value in zip(limits, one, strict=True)) for one in seeds)
+    found += f", kept with {kept} of them" * (kept < len(seeds) and bool(best.by_seed))
     if not best.rate.value:
         return (
             f"{devices[:1].upper()}{devices[1:]}: not even {100 * STEP:.1f} % of the capacity keeps {describe_promise(promise)}: {found}."
@@ -121,6 +125,8 @@ def describe_simulation(server: Server, run: Simulation, steady: Serving, replic
     is_short = run.requested < FEW * (steady.asked_concurrency or 0)
     few = " The engine fills and empties in most of this: more --requests come nearer to its steady state." * is_short
     most = 100 * float(run.samples["cache_share"].max() or 0)
+    is_near = bool(steady.rate and steady.rate > NEAR * steady.capacity_per_second.value)
+    few += " So near the capacity another --seed has another p95." * is_near
     return (
         f"{devices[:1].upper()}{devices[1:]}, {counted(len(run.finished), 'request')} simulated on one: {si(served)} requests/s, "
         f"{count(served * SECONDS_PER_DAY)} pages a day (steady state {count(expected * SECONDS_PER_DAY)}). First token: median "

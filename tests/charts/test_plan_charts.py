@@ -40,7 +40,7 @@ def test_accuracy_is_as_published_and_pages_a_day_are_ours(model):
     rows = {(row["mode"], row["kind"]): row for row in chart.datasets["rows"]}
     assert rows["Tiny", "English"]["distance"] == 0.386 and rows["Gundam-M", "Chinese"]["distance"] == 0.157
     assert rows["Gundam", "English"]["ratio"] == f"{256 / 856:.2g}" and rows["Small", "English"]["ratio"] == "2.6"
-    assert "about 97 % within 10, about 60 % near 20" in " ".join(chart.title.subtitle)
+    assert "about 97 % of the text within 10 of them, about 60 % near 20" in " ".join(chart.title.subtitle)
     assert "of 700 to 800 text tokens: Tiny 93.8 %, Small 97.3 %" in " ".join(
         drawn(model, "Which mode", output_tokens=736)[0].title.subtitle
     )

@@ -74,6 +74,14 @@ def test_a_p95_that_is_printed_is_simulated_again_at_the_rate_beside_it(capsys, 
     assert found["limited_by"] in ("ttft_p95", "cache")
 
 
+def test_a_p95_near_the_capacity_is_said_to_be_of_its_seed(capsys):
+    words = ("hardware=l4", "--requests", "500")
+    found = " ".join(run(capsys, *words, "--ttft-p95", "1")[1].out.split())
+    assert "over 5 seeds), kept with 1 of them. Limited by" in found
+    for rate, is_near in (("1", False), ("3.9", True)):
+        assert ("another --seed has another p95" in " ".join(run(capsys, *words, "--simulate", "--rate", rate)[1].out.split())) is is_near
+
+
 def test_what_is_served_is_said_and_what_to_start(capsys):
     shown = run(capsys, "hardware=l4", "--mix", "tiny:800=1,base=3", "--replicas", "8", "--concurrency", "999")[1].out
     assert "25 % of requests: tiny" in shown and "75 % of requests: base" in shown and "batch" not in shown.split("One")[0].split("8 x")[0]

@@ -233,8 +233,10 @@ def test_targets_are_kept_where_they_can_be(l4):
     loose, tight = (best_rate(l4, Lengths(400), Promise(ttft)) for ttft in (5.0, 0.45))
     assert 0 < tight.rate.value < loose.rate.value <= 0.96 * l4.capacity[0, 0] and tight.by_promise
     assert tight.ttft_p95 <= 0.45
-    none = best_rate(l4, Lengths(400), Promise(1e-3), requests=500)
-    assert none.rate.value == 0 and none.ttft_p95 > 0.2 and none.limited_by == "ttft_p95"
+    near = best_rate(l4, Lengths(400), Promise(5.0), requests=2000, cases=1, others=2)
+    assert near.by_seed[0] == (near.ttft_p95, near.tpot_p95) and len({*near.by_seed}) == 3 and not loose.by_seed
+    none = best_rate(l4, Lengths(400), Promise(1e-3), requests=500, others=2)
+    assert none.rate.value == 0 and not none.by_seed and none.ttft_p95 > 0.2 and none.limited_by == "ttft_p95"
     rows = count_gpus([l4, prepare(of.load_model(), PAGE, "a100_40gb")], 10.0, Lengths(400), Promise(5.0))
     assert [row["hardware"] for row in rows] == ["a100_40gb", "l4"] and rows[0]["gpus"] < rows[1]["gpus"]
 

@@ -10,7 +10,7 @@ from ocr_flops.app.tabs.elements import choice, grid, labelled, plain_table, pro
 from ocr_flops.errors import SpecError
 from ocr_flops.reports.serving import describe_best, describe_serving, describe_step, serving_table
 from ocr_flops.spec.catalog import serving_engines
-from ocr_flops.timing.serving.targets import CONTEXT, Promise, best_rate, command_line, longest_output
+from ocr_flops.timing.serving.targets import CONTEXT, OTHERS, Promise, best_rate, command_line, longest_output
 from ocr_flops.timing.serving.traffic import Lengths
 
 STEPS = [1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024]
@@ -86,7 +86,7 @@ def promised(found: Served | SpecError, seconds: float) -> mo.Html:
         promise, said = Promise(float(seconds)), []
         for server in found.servers:
             lengths = Lengths(server.output, limit=max(8192, int(server.output)))
-            said.append(describe_best(server, best_rate(server, lengths, promise), promise, found.replicas))
+            said.append(describe_best(server, best_rate(server, lengths, promise, others=OTHERS), promise, found.replicas))
     except SpecError as error:
         return problem("It is not promised.", f"{error}.")
     server = found.servers[0]

@@ -19,6 +19,7 @@ from ocr_flops.timing.serving.traffic import Lengths, draw_traffic
 
 REQUESTS = 10_000  # that are simulated to see whether a rate keeps a promise, as by `serving --simulate`
 FULL = 0.95  # of the capacity: nearer to it the queue takes ever longer to settle
+OTHERS = 4  # further seeds that are played where a rate is said: near the capacity each has another p95
 STEP = FULL / 2**7  # of the capacity, to which a rate is sought; the least that is tried
 CONTEXT = 8192  # tokens of a request that the published checkpoint was made for, its prompt included
 BUDGETS = (1024, 2048, 4096, 8192, 16384)
@@ -63,12 +64,14 @@ class BestRate(NamedTuple):
         rate: as expected, and with all figures against and in favour, to three digits; 0 where not even `STEP` of the capacity keeps it.
         ttft_p95, tpot_p95: seconds found at that rate, as expected; at `STEP` of the capacity where it is 0.
         by_promise: what of the promise a higher rate does not keep, as expected; nothing where the capacity limits.
+        by_seed: ttft_p95 and tpot_p95 as this seed and others find them at that rate; nothing where no other was played.
     """
 
     rate: Ranged
     ttft_p95: float
     tpot_p95: float
     by_promise: Promise
+    by_seed: tuple[tuple[float, float], ...] = ()
 
     @property
     def limited_by(self) -> str:
@@ -83,7 +86,13 @@ def _play(server: Server, lengths: Lengths | list[Lengths], rate: float, seed: i
 
 
 def best_rate(
-    server: Server, lengths: Lengths | list[Lengths], promise: Promise, seed: int = 0, requests: int = REQUESTS, cases: int = 3
+    server: Server,
+    lengths: Lengths | list[Lengths],
+    promise: Promise,
+    seed: int = 0,
+    requests: int = REQUESTS,
+    cases: int = 3,
+    others: int = 0,
 ) -> BestRate:
     """The most requests a second that one replica serves, arriving at random (Poisson), with a promise kept; found by simulation.
 
@@ -94,6 +103,7 @@ def best_rate(
         seed: of the arrivals.
         requests: that are simulated.
         cases: of times; 1 for those that are expected alone.
+        others: further seeds whose percentiles are found at that rate.
     """
     drawn = draw_traffic(requests, lengths, [page.weight for page in server.pages], rate=1.0, seed=seed)
     capacities = server.with_lengths(drawn.output_tokens, drawn.kinds).capacity[:cases, 0]
@@ -113,7 +123,9 @@ def best_rate(
         rates.append(kept[0] if kept else 0.0)
         if case == 0:
             near, best = low, (*promise.found(kept[1] if kept else run), limit if low < FULL else Promise())
-    return BestRate(Ranged(rates[0], min(rates), max(rates), server.basis), *best)
+    seeds = range(seed + 1, seed + 1 + others) if rates[0] else ()
+    by_seed = tuple(promise.found(_play(server, lengths, rates[0], one, requests)) for one in seeds)
+    return BestRate(Ranged(rates[0], min(rates), max(rates), server.basis), *best, (best[:2], *by_seed) if by_seed else ())
 
 
 def count_gpus(
