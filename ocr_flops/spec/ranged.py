@@ -33,6 +33,12 @@ class Ranged(NamedTuple):
         """This figure divided by another one, neither of which is 0 in between."""
         return Ranged(self.value / other.value, self.low / other.high, self.high / other.low, self.source)
 
+    def __mul__(self, factor: float) -> Ranged:
+        """This figure so many times, where a tuple would repeat itself."""
+        return Ranged(*(factor * one for one in self[:3]), self.source)
+
+    __rmul__ = __mul__
+
     def __str__(self) -> str:
         """The figure and, where it has one, its range: "7 (5 to 10)"."""
         return f"{self.value:.3g}" if self.low == self.high else f"{self.value:.3g} ({self.low:.3g} to {self.high:.3g})"

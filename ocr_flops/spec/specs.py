@@ -296,12 +296,15 @@ def mark_changes(spec: Any, own: Any) -> Any:
 
 
 def _list_figures(spec: Any) -> dict[str, Any]:
-    """The fields that take part in comparisons, those of towers and of pairs by keys as overrides have them."""
+    """The fields that take part in comparisons, those of towers, of page rules and of pairs by keys as overrides have them."""
     found = {}
     for key in (one.name for one in fields(spec) if one.compare):
         value = getattr(spec, key)
         if key == "towers":
             found |= {f"{tower.tower}.{name}": figure for tower in value for name, figure in vars(tower).items()}
+        elif key == "learned" and value:
+            found |= vars(replace(value, page_rule=type(value.page_rule)))
+            found |= {f"page_rule.{name}": figure for name, figure in vars(value.page_rule).items()}
         else:
             found |= {f"{key}.{name}": figure for name, figure in value} if isinstance(value, tuple) else {key: value}
     return found

@@ -135,7 +135,7 @@ class Timing:
     def expected_pages_per_day(self) -> Ranged | None:
         """`expected_pages_per_second` in a day."""
         pages = self.expected_pages_per_second
-        return pages and Ranged(*(SECONDS_PER_DAY * one for one in pages[:3]), pages.source)
+        return pages and SECONDS_PER_DAY * pages
 
     def expected_figures(self) -> dict[str, Seconds | None]:
         """The expected times and pages per second with their ranges, by the names of `EXPECTED_FIGURES`; None where there is none."""

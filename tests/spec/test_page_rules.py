@@ -10,6 +10,7 @@ import pytest
 from ocr_flops.errors import SpecError
 from ocr_flops.spec.catalog import load_model, names
 from ocr_flops.spec.page_rules import LongestEdge, SmartResize, TilesBesideView, TilesWithThumbnail
+from ocr_flops.spec.run_spec import load_run
 
 MODELS = [name for name in names("model") if load_model(name).learned]
 TILED = {
@@ -221,3 +222,9 @@ def test_a_page_without_pixels_is_refused(rule):
     with pytest.raises(SpecError, match="image_width_px: 0 is not a whole number of pixels"):
         rule.sizes(0, 100)
     assert rule.limits
+
+
+def test_without_grids_to_choose_from_a_page_is_its_view_and_the_model_says_what_was_changed():
+    run = load_run(["model=unlimited_ocr", "model.page_rule.most_tiles=0"])
+    assert (run.workload.tiles, run.workload.image_tokens, run.model.page_rule.limits) == (0, 273, "a view of 1024 px")
+    assert run.model.title == "unlimited_ocr (changed: page_rule.most_tiles)"

@@ -104,7 +104,7 @@ def test_defaults_are_those_of_the_engine_on_the_device():
 
 def test_replicas_and_mixes_add_up(model):
     one, eight = (of.serving(model, PAGE, "l4", concurrency=32, replicas=count) for count in (1, 8))
-    assert eight.pages_per_day.value == pytest.approx(8 * one.pages_per_day.value)
+    assert eight.pages_per_day[:3] == pytest.approx((8 * one.pages_per_day)[:3])
     small = of.Workload.from_grid(mode="base", output_tokens=200)
     pages = [of.serving(model, kind, "l4", concurrency=32).pages_per_day.value for kind in (PAGE, [PAGE, small], small)]
     assert pages[0] < pages[1] < pages[2]

@@ -24,7 +24,7 @@ class TilesBesideView(PageRule, name="tiles_beside_view"):
 
     Args:
         tile_px, view_px: sides of a tile and of the view; an image token covers 64 x 64 px of either.
-        least_tiles, most_tiles: of the grids that the rule chooses from.
+        least_tiles, most_tiles: of the grids that the rule chooses from; no page has tiles where the most is below the least.
         line_breaks: whether each row of image tokens ends with a token of its own; one separator stands at the end in any case.
         several_pages: whether a request may have several pages, which then have views alone.
 
@@ -40,7 +40,8 @@ class TilesBesideView(PageRule, name="tiles_beside_view"):
 
     def sizes(self, width_px: Column, height_px: Column) -> dict[str, Column]:
         width, height = check_page(width_px, height_px)
-        columns, rows = grid_sizes(width, height, self.tile_px, self.tile_px, rule_grids(self.least_tiles, self.most_tiles))
+        grids = rule_grids(self.least_tiles, self.most_tiles) or ((1, 1),)
+        columns, rows = grid_sizes(width, height, self.tile_px, self.tile_px, grids)
         return {"tiles": columns * rows * (columns * rows > 1), "tile_rows": rows, "tile_columns": columns}
 
     def with_pages(self, sizes: dict[str, Column], pages: Column) -> dict[str, Column]:
@@ -63,6 +64,8 @@ class TilesBesideView(PageRule, name="tiles_beside_view"):
     @property
     def limits(self) -> str:
         view = f"a view of {self.view_px} px"
+        if self.most_tiles < self.least_tiles:
+            return view
         tiles = f"{self.least_tiles} to {self.most_tiles} tiles of {self.tile_px} px, to whose grid pages are resized"
         several = "; of several pages in one request views alone" if self.several_pages else ""
         return f"{view} and {tiles}; pages of at most {self.tile_px} px a side have no tiles{several}"

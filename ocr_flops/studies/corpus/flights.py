@@ -34,15 +34,9 @@ def time_served(run: RunSpec, kinds: Sequence[Kind], preprocess_workers: int | N
     each = [_alone(Server(replace(mixed.served, pages=(page._replace(weight=1.0),)))) for page in mixed.pages]
     parts = [kind.pages / rate for kind, (rate, _) in zip(kinds, each, strict=True)]
     count, rate, whole = sum(kind.pages for kind in kinds), mix.pages_per_second, sum(parts)
-    seconds = count / rate.value, count / rate.high, count / rate.low
-    return (
-        [
-            Spent(Ranged(*(one * part / whole for one in seconds)), mix.concurrency, 1, request)
-            for part, (_, request) in zip(parts, each, strict=True)
-        ],
-        mix.time_basis,
-        str(mix.limited_by),
-    )
+    seconds = Ranged(count / rate.value, count / rate.high, count / rate.low)
+    spent = [Spent(seconds * (part / whole), mix.concurrency, 1, request) for part, (_, request) in zip(parts, each, strict=True)]
+    return spent, mix.time_basis, str(mix.limited_by)
 
 
 def serve_mix(run: RunSpec, kinds: Sequence[Kind], preprocess_workers: int | None) -> tuple[Server, Serving]:
