@@ -67,7 +67,6 @@ class Cost:
     """The cost of a workload under a config. Numbers are computed when they are first read; frames are built when first read.
 
     Args:
-        config: what runs.
         workload: one point, or columns of points.
         chosen_stages: the stages wanted.
         experts_hit: experts hit over all layers by stage, where they are known (else expected ones).

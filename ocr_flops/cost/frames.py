@@ -38,7 +38,6 @@ def build_frame(config: RunConfig, workload: Workload, keys: tuple[Key, ...], ta
     Columns: labels, the workload, costs, arithmetic_intensity (total FLOPs per byte moved; null where nothing moves).
 
     Args:
-        config, workload: what ran.
         keys: stages, or stages and modules.
         table: cost columns at [point, key].
     """

@@ -19,9 +19,6 @@ from ocr_flops.cost.tape import COSTS, Operation, Tape
 class Program:
     """The operators of a tape.
 
-    Args:
-        tape: what was recorded.
-
     Attributes:
         operations: in execution order.
         modules: module labels in order of first use.

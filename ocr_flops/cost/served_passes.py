@@ -34,7 +34,6 @@ def chunk_group(config: RunConfig, tokens: Column, cached: Column = 0, image_tok
     """A chunk of one prompt's prefill: so many tokens of which the first attends to `cached` others, in a pass of its own.
 
     Args:
-        config: what runs.
         tokens: new ones.
         cached: keys and values that are in the cache already.
         image_tokens: of the new ones, whose features are put in their place.
@@ -54,7 +53,6 @@ def profiling_peak_bytes(config: RunConfig, page: Workload, batched_tokens: int,
     with the logits of so many sequences, beside those image tokens.
 
     Args:
-        config: what runs.
         page: of the images.
         batched_tokens: of the pass.
         sequences: sampled in it.

@@ -28,8 +28,6 @@ class StageGroup:
 
     Args:
         stage: "vision", "prefill", "decode", or "call": vision and prefill in one.
-        program: the compiled operators.
-        workload: the points.
         values: the symbolic dimensions at the points; for decode those of the last step.
         where: indices of the points, None for all.
         sizes: of the views, where vision takes part; see `Pipeline.view_sizes`.
@@ -146,7 +144,6 @@ class StageGroup:
         """Cost columns of the stage, or of one module in it.
 
         Args:
-            config: what runs.
             module: a module's label; None for the stage.
             columns: those wanted, of `COLUMNS`.
         """
@@ -179,7 +176,6 @@ def group_stages(
     """Splits a workload into stages, and each stage into points that run the same operators.
 
     Args:
-        config, workload: what runs.
         stages: those wanted.
         experts_hit: experts hit in a pass over all layers, by stage; expected ones where not given. Of decode an int is of one step, a
             column (floats) the mean of each point's steps.

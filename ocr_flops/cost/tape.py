@@ -163,7 +163,6 @@ class Tape:
         """Records an operator and returns its result.
 
         Args:
-            operator: what runs.
             keep: how many of its outputs stay alive afterwards (all by default); the rest counts only while it runs.
             feeds: modules to charge instead of the current one, each with its layers (residual additions); empty where it has none.
         """

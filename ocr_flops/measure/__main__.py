@@ -67,7 +67,6 @@ def serve(request: Request, send: Send, is_alone: bool = False) -> None:
     """Runs a request in this process.
 
     Args:
-        request: what to run.
         send: called with every event but the last.
         is_alone: whether nothing else runs in this process, so that kernels may be exchanged.
 

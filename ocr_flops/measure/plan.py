@@ -63,7 +63,6 @@ def build_request(
     """Builds a request for the worker to run the real model.
 
     Args:
-        model: dimensions.
         workloads: single points.
         attention: "eager" or "sdpa" for all towers, or a kernel for each.
         decode_steps: steps run at most; a point with fewer output tokens runs those.

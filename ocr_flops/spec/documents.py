@@ -77,7 +77,6 @@ def read_document(content: Content, name: str | None = None, pdf_sizes: PdfReade
     """The pages of an image or a PDF, given as bytes or a path; its content decides which of the two it is, not its name.
 
     Args:
-        content: what is read.
         name: what errors call it.
         pdf_sizes: reads a PDF's page sizes; `pdf_page_sizes` by default.
 

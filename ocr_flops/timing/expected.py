@@ -38,9 +38,6 @@ def expected_seconds(group: StageGroup, config: RunConfig, hardware: HardwareSpe
     """A stage at the points of a group: one pass, or all decode steps, summed exactly without a loop over them.
 
     Args:
-        group: the stage.
-        config: what runs.
-        hardware: the device.
         host: what it takes to issue operators.
         efficiency: what kernels reach of the device's peaks.
 
@@ -78,7 +75,6 @@ def _over_steps(group: StageGroup, lanes: StageLanes, evaluate: Callable[[np.nda
     """Seconds over all steps of a stage: [..., point].
 
     Args:
-        group, lanes: the stage.
         evaluate: takes the monomials' values [monomial, n] and the points' indices [n]; returns [figure, ..., n].
         convex: how many of these figures are convex in the context; the others are linear where those are.
     """

@@ -113,7 +113,6 @@ def _sum_over_steps(
 
     Args:
         contested: seconds as of `_compile`.
-        group: the stage.
         values: of the monomials, the context left out: [monomial, point].
         steps, growing_steps, last: of the points, and the context of the last step.
     """

@@ -131,9 +131,6 @@ class StageLanes:
     """A program on a device and a host, in three cases: as expected, all figures in favour, all against.
 
     Args:
-        program: the stage's operators.
-        stage: its name.
-        hardware: the device.
         config: what runs, for the precision of matrix products and what its operators are on host and device.
         host: what it takes to issue operators.
         efficiency: what kernels reach of the device's peaks.

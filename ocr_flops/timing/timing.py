@@ -38,8 +38,6 @@ class Timing:
     """An estimate's cost as time on a device, computed when it is first read.
 
     Args:
-        estimate: what runs.
-        hardware: the device.
         host: what issues the operators.
         efficiency: what kernels reach of the device's peaks.
         launch_seconds: added to roofline seconds for every operator executed; expected seconds have the host's own figure.

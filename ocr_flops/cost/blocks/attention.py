@@ -75,9 +75,6 @@ class Kernel(ABC):
         """Records attention of query [batch, heads, rows, d] to key and value [batch, heads, keys, d], all of which stay alive.
 
         Args:
-            tape: takes the operators.
-            query, key, value: the projections.
-            layout: what surrounds it.
             mask: additive mask [batch, rows, keys], shared by the heads, for kernels that read one.
         """
 

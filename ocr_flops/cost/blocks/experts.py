@@ -65,7 +65,6 @@ def expected_padded_rows(spec: DecoderSpec, tokens: Column, block: Column) -> Co
     experts_per_token of them uniformly: experts · E[⌈n / block⌉ · block], n binomial in the tokens, rounded to a whole number.
 
     Args:
-        spec: dimensions.
         tokens: of the pass, all sequences together.
         block: rows of a block.
     """

@@ -59,7 +59,6 @@ def concatenate_cache(tape: Tape, fresh: Tensor, context: Dim, held: Dim) -> Ten
     """A dynamic cache: it reads what it holds, and writes all of it and the new again.
 
     Args:
-        tape: takes the operators.
         fresh: new keys or values [batch, heads, tokens, head_dim]; they stay alive.
         context: tokens held afterwards.
         held: tokens held before.

@@ -39,7 +39,6 @@ class RelativePositions:
 
     Args:
         engine: how it computes them.
-        grid: the squares.
         tables: rows of relative heights and of relative widths [2·trained - 1, d].
     """
 
@@ -51,7 +50,6 @@ class RelativePositions:
         """The two factors of the bias, query x relative height and query x relative width: einsums of 2·batch·heads·n·side·d FLOPs.
 
         Args:
-            tape: takes the operators.
             query: [batch, heads, n, d], n = side².
 
         Returns:

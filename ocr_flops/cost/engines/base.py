@@ -78,7 +78,6 @@ class Engine:
         """The factors of SAM's relative-position bias in the layout that the code wants, and what else stays alive beside them.
 
         Args:
-            tape: takes the operators.
             sides: the factors [batch, heads, n, side], freed here where others take their place.
             gathered: the positions that they were made of.
         """

@@ -107,7 +107,6 @@ class LearnedProgram(msgspec.Struct):
         architecture: the class, of transformers.
         transformers, torch: their versions.
         config: as it was given to the class.
-        dtype: the precision.
         texts: module labels and operator names.
         parts: derived quantities.
         parameters: by module and layer (-1 outside layers).

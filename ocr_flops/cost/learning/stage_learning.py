@@ -60,7 +60,6 @@ def learn_stage(key: StageKey, traces: Sequence[Trace], monomials: Sequence[Mono
     """Solves for every cost of every operator of a stage.
 
     Args:
-        key: which stage.
         traces: at more points than there are monomials.
         monomials: what costs may be made of.
         texts: takes labels and names.

@@ -56,8 +56,6 @@ class Pipeline(ABC):
         """Records a stage: vision, prefill of the language model, both in one call, or one decode step.
 
         Args:
-            tape: takes the operators.
-            config: what runs.
             stage: "vision", "prefill", "call" (both of them) or "decode"; of engines that serve also "chunk" (`served_passes`).
             is_one: whether the batch is a single page.
             sizes: those of `view_sizes`, where vision takes part.
@@ -98,6 +96,5 @@ class Pipeline(ABC):
         Under None stands what is no module's: the stage's input and output. Modules without any such work may lack.
 
         Args:
-            model: its dimensions.
             stage, sizes: as of `record`.
         """

@@ -102,7 +102,6 @@ def _record_language_model(tape: Tape, config: RunConfig, forward: ForwardPass, 
 
     Args:
         tape, config: as of `Pipeline.record`.
-        forward: the pass.
         vision: encodes the images in the same call; None where prefill is handed their features.
     """
     engine, spec = config.engine_code, config.model.tower("decoder")
@@ -132,8 +131,6 @@ class Vision:
     """Everything between pixels and image tokens: a batch's views encoded in passes, and the tokens of each page assembled from them.
 
     Args:
-        tape: takes the operators.
-        config: what runs.
         is_one: whether the batch is a single page.
         global_px, tile_px: sides of the views in pixels; tile_px 0 where there are no tiles.
     """

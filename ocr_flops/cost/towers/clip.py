@@ -14,7 +14,7 @@ from ocr_flops.spec.towers import ClipSpec
 
 @dataclass(frozen=True)
 class Clip:
-    """What CLIP executes in one pass (arguments as of `Sam`)."""
+    """What CLIP executes in one pass."""
 
     tape: Tape
     spec: ClipSpec

@@ -21,14 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Decoder:
-    """What the language model executes in one forward pass.
-
-    Args:
-        tape: takes the operators.
-        spec: dimensions.
-        engine, kernel: what runs it.
-        forward: the pass.
-    """
+    """What the language model executes in one forward pass."""
 
     tape: Tape
     spec: DecoderSpec

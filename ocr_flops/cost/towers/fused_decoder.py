@@ -13,7 +13,7 @@ from ocr_flops.cost.towers.decoder import Decoder
 
 @dataclass(frozen=True)
 class FusedDecoder(Decoder):
-    """What the language model executes in one forward pass (arguments as of `Decoder`; the engine is a `Vllm`).
+    """What the language model executes in one forward pass; the engine is a `Vllm`.
 
     All rows of a pass run together; only attention knows which sequence a row is of.
     """

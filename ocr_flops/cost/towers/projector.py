@@ -13,8 +13,6 @@ def record_projector(
     """Records the concatenation of both encoders' features and the linear layer.
 
     Args:
-        tape: takes the operators.
-        spec, engine: dimensions, and what runs it.
         clip_states: [images, q² + 1, clip width], class token first.
         feature_map: SAM's [images, channels, q, q].
         replaced: what else ends its life once both are concatenated.

@@ -17,14 +17,7 @@ WINDOWED, GLOBAL = "sam.attention_windowed", "sam.attention_global"
 
 @dataclass(frozen=True)
 class Sam:
-    """What SAM executes in one pass.
-
-    Args:
-        tape: takes the operators.
-        spec: dimensions.
-        engine, kernel: what runs it.
-        view: the pass.
-    """
+    """What SAM executes in one pass."""
 
     tape: Tape
     spec: SamSpec
@@ -121,7 +114,6 @@ class Sam:
         """Attention with decomposed relative positions over each square of `grid`.
 
         Args:
-            grid: the squares.
             x: [batch, side, side, width].
             trained: side in patches that the relative-position tables were trained for.
 

@@ -49,7 +49,6 @@ def calibrate(
         model: whose records.
         hardware: the device by its figures, as its config has them; None: those of the records' device, where it has some.
         device: the device by its name in the frame; None: of those that are `hardware`, the one with most records.
-        dtype, engine: what ran.
 
     Raises:
         SpecError: an unknown engine.

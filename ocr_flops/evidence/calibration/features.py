@@ -55,7 +55,6 @@ def stage_costs(whole: Estimate, hardware: HardwareSpec, stage: str, number: int
     """Compute what a stage of an estimate takes at a device's peaks.
 
     Args:
-        whole: the estimate.
         hardware: whose peaks.
         stage: one of the estimate's.
         number: of the stage in the fit.
@@ -82,7 +81,6 @@ def row_costs(
 
     Args:
         rows: a row per record and stage, of `selection.select_rows`.
-        model, engine, dtype: what ran.
         hardware: whose peaks.
         stages: their order in the fit.
     """

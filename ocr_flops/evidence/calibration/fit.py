@@ -106,7 +106,6 @@ def fit(features: Features, seconds: np.ndarray, stages: int, expected: float | 
     """Fit the efficiencies and launch overheads that bring the model closest to most of the measurements.
 
     Args:
-        features: what ran.
         seconds: measured [row].
         stages: how many there are, each with at least one row.
         expected: 1 / efficiency to expect where the peaks are not the device's own; None where they are.

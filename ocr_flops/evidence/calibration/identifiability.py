@@ -19,7 +19,6 @@ def identify_efficiencies(
     """Return the efficiency of every ceiling, or why it is unidentifiable.
 
     Args:
-        fitted: the fit.
         shares: of each parameter in the time of the rows that are no outliers [row, parameter].
         covariance: of the fit's parameters.
         peaks: what the fit divided by.

@@ -130,13 +130,11 @@ class Calibration:
     """What a device's records say of it.
 
     Args:
-        model, engine, dtype: what ran.
         device: its name.
         hardware: its figures; None where they are not known: rates are then reached, of no peak.
         peaks: what the fit divides by: the device's, or nominal ones.
         stages: those fitted, in the order of the fit's launches.
         missing: why a stage is not among them.
-        fitted: the fit.
         covariance: of its parameters, inflated where they are unidentifiable.
         half_widths: half the width of the interval of each stage, in natural logarithms of seconds, from cross-validation.
         efficiencies: of each ceiling.

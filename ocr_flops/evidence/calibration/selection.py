@@ -36,7 +36,6 @@ def select_rows(
         model: whose records.
         hardware: a config of the group `hardware`, or None.
         device: a device's name as in the frame; None: of those that are `hardware`, the one with most records.
-        dtype, engine: what ran.
     """
     rows, left_out = frame, {}
     for reason, column, condition in _conditions(frame, model, hardware, device, dtype, engine):

@@ -23,13 +23,7 @@ from ocr_flops.spec.workload import Workload
 
 
 def make_record(plan: Plan, workload: Workload, event: Result | PointFailed) -> dict[str, Any]:
-    """Make the record of a point, as it is written.
-
-    Args:
-        plan: how it was run.
-        workload: the point.
-        event: how it ended.
-    """
+    """Make the record of a point, as it is written."""
     now, failed, ran = datetime.now(UTC), isinstance(event, PointFailed), dict(event.ran or {})
     model, stages = plan.run.model, {} if failed else event.stages
     device = hardware_of_device(ran.get("device_name"))

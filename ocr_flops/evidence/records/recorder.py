@@ -42,7 +42,6 @@ def measure_points(
     new worker where the old one is gone. What keeps the worker from beginning (no torch, a missing kernel) fails all of them.
 
     Args:
-        plan: what is run.
         workloads: single points; the plan's own where None.
         python: the interpreter that has torch and transformers, as for `converse`.
         timeout_seconds: for each point, the worker's start included for its first; waiting for a GPU that others time on is not.

@@ -42,7 +42,6 @@ class Unwritten(SpecError):
     """A record that could not be written where it belongs; the message says why, and where it is instead.
 
     Attributes:
-        record: the record.
         rescued: the file it was written to instead; None where there was no room anywhere.
     """
 

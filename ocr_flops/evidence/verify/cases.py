@@ -135,7 +135,6 @@ def run_cases(
     """Run cases on the real model and yield every result.
 
     Args:
-        model: dimensions.
         cases: of `default_cases`, or others.
         device, stages: as in `build_request`.
         python: the interpreter that has torch and transformers, as for `converse`.

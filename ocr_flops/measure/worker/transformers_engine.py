@@ -100,7 +100,6 @@ class Transformers:
     """How transformers' class is run, stage by stage.
 
     Args:
-        request: what to run.
         device: where it runs.
 
     Raises:

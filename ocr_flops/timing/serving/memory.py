@@ -50,7 +50,6 @@ def find_pool(config: RunConfig, hardware: HardwareSpec, options: ServingSpec, p
     """The cache that is left on a device.
 
     Args:
-        config: what runs.
         hardware, options: the device and the engine's options.
         page: of the resolution that is served.
 

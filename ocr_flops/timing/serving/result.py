@@ -26,7 +26,6 @@ class Serving:
     """What an engine delivers; figures with a range are numbers, or columns where several concurrencies or rates were asked for.
 
     Args:
-        engine: its name.
         hardware: the device of one replica.
         options, pool: of the engine on that device.
         replicas: copies of the model, each on a device of its own.

@@ -104,8 +104,6 @@ def simulate(server: Server, traffic: Traffic, progress: Callable[[int, int], No
     """Runs requests through one replica of an engine.
 
     Args:
-        server: the engine on its device.
-        traffic: the requests.
         progress: is told how many are done, and how many there are. If it, or the user, raises KeyboardInterrupt, what is done is kept.
         case: of times, a number of `expected.CASES`: as expected, all figures in favour, all against.
 

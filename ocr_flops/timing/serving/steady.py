@@ -133,9 +133,6 @@ class Flow(NamedTuple):
 class Server:
     """What a deployment delivers under a load.
 
-    Args:
-        served: what is served, and on what.
-
     Raises:
         SpecError: the cache of not even one page is left, or a whole prompt exceeds the token budget.
     """

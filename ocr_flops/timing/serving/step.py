@@ -36,7 +36,6 @@ class Deployment:
     """An engine on a device with the kinds of request that it gets.
 
     Args:
-        config: what runs.
         hardware, host, efficiency: as of `Timing`.
         options: of the engine.
         pages: kinds of request.
@@ -136,11 +135,7 @@ def read_off(places: np.ndarray, grid: np.ndarray, lines: np.ndarray) -> np.ndar
 
 
 class StepTimes:
-    """What a step takes on a device, by case of `DEVICE`: as expected, all figures in favour, all against.
-
-    Args:
-        served: what is served, and on what.
-    """
+    """What a step takes on a device, by case of `DEVICE`: as expected, all figures in favour, all against."""
 
     def __init__(self, served: Deployment):
         config, options, pages = served.config, served.options, served.pages

@@ -97,7 +97,6 @@ def best_rate(
     """The most requests a second that one replica serves, arriving at random (Poisson), with a promise kept; found by simulation.
 
     Args:
-        server: the engine on its device.
         lengths: of outputs, of all kinds of page or of each.
         promise: without one, the rate is `FULL` of the capacity.
         seed: of the arrivals.
@@ -214,7 +213,6 @@ def command_line(server: Server, concurrency: int | None = None) -> str:
     """What to type so that the engine serves as the model here has it.
 
     Args:
-        server: the engine on its device.
         concurrency: requests at once, as `max_num_seqs`, which is the most; the option's own where None.
     """
     options, engine = server.options, server.config.engine
