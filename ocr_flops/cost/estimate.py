@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -28,7 +29,7 @@ LARGEST = ("total_flops", "io_bytes", "peak_activation_bytes")  # no other colum
 CHUNK, LEAST = 32_768, 4_096  # points evaluated together at most, of which equal ones are looked at once; and by a thread of its own
 
 
-class Part(NamedTuple):
+class TablePart(NamedTuple):
     """Columns of a table, and what computes them.
 
     Args:
@@ -62,8 +63,25 @@ class Peak(NamedTuple):
     operator: str
 
 
+class Framed:
+    """What has a method `frame(level)`: its frames, built when first read, and how it shows in a notebook."""
+
+    @cached_property
+    def stages(self) -> pl.DataFrame:
+        """One row per point and stage, a point's stages together."""
+        return self.frame("stage")
+
+    @cached_property
+    def modules(self) -> pl.DataFrame:
+        """One row per point, stage and module."""
+        return self.frame("module")
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self))}</p>{self.stages._repr_html_()}"
+
+
 @dataclass(frozen=True, eq=False)
-class Cost:
+class Cost(Framed):
     """The cost of a workload under a config. Numbers are computed when they are first read; frames are built when first read.
 
     Args:
@@ -106,7 +124,7 @@ class Cost:
         """Cost columns at [point, key]: those wanted of stages, or of stages and modules."""
         return self.fill(keys, self.costs_part(columns))[0]
 
-    def costs_part(self, columns: Sequence[str] = COLUMNS) -> Part:
+    def costs_part(self, columns: Sequence[str] = COLUMNS) -> TablePart:
         """What `fill` takes for cost columns."""
         self._check_columns()
 
@@ -114,9 +132,9 @@ class Cost:
             rows = [group.row(self.config, module, columns) for module in modules]
             return {column: [row[column] for row in rows] for column in columns}
 
-        return Part(dict.fromkeys(columns, np.int64), compute)
+        return TablePart(dict.fromkeys(columns, np.int64), compute)
 
-    def fill(self, keys: tuple[Key, ...], *parts: Part) -> list[dict[str, np.ndarray]]:
+    def fill(self, keys: tuple[Key, ...], *parts: TablePart) -> list[dict[str, np.ndarray]]:
         """The columns of every part at [point, key], evaluated in chunks of points, several at once where there are many.
 
         Args:
@@ -201,16 +219,6 @@ class Cost:
             return self
         hits = tuple((CALL if stage == "prefill" else stage, hit) for stage, hit in self.experts_hit)
         return replace(self, chosen_stages=(CALL, *(stage for stage in self.chosen_stages if stage == "decode")), experts_hit=hits)
-
-    @cached_property
-    def stages(self) -> pl.DataFrame:
-        """One row per point and stage, a point's stages together."""
-        return self.frame("stage")
-
-    @cached_property
-    def modules(self) -> pl.DataFrame:
-        """One row per point, stage and module."""
-        return self.frame("module")
 
     def with_workload(self, **changes: Column) -> Cost:
         """The same config for a workload with some fields changed."""

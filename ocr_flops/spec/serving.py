@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from ocr_flops.errors import SpecError, one_of
+from ocr_flops.errors import SpecError, one_of, whole_number
 from ocr_flops.spec.host import Ranged
 from ocr_flops.spec.workload import Workload
 
@@ -53,9 +53,7 @@ class ServingSpec:
 
     def __post_init__(self) -> None:
         for name in ("max_num_batched_tokens", "max_num_seqs", "block_size", "preprocess_workers"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1_048_576:
-                raise SpecError(f"{name}: {value!r} is not a whole number from 1 to 1048576")
+            whole_number(name, getattr(self, name), 1, 1_048_576)
         if not 0 < self.gpu_memory_utilization <= 1:
             raise SpecError(f"gpu_memory_utilization: {self.gpu_memory_utilization!r} is not a number above 0 and at most 1")
         self.preprocess_ms.check("preprocess_ms", 0.0, float("inf"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING
 
 from ocr_flops.cost.estimate import Cost
@@ -29,9 +28,6 @@ class Estimate(Cost):
     def __repr__(self) -> str:
         config = self.config
         return f"Estimate({config.model.label}, {config.engine.name}, {config.attention.name}, {config.dtype}; {self.workload!r})"
-
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(repr(self))}</p>{self.stages._repr_html_()}"
 
     def on(
         self,

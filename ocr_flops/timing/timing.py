@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ocr_flops.cost.estimate import Cost, Part
+from ocr_flops.cost.estimate import Cost, Framed, TablePart
 from ocr_flops.cost.polynomial import evaluate
 from ocr_flops.cost.stage_groups import COLUMNS, Key, StageGroup
 from ocr_flops.spec.host import EfficiencySpec, HostSpec, Ranged, describe_basis
@@ -34,7 +33,7 @@ OPERATOR_COSTS = ("tensor_flops", "vector_flops", "io_bytes", "operators")
 
 
 @dataclass(frozen=True, eq=False)
-class Timing:
+class Timing(Framed):
     """An estimate's cost as time on a device, computed when it is first read.
 
     Args:
@@ -52,10 +51,7 @@ class Timing:
     def __repr__(self) -> str:
         return f"Timing({self.estimate!r} on {self.hardware.label}, host {self.host.name}, efficiency {self.efficiency.name})"
 
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(repr(self))}</p>{self.stages._repr_html_()}"
-
-    def _parts(self, level: str) -> tuple[Part, Part]:
+    def _parts(self, level: str) -> tuple[TablePart, TablePart]:
         """The columns of `TIME_COLUMNS`, and those of `EXPECTED_COLUMNS`, of stages or modules.
 
         Expected seconds of a module are its part of the critical path, without range or share (NaN); `expected_host_seconds` what of that
@@ -76,7 +72,7 @@ class Timing:
             return found | {"expected_seconds": host + device, "expected_host_seconds": host}
 
         names = (*EXPECTED_COLUMNS, *["expected_host_seconds"] * (level == "module"))
-        return Part(TIME_COLUMNS, times), Part(dict.fromkeys(names, float), expected)
+        return TablePart(TIME_COLUMNS, times), TablePart(dict.fromkeys(names, float), expected)
 
     def expected_table(self, keys: tuple[Key, ...]) -> dict[str, np.ndarray]:
         """The columns of `EXPECTED_COLUMNS` at [point, key], of stages, or of modules also `expected_host_seconds`."""
@@ -209,16 +205,6 @@ class Timing:
     def fits(self) -> bool | np.ndarray:
         """Whether weights, cache and activations fit the device's memory."""
         return self.estimate.footprint.total_bytes <= self.hardware.memory_bytes
-
-    @cached_property
-    def stages(self) -> pl.DataFrame:
-        """The estimate's stages with time columns."""
-        return self.frame("stage")
-
-    @cached_property
-    def modules(self) -> pl.DataFrame:
-        """The estimate's modules with time columns."""
-        return self.frame("module")
 
     @cached_property
     def operators(self) -> pl.DataFrame:

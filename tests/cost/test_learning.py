@@ -2,7 +2,7 @@
 
 import pytest
 
-from ocr_flops.cost.learning.dimensions import Part, with_parts
+from ocr_flops.cost.learning.dimensions import DerivedSize, with_parts
 from ocr_flops.cost.learning.folding import COLUMNS, Launch, Trace, Unlearnable
 from ocr_flops.cost.learning.solving import Solver
 from ocr_flops.cost.learning.stage_learning import Names, StageKey, learn_stage
@@ -58,7 +58,7 @@ def test_layers_that_are_alike_stand_once_and_loops_are_folded():
 
 
 def test_operators_that_some_sizes_lack():
-    odd = {"odd": Part("uneven", ("n",), 2)}
+    odd = {"odd": DerivedSize("uneven", ("n",), 2)}
     traces = [trace(n, extra=n % 2 == 1) for n in range(2, 9)]
     traces = [one._replace(sizes=with_parts(one.sizes, odd)) for one in traces]
     stage = learn_stage(KEY, traces, [*MONOMIALS, ("odd",)], Names())
@@ -96,7 +96,7 @@ def test_what_cannot_be_learned_is_named(traces, message):
 def test_parts_of_ints_and_columns():
     import numpy as np
 
-    kinds = {kind: Part(kind, ("a", "b"), 4) for kind in ("floor", "ceil", "squares", "beyond", "last", "before", "uneven", "any")}
+    kinds = {kind: DerivedSize(kind, ("a", "b"), 4) for kind in ("floor", "ceil", "squares", "beyond", "last", "before", "uneven", "any")}
     values = with_parts({"a": np.array([2, 4, 0]), "b": 5}, kinds)
     assert {kind: values[kind].tolist() for kind in kinds} == {
         "floor": [2, 5, 0],

@@ -6,8 +6,8 @@ from ocr_flops.app import runs, spot_checks
 from ocr_flops.app.spot_checks import SCOPES, STORE
 from ocr_flops.app.tabs.elements import plain_table, row, unless
 from ocr_flops.app.views import Results
-from ocr_flops.evidence.records.frame import attention_words
-from ocr_flops.measure.plan import DECODE_STEPS, TOWERS
+from ocr_flops.evidence.calibration.selection import attention_name
+from ocr_flops.measure.plan import DECODE_STEPS
 from ocr_flops.reports import tables
 
 ABOUT = """
@@ -37,7 +37,7 @@ def spot_check(results: Results, inputs: mo.ui.dictionary, run: mo.ui.button) ->
             plain_table(tables.measured_table(measured), page_size=25),
         ]
     config = results.main.config
-    attention = attention_words({tower: config.attention.kernel(tower) for tower in TOWERS})
+    attention = attention_name(config.attention)
     ran = {
         "engine": config.model.under(config.engine),
         "attention": attention,

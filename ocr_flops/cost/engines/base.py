@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 from ocr_flops.cost import ops
@@ -102,10 +101,6 @@ class Engine:
     def unused_clip_weights(self, spec: ClipSpec) -> Sequence[tuple[int, ...]]:
         """Shapes of CLIP's parameters that no operator reads."""
         return ()
-
-    def unused_parameters(self, spec: ClipSpec) -> int:
-        """How many parameters of CLIP no operator reads."""
-        return sum(map(prod, self.unused_clip_weights(spec)))
 
     def clip_positions(self, tape: Tape, table: Tensor, class_row: Tensor) -> tuple[Tensor, Tensor, Tensors]:
         """CLIP's position table [trained² + 1, width] as it is resized.

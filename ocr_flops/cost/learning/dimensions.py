@@ -9,7 +9,7 @@ from ocr_flops.cost.polynomial import Monomial, product
 from ocr_flops.spec.workload import Column
 
 
-class Part(NamedTuple):
+class DerivedSize(NamedTuple):
     """A quantity derived from a product of others, cut into parts of n.
 
     Args:
@@ -44,7 +44,7 @@ class Part(NamedTuple):
         return whole // self.n * self.n**2 + (whole % self.n) ** 2
 
 
-def with_parts(values: dict[str, Column], parts: Mapping[str, Part]) -> dict[str, Column]:
+def with_parts(values: dict[str, Column], parts: Mapping[str, DerivedSize]) -> dict[str, Column]:
     """Values and the derived quantities beside them, in order: a part may be of parts before it."""
     values = dict(values)
     for name, part in parts.items():

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from ocr_flops.cost.learning.dimensions import Part
+from ocr_flops.cost.learning.dimensions import DerivedSize
 from ocr_flops.cost.polynomial import Dim, Dimension
 from ocr_flops.errors import SpecError
 
@@ -124,7 +124,7 @@ class LearnedProgram(msgspec.Struct):
     config: dict[str, Any]
     dtype: str
     texts: list[str]
-    parts: dict[str, Part]
+    parts: dict[str, DerivedSize]
     parameters: list[tuple[int, int, int]]
     kv_bytes_per_token: int
     experts: LearnedExperts | None

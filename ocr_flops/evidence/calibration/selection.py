@@ -6,7 +6,7 @@ from typing import NamedTuple
 import polars as pl
 
 from ocr_flops.cost.engines.base import ENGINES
-from ocr_flops.evidence.records.frame import attention_words
+from ocr_flops.evidence.records.frame import name_kernels
 from ocr_flops.evidence.records.record import is_unedited
 from ocr_flops.evidence.records.schema import POINT_NUMBERS
 from ocr_flops.measure.plan import TOWERS
@@ -79,7 +79,7 @@ def experts_name(engine: EngineSpec) -> str:
 
 def attention_name(attention: AttentionSpec) -> str:
     """Return the name of an attention as records have it: one kernel, or those of sam/clip/decoder."""
-    return attention_words({tower: attention.kernel(tower) for tower in TOWERS})
+    return name_kernels({tower: attention.kernel(tower) for tower in TOWERS})
 
 
 def parse_attention(name: str) -> AttentionSpec:

@@ -71,7 +71,7 @@ SERVED: dict[str, Callable[[Serving], Ranged]] = {  # of an engine under a load
 
 
 @dataclass(frozen=True)
-class Point:
+class PublishedFigure:
     """A published figure.
 
     Args:
@@ -149,10 +149,10 @@ class Point:
 
 
 @cache
-def load_points() -> tuple[Point, ...]:
+def load_points() -> tuple[PublishedFigure, ...]:
     """All published figures that the package has, in the order of the file."""
     config = yaml.safe_load(POINTS.read_text(encoding="utf-8"))
-    return tuple(read_spec(Point, "points", one) for one in config["points"])
+    return tuple(read_spec(PublishedFigure, "points", one) for one in config["points"])
 
 
 def rows_beside(timing: Timing) -> list[dict[str, Any]]:

@@ -76,7 +76,7 @@ def _rows(stored: Stored, level: str) -> Iterator[dict[str, Any]]:
         "state": record.state,
         "source": stored.source,
         "path": str(stored.path),
-        "attention": attention_words(settings.attention),
+        "attention": name_kernels(settings.attention),
         "experts": ran.get("experts") or settings.experts,
         "device": ran.get("device_name") or settings.device,
         "hardware": record.hardware and record.hardware.name,
@@ -95,6 +95,6 @@ def _rows(stored: Stored, level: str) -> Iterator[dict[str, Any]]:
             yield shared | place | {name: getattr(one, name) for name in FIGURES}
 
 
-def attention_words(attention: Mapping[str, str]) -> str:
+def name_kernels(attention: Mapping[str, str]) -> str:
     """Return the name of an attention in records: one mode where all towers share it, else those of sam/clip/decoder."""
     return next(iter(attention.values())) if len(set(attention.values())) == 1 else "/".join(attention.values())

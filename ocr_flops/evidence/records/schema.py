@@ -44,7 +44,7 @@ class Named(Struct):
     name: str | None
 
 
-class Point(Struct):
+class RecordedPoint(Struct):
     """The workload; `mode` is null where the grid is of no mode's."""
 
     mode: str | None
@@ -62,10 +62,10 @@ class Point(Struct):
     batch_size: Size
 
 
-POINT_NUMBERS = Point.__struct_fields__[1:]  # of a request of one page
+POINT_NUMBERS = RecordedPoint.__struct_fields__[1:]  # of a request of one page
 
 
-class Ran(Struct):
+class RecordedRun(Struct):
     """What the worker said of itself."""
 
     device_name: str | None = None
@@ -117,10 +117,10 @@ class Record(Struct):
     host: str
     settings: Settings = field(name="asked")
     model: Named
-    workload: Point
+    workload: RecordedPoint
     stages: dict[str, Any]
     derived: dict[Stage, StageFigures]
-    ran: Ran | None = None
+    ran: RecordedRun | None = None
     hardware: Named | None = None
     failure: Failure | None = None
     key: str | None = None

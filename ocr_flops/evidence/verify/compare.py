@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from fractions import Fraction
 from functools import partial
+from math import prod
 from typing import Any
 
 import polars as pl
@@ -145,7 +146,8 @@ def _expected(level: str, kind: str, numbers: Estimate) -> dict[tuple[str, *Plac
     if level == "total":
         return {(ALL, ALL, None): _total(stages, work) | {PARAMETERS: sum(config.parameters.values())}}
     for stage in {"vision", CALL} & {*stages} if weights else ():  # of which no operator reads some
-        stages[stage][WEIGHTS] -= config.engine_code.unused_parameters(config.model.tower("clip")) * config.itemsize
+        unused = config.engine_code.unused_clip_weights(config.model.tower("clip"))
+        stages[stage][WEIGHTS] -= sum(map(prod, unused)) * config.itemsize
     return {(stage, ALL, None): row for stage, row in stages.items()}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ocr_flops.cost.learning.dimensions import Part, monomials_of
+from ocr_flops.cost.learning.dimensions import DerivedSize, monomials_of
 from ocr_flops.cost.polynomial import Monomial
 
 Sizes = dict[str, int]
@@ -36,7 +36,7 @@ class Door:
     pages: Callable[[Any], dict[tuple[int, ...], list[Sizes]]]
     terms: tuple[list[Monomial], list[Monomial]]
     features: list[Monomial]
-    parts: Callable[[Any], dict[str, Part]] = field(default=lambda config: {})
+    parts: Callable[[Any], dict[str, DerivedSize]] = field(default=lambda config: {})
     keeps_masks: bool = False
     turns: Callable[[Sizes], tuple[int, Sequence[int]]] = field(default=lambda sizes: (0, (0,)))
 
@@ -58,8 +58,8 @@ def _patches(config: Any) -> dict[tuple[int, ...], list[Sizes]]:
     return {(): [{"patch_rows": merge * rows, "patch_columns": merge * columns} for rows, columns in shapes]}
 
 
-def _merged_parts(config: Any) -> dict[str, Part]:
-    return {f"merged_{name}": Part("floor", (f"patch_{name}",), _merge(config)) for name in ("rows", "columns")}
+def _merged_parts(config: Any) -> dict[str, DerivedSize]:
+    return {f"merged_{name}": DerivedSize("floor", (f"patch_{name}",), _merge(config)) for name in ("rows", "columns")}
 
 
 H, W = ("merged_rows",), ("merged_columns",)
@@ -70,10 +70,14 @@ PATCH_TERMS = (
 )
 
 
-def _picture_parts(config: Any) -> dict[str, Part]:
+def _picture_parts(config: Any) -> dict[str, DerivedSize]:
     """Of all patches of a batch in one sequence, whose mask kernels want in rows of eight and their sums in blocks of 32."""
     patches = ("batch", "patch_columns", "patch_rows")
-    cut = {"eighths": Part("ceil", patches, 8), "blocks": Part("ceil", patches, 32), "uneven": Part("uneven", patches, 8)}
+    cut = {
+        "eighths": DerivedSize("ceil", patches, 8),
+        "blocks": DerivedSize("ceil", patches, 32),
+        "uneven": DerivedSize("uneven", patches, 8),
+    }
     return _merged_parts(config) | cut
 
 
@@ -101,15 +105,15 @@ def _window_side(config: Any) -> int:
     return config.vision_config.window_size // config.vision_config.patch_size
 
 
-def _window_parts(config: Any) -> dict[str, Part]:
+def _window_parts(config: Any) -> dict[str, DerivedSize]:
     """Of attention in square windows: their number, the pairs of patches that share one, what is padded to whole ones, and the last one."""
     side, parts = _window_side(config), _merged_parts(config)
     for name in ("rows", "columns"):
         parts |= {
-            f"window_{name}": Part("ceil", (f"merged_{name}",), side // _merge(config)),
-            f"padded_{name}": Part("beyond", (f"merged_{name}",), side // _merge(config)),
-            **{f"{kind}_{name}": Part(kind, (f"patch_{name}",), side) for kind in ("last", "before")},
-            f"square_{name}": Part("squares", (f"patch_{name}",), side),
+            f"window_{name}": DerivedSize("ceil", (f"merged_{name}",), side // _merge(config)),
+            f"padded_{name}": DerivedSize("beyond", (f"merged_{name}",), side // _merge(config)),
+            **{f"{kind}_{name}": DerivedSize(kind, (f"patch_{name}",), side) for kind in ("last", "before")},
+            f"square_{name}": DerivedSize("squares", (f"patch_{name}",), side),
         }
     return parts
 
@@ -234,13 +238,15 @@ FEATURES = "image_features"  # of a page
 T, ROWS, COLUMNS = ("tiles",), ("tile_rows",), ("tile_columns",)
 TILE_TERMS = monomials_of(ONE_OR_ALL, [(), T]), monomials_of([(), B, B + B], [(), T, T + T])
 TILES = monomials_of(ONE_OR_ALL, [(), T])
-TILED = {"tiled": Part("any", ("tiles",), 1)}
+TILED = {"tiled": DerivedSize("any", ("tiles",), 1)}
 PAGES = ("pages",)  # in one request
 GRID_FEATURES = monomials_of(ONE_OR_ALL, [(), T, ("tile_rows", "tiled"), PAGES])
 GRID_TERMS = monomials_of(ONE_OR_ALL, [(), ROWS], [(), COLUMNS])
 REQUEST_TERMS = [*GRID_TERMS, *monomials_of(ONE_OR_ALL, [PAGES])]
 REQUEST_PARTS = TILED | {  # masks of kernels that want rows of a multiple of eight; see `CudaAttention`
-    f"{how}_{name}": Part(kind, (name,), 8) for name in ("tokens", "context") for how, kind in (("padded", "ceil"), ("uneven", "uneven"))
+    f"{how}_{name}": DerivedSize(kind, (name,), 8)
+    for name in ("tokens", "context")
+    for how, kind in (("padded", "ceil"), ("uneven", "uneven"))
 }
 
 PATCH_GRID = Door(_grid, _patches, PATCH_TERMS, MERGED, _merged_parts)

@@ -9,7 +9,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from ocr_flops.measure.events import Audit
-from ocr_flops.measure.worker.counter_cases import CASES, Case
+from ocr_flops.measure.worker.counter_cases import CASES, Demonstration
 from ocr_flops.measure.worker.machine import package_version
 
 
@@ -26,7 +26,7 @@ class _Seen(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def audit_counter(demonstrations: tuple[Case, ...] = CASES) -> Audit:
+def audit_counter(demonstrations: tuple[Demonstration, ...] = CASES) -> Audit:
     """Runs every demonstration here.
 
     Returns:
@@ -45,7 +45,7 @@ def audit_counter(demonstrations: tuple[Case, ...] = CASES) -> Audit:
     return Audit(ran, [_run_case(case, has_cuda) for case in demonstrations])
 
 
-def _run_case(case: Case, has_cuda: bool) -> dict[str, Any]:
+def _run_case(case: Demonstration, has_cuda: bool) -> dict[str, Any]:
     names = ("name", "call", "device", "tensor_flops", "vector_flops")
     row = {name: getattr(case, name) for name in names} | {"shapes": [list(shape) for shape in case.shapes], "counted_flops": None}
     row |= {"operators": [], "known": [], "verdict": "not here", "why": "", "remedy": ""}

@@ -26,7 +26,7 @@ BATCHED = "`set_experts_implementation('batched_mm')` or 'eager': the same produ
 
 
 @dataclass(frozen=True)
-class Case:
+class Demonstration:
     """One demonstration.
 
     Args:
@@ -51,15 +51,15 @@ class Case:
     needs: str = ""
 
 
-def _attention(name: str, call: str, device: str, run: Callable[..., Any], bias: bool = False, **rest: str) -> Case:
+def _attention(name: str, call: str, device: str, run: Callable[..., Any], bias: bool = False, **rest: str) -> Demonstration:
     """Attention; softmax and scaling of every score are 6 vector FLOPs, and the addition of a bias one more."""
     shapes = (HEAD_SHAPE,) * 3 + ((BIAS_SHAPE,) if bias else ())
-    return Case(name, call, device, shapes, run, CORE, (6 + bias) * SCORES, **rest)
+    return Demonstration(name, call, device, shapes, run, CORE, (6 + bias) * SCORES, **rest)
 
 
-def _elementwise(name: str, call: str, flops: int, run: Callable[..., Any], *more: tuple[int, ...]) -> Case:
+def _elementwise(name: str, call: str, flops: int, run: Callable[..., Any], *more: tuple[int, ...]) -> Demonstration:
     """An operator on rows, and on `more` inputs, that no mode of the counter sees."""
-    return Case(name, call, "cpu", (ROW_SHAPE, *more), run, 0, flops, UNSEEN)
+    return Demonstration(name, call, "cpu", (ROW_SHAPE, *more), run, 0, flops, UNSEEN)
 
 
 def _grouped(x: torch.Tensor, experts: torch.Tensor) -> torch.Tensor:
@@ -85,9 +85,9 @@ def _flash_attn(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> 
 
 _SDPA = functional.scaled_dot_product_attention
 CASES = (  # those with matrix work first
-    Case("linear", "linear with a bias", "cpu", (ROW_SHAPE, (INNER, WIDTH), (INNER,)), functional.linear, MATRIX),
-    Case("matmul", "batched matmul", "cpu", ((4, ROWS, WIDTH), (4, WIDTH, INNER)), torch.matmul, 4 * MATRIX),
-    Case(
+    Demonstration("linear", "linear with a bias", "cpu", (ROW_SHAPE, (INNER, WIDTH), (INNER,)), functional.linear, MATRIX),
+    Demonstration("matmul", "batched matmul", "cpu", ((4, ROWS, WIDTH), (4, WIDTH, INNER)), torch.matmul, 4 * MATRIX),
+    Demonstration(
         "conv2d",
         "conv2d, 3 x 3, stride 2",
         "cpu",
@@ -124,10 +124,12 @@ CASES = (  # those with matrix work first
         needs="flash_attn",
     ),
     *(
-        Case(f"grouped_mm_{device}", "grouped_mm of experts", device, (ROW_SHAPE, (EXPERTS, WIDTH, INNER)), _grouped, MATRIX, 0, BATCHED)
+        Demonstration(
+            f"grouped_mm_{device}", "grouped_mm of experts", device, (ROW_SHAPE, (EXPERTS, WIDTH, INNER)), _grouped, MATRIX, 0, BATCHED
+        )
         for device in ("cpu", "meta", "cuda")
     ),
-    Case("batched_mm", "batched_mm of experts: a bmm", "meta", ((ROWS, 1, WIDTH), (ROWS, WIDTH, INNER)), torch.bmm, MATRIX),
+    Demonstration("batched_mm", "batched_mm of experts: a bmm", "meta", ((ROWS, 1, WIDTH), (ROWS, WIDTH, INNER)), torch.bmm, MATRIX),
     _elementwise("softmax", "softmax", 5 * ELEMENTS, lambda x: functional.softmax(x, -1)),
     _elementwise("layer_norm", "layer_norm", 8 * ELEMENTS, lambda x, *rest: functional.layer_norm(x, (WIDTH,), *rest), (WIDTH,), (WIDTH,)),
     _elementwise("rms_norm", "rms_norm", 4 * ELEMENTS + 2 * ROWS, lambda x, weight: functional.rms_norm(x, (WIDTH,), weight), (WIDTH,)),
@@ -135,7 +137,7 @@ CASES = (  # those with matrix work first
     _elementwise("silu", "silu", 4 * ELEMENTS, functional.silu),
     _elementwise("rope", "rotary position embedding", 7 * ELEMENTS // 2, _rope, ROW_SHAPE, ROW_SHAPE),
     _elementwise("residual", "residual addition", ELEMENTS, torch.add, ROW_SHAPE),
-    Case(
+    Demonstration(
         "embedding",
         "embedding",
         "cpu",

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ocr_flops.errors import SpecError, one_of
+from ocr_flops.errors import SpecError, one_of, whole_number
 from ocr_flops.files import Progress, no_progress
 from ocr_flops.spec import tiling
 from ocr_flops.spec.documents import DEFAULT_DPI, DOCUMENT_SUFFIXES
@@ -62,9 +62,8 @@ def grid_pages(rule: str, min_tiles: int, max_tiles: int) -> Pages:
 
 def check_tiles(prefix: str, min_tiles: Any, max_tiles: Any, least: int) -> None:
     """Raises SpecError, naming the key behind a prefix, where these are no numbers of tiles from `least` up, the larger one last."""
-    for name, value, lowest in (("min_tiles", min_tiles, least), ("max_tiles", max_tiles, min_tiles)):
-        if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= MAX_TILES:
-            raise SpecError(f"{prefix}{name}: {value!r} is not a whole number from {lowest} to {MAX_TILES}")
+    whole_number(f"{prefix}min_tiles", min_tiles, least, MAX_TILES)
+    whole_number(f"{prefix}max_tiles", max_tiles, min_tiles, MAX_TILES)
 
 
 def image_pages(paths: str | Path | list[str | Path], dpi: float = DEFAULT_DPI, progress: Progress = no_progress) -> Pages:

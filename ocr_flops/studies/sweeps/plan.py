@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 import polars as pl
 
-from ocr_flops.errors import SpecError, one_of
+from ocr_flops.errors import SpecError, one_of, whole_number
 from ocr_flops.files import Progress, no_progress
 from ocr_flops.measure.plan import ModelSource, split_source
 from ocr_flops.spec.overrides import GROUPS, SWEEP, compose
@@ -115,19 +115,16 @@ class Sweep:
         Columns: all of `of.sweep`; point (the number), image and page (file and number in it, of pages from files), model, prefill_logits,
         the values of keys that have no column by themselves, vendor_supported, needed_bytes and fits (of the whole run).
         """
-        return self._frame(first, self.points if last is None else last, "stage")
+        return self.rows_frame(first, self.points if last is None else last, "stage")
 
-    def modules_frame(self, first: int, last: int) -> pl.DataFrame:
-        """A row per point, stage and module, of points first to last - 1; columns as of `stages_frame`, and module."""
-        return self._frame(first, last, "module")
+    def rows_frame(self, first: int, last: int, level: str) -> pl.DataFrame:
+        """The same, at level "module" a row per point, stage and module."""
+        return pl.concat([self._slice_frame(*one, level) for one in self.slices(first, last)])
 
     @property
     def prices(self) -> float | dict[str, float] | None:
         """Of a device hour, of all devices or by their names."""
         return self.config["sweep"]["price"]
-
-    def _frame(self, first: int, last: int, level: str) -> pl.DataFrame:
-        return pl.concat([self._slice_frame(*one, level) for one in self.slices(first, last)])
 
     def _slice_frame(self, case: Case, first: int, indices: np.ndarray, level: str) -> pl.DataFrame:
         workload = self.workload(case, indices)
@@ -206,8 +203,7 @@ def load_sweep(overrides: Sequence[str] = (), progress: Progress = no_progress) 
         one_of("measure", measure, DEVICES)
     elif source:
         raise SpecError(f"{next(iter(source))}: the real model does not run beside this sweep; add measure=meta, or leave this out")
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise SpecError(f"measured_steps: {steps!r} is not a whole number of at least 1")
+    whole_number("measured_steps", steps, 1)
     if not isinstance(settings["axes"] or {}, dict):
         raise SpecError(
             f"sweep.axes: {settings['axes']!r} is no mapping of keys to lists or ranges; give values as in workload.columns=1:30"

@@ -119,7 +119,9 @@ def _compute_tables(
     tables = {STAGES: Table(STAGES, tuple(parts), progress)}
     tables[POINTS] = Table(POINTS, tuple(parts), progress, partial(points_frame, prices=sweep.prices))
     if sweep.config["sweep"]["level"] == "module":
-        tables[MODULES] = Table(MODULES, tuple(parts), progress, lambda rows: sweep.modules_frame(rows["point"][0], rows["point"][-1] + 1))
+        tables[MODULES] = Table(
+            *(MODULES, tuple(parts), progress, lambda rows: sweep.rows_frame(rows["point"][0], rows["point"][-1] + 1, "module"))
+        )
     if sweep.measure is not None:
         found = tuple(find_files(published, MEASURED)) or real_model.compare_points(sweep, work.real_model, progress)
         tables[MEASURED] = Table(MEASURED, found, progress)

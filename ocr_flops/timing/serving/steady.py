@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ocr_flops.errors import SpecError
+from ocr_flops.errors import SpecError, whole_number
 from ocr_flops.spec.catalog import load_hardware, serving_engines
 from ocr_flops.spec.host import EfficiencySpec, HostSpec, Ranged
 from ocr_flops.spec.serving import ServingSpec, choose_options, cutting_part
@@ -217,8 +217,7 @@ class Server:
         """The steady state under a load; arguments as of `serving`."""
         if concurrency is not None and rate is not None:
             raise SpecError("rate: a load is a concurrency or a rate, not both")
-        if isinstance(replicas, bool) or not isinstance(replicas, int) or not 1 <= replicas <= 1_000_000:
-            raise SpecError(f"replicas: {replicas!r} is not a whole number from 1 to 1000000")
+        whole_number("replicas", replicas, 1, 1_000_000)
         is_single = np.ndim(concurrency if rate is None else rate) == 0
         if rate is None:
             asked = np.atleast_1d(np.asarray(self.max_concurrency if concurrency is None else concurrency))

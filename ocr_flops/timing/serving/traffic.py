@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ocr_flops.errors import SpecError, one_of
+from ocr_flops.errors import SpecError, one_of, whole_number
 
 ARRIVALS = ("poisson", "constant", "bursts")
 Z95 = 1.6448536269514722  # of the normal distribution
@@ -36,8 +36,7 @@ class Lengths:
     limit: int = 8192
 
     def __post_init__(self) -> None:
-        if not 1 <= self.limit <= 1_048_576:
-            raise SpecError(f"output_limit: {self.limit!r} is not a whole number from 1 to 1048576")
+        whole_number("output_limit", self.limit, 1, 1_048_576)
         if not 0 <= self.loops <= 1:
             raise SpecError(f"loops: {self.loops!r} is not a share from 0 to 1")
         if not 1 <= self.mean <= self.limit:
@@ -116,8 +115,7 @@ def draw_traffic(
         burst: how many.
         seed: of what is left to chance.
     """
-    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= 100_000_000:
-        raise SpecError(f"requests: {count!r} is not a whole number from 1 to 100000000")
+    whole_number("requests", count, 1, 100_000_000)
     if burst < 1:
         raise SpecError(f"arrivals: bursts of {burst!r} requests; a burst has at least 1")
     random = np.random.default_rng(seed)
