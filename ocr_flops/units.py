@@ -14,10 +14,12 @@ PREFIXES = {-4: "p", -3: "n", -2: "µ", -1: "m", 0: "", 1: "k", 2: "M", 3: "G", 
 
 
 def si(value: float, unit: str = "", digits: int = 3, zeros: bool = True, small: bool = False) -> str:
-    """A finite number with an SI prefix and significant digits: 786 GB.
+    """A finite number with an SI prefix and significant digits: 786 GB; an integer below 1000 as it is.
 
     `zeros` writes those at the end, as in 1.50 k; with `small`, numbers below one have prefixes too (m, µ, n, p).
     """
+    if isinstance(value, int) and abs(value) < 1000:
+        return f"{value} {unit}".strip()
     rounded = float(f"{value:.{digits - 1}e}")
     exponent = floor(log10(abs(rounded))) if rounded else 0
     power = min(max(exponent // 3, -4 if small else 0), max(PREFIXES))
@@ -112,7 +114,7 @@ def workload_words(row: Mapping[str, Any]) -> str:
     else:
         grid = f"{row['columns']} × {row['rows']} tiles and a {row['global_px']} px view" if row["tiles"] else f"{row['global_px']} px view"
     grid = _pages(row.get("pages")) + grid
-    return f"{grid}, {row['context_tokens']:,} context + {row['output_tokens']:,} output tokens, batch {row['batch_size']}"
+    return f"{grid}, {row['context_tokens']:,} context + {counted(row['output_tokens'], 'output token')}, batch {row['batch_size']}"
 
 
 def workload_label(workload: Any) -> str:

@@ -72,8 +72,8 @@ def describe_pages(timings: Mapping[str, Timing], price: float, currency: str) -
     cost = f"cost {money(price * run.value, currency)}" if currency else f"take {count(run.value)} GPU hours"
     return (
         f"A million pages {cost} with {mode}{found}{does_not}",
-        f"{describe_conditions(best)}, {best.estimate.workload.output_tokens:,} output tokens; {count(run.value)} GPU hours, expected "
-        f"{count(run.low)} to {count(run.high)}, at {money(price, currency)} each. Against {name_base(base.estimate)} "
+        f"{describe_conditions(best)}, {counted(best.estimate.workload.output_tokens, 'output token')}; {count(run.value)} GPU hours, "
+        f"expected {count(run.low)} to {count(run.high)}, at {money(price, currency)} each. Against {name_base(base.estimate)} "
         f"{_shows(base, best)}. {describe_batches(timings)}",
     )
 
@@ -182,7 +182,8 @@ def ask_rows(timings: Mapping[str, Timing], steps: Mapping[str, Delivered], pric
 
     rows = []
     for mode, one in timings.items():
-        is_own, is_here = name_base(one.estimate) != mode, one.estimate.config.evidence("vision") != "modelled"
+        is_own, config = name_base(one.estimate) != mode, one.estimate.config
+        is_here = all(kernel in config.engine.runnable_kernels(tower) for tower, kernel in config.attention.kernels)
         needs = "nothing: it runs today" if is_own else "an option that the engine has" if is_here else "another engine"
         needs = "a kernel that no engine has" if is_missing(one.estimate) else needs
         name = f"{mode}, {one.estimate.workload.batch_size} at once"

@@ -212,7 +212,7 @@ def describe_work(timing: Timing, wanted: str) -> Heading:
     instead = f"; no {wanted} kernel takes {estimate.config.dtype} here" if mode != wanted else ""
     return (
         f"{most.capitalize()} is {share(stages[most], sum(stages.values()))} of {si(sum(stages.values()), 'FLOPs')}; "
-        f"{module_name(longest)} takes {share(spent[longest], sum(spent.values()))} of the expected time to first token",
+        f"{share(spent[longest], sum(spent.values()))} of the expected time to first token goes to {module_name(longest)}",
         f"Attention {mode}{instead}; {describe_conditions(timing)}. Every bar is 100 %.",
     )
 

@@ -218,8 +218,8 @@ def describe_deadline(plan: Plan, hours: float) -> list[str]:
         counts = [f"{one:,}" if one else "no number" for one in plan.gpus_within(hours, row["hardware"])]
         spread = f" ({counts[1]} to {counts[2]})" if counts[1] != counts[2] else ""
         needed.append(f"{counts[0]}{spread} x {row['label']}")
-    gpus = "one" if plan.gpus == 1 else f"{plan.gpus}"
-    within = f"{gpus} x {plan.best['label']} read {count_interval(plan.pages_within(hours))} pages" if plan.best else ""
+    gpus, read = ("one", "reads") if plan.gpus == 1 else (f"{plan.gpus} x", "read")
+    within = f"{gpus} {plan.best['label']} {read} {count_interval(plan.pages_within(hours))} pages" if plan.best else ""
     return [f"In {duration(hours)}: all pages take {' or '.join(needed)}; {within}."]
 
 

@@ -23,6 +23,7 @@ WHAT = {  # names of limits in words
     "matrix": "matrix units",
     "host": "the host (Python between steps)",
 }
+PROMISED = {"ttft_p95": "p95 first token", "tpot_p95": "p95 time per token"}
 
 
 def time_interval(row: Any) -> str:
@@ -45,10 +46,11 @@ def describe_serving(serving: Serving) -> str:
     rough = why * bool(serving.is_rough)
     load = f"{counted(serving.concurrency, 'request')} in flight" if serving.rate is None else f"{si(serving.rate)} requests/s"
     load += " on each" if serving.replicas > 1 and serving.rate is None else ""
+    has_later = serving.output_tokens_per_second.value > 1.000001 * serving.requests_per_second.value
     said = (
         f"{devices[:1].upper()}{devices[1:]} with {load}: {count_interval(serving.pages_per_day)} pages a day. "
-        f"The first token comes after {time_interval(serving.ttft_seconds)} on average, "
-        f"each later one after {interval(serving.tpot_seconds)}."
+        f"The first token comes after {time_interval(serving.ttft_seconds)} on average"
+        f"{f', each later one after {interval(serving.tpot_seconds)}' * has_later}."
     )
     if serving.asked_concurrency and serving.asked_concurrency > serving.concurrency:
         most = count_interval([one * SECONDS_PER_DAY for one in serving.capacity_per_second[:3]])
@@ -72,8 +74,9 @@ def describe_step(serving: Serving) -> str:
 
 def describe_promise(promise: Promise) -> str:
     """What is promised, in words: a p95 first token within 5 s."""
-    limits = (("first token", promise.ttft_p95), ("time per token", promise.tpot_p95))
-    return " and ".join(f"a p95 {name} within {seconds(limit)}" for name, limit in limits if limit is not None)
+    return " and ".join(
+        f"a {name} within {seconds(limit)}" for key, name in PROMISED.items() if (limit := getattr(promise, key)) is not None
+    )
 
 
 def describe_best(server: Server, best: BestRate, promise: Promise, replicas: int) -> str:
@@ -110,9 +113,14 @@ def describe_gpus(rows: list[dict[str, Any]], rate: float, promise: Promise) -> 
         return f"No GPU keeps {describe_promise(promise)}."
     first = able[0]
     asked, alike = f"{si(rate)} requests/s with {describe_promise(promise)}", sum(row["gpus"] == first["gpus"] for row in able) - 1
-    others = f", as of {counted(alike, 'other')}" * bool(alike)
-    limit = WHAT.get(first["limited_by"], "that target")
+    others = f"; {counted(alike, 'other')} {'takes' if alike == 1 else 'take'} as few" * bool(alike)
+    limit = WHAT.get(first["limited_by"]) or f"the {_name_promised(first['limited_by'])}"
     return f"{asked} take {_gpus_interval(first)} x {first['label']}: the fewest of the GPUs listed{others}. Limited by {limit}."
+
+
+def _name_promised(limited_by: str) -> str:
+    """What limits a rate, in words where it is of a promise: p95 first token."""
+    return " and ".join(PROMISED.get(name, name) for name in limited_by.split(", "))
 
 
 def describe_simulation(server: Server, run: Simulation, steady: Serving, replicas: int) -> str:
@@ -169,7 +177,7 @@ def gpus_table(rows: list[dict[str, Any]]) -> pl.DataFrame:
             "requests/s each": f"{row['rate_per_gpu']:.3g}",
             "p95 first token": seconds(row["ttft_p95_seconds"]),
             "p95 a token": seconds(row["tpot_p95_seconds"]),
-            "limited by": row["limited_by"],
+            "limited by": _name_promised(row["limited_by"]),
         }
         for row in rows
     )

@@ -95,7 +95,7 @@ def test_a_rate_with_a_target_counts_gpus(capsys):
     rows = json.loads(shown.out)["rows"]
     assert code == 0 and [row["hardware"] for row in rows] == ["a100_40gb", "l4"] and rows[0]["gpus"] <= rows[1]["gpus"]
     alike = run(capsys, "--gpus", "h100_sxm,h200", "--rate", "10", "--ttft-p95", "9", "--requests", "500")[1].out
-    assert "the fewest of the GPUs listed, as of 1 other. Limited by threads that cut pages on the CPU." in alike
+    assert "the fewest of the GPUs listed; 1 other takes as few. Limited by threads that cut pages on the CPU." in alike
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def size_controls(size: tuple[int, int], set_size: Callable[[tuple[int, int]], N
     label = labelled("a common page", "Sets width and height, which can then be moved.")
     common = mo.ui.dropdown(PAGES, full_width=True, label=label, on_change=lambda chosen: set_size(chosen) if chosen else None)
     width = _slider(16, 8000, size[0], "page width (px)", "A4 at 200 dpi is 1654 × 2339 px.")
-    height = _slider(16, 8000, size[1], "page height (px)", "Up to 640 px on both sides the page is not tiled.")
+    height = _slider(16, 8000, size[1], "page height (px)", "Gundam and Gundam-M cut no tiles from a page of at most 640 px a side.")
     return common, mo.ui.dictionary({"width_px": width, "height_px": height})
 
 
@@ -72,7 +72,7 @@ def workload_controls(setting: Setting) -> mo.ui.dictionary:
     most_prompt = LIMITS["prompt_tokens"][1]
     prompt = f"Text beside the image, BOS included, up to {most_prompt:,}; the published default prompt has 10."
     attention = "What differs between modes is vector work, memory and traffic; matrix FLOPs are the same."
-    cache = "Dynamic grows by copying at every step, as both engines do; static is written in place."
+    cache = "Dynamic grows by a copy at every step, the default of transformers and the published code; static is written in place."
     weights = "Of linear layers and experts; in fp8 their inputs are quantised too, which takes more kernels and needs a GPU with fp8."
     blocks = "An engine that serves keeps keys and values in blocks, in the precision of the run or in half as many bytes."
     grid = "Tiles across the page. 1 × 1 means no tiles; the rule's own grids have 2 to 9."
