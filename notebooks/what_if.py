@@ -285,8 +285,9 @@ def corpus_controls(link, served):
 
 
 @app.cell(hide_code=True)
-def corpus_opened(corpus_inputs, corpus_source, model, tab):
-    corpus.controls(corpus_source, corpus_inputs, of.load_model(model.value)) if tab == "Corpus" else None
+def corpus_opened(corpus_inputs, corpus_source, evaluated_inputs, model, tab):
+    _prices = evaluated_inputs[1].elements["prices"]
+    corpus.controls(corpus_source, corpus_inputs, _prices, of.load_model(model.value)) if tab == "Corpus" else None
     return
 
 

@@ -123,7 +123,8 @@ def _setting(texts: Mapping[str, str], notices: list[str], known: Iterable[str])
     foreign = [f"{_quoted(key)} is no setting of this app; it was left out." for key in texts if key not in kinds and key not in known]
     found = _fields(Setting(), kinds, {key: text for key, text in texts.items() if key in kinds}, notices)
     notices += foreign
-    return found
+    priced = "" if found.price is None else f"{found.gpu}={found.price:.15g} {found.prices}".strip()  # as one control has all prices
+    return replace(found, price=None, prices=priced) if priced else found
 
 
 def _fields(default: T, kinds: Mapping[str, Any], texts: Mapping[str, str], notices: list[str], prefix: str = "") -> T:

@@ -45,7 +45,7 @@ class Setting:
         matrix_flops_per_second, vector_fp32_flops_per_second, memory_bandwidth_bytes_per_second, memory_bytes: figures that take the
             place of the device's own (the matrix peak is that of `dtype`); None leaves the device's.
         ttft_ms, tpot_ms: targets of the plan in milliseconds; None for none.
-        price: of an hour of `gpu`, in any currency; None for none.
+        price: of an hour of `gpu`, in any currency; None for none. The app has all in `prices`.
         host: what issues the operators, a config of the group `host`, or `OWN_HOST`.
         operator_us, launch_us: microseconds of the host for an operator and for a launch; None leaves the host's own.
         pages, gpus: to be done in the plan, and by how many devices of a kind.

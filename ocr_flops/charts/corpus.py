@@ -81,10 +81,10 @@ def costs_by_gpu(plan: Plan) -> Chart:
     if not found:
         return ranged_chart(title("None of these GPUs runs it"), rows, unit)
     best, others = found[0], found[1:]
-    finding = f"{best['label']} takes {count(best[column])} {unit}"
+    finding = f"{best['label']} takes {f'{count(best[column])} {unit}'.strip()}"
     if others:
         finding += f", {others[0]['label']} {others[0][column] / best[column]:.3g} times as much"
-    return ranged_chart(title(finding, f"{plan.pages:,} pages; bars as expected, lines the ranges"), rows, unit)
+    return ranged_chart(title(finding, f"{plan.pages:,} pages; bars as expected, lines the ranges"), rows, unit or "cost")
 
 
 def hours_by_choice(plan: Plan) -> Chart:

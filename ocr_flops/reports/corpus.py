@@ -251,7 +251,7 @@ def plans_table(plan: Plan) -> pl.DataFrame:
         shown = {"GPU": row["label"], "pages a day, one GPU": days, "GPU-hours": figure(row, "gpu_hours")}
         shown[f"with {counted(plan.gpus, 'GPU')}"] = duration(*(row[f"hours{case}"] for case in CASES))
         if plan.prices:
-            shown[f"cost ({plan.currency})"] = "–" if row["cost"] is None else figure(row, "cost")
+            shown[f"cost ({plan.currency})" if plan.currency else "cost"] = "–" if row["cost"] is None else figure(row, "cost")
         shown["kWh at most"] = "–" if row["energy_kwh"] is None else figure(row, "energy_kwh")
         together = {"pages in flight": row["concurrency"]} if is_server(plan.run.engine) else {"pages in a batch": row["batch_size"]}
         rows.append(shown | {name: f"{number:,}" for name, number in together.items()} | {"why not": "–"})

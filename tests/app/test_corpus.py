@@ -9,6 +9,7 @@ from ocr_flops.app import views
 from ocr_flops.app.links import Link
 from ocr_flops.app.setting import Setting
 from ocr_flops.app.tabs import corpus
+from ocr_flops.app.tabs.controls import target_controls
 from ocr_flops.errors import SpecError
 from ocr_flops.spec.catalog import load_model
 from ocr_flops.studies.corpus.lengths import DEFAULT_TOKENS
@@ -39,7 +40,9 @@ def test_controls_change_the_plan(model, groups):
     assert planned(model, groups, output_tokens=1536).best["gpu_hours"] > 1.5 * base.best["gpu_hours"]
     assert planned(model, groups, gpus=16).best["hours"] == base.best["hours"] / 2
     assert planned(model, groups, loops=5).best["gpu_hours"] > base.best["gpu_hours"]
-    assert [row["hardware"] for row in planned(model, groups, prices="l4=0.1, h200=5").plans.to_dicts()] == ["l4", "h200"]
+    assert [row["hardware"] for row in planned(model, groups, names="l4, H200").plans.to_dicts()] == ["h200", "l4"]
+    (priced, other) = planned(model, groups, Setting(prices="h200=50 l4=0.5"), names="l4, H200").plans.to_dicts()
+    assert priced["cost"] == 0.5 * priced["gpu_hours"] and other["cost"] == 50 * other["gpu_hours"]
     served = [planned(model, groups, Setting(engine="vllm"), preprocess_workers=threads).fastest for threads in (1, 32)]
     assert served[0]["limited_by"] == "preprocessing" and served[1]["gpu_hours"] < served[0]["gpu_hours"]
     assert planned(model, groups, Setting(attention="eager", operator_us=40.0)).best["gpu_hours"] > base.best["gpu_hours"]
@@ -90,9 +93,12 @@ def test_pages_that_cannot_be_read_are_named(chosen, message):
         corpus.read_groups(chosen)
 
 
-@pytest.mark.parametrize(("prices", "message"), [("l4=x", "is not GPU=PRICE"), ("<b>=1", "hardware"), ("", "hardware: none given")])
-def test_what_is_wrong_is_told_in_the_page(model, groups, prices, message):
-    found = planned(model, groups, prices=prices)
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [({"prices": "l4=x"}, "neither a price"), ({"names": "<b>=1"}, "hardware"), ({"names": ""}, "hardware: none given")],
+)
+def test_what_is_wrong_is_told_in_the_page(model, groups, values, message):
+    found = planned(model, groups, Setting(prices=values.pop("prices", "")), **values)
     assert isinstance(found, SpecError) and message in str(found)
     assert corpus.drawn(found) == () and corpus.numbers(found).text == ""
     assert "There is no plan." in mo.as_html(corpus.answer(found)).text and "<b>=" not in mo.as_html(corpus.answer(found)).text
@@ -101,8 +107,9 @@ def test_what_is_wrong_is_told_in_the_page(model, groups, prices, message):
 def test_the_page_has_controls_charts_and_tables(model, groups):
     found, source = planned(model, groups), corpus.source_controls({})
     fields = dict(corpus.question_controls(Link()).elements)
-    shown, learned = (mo.as_html(corpus.controls(source, fields, one)).text for one in (model, load_model("glm_ocr")))
-    assert "endless pages" in shown and "GPU=PRICE" not in shown
+    prices = target_controls(Setting(prices="l4=0.75")).elements["prices"]
+    shown, learned = (mo.as_html(corpus.controls(source, fields, prices, one)).text for one in (model, load_model("glm_ocr")))
+    assert "endless pages" in shown and "l4=0.75" in shown
     assert "resolution mode" in shown and "endless pages" in learned and "resolution mode" not in learned
     assert len(corpus.drawn(found)) == 2
     assert "In 2 days: all pages take " in mo.as_html(corpus.answer(found, 2)).text and "all pages take" not in corpus.answer(found).text

@@ -18,6 +18,7 @@ OTHER = Setting(
     "gundam_m", "grid", 800, 600, 7, 9, 0, 5000, 33, "flash", "remote_code", "fp16", "static", "h200", 1.5e15, 6.7e13, 4.8e12, 1.41e11, None, 7.25, 3.5,
     "graphs", 9.5, 0.0, 0.5, 0.29, 1.0, "fp8", "fp8", 7.0, 8, "best", "l4=0.8 EUR", "glm_ocr",
 )  # fmt: skip
+SHOWN = replace(OTHER, price=None, prices="h200=3.5 l4=0.8 EUR")  # the same, as the controls say it
 OTHER_LOAD = Load("sglang", "requests a second", 7, 0.25, 8, "t4, x & y", "4096", 12, False, 0.5)
 
 
@@ -27,7 +28,7 @@ def test_another_setting_differs_in_every_field():
 
 
 @pytest.mark.parametrize("link", [
-    Link(), Link(load=OTHER_LOAD), Link(OTHER, "Memory"), Link(OTHER, None, (("before & after = a|b?", Setting()), ("zwei ☃", OTHER))),
+    Link(), Link(load=OTHER_LOAD), Link(SHOWN, "Memory"), Link(SHOWN, None, (("before & after = a|b?", Setting()), ("zwei ☃", SHOWN))),
 ])  # fmt: skip
 def test_what_is_written_is_read_back(link):
     assert links.read(links.write(link), TABS) == link
@@ -40,6 +41,12 @@ def test_what_is_written_is_read_back(link):
 def test_the_engine_of_the_corpus_is_its_own_or_the_settings(query, engine):
     assert links.read(query, TABS).corpus_engine == engine
     assert "corpus_engine: 'x'" in links.read(query | {"corpus_engine": "x"}, TABS).notices[0]
+
+
+def test_a_price_of_an_older_link_is_one_of_the_prices():
+    link = links.read(links.write(Link(OTHER)))
+    assert link.setting == SHOWN and OTHER.hour_prices == SHOWN.hour_prices and "price" not in links.write(link) and not link.notices
+    assert links.read({"price": "0.8", "prices": "l4=0.7"}).setting.hour_prices == ({"l4": 0.7}, "")
 
 
 def test_a_link_says_every_field_so_that_a_new_default_does_not_change_it():
@@ -74,7 +81,7 @@ def test_a_load_that_is_not_allowed_gives_a_notice_and_the_default(key, text):
 def test_the_other_fields_of_a_damaged_link_are_kept():
     written = links.write(Link(OTHER, "Memory"))
     link = links.read(written | {"mode": "x", "tab": "Gone", "utm": "1", "rows": ["3", "4"]}, TABS)
-    assert link.setting == replace(OTHER, mode="gundam", rows=4) and link.tab is None
+    assert link.setting == replace(SHOWN, mode="gundam", rows=4) and link.tab is None
     assert {notice.split(":")[0] for notice in link.notices} >= {"mode", "rows", "tab"} and len(link.notices) == 4
 
 

@@ -63,7 +63,7 @@ def test_a_button_acts_once_a_press():
 
 
 def test_controls_begin_with_a_link_and_give_its_setting():
-    setting = Setting("gundam_m", "grid", 9000, 12, 40, 9, 0, 5001, 33, "flash", "remote_code", "fp16", "static", "h200", 1.5e15, None, 4e12, None, None, 7.25, 3.5, "graphs", 9.5, 0.0, 0.55, 0.29, None)  # fmt: skip
+    setting = Setting("gundam_m", "grid", 9000, 12, 40, 9, 0, 5001, 33, "flash", "remote_code", "fp16", "static", "h200", 1.5e15, None, 4e12, None, None, 7.25, None, "graphs", 9.5, 0.0, 0.55, 0.29, None, prices="h200=3.5")  # fmt: skip
     mode, source = controls.encoding_controls(setting)
     figures = controls.figure_controls(setting, "h200", "fp16"), controls.host_figure_controls(setting, "remote_code", "graphs")
     make = (controls.workload_controls, controls.engine_controls, controls.device_controls, controls.target_controls)

@@ -137,7 +137,7 @@ def check_callout(notebook, setting, tab, message):
 
 
 def test_a_link_sets_every_control(notebook):
-    setting = Setting("gundam_m", "grid", 800, 600, 40, 9, 0, 5001, 33, "flash", "remote_code", "fp16", "static", "h200", 1.5e15, None, 4e12, None, None, 7.25, 3.5, "graphs", 9.5, 0.0, 0.55, 0.29, None)  # fmt: skip
+    setting = Setting("gundam_m", "grid", 800, 600, 40, 9, 0, 5001, 33, "flash", "remote_code", "fp16", "static", "h200", 1.5e15, None, 4e12, None, None, 7.25, None, "graphs", 9.5, 0.0, 0.55, 0.29, None, prices="h200=3.5")  # fmt: skip
     link = links.read(links.write(Link(setting, "Savings", PINS)), SIGNS)
     page, found = show(notebook, link.setting, link.tab, link.pins)
     assert found["setting"] == setting and found["tab"] == "Savings" and found["get_pins"]() == PINS

@@ -191,7 +191,7 @@ def edited_figures(figures: dict[str, float | None], published: dict[str, float 
 
 def target_controls(setting: Setting) -> mo.ui.dictionary:
     """What the plan is for: pages, devices, targets and prices."""
-    own = labelled("prices by GPU", "And the currency, as in: l4=0.8 a100_40gb=1.6 USD. ocr-flops list hardware names them.")
+    own = labelled("prices of GPU hours", "By GPU, and the currency, as in: l4=0.8 a100_40gb=1.6 USD. ocr-flops list hardware names them.")
     return mo.ui.dictionary(
         {
             "ttft_ms": _number(setting.ttft_ms, "first token within (ms)", "Target for vision and prefill together; empty for none."),
@@ -199,8 +199,7 @@ def target_controls(setting: Setting) -> mo.ui.dictionary:
             "pages": mo.ui.number(1, 1e15, value=setting.pages, full_width=True, label=labelled("pages", "That are to be read.")),
             "gpus": _number(setting.gpus, "GPUs", "Of a kind, that share the pages.", 1, 1_000_000),
             "plan_batch": choice(PLAN_BATCH, setting.plan_batch, "batch", "As set, or of each GPU the one with most pages a second."),
-            "price": _number(setting.price, "price an hour", "Of the GPU on the left; empty for none."),
-            "prices": mo.ui.text(setting.prices, "l4=0.8 h200=3.5", full_width=True, label=own),
+            "prices": mo.ui.text(setting.prices, "l4=0.8 h100_sxm=3 USD", full_width=True, label=own),
         }
     )
 

@@ -52,12 +52,12 @@ def source_controls(meta: dict[str, Any]) -> mo.ui.dictionary:
 
 
 def question_controls(link: Link) -> mo.ui.dictionary:
-    """What may be moved: resolution mode, engine, output length, repeated pages, GPUs and prices; as the command has them by default.
+    """What may be moved: resolution mode, engine, output length, repeated pages and GPUs; as the command has them by default.
 
     Args:
         link: whose mode is taken, and whose engine where it names one.
     """
-    prices = "GPUs and their prices an hour; a GPU without a price is compared by time. Names are those of hardware= on the command line."
+    names = "As ocr-flops list hardware names them; compared by cost where they have prices, else by time."
     mode, engine = link.setting.mode, link.corpus_engine or ENGINE
     output = labelled("output (tokens)", "Of every page, unless the table says.")
     cut = "On the CPU, for each GPU; batches under transformers are of pages cut beforehand."
@@ -69,8 +69,7 @@ def question_controls(link: Link) -> mo.ui.dictionary:
             "output_tokens": mo.ui.slider(1, OUTPUTS[1], value=DEFAULT_TOKENS, include_input=True, full_width=True, label=output),
             "loops": mo.ui.slider(0, 20, 1, value=0, show_value=True, full_width=True, label=labelled("endless pages (%)", loops)),
             "gpus": mo.ui.number(1, 100_000, value=8, full_width=True, label=labelled("GPUs", "Side by side.")),
-            "prices": mo.ui.text("l4=0.8, h100_sxm=3", full_width=True, label=labelled("GPUs and prices", prices)),
-            "currency": mo.ui.text("USD", full_width=True, label="currency"),
+            "names": mo.ui.text("l4, h100_sxm", full_width=True, label=labelled("which GPUs", names)),
             "days": mo.ui.number(0.01, 10_000, value=7, full_width=True, label=labelled("deadline (days)", "How many GPUs it takes.")),
             "preprocess_workers": mo.ui.number(1, 1024, value=1, full_width=True, label=labelled("threads that cut pages", cut)),
         }
@@ -94,18 +93,6 @@ def read_groups(chosen: dict[str, Any], rule: PageRule | None = None) -> Groups:
     return group_pages(table, modes(), rule)
 
 
-def read_prices(text: str) -> dict[str, float | None]:
-    """Devices by name, each with its price or None."""
-    found: dict[str, float | None] = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        name, equals, price = (word.strip() for word in part.partition("="))
-        try:
-            found[name] = float(price) if equals else None
-        except ValueError:
-            raise SpecError(f"prices: {part!r} is not GPU=PRICE, as in l4=0.8") from None
-    return found
-
-
 def make_plan(results: Results, groups: Groups | SpecError, asked: dict[str, Any]) -> Plan | SpecError:
     """The plan of groups under what the sidebar and `question_controls` say; why there is none, where there is none."""
     if isinstance(groups, SpecError):
@@ -122,16 +109,17 @@ def _plan(results: Results, groups: Groups, asked: dict[str, Any]) -> Plan:
     engine = asked["engine"] if results.model.learned is None else Setting.engine
     left = () if engine == results.setting.engine else OF_ENGINE
     setting = replace(results.setting, engine=engine, **{name: getattr(Setting, name) for name in left})
-    prices = read_prices(asked["prices"])
+    prices, currency = results.setting.hour_prices
+    gpus = asked["names"].replace(",", " ").lower().split()
     lengths = None if OWN_LENGTHS in groups.frame.columns else fixed(asked["output_tokens"])
     is_own = setting.host != OWN_HOST or any(getattr(setting, name) is not None for name in (*HOST_US, *REACHED))
     lanes = conditions(results.model, setting) if is_own else {}
     return plan(
         groups,
         results.model,
-        list(prices),
-        prices={name: price for name, price in prices.items() if price is not None},
-        currency=asked["currency"],
+        gpus,
+        prices={name: prices[name] for name in gpus if name in prices},
+        currency=currency,
         gpus=asked["gpus"],
         mode=asked["mode"],
         output_tokens=lengths,
@@ -156,12 +144,13 @@ def provenance_of(found: Plan | SpecError | None) -> str:
     return provenance(f"{words.describe_pages(found)} {words.describe_run(found)}") if isinstance(found, Plan) else ""
 
 
-def controls(source: mo.ui.dictionary, fields: dict[str, Any], model: ModelSpec) -> mo.Html:
+def controls(source: mo.ui.dictionary, fields: dict[str, Any], prices: mo.ui.text, model: ModelSpec) -> mo.Html:
     """The controls, those of the source that is chosen among them.
 
     Args:
         source: of `source_controls`.
         fields: the elements of `question_controls`, in a plain container, so that they stay when one moves.
+        prices: of `target_controls`, which *Plan* and *Models* show, too.
         model: that reads the pages; of one that was learned, mode, engine and what serves have no choice.
     """
     own = () if model.learned else ("mode", "engine", "preprocess_workers")
@@ -170,8 +159,8 @@ def controls(source: mo.ui.dictionary, fields: dict[str, Any], model: ModelSpec)
         [
             source.elements["source"],
             *chosen,
-            grid(*(fields[name] for name in (*own, "output_tokens", "loops", "gpus", "days", "currency")), fields["prices"]),
-            mo.md("<small>GPUs, prices and output lengths are those given here, not the sidebar's or those of *Plan*.</small>"),
+            grid(*(fields[name] for name in (*own, "output_tokens", "loops", "gpus", "days", "names")), prices),
+            mo.md("<small>GPUs and output lengths are those given here, not the sidebar's or *Plan*'s; prices are *Plan*'s.</small>"),
         ]
     )
 

@@ -121,7 +121,7 @@ def compared_models(results: Results, inputs: mo.ui.dictionary, targets: mo.ui.d
         inputs: of `models_controls`.
         targets: of `target_controls`, of which batch and prices are shared with *Plan*.
     """
-    first = grid(*inputs.elements.values(), *(targets.elements[name] for name in ("plan_batch", "price", "prices")))
+    first = grid(*inputs.elements.values(), *(targets.elements[name] for name in ("plan_batch", "prices")))
     if not inputs.value["models"]:
         return mo.vstack([first, mo.md("Choose a model.")])
     found = compared(results, **inputs.value)
