@@ -218,9 +218,9 @@ def how_far_to_trust(timings):
         f"<tr><td>{row.name}</td>{''.join(f'<td>{number:,}</td>' for number in row.numbers)}</tr>" for row in talk.evidence_rows(_estimates)
     )
     _table = f"""<div class="evidence"><table><thead><tr>{_head}</tr></thead><tbody>{_rows}</tbody></table><dl>
-    <dt>Equal to the real model</dt><dd>FLOPs by PyTorch's own counter; the rest by a trace of every operator that eager and sdpa run.</dd>
+    <dt>Compared by</dt><dd>PyTorch's own counter for FLOPs; for the rest a trace of every operator that the real model runs.</dd>
     <dt>Modelled in part</dt><dd>flash: traced in CLIP and the decoder. In SAM no engine has a kernel that builds its bias on chip.</dd>
-    <dt>Expected times</dt><dd>From published efficiencies and a host that issues every operator; their range is in the app.</dd>
+    <dt>Expected times</dt><dd>rest on {escape(next(iter(timings.values())).short_basis)}.</dd>
     </dl></div>"""
     slide(lambda: (talk.describe_evidence(_estimates), _table))
     return

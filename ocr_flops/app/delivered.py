@@ -116,7 +116,7 @@ def _steps(model: ModelSpec, setting: Setting) -> Iterator[tuple[str, Delivered]
         point = replace(setting, batch_size=batch)
         timing = point.estimate(model, "vendor").on(**conditions(model, point))
         if timing.fits:
-            name = f"{setting.engine}, {f'{batch} at once' if batch > 1 else 'page by page'}"
+            name = f"{_engine_name(setting)}, {f'{batch} at once' if batch > 1 else 'page by page'}"
             yield name, Delivered(timing.expected_pages_per_day, timing.device_busy_share, timing.expected_ttft)
     hardware, served = setting.hardware, replace(setting, engine=ENGINE, batch_size=1)
     dtype = choose_dtype(16, hardware, setting.dtype)
@@ -128,6 +128,10 @@ def _steps(model: ModelSpec, setting: Setting) -> Iterator[tuple[str, Delivered]
         yield f"vLLM in {dtype}, {flying} in flight", served
 
 
+def _engine_name(setting: Setting) -> str:
+    return load_engine(setting.engine).label.partition(",")[0]
+
+
 def describe_served(steps: Mapping[str, Delivered], setting: Setting, refused: str = "") -> Heading:
     """What serving makes of one device; of one that vLLM does not serve on, why, and what runs there (arguments of `serving_steps`)."""
     own = [(count(one.pages_per_day.value), name) for name, one in steps.items() if not one.limited_by]
@@ -135,7 +139,7 @@ def describe_served(steps: Mapping[str, Delivered], setting: Setting, refused: s
         runs = "Not served, this GPU reads {} pages a day ({})".format(*own[-1]) if own else "This GPU neither serves nor fits it"
         return runs, f"{refused.removeprefix('attention: ')}."
     flying, last = next(reversed(steps.items()))
-    instead = " instead of {} ({})".format(*own[-1]) if own else f"; {setting.engine} does not fit"
+    instead = " instead of {} ({})".format(*own[-1]) if own else f"; {_engine_name(setting)} does not fit"
     batches = ", which batches do not wait for" if last.limited_by == WHAT[CUTTING] else ""
     return (
         f"Served, the same GPU reads {count(last.pages_per_day.value)} pages a day{instead}",

@@ -16,7 +16,7 @@ from ocr_flops.spec.host import EFFICIENCIES, EfficiencySpec, HostSpec, Ranged
 from ocr_flops.spec.specs import FP8, EngineSpec, HardwareSpec, ModelSpec
 from ocr_flops.spec.workload import Workload, growing_outputs, neighbours
 from ocr_flops.timing.estimate import Estimate, estimate
-from ocr_flops.units import attention_words, workload_label
+from ocr_flops.units import attention_words, counted, workload_label
 
 SIDE_BY_SIDE = "all"
 SOURCES = ("page", "grid")
@@ -229,7 +229,7 @@ class Setting:
     def describe(self, model: ModelSpec, hardware: HardwareSpec | None) -> str:
         """What is run of which page, on what and where, in a line; for hardware None on no device."""
         run = f"{model.under(self.engine_spec)}, {attention_words(self.attention)}, {self.dtype}"
-        page = f"{workload_label(self.workload)}, {self.output_tokens:,} output tokens"
+        page = f"{workload_label(self.workload)}, {counted(self.output_tokens, 'output token')}"
         return f"{model.label}, {page}; {run}; {hardware.label if hardware else 'no device'}"
 
     @cached_property

@@ -11,7 +11,7 @@ from ocr_flops.charts.chart import Chart, Row, Template, Title, compiled, data, 
 from ocr_flops.charts.encoding import OWN_COLOUR, from_zero, listed, painted, si_axis, tips, x_of, y_of
 from ocr_flops.charts.overlay import counted_layer, counted_point, mark_layers, points_inside
 from ocr_flops.charts.theme import STAGE_COLOURS, attention_colour, evidence_words, grids_words, module_colour, module_name, sum_by
-from ocr_flops.units import SI, attention_words, share, si, workload_words
+from ocr_flops.units import SI, attention_words, counted, share, si, workload_words
 
 PANELS = {"tensor_flops": "tensor FLOPs (matrix units)", "vector_flops": "vector FLOPs (CUDA cores)"}
 ROOM = 1.3  # the longest bar leaves room for its number
@@ -151,7 +151,7 @@ def flops_by_tokens(sweep: pl.DataFrame, current: pl.DataFrame, measured: Iterab
     highest = max([row["tensor_flops"] for row in lines] + [point["counted_flops"] for point in points if point["here"]])
     points, legend = points_inside(points, lambda point: point["image_tokens"] <= widest and point["counted_flops"] <= highest)
     row = current.row(0, named=True)
-    text = f"{row['prompt_tokens']:,} prompt + {row['output_tokens']:,} output tokens"
+    text = f"{row['prompt_tokens']:,} prompt + {counted(row['output_tokens'], 'output token')}"
     heading = title(_finding(lines, here), f"{grids_words(around)}; {text}, batch {row['batch_size']}, {row['engine']}")
     mark = {**here[0], "text": f"{here[0]['grid']}: {here[0]['image_tokens']:,} tokens"}
     datasets = {"lines": lines, "here": here, "mark": [mark], "points": points}

@@ -7,7 +7,7 @@ from ocr_flops.spec.host import Ranged
 from ocr_flops.spec.specs import STAGES, HardwareSpec
 from ocr_flops.timing.estimate import Estimate
 from ocr_flops.timing.timing import Timing
-from ocr_flops.units import seconds, share, si
+from ocr_flops.units import counted, seconds, share, si
 
 
 class Card(NamedTuple):
@@ -47,7 +47,7 @@ def _time_cards(timing: Timing) -> list[Card]:
     if timing.expected_tpot is None:
         cards.append(Card("per token (TPOT)", "–", "no output tokens", "Choose a number of output tokens to see their time."))
     else:
-        together = f"Expected mean of {workload.output_tokens:,} output tokens, which take {decode} together."
+        together = f"Expected mean of {counted(workload.output_tokens, 'output token')}, which take {decode} together."
         peaks = f"The device alone, at its peaks: {seconds(timing.tpot_seconds)}, {BOUND[timing.binding_ceilings['decode']]}-bound."
         cards.append(_expected_card("per token (TPOT)", timing.expected_tpot, f"{together} {rests} {peaks}"))
     batch = f"The batch ({workload.batch_size:,}) over vision, prefill and decode, as expected; the device runs kernels"

@@ -103,6 +103,11 @@ class Timing(Framed):
         return describe_basis(self.host, self.efficiency, self.estimate.config.engine)
 
     @property
+    def short_basis(self) -> str:
+        """`time_basis` without its figures."""
+        return "; ".join(part.partition(":")[0] for part in self.time_basis.split("; "))
+
+    @property
     def expected_ttft(self) -> Ranged | None:
         """Expected time to first token, vision and prefill, with its range in seconds. None where the estimate has not both."""
         return self._expect("vision", "prefill")

@@ -59,10 +59,10 @@ def test_what_serves_follows_the_setting_and_says_its_precision():
     usual, slow = (delivered.serving_steps(MODEL, one)[0] for one in (SETTING, replace(SETTING, matrix_efficiency=0.2, host="none")))
     assert all(slow[name].pages_per_day.value != one.pages_per_day.value for name, one in usual.items())
     in_fp32, _ = delivered.serving_steps(MODEL, replace(SETTING, dtype="fp32", engine="remote_code"))
-    assert [*in_fp32][:3] == ["remote_code, page by page", "remote_code, 8 at once", "vLLM in bf16, 1 in flight"]
+    assert [*in_fp32][:3] == ["the published code, page by page", "the published code, 8 at once", "vLLM in bf16, 1 in flight"]
     assert in_fp32["vLLM in bf16, 1 in flight"] == usual["vLLM in bf16, 1 in flight"]
     at_once = timings_of(replace(SETTING, dtype="fp32", engine="remote_code"))["today"].expected_ttft
-    assert in_fp32["remote_code, 8 at once"].ttft_seconds == at_once
+    assert in_fp32["the published code, 8 at once"].ttft_seconds == at_once
     for batch, name in ((1, "transformers, page by page"), (8, "transformers, 8 at once")):
         at = {key: one for key, one in usual.items() if batch > 1 or "at once" not in key}
         title, line = delivered.describe_served(at, replace(SETTING, batch_size=batch))

@@ -35,8 +35,7 @@ def headline(results: Results, page: str = "") -> mo.Html:
     cards, details = cards_html(found[:CARDS], "figures", TOOLTIP), cards_html(rest, "details", TOOLTIP)
     if (timing := results.main_timing) is None:
         return mo.Html(f"{cards}{details}")
-    rests = "; ".join(part.partition(":")[0] for part in timing.time_basis.split("; "))
-    basis = f"<summary>Expected times rest on: {escape(rests)}</summary>{escape(results.time_basis)}"
+    basis = f"<summary>Expected times rest on: {escape(timing.short_basis)}</summary>{escape(results.time_basis)}"
     return mo.Html(f'{cards}{details}<details class="basis">{basis}</details>')
 
 
