@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def write_whole(path: Path, content: str | bytes, option: str = "--out") -> Path
     Raises:
         SpecError: naming the path, why it could not be written, and what to do.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    partial = path.with_name(f"{path.name}.{threading.get_native_id()}.part")  # another thread may write the same file
     with explain_os_errors(path, option):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

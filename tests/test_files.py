@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,13 @@ def test_an_older_file_stays_until_the_new_one_is_complete(tmp_path, monkeypatch
         write_whole(path, "newer", "--charts")
     assert "\n" not in str(problem.value)
     assert path.read_text() == "older" and list(tmp_path.iterdir()) == [path]
+
+
+def test_threads_that_write_the_same_file_leave_one_of_its_versions(tmp_path):
+    versions = [str(number) * 100_000 for number in range(8)]
+    with ThreadPoolExecutor(len(versions)) as threads:
+        assert {*threads.map(lambda text: write_whole(tmp_path / "file", text), versions * 4)} == {tmp_path / "file"}
+    assert (tmp_path / "file").read_text() in versions and len(list(tmp_path.iterdir())) == 1
 
 
 def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):

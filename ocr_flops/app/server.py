@@ -7,6 +7,7 @@ import contextlib
 import errno
 import functools
 import importlib.util
+import logging
 import secrets
 import socket
 import sys
@@ -19,7 +20,7 @@ from urllib.parse import quote
 from ocr_flops.app.guard import TOKEN, Guard, is_loopback
 from ocr_flops.app.setting import Setting
 from ocr_flops.errors import SpecError
-from ocr_flops.reports.images import vega_javascript
+from ocr_flops.reports.images import DrawingError, vega_javascript
 from ocr_flops.spec.catalog import load_model, notebook_dir
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def build(where: Serving, port: int) -> ASGIApp:
 
 
 def run(app: ASGIApp, listening: socket.socket) -> None:
-    """Serves until Ctrl-C or a signal to end.
+    """Serves until Ctrl-C, which is raised again after a clean end, or a signal to end.
 
     Args:
         app: what `build` gave.
@@ -171,16 +172,22 @@ def run(app: ASGIApp, listening: socket.socket) -> None:
         timeout_graceful_shutdown=1,  # a page's websocket never ends by itself
         ws_max_size=WEBSOCKET_MESSAGE_BYTES,
     )
-    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again after a clean end
-        uvicorn.Server(settings).run(sockets=[listening])
+    server = uvicorn.Server(settings)
+    logging.getLogger("uvicorn.error").addFilter(lambda _: not server.should_exit)  # what is cut off by the end is no fault
+    server.run(sockets=[listening])
 
 
 def _warm_up(notebook: Path) -> None:
     """Loads what every session uses and what then stays in this process, so that the first visitor need not wait for it."""
     spec = importlib.util.spec_from_file_location(notebook.stem, notebook)
     spec.loader.exec_module(importlib.util.module_from_spec(spec))  # runs its set-up, no cell
-    for work in (vega_javascript, _compile_charts):  # the one a child's, two seconds once for every version of Vega
+    for work in (_make_library, _compile_charts):  # the one a child's, two seconds once for every version of Vega
         threading.Thread(target=work, daemon=True).start()
+
+
+def _make_library() -> None:
+    with contextlib.suppress(DrawingError):  # which who asks for it is told
+        vega_javascript()
 
 
 def _compile_charts() -> None:

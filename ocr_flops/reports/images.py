@@ -18,7 +18,7 @@ from datetime import date
 from functools import cache
 from html import escape
 from importlib.metadata import version
-from threading import Lock
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from ocr_flops import __version__
@@ -32,7 +32,7 @@ MARGIN_PX = 16
 LINE_PX, LETTER_PX = 14, 5.6  # of the words below a chart
 CHILD_SECONDS = 120
 MAX_MESSAGE = 400  # characters of a failure's message
-_ONE_CHILD = Lock()
+_ONE_CHILD = RLock()
 
 
 class DrawingError(RuntimeError):
@@ -91,11 +91,12 @@ def _with_words(svg: str, words: str) -> str:
 def vega_javascript(in_child: bool = True) -> str:
     """Vega, Vega-Lite and Vega-Embed as one script of 0.9 MB that defines `vegaEmbed`; made once, in 2 s, and kept in the user's cache."""
     path = user_cache_dir() / f"vega-{version('vl-convert-python')}.js"
-    if path.is_file():
-        return path.read_text(encoding="utf-8")
-    script = run_jobs([{"kind": "javascript"}], in_child)[0].decode()
-    with suppress(SpecError):  # a folder that cannot be written: it is made again by the next process
-        write_whole(path, script)
+    with _ONE_CHILD:  # of visitors who come together the first makes it for all
+        if path.is_file():
+            return path.read_text(encoding="utf-8")
+        script = run_jobs([{"kind": "javascript"}], in_child)[0].decode()
+        with suppress(SpecError):  # a folder that cannot be written: it is made again by the next process
+            write_whole(path, script)
     return script
 
 

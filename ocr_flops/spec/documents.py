@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from io import BytesIO
@@ -23,6 +24,7 @@ TIFF_KIND, TIFF_NO_PAGE = 254, 0b101  # NewSubfileType: a smaller copy of anothe
 POINTS_PER_INCH = 72
 MIN_DPI, MAX_DPI, DEFAULT_DPI = 36, 1200, 200
 ROUNDING_PX = 0.001  # a renderer's edge may exceed a pixel by so much without making another
+_WARNINGS = threading.Lock()  # a process has one list of what it warns of, and the app's sessions are threads
 
 PDF_MARK, PDF_MARK_WITHIN = b"%PDF-", 1024  # readers accept bytes before the mark, within the first 1024
 PDF_READER = os.path.join(os.path.dirname(__file__), "pdf_reader.py")
@@ -147,7 +149,7 @@ def _pillow_sizes(content: Content, name: str) -> list[tuple[int, int]]:
     from PIL import Image
 
     try:
-        with warnings.catch_warnings():
+        with _WARNINGS, warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of half as many pixels
             image = Image.open(BytesIO(content) if isinstance(content, bytes) else content, formats=IMAGE_FORMATS)
         with image:

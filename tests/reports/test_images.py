@@ -3,6 +3,8 @@
 import re
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -77,3 +79,17 @@ def test_a_child_that_fails_says_how(spec, message):
 def test_another_format_is_refused():
     with pytest.raises(of.SpecError, match="format: 'pdf' is not one of svg, png"):
         chart_images({}, "pdf")
+
+
+def test_visitors_who_come_together_wait_for_one_library(monkeypatch, tmp_path):
+    def run_jobs(jobs, in_child):
+        made.append(jobs)
+        time.sleep(0.1)
+        return [b"vega"]
+
+    made = []
+    monkeypatch.setattr(images, "run_jobs", run_jobs)
+    monkeypatch.setattr(images, "user_cache_dir", lambda: tmp_path)
+    with ThreadPoolExecutor(8) as visitors:
+        scripts = [visitors.submit(images.vega_javascript.__wrapped__) for _ in range(8)]
+    assert [one.result() for one in scripts] == ["vega"] * 8 and len(made) == 1

@@ -4,6 +4,8 @@ import io
 import subprocess
 import sys
 import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pikepdf
 import pytest
@@ -295,3 +297,18 @@ def test_a_decompression_bomb_is_refused(size):
 def test_what_is_no_image_is_refused(content):
     with pytest.raises(SpecError, match=r"^notes\.png: (not an image that can be read|0 x 10 px)"):
         image_sizes(content, "notes.png")
+
+
+def test_threads_that_read_large_images_leave_what_the_process_warns_of(monkeypatch, recwarn):
+    """One that began before another ended left its list of warnings behind, and the other warned in the server's terminal."""
+
+    def open_slowly(*arguments, **options):
+        time.sleep(0.01)
+        return opened(*arguments, **options)
+
+    before, large, opened = list(warnings.filters), io.BytesIO(), Image.open
+    Image.new("1", (10_000, 9_500)).save(large, "TIFF", compression="group4")
+    monkeypatch.setattr(Image, "open", open_slowly)
+    with ThreadPoolExecutor(4) as threads:
+        assert {*threads.map(image_sizes, [large.getvalue()] * 12)} == {((10_000, 9_500),)}
+    assert (warnings.filters, len(recwarn)) == (before, 0)
