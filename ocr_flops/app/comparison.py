@@ -97,9 +97,9 @@ def compare_settings(model: ModelSpec, settings: Mapping[str, Setting]) -> tuple
         settings: by name, the one to compare with first, each taken as `known`. One that shows all attention modes becomes one a mode.
     """
     found, problems = [], []
-    for name, asked in settings.items():
-        setting = asked.known
-        problems += [f"{name}: {asked.instead}"] if asked.instead else []
+    for name, chosen in settings.items():
+        setting = chosen.known
+        problems += [f"{name}: {chosen.instead}"] if chosen.instead else []
         spec = model if setting.model == model.name else setting.model_spec
         try:
             estimates = setting.estimates(spec)

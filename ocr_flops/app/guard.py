@@ -61,49 +61,53 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             return await self._app(scope, receive, send)
-        asked = HTTPConnection(scope)
-        answer = self._answer(asked)
+        request = HTTPConnection(scope)
+        answer = self._answer(request)
         scope = {**scope, "meta": self._meta}
         if scope["type"] == "websocket":
             # closed before it is accepted: status 403
             return await (send({"type": "websocket.close", "code": 1008}) if answer else self._app(scope, receive, _while_open(send)))
         if answer:
-            await asyncio.sleep(WRONG_TOKEN_SECONDS if answer.status_code == 401 and TOKEN in asked.query_params else 0)
+            await asyncio.sleep(WRONG_TOKEN_SECONDS if answer.status_code == 401 and TOKEN in request.query_params else 0)
             answer.headers["cache-control"] = "no-store"
             return await answer(scope, receive, _with_headers(scope, send))
-        await self._pass_on(scope, asked, receive, _with_headers(scope, send))
+        await self._pass_on(scope, request, receive, _with_headers(scope, send))
 
-    def _answer(self, asked: HTTPConnection) -> Response | None:
+    def _answer(self, request: HTTPConnection) -> Response | None:
         """What to answer in place of the app, if anything."""
-        path, query = asked.scope["path"], asked.query_params.multi_items()
+        path, query = request.scope["path"], request.query_params.multi_items()
         if path in ALIVE:
             return None
-        host, origin = asked.headers.get("host", ""), urlsplit(asked.headers.get("origin", "")).netloc
-        if asked.scope["type"] == "websocket" and "origin" in asked.headers and origin not in (host, asked.headers.get("x-forwarded-host")):
+        host, origin = request.headers.get("host", ""), urlsplit(request.headers.get("origin", "")).netloc
+        if (
+            request.scope["type"] == "websocket"
+            and "origin" in request.headers
+            and origin not in (host, request.headers.get("x-forwarded-host"))
+        ):
             return PlainTextResponse("No other site's page may use this server.", 403)
         if self._token is None:
             if not is_loopback(urlsplit(f"//{host}").hostname or ""):
                 return PlainTextResponse("This server serves this machine only; start it with --token to open it to others.", 403)
-            if "origin" in asked.headers and origin != host:
+            if "origin" in request.headers and origin != host:
                 return PlainTextResponse("No other site's page may use this server.", 403)
-        elif TOKEN in asked.query_params:
-            if not hmac.compare_digest(asked.query_params[TOKEN].encode(), self._token.encode()):
+        elif TOKEN in request.query_params:
+            if not hmac.compare_digest(request.query_params[TOKEN].encode(), self._token.encode()):
                 return _login(query, "That is not the token.")
             # on to the same address without the token, lest a link that is passed on carries it
             moved = _moved("", [pair for pair in query if pair[0] != TOKEN])
             moved.set_cookie(self._cookie, self._pass, httponly=True, samesite="lax")
             return moved
-        elif not hmac.compare_digest(asked.cookies.get(self._cookie, "").encode(), self._pass.encode()):
+        elif not hmac.compare_digest(request.cookies.get(self._cookie, "").encode(), self._pass.encode()):
             return _login(query, "The terminal that runs this app shows its token.")
         if path in self._mounts:
             return _moved(f"{path.rsplit('/', 1)[1]}/", query)
         mount = next((mount for mount in self._mounts if path.startswith(f"{mount}/")), "")
-        return None if _is_open(asked.scope, path.removeprefix(mount)) else PlainTextResponse("An app does not offer this.", 403)
+        return None if _is_open(request.scope, path.removeprefix(mount)) else PlainTextResponse("An app does not offer this.", 403)
 
-    async def _pass_on(self, scope: Scope, asked: HTTPConnection, receive: Receive, send: Send) -> None:
+    async def _pass_on(self, scope: Scope, request: HTTPConnection, receive: Receive, send: Send) -> None:
         """Asks the app, and answers 413 once a body is, or says it is, over the limit."""
         too_large = PlainTextResponse(f"A request may have {self._max_body_bytes} bytes at most.", 413)
-        if int(asked.headers.get("content-length", 0)) > self._max_body_bytes:
+        if int(request.headers.get("content-length", 0)) > self._max_body_bytes:
             return await too_large(scope, receive, send)
         received, started = 0, False
 

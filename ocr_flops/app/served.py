@@ -54,26 +54,26 @@ class Served(NamedTuple):
     chosen: Serving
     refused: list[str]
     replicas: int
-    asked: dict[str, Any]
+    wanted: dict[str, Any]
 
 
-def serve(results: Results, asked: dict[str, Any]) -> Served | SpecError:
+def serve(results: Results, wanted: dict[str, Any]) -> Served | SpecError:
     """The sidebar's page under the load that is asked for; why there is no answer, where there is none."""
     try:
-        return _serve(results, asked)
+        return _serve(results, wanted)
     except SpecError as error:
         return error
 
 
-def _serve(results: Results, asked: dict[str, Any]) -> Served:
-    setting = replace(results.setting, engine=asked["engine"], batch_size=1)
+def _serve(results: Results, wanted: dict[str, Any]) -> Served:
+    setting = replace(results.setting, engine=wanted["engine"], batch_size=1)
     if setting.instead:
         raise SpecError(f"model: no engine that serves is known to run {setting.model_spec.label}")
-    options = {"preprocess_workers": asked["preprocess_workers"], "ngram_ban": asked["ngram_ban"]}
-    if asked["max_num_batched_tokens"] != OWN:
-        options["max_num_batched_tokens"] = int(asked["max_num_batched_tokens"])
+    options = {"preprocess_workers": wanted["preprocess_workers"], "ngram_ban": wanted["ngram_ban"]}
+    if wanted["max_num_batched_tokens"] != OWN:
+        options["max_num_batched_tokens"] = int(wanted["max_num_batched_tokens"])
     servers, refused = [], []
-    for name in dict.fromkeys([setting.gpu, *filter(None, (one.strip() for one in asked["others"].split(",")))]):
+    for name in dict.fromkeys([setting.gpu, *filter(None, (one.strip() for one in wanted["others"].split(",")))]):
         own = setting if name == setting.gpu else replace(setting, gpu=name, **dict.fromkeys(FIGURES))
         try:
             device = own.device if name == setting.gpu else load_hardware(name)
@@ -82,8 +82,8 @@ def _serve(results: Results, asked: dict[str, Any]) -> Served:
             refused.append(str(error))
     if not servers or servers[0].hardware.name != setting.gpu:
         raise SpecError(refused[0])
-    load = {"concurrency": asked["concurrency"]} if asked["load"] == FLYING else {"rate": asked["rate"]}
-    return Served(servers, servers[0].solve(**load, replicas=asked["replicas"]), refused, asked["replicas"], asked)
+    load = {"concurrency": wanted["concurrency"]} if wanted["load"] == FLYING else {"rate": wanted["rate"]}
+    return Served(servers, servers[0].solve(**load, replicas=wanted["replicas"]), refused, wanted["replicas"], wanted)
 
 
 def provenance_of(found: Served | SpecError | None) -> str:

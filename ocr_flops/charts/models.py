@@ -108,7 +108,7 @@ def _lines_chart(rows: Sequence[Row], value: str, heading: Title, *marks: Row) -
     rows = [{**row, "colour": colours[row["label"]]} for row in rows]
     bottom, top = (edge(row["value"] for row in rows) for edge in (min, max))
     last, domain = max(row["x"] for row in rows), [bottom / 1.3, top * 1.5]
-    ends = _apart([row for row in rows if row["x"] == last], bottom, top)
+    ends = _spread_ends([row for row in rows if row["x"] == last], bottom, top)
     params = {"room": ROOM * last, "ends_y": domain, "ticks": log_ticks(*domain)}
     return Chart(_template(value), heading, {"points": rows, "ends": ends, "mark": list(marks)}, params)
 
@@ -119,7 +119,7 @@ def _words(row: Row, value: str) -> str:
     return f"{seconds(row[SECONDS])} ({seconds(row['expected_page_low_seconds'])} to {seconds(row['expected_page_high_seconds'])})"
 
 
-def _apart(ends: Sequence[Row], bottom: float, top: float) -> list[Row]:
+def _spread_ends(ends: Sequence[Row], bottom: float, top: float) -> list[Row]:
     """The ends of lines with names far enough apart to be read, moved as little as can be, on a logarithmic axis."""
     from scipy.optimize import isotonic_regression
 

@@ -178,7 +178,7 @@ def _watch_interrupts() -> None:
     woken, wake = socket.socketpair()
     wake.setblocking(False)
 
-    def end(told: socket.socket = wake) -> None:  # which must stay open
+    def end(held: socket.socket = wake) -> None:  # which must stay open
         while woken.recv(1) != bytes([signal.SIGINT]):
             pass
         time.sleep(PATIENCE_SECONDS)

@@ -119,13 +119,13 @@ def plan_devices(
     if memory_gb is not None and not 0 < memory_gb < 1e15:
         raise SpecError(f"--memory-gb: {memory_gb!r} is not a positive number")
     memory = None if memory_gb is None else memory_gb * 1e9
-    gpus_asked = [run.hardware] if run.hardware else [load_hardware(name) for name in names("hardware")]
-    prices = console.read_prices(price, gpus_asked)
+    gpus_wanted = [run.hardware] if run.hardware else [load_hardware(name) for name in names("hardware")]
+    prices = console.read_prices(price, gpus_wanted)
     with console.options_named(ttft_seconds="--ttft", tpot_seconds="--tpot", price_per_hour="--price", pages="--pages", gpus="--gpus"):
         required = planning.required_rates(result, ttft_seconds=ttft, tpot_seconds=tpot)
         devices = planning.compare_devices(
             result,
-            gpus_asked,
+            gpus_wanted,
             ttft_seconds=ttft,
             tpot_seconds=tpot,
             price_per_hour=prices,

@@ -105,7 +105,7 @@ def serve_workload(
     workloads, weights = _kinds(run, mix)
     servers, refused = _servers(run, gpus or ("all" if counts and not run.hardware else ""), workloads, weights, options)
     lengths = [_lengths(kind, output_p95, output_quantiles, loops, output_limit) for kind in workloads]
-    loads, rates, asked = {server.hardware.name: load for server in servers}, [], (lengths, promise, seed, requests)
+    loads, rates, question = {server.hardware.name: load for server in servers}, [], (lengths, promise, seed, requests)
     if best and not promise:
         chosen = [best_options(server) for server in servers]
         servers = [server for server, _ in chosen]
@@ -115,9 +115,9 @@ def serve_workload(
         with console.show_progress() as progress:
             for place, server in enumerate(servers):
                 progress(server.hardware.label)
-                servers[place] = server = best_budget(server, *asked) if best else server
+                servers[place] = server = best_budget(server, *question) if best else server
                 if load["rate"] is None:
-                    rates.append(best_rate(server, *asked, others=OTHERS))
+                    rates.append(best_rate(server, *question, others=OTHERS))
                     loads[server.hardware.name] = {**load, "rate": replicas * max(rates[-1].rate.value, 1e-9)}
     if simulate:
         traffic = partial(_traffic, loads, replicas, requests, lengths, weights, arrivals, seed)

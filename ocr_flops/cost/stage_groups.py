@@ -123,8 +123,8 @@ class StageGroup:
         values = [column for name, column in self.values.items() if name != without]
         values += [self.workload.batch_size, self.workload.context_tokens] if self.stage == "prefill" else []
         table = np.array([np.broadcast_to(column, points) for column in values], float)
-        tells_apart = np.sqrt(np.arange(2, len(table) + 2)) @ table
-        order = np.argsort(size + tells_apart * (1e-6 * np.max(size) / tells_apart.max() or 1.0))
+        differing = np.sqrt(np.arange(2, len(table) + 2)) @ table
+        order = np.argsort(size + differing * (1e-6 * np.max(size) / differing.max() or 1.0))
         ordered = table.take(order, axis=1)
         differs = (ordered[:, 1:] != ordered[:, :-1]).any(axis=0)
         number = np.empty(points, np.int64)

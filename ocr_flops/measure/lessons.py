@@ -41,10 +41,10 @@ def learn_program(
         SpecError: it cannot be learned; the message names the operator, or what the worker lacks.
     """
 
-    def told(step: Progress) -> None:
+    def announce(step: Progress) -> None:
         say(f"learning {spec.architecture}: {step.text}")
 
-    for event in ask(lesson(spec, kernels=list(kernels), **rest), python, progress=told):
+    for event in ask(lesson(spec, kernels=list(kernels), **rest), python, progress=announce):
         if isinstance(event, Learned):
             return event.program
     raise SpecError(f"{spec.architecture}: the worker ended without a program")

@@ -112,10 +112,10 @@ def describe_gpus(rows: list[dict[str, Any]], rate: float, promise: Promise) -> 
     if not able:
         return f"No GPU keeps {describe_promise(promise)}."
     first = able[0]
-    asked, alike = f"{si(rate)} requests/s with {describe_promise(promise)}", sum(row["gpus"] == first["gpus"] for row in able) - 1
+    question, alike = f"{si(rate)} requests/s with {describe_promise(promise)}", sum(row["gpus"] == first["gpus"] for row in able) - 1
     others = f"; {counted(alike, 'other')} {'takes' if alike == 1 else 'take'} as few" * bool(alike)
     limit = WHAT.get(first["limited_by"]) or f"the {_name_promised(first['limited_by'])}"
-    return f"{asked} take {_gpus_interval(first)} x {first['label']}: the fewest of the GPUs listed{others}. Limited by {limit}."
+    return f"{question} take {_gpus_interval(first)} x {first['label']}: the fewest of the GPUs listed{others}. Limited by {limit}."
 
 
 def _name_promised(limited_by: str) -> str:
@@ -191,8 +191,8 @@ def serving_table(frame: pl.DataFrame) -> pl.DataFrame:
 
     rows = []
     for row in frame.iter_rows(named=True):
-        asked = f" of {row['asked_concurrency']}" * (row["rate"] is None and row["asked_concurrency"] > row["concurrency"])
-        load = {"in flight": f"{row['concurrency']}{asked}"} if row["rate"] is None else {"requests/s": f"{row['rate']:.3g}"}
+        part_of = f" of {row['asked_concurrency']}" * (row["rate"] is None and row["asked_concurrency"] > row["concurrency"])
+        load = {"in flight": f"{row['concurrency']}{part_of}"} if row["rate"] is None else {"requests/s": f"{row['rate']:.3g}"}
         first = time_interval(spread(row, "ttft", "_seconds")) if row["is_stable"] else "the queue grows"
         rows.append(
             {"hardware": row["hardware"], **load}

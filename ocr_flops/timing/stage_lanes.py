@@ -145,8 +145,8 @@ class StageLanes:
             matrix[order.itemsize == size] = hardware.matrix_peak(PRODUCTS.get(size, config.dtype))
         others = (hardware.vector_fp32_flops_per_second or np.inf, hardware.memory_bandwidth_bytes_per_second)
         peaks = np.stack([matrix, *(np.full(len(matrix), one) for one in others)])
-        reached = np.array([[one.value, one.high, one.low] for one in (efficiency.matrix, efficiency.vector, efficiency.bandwidth)])
-        seconds = order.work[:, None] / (peaks[:, None] * reached[:, :, None])[..., None]  # [ceiling, case, kernel, monomial]
+        efficiencies = np.array([[one.value, one.high, one.low] for one in (efficiency.matrix, efficiency.vector, efficiency.bandwidth)])
+        seconds = order.work[:, None] / (peaks[:, None] * efficiencies[:, :, None])[..., None]  # [ceiling, case, kernel, monomial]
         self._lines = self._undominated(seconds)
         floor = host.graph_floor_us.over(config.engine.operators_a_kernel) if self.is_graph else host.kernel_floor_us
         self.floor = 1e-6 * np.array(floor[:3])

@@ -113,7 +113,7 @@ def numbers(found: Served | SpecError) -> mo.Html:
         return mo.Html("")
     import polars as pl
 
-    load = {"concurrency": found.asked["concurrency"]} if found.asked["load"] == FLYING else {"rate": found.asked["rate"]}
+    load = {"concurrency": found.wanted["concurrency"]} if found.wanted["load"] == FLYING else {"rate": found.wanted["rate"]}
     frames = [server.solve(**load, replicas=found.replicas).frame for server in found.servers]
     table = plain_table(serving_table(pl.concat(frames, how="diagonal_relaxed")))
     return mo.vstack([table, mo.Html(f"<small>{escape(f'Modelled, not measured; rests on {found.servers[0].basis}.')}</small>")])

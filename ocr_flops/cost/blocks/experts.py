@@ -87,8 +87,8 @@ def _padded_rows(experts: int, per_token: int, tokens: int, block: int) -> int:
     mean, variance = tokens * part, tokens * part * (1 - part)
     if variance >= 0.6 * block**2:
         return round(experts * (mean + (block - 1) / 2))
-    reach = 8 * sqrt(variance) + 12
-    rows = np.arange(max(0, int(mean - reach)), min(tokens, int(mean + reach)) + 1)
+    spread = 8 * sqrt(variance) + 12
+    rows = np.arange(max(0, int(mean - spread)), min(tokens, int(mean + spread)) + 1)
     first = rows[0]
     log_first = lgamma(tokens + 1) - lgamma(first + 1) - lgamma(tokens - first + 1) + first * log(part) + (tokens - first) * log1p(-part)
     steps = np.log((tokens - rows[:-1]) / rows[1:]) + log(part) - log1p(-part)

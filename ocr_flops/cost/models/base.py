@@ -30,7 +30,7 @@ class Pipeline(ABC):
     def check(self, config: RunConfig) -> None:  # noqa: B027  most run everything
         """Refuses, by a SpecError, a configuration that this pipeline cannot run."""
 
-    def choose_kernels(self, model: ModelSpec, resolved: AttentionSpec, asked: AttentionSpec) -> AttentionSpec:
+    def choose_kernels(self, model: ModelSpec, resolved: AttentionSpec, chosen: AttentionSpec) -> AttentionSpec:
         """The kernels that run: as resolved for the engine, unless the model lacks what nobody asked for."""
         return resolved
 

@@ -96,10 +96,10 @@ class Learned(Pipeline, name="learned"):
             reason = f"; {why}" if why else ""
             raise SpecError(f"attention: {kernel!r} is not one of {', '.join(kernels)}, which were learned for {name}{reason}")
 
-    def choose_kernels(self, model: ModelSpec, resolved: AttentionSpec, asked: AttentionSpec) -> AttentionSpec:
+    def choose_kernels(self, model: ModelSpec, resolved: AttentionSpec, chosen: AttentionSpec) -> AttentionSpec:
         has = list(dict.fromkeys(stage.attention for stage in find_program(model).stages))
         towers = [spec.tower for spec in model.attention_towers]
-        lacks = {tower: has[0] for tower in towers if asked.kernel(tower) is None and resolved.kernel(tower) not in has}
+        lacks = {tower: has[0] for tower in towers if chosen.kernel(tower) is None and resolved.kernel(tower) not in has}
         return AttentionSpec(resolved.name, dict(resolved.kernels) | lacks)
 
     def attention_modes(self, model: ModelSpec, there: tuple[str, ...]) -> tuple[str, ...]:

@@ -27,8 +27,8 @@ def fitted_conditions(found: Calibration | Uncalibrated) -> dict[str, Any]:
     if isinstance(found, Uncalibrated) or found.hardware is None:
         return {}
     source = f"{found.records} timed runs on {found.device}, {found.engine.name} in {found.dtype}"
-    reached = {one.ceiling: one.efficiency for one in found.efficiencies if one.efficiency}
-    figures = {name: Ranged(*(max(LEAST_EFFICIENCY, part) for part in one), source) for name, one in reached.items()}
+    efficiencies = {one.ceiling: one.efficiency for one in found.efficiencies if one.efficiency}
+    figures = {name: Ranged(*(max(LEAST_EFFICIENCY, part) for part in one), source) for name, one in efficiencies.items()}
     kept = "; ".join(f"{one.ceiling} as published, as it {one.reason}" for one in found.efficiencies if one.reason)
     label = f"{source} ({kept})" if kept else source
     conditions: dict[str, Any] = {"efficiency": replace(load_efficiency(), name="records", label=label, **figures)} if figures else {}

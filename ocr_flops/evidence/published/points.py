@@ -210,11 +210,11 @@ def summarise_points(frame: pl.DataFrame) -> dict[str, int]:
     """
     compared = frame.filter(pl.col("status") == "compared")
     times = compared.filter(pl.col("quantity").str.ends_with("_seconds"))
-    apart = pl.max_horizontal("ratio", 1 / pl.col("ratio"))
+    factor = pl.max_horizontal("ratio", 1 / pl.col("ratio"))
     return {
         "compared": times.height,
-        "within_25_percent": times.filter(apart <= CLOSE).height,
-        "within_factor_2": times.filter(apart <= FAR).height,
+        "within_25_percent": times.filter(factor <= CLOSE).height,
+        "within_factor_2": times.filter(factor <= FAR).height,
         "in_range": int(times["in_range"].sum()),
         "kept_apart": int(times["kept_apart"].sum()),
         "own_host": int(times["runs"].str.contains(r" host\.\w+=").sum()),

@@ -111,8 +111,8 @@ def _files(paths: Sequence[str | Path]) -> tuple[list[Path], list[tuple[str, str
             found[path] = None
         else:
             raise SpecError(f"sweep.images: {path} does not exist; give files of images and PDFs, or folders of them")
-    told = ((name, f"{counted(count, 'file')}: {why}" if why == OTHER_KIND else why) for (name, why), count in passed.items())
-    return list(found), list(told)
+    named = ((name, f"{counted(count, 'file')}: {why}" if why == OTHER_KIND else why) for (name, why), count in passed.items())
+    return list(found), list(named)
 
 
 def is_published_grid(columns: np.ndarray, rows: np.ndarray) -> np.ndarray:

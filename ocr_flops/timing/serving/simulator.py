@@ -174,7 +174,7 @@ class _Run:
         phases = [0] * size  # sequences by what their context is at step 0, modulo the block
         part: tuple[int, int, int] | None = None  # a prompt in the middle of its prefill: (number, all its tokens, those left)
         step = blocks = context = 0  # steps made, blocks in use, tokens that running sequences attend to
-        now, next_sample, interval, told = 0.0, 0.0, 0.0, 0
+        now, next_sample, interval, reported = 0.0, 0.0, 0.0, 0
         left = dict[int, int]()  # tokens that a request that was sent away has still to make
 
         while self.finished < count:
@@ -254,10 +254,10 @@ class _Run:
                     until = inf if not ready or ready[0][0] <= now else ready[0][0] - now
                     if until < inf:
                         if grows > 0:
-                            reach = (sqrt((at_first - grows / 2) ** 2 + 2 * grows * until) - at_first + grows / 2) / grows
+                            enough = (sqrt((at_first - grows / 2) ** 2 + 2 * grows * until) - at_first + grows / 2) / grows
                         else:
-                            reach = until / at_first
-                        made = min(made, max(1, int(reach) + (reach > int(reach))))
+                            enough = until / at_first
+                        made = min(made, max(1, int(enough) + (enough > int(enough))))
                 if blocks + (made // size + 1) * sequences > pool:
                     made = min(made, _steps_that_fit(phases, step, pool - blocks, sequences, size))
                 seconds = made * at_first + grows * made * (made - 1) / 2
@@ -315,9 +315,9 @@ class _Run:
                     self.samples = self.samples[::2]
                     interval = 2 * interval or now / SAMPLES
             self.now = now
-            if self.finished - told >= TELL:
-                told = self.finished
-                progress(told, count)
+            if self.finished - reported >= TELL:
+                reported = self.finished
+                progress(reported, count)
         progress(self.finished, count)
 
     def _finish(self, number: int, moment: float) -> None:

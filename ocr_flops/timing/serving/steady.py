@@ -220,19 +220,19 @@ class Server:
         whole_number("replicas", replicas, 1, 1_000_000)
         is_single = np.ndim(concurrency if rate is None else rate) == 0
         if rate is None:
-            asked = np.atleast_1d(np.asarray(self.max_concurrency if concurrency is None else concurrency))
-            if asked.dtype.kind not in "iu" or asked.min() < 1:
+            wanted = np.atleast_1d(np.asarray(self.max_concurrency if concurrency is None else concurrency))
+            if wanted.dtype.kind not in "iu" or wanted.min() < 1:
                 raise SpecError(f"concurrency: {concurrency!r} is not a whole number of at least 1")
-            flow = self._closed(np.minimum(asked, self.max_concurrency)[None].astype(float))
-            stable, arriving = np.ones(len(asked), bool), None
+            flow = self._closed(np.minimum(wanted, self.max_concurrency)[None].astype(float))
+            stable, arriving = np.ones(len(wanted), bool), None
         else:
             arriving = np.atleast_1d(np.asarray(rate, float))
             if not np.isfinite(arriving).all() or arriving.min() <= 0:
                 raise SpecError(f"rate: {rate!r} is not a number above 0")
-            asked, each = None, arriving / replicas
+            wanted, each = None, arriving / replicas
             stable = each < self.capacity[0]
             flow = self._open(np.broadcast_to(each, (len(self.cut), len(each))))
-        return self._result(flow, is_single, replicas, asked, arriving, stable)
+        return self._result(flow, is_single, replicas, wanted, arriving, stable)
 
     @cached_property
     def _by_flying(self) -> Balance:
@@ -304,7 +304,7 @@ class Server:
         waits = _wait(np.minimum(rate / self.most_cut, 1 - 1e-9), self.cut, workers)
         return waits * np.minimum(np.maximum(others - (workers - 1), 0.0), 1.0)
 
-    def _result(self, flow: Flow, is_single: bool, replicas: int, asked: Any, arriving: Any, stable: np.ndarray) -> Serving:
+    def _result(self, flow: Flow, is_single: bool, replicas: int, wanted: Any, arriving: Any, stable: np.ndarray) -> Serving:
         running, admitted = flow.requests * self.later * flow.seen, np.minimum(flow.requests * flow.step, self.most_admitted)
         whole, device = self._parts(running, admitted)
         step, taken = flow.step[0], flow.step[0] * flow.there
@@ -333,8 +333,8 @@ class Server:
             options=self.options,
             pool=self.pool,
             replicas=replicas,
-            concurrency=one(np.minimum(asked, self.max_concurrency) if arriving is None else flying),
-            asked_concurrency=None if asked is None else one(asked),
+            concurrency=one(np.minimum(wanted, self.max_concurrency) if arriving is None else flying),
+            asked_concurrency=None if wanted is None else one(wanted),
             rate=None if arriving is None else one(arriving),
             is_stable=one(stable),
             max_concurrency=self.max_concurrency,
