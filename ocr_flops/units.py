@@ -46,6 +46,11 @@ def count(value: float) -> str:
     return f"{float(f'{value:.3g}'):,.0f}" if value >= 100 else f"{value:.3g}"
 
 
+def money(amount: float, currency: str) -> str:
+    """An amount, with its currency where it has one."""
+    return f"{count(amount)} {currency}".strip()
+
+
 def count_interval(figure: Sequence[Any]) -> str:
     """Three numbers of pages, 103,000 (78,700 to 126,000); one where all are the same."""
     value, low, high = map(count, figure[:3])

@@ -27,7 +27,7 @@ from ocr_flops.timing.hidden_savings import BATCHES, LEAST, hidden_saving
 from ocr_flops.timing.serving.result import CUTTING
 from ocr_flops.timing.serving.steady import ENGINE, prepare
 from ocr_flops.timing.timing import Timing
-from ocr_flops.units import count, counted, interval, seconds, share
+from ocr_flops.units import count, counted, interval, money, seconds, share
 
 NEARLY = 0.9  # of the most pages: more in flight only waits
 
@@ -86,11 +86,6 @@ def _shows(base: Timing, best: Timing) -> str:
     if hidden.from_batch:
         return f"at least half of what the GPU itself saves of whole pages shows from batch {hidden.from_batch} on"
     return f"the host hides more than half of what the GPU itself saves of whole pages even at batch {BATCHES[-1]}"
-
-
-def money(amount: float, currency: str) -> str:
-    """An amount, with its currency where it has one."""
-    return f"{count(amount)} {currency}".strip()
 
 
 def serving_steps(model: ModelSpec, setting: Setting) -> tuple[dict[str, Delivered], str]:

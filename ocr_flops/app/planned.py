@@ -14,7 +14,7 @@ from ocr_flops.spec.catalog import load_hardware, names
 from ocr_flops.spec.specs import HardwareSpec
 from ocr_flops.timing import planning
 from ocr_flops.timing.timing import Timing
-from ocr_flops.units import attention_words
+from ocr_flops.units import attention_words, money
 
 LIKELY = ("yes", "likely")
 
@@ -61,4 +61,8 @@ def plan_pages(results: Results) -> tuple[str, pl.DataFrame]:
     cheapest = able.filter(pl.col("cost").is_not_null()).sort("cost") if len(prices) > 1 else able.clear()
     chosen = {"here": devices.filter(pl.col("hardware") == setting.hardware.title), "fastest": able, "cheapest": cheapest}
     best = {word: tables.devices_table(rows.head(1), currency).row(0, named=True) for word, rows in chosen.items() if rows.height}
-    return render_markdown("plan.md.j2", **values, required=required, best=best), tables.devices_table(devices, currency)
+    among = {"here": "This GPU", "fastest": f"Fastest of {devices.height} GPUs"}
+    if cheapest.height:
+        price = prices[setting.gpu if cheapest["hardware"][0] == setting.hardware.title else cheapest["hardware"][0]]
+        among["cheapest"] = f"Cheapest of {len(prices)} GPUs with a price, at {money(price, currency)} an hour,"
+    return render_markdown("plan.md.j2", **values, required=required, best=best, among=among), tables.devices_table(devices, currency)

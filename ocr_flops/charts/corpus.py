@@ -13,7 +13,7 @@ from ocr_flops.charts.encoding import OWN_COLOUR, from_zero, tips
 from ocr_flops.charts.theme import INK, STAGE_COLOURS, attention_colour
 from ocr_flops.studies.corpus.kinds import PATCHES
 from ocr_flops.studies.corpus.plans import Plan
-from ocr_flops.units import count, share, si
+from ocr_flops.units import count, money, share, si
 
 PARTS = {"pages": STAGE_COLOURS["vision"], "FLOPs": STAGE_COLOURS["decode"], "GPU-hours": STAGE_COLOURS["prefill"]}
 ROOM = 1.75  # of the longest range, with the words behind it
@@ -81,10 +81,12 @@ def costs_by_gpu(plan: Plan) -> Chart:
     if not found:
         return ranged_chart(title("None of these GPUs runs it"), rows, unit)
     best, others = found[0], found[1:]
-    finding = f"{best['label']} takes {f'{count(best[column])} {unit}'.strip()}"
+    finding = f"{best['label']} takes {money(best[column], unit)}"
     if others:
         finding += f", {others[0]['label']} {others[0][column] / best[column]:.3g} times as much"
-    return ranged_chart(title(finding, f"{plan.pages:,} pages; bars as expected, lines the ranges"), rows, unit or "cost")
+    prices = ", ".join(f"{row['label']} {plan.prices[row['hardware']]:g}" for row in found) if plan.prices else ""
+    line = f"{plan.pages:,} pages{f'; an hour of {prices} {plan.currency}'.rstrip() * bool(prices)}; bars as expected, lines the ranges"
+    return ranged_chart(title(finding, line), rows, unit or "cost")
 
 
 def hours_by_choice(plan: Plan) -> Chart:
@@ -108,7 +110,7 @@ def ranged_row(row: Mapping[str, Any], column: str, unit: str) -> Row:
         unit: of the words.
     """
     value, low, high = (row[column.format(case)] for case in ("", "_low", "_high"))
-    words = f"{f'{count(value)} {unit}'.strip()} ({count(low)} to {count(high)})"
+    words = f"{money(value, unit)} ({count(low)} to {count(high)})"
     return {"end": value, "low": low, "high": high, "text": words}
 
 

@@ -17,7 +17,7 @@ from ocr_flops.spec.ranged import Ranged
 from ocr_flops.timing.estimate import Estimate
 from ocr_flops.timing.planning import SECONDS_PER_HOUR
 from ocr_flops.timing.timing import Timing
-from ocr_flops.units import count, seconds
+from ocr_flops.units import count, money, seconds
 
 FACTOR = 1.6  # by which a chart of the app is enlarged on a screen of 1280 x 720
 # 1 on such a screen; Vega asks anew whenever the chart's own size changes
@@ -140,7 +140,7 @@ def pages_and_cost(timings: Mapping[str, Timing], price: float, currency: str) -
     """
     days = {mode: {DELIVERED: 24e6 / million_pages(one).value} if one.fits else {} for mode, one in timings.items()}
     costs = {mode: {COST: price * million_pages(one).value} if one.fits else {} for mode, one in timings.items()}
-    panels = Panel(DELIVERED, days, count), Panel(COST, costs, lambda value: f"{count(value)} {currency}".strip())
+    panels = Panel(DELIVERED, days, count), Panel(COST, costs, lambda value: money(value, currency))
     return _compared(*panels)
 
 

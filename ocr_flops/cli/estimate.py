@@ -154,6 +154,10 @@ def plan_devices(
     shown = [name for name in ordered if able[name].null_count() < able.height]
     values = {"run": run, "required": required, "largest": largest, "devices": able.select(shown), "columns": columns, "basis": basis}
     best = _best(able, isinstance(prices, dict) and len(prices) > 1)
+    values["among"] = {"fastest": f"fastest of {devices.height} GPUs" if devices.height > 1 else "fastest"}
+    if "cheapest" in best:
+        price_of = prices.get(best["cheapest"]["hardware"].partition(" ")[0])
+        values["among"]["cheapest"] = f"cheapest of {len(prices)} GPUs with a price, at {price_of:g} an hour,"
     values |= {"unable": _by_reason(devices), "best": best, "pages": pages, "gpus": gpus, "batch": batch}
     console.write_result("plan", form, out, devices, data, **values)
     return 0

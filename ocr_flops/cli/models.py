@@ -124,7 +124,7 @@ def compare_models(
     read = [row["model"] for row in found.to_dicts() if row["reason"] is None] if corpus else chosen
     values = {"run": run, "page": page, "table_of": table, "columns": columns, "bases": bases}
     said += [one for one in (models.reading_words(page, read) if read else "", models.kernel_words(found)) if one]
-    values |= {"batch": batch, "corpus": corpus, "said": said, "is_served": is_server(run.engine)}
+    values |= {"batch": batch, "price": price, "corpus": corpus, "said": said, "is_served": is_server(run.engine)}
     console.write_result("compare", form, out, found, **values)
     return 0
 

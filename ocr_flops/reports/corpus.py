@@ -85,11 +85,12 @@ def refused_frame(folder: Folder) -> pl.DataFrame:
 def describe_row(row: Mapping[str, Any], plan: Plan) -> str:
     """What a device takes of time and money."""
     money = f"{figure(row, 'cost', plan.currency)}, " if row["cost"] is not None else ""
+    price = f" at {units.money(plan.prices[row['hardware']], plan.currency)} an hour" if money else ""
     energy = f", at most {figure(row, 'energy_kwh', 'kWh')}" if row["energy_kwh"] is not None else ""
     of_them = "one of them takes" if plan.gpus == 1 else f"{plan.gpus} of them take"
     hours = duration(*(row[f"hours{case}"] for case in CASES))
     limit = f" Limited by {WHAT[row['limited_by']]}." if row["limited_by"] else ""
-    return f"{row['label']}: {money}{figure(row, 'gpu_hours', 'GPU-hours')}{energy}; {of_them} {hours}.{limit}"
+    return f"{row['label']}{price}: {money}{figure(row, 'gpu_hours', 'GPU-hours')}{energy}; {of_them} {hours}.{limit}"
 
 
 def describe_best(plan: Plan) -> list[str]:
@@ -98,12 +99,15 @@ def describe_best(plan: Plan) -> list[str]:
     if best is None:
         reasons = (f"{label}: {why}" for label, why in plan.plans.select("label", "reason").iter_rows())
         return [f"None of these GPUs runs it: {'; '.join(reasons)}."]
+    if len(plan.devices) == 1:
+        return [f"Plan: {describe_row(best, plan)}"]
+    able, priced = (counted(plan.plans[column].drop_nulls().len(), "GPU") for column in ("gpu_hours", "cost"))
+    cheap, fast = f"Cheapest of {priced}{' with a price' * (priced != able)}", f"astest of {able}"
     if best["cost"] is None:
-        return [f"Fastest: {describe_row(best, plan)}"]
+        return [f"F{fast}: {describe_row(best, plan)}"]
     if best["hardware"] == fastest["hardware"]:
-        both = "Cheapest and fastest" if len(plan.devices) > 1 else "Plan"
-        return [f"{both}: {describe_row(best, plan)}", *_far(plan, best)]
-    return [f"Cheapest: {describe_row(best, plan)}", f"Fastest: {describe_row(fastest, plan)}", *_far(plan, best)]
+        return [f"{cheap if priced != able else 'Cheapest'} and f{fast}: {describe_row(best, plan)}", *_far(plan, best)]
+    return [f"{cheap}: {describe_row(best, plan)}", f"F{fast}: {describe_row(fastest, plan)}", *_far(plan, best)]
 
 
 def describe_threads(plan: Plan) -> list[str]:

@@ -62,7 +62,7 @@ def test_charts_of_several_settings_or_models_name_them_all(model):
     inputs = models.models_controls().value | {"models": ["glm_ocr"]}
     both = views.Results(model, Setting(plan_batch="best"))
     best, by_size = ChartWidget(models.models_chart(both, inputs), "models", models.provenance_of(both, inputs)).charts
-    assert all(words in best["below"] for words in ("GLM-OCR. ", "characters", "NVIDIA L4", "at its best batch"))
+    assert all(words in best["below"] for words in ("GLM-OCR. ", "characters", "NVIDIA L4", "most pages a day that fits"))
     assert "characters, batch 1;" in by_size["below"]
 
 

@@ -207,7 +207,11 @@ def planned(model, **values):
 def test_a_plan_says_what_holds_and_which_devices_meet_it(model):
     assert "holds at most batch" in planned(model) and "NVIDIA H200" in planned(model, price=2.5)
     shown = planned(model, prices="l4=0.8, h200=3.5 eur", pages=1e7, gpus=4, plan_batch="best")
-    assert "on 4 GPUs and cost" in shown and "Cheapest that meets the targets: " in shown and " EUR (" in shown
+    assert (
+        "on 4 GPUs and cost" in shown
+        and "Cheapest of 2 GPUs with a price, at 3.5 EUR an hour, that meets the targets: " in shown
+        and " EUR (" in shown
+    )
     assert "prices: " in planned(model, prices="free=0") and "neither a price" in planned(model, prices="l4=x")
     assert "no answer" not in planned(model, ttft_ms=None, tpot_ms=None, output_tokens=0)
     assert "pages: empty" in planned(model, pages=None) and "gpus: empty" in planned(model, gpus=None)

@@ -260,9 +260,9 @@ def test_plan_names_the_fastest_and_the_cheapest(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     options = ["--ttft", "0.5", "--price", "l4=0.8,H200=3", "--pages", "1e6", "--gpus", "8", "--batch", "best"]
     _, text, _ = run(capsys, "plan", *GRID, *options)
-    assert "fastest that meets the target under transformers: " in text and "1,000,000 pages by 8 of it in " in text
+    assert "fastest of 46 GPUs that meets the target under transformers: " in text and "1,000,000 pages by 8 of it in " in text
     assert (
-        "cheapest that meets the target under transformers: h200, batch " in text
+        "cheapest of 2 GPUs with a price, at 3 an hour, that meets the target under transformers: h200, batch " in text
         and "no bf16: use dtype=fp16 or fp32 (quadro_rtx_6000, " in text
     )
     assert "of pages cut beforehand; under an engine that batches continuously pages a day differ" in text

@@ -28,7 +28,7 @@ def test_which_is_cheaper_and_how_long_eight_take(capsys):
     found = json.loads(run(capsys, *words, "--json"))
     cheapest, other = found["plans"]
     assert text.startswith("1,000,000 pages in Gundam, served by vLLM (modelled): 903 M image, 10.0 M prompt, 800 M output tokens")
-    assert f"Cheapest and fastest: {cheapest['label']}: " in text and "8 of them take" in text
+    assert f"Cheapest and fastest of 2 GPUs: {cheapest['label']} at 3 USD an hour: " in text and "8 of them take" in text
     assert other["hardware"] == "l4" and f"NVIDIA L4 (24 GB) costs {other['cost'] / cheapest['cost']:.3g} times as much" in text
     assert cheapest["cost"] == pytest.approx(3 * cheapest["gpu_hours"])
     assert (found["totals"]["image_tokens"], found["totals"]["output_tokens"]) == (903_000_000, 800_000_000)

@@ -74,7 +74,7 @@ class Comparison:
     def words(self, is_best: bool) -> str:
         """The page, and what runs the models, in a line; at the batch that is set, or each at its best."""
         page, run = self.page, self.run
-        batch = "each at its best batch" if is_best else f"batch {run.workload.batch_size}"
+        batch = "each at the batch with most pages a day that fits" if is_best else f"batch {run.workload.batch_size}"
         size = f"One page of {page.width_px} × {page.height_px} px with {page.characters:,} characters, {batch}"
         return f"{size}; {run.engine.name}, {attention_words(run.attention.name)}, {run.dtype}"
 
