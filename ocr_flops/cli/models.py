@@ -117,7 +117,8 @@ def compare_models(
     if chart:
         _draw(run, [row["model"] for row in found.to_dicts() if row["reason"] is None], page, chart, out, options)
     same = [name for name in SAID if found.height > 1 and name in found.columns and found[name].n_unique() == 1]
-    hidden = (*UNSAID, *same, *(["reason"] if corpus or found["reason"].null_count() == found.height else []))
+    empty = [name for name in found.columns if found[name].null_count() == found.height]
+    hidden = (*UNSAID, *same, *empty, *["reason"] * bool(corpus))
     shown = [name for name in ANSWERS if name in found.columns and name not in hidden]
     table = found if columns else found.select(*shown, *(name for name in found.columns if name not in (*shown, *hidden)))
     bases = [] if "time_basis" not in found.columns else found["time_basis"].drop_nulls().unique(maintain_order=True).to_list()

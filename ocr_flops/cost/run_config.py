@@ -97,6 +97,8 @@ class RunConfig:
         if self.engine.weights and FP8 not in dict(hardware.matrix_flops_per_second):
             return f"no {FP8} figure, and products of fp8 weights in another precision are not modelled: use engine.weights=null"
         if self.dtype not in hardware.dtypes:
+            if self.model.learned:
+                return f"no {self.dtype}, in which alone {self.model.label} was learned"
             return f"no {self.dtype}: use dtype={' or '.join(hardware.dtypes)}"
         missing = (kernel.name for spec in self.model.attention_towers if not (kernel := self.kernel(spec.tower)).runs_on(hardware))
         if (name := next(missing, None)) is None:

@@ -108,7 +108,7 @@ def hardware_of_device(device_name: str | None) -> HardwareSpec | None:
 
 @cache
 def load_engine(name: str = "transformers") -> EngineSpec:
-    """How an engine ("transformers", "remote_code") runs the model."""
+    """How an engine ("transformers", "remote_code", "vllm" or "sglang") runs the model."""
     return reading.read_engine(group_config("engine", name), kernels())
 
 
@@ -125,7 +125,7 @@ def load_attention(name: str = "vendor") -> AttentionSpec:
 
 @cache
 def load_host(name: str = "eager") -> HostSpec:
-    """What the host takes to issue operators under "none", "eager" or "graphs"."""
+    """What the host takes to issue operators under "none", "eager" or "graphs"; of "measured" see `measured_host`."""
     return reading.read_host(group_config("host", name))
 
 

@@ -279,7 +279,7 @@ class HardwareSpec:
             peaks.setdefault("fp32", self.vector_fp32_flops_per_second)
         if dtype not in peaks:
             has = ", ".join(self.dtypes)
-            raise SpecError(f"hardware.{self.name}.matrix_flops_per_second.{dtype}: {self.label} has no such figure; choose dtype={has}")
+            raise SpecError(f"hardware.{self.name}.matrix_flops_per_second.{dtype}: {self.label} has no such figure, only of {has}")
         return peaks[dtype]
 
 

@@ -157,9 +157,9 @@ def test_matrix_peak_by_dtype():
     assert (t4.matrix_peak("fp16"), t4.matrix_peak("fp32")) == (65e12, 8.1e12)
     with pytest.raises(SpecError) as caught:
         t4.matrix_peak("bf16")
-    assert str(caught.value) == "hardware.t4.matrix_flops_per_second.bf16: NVIDIA T4 (16 GB) has no such figure; choose dtype=fp16, fp32"
+    assert str(caught.value) == "hardware.t4.matrix_flops_per_second.bf16: NVIDIA T4 (16 GB) has no such figure, only of fp16, fp32"
     no_vector = replace(h200, vector_fp32_flops_per_second=None)
-    with pytest.raises(SpecError, match="choose dtype=bf16, fp16$"):
+    with pytest.raises(SpecError, match="only of bf16, fp16$"):
         no_vector.matrix_peak("fp32")
 
 
