@@ -171,6 +171,8 @@ fresh = views.Results(model, Fresh(columns=9, rows=1, source="grid", gpu="h200",
 
 def test_the_plan_follows_its_targets(kernel):
     kernel.run("live(draw_plan);")
+    assert kernel.ask("planned.value") == "", "nothing is computed for what is closed"
+    kernel.run("planning.selected_index = 0")
     assert "NVIDIA H200" in kernel.ask("planned.value") and "cheapest" not in kernel.ask("planned.value")
     assert "USD" in kernel.ask("planned.value", "targets['prices'].value = 'l4=0.8 USD'")
     assert "no answer" in kernel.ask("planned.value", "targets['prices'].value = 'x=1'")
