@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import polars as pl
 
+from ocr_flops.cost.run_config import RunConfig
+from ocr_flops.cost.stage_groups import Key
 from ocr_flops.spec.workload import Workload
-
-if TYPE_CHECKING:
-    from ocr_flops.cost.run_config import RunConfig
-    from ocr_flops.cost.stage_groups import Key
 
 WORKLOAD_COLUMNS = (
     "image_width_px",

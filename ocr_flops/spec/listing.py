@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import polars as pl
 
 from ocr_flops.spec import catalog, tiling
 from ocr_flops.spec.reading import names, offered
 from ocr_flops.spec.specs import OTHERS
 from ocr_flops.spec.workload import Workload
-
-if TYPE_CHECKING:
-    import polars as pl
 
 A4_PX = (1654, 2339)  # at 200 dpi
 
@@ -73,6 +72,4 @@ def _figures(device: Any) -> dict[str, Any]:
 
 
 def _frame(rows: Any) -> pl.DataFrame:
-    import polars as pl
-
     return pl.DataFrame(list(rows), infer_schema_length=None)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import ceil
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import polars as pl
 
 from ocr_flops.errors import SpecError, one_of
 from ocr_flops.spec.catalog import load_hardware
@@ -19,9 +20,6 @@ from ocr_flops.spec.workload import LIMITS, MAX_CONTEXT_TOKENS
 from ocr_flops.timing.estimate import Estimate
 from ocr_flops.timing.timing import EXPECTED_FIGURES, Timing
 from ocr_flops.units import si
-
-if TYPE_CHECKING:
-    import polars as pl
 
 SECONDS_PER_HOUR = 3600
 COLUMN = 40  # values that are tried together, in the search for the largest that fits
@@ -161,8 +159,6 @@ def compare_devices(
         each with its range (..._low, ..._high); and reason: why a device does not run it, null where it does. One without a figure for
         the dtype or a kernel has no times (null); one that it does not fit no pages a second, hours or cost.
     """
-    import polars as pl
-
     if not isinstance(estimate, Estimate) or not estimate.workload.is_single:
         raise SpecError(f"estimate: {estimate!r} is no Estimate of one point; make it as in ocr_flops.estimate(model, workload)")
     hardware = names("hardware") if hardware is None else [hardware] if isinstance(hardware, str | HardwareSpec) else hardware

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import numpy as np
+import polars as pl
 
 from ocr_flops.cost.execution_order import Repeated, expand_nodes, order_operations
 from ocr_flops.cost.polynomial import evaluate
@@ -13,9 +13,6 @@ from ocr_flops.errors import SpecError, one_of
 from ocr_flops.timing.expected import CASES, lanes_of
 from ocr_flops.timing.lanes import replay
 from ocr_flops.timing.timing import Timing
-
-if TYPE_CHECKING:
-    import polars as pl
 
 
 def timeline(timing: Timing, stage: str, case: str = "value", most: int | None = None) -> pl.DataFrame:
@@ -34,8 +31,6 @@ def timeline(timing: Timing, stage: str, case: str = "value", most: int | None =
     Raises:
         SpecError: the estimate has columns of points, not this stage, or a decode without output tokens.
     """
-    import polars as pl
-
     estimate = timing.estimate
     one_of("stage", stage, estimate.chosen_stages)
     if not estimate.workload.is_single:

@@ -1,10 +1,8 @@
 """Gated MLPs and mixtures of experts: the router, grouped or looped experts."""
 
-from __future__ import annotations
-
 from functools import cache
 from math import lgamma, log, log1p, sqrt
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,9 +12,6 @@ from ocr_flops.cost.polynomial import Dimension
 from ocr_flops.cost.tape import Tape
 from ocr_flops.spec.towers import DecoderSpec
 from ocr_flops.spec.workload import Column
-
-if TYPE_CHECKING:
-    from ocr_flops.cost.learning.program_file import LearnedExperts
 
 EXPERT_ROWS = Dimension("expert_rows")
 CODE = 1024  # above every number of rows of a block
@@ -30,14 +25,14 @@ class Experts(NamedTuple):
     width: int
 
 
-def expected_hits(spec: DecoderSpec | LearnedExperts, tokens: Column, third: int, given: Column | None) -> tuple[Column, Column]:
+def expected_hits(spec: Any, tokens: Column, third: int, given: Column | None) -> tuple[Column, Column]:
     """Experts hit in one pass over all layers, and the bytes of their down projections (a third of an expert).
 
     Expected when each token picks experts_per_token of them uniformly: experts · (1 − (1 − k / experts)^tokens) a layer, times the bytes
     of an expert, rounded once a layer.
 
     Args:
-        spec: how many experts there are, how many a token visits, and in how many layers.
+        spec: `DecoderSpec` or `LearnedExperts`: how many experts there are, how many a token visits, and in how many layers.
         tokens: of the pass, all sequences together.
         third: bytes of one of an expert's three equal matrices.
         given: experts hit over all layers, where they are known.

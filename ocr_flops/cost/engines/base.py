@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ocr_flops.cost import ops
 from ocr_flops.cost.blocks import attention, experts, layers, positions
@@ -12,11 +12,9 @@ from ocr_flops.cost.ops import Tensor
 from ocr_flops.cost.registry import Registry
 from ocr_flops.cost.tape import Tape
 from ocr_flops.cost.towers.decoder import Decoder
+from ocr_flops.spec.specs import EngineSpec
+from ocr_flops.spec.towers import ClipSpec, DecoderSpec
 from ocr_flops.spec.workload import Column
-
-if TYPE_CHECKING:
-    from ocr_flops.spec.specs import EngineSpec
-    from ocr_flops.spec.towers import ClipSpec, DecoderSpec
 
 Tensors = tuple[Tensor, ...]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from ocr_flops.cost import ops
 from ocr_flops.cost.blocks import attention, layers
@@ -13,9 +12,7 @@ from ocr_flops.cost.engines.base import Engine, Tensors
 from ocr_flops.cost.ops import Tensor
 from ocr_flops.cost.polynomial import Dimension
 from ocr_flops.cost.tape import Tape
-
-if TYPE_CHECKING:
-    from ocr_flops.spec.towers import ClipSpec
+from ocr_flops.spec.towers import ClipSpec
 
 
 class RemoteVision(Engine):

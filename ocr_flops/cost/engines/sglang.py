@@ -12,7 +12,7 @@ deepseek_ocr.py 092e3a4, deepseek.py 041d7c5):
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ocr_flops.cost import ops
 from ocr_flops.cost.blocks.experts import Experts
@@ -20,10 +20,8 @@ from ocr_flops.cost.engines.remote_code import RemoteCode
 from ocr_flops.cost.engines.vllm import GIB, Vllm
 from ocr_flops.cost.ops import Tensor
 from ocr_flops.cost.tape import Tape
-
-if TYPE_CHECKING:
-    from ocr_flops.spec.serving import ServingSpec
-    from ocr_flops.spec.specs import HardwareSpec
+from ocr_flops.spec.serving import ServingSpec
+from ocr_flops.spec.specs import HardwareSpec
 
 
 class Sglang(Vllm, name="sglang"):

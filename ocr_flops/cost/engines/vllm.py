@@ -26,7 +26,7 @@ deepseek_ocr.py 029329a, deepencoder.py 0fd1570, clip.py 030ea52, deepseek_v2.py
 from __future__ import annotations
 
 from copy import copy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -39,12 +39,10 @@ from ocr_flops.cost.engines.remote_code import RemoteVision
 from ocr_flops.cost.ops import Tensor
 from ocr_flops.cost.tape import Tape
 from ocr_flops.cost.towers.fused_decoder import FusedDecoder
+from ocr_flops.spec.serving import ServingSpec
+from ocr_flops.spec.specs import EngineSpec, HardwareSpec
+from ocr_flops.spec.towers import DecoderSpec
 from ocr_flops.spec.workload import Column
-
-if TYPE_CHECKING:
-    from ocr_flops.spec.serving import ServingSpec
-    from ocr_flops.spec.specs import EngineSpec, HardwareSpec
-    from ocr_flops.spec.towers import DecoderSpec
 
 GIB = 2**30
 SMALL_BLOCK, BLOCK = 16, 64  # rows of a block of one expert, up to as many tokens as experts, and from there on

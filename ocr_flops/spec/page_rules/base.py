@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from ocr_flops.errors import SpecError
+from ocr_flops.spec.tiling import MAX_SIDE_PX
 
 Column = int | np.ndarray
 ONE_PAGE = "workload.pages: several in one request are known of Unlimited-OCR alone; give other models a request a page"
@@ -80,8 +81,6 @@ def check_page(width_px: Column, height_px: Column) -> tuple[np.ndarray, np.ndar
     Raises:
         SpecError: a side below 1 px or above 1 000 000 px.
     """
-    from ocr_flops.spec.tiling import MAX_SIDE_PX
-
     sides = []
     for name, value in (("image_width_px", width_px), ("image_height_px", height_px)):
         side = np.asarray(value, np.int64)

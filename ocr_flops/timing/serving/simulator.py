@@ -14,18 +14,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from math import inf, sqrt
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import polars as pl
 
 from ocr_flops.errors import SpecError
 from ocr_flops.timing.serving.steady import Server
 from ocr_flops.timing.serving.step import CONTEXTS
 from ocr_flops.timing.serving.traffic import Traffic
 from ocr_flops.units import SECONDS_PER_DAY
-
-if TYPE_CHECKING:
-    import polars as pl
 
 PERCENTILES = (50, 90, 95, 99)
 SAMPLES = 2_000  # moments at which the queue is kept, at most twice as many
@@ -73,8 +71,6 @@ class Simulation:
 
     def percentiles(self) -> pl.DataFrame:
         """Mean and percentiles of the times: a row for each of ttft, tpot and total."""
-        import polars as pl
-
         rows = []
         for name in ("ttft", "tpot", "total"):
             values = getattr(self, f"{name}_seconds")
@@ -326,8 +322,6 @@ class _Run:
 
     def result(self) -> Simulation:
         """What is done by now."""
-        import polars as pl
-
         done = np.flatnonzero(np.isfinite(self.done))
         tokens = self.tokens[done]
         ttft, total = self.first[done] - self.arrived[done], self.done[done] - self.arrived[done]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from ocr_flops.errors import SpecError, one_of, whole_number
 
@@ -144,8 +145,6 @@ def read_trace(path: Path, lengths: Lengths, seed: int = 0) -> Traffic:
     Raises:
         SpecError: a file that cannot be read, without that column, or with values that are no times or no tokens.
     """
-    import polars as pl
-
     try:
         frame = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path)
     except (OSError, pl.exceptions.PolarsError) as problem:
