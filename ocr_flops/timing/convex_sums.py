@@ -16,8 +16,8 @@ def sum_convex(
 ) -> np.ndarray:
     """Sums of convex functions over whole numbers, where the functions are linear piece by piece; exact to rounding.
 
-    A convex function that lies on its chord in the middle of an interval is linear on all of it, so pieces between known bends are
-    halved only where the function bends besides. Points of one function share its pieces.
+    A convex function that lies on its chord in the middle of an interval is linear on all of it. Where it does not, it is cut where the
+    lines at its two ends meet, which is where it bends if it bends once. Points of one function share its pieces.
 
     Args:
         function: takes arguments [n] and the numbers of the functions [n] they are of; returns values [figure, ..., n].
@@ -33,10 +33,7 @@ def sum_convex(
     np.minimum.at(least, number, first)
     greatest = least.copy()
     np.maximum.at(greatest, number, last)
-    ends = np.sort(np.concatenate([np.clip(np.floor(bends), least - 1, greatest), greatest[None]]), axis=0).astype(np.int64)
-    starts = np.concatenate([least[None], ends[:-1] + 1])
-    piece, of = np.nonzero(starts <= ends)
-    pieces = _cut_pieces(function, of, starts[piece, of], ends[piece, of], convex)
+    pieces = _cut_pieces(function, least, greatest, bends, convex)
     if len(number) == 1:
         return pieces.sums().sum(axis=-1, keepdims=True) * (last >= first)
     return pieces.sum_ranges(number, first, last, len(least))
@@ -82,26 +79,28 @@ class _Pieces(NamedTuple):
 
 
 def _cut_pieces(
-    function: Callable[[np.ndarray, np.ndarray], np.ndarray], of: np.ndarray, low: np.ndarray, high: np.ndarray, convex: int
+    function: Callable[[np.ndarray, np.ndarray], np.ndarray], low: np.ndarray, high: np.ndarray, bends: np.ndarray, convex: int
 ) -> _Pieces:
-    """Halves pieces until the functions are linear on all of them; arguments as of `sum_convex` and `_Pieces`."""
+    """Cuts functions, each from low to high, until they are linear on all pieces; other arguments as of `sum_convex`."""
     found: list[tuple[np.ndarray, ...]] = []
-    begin, middle, count = low, (low + high) // 2, len(of)  # a middle is the end of one half and looked at, but not counted, in the other
-    at = function(np.concatenate([low, middle, high]), np.concatenate([of, of, of]))
-    at_low, at_middle, at_high = at[..., :count], at[..., count : 2 * count], at[..., 2 * count :]
-    while True:
-        rise = (at_high - at_low) / np.maximum(high - low, 1)
+    of = np.arange(len(low))
+    while len(of):
+        ends = np.sort(np.concatenate([np.clip(np.floor(bends), low - 1, high), high[None]]), axis=0).astype(np.int64)
+        starts = np.concatenate([low[None], ends[:-1] + 1])
+        cut, piece = np.nonzero(starts <= ends)
+        of, low, high = of[piece], starts[cut, piece], ends[cut, piece]
+        width, middle = high - low, (low + high) // 2
+        arguments = np.concatenate([low, np.minimum(low + 1, high), middle, np.maximum(high - 1, low), high])
+        at = function(arguments, np.tile(of, 5))
+        at_low, second, at_middle, last_but_one, at_high = np.moveaxis(at.reshape(*at.shape[:-1], 5, -1), -2, 0)
+        rise = (at_high - at_low) / np.maximum(width, 1)
         bent = np.abs(at_middle - at_low - rise * (middle - low))[:convex] > 1e-12 * np.abs(at_middle[:convex])
-        halved = bent.reshape(-1, len(of)).any(axis=0) & (high - low > 1)
-        found.append(tuple(one[..., ~halved] for one in (of, begin, high, at_low + rise * (begin - low), rise)))
-        if not halved.any():
-            break
-        of, middles = np.tile(of[halved], 2), middle[halved]
-        begin = np.concatenate([begin[halved], middles + 1])
-        low, high = np.concatenate([low[halved], middles]), np.concatenate([middles, high[halved]])
-        at_low, at_high = (
-            np.concatenate([one[..., halved], other[..., halved]], axis=-1) for one, other in ((at_low, at_middle), (at_middle, at_high))
-        )
-        middle = (low + high) // 2
-        at_middle = function(middle, of)
+        bent = bent.reshape(-1, len(of)) & (width > 1)
+        again = bent.any(axis=0)
+        found.append(tuple(one[..., ~again] for one in (of, low, high, at_low, rise)))
+        first, last = (one[:convex].reshape(bent.shape) for one in (second - at_low, at_high - last_but_one))
+        meet = (rise[:convex].reshape(bent.shape) - last) * width / np.where(first == last, np.inf, first - last)
+        meet = np.where((meet > 0) & (meet < width), meet, width / 2)  # rounding hides where the flattest ones meet
+        bends = np.where(bent, low + meet, high)[:, again]
+        of, low, high = of[again], low[again], high[again]
     return _Pieces(*(np.concatenate(parts, axis=-1) for parts in zip(*found, strict=True)))
