@@ -9,7 +9,7 @@ from ocr_flops.spec.specs import EngineSpec
 from ocr_flops.studies.corpus.batches import Spent
 from ocr_flops.studies.corpus.kinds import Kind
 from ocr_flops.timing.serving.result import Serving
-from ocr_flops.timing.serving.steady import Server, prepare
+from ocr_flops.timing.serving.steady import Server, prepare, solve_each
 
 
 def is_server(engine: EngineSpec) -> bool:
@@ -31,11 +31,11 @@ def time_served(run: RunSpec, kinds: Sequence[Kind], preprocess_workers: int | N
         SpecError: as of `serving`.
     """
     mixed, mix = serve_mix(run, kinds, preprocess_workers)
-    each = [_alone(Server(replace(mixed.served, pages=(page._replace(weight=1.0),)))) for page in mixed.pages]
-    parts = [kind.pages / rate for kind, (rate, _) in zip(kinds, each, strict=True)]
+    rates, requests = solve_each(mixed.served)
+    parts = [kind.pages / rate for kind, rate in zip(kinds, rates.tolist(), strict=True)]
     count, rate, whole = sum(kind.pages for kind in kinds), mix.pages_per_second, sum(parts)
     seconds = Ranged(count / rate.value, count / rate.high, count / rate.low)
-    spent = [Spent(seconds * (part / whole), mix.concurrency, 1, request) for part, (_, request) in zip(parts, each, strict=True)]
+    spent = [Spent(seconds * (part / whole), mix.concurrency, 1, request) for part, request in zip(parts, requests, strict=True)]
     return spent, mix.time_basis, str(mix.limited_by)
 
 
@@ -55,10 +55,3 @@ def serve_mix(run: RunSpec, kinds: Sequence[Kind], preprocess_workers: int | Non
         efficiency=run.efficiency,
     )
     return server, server.solve(min(sum(kind.pages for kind in kinds), server.max_concurrency))
-
-
-def _alone(server: Server) -> tuple[float, Ranged]:
-    """Pages a second with as many in flight as fit, and seconds of a request that is alone."""
-    found = server.solve([server.max_concurrency, 1])
-    first, later = ([one[1] for one in times[:3]] for times in (found.ttft_seconds, found.tpot_seconds))
-    return found.pages_per_second.value[0], Ranged(*(one + server.later * each for one, each in zip(first, later, strict=True)))

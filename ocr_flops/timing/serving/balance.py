@@ -47,16 +47,18 @@ class Balance(NamedTuple):
 def find_balance(server: Server, is_closed: bool) -> Balance:
     """The balance of a server where requests come by chance, or (closed) where one comes whenever another one is done."""
     times, later, prompt, budget = server.times, server.later, server.times.mean_prompt, server.options.max_num_batched_tokens
-    least = LEAST[1] / server.output
-    loads = least * 2 ** (np.arange(DOUBLING * np.log2(server.most_admitted / least) + 1) / DOUBLING)
-    loads = np.minimum(np.append(LEAST[0] / server.output, loads), server.most_admitted)  # those below a limit are as without it
-    shape = len(times.ban), len(loads)
-    admitted, vision, ban, cut = (np.ones(shape) * one for one in (loads, times.vision[0][:, None], times.ban[:, None], server.cut))
-    zero, one_more, longest, nearly, places = (np.full(shape, one) for one in (0.0, 1.0, ANY_NUMBER, NEARLY, server.max_concurrency))
-    beside = -np.expm1(-admitted) if later else one_more
+    decodes = np.all(later > 0)
+    lowest, least = (np.atleast_2d(one / server.output) for one in LEAST)
+    doublings = np.arange(np.max(DOUBLING * np.log2(server.most_admitted / least)) + 1) / DOUBLING
+    loads = np.minimum(np.hstack([lowest, least * 2**doublings]), server.most_admitted)  # those below a limit are as without it
+    shape = len(times.ban), loads.shape[1]
+    zero, one_more = np.zeros(shape), np.ones(shape)
+    admitted, vision, ban, cut = (one_more * one for one in (loads, times.vision[0][:, None], times.ban[:, None], server.cut))
+    longest, nearly, places = (one_more * one for one in (ANY_NUMBER, NEARLY, server.max_concurrency))
+    beside = -np.expm1(-admitted) if decodes else one_more
     pages, company, ratio, more, others = admitted / beside, admitted, one_more, zero, longest
-    in_parts = prompt + server.max_concurrency * times.mixes > budget
-    at, prompts = np.empty((3 if is_closed or not later else 5, *shape)), np.empty((3, *shape))
+    in_parts = np.any(prompt + server.max_concurrency * times.mixes > budget)
+    at, prompts = np.empty((3 if is_closed or not decodes else 5, *shape)), np.empty((3, *shape))
 
     def none(seconds: np.ndarray) -> np.ndarray:  # the chance that nobody comes
         return np.maximum(one_more - rate * seconds / others, zero) ** others if is_closed else np.exp(-rate * seconds)
@@ -69,10 +71,10 @@ def find_balance(server: Server, is_closed: bool) -> Balance:
     pages_before, ratio_before, seen = (one_more, one_more), (one_more, one_more), None
     for _ in range(ROUNDS):
         running = np.minimum(admitted * later * ratio, others)
-        sequences = running + one_more if later else running
+        sequences = running + one_more if decodes else running
         room = np.maximum((budget - sequences * times.mixes) / prompt, 1e-3)
         one, mine = np.minimum(one_more, room), np.minimum(one_more + company, room)
-        most = np.minimum(admitted / one, one_more) if later else beside  # a step with pages has one, or what there is room for of it
+        most = np.minimum(admitted / one, one_more) if decodes else beside  # a step with pages has one, or what there is room for of it
         beside = np.minimum(beside, most)
         some = np.minimum(np.maximum(pages, 1.5), np.maximum(room, 1.01))
         at[:2], at[2], prompts[0], prompts[1], prompts[2] = sequences, running, one, some, mine
@@ -90,12 +92,12 @@ def find_balance(server: Server, is_closed: bool) -> Balance:
         added = base - short
         own = (own + vision * mine) * np.maximum((company / 2 + one_more) / room, one_more)  # where not all of its company fit
         long = base + page * np.minimum(pages, room)
-        step = short + beside * added + page * admitted if later else long
-        rate = admitted / (step if later else base + page * np.minimum(np.maximum(admitted, one_more), room))
+        step = short + beside * added + page * admitted if decodes else long
+        rate = admitted / (step if decodes else base + page * np.minimum(np.maximum(admitted, one_more), room))
         if seen is None:
             seen, others = step, rate * (cut + with_one + later * step) if is_closed else longest
         nobody = none(long)
-        if later:
+        if decodes:
             some_come = one_more - none(short)
             wanted = np.maximum(some_come / np.maximum(some_come + nobody, 1e-12), admitted / room)
             wanted = np.minimum(np.maximum(wanted, 1e-12), most)
@@ -108,12 +110,12 @@ def find_balance(server: Server, is_closed: bool) -> Balance:
         else:
             pages = np.maximum(rate * long + nobody, one_more)
         long = base + page * np.minimum(pages, room)
-        step = step if later else long
+        step = step if decodes else long
         crowds = one_more - np.minimum(rate * page, nearly)
         spread = page**2 * (pages - one_more) / (crowds * (2 - crowds))
         met = (short**2 + beside * (long**2 + spread - short**2)) / step
         company = np.minimum(rate * met, others)
-        if not later:
+        if not decodes:
             idle, seen = nobody / (rate * long + nobody), step
         elif is_closed:
             flying = np.maximum(others, one_more)
@@ -124,7 +126,7 @@ def find_balance(server: Server, is_closed: bool) -> Balance:
         first, rest = idle * (with_one / one + vision) + busy * own, busy * met / 2
         if in_parts:  # the last part of a prompt takes a step of its own too
             first = first + (np.ceil(one_more / one - 1e-9) - one_more / one) * short
-        if later:
+        if decodes:
             after = short + (one_more - none(first)) * added + page * np.minimum(rate * first, others)
             beyond = first - step
             falls = np.minimum(np.maximum((after - step) / np.where(np.abs(beyond) > 1e-9, beyond, 1e-9), 1e-9), nearly)
@@ -155,12 +157,12 @@ def look_up(balance: Balance, by: np.ndarray, wanted: np.ndarray) -> Balance:
 
 def run_alone(server: Server) -> Balance:
     """What goes together where one request is in flight: its prompt, in parts where it exceeds the token budget, then a token a step."""
-    times, budget = server.times, server.options.max_num_batched_tokens
-    parts = np.stack([np.full_like(times.prompt_tokens, budget), times.prompt_tokens % budget])
-    nobody = np.zeros((1, parts.size))
-    passes = times.mixed(*times.alone(nobody, 0.0, lanes=1), nobody, parts.reshape(1, -1))
-    often = np.stack([times.prompt_tokens // budget, parts[1] > 0])
-    first = times.vision[0] + (passes[0].reshape(-1, *parts.shape) * often).sum(axis=1) @ times.weights
+    times, budget, prompts = server.times, server.options.max_num_batched_tokens, server.times.prompt_tokens[..., None, :]
+    parts = np.concatenate([np.full_like(prompts, budget), prompts % budget], axis=-2)
+    nobody = np.zeros((1, 2 * prompts.shape[-1]))
+    passes = times.mixed(*times.alone(nobody, 0.0, lanes=1), nobody, parts.reshape(-1, nobody.size))
+    often = np.concatenate([prompts // budget, parts[..., 1:, :] > 0], axis=-2)
+    first = times.vision[0] + (passes[0].reshape(-1, *parts.shape[-2:]) * often).sum(axis=1) @ times.weights
     first, seen = first[:, None], times.alone(np.ones((1, 1)), server.context, lanes=1)[0][0] + times.ban[:, None]
-    step = (first + server.later * seen) / (server.later + often.sum(axis=0) @ times.weights)
+    step = (first + server.later * seen) / (server.later + (often.sum(axis=-2) @ times.weights)[..., None])
     return Balance(0 * step, 0 * step, step, seen, first, 0 * step)

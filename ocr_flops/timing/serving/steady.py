@@ -15,6 +15,7 @@ to 0.3 % in a few of 2,400 random settings.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
@@ -37,6 +38,7 @@ from ocr_flops.units import SECONDS_PER_DAY
 ENGINE = "vllm"
 CUTTERS = (0, 1, 2, 2, 1)  # what cutting a page takes, by case of `DEVICE`
 FULL_CACHE = 0.95  # of the cache: above it running requests are sent away
+NUMBERS = ("output", "later", "context", "most_admitted", "max_concurrency")  # of a server
 BINS = 24  # lengths that stand for a distribution
 
 
@@ -244,6 +246,22 @@ class Server:
 
     def _closed(self, flying: np.ndarray) -> Flow:
         """So many requests in flight: [1, point]."""
+        found, requests, seen, ttft, is_full, is_cut = self._in_flight(flying)
+        is_alone = flying[0] == 1
+        limited = np.where(is_full[0], self.capacity_limit, np.where(flying[0] >= self.max_concurrency, self.first_limit, ""))
+        limited = np.where(is_cut[0], CUTTING, limited)
+        step = np.where(is_full, seen, found.step)
+        wait = found.rest[0] + found.first[0]
+        is_rough = (
+            (wait > 0.05 * self.later * found.seen[0]) | (requests[0] > 0.8 * self.most_cut[0]) | (requests[0] * wait > 0.75) & ~is_full[0]
+        ) | (flying[0] > FULL_CACHE * self.by_cache)
+        is_rough |= self.is_in_parts
+        there = np.where(is_alone, (requests * (found.first + self.later * found.seen))[0], 1.0)
+        return Flow(requests, step, seen, ttft, limited, is_rough & ~is_alone, there)
+
+    def _in_flight(self, flying: np.ndarray) -> tuple[Balance, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Of so many requests in flight [case or 1, point] the balance, how many a second are done, seconds of a step in which one decodes
+        and to its first token, and whether the capacity or cutting limits them: [case, point]."""
         others = np.broadcast_to(flying - 1, (len(self.cut), flying.shape[1]))
         is_alone = flying == 1
         found = None if is_alone.all() else look_up(self._by_flying, self._by_flying.others, others)
@@ -261,21 +279,11 @@ class Server:
             found = Balance(*np.where(is_cut > is_alone, by_rate, found))
         is_full = (requests >= self.capacity * (1 - 1e-9)) & ~is_cut & ~is_alone
         requests = np.minimum(requests, self.capacity)
-        soonest, seen = self.cut + found.rest + found.first, found.seen if self.later else found.step
-        if self.later:
+        soonest, seen = self.cut + found.rest + found.first, found.step
+        if np.all(self.later > 0):
             left = (flying / requests - soonest) / self.later  # more is not left of a request's time for each token
-            seen = np.where(is_full, np.maximum(seen, np.minimum(self.full_step, left)), seen)
-        ttft = np.maximum(flying / requests - self.later * seen, soonest)
-        limited = np.where(is_full[0], self.capacity_limit, np.where(flying[0] >= self.max_concurrency, self.first_limit, ""))
-        limited = np.where(is_cut[0], CUTTING, limited)
-        step = np.where(is_full, seen, found.step)
-        wait = found.rest[0] + found.first[0]
-        is_rough = (
-            (wait > 0.05 * self.later * found.seen[0]) | (requests[0] > 0.8 * self.most_cut[0]) | (requests[0] * wait > 0.75) & ~is_full[0]
-        ) | (flying[0] > FULL_CACHE * self.by_cache)
-        is_rough |= self.is_in_parts
-        there = np.where(is_alone[0], (requests * (found.first + self.later * found.seen))[0], 1.0)
-        return Flow(requests, step, seen, ttft, limited, is_rough & ~is_alone[0], there)
+            seen = np.where(is_full, np.maximum(found.seen, np.minimum(self.full_step, left)), found.seen)
+        return found, requests, seen, np.maximum(flying / requests - self.later * seen, soonest), is_full, is_cut
 
     def _open(self, arriving: np.ndarray) -> Flow:
         """So many requests a second arrive by chance: [case, point]; at most the capacity is served."""
@@ -354,6 +362,38 @@ class Server:
             is_rough=one(flow.is_rough),
             time_basis=self.basis,
         )
+
+
+def solve_each(served: Deployment) -> tuple[np.ndarray, list[Ranged]]:
+    """Of every kind of page alone what is expected in a second with as many in flight as fit, and seconds of a request without another one.
+
+    All kinds are solved together, but for those of a single token, which are apart.
+
+    Raises:
+        SpecError: as `Server`.
+    """
+    servers = [Server(replace(served, pages=(page._replace(weight=1.0),))) for page in served.pages]
+    rates, requests = np.empty(len(servers)), np.empty((len(servers), len(CUTTERS)))
+    for kinds in ([i for i, one in enumerate(servers) if bool(one.later) is decodes] for decodes in (False, True)):
+        if kinds:
+            mine = [servers[kind] for kind in kinds]
+            as_expected, every = _stack(mine, [0]), _stack(mine, range(len(CUTTERS)))
+            rates[kinds] = as_expected._in_flight(as_expected.max_concurrency.astype(float))[1][:, 0]
+            _, _, seen, ttft, *_ = every._in_flight(np.ones_like(every.later))
+            requests[kinds] = (ttft + every.later * seen).reshape(len(kinds), -1)
+    return rates, [Ranged(one[0], min(one), max(one)) for one in requests.tolist()]
+
+
+def _stack(servers: Sequence[Server], cases: Sequence[int]) -> Server:
+    """Servers of single kinds of page, under the same options, as one: its cases are these of the first, then of the next, and so on; what
+    is a number of a server is a column [case, 1]."""
+    found = copy(servers[0])
+    found.times = StepTimes.stacked([one.times for one in servers], cases)
+    for name in NUMBERS:
+        setattr(found, name, np.repeat([getattr(one, name) for one in servers], len(cases))[:, None])
+    for name in ("cut", "most_cut", "capacity", "full_step"):
+        setattr(found, name, np.concatenate([getattr(one, name).take(cases, 0) for one in servers]))
+    return found
 
 
 _server = lru_cache(maxsize=128)(Server)  # whose balances are found once

@@ -4,7 +4,11 @@ Times come from the same operators, lanes and efficiencies as those of one page 
 kind of page, at some batch sizes, and read off between these in straight lines.
 """
 
+from __future__ import annotations
+
 import functools
+from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -154,6 +158,16 @@ class StepTimes:
         self.vision_by_page = np.array([_vision_seconds(config, lanes, view) for view in views]).transpose(1, 2, 0)  # [lane, case, page]
         self.vision = self.vision_by_page[:, DEVICE] @ self.weights  # [lane, case]
         self.ban = 1e-6 * np.array(options.ban_us[:3])[list(DEVICE)] * options.ngram_ban
+
+    @classmethod
+    def stacked(cls, each: Sequence[StepTimes], cases: Sequence[int]) -> StepTimes:
+        """Times of single kinds of page, under the same options, as one's: its cases are these of the first, then of the next, ..."""
+        found = copy(each[0])
+        for name, axis in {"vision": 1, "ban": 0, "_decode": -2, "_forward": -2}.items():
+            setattr(found, name, np.concatenate([getattr(one, name).take(cases, axis) for one in each], axis))
+        for name in ("prompt_tokens", "mean_prompt"):
+            setattr(found, name, np.repeat([getattr(one, name) for one in each], len(cases)).reshape(-1, 1))
+        return found
 
     def alone(self, sequences: np.ndarray, context: np.ndarray | float, lanes: int = 2) -> tuple[np.ndarray, np.ndarray]:
         """A step of running sequences alone, the n-gram ban left out, and what attention takes of it: [seconds or device, case, point].
