@@ -17,7 +17,7 @@ from ocr_flops.evidence.records.cache import RECORDS, Snapshot
 from ocr_flops.evidence.records.record import is_unedited
 from ocr_flops.measure.plan import POINT_FIELDS
 from ocr_flops.spec.catalog import load_engine
-from ocr_flops.spec.specs import EngineSpec, HardwareSpec, ModelSpec
+from ocr_flops.spec.specs import ModelSpec
 from ocr_flops.timing.estimate import Estimate
 from ocr_flops.units import workload_label
 
@@ -98,8 +98,7 @@ class OnRecord:
     def conditions(self) -> dict[str, Any]:
         """`Setting.conditions`, with what the device's records say in place of the host and the efficiencies that nobody has set."""
         setting, conditions = self.setting, dict(self.setting.conditions)
-        engine = load_engine(setting.engine)
-        found = _recorded(self.snapshot, self.model, conditions["hardware"], setting.dtype, engine)
+        found = recorded_conditions(self.snapshot, self.model, conditions["hardware"], setting.dtype, load_engine(setting.engine))
         if "host" in found and setting.host == OWN_HOST and all(getattr(setting, name) is None for name in HOST_US):
             conditions["host"] = found["host"]
         if "efficiency" in found:
@@ -110,12 +109,6 @@ class OnRecord:
     def calibrated(self, estimate: Estimate) -> CalibratedEstimate | None:
         """An estimate's calibrated figures; None where there is no calibration."""
         return self.calibration.predict(estimate) if isinstance(self.calibration, Calibration) else None
-
-
-@lru_cache(maxsize=256)
-def _recorded(snapshot: Snapshot, model: ModelSpec, hardware: HardwareSpec, dtype: str, engine: EngineSpec) -> dict[str, Any]:
-    """`recorded_conditions`, looked up once for every device: the plan asks for all of them at every step."""
-    return recorded_conditions(snapshot.stages, model, hardware, dtype, engine)
 
 
 def conditions(model: ModelSpec, setting: Setting) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def _grid_title(plan: Plan, panels: list[Panel]) -> Title:
 def costs_by_gpu(plan: Plan) -> Chart:
     """What the corpus takes on every GPU that runs it: money where there are prices, else GPU-hours; ranges as lines."""
     column, unit = ("cost", plan.currency) if plan.prices else ("gpu_hours", "GPU-hours")
-    found = plan.plans.filter(pl.col(column).is_not_null()).to_dicts()
+    found = [row for row in plan.rows if row[column] is not None]
     rows = [{"row": row["label"], "colour": STAGE_COLOURS["vision"], **ranged_row(row, f"{column}{{}}", unit)} for row in found]
     if not found:
         return ranged_chart(title("None of these GPUs runs it"), rows, unit)

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import polars as pl
@@ -97,7 +96,7 @@ def describe_best(plan: Plan) -> list[str]:
     """The cheapest and the fastest device, and how far the others are from these."""
     best, fastest = plan.best, plan.fastest
     if best is None:
-        reasons = (f"{label}: {why}" for label, why in plan.plans.select("label", "reason").iter_rows())
+        reasons = (f"{row['label']}: {row['reason']}" for row in plan.rows)
         return [f"None of these GPUs runs it: {'; '.join(reasons)}."]
     if len(plan.devices) == 1:
         return [f"Plan: {describe_row(best, plan)}"]
@@ -117,13 +116,12 @@ def describe_threads(plan: Plan) -> list[str]:
     threads = asked
     while other.is_cut and threads < MOST_THREADS:
         threads *= 2
-        other = replace(plan, preprocess_workers=threads)
+        other = plan.with_threads(threads)
     if other is plan:
         return []
-    cut = plan.plans.filter(pl.col("limited_by") == CUTTING)["label"].to_list()
+    cut = [row["label"] for row in plan.rows if row["limited_by"] == CUTTING]
     which = "all of these GPUs" if 1 < len(cut) == len(plan.devices) else " and ".join(cut)
-    rows = other.plans.filter(pl.col(column).is_not_null()).iter_rows(named=True)
-    found = "; ".join(f"{row['label']} {figure(row, column, unit)}" for row in rows)
+    found = "; ".join(f"{row['label']} {figure(row, column, unit)}" for row in other.sums if row[column] is not None)
     order = f", {first} first" if len(plan.devices) > 1 else ""
     return [f"The CPU limits {which}, with {counted(asked, 'thread')} for each to cut pages. With {threads} threads{order}: {found}."]
 
@@ -131,8 +129,8 @@ def describe_threads(plan: Plan) -> list[str]:
 def _far(plan: Plan, best: Mapping[str, Any]) -> list[str]:
     """Whether the cheapest device is cheapest for certain."""
     found = []
-    for row in plan.plans.filter(pl.col("cost").is_not_null()).iter_rows(named=True):
-        if row["hardware"] != best["hardware"]:
+    for row in plan.rows:
+        if row["cost"] is not None and row["hardware"] != best["hardware"]:
             times, certain = row["cost"] / best["cost"], row["cost_low"] > best["cost_high"]
             doubt = "" if certain else "; their ranges overlap"
             found.append(f"{row['label']} costs {times:.3g} times as much{doubt}.")
@@ -145,9 +143,8 @@ def describe_engines(plan: Plan) -> list[str]:
         return []  # no other is known to run it
     other = plan.under(_other_engine(plan))
     column, unit = ("cost", plan.currency) if plan.prices else ("gpu_hours", "GPU-hours")
-    rows = {row["hardware"]: row for row in other.plans.iter_rows(named=True)}
-    parts = []
-    for row in plan.plans.filter(pl.col(column).is_not_null()).iter_rows(named=True):
+    rows, parts = {row["hardware"]: row for row in other.sums}, []
+    for row in (one for one in plan.rows if one[column] is not None):
         found = rows[row["hardware"]]
         takes = f"{figure(found, column, unit)} instead of {count(row[column])}" if found[column] is not None else found["reason"]
         parts.append(f"{row['label']} {takes}")
@@ -218,7 +215,7 @@ def name_grid(row: Mapping[str, Any]) -> str:
 def describe_deadline(plan: Plan, hours: float) -> list[str]:
     """How many of each device a deadline needs, and how far those given of the best one get."""
     needed = []
-    for row in plan.plans.filter(pl.col("gpu_hours").is_not_null()).iter_rows(named=True):
+    for row in (one for one in plan.rows if one["gpu_hours"] is not None):
         counts = [f"{one:,}" if one else "no number" for one in plan.gpus_within(hours, row["hardware"])]
         spread = f" ({counts[1]} to {counts[2]})" if counts[1] != counts[2] else ""
         needed.append(f"{counts[0]}{spread} x {row['label']}")
@@ -247,7 +244,7 @@ def describe_range(plan: Plan) -> str:
 def plans_table(plan: Plan) -> pl.DataFrame:
     """Devices for people: a row each."""
     rows = []
-    for row in plan.plans.iter_rows(named=True):
+    for row in plan.rows:
         if row["reason"]:
             rows.append({"GPU": row["label"], "why not": row["reason"]})
             continue

@@ -103,7 +103,7 @@ def _find_device_overrides(hardware: HardwareSpec) -> list[str] | None:
 def _find_time_overrides(timing: Timing) -> list[str] | None:
     """The host and the efficiencies, with their changed figures, where they are not the defaults; None where nothing gives them."""
     host, efficiency, config = timing.host, timing.efficiency, timing.estimate.config
-    recorded = recorded_conditions(RECORDS.snapshot().stages, config.model, timing.hardware, config.dtype, config.engine)
+    recorded = recorded_conditions(RECORDS.snapshot(), config.model, timing.hardware, config.dtype, config.engine)
     defaults = {"host": load_host(config.engine.host), "efficiency": load_efficiency()} | recorded
     own, reached = defaults["host"], defaults["efficiency"]
     if host.name not in (own.name, *names("host")) or efficiency.name not in (reached.name, "published", "peak"):

@@ -2,15 +2,14 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
-
-import polars as pl
 
 from ocr_flops.errors import SpecError
 from ocr_flops.evidence.calibration.calibrate import calibrate
 from ocr_flops.evidence.calibration.host_lane import measured_host
 from ocr_flops.evidence.calibration.result import Calibration, Uncalibrated
-from ocr_flops.evidence.records.cache import RECORDS
+from ocr_flops.evidence.records.cache import RECORDS, Snapshot
 from ocr_flops.spec.catalog import load_efficiency, load_host
 from ocr_flops.spec.host import EFFICIENCIES, HOST_FIGURES, LEAST_EFFICIENCY, Ranged
 from ocr_flops.spec.run_spec import RunSpec
@@ -42,11 +41,12 @@ def fitted_conditions(found: Calibration | Uncalibrated) -> dict[str, Any]:
     return conditions
 
 
-def recorded_conditions(frame: pl.DataFrame, model: ModelSpec, hardware: HardwareSpec, dtype: str, engine: EngineSpec) -> dict[str, Any]:
+@lru_cache(maxsize=256)  # a plan asks for every device, at every step of a slider
+def recorded_conditions(records: Snapshot, model: ModelSpec, hardware: HardwareSpec, dtype: str, engine: EngineSpec) -> dict[str, Any]:
     """`fitted_conditions` of a device's records, empty where there are none; arguments as of `calibrate`."""
-    if hardware.name not in frame["hardware"]:
+    if hardware.name not in records.stages["hardware"]:
         return {}
-    return fitted_conditions(calibrate(frame, model, hardware=hardware, dtype=dtype, engine=engine))
+    return fitted_conditions(calibrate(records.stages, model, hardware=hardware, dtype=dtype, engine=engine))
 
 
 def with_records(run: RunSpec) -> RunSpec:
@@ -62,11 +62,11 @@ def with_records(run: RunSpec) -> RunSpec:
         run = replace(run, host=_filled(measured_host(run.engine.name), run.host, load_host("measured"), HOST_FIGURES))
     if run.hardware is None or (run.host and run.efficiency and run.efficiency.name != "records"):
         return run
-    frame, what = RECORDS.snapshot().stages, (run.model, run.hardware, run.dtype, run.engine)
-    host, efficiency = (recorded_conditions(frame, *what).get(name) for name in ("host", "efficiency"))
+    records, what = RECORDS.snapshot(), (run.model, run.hardware, run.dtype, run.engine)
+    host, efficiency = (recorded_conditions(records, *what).get(name) for name in ("host", "efficiency"))
     if run.efficiency and run.efficiency.name == "records":
         if efficiency is None:
-            found = calibrate(frame, run.model, hardware=run.hardware, dtype=run.dtype, engine=run.engine)
+            found = calibrate(records.stages, run.model, hardware=run.hardware, dtype=run.dtype, engine=run.engine)
             reason = found.reason if isinstance(found, Uncalibrated) else f"records of {found.device} identify no efficiency"
             raise SpecError(f"efficiency=records: {reason}; or choose efficiency=published or peak")
         run = replace(run, efficiency=_filled(efficiency, run.efficiency, load_efficiency("records"), EFFICIENCIES))

@@ -1,6 +1,8 @@
 """What kinds of pages take on a device in batches of one grid, under an engine where a batch runs until its longest page ends."""
 
 from collections.abc import Sequence
+from functools import cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +11,7 @@ from ocr_flops.errors import SpecError
 from ocr_flops.spec.host import Ranged
 from ocr_flops.spec.run_spec import RunSpec
 from ocr_flops.studies.corpus.kinds import Kind, pages_of
+from ocr_flops.studies.corpus.lengths import Lengths
 from ocr_flops.timing.estimate import estimate_run
 from ocr_flops.units import si
 
@@ -32,64 +35,74 @@ class Spent(NamedTuple):
     piece_seconds: Ranged
 
 
-def time_batches(run: RunSpec, kinds: Sequence[Kind], batch_size: int | None = None) -> tuple[list[Spent], str]:
-    """Device seconds of all pages of every kind, and what they rest on.
+class Batches:
+    """Pages of kinds in batches, which cost the same on every device.
 
     Pages of a kind are batched at random, so that a batch takes as many steps as the longest of so many pages. The low end has pages of
     one length together, as if lengths were known, and the low end of expected times; the high end is at random, at their high end.
 
     Args:
-        run: with a device.
+        run: without a device.
         kinds: of `list_kinds`.
         batch_size: of every kind; by default the one with most pages a second among powers of two, and all pages at
             once, that fit the device's memory.
 
     Raises:
-        SpecError: a kind that does not fit, or a device without figures for the precision or a kernel.
+        SpecError: costs beyond 2^62.
     """
-    nodes = [_nodes(kind) for kind in kinds]
-    choices = [sorted({min(size, kind.pages) for size in BATCHES}) if batch_size is None else [batch_size] for kind in kinds]
-    points = [(kind, size, node) for kind, own, sizes in zip(kinds, nodes, choices, strict=True) for size in sizes for node in own]
-    each = [kind for kind, *_ in points]
-    workload = pages_of(
-        each,
-        prompt_tokens=np.array([kind.prompt_tokens for kind in each], np.int64),
-        output_tokens=np.array([node for *_, node in points], np.int64),
-        batch_size=np.array([size for _, size, _ in points], np.int64),
-    )
-    costs = estimate_run(run, workload)
-    if obstacle := costs.config.obstacle(run.hardware):
-        raise SpecError(obstacle)
-    needed = costs.footprint.total_bytes
-    timing = costs.on(run.hardware, host=run.host, efficiency=run.efficiency)
-    first, step = (np.stack(figure[:3]) for figure in (timing.expected_ttft, timing.expected_tpot))
-    found, start = [], 0
-    for kind, own, sizes in zip(kinds, nodes, choices, strict=True):
-        best = None
-        for size in sizes:
-            place = slice(start, start + len(own))
-            start = place.stop
-            if needed[place.stop - 1] > run.hardware.memory_bytes:
-                if size == sizes[0]:
-                    raise SpecError(f"does not fit: needs {si(int(needed[place.stop - 1]), 'B')}")
-                continue
-            spent = _spent(kind, size, own, first[:, place.start], step[:, place])
-            if best is None or spent.seconds.value < best.seconds.value:
-                best = spent
-        found.append(best)
-    return found, timing.time_basis
+
+    def __init__(self, run: RunSpec, kinds: Sequence[Kind], batch_size: int | None = None):
+        sizes = [sorted({min(size, kind.pages) for size in BATCHES}) if batch_size is None else [batch_size] for kind in kinds]
+        self._sizes = [size for own in sizes for size in own]
+        self._by_kind = np.cumsum([0, *map(len, sizes)]).tolist()  # where the sizes of a kind begin
+        choices = [(kind, size) for kind, own in zip(kinds, sizes, strict=True) for size in own]
+        self._batches = np.array([-(-kind.pages // size) for kind, size in choices])  # the last one as long as the others
+        laws = {id(kind.lengths): kind.lengths for kind in kinds}  # most kinds have the same
+        weigh = cache(lambda law, size: _weigh_steps(laws[law], size))
+        nodes, weights = zip(*(weigh(id(kind.lengths), size) for kind, size in choices), strict=True)
+        points = [len(one) for one in nodes]
+        self._weights, self._ends = np.concatenate(weights, axis=1), np.cumsum(points)
+        each = [kind for (kind, _), count in zip(choices, points, strict=True) for _ in range(count)]
+        workload = pages_of(
+            each,
+            prompt_tokens=np.array([kind.prompt_tokens for kind in each], np.int64),
+            output_tokens=np.concatenate(nodes),
+            batch_size=np.repeat(self._sizes, points),
+        )
+        self._costs = estimate_run(run, workload)
+        self._needed = self._costs.footprint.total_bytes[self._ends - 1]
+
+    def on(self, run: RunSpec) -> tuple[list[Spent], str]:
+        """Device seconds of all pages of every kind, and what they rest on.
+
+        Args:
+            run: with a device.
+
+        Raises:
+            SpecError: a kind that does not fit, or a device without figures for the precision or a kernel.
+        """
+        if obstacle := self._costs.config.obstacle(run.hardware):
+            raise SpecError(obstacle)
+        timing = self._costs.on(run.hardware, host=run.host, efficiency=run.efficiency)
+        first, step = (np.stack(figure[:3]) for figure in (timing.expected_ttft, timing.expected_tpot))
+        starts = np.append(0, self._ends[:-1])
+        times = first[:, starts] + np.add.reduceat(step * self._weights, starts, axis=1)  # of a batch: [case, choice]
+        seconds = np.where(self._needed > run.hardware.memory_bytes, np.inf, self._batches * times)
+        found = []
+        for begin, end in pairwise(self._by_kind):
+            best = begin + int(seconds[0, begin:end].argmin())
+            if np.isinf(seconds[0, begin]):
+                raise SpecError(f"does not fit: needs {si(int(self._needed[begin]), 'B')}")
+            whole, one = (Ranged(*column[:, best].tolist()) for column in (seconds, times))
+            found.append(Spent(whole, self._sizes[best], int(self._batches[best]), one))
+        return found, timing.time_basis
 
 
-def _nodes(kind: Kind) -> np.ndarray:
-    tokens = kind.lengths.tokens
-    return np.unique(np.linspace(max(1, int(tokens[0])), max(1, kind.lengths.longest), NODES).round().astype(np.int64))
-
-
-def _spent(kind: Kind, size: int, nodes: np.ndarray, first: np.ndarray, step: np.ndarray) -> Spent:
-    """The time of all pages of a kind in batches, from that of the first token [case] and of a token at each node [case, node]."""
-    tokens, shares = kind.lengths.tokens, kind.lengths.shares
-    decode = tokens * np.stack([np.interp(tokens, nodes, one) for one in step])
-    longest = kind.lengths.of_longest(size)
-    batches = -(-kind.pages // size)  # the last one as long as the others
-    times = first + np.stack([decode[0] @ longest, decode[1] @ shares, decode[2] @ longest])
-    return Spent(Ranged(*(batches * times).tolist()), size, batches, Ranged(*times.tolist()))
+def _weigh_steps(lengths: Lengths, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Lengths at which the time of a token is evaluated [node], and how many tokens' time at each of them a batch of so many pages takes on
+    average, as expected, in favour and against [case, node]."""
+    tokens = lengths.tokens
+    nodes = np.unique(np.linspace(max(1, int(tokens[0])), max(1, lengths.longest), NODES).round().astype(np.int64))
+    parts = np.array([np.interp(tokens, nodes, one) for one in np.eye(len(nodes))])  # of the line between nodes: [node, length]
+    longest, each = (parts @ (tokens * shares) for shares in (lengths.of_longest(size), lengths.shares))
+    return nodes, np.stack([longest, each, longest])

@@ -3,7 +3,7 @@ the sums of lengths, of their squares and of their products are all that totals 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -119,21 +119,26 @@ def list_kinds(
     keys = ["mode", "grid"] if rule is None else ["width_px", "height_px"]
     if rule is None:
         frame = _with_grid(frame, mode, known, override)
-    frame = _with_moments(frame, prompt_tokens).sort(keys)
-    found = []
-    for (first, second), rows in frame.group_by(keys, maintain_order=True):
-        sums = [int(rows[column].sum()) for column in MOMENTS]
-        own = (_own_lengths(rows) if lengths is None else lengths).with_loops(loops, limit)
+    frame, found = _with_moments(frame, prompt_tokens), []
+    tables = frame.partition_by(keys, as_dict=True) if lengths is None else {}
+    for first, second, *sums in frame.group_by(keys).agg(pl.col(MOMENTS).sum()).sort(keys).iter_rows():
+        own = (_own_lengths(tables[first, second]) if lengths is None else lengths).with_loops(loops, limit)
         if lengths is not None or loops:  # a law: what is expected
             mean, squares = (float(own.tokens.astype(float) ** power @ own.shares) for power in (1, 2))
             sums[3:] = round(mean * sums[0]), round(squares * sums[0]), round(mean * sums[1])
         if rule is None:
-            kind, page = known[first], Workload.from_grid(*grid_of(second), known[first])
+            kind, page = known[first], _page(known[first], second)
         else:
             page = Workload(0, image_width_px=first, image_height_px=second, page_rule=rule)
             kind = TILES if "tiles" in page.page_sizes else PATCHES
         found.append(Kind(kind, page, Moments(*sums), own))
     return sorted(found, key=lambda kind: (kind.columns * kind.rows, kind.columns, kind.mode))
+
+
+@lru_cache(maxsize=256)
+def _page(mode: Mode, grid: int) -> Workload:
+    """A page of a resolution mode and the grid of a code."""
+    return Workload.from_grid(*grid_of(grid), mode)
 
 
 def _with_grid(frame: pl.DataFrame, mode: Mode, known: Mapping[str, Mode], override: bool) -> pl.DataFrame:

@@ -1,7 +1,6 @@
 """What a corpus takes: tokens, FLOPs, and on every device pages a second, GPU-hours, days, money and energy, with their ranges."""
 
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from html import escape
@@ -21,12 +20,14 @@ from ocr_flops.spec.catalog import (
 from ocr_flops.spec.host import Ranged
 from ocr_flops.spec.run_spec import RunSpec
 from ocr_flops.spec.specs import PAGED, HardwareSpec, Mode
-from ocr_flops.studies.corpus.batches import Spent, time_batches
-from ocr_flops.studies.corpus.flights import is_server, serve_mix, time_served
+from ocr_flops.spec.workload import Workload
+from ocr_flops.studies.corpus.batches import Batches, Spent
+from ocr_flops.studies.corpus.flights import is_server, request_pages, seconds_of_mix, serve_mix, time_served
 from ocr_flops.studies.corpus.groups import Groups
 from ocr_flops.studies.corpus.kinds import TOTALS, Kind, list_kinds, total_costs
 from ocr_flops.studies.corpus.lengths import DEFAULT_LIMIT, Lengths
-from ocr_flops.timing.serving.result import CUTTING
+from ocr_flops.timing.serving.result import CUTTING, Serving
+from ocr_flops.timing.serving.steady import Server
 
 SECONDS_PER_HOUR = 3600
 WATTS_PER_KW = 1000
@@ -34,6 +35,7 @@ ATTENTIONS = ("eager", "sdpa", "flash")
 
 
 _CASES = ("", "_low", "_high")
+_ENDS = (("", 0, 0), ("_low", 1, 2), ("_high", 2, 1))  # a case, its place, and the place of the opposite one
 _RANGED = [f"{name}{case}" for name in ("pages_per_second", "gpu_hours", "hours", "cost", "energy_kwh") for case in _CASES]
 _COUNTS = dict.fromkeys(("batch_size", "concurrency"), pl.Int64)
 _PLAN_SCHEMA = {"hardware": pl.String, "label": pl.String, **_COUNTS, **dict.fromkeys(_RANGED, pl.Float64)}
@@ -155,30 +157,30 @@ class Plan:
     @property
     def is_cut(self) -> bool:
         """Whether a device that serves waits for threads that cut pages, which takes a part of what `plans` does to know."""
-        found = []
-        for device in self.devices if is_server(self.run.engine) else ():
-            with suppress(SpecError):
-                found.append(serve_mix(self._on(device), self.kinds, self.preprocess_workers)[1].limited_by)
-        return CUTTING in found
+        return any(not isinstance(one, SpecError) and one[1].limited_by == CUTTING for one in self._mixes.values())
+
+    @cached_property
+    def _requests(self) -> list[Workload]:
+        return request_pages(self.kinds)
+
+    @cached_property
+    def _batches(self) -> Batches:
+        return Batches(self.run, self.kinds, self.batch_size)
 
     def _on(self, device: HardwareSpec) -> RunSpec:
         return with_records(replace(self.run, hardware=device))
 
-    def _time(self, device: HardwareSpec) -> tuple[list[Spent], str, str | None]:
-        run = self._on(device)
-        if is_server(run.engine):
-            return time_served(run, self.kinds, self.preprocess_workers)
-        return *time_batches(run, self.kinds, self.batch_size), None
+    @cached_property
+    def _mixes(self) -> dict[str, tuple[Server, Serving] | SpecError]:
+        """Of an engine that serves: what serves all kinds together on every device, and its steady state."""
+        served = self.devices if is_server(self.run.engine) else ()
+        return _try_each(served, lambda device: serve_mix(self._on(device), self.kinds, self._requests, self.preprocess_workers))
 
     @cached_property
-    def _timed(self) -> dict[str, tuple[list[Spent], str, str | None] | SpecError]:
-        found = {}
-        for device in self.devices:
-            try:
-                found[device.name] = self._time(device)
-            except SpecError as problem:
-                found[device.name] = problem
-        return found
+    def _timed(self) -> dict[str, tuple[list[Spent], str] | SpecError]:
+        if not is_server(self.run.engine):
+            return _try_each(self.devices, lambda device: self._batches.on(self._on(device)))
+        return _try_each(self.devices, lambda device: time_served(*_known(self._mixes[device.name]), self.kinds))
 
     @cached_property
     def plans(self) -> pl.DataFrame:
@@ -190,26 +192,54 @@ class Plan:
         power, where that is known), from pages_per_second on each also as ..._low and ..._high; limited_by (of an engine that serves: what
         more pages a second would need more of); time_basis; reason (why a device does not run it).
         """
-        rows = [self._row(device) for device in self.devices]
-        frame = pl.DataFrame(rows, schema=_PLAN_SCHEMA)
-        return frame.sort("cost" if self.prices else "gpu_hours", "gpu_hours", nulls_last=True)
+        return pl.DataFrame(self.rows, schema=_PLAN_SCHEMA)
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of `plans`."""
+        return self._sorted(self._row)
+
+    @property
+    def sums(self) -> list[dict[str, Any]]:
+        """The rows of `plans` without hours, which, of an engine that serves, take a time of every kind by itself."""
+        return self._sorted(self._sum)
+
+    def _sorted(self, find: Callable[[HardwareSpec], dict[str, Any]]) -> list[dict[str, Any]]:
+        by = ["cost", "gpu_hours"] if self.prices else ["gpu_hours"]
+        rows = [dict.fromkeys(_PLAN_SCHEMA) | find(device) for device in self.devices]
+        return sorted(rows, key=lambda row: [(row[name] is None, row[name] or 0.0) for name in by])
+
+    def _sum(self, device: HardwareSpec) -> dict[str, Any]:
+        """What all pages take of a device, or why it does not run them."""
+        row = {"hardware": device.name, "label": device.label}
+        try:
+            if self._mixes:
+                _, mix = _known(self._mixes[device.name])
+                row |= {"concurrency": mix.concurrency, "limited_by": str(mix.limited_by), "time_basis": mix.time_basis}
+                seconds = seconds_of_mix(mix, self.kinds)
+            else:
+                spent, basis = _known(self._timed[device.name])
+                most = max(range(len(self.kinds)), key=lambda number: self.kinds[number].pages)
+                row |= {"batch_size": spent[most].batch_size, "time_basis": basis}
+                seconds = [sum(one.seconds[case] for one in spent) for case in range(3)]
+        except SpecError as problem:
+            return row | {"reason": str(problem)}
+        price, watts = self.prices.get(device.name), device.board_watts
+        for part, number, opposite in _ENDS:
+            hours = seconds[number] / SECONDS_PER_HOUR
+            row |= {f"pages_per_second{part}": self.pages / seconds[opposite], f"gpu_hours{part}": hours}
+            row[f"cost{part}"] = None if price is None else hours * price
+            row[f"energy_kwh{part}"] = None if watts is None else hours * watts / WATTS_PER_KW
+        return row
 
     def _row(self, device: HardwareSpec) -> dict[str, Any]:
-        row = {"hardware": device.name, "label": device.label}
         timed = self._timed[device.name]
         if isinstance(timed, SpecError):
-            return row | {"reason": str(timed)}
-        spent, basis, limit = timed
-        hours = [sum(one.seconds[case] for one in spent) / SECONDS_PER_HOUR for case in range(3)]
-        most = max(range(len(spent)), key=lambda number: self.kinds[number].pages)
-        row |= {"concurrency" if limit else "batch_size": spent[most].batch_size, "limited_by": limit, "time_basis": basis}
-        price, watts = self.prices.get(device.name), device.board_watts
-        for part, number, opposite in (("", 0, 0), ("_low", 1, 2), ("_high", 2, 1)):
-            least = max(ceil(one.pieces / self.gpus) * one.piece_seconds[number] for one in spent) / SECONDS_PER_HOUR
-            row |= {f"gpu_hours{part}": hours[number], f"hours{part}": max(hours[number] / self.gpus, least)}
-            row[f"pages_per_second{part}"] = self.pages / (hours[opposite] * SECONDS_PER_HOUR)
-            row[f"cost{part}"] = None if price is None else hours[number] * price
-            row[f"energy_kwh{part}"] = None if watts is None else hours[number] * watts / WATTS_PER_KW
+            return {"hardware": device.name, "label": device.label, "reason": str(timed)}
+        row = self._sum(device)
+        for part, number, _ in _ENDS:
+            least = max(ceil(one.pieces / self.gpus) * one.piece_seconds[number] for one in timed[0]) / SECONDS_PER_HOUR
+            row[f"hours{part}"] = max(row[f"gpu_hours{part}"] / self.gpus, least)
         return row
 
     @cached_property
@@ -227,14 +257,12 @@ class Plan:
     @property
     def best(self) -> dict[str, Any] | None:
         """The row of `plans` that is cheapest, or fastest without prices; None where no device runs it."""
-        row = self.plans.row(0, named=True)
-        return None if row["gpu_hours"] is None else row
+        return None if self.rows[0]["gpu_hours"] is None else self.rows[0]
 
     @property
     def fastest(self) -> dict[str, Any] | None:
         """The row of `plans` with most pages a second; None where no device runs it."""
-        row = self.plans.sort("gpu_hours", nulls_last=True).row(0, named=True)
-        return None if row["gpu_hours"] is None else row
+        return self.best and min((row for row in self.rows if row["gpu_hours"] is not None), key=lambda row: row["gpu_hours"])
 
     @cached_property
     def alternatives(self) -> pl.DataFrame:
@@ -277,7 +305,17 @@ class Plan:
         if name == self.run.engine.name:
             return self
         engine = load_engine(name)
-        return replace(self, run=replace(self.run, engine=engine, cache=PAGED if is_server(engine) else "dynamic"))
+        found = replace(self, run=replace(self.run, engine=engine, cache=PAGED if is_server(engine) else "dynamic"))
+        return found._with(kinds=self.kinds)
+
+    def with_threads(self, preprocess_workers: int) -> Self:
+        """The plan with so many threads that cut pages."""
+        return replace(self, preprocess_workers=preprocess_workers)._with(kinds=self.kinds, _requests=self._requests)
+
+    def _with(self, **known: Any) -> Self:
+        """The plan, of which some properties are known."""
+        self.__dict__.update(known)
+        return self
 
     def pages_within(self, hours: float) -> Ranged:
         """How many pages like these the best device's GPUs do in so many hours; none where a batch or request takes longer."""
@@ -291,7 +329,7 @@ class Plan:
         """How many of a device (the best by default) finish in so many hours: expected, at least, at most; None where a batch or request
         takes longer."""
         device, found = device or self.best["hardware"], []
-        row = self.plans.row(by_predicate=pl.col("hardware") == device, named=True)
+        row = next(row for row in self.rows if row["hardware"] == device)
         for case, whole in enumerate(row[f"gpu_hours{part}"] for part in _CASES):
             needed = [ceil(pieces / turns) if turns else None for turns, pieces in self._turns(case, hours, device)]
             found.append(None if None in needed else max(ceil(whole / hours), *needed))
@@ -310,5 +348,23 @@ class Plan:
 
     def _of_best(self, column: str) -> list[float]:
         if self.best is None:
-            raise SpecError(f"hardware: none of these runs it; {self.plans['reason'][0]}")
+            raise SpecError(f"hardware: none of these runs it; {self.rows[0]['reason']}")
         return [self.best[f"{column}{part}"] for part in _CASES]
+
+
+def _try_each(devices: Iterable[HardwareSpec], find: Callable[[HardwareSpec], Any]) -> dict[str, Any]:
+    """What is found of every device, by its name; an error in place of what has none."""
+    found = {}
+    for device in devices:
+        try:
+            found[device.name] = find(device)
+        except SpecError as problem:
+            found[device.name] = problem
+    return found
+
+
+def _known(found: Any) -> Any:
+    """What was found, of `_try_each`; raises it where it is an error."""
+    if isinstance(found, SpecError):
+        raise found
+    return found
