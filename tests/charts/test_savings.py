@@ -65,7 +65,7 @@ def test_words_leave_out_the_difference_where_a_panel_is_narrow(by_mode, timings
 
 def test_words_of_savings():
     assert saved(65e9, 100e9) == "−35.0 GB, −35 %"
-    assert saved(100, 100) == "no change" and saved(5, 0) == "" and saved(3, 2) == "+1.00 B, +50 %"
+    assert saved(100, 100) == "no change" and saved(5, 0) == "" and saved(3, 2) == "+1 B, +50 %"
 
 
 def test_savings_by_tiles_compares_the_vision_stage(tiles, model):

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from statistics import mean
 
 import numpy as np
@@ -10,9 +11,12 @@ import pytest
 from ocr_flops import Workload, cli, load_model
 from ocr_flops.errors import SpecError
 from ocr_flops.evidence.published import points
+from ocr_flops.evidence.verify.summary import read_verification
 from ocr_flops.spec.run_spec import load_run
 from ocr_flops.timing.estimate import estimate_run, time_run
 from ocr_flops.timing.serving.steady import prepare
+
+ROOT = Path(__file__).parents[2]
 
 
 def point(name):
@@ -30,6 +34,18 @@ def test_expected_times_agree_with_published_ones(frame):
     assert found["within_25_percent"] >= found["compared"] / 2
     assert found["within_factor_2"] == found["compared"]
     assert found["in_range"] >= 0.8 * found["compared"]
+
+
+def test_the_readme_has_these_counts_and_those_of_the_comparisons(frame):
+    found, text = points.summarise_points(frame), (ROOT / "README.md").read_text()
+    served = sum(one["quantity"].startswith("served_") for one in frame.filter(status="compared").drop_nulls("quantity").to_dicts())
+    assert served == 8 and "eight of them of servers" in text
+    assert (
+        "of {compared}, {within_25_percent} within 25 %, all within a factor of 2, {in_range} in range; {kept_apart} were kept apart from "
+        "every choice of figures, {own_host} have a host of their own"
+    ).format(**found) in text
+    for engine in ("transformers", "remote_code"):
+        assert f"{read_verification(engine)['numbers']:,}".replace(",", " ") in text
 
 
 def test_memory_and_tokens_agree(frame):
