@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from ocr_flops.reports.sweep_writers import write_sweep
-from ocr_flops.studies import sweeps
+from ocr_flops.studies.sweeps.plan import load_sweep
 
 REFERENCE = ["sweep=reference", "attention=[eager,flash]"]
 FORMATS = ("parquet", "json", "sqlite")
@@ -18,7 +18,7 @@ MEASURED = {}
 
 
 def test_reference_inside(benchmark, tell):
-    sweep = sweeps.load_sweep(REFERENCE)
+    sweep = load_sweep(REFERENCE)
     benchmark(sweep.stages_frame)
     once = benchmark.stats.stats.median
     tell(
@@ -29,7 +29,7 @@ def test_reference_inside(benchmark, tell):
 
 
 def test_reference_with_files(benchmark, tell, tmp_path):
-    sweep, number = sweeps.load_sweep(REFERENCE), iter(range(10**6))
+    sweep, number = load_sweep(REFERENCE), iter(range(10**6))
     benchmark.pedantic(lambda: write_sweep(sweep, tmp_path / str(next(number)), FORMATS), rounds=10, warmup_rounds=1)
     tell("  with Parquet, JSON, SQLite and manifest on the disk", f"{benchmark.stats.stats.median * 1e3:.1f} ms")
 

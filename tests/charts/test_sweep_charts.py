@@ -11,7 +11,7 @@ from ocr_flops.charts.sweep import summary as summaries
 from ocr_flops.charts.sweep import sweep_charts
 from ocr_flops.charts.sweep.summary import summarize_sweep
 from ocr_flops.charts.sweep.wording import Wording
-from ocr_flops.studies.sweeps import load_sweep
+from ocr_flops.studies.sweeps.plan import load_sweep
 from ocr_flops.studies.sweeps.results import STAGES, TARGETS
 from ocr_flops.units import si
 from tests.support.sweep_results import results_in_parts, results_named, results_of

@@ -11,7 +11,7 @@ from PIL import Image
 from ocr_flops.cli import main
 from ocr_flops.measure import client
 from ocr_flops.reports.sweep_report import SweepReport
-from ocr_flops.studies.sweeps import load_sweep
+from ocr_flops.studies.sweeps.plan import load_sweep
 from ocr_flops.studies.sweeps.results import STAGES
 from ocr_flops.units import seconds, si
 from tests.support.sweep_results import SWEEPS, results_named, results_of

@@ -9,8 +9,10 @@ import pytest
 
 from ocr_flops.cli import main
 from ocr_flops.reports.sweep_writers import write_sweep
-from ocr_flops.studies import sweeps
 from ocr_flops.studies.sweeps import runner
+from ocr_flops.studies.sweeps.folder import read_manifest
+from ocr_flops.studies.sweeps.plan import load_sweep
+from tests.support.sweep_results import read_table
 
 SMALL = ["workload.columns=1:5", "workload.rows=1:4", "attention=[eager,flash]", "workload.output_tokens=7"]
 
@@ -18,13 +20,13 @@ SMALL = ["workload.columns=1:5", "workload.rows=1:4", "attention=[eager,flash]",
 @pytest.mark.parametrize("part_points", [7, 100])
 def test_every_format_holds_the_same_rows(tmp_path, monkeypatch, part_points):
     monkeypatch.setattr(runner, "PART_POINTS", part_points)
-    sweep, out = sweeps.load_sweep(SMALL), tmp_path / "run"
+    sweep, out = load_sweep(SMALL), tmp_path / "run"
     manifest = write_sweep(sweep, out, ("parquet", "csv", "json", "sqlite"))
     frame = sweep.stages_frame()
     parquet = "stages.parquet" if part_points == 100 else "stages"
     texts = {f"{table}.{kind}" for table in ("stages", "points") for kind in ("csv", "json")}
     assert {path.name for path in out.iterdir()} == {"manifest.json", "sweep.sqlite", parquet, parquet.replace("stages", "points"), *texts}
-    assert sweeps.read_table(out).collect().equals(frame)
+    assert read_table(out).collect().equals(frame)
     assert json.loads((out / "stages.json").read_text()) == frame.to_dicts()
     with (out / "stages.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -47,7 +49,7 @@ def test_the_command_writes_all_of_it_and_lists_it(tmp_path, capsys):
     command = ["sweep", "workload.columns=2", "workload.rows=[1,2]", "--out", str(out), "--ttft", "0.1"]
     assert main([*command, "--format", "all"]) == 0
     assert "2 points x 3 stages = 6 rows" in capsys.readouterr().err
-    manifest = sweeps.read_manifest(out)
+    manifest = read_manifest(out)
     assert manifest["command"] == ["ocr-flops", *command[:5], "--format", "all", "--ttft", "0.1"]
     listed = {one["path"] for one in manifest["files"]}
     assert {"report.md", "report.html", "charts/flops.svg", "charts/flops.png", "stages.parquet", "stages.csv"} <= listed

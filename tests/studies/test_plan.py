@@ -11,8 +11,8 @@ import ocr_flops as of
 from ocr_flops.cost.frames import WORKLOAD_COLUMNS
 from ocr_flops.cost.stage_groups import COLUMNS
 from ocr_flops.spec.tiling import rule_grids
-from ocr_flops.studies.sweeps import load_sweep
 from ocr_flops.studies.sweeps.pages import grid_pages, image_pages, is_published_grid
+from ocr_flops.studies.sweeps.plan import load_sweep
 
 REFERENCE = [(columns, rows) for columns in range(1, 30) for rows in range(1, columns + 1) if 2 <= columns * rows <= 29]
 

@@ -6,9 +6,10 @@ from PIL import Image
 
 import ocr_flops as of
 from ocr_flops.reports.sweep_writers import write_sweep
-from ocr_flops.studies import sweeps
+from ocr_flops.studies.sweeps.plan import load_sweep
 from ocr_flops.studies.sweeps.points import totals_frame
 from ocr_flops.timing.planning import compare_devices
+from tests.support.sweep_results import read_table
 
 
 @pytest.fixture
@@ -16,8 +17,8 @@ def computed(tmp_path):
     """Computes a sweep, and reads its tables."""
 
     def compute(*overrides):
-        write_sweep(sweeps.load_sweep(overrides), tmp_path / "run", ["parquet"])
-        return lambda table: sweeps.read_table(tmp_path / "run", table).collect()
+        write_sweep(load_sweep(overrides), tmp_path / "run", ["parquet"])
+        return lambda table: read_table(tmp_path / "run", table).collect()
 
     return compute
 

@@ -8,9 +8,10 @@ import pytest
 import ocr_flops as of
 from ocr_flops.measure import client
 from ocr_flops.reports.sweep_writers import write_sweep
-from ocr_flops.studies import sweeps
 from ocr_flops.studies.sweeps import real_model
+from ocr_flops.studies.sweeps.plan import load_sweep
 from tests.support.remote_snapshot import make
+from tests.support.sweep_results import read_table
 from tests.support.timed import Inside
 
 SWEEP = ["sweep=vendor", "sweep.max_tiles=2", "model=tiny_test", "attention=[eager,flash,sdpa]", "measure=meta", "measured_steps=2"]
@@ -31,9 +32,9 @@ def served(monkeypatch):
 
 
 def test_measured_beside_analytic(tmp_path, served):
-    sweep = sweeps.load_sweep([*SWEEP, "workload.output_tokens=[2,5]", "hardware=[h200,l4]"])
+    sweep = load_sweep([*SWEEP, "workload.output_tokens=[2,5]", "hardware=[h200,l4]"])
     write_sweep(sweep, tmp_path / "run")
-    frame, table = sweeps.read_table(tmp_path / "run").collect(), sweeps.read_table(tmp_path / "run", "measured").collect()
+    frame, table = read_table(tmp_path / "run").collect(), read_table(tmp_path / "run", "measured").collect()
     assert frame.height == sweep.rows
     ran = frame.filter(pl.col("measured_steps").is_not_null())
     assert ran["attention"].cast(str).unique().sort().to_list() == ["eager", "sdpa"]
@@ -65,7 +66,7 @@ def test_measured_beside_analytic(tmp_path, served):
 
 
 def test_a_difference_is_shown(tmp_path, served):
-    sweep = sweeps.load_sweep([*SWEEP, "attention=eager"])
+    sweep = load_sweep([*SWEEP, "attention=eager"])
     table = real_model.compare_points(sweep, tmp_path)
     changed = table.with_columns(pl.when(pl.int_range(pl.len()) == 3).then(-5).otherwise("difference").alias("difference"))
     point, stage = table.select("point", "stage").row(3)
@@ -74,7 +75,7 @@ def test_a_difference_is_shown(tmp_path, served):
 
 
 def test_what_ran_is_kept(tmp_path, served):
-    sweep = sweeps.load_sweep([*SWEEP, "attention=eager", "stages=[vision]"])
+    sweep = load_sweep([*SWEEP, "attention=eager", "stages=[vision]"])
     first = real_model.compare_points(sweep, tmp_path)
     assert len(served) == 2
     one = sorted(tmp_path.iterdir())[0]
@@ -88,9 +89,9 @@ def test_what_ran_is_kept(tmp_path, served):
 def test_the_published_code_is_measured_where_a_snapshot_is_given(tmp_path, served, tiny):
     source = [f"snapshot={make(tiny, tmp_path / 'published')}", "trust_remote_code=true"]
     both = ["workload.columns=2", "workload.rows=1", *SWEEP[2:], "engine=[transformers,remote_code]", "attention=[vendor,eager]"]
-    sweep = sweeps.load_sweep([*both, *source])
+    sweep = load_sweep([*both, *source])
     write_sweep(sweep, tmp_path / "run")
-    frame, table = sweeps.read_table(tmp_path / "run").collect(), sweeps.read_table(tmp_path / "run", "measured").collect()
+    frame, table = read_table(tmp_path / "run").collect(), read_table(tmp_path / "run", "measured").collect()
     ran = frame.filter(pl.col("measured_steps").is_not_null()).select(pl.col("engine", "attention").cast(str)).unique()
     assert sorted(ran.rows()) == [
         ("remote_code", "vendor"),
@@ -99,17 +100,17 @@ def test_the_published_code_is_measured_where_a_snapshot_is_given(tmp_path, serv
     ]  # the code has no other attention
     assert table["difference"].abs().max() == 0 and table["ran"].str.contains("the published code").any()
     with pytest.raises(of.SpecError, match="^trust_remote_code: it is not true, so nothing was run"):
-        real_model.compare_points(sweeps.load_sweep([*both, source[0]]), tmp_path)
+        real_model.compare_points(load_sweep([*both, source[0]]), tmp_path)
     with pytest.raises(of.SpecError, match="^snapshot: the real model does not run beside this sweep; add measure=meta"):
-        sweeps.load_sweep([text for text in (*both, *source) if not text.startswith("measure=")])
+        load_sweep([text for text in (*both, *source) if not text.startswith("measure=")])
 
 
 @pytest.mark.parametrize("overrides", [["attention=flash"], ["engine=remote_code"], ["cache=static"]])
 def test_nothing_that_runs_here(tmp_path, overrides):
     with pytest.raises(of.SpecError, match="measure: nothing of this sweep runs here"):
-        real_model.compare_points(sweeps.load_sweep([*SWEEP, *overrides]), tmp_path)
+        real_model.compare_points(load_sweep([*SWEEP, *overrides]), tmp_path)
 
 
 def test_too_many_points(tmp_path):
     with pytest.raises(of.SpecError, match="measure: 20,000 points"):
-        real_model.compare_points(sweeps.load_sweep(["measure=meta", "workload.prompt_tokens=1:20000"]), tmp_path)
+        real_model.compare_points(load_sweep(["measure=meta", "workload.prompt_tokens=1:20000"]), tmp_path)

@@ -17,21 +17,22 @@ import pytest
 import ocr_flops as of
 from ocr_flops import cli, files
 from ocr_flops.reports.sweep_writers import write_sweep
-from ocr_flops.studies import sweeps
 from ocr_flops.studies.sweeps import plan, runner
-from ocr_flops.studies.sweeps.folder import WorkFolder
+from ocr_flops.studies.sweeps.folder import WorkFolder, read_manifest
+from ocr_flops.studies.sweeps.plan import load_sweep
+from tests.support.sweep_results import read_table
 
 SMALL = ["workload.columns=1:5", "workload.rows=1:4", "attention=[eager,flash]", "workload.output_tokens=7"]
 
 
 @pytest.fixture(scope="module")
 def small():
-    return sweeps.load_sweep(SMALL)
+    return load_sweep(SMALL)
 
 
 @pytest.fixture(scope="module")
 def other():
-    return sweeps.load_sweep([*SMALL, "dtype=fp16"])
+    return load_sweep([*SMALL, "dtype=fp16"])
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def test_manifest(tmp_path, parts_of_seven):
     out = tmp_path / "run"
     command = ["sweep", *SMALL, "--out", str(out), "--format", "parquet,csv"]
     assert cli.main(command) == 0
-    manifest = sweeps.read_manifest(out)
+    manifest = read_manifest(out)
     assert manifest["command"] == ["ocr-flops", *command]
     counts = {"points": 40, "rows": 120, "parts": 6, "parts_kept": 0, "formats": ["parquet", "csv"], "schema": 1}
     assert manifest.items() >= counts.items()
@@ -104,9 +105,9 @@ def test_skipped_files_are_named_and_recorded(tmp_path, capsys):
     (tmp_path / "b.png").write_bytes(b"nothing")
     assert cli.main(["sweep", "sweep=images", f"sweep.images={tmp_path}", "--out", str(tmp_path / "run")]) == 0
     assert str(tmp_path / "b.png") in capsys.readouterr().err
-    [skipped] = sweeps.read_manifest(tmp_path / "run")["skipped"]
+    [skipped] = read_manifest(tmp_path / "run")["skipped"]
     assert skipped["path"] == str(tmp_path / "b.png") and skipped["reason"]
-    assert sweeps.read_table(tmp_path / "run").collect()["image"].unique().to_list() == [str(tmp_path / "a.png")]
+    assert read_table(tmp_path / "run").collect()["image"].unique().to_list() == [str(tmp_path / "a.png")]
 
 
 @pytest.mark.parametrize("stop_after", [0, 1, 3, 5])
@@ -118,9 +119,9 @@ def test_an_interrupted_sweep_goes_on(tmp_path, stopping, small, parts_of_seven,
     assert len(stamps) == stop_after
     lines = heard(small, out)
     assert lines == ([f"going on from {stop_after} of 6 parts that are there"] if stop_after else [])
-    assert sweeps.read_table(out).collect().equals(small.stages_frame())
+    assert read_table(out).collect().equals(small.stages_frame())
     assert {name: (out / "stages" / name).stat().st_mtime_ns for name in stamps} == stamps
-    assert sweeps.read_manifest(out)["parts_kept"] == stop_after
+    assert read_manifest(out)["parts_kept"] == stop_after
     assert entries(tmp_path) == ["run"]
 
 
@@ -141,7 +142,7 @@ def test_an_interrupted_sweep_is_not_mixed_with_another(tmp_path, stopping, smal
     with pytest.raises(of.SpecError, match=r"dtype bf16 there, fp16 here.*--overwrite"):
         write_sweep(other, out)
     write_sweep(other, out, overwrite=True)
-    assert sweeps.read_table(out).collect().equals(other.stages_frame())
+    assert read_table(out).collect().equals(other.stages_frame())
 
 
 @pytest.mark.parametrize("note", ['{"schema": 2, "identity": {}}', "[]", '{"identity": 3}'])
@@ -186,7 +187,7 @@ def test_a_manifest_that_lists_files_elsewhere_removes_none(tmp_path, small):
     out, outside = tmp_path / "run", tmp_path / "outside.txt"
     write_sweep(small, out, ["csv"])
     outside.write_text("mine")
-    manifest = sweeps.read_manifest(out)
+    manifest = read_manifest(out)
     manifest["files"] += [{"path": path, "bytes": 4, "sha256": ""} for path in ("../outside.txt", str(outside))]
     (out / "manifest.json").write_text(json.dumps(manifest))
     write_sweep(small, out, ["csv"], overwrite=True)
@@ -215,12 +216,12 @@ def test_further_formats_of_a_finished_sweep(tmp_path, monkeypatch, small, part_
         patch.setattr(plan.Sweep, "stages_frame", None)  # no point is computed again
         manifest = write_sweep(small, out, ["json", "csv"])
     assert manifest["formats"] == ["parquet", "json", "csv"]
-    assert manifest["files"] == sweeps.read_manifest(whole)["files"]
+    assert manifest["files"] == read_manifest(whole)["files"]
     one, several = contents(whole), contents(out)
     assert one.pop("manifest.json") and several.pop("manifest.json") and one == several
     write_sweep(small, tmp_path / "text", ["csv"])
     write_sweep(small, tmp_path / "text", ["csv", "parquet"])  # without Parquet files points are computed again
-    assert sweeps.read_table(tmp_path / "text").collect().equals(small.stages_frame())
+    assert read_table(tmp_path / "text").collect().equals(small.stages_frame())
     assert entries(tmp_path) == ["run", "text", "whole"]
 
 
@@ -281,7 +282,7 @@ def test_death_while_one_sweep_takes_anothers_place(tmp_path, monkeypatch, small
         with pytest.raises(of.SpecError):
             write_sweep(other, out, ["csv"])
     write_sweep(small, out, ["parquet", "sqlite"], overwrite=True)
-    assert sweeps.read_table(out).collect().equals(small.stages_frame())
+    assert read_table(out).collect().equals(small.stages_frame())
     assert entries(out) == ["manifest.json", "points.parquet", "stages.parquet", "sweep.sqlite"] and entries(tmp_path) == ["run"]
 
 
@@ -319,7 +320,7 @@ def test_a_disk_that_fills_up_is_one_line_and_loses_nothing(tmp_path, monkeypatc
     assert "No space left on device; free some space" in error and str(tmp_path) in error
     assert not out.exists()
     assert cli.main(["sweep", *SMALL, "--out", str(out)]) == 0
-    assert sweeps.read_manifest(out)["parts_kept"] == 4
+    assert read_manifest(out)["parts_kept"] == 4
 
 
 @pytest.mark.parametrize("where", ["file/run", "file"])
@@ -346,7 +347,7 @@ LONGER = ["workload.columns=1:20", "workload.rows=1:20", "workload.prompt_tokens
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.verification)])
 def test_kill_9_at_random_moments(tmp_path, monkeypatch, kills):
     monkeypatch.setattr(runner, "PART_POINTS", 1000)
-    chance, whole = random.Random(kills), sweeps.load_sweep(LONGER).stages_frame()
+    chance, whole = random.Random(kills), load_sweep(LONGER).stages_frame()
     done, number = 0, 0
     while done < kills:
         out = tmp_path / f"run{number}"
@@ -364,8 +365,8 @@ def test_kill_9_at_random_moments(tmp_path, monkeypatch, kills):
         assert before.items() <= after.items()  # what was finished was neither lost nor computed again
         if out.exists() or done == kills:
             subprocess.run(command, check=True, capture_output=True)
-            assert sweeps.read_table(out).collect().equals(whole)
-            listed = {one["path"] for one in sweeps.read_manifest(out)["files"]}
+            assert read_table(out).collect().equals(whole)
+            listed = {one["path"] for one in read_manifest(out)["files"]}
             assert listed == {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()} - {"manifest.json"}
             shutil.rmtree(out)
             assert entries(tmp_path) == []

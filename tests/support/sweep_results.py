@@ -2,8 +2,10 @@
 
 from functools import cache
 
-from ocr_flops.studies.sweeps import load_sweep
-from ocr_flops.studies.sweeps.results import STAGES, Results, Table
+import polars as pl
+
+from ocr_flops.studies.sweeps.plan import load_sweep
+from ocr_flops.studies.sweeps.results import STAGES, Results, Table, find_files
 
 SWEEPS = {
     "reference": ["sweep=reference", "attention=[eager,flash]", "hardware=h200"],
@@ -36,3 +38,8 @@ def results_in_parts(sweep, folder, points):
         parts.append(folder / f"part-{first:06d}.parquet")
         sweep.stages_frame(first, min(first + points, sweep.points)).write_parquet(parts[-1])
     return Results(None, sweep, {STAGES: Table(STAGES, tuple(parts))})
+
+
+def read_table(folder, table=STAGES):
+    """A table of a finished sweep that has Parquet files."""
+    return pl.scan_parquet(find_files(folder, table))

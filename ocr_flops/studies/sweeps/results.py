@@ -8,7 +8,6 @@ from pathlib import Path
 
 import polars as pl
 
-from ocr_flops.errors import SpecError
 from ocr_flops.files import Progress, no_progress
 from ocr_flops.studies.sweeps.plan import Sweep
 from ocr_flops.timing.estimate import estimate_run
@@ -79,21 +78,6 @@ def find_files(folder: Path | None, table: str) -> list[Path]:
         return []
     one = folder / f"{table}.parquet"
     return [one] if one.is_file() else sorted((folder / table).glob("*.parquet"))
-
-
-def read_table(folder: str | Path, table: str = STAGES) -> pl.LazyFrame:
-    """A table of a finished sweep that has Parquet files.
-
-    Args:
-        folder: of the sweep.
-        table: its name.
-
-    Raises:
-        SpecError: there are no such files.
-    """
-    if files := find_files(Path(folder), table):
-        return pl.scan_parquet(files)
-    raise SpecError(f"{folder}: has no {table}.parquet; run the sweep with --format parquet")
 
 
 def link_file(path: Path, copy: Path) -> None:
