@@ -128,6 +128,7 @@ class Panel {
       const { view, finalize } = await vegaEmbed(this.element, filled(legible(templates[chart.template], ink), chart, room, isNarrow), options);
       Object.assign(this, { view, finalize, ink, chart, text, isNarrow });
       this.element.drawn = chart; // for tests
+      this.element.querySelector("summary").ariaLabel = "save the chart";
       await this.run();
       this.element.style.minHeight = "";
       return;
@@ -152,7 +153,8 @@ class Panel {
     for (const [name, value] of Object.entries(fitted(this.chart, room, this.isNarrow))) {
       if (!same(value, this.view.signal(name))) this.view.signal(name, value);
     }
-    const { least_px, panels } = this.chart.signals;
+    const { least_px, panels, title_lines } = this.chart.signals;
+    this.view.description((this.chart.finding ?? title_lines).join(" "));
     const least = this.isNarrow ? LEAST_NARROW_PX : least_px ?? LEAST_PX * Math.max(1, Math.round(panels ?? 1));
     if (room !== this.room) {
       this.room = room;
