@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import polars as pl
 
 from ocr_flops.cost.models.learned import describe_replaced, find_program, kept_path, program_path
 from ocr_flops.cost.run_config import RunConfig
@@ -19,9 +20,6 @@ from ocr_flops.spec.workload import Column, Workload
 from ocr_flops.timing.estimate import estimate_run, time_run
 from ocr_flops.timing.planning import SECONDS_PER_HOUR, largest_batch, with_best_batch
 from ocr_flops.timing.timing import Timing
-
-if TYPE_CHECKING:
-    import polars as pl
 
 A4_PX = (1654, 2339)  # at 200 dpi
 CHARACTERS = 3000  # of a page's text
@@ -121,8 +119,6 @@ def kernel_words(compared: pl.DataFrame) -> str:
 def list_models() -> pl.DataFrame:
     """The models there are: parameters, image tokens of an A4 page at 200 dpi, limits of a page, whether their
     programs are shipped, evidence, sources of dimensions, and which attention kernels others are counted in place of."""
-    import polars as pl
-
     rows = []
     for name in offered("model"):
         model = load_model(name)
@@ -182,8 +178,6 @@ def compare_models(
         device_busy_share, gpu_hours_per_1000_pages and, with a price, cost_per_1000_pages with its range; time_basis; and reason: why
         there is no number, or why the device does not run it; one that does not fit has no pages a second, hours or cost.
     """
-    import polars as pl
-
     rows = []
     for name in models:
         model, row = load_model(name), {}
@@ -254,8 +248,6 @@ def cost_by_size(
         columns model, label, width_px, height_px, megapixels, image_tokens, expected_page_seconds with its range, and, with a price,
         cost_per_1000_pages with its range.
     """
-    import polars as pl
-
     sizes, frames = page.scaled(np.array(sorted(factors))), []
     for name in models:
         one = replace(run, model=load_model(name))
@@ -289,8 +281,6 @@ def memory_by_output(run: RunSpec, models: Sequence[str], page: PageText, output
     Returns:
         columns model, label, output_tokens (of a page), kv_cache_bytes, memory_bytes.
     """
-    import polars as pl
-
     frames = []
     for name in models:
         one = replace(run, model=load_model(name))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from ocr_flops.cost import ops
 from ocr_flops.cost.blocks.experts import expert_dimensions
@@ -31,99 +30,6 @@ TILE_QUERIES, TILE_ROWS = Dimension("tile_queries"), Dimension("tile_rows")  # q
 # several queries a side; else 0.
 GATHERED_QUERIES, GATHERS = Dimension("gathered_queries"), Dimension("gathers")
 LOGIT_ROWS_BEFORE = Dimension("logit_rows_before")  # of the pass before a decode step, a sequence
-
-
-class DeepSeekOcr(Pipeline, name="deepseek_ocr"):
-    """The pipeline of DeepSeek-OCR."""
-
-    @staticmethod
-    def vision(*arguments: Any) -> Vision:
-        """The vision stage, by the arguments of `Vision`."""
-        return Vision(*arguments)
-
-    def view_sizes(self, workload: Workload) -> tuple[Column, ...]:
-        """Sides of the global view and of the tiles in pixels, 0 where there are none."""
-        return workload.global_px, workload.tile_px * (workload.tiles > 0)
-
-    def trained_sizes(self, model: ModelSpec) -> tuple[int, ...]:
-        """The view that SAM was trained for, without tiles."""
-        return model.tower("sam").image_px, 0
-
-    def record(self, tape: Tape, config: RunConfig, stage: str, is_one: bool, sizes: tuple[int, ...]) -> None:
-        if stage == "decode":
-            _record_language_model(tape, config, ForwardPass(BATCH, 1, CONTEXT, 1, is_one, False, config.cache))
-            return
-        if stage == "chunk":
-            _record_language_model(tape, config, ForwardPass(BATCH, TOKENS, CONTEXT, Dimension("logit_rows"), is_one, True, config.cache))
-            return
-        vision = self.vision(tape, config, is_one, *sizes) if stage in WITH_VISION else None
-        if stage == "vision":
-            vision.encode(*vision.hold_pixels())
-        else:
-            logit_rows = TOKENS if config.prefill_logits == "all" else 1
-            _record_language_model(tape, config, ForwardPass(BATCH, TOKENS, TOKENS, logit_rows, is_one, True, config.cache), vision)
-
-    def dimensions(
-        self, config: RunConfig, stage: str, sizes: tuple[int, ...], workload: Workload, experts_hit: Column | None, step: Column
-    ) -> dict[str, Column]:
-        batch, tiles, found = workload.batch_size, workload.tiles, {}
-        if stage in WITH_VISION:
-            side = queries(sizes[1])
-            several = (workload.columns > 1) & (side > 1)  # single queries are in order already
-            found = {
-                "batch": batch,
-                "tiles": tiles,
-                "tile_queries": side * side * tiles,
-                "tile_rows": side * workload.rows,
-                "gathered_queries": side * side * tiles * several,
-                "gathers": several * 1,
-            }
-        if stage == "vision":
-            return found
-        context, spec = workload.context_tokens, config.model.tower("decoder")
-        tokens = batch if stage == "decode" else batch * context
-        found |= {"batch": batch} | expert_dimensions(spec, tokens, config.weight_itemsize, experts_hit)
-        found |= config.engine_code.dimensions(spec, tokens)
-        if stage == "decode":
-            all_rows = (step == 1) & (config.prefill_logits == "all")
-            return found | {"context": context + step, "logit_rows_before": 1 + (context - 1) * all_rows}
-        return found | {"tokens": context, "image_tokens": workload.image_tokens}
-
-    def input_bytes(self, config: RunConfig, workload: Workload) -> Column:
-        pixels = workload.batch_size * (workload.global_px**2 + workload.tiles * workload.tile_px**2)
-        return pixels * config.model.tower("sam").channels * config.itemsize
-
-    def least_work(self, model: ModelSpec, stage: str, sizes: tuple[int, ...]) -> dict[str | None, LeastWork]:
-        return least_vision(model, *sizes) if stage == "vision" else least_language_model(model, stage == "prefill")
-
-
-def _record_language_model(tape: Tape, config: RunConfig, forward: ForwardPass, vision: Vision | None = None) -> None:
-    """The language model over a context, image tokens included, or over the last token of it.
-
-    Args:
-        tape, config: as of `Pipeline.record`.
-        vision: encodes the images in the same call; None where prefill is handed their features.
-    """
-    engine, spec = config.engine_code, config.model.tower("decoder")
-    kept: Tensors = ()
-    if vision is not None:
-        pixels = vision.hold_pixels()
-    elif forward.is_prefill:
-        features = tape.hold(BATCH * IMAGE_TOKENS, spec.width)
-    elif engine.clones_logits:
-        tape.hold(BATCH, LOGIT_ROWS_BEFORE, spec.vocabulary, itemsize=4)
-    engine.hold_inputs(tape, forward)
-    decoder = engine.decoder(tape, spec, engine, config.kernel("decoder"), forward)
-    if vision is not None and engine.image_views:
-        (features,) = vision.encode(*pixels, in_call=True)
-        tape.free(*(one for one in pixels if one is not None))
-    embedded: Tensors = (decoder.embed(),)
-    if vision is not None and not engine.image_views:
-        features, *kept = vision.encode(*pixels, in_call=True)
-    if forward.is_prefill:
-        with tape.module("merge"):
-            embedded = engine.insert_features(tape, forward, embedded[0], features)
-    decoder.record(*embedded, *kept)
 
 
 @dataclass(frozen=True)
@@ -324,3 +230,93 @@ class Vision:
         """The sum of pixels, read on the host."""
         self.tape.free(self.tape(ops.reduction("sum", pixels, ())))
         self.tape.synchronise()
+
+
+def _record_language_model(tape: Tape, config: RunConfig, forward: ForwardPass, vision: Vision | None = None) -> None:
+    """The language model over a context, image tokens included, or over the last token of it.
+
+    Args:
+        tape, config: as of `Pipeline.record`.
+        vision: encodes the images in the same call; None where prefill is handed their features.
+    """
+    engine, spec = config.engine_code, config.model.tower("decoder")
+    kept: Tensors = ()
+    if vision is not None:
+        pixels = vision.hold_pixels()
+    elif forward.is_prefill:
+        features = tape.hold(BATCH * IMAGE_TOKENS, spec.width)
+    elif engine.clones_logits:
+        tape.hold(BATCH, LOGIT_ROWS_BEFORE, spec.vocabulary, itemsize=4)
+    engine.hold_inputs(tape, forward)
+    decoder = engine.decoder(tape, spec, engine, config.kernel("decoder"), forward)
+    if vision is not None and engine.image_views:
+        (features,) = vision.encode(*pixels, in_call=True)
+        tape.free(*(one for one in pixels if one is not None))
+    embedded: Tensors = (decoder.embed(),)
+    if vision is not None and not engine.image_views:
+        features, *kept = vision.encode(*pixels, in_call=True)
+    if forward.is_prefill:
+        with tape.module("merge"):
+            embedded = engine.insert_features(tape, forward, embedded[0], features)
+    decoder.record(*embedded, *kept)
+
+
+class DeepSeekOcr(Pipeline, name="deepseek_ocr"):
+    """The pipeline of DeepSeek-OCR."""
+
+    vision = Vision
+
+    def view_sizes(self, workload: Workload) -> tuple[Column, ...]:
+        """Sides of the global view and of the tiles in pixels, 0 where there are none."""
+        return workload.global_px, workload.tile_px * (workload.tiles > 0)
+
+    def trained_sizes(self, model: ModelSpec) -> tuple[int, ...]:
+        """The view that SAM was trained for, without tiles."""
+        return model.tower("sam").image_px, 0
+
+    def record(self, tape: Tape, config: RunConfig, stage: str, is_one: bool, sizes: tuple[int, ...]) -> None:
+        if stage == "decode":
+            _record_language_model(tape, config, ForwardPass(BATCH, 1, CONTEXT, 1, is_one, False, config.cache))
+            return
+        if stage == "chunk":
+            _record_language_model(tape, config, ForwardPass(BATCH, TOKENS, CONTEXT, Dimension("logit_rows"), is_one, True, config.cache))
+            return
+        vision = self.vision(tape, config, is_one, *sizes) if stage in WITH_VISION else None
+        if stage == "vision":
+            vision.encode(*vision.hold_pixels())
+        else:
+            logit_rows = TOKENS if config.prefill_logits == "all" else 1
+            _record_language_model(tape, config, ForwardPass(BATCH, TOKENS, TOKENS, logit_rows, is_one, True, config.cache), vision)
+
+    def dimensions(
+        self, config: RunConfig, stage: str, sizes: tuple[int, ...], workload: Workload, experts_hit: Column | None, step: Column
+    ) -> dict[str, Column]:
+        batch, tiles, found = workload.batch_size, workload.tiles, {}
+        if stage in WITH_VISION:
+            side = queries(sizes[1])
+            several = (workload.columns > 1) & (side > 1)  # single queries are in order already
+            found = {
+                "batch": batch,
+                "tiles": tiles,
+                "tile_queries": side * side * tiles,
+                "tile_rows": side * workload.rows,
+                "gathered_queries": side * side * tiles * several,
+                "gathers": several * 1,
+            }
+        if stage == "vision":
+            return found
+        context, spec = workload.context_tokens, config.model.tower("decoder")
+        tokens = batch if stage == "decode" else batch * context
+        found |= {"batch": batch} | expert_dimensions(spec, tokens, config.weight_itemsize, experts_hit)
+        found |= config.engine_code.dimensions(spec, tokens)
+        if stage == "decode":
+            all_rows = (step == 1) & (config.prefill_logits == "all")
+            return found | {"context": context + step, "logit_rows_before": 1 + (context - 1) * all_rows}
+        return found | {"tokens": context, "image_tokens": workload.image_tokens}
+
+    def input_bytes(self, config: RunConfig, workload: Workload) -> Column:
+        pixels = workload.batch_size * (workload.global_px**2 + workload.tiles * workload.tile_px**2)
+        return pixels * config.model.tower("sam").channels * config.itemsize
+
+    def least_work(self, model: ModelSpec, stage: str, sizes: tuple[int, ...]) -> dict[str | None, LeastWork]:
+        return least_vision(model, *sizes) if stage == "vision" else least_language_model(model, stage == "prefill")

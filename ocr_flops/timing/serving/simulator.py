@@ -155,6 +155,14 @@ class _Run:
             arrived[number] = moment
             ready.append((ended, number))
 
+        def finish(number: int, moment: float) -> None:
+            nonlocal coming
+            self.done[number] = moment
+            self.finished += 1
+            if closed and coming < count:
+                send(coming, moment)
+                coming += 1
+
         if closed:
             for number in range(min(self.traffic.concurrency, count)):
                 send(number, 0.0)
@@ -284,20 +292,14 @@ class _Run:
                 phases[(began - since) % size] -= 1
                 context -= held
                 blocks -= -(-held // size)
-                self._finish(number, now)
-                if closed and coming < count:
-                    send(coming, now)
-                    coming += 1
+                finish(number, now)
             for number, whole in begun:
                 todo = left.pop(number, tokens[number] - 1)
                 if first[number] != first[number]:
                     first[number] = now
                 if todo <= 0:
                     blocks -= -(-whole // size)
-                    self._finish(number, now)
-                    if closed and coming < count:
-                        send(coming, now)
-                        coming += 1
+                    finish(number, now)
                     continue
                 running[number] = (whole, step, todo)
                 phases[(whole - step) % size] += 1
@@ -315,10 +317,6 @@ class _Run:
                 reported = self.finished
                 progress(reported, count)
         progress(self.finished, count)
-
-    def _finish(self, number: int, moment: float) -> None:
-        self.done[number] = moment
-        self.finished += 1
 
     def result(self) -> Simulation:
         """What is done by now."""
