@@ -80,7 +80,7 @@ def test_the_script_comes_along_or_from_a_server(monkeypatch):
     assert not re.search(r"""(?:\bfrom|\bimport)\s*\(?\s*["'`][^"'`]*//""", script), "nothing is loaded from elsewhere"
     assert not re.search(r"<script|esm\.sh|jsdelivr|unpkg", script)
     monkeypatch.setattr(ChartWidget, "library", LIBRARY)
-    assert len(ChartWidget()._esm) < 12_700 and LIBRARY in ChartWidget()._esm
+    assert len(ChartWidget()._esm) < 12_900 and LIBRARY in ChartWidget()._esm
 
 
 def test_what_is_not_allowed_is_said_when_it_is_read(model):
