@@ -78,6 +78,7 @@ def serve_workload(
     from ocr_flops.reports.serving import (
         describe_best,
         describe_gpus,
+        describe_lengths,
         describe_serving,
         describe_step,
         gpus_table,
@@ -87,6 +88,7 @@ def serve_workload(
     from ocr_flops.spec.run_spec import load_run
     from ocr_flops.timing.serving.steady import ENGINE
     from ocr_flops.timing.serving.targets import OTHERS, Promise, best_budget, best_options, best_rate, command_line, count_gpus
+    from ocr_flops.timing.serving.traffic import draw_traffic
 
     given = list(overrides or ())
     if not any(one.startswith("engine=") for one in given):
@@ -97,6 +99,8 @@ def serve_workload(
     is_single = all(one is None or not hasattr(one, "__len__") for one in load.values())
     if (promise or simulate or best) and not is_single:
         raise SpecError("--concurrency, --rate: one number each with --simulate, --best and targets")
+    if arrivals != "poisson" and not simulate:
+        raise SpecError(f"--arrivals: {arrivals!r} is played by --simulate alone; add it")
     if promise and load["concurrency"] is not None:
         raise SpecError("--concurrency: a target is kept by requests that arrive at random; leave out one of them, or give --rate")
     counts = bool(promise) and load["rate"] is not None and not simulate
@@ -104,7 +108,11 @@ def serve_workload(
         raise SpecError(f"--replicas: {replicas} is given, and with --rate and targets it is what is looked for; leave it out")
     workloads, weights = _kinds(run, mix)
     servers, refused = _servers(run, gpus or ("all" if counts and not run.hardware else ""), workloads, weights, options)
-    lengths = [_lengths(kind, output_p95, output_quantiles, loops, output_limit) for kind in workloads]
+    lengths, kinds = [_lengths(kind, output_p95, output_quantiles, loops, output_limit) for kind in workloads], servers[0].pages
+    outputs = [describe_lengths(lengths[0])] if lengths[0].differ else []
+    if outputs and not (promise or simulate):  # which draw them
+        drawn = draw_traffic(requests, lengths, weights or [1.0], rate=1.0, seed=seed)
+        servers = [server.with_lengths(drawn.output_tokens, drawn.kinds) for server in servers]
     loads, rates, question = {server.hardware.name: load for server in servers}, [], (lengths, promise, seed, requests)
     if best and not promise:
         chosen = [best_options(server) for server in servers]
@@ -121,7 +129,7 @@ def serve_workload(
                     loads[server.hardware.name] = {**load, "rate": replicas * max(rates[-1].rate.value, 1e-9)}
     if simulate:
         traffic = partial(_traffic, loads, replicas, requests, lengths, weights, arrivals, seed)
-        said = [describe_best(server, one, promise, replicas) for server, one in zip(servers, rates, strict=False)]
+        said = outputs + [describe_best(server, one, promise, replicas) for server, one in zip(servers, rates, strict=False)]
         return _simulate(run, servers, refused, traffic, replicas, "json" if json else form, out, columns, said, promise)
     typed = servers if best else servers[:1]
     flying = {name: one["concurrency"] if is_single else None for name, one in loads.items()}
@@ -159,8 +167,8 @@ def serve_workload(
     typed = [f"{one}  # {name}" if len(commands) > 1 else one for name, one in commands.items()]
     if replicas > 1 and typed:
         said.append(f"Start the command below {replicas} times, each on a GPU of its own, behind a router that shares out requests.")
-    values = {"said": said, "refused": refused, "rows": frame if columns else shown, "commands": typed, "basis": basis}
-    values["kinds"] = servers[0].pages
+    values = {"said": outputs + said, "refused": refused, "rows": frame if columns else shown, "commands": typed, "basis": basis}
+    values["kinds"] = kinds
     console.write_result("serving", "json" if json else form, out, frame, data, run=run, columns=columns, **values)
     return 0
 

@@ -9,7 +9,8 @@ from ocr_flops.timing.serving.result import PARTS, Serving
 from ocr_flops.timing.serving.simulator import Simulation
 from ocr_flops.timing.serving.steady import Server
 from ocr_flops.timing.serving.targets import STEP, BestRate, Promise
-from ocr_flops.units import SECONDS_PER_DAY, count, count_interval, counted, interval, seconds, si
+from ocr_flops.timing.serving.traffic import Lengths
+from ocr_flops.units import SECONDS_PER_DAY, count, count_interval, counted, interval, seconds, share, si
 
 FEW = 5  # requests for each that is in flight: of fewer a simulation's pages a day are off by more than 5 %
 NEAR = 0.9  # of the capacity: from there on the queue at the end depends on who came when
@@ -70,6 +71,15 @@ def describe_step(serving: Serving) -> str:
         f"The cache holds {serving.kv_capacity_tokens:,} tokens, of which {100 * serving.kv_use_share:.0f} % are in use; "
         f"at most {counted(serving.max_concurrency, 'such request')} at once."
     )
+
+
+def describe_lengths(lengths: Lengths) -> str:
+    """How the outputs of a kind of page differ."""
+    law = f"lognormal with a p95 of {lengths.p95:,.0f} tokens" if lengths.p95 is not None else "of that many tokens"
+    if lengths.quantiles:
+        law = f"by quantiles instead, {', '.join(f'{part:g}={tokens:g}' for part, tokens in lengths.quantiles)}"
+    loops = f"; {share(lengths.loops, 1)} repeat themselves up to {lengths.limit:,}" if lengths.loops else ""
+    return f"Outputs are {law}{loops}."
 
 
 def describe_promise(promise: Promise) -> str:

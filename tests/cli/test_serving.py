@@ -37,7 +37,7 @@ def test_gpus_and_loads_make_rows(capsys):
     code, shown = run(capsys, "--gpus", "l4,a100_40gb", "--concurrency", "1,8", "--format", "csv")
     assert code == 0 and len(shown.out.strip().splitlines()) == 5
     code, shown = run(capsys, "--gpus", "l4,t4", "--rate", "500")
-    assert code == 0 and "Unstable: the queue grows" in shown.out and "dtype=fp16" in shown.out
+    assert code == 0 and "Unstable: the queue grows" in shown.out and "only of fp16, fp32" in shown.out
 
 
 def test_a_simulation_gives_percentiles_and_the_steady_state_beside_it(capsys):
@@ -90,6 +90,16 @@ def test_what_is_served_is_said_and_what_to_start(capsys):
     assert "keeps a p95 first token within 100 ms: simulated p95 first token 3" in none and "vllm serve" not in none
 
 
+def test_outputs_that_differ_count_in_the_steady_state_too(capsys):
+    differ = ("hardware=l4", "--concurrency", "64", "--output-quantiles", "0=50,0.5=700,1=3000", "--loops", "0.01")
+    said = run(capsys, *differ)[1].out
+    assert "Outputs are by quantiles instead, 0=50, 0.5=700, 1=3000; 1 % repeat themselves up to 8,192." in said
+    steady = json.loads(run(capsys, *differ, "--json")[1].out)["requests_per_second"]
+    played = json.loads(run(capsys, *differ, "--simulate", "--requests", "4000", "--json")[1].out)["requests_per_second"]
+    assert steady == pytest.approx(played, rel=0.03)
+    assert "Outputs are" not in run(capsys, "hardware=l4", "--concurrency", "64")[1].out
+
+
 def test_a_rate_with_a_target_counts_gpus(capsys):
     code, shown = run(capsys, "--gpus", "l4,a100_40gb", "--rate", "10", "--ttft-p95", "3", "--requests", "1000", "--json")
     rows = json.loads(shown.out)["rows"]
@@ -107,6 +117,7 @@ def test_a_rate_with_a_target_counts_gpus(capsys):
         (["hardware=l4", "--concurrency", "x"], "--concurrency: 'x'"),
         (["hardware=l4", "--mix", "bse=1"], "--mix: 'bse'"),
         (["hardware=l4", "--simulate", "--arrivals", "sometimes"], "--arrivals: 'sometimes'"),
+        (["hardware=l4", "--ttft-p95", "5", "--arrivals", "constant"], "--arrivals: 'constant' is played by --simulate alone"),
         (["hardware=l4", "engine=transformers"], "does not batch continuously"),
         (["hardware=l4", "hardware.memory_bytes=7e9"], "are missing"),
         (["hardware=l4", "--concurrency", "64", "--ttft-p95", "5"], "--concurrency: a target"),

@@ -49,6 +49,11 @@ class Lengths:
         if any(not 0 <= share <= 1 for share in shares) or list(shares) != sorted(set(shares)) or list(tokens) != sorted(tokens):
             raise SpecError(f"output_quantiles: {self.quantiles!r} are not growing shares from 0 to 1 with growing tokens")
 
+    @property
+    def differ(self) -> bool:
+        """Whether requests of one kind make different numbers of tokens."""
+        return bool(self.quantiles or self.p95 is not None or self.loops)
+
     def draw(self, count: int, random: np.random.Generator) -> np.ndarray:
         """Tokens of so many requests, whole numbers from 1 to the limit."""
         if self.quantiles:
