@@ -37,8 +37,8 @@ class TowerSpec:
 
 
 @dataclass(frozen=True)
-class SamSpec(TowerSpec):
-    """Dimensions of the SAM tower."""
+class EncoderSpec(TowerSpec):
+    """Dimensions of a vision transformer."""
 
     image_px: int  # side of the view that the position tables were trained for
     patch_px: int
@@ -47,12 +47,20 @@ class SamSpec(TowerSpec):
     layers: int
     heads: int
     mlp_width: int
+
+    multiples = (("width", "heads"), ("image_px", "patch_px"))
+
+
+@dataclass(frozen=True)
+class SamSpec(EncoderSpec):
+    """Dimensions of the SAM tower."""
+
     window: int  # side of an attention window in patches
     global_layers: tuple[int, ...]  # layers (from 0) that attend to the whole view
     neck_width: int  # channels of the neck
     downsample_widths: tuple[int, ...]  # output channels of the two stride-2 convolutions
 
-    tower, label, multiples = "sam", "SAM", (("width", "heads"), ("image_px", "patch_px"))
+    tower, label = "sam", "SAM"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -70,18 +78,10 @@ class SamSpec(TowerSpec):
 
 
 @dataclass(frozen=True)
-class ClipSpec(TowerSpec):
-    """Dimensions of the CLIP tower."""
+class ClipSpec(EncoderSpec):
+    """Dimensions of the CLIP tower, whose patch convolution is never run."""
 
-    image_px: int  # side of the view that the position table was trained for
-    patch_px: int
-    channels: int  # colours of the patch convolution, which is never run
-    width: int
-    layers: int
-    heads: int
-    mlp_width: int
-
-    tower, label, multiples = "clip", "CLIP", (("width", "heads"), ("image_px", "patch_px"))
+    tower, label = "clip", "CLIP"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from ocr_flops.cost.models.base import LeastWork
 from ocr_flops.cost.polynomial import Dim, Dimension
 from ocr_flops.spec.specs import ModelSpec
 from ocr_flops.spec.tiling import queries
-from ocr_flops.spec.towers import ClipSpec, ProjectorSpec, SamSpec
+from ocr_flops.spec.towers import ClipSpec, EncoderSpec, ProjectorSpec, SamSpec
 
 BATCH, TILES, TOKENS, CONTEXT = (Dimension(name) for name in ("batch", "tiles", "tokens", "context"))
 TILE_TOKENS = Dimension("tile_queries") + Dimension("tile_rows")
@@ -81,7 +81,7 @@ def _projector(spec: ProjectorSpec, px: int) -> dict[str, LeastWork]:
 TOWERS = {"sam": _sam, "clip": _clip, "projector": _projector}
 
 
-def _mlp(spec: SamSpec | ClipSpec, rows: int) -> LeastWork:
+def _mlp(spec: EncoderSpec, rows: int) -> LeastWork:
     """Norm, two products and the activation between them, in all layers."""
     width, inner = spec.width, spec.mlp_width
     vector = rows * (LAYER_NORM * width + ACTIVATION * inner)
