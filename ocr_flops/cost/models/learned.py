@@ -73,7 +73,7 @@ def describe_replaced(config: RunConfig) -> str:
     )
 
 
-class Learned(Pipeline, name="learned"):
+class LearnedPipeline(Pipeline, name="learned"):
     """The pipeline of learned models."""
 
     def check(self, config: RunConfig) -> None:

@@ -28,7 +28,7 @@ DATA = Path(__file__).parent / "data"
 SHIPPED = {"transformers": DATA / "verification.json", "remote_code": DATA / "remote_code.json"}
 
 
-class Compared(NamedTuple):
+class Verified(NamedTuple):
     """What of a setting was compared with the real model.
 
     Args:
@@ -172,7 +172,7 @@ def read_verification(engine: str = "transformers", path: Path | None = None) ->
 
 
 @functools.cache
-def find_compared(config: RunConfig) -> Compared | None:
+def find_compared(config: RunConfig) -> Verified | None:
     """Return what of exactly this setting (engine, attention, dtype, cache, logits and dimensions) was compared before release, if anything
     was."""
     record = read_verification(config.engine.name)
@@ -190,10 +190,10 @@ def find_compared(config: RunConfig) -> Compared | None:
         f"batch {batch}, {prompt} prompt and {output} output tokens"
     )
     basis = "{date}, transformers {versions[transformers]}, torch {versions[torch]}, {versions[device]} device".format(**record)
-    return Compared(row["numbers"], row["different"], points, row["levels"], basis)
+    return Verified(row["numbers"], row["different"], points, row["levels"], basis)
 
 
-def describe_points(compared: Mapping[str, Compared]) -> str:
+def describe_points(compared: Mapping[str, Verified]) -> str:
     """The points of settings together, in words; what differs between them is said of each.
 
     Args:
