@@ -62,7 +62,10 @@ class Guard:
         if scope["type"] not in ("http", "websocket"):
             return await self._app(scope, receive, send)
         request = HTTPConnection(scope)
-        answer = self._answer(request)
+        try:
+            answer = self._answer(request)
+        except ValueError:  # of urlsplit
+            answer = PlainTextResponse("This request's host or origin is no address.", 400)
         scope = {**scope, "meta": self._meta}
         if scope["type"] == "websocket":
             # closed before it is accepted: status 403
@@ -105,11 +108,14 @@ class Guard:
         return None if _is_open(request.scope, path.removeprefix(mount)) else PlainTextResponse("An app does not offer this.", 403)
 
     async def _pass_on(self, scope: Scope, request: HTTPConnection, receive: Receive, send: Send) -> None:
-        """Asks the app, and answers 413 once a body is, or says it is, over the limit."""
-        too_large = PlainTextResponse(f"A request may have {self._max_body_bytes} bytes at most.", 413)
+        """Asks the app, and answers 413 once a body is, or says it is, over the limit.
+
+        Where the app fails at what a control reports or at a file's name, as one of a session that is over, that is no fault of the server.
+        """
+        refusal = PlainTextResponse(f"A request may have {self._max_body_bytes} bytes at most.", 413)
         if int(request.headers.get("content-length", 0)) > self._max_body_bytes:
-            return await too_large(scope, receive, send)
-        received, started = 0, False
+            return await refusal(scope, receive, send)
+        received, begun, started = 0, None, False
 
         async def counted() -> Message:
             nonlocal received
@@ -118,18 +124,24 @@ class Guard:
             return {"type": "http.disconnect"} if received > self._max_body_bytes else message
 
         async def unless_over(message: Message) -> None:
-            nonlocal started
-            if received <= self._max_body_bytes:
-                started = True
+            nonlocal begun, started
+            if message["type"] == "http.response.start":
+                begun = message  # which waits for the body: marimo looks for a file after its status
+            elif received <= self._max_body_bytes:
+                if not started:
+                    started = True
+                    await send(begun)
                 await send(message)
 
         try:
             await self._app(scope, counted, unless_over)
         except Exception:
             if received <= self._max_body_bytes:
-                raise
-        if received > self._max_body_bytes and not started:
-            await too_large(scope, receive, send)
+                if not (scope["path"].endswith(CALLS) or FILES in scope["path"]):
+                    raise
+                refusal = PlainTextResponse("There is no such page or file, or this cannot be read.", 404)
+        if not started:
+            await refusal(scope, receive, send)
 
 
 def is_loopback(host: str) -> bool:

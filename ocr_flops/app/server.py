@@ -135,6 +135,7 @@ def build(where: Serving, port: int) -> ASGIApp:
 
     from ocr_flops.app import chart_widget
 
+    logging.getLogger("marimo").addFilter(lambda record: record.levelno > logging.WARNING)  # which name others' sessions, where one is over
     with contextlib.suppress(ImportError, AttributeError):  # no public name of marimo: where it has none, steps are slower
         from marimo._entrypoints import registry
 

@@ -189,6 +189,23 @@ def test_controls_can_report(local):
         assert (status, json.loads(text)) == (200, {"success": True})
 
 
+@pytest.mark.parametrize("host", ["[", "a]b", "[::1"])
+def test_what_is_no_address_is_refused(local, host):
+    assert local.ask("/", Host=host)[0] == local.ask("/", Origin=f"http://{host}")[0] == 400
+    with pytest.raises(InvalidStatus, match="403"), local.session(origin=f"http://{host}"):
+        pass
+
+
+def test_what_the_page_of_a_session_that_is_over_sends_is_said_to_it_alone(local):
+    """And what is no report at all: `local` looks at what its terminal says."""
+    report = json.dumps({"objectIds": [], "values": []})
+    for body in (report, "", "{", "[]", '{"a":' * 50_000):
+        assert local.ask(CALL, "POST", body, Marimo_Session_Id="s_gone00")[0] in (400, 404, 500)
+    assert local.ask("/@file/9-gone.csv")[0] == 404
+    with socket.create_connection(("127.0.0.1", local.port), SECONDS) as connection:
+        connection.sendall(f"POST {CALL} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{{".encode())
+
+
 def test_a_message_over_the_limit_ends_its_websocket_alone(local):
     with local.session() as session:
         session.recv(timeout=SECONDS)
