@@ -183,7 +183,7 @@ def _watch_interrupts() -> None:
             pass
         time.sleep(PATIENCE_SECONDS)
         if sys.stderr.isatty():
-            sys.stderr.write(SHOW_CURSOR)
+            sys.__stderr__.write(SHOW_CURSOR)  # progress has put itself in the place of the other
         os._exit(INTERRUPTED)
 
     signal.signal(signal.SIGINT, signal.default_int_handler)

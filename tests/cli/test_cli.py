@@ -1,5 +1,6 @@
 """The command line gives the numbers of the Python API, writes whole files, and answers bad input with one line."""
 
+import contextlib
 import csv
 import io
 import json
@@ -307,6 +308,16 @@ from ocr_flops import cli
 cli.program = lambda *_, **_1: (print("on", flush=True), {LONG})
 sys.exit(cli.main())
 """
+DRAWING = f"""import hashlib, sys
+from ocr_flops import cli
+from ocr_flops.cli import console
+def draw(*_, **_1):
+    with console.show_bars() as bars:
+        bars("drawing", 1, 2)
+        {LONG}
+cli.program = draw
+sys.exit(cli.main())
+"""
 LOADING = """import os, signal, sys
 class Stop:
     def find_spec(self, name, *_):
@@ -325,3 +336,19 @@ def test_ctrl_c_ends_a_command_soon_and_without_a_traceback(code, exits):
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
     assert (process.communicate(timeout=20)[1], process.returncode) == ("", exits)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a terminal of Unix")
+def test_ctrl_c_shows_the_cursor_that_progress_has_hidden():
+    ours, theirs = os.openpty()
+    process, shown = subprocess.Popen([sys.executable, "-c", DRAWING], stdout=theirs, stderr=theirs), b""
+    os.close(theirs)
+    while b"drawing" not in shown:
+        shown += os.read(ours, 1024)
+    process.send_signal(signal.SIGINT)
+    with contextlib.suppress(OSError):  # the other end is closed
+        while more := os.read(ours, 1024):
+            shown += more
+    os.close(ours)
+    assert process.wait() == 130 and b"Traceback" not in shown
+    assert 0 <= shown.rfind(b"\x1b[?25l") < shown.rfind(b"\x1b[?25h")
