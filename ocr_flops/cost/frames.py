@@ -9,21 +9,8 @@ from ocr_flops.cost.run_config import RunConfig
 from ocr_flops.cost.stage_groups import Key
 from ocr_flops.spec.workload import Workload
 
-WORKLOAD_COLUMNS = (
-    "image_width_px",
-    "image_height_px",
-    "global_px",
-    "tile_px",
-    "columns",
-    "rows",
-    "tiles",
-    "image_tokens",
-    "prompt_tokens",
-    "context_tokens",
-    "output_tokens",
-    "batch_size",
-    "pages",
-)
+PAGE_COLUMNS = ("image_width_px", "image_height_px", "global_px", "tile_px", "columns", "rows", "tiles", "image_tokens")
+WORKLOAD_COLUMNS = (*PAGE_COLUMNS, "prompt_tokens", "context_tokens", "output_tokens", "batch_size", "pages")
 TEXT = pl.Categorical
 SMALL = 500  # rows
 
