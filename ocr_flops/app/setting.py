@@ -239,9 +239,9 @@ class Setting:
         Raises:
             SpecError: as `hardware`, or no matrix peak for the precision, or no such attention kernel.
         """
-        label, others = self.hardware.label, " or ".join(self.hardware.dtypes)
+        label, others = self.hardware.label, "" if self.model_spec.learned else f"choose {' or '.join(self.hardware.dtypes)}, or "
         if self.dtype not in self.hardware.dtypes:
-            raise SpecError(f"{label} has no {self.dtype} figure: choose {others}, or enter one under 'edit its figures'")
+            raise SpecError(f"{label} has no {self.dtype} figure: {others}enter one under 'edit its figures'")
         if self.engine_spec.weights and FP8 not in dict(self.hardware.matrix_flops_per_second):
             raise SpecError(f"{label} has no fp8 figure: choose weights in {self.dtype}")
         if self.attention in known_modes(self.model_spec, self.dtype) and self.attention not in self.known_modes:
