@@ -112,14 +112,19 @@ def attention_words(*modes: str) -> str:
     return "the engine's own attention" if modes == ("vendor",) else f"attention {' / '.join(map(name_attention, modes))}"
 
 
-def workload_words(row: Mapping[str, Any]) -> str:
-    """The workload of a row of any frame in a line: views, tokens, batch."""
+def page_words(row: Mapping[str, Any]) -> str:
+    """The page of a row of any frame as the model takes it: 2 × 3 tiles and a 1024 px view."""
     if not row["global_px"]:
         grid = f"page of {row['image_width_px']} × {row['image_height_px']} px"
     else:
         grid = f"{row['columns']} × {row['rows']} tiles and a {row['global_px']} px view" if row["tiles"] else f"{row['global_px']} px view"
-    grid = _pages(row.get("pages")) + grid
-    return f"{grid}, {row['context_tokens']:,} context + {counted(row['output_tokens'], 'output token')}, batch {row['batch_size']}"
+    return _pages(row.get("pages")) + grid
+
+
+def workload_words(row: Mapping[str, Any]) -> str:
+    """The workload of a row of any frame in a line: page, tokens, batch."""
+    tokens = f"{row['context_tokens']:,} context + {counted(row['output_tokens'], 'output token')}"
+    return f"{page_words(row)}, {tokens}, batch {row['batch_size']}"
 
 
 def workload_label(workload: Any) -> str:

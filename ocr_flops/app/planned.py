@@ -61,7 +61,7 @@ def plan_pages(results: Results) -> tuple[str, pl.DataFrame]:
     cheapest = able.filter(pl.col("cost").is_not_null()).sort("cost") if len(prices) > 1 else able.clear()
     chosen = {"here": devices.filter(pl.col("hardware") == setting.hardware.title), "fastest": able, "cheapest": cheapest}
     best = {word: tables.devices_table(rows.head(1), currency).row(0, named=True) for word, rows in chosen.items() if rows.height}
-    among = {"here": "This GPU", "fastest": f"Fastest of {devices.height} GPUs"}
+    among = {"here": "This GPU", "fastest": f"Of {devices.height} GPUs the fastest"}
     if cheapest.height:
         price = prices[setting.gpu if cheapest["hardware"][0] == setting.hardware.title else cheapest["hardware"][0]]
         among["cheapest"] = f"Cheapest of {len(prices)} GPUs with a price, at {money(price, currency)} an hour,"

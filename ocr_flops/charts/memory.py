@@ -15,7 +15,7 @@ from ocr_flops.charts.overlay import MEASURED, mark_layers, measured_layer, orig
 from ocr_flops.charts.theme import LIMIT, MEMORY_COLOURS, STAGE_COLOURS, conditions, module_name
 from ocr_flops.spec.specs import CALL, HardwareSpec
 from ocr_flops.timing.estimate import Estimate
-from ocr_flops.units import attention_words, share, si, workload_words
+from ocr_flops.units import attention_words, page_words, share, si, workload_words
 
 BESIDE = 0.3  # of the axis: words this close to the line stand after it
 ONE_CALL = "the call of vision and prefill"
@@ -210,8 +210,10 @@ def _growth_title(found: list[Row], steps: list[Row], held: list[Row]) -> Title:
         f"{share(last['kv_io_bytes'], last['io_bytes'])} of it cache"
     )
     how = APPENDED[row["cache"]]
-    grows = f"Each token cached adds {si(per_token, 'B')} to a step, {times:.3g} times its own size: {how}"
-    views = f"{row['columns']} × {row['rows']} tiles and a {row['global_px']} px view" if row["tiles"] else f"{row['global_px']} px view"
-    where = f"{views}, {row['context_tokens']:,} context tokens, batch {row['batch_size']}"
+    size = "its own size" if f"{times:.3g}" == "1" else f"{times:.3g} times its own size"
+    grows = f"Each token cached adds {si(per_token, 'B')} to a step, {size}: {how}"
+    if held[-1]["bytes"] == held[len(held) // 2]["bytes"]:  # blocks are smaller
+        grows = "The model keeps its prompt and its newest output alone, so that the cache stops growing"
+    where = f"{page_words(row)}, {row['context_tokens']:,} context tokens, batch {row['batch_size']}"
     run = f"{row['engine']}, {attention_words(row['attention'])}, {row['dtype']}"
     return title(finding, f"{where}; {run}", grows if per_token else how.capitalize())

@@ -99,7 +99,7 @@ def _title(found: Mapping[tuple[str, int], Row], work: str, grids: str) -> Title
         finding,
         f"Vision stage, {views}, batch {row['batch_size']}; {row['engine']}, {row['dtype']}",
         grids,
-        "Matrix FLOPs are the same in every mode; what falls away are scores, probabilities and SAM's relative-position bias",
+        "Matrix FLOPs are the same in every mode; what falls away are scores, probabilities and, in flash, SAM's relative-position bias",
     )
 
 

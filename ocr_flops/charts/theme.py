@@ -41,7 +41,7 @@ MODULES = {  # module: its family and its name on charts
     "merge": ("projector, merge", "merge"),
     "decoder.embed": ("norms, embedding", "token embedding"),
     "decoder.attention": ("decoder attention", "decoder attention"),
-    "decoder.dense_mlp": ("dense MLP", "dense MLP (layer 0)"),
+    "decoder.dense_mlp": ("dense MLP", "dense MLP"),
     "decoder.router": ("router", "router"),
     "decoder.routed_experts": ("routed experts", "routed experts"),
     "decoder.shared_experts": ("shared experts", "shared experts"),
@@ -61,7 +61,7 @@ CEILING_NAMES = {"bandwidth": "memory bandwidth", "matrix": "matrix units", "vec
 
 def module_name(module: str) -> str:
     """A module's name on charts."""
-    return MODULES[module][1] if module in MODULES else module
+    return MODULES[module][1] if module in MODULES else module.replace(".", " ").replace("_", " ").replace("mlp", "MLP")
 
 
 def module_colour(module: str) -> str:
@@ -105,7 +105,11 @@ def in_flops(value: float) -> str:
 
 
 def grids_words(rows: Iterable[dict[str, Any]]) -> str:
-    """Which grids, or views, the rows of a sweep are about."""
+    """Which grids, views, or sizes of a page that has no mode, the rows of a sweep are about."""
+    rows = list(rows)
+    if not rows[0]["mode"] and rows[0]["image_width_px"]:
+        (width, height), *_, last = sizes = sorted({(row["image_width_px"], row["image_height_px"]) for row in rows})
+        return f"The page at {len(sizes)} sizes, {width} × {height} to {last[0]} × {last[1]} px"
     found = {(row["tiles"], row["columns"], row["rows"]): row for row in rows}
     row = next(iter(found.values()))
     if not row["tile_px"]:

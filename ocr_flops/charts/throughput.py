@@ -10,8 +10,9 @@ from ocr_flops.charts.encoding import from_zero, tips, x_of, y_of
 from ocr_flops.charts.overlay import mark_layers
 from ocr_flops.charts.theme import STAGE_COLOURS, rests_on
 from ocr_flops.spec.specs import STAGES
+from ocr_flops.timing.planning import largest_batch
 from ocr_flops.timing.timing import Timing
-from ocr_flops.units import interval, workload_words
+from ocr_flops.units import counted, interval, workload_words
 
 ALONG = {"batch_size": "pages in a batch", "output_tokens": "output tokens of a page"}
 
@@ -29,15 +30,13 @@ def throughput(timing: Timing, along: str, points: Mapping[int, Timing]) -> Char
         value, low, high = (found := one.expected_pages_per_day)[:3]
         rows.append({"at": at, "pages": value, "low": low, "high": high, "about": interval(found, "")})
     here, last = getattr(timing.estimate.workload, along), rows[-1]
-    now, unit = "", "batch" if along == "batch_size" else "output tokens"
+    now, of_now = "", f"batch {here:,}" if along == "batch_size" else counted(here, "output token")
     if timing.fits:
-        now = f"{interval(timing.expected_pages_per_day, '')} pages a day with {unit} {here:,}; "
+        now = f"{interval(timing.expected_pages_per_day, '')} pages a day with {of_now}; "
     finding = f"{now}{last['about']}{'' if now else ' pages a day'} with {last['at']:,}"
-    beyond = (
-        f"{last['at']:,} is the largest batch that {timing.hardware.label} holds"
-        if along == "batch_size"
-        else f"On {timing.hardware.label}"
-    )
+    beyond = f"On {timing.hardware.label}"
+    if along == "batch_size":
+        beyond = f"{timing.hardware.label} holds at most {largest_batch(timing.estimate, timing.hardware.memory_bytes):,}"
     words = workload_words(timing.estimate.stages.row(0, named=True))
     mark = [{"at": here, "text": f"now {here:,}"}] if here <= last["at"] else []
     params = {"most": max(row["high"] for row in rows), "last": last["at"] or 1}

@@ -80,12 +80,14 @@ def _cost_cards(estimate: Estimate) -> list[Card]:
     grid = f"{workload.columns} × {workload.rows} tiles + page" if workload.tiles else "one view"
     tokens = f"{workload.image_tokens:,} image and {workload.prompt_tokens:,} prompt tokens."
     parameters = f"{si(sum(config.parameters.values()))} params"
+    held = f"In {config.dtype}{', linear layers and experts in fp8' * bool(config.engine.weights)}."
+    held += " All experts are held, hit or not." * any("experts" in name for name in config.parameters)
     return [
         Card("FLOPs", si(sum(flops.values())), f"batch {workload.batch_size:,}", f"{by_stage}. A multiply-add is 2 FLOPs."),
         Card("memory", si(memory.total_bytes, "B"), "all together", "Weights, KV cache at its end and the peak activation memory."),
         Card("activations", si(memory.peak_activation_bytes, "B"), "peak", "The most alive at one instant of one call, beside those."),
         Card("image tokens", f"{workload.image_tokens:,}", grid, "What a page is to the decoder."),
         Card("context", f"{workload.context_tokens:,}", "with prompt", tokens),
-        Card("weights", si(memory.weight_bytes, "B"), parameters, f"In {config.dtype}; all experts are held, hit or not."),
+        Card("weights", si(memory.weight_bytes, "B"), parameters, held),
         Card("KV cache", si(memory.kv_cache_bytes, "B"), "at the end", "Of all layers, for prompt, image and output tokens."),
     ]

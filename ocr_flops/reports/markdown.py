@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ocr_flops.reports import tables
-from ocr_flops.units import attention_words, interval, seconds, share, si, workload_words
+from ocr_flops.units import attention_words, counted, interval, seconds, share, si, workload_words
 
 SPECIAL = re.compile(r"[\\`*\[\]|]|(?<!\w)_|_(?!\w)|^[#+-](?= )")  # what Markdown reads as markup within a line, beside HTML
 MARKED = re.compile(r"(\*\*.+?\*\*|`[^`]+`)")
@@ -71,7 +71,7 @@ def open_templates(**options: Any) -> Environment:
 @cache
 def _markdown_templates() -> Environment:
     found = open_templates(finalize=escape_markdown, keep_trailing_newline=True)
-    found.filters |= {one.__name__: one for one in (sentence, si, seconds, interval, share, attention_words, workload_words)}
+    found.filters |= {one.__name__: one for one in (sentence, si, seconds, interval, share, counted, attention_words, workload_words)}
     found.filters |= {"count": "{:,}".format, "bound": tables.BOUND.get}
     found.globals["table"] = table_markdown
     return found

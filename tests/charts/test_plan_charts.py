@@ -24,9 +24,18 @@ def test_pages_a_day_are_those_of_the_timing_and_end_at_the_largest_batch(model)
     rows = {row["at"]: row for row in by_batch.datasets["rows"]}
     pages = Setting(batch_size=2).estimate(model, "vendor").on(of.load_hardware("l4")).expected_pages_per_second
     assert [rows[2][name] for name in ("pages", "low", "high")] == pytest.approx([86_400 * one for one in pages[:3]])
-    assert max(rows) == 18 and by_batch.datasets["mark"][0]["at"] == 2 and "18 is the largest batch" in " ".join(by_batch.title.subtitle)
+    assert max(rows) == 18 and by_batch.datasets["mark"][0]["at"] == 2 and "holds at most 18. Band" in " ".join(by_batch.title.subtitle)
     lengths = [row["pages"] for row in by_length.datasets["rows"]]
     assert lengths == sorted(lengths, reverse=True)
+
+
+def test_words_of_models_without_resolution_modes_and_of_devices_that_hold_more_than_is_drawn(model):
+    glm, windowed = (Setting(model=name, output_tokens=1) for name in ("glm_ocr", "unlimited_ocr"))
+    said = {view: " ".join(views.VIEWS[view](views.evaluate(glm.model_spec, glm))[-1].title.subtitle) for view in ("Sweep", "Memory")}
+    assert "The page at 11 sizes, 413 × 584 to" in said["Sweep"] and "1 output tokens" not in said["Sweep"]
+    assert said["Memory"].startswith("page of 1654 × 2339 px, 4,968 context tokens")
+    assert "so that the cache stops growing" in views.VIEWS["Memory"](views.evaluate(windowed.model_spec, windowed))[1].title.subtitle[-1]
+    assert "holds at most 1,922" in drawn(model, "Plan", mode="tiny", gpu="h200", output_tokens=1)[0].title.subtitle[0]
 
 
 def test_what_does_not_fit_has_no_pages_a_day(model):

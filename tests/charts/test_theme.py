@@ -57,4 +57,4 @@ def test_an_axis_label_has_a_space_before_its_unit(value, text):
 def test_every_module_has_a_name_and_a_colour(by_mode):
     modules = by_mode["sdpa"].modules
     assert set(modules["module"]) <= set(theme.MODULES) and len(set(theme.FAMILIES.values())) == len(theme.FAMILIES)
-    assert theme.module_name("a.module") == "a.module" and theme.module_colour("a.module") == theme.INK
+    assert theme.module_name("a.mlp") == "a MLP" and theme.module_colour("a.module") == theme.INK
