@@ -7,7 +7,8 @@ from math import floor, inf, log10
 from typing import Any
 
 SI = ".3~s"  # the same as `si`, for the axes of charts: a format of D3
-SECONDS_PER_DAY = 86_400
+SECONDS_PER_HOUR, SECONDS_PER_DAY = 3600, 86_400
+ENDS = ("", "_low", "_high")  # of the names of columns of a figure with a range
 FACTOR_FROM = 3  # a change is said as a factor from here on
 DURATIONS = (("s", 1 / 3600, 1 / 60), ("min", 1 / 60, 1), ("h", 1, 48), ("days", 24, inf))  # hours of one, and below which it is used
 PREFIXES = {-4: "p", -3: "n", -2: "µ", -1: "m", 0: "", 1: "k", 2: "M", 3: "G", 4: "T", 5: "P", 6: "E"}

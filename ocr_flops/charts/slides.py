@@ -15,9 +15,8 @@ from ocr_flops.charts.savings_by_tiles import mode_lines
 from ocr_flops.charts.theme import ATTENTION_COLOURS, FAMILIES, INK, MEMORY_COLOURS, STAGE_COLOURS, in_bytes
 from ocr_flops.spec.ranged import Ranged
 from ocr_flops.timing.estimate import Estimate
-from ocr_flops.timing.planning import SECONDS_PER_HOUR
 from ocr_flops.timing.timing import Timing
-from ocr_flops.units import count, money, seconds
+from ocr_flops.units import SECONDS_PER_HOUR, count, money, seconds
 
 FACTOR = 1.6  # by which a chart of the app is enlarged on a screen of 1280 x 720
 # 1 on such a screen; Vega asks anew whenever the chart's own size changes

@@ -16,9 +16,8 @@ from ocr_flops.studies.corpus.kinds import PATCHES, TILES
 from ocr_flops.studies.corpus.plans import Plan
 from ocr_flops.timing.serving.result import CUTTING
 from ocr_flops.timing.serving.steady import ENGINE
-from ocr_flops.units import attention_words, count, count_interval, counted, duration, escape_controls, share, si
+from ocr_flops.units import ENDS, attention_words, count, count_interval, counted, duration, escape_controls, share, si
 
-CASES = ("", "_low", "_high")
 MOST_KINDS = 5  # of files that are passed over
 CHOICES = {  # of `Plan.alternatives`, as a sentence begins
     "mode": "All pages in another mode, which reads them in more or less detail",
@@ -33,7 +32,7 @@ MOST_ROWS = 50  # of a table of them
 
 def figure(row: Mapping[str, Any], column: str, unit: str = "") -> str:
     """A figure of a plan's row with its range: 1,960 GPU-hours (472 to 2,780)."""
-    low, high = (count(row[f"{column}{case}"]) for case in CASES[1:])
+    low, high = (count(row[f"{column}{case}"]) for case in ENDS[1:])
     return f"{count(row[column])}{f' {unit}' if unit else ''}" + (f" ({low} to {high})" if low != high else "")
 
 
@@ -87,7 +86,7 @@ def describe_row(row: Mapping[str, Any], plan: Plan) -> str:
     price = f" at {units.money(plan.prices[row['hardware']], plan.currency)} an hour" if money else ""
     energy = f", at most {figure(row, 'energy_kwh', 'kWh')}" if row["energy_kwh"] is not None else ""
     of_them = "one of them takes" if plan.gpus == 1 else f"{plan.gpus} of them take"
-    hours = duration(*(row[f"hours{case}"] for case in CASES))
+    hours = duration(*(row[f"hours{case}"] for case in ENDS))
     limit = f" Limited by {WHAT[row['limited_by']]}." if row["limited_by"] else ""
     return f"{row['label']}{price}: {money}{figure(row, 'gpu_hours', 'GPU-hours')}{energy}; {of_them} {hours}.{limit}"
 
@@ -248,9 +247,9 @@ def plans_table(plan: Plan) -> pl.DataFrame:
         if row["reason"]:
             rows.append({"GPU": row["label"], "why not": row["reason"]})
             continue
-        days = count_interval([units.SECONDS_PER_DAY * row[f"pages_per_second{case}"] for case in CASES])
+        days = count_interval([units.SECONDS_PER_DAY * row[f"pages_per_second{case}"] for case in ENDS])
         shown = {"GPU": row["label"], "pages a day, one GPU": days, "GPU-hours": figure(row, "gpu_hours")}
-        shown[f"with {counted(plan.gpus, 'GPU')}"] = duration(*(row[f"hours{case}"] for case in CASES))
+        shown[f"with {counted(plan.gpus, 'GPU')}"] = duration(*(row[f"hours{case}"] for case in ENDS))
         if plan.prices:
             shown[f"cost ({plan.currency})" if plan.currency else "cost"] = "–" if row["cost"] is None else figure(row, "cost")
         shown["kWh at most"] = "–" if row["energy_kwh"] is None else figure(row, "energy_kwh")

@@ -7,9 +7,8 @@ from typing import Any
 
 import polars as pl
 
-from ocr_flops.units import duration, per_day, seconds
+from ocr_flops.units import ENDS, duration, per_day, seconds
 
-ENDS = ("", "_low", "_high")  # of the columns of a figure with a range
 HEADINGS = {  # column: heading, in which {} is an SI prefix; what matters most is seen without scrolling
     "tensor_flops": "tensor {}FLOPs",
     "io_bytes": "DRAM traffic ({}B)",
@@ -35,11 +34,7 @@ TITLES = {name: heading.format("") for name, heading in HEADINGS.items()} | {  #
     "total_bytes": "memory needed (B)",
     "expected_ttft": "expected TTFT",
     "expected_tpot": "expected TPOT",
-    **{
-        f"expected_{name}{part}{unit}": f"{title}{part.replace('_', ' ')}"
-        for name, title, unit in _FIGURES
-        for part in ("", "_low", "_high")
-    },
+    **{f"expected_{name}{part}{unit}": f"{title}{part.replace('_', ' ')}" for name, title, unit in _FIGURES for part in ENDS},
     **{f"{name}{unit}": f"{title}, roofline" for name, title, unit in _FIGURES},
     "gpu_hours_per_1000_pages": "GPU hours/1000 pages",
     "target_outlook": "meets target",

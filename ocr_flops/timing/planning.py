@@ -19,9 +19,8 @@ from ocr_flops.spec.tiling import square_grids
 from ocr_flops.spec.workload import LIMITS, MAX_CONTEXT_TOKENS
 from ocr_flops.timing.estimate import Estimate
 from ocr_flops.timing.timing import EXPECTED_FIGURES, Timing
-from ocr_flops.units import si
+from ocr_flops.units import SECONDS_PER_HOUR, si
 
-SECONDS_PER_HOUR = 3600
 COLUMN = 40  # values that are tried together, in the search for the largest that fits
 LEAST, MOST = 1e-12, 1e24  # of any number that is asked for: rates stay finite
 TIMES = ("device_busy_share", "ttft_seconds", "tpot_seconds", "binding_ceiling", "pages_per_second", "host", "efficiency")

@@ -14,11 +14,11 @@ from ocr_flops.studies.corpus.groups import group_pages
 from ocr_flops.studies.corpus.lengths import fixed
 from ocr_flops.studies.corpus.planner import groupings, plan_run
 from ocr_flops.studies.models import PageText
+from ocr_flops.units import ENDS
 
 WORK = ("pages", "image_tokens", "output_tokens", "total_flops")
 FIGURES = {"pages_per_second": "expected_pages_per_second", "gpu_hours": "gpu_hours", "cost": "cost"}  # of a plan, and here
-CASES = ("", "_low", "_high")
-COLUMNS = ("model", "label", *WORK, *(f"{name}{case}" for name in FIGURES.values() for case in CASES), "time_basis", "reason", "left_out")
+COLUMNS = ("model", "label", *WORK, *(f"{name}{case}" for name in FIGURES.values() for case in ENDS), "time_basis", "reason", "left_out")
 
 
 def compare_corpus(run: RunSpec, models: Iterable[str], pages: Any, page: PageText, price_per_hour: float | None = None) -> pl.DataFrame:
@@ -56,7 +56,7 @@ def compare_corpus(run: RunSpec, models: Iterable[str], pages: Any, page: PageTe
             planned = found.plans.row(0, named=True)
             row |= {column: found.totals[column] for column in WORK}
             for column, name in FIGURES.items():
-                row |= {f"{name}{case}": planned[f"{column}{case}"] for case in CASES}
+                row |= {f"{name}{case}": planned[f"{column}{case}"] for case in ENDS}
             row |= {"time_basis": planned["time_basis"], "reason": planned["reason"]}
         except SpecError as problem:
             row["reason"] = str(problem)

@@ -28,19 +28,18 @@ from ocr_flops.studies.corpus.kinds import TOTALS, Kind, list_kinds, total_costs
 from ocr_flops.studies.corpus.lengths import DEFAULT_LIMIT, Lengths
 from ocr_flops.timing.serving.result import CUTTING, Serving
 from ocr_flops.timing.serving.steady import Server
+from ocr_flops.units import ENDS, SECONDS_PER_HOUR
 
-SECONDS_PER_HOUR = 3600
 WATTS_PER_KW = 1000
 ATTENTIONS = ("eager", "sdpa", "flash")
 
 
-_CASES = ("", "_low", "_high")
 _ENDS = (("", 0, 0), ("_low", 1, 2), ("_high", 2, 1))  # a case, its place, and the place of the opposite one
-_RANGED = [f"{name}{case}" for name in ("pages_per_second", "gpu_hours", "hours", "cost", "energy_kwh") for case in _CASES]
+_RANGED = [f"{name}{case}" for name in ("pages_per_second", "gpu_hours", "hours", "cost", "energy_kwh") for case in ENDS]
 _COUNTS = dict.fromkeys(("batch_size", "concurrency"), pl.Int64)
 _PLAN_SCHEMA = {"hardware": pl.String, "label": pl.String, **_COUNTS, **dict.fromkeys(_RANGED, pl.Float64)}
 _PLAN_SCHEMA |= {"limited_by": pl.String, "time_basis": pl.String, "reason": pl.String}
-_HOURS = dict.fromkeys([f"gpu_hours{case}" for case in _CASES], pl.Float64)
+_HOURS = dict.fromkeys([f"gpu_hours{case}" for case in ENDS], pl.Float64)
 _PARTS_SCHEMA = {"hardware": pl.String, "mode": pl.String, "columns": pl.Int64, "rows": pl.Int64, "pages": pl.Int64, "batch_size": pl.Int64}
 _PARTS_SCHEMA |= _HOURS
 _ALTERNATIVES_SCHEMA = {"choice": pl.String, "name": pl.String, **_HOURS, "saving": pl.Float64, "is_plan": pl.Boolean}
@@ -249,7 +248,7 @@ class Plan:
         for name, timed in self._timed.items():
             for kind, one in zip(self.kinds, [] if isinstance(timed, SpecError) else timed[0], strict=False):
                 row = {"hardware": name, "mode": kind.mode.name, "columns": kind.columns, "rows": kind.rows, "pages": kind.pages}
-                hours = {f"gpu_hours{part}": one.seconds[case] / SECONDS_PER_HOUR for case, part in enumerate(_CASES)}
+                hours = {f"gpu_hours{part}": one.seconds[case] / SECONDS_PER_HOUR for case, part in enumerate(ENDS)}
                 rows.append(row | {"batch_size": one.batch_size, **hours})
         share = pl.col("gpu_hours") / pl.col("gpu_hours").sum().over("hardware")
         return pl.DataFrame(rows, schema=_PARTS_SCHEMA).with_columns(hours_share=share)
@@ -330,7 +329,7 @@ class Plan:
         takes longer."""
         device, found = device or self.best["hardware"], []
         row = next(row for row in self.rows if row["hardware"] == device)
-        for case, whole in enumerate(row[f"gpu_hours{part}"] for part in _CASES):
+        for case, whole in enumerate(row[f"gpu_hours{part}"] for part in ENDS):
             needed = [ceil(pieces / turns) if turns else None for turns, pieces in self._turns(case, hours, device)]
             found.append(None if None in needed else max(ceil(whole / hours), *needed))
         return tuple(found)
@@ -349,7 +348,7 @@ class Plan:
     def _of_best(self, column: str) -> list[float]:
         if self.best is None:
             raise SpecError(f"hardware: none of these runs it; {self.rows[0]['reason']}")
-        return [self.best[f"{column}{part}"] for part in _CASES]
+        return [self.best[f"{column}{part}"] for part in ENDS]
 
 
 def _try_each(devices: Iterable[HardwareSpec], find: Callable[[HardwareSpec], Any]) -> dict[str, Any]:

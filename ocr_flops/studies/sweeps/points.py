@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import polars as pl
 
 from ocr_flops.cost.frames import WORKLOAD_COLUMNS
-from ocr_flops.timing.planning import SECONDS_PER_HOUR
+from ocr_flops.units import SECONDS_PER_HOUR
 
 PHASES = {"ttft": ("vision", "prefill"), "tpot": ("decode",)}
 WORK = ("total_flops", "tensor_flops", "vector_flops", "io_bytes")

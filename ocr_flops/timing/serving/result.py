@@ -12,7 +12,7 @@ from ocr_flops.spec.host import Ranged
 from ocr_flops.spec.serving import ServingSpec
 from ocr_flops.spec.specs import HardwareSpec
 from ocr_flops.timing.serving.memory import Pool
-from ocr_flops.units import count
+from ocr_flops.units import ENDS, count
 
 if TYPE_CHECKING:
     import polars as pl
@@ -91,7 +91,7 @@ class Serving:
             value = getattr(self, name)
             if isinstance(value, Ranged):
                 stem, unit = (name.removesuffix("_seconds"), "_seconds") if name.endswith("_seconds") else (name, "")
-                found |= {f"{stem}{part}{unit}": one for part, one in zip(("", "_low", "_high"), value[:3], strict=True)}
+                found |= {f"{stem}{part}{unit}": one for part, one in zip(ENDS, value[:3], strict=True)}
             elif name not in skipped:
                 found[name] = value
         found |= {f"step_{part}_seconds": seconds for part, seconds in zip(PARTS, self.step_parts, strict=True)}
