@@ -23,6 +23,7 @@ const themed = (ink, isNarrow) => ({
 });
 
 const MARGIN_PX = 10; // of a chart, both sides together
+const EDGES_PX = 8; // left of the axis, and right of words
 const LEAST_PX = 170; // of a plot, or of each panel beside others, where the chart says nothing else: with less room it scrolls
 const MENU_PX = 38; // beside it
 const NARROW_LEGEND = { labelFontSize: 11, layout: { bottom: { direction: "vertical", anchor: "start", bounds: "full" } } };
@@ -162,7 +163,7 @@ class Panel {
     }
     for (let pass = 0; pass < 6; pass += 1) {
       await this.view.resize().runAsync(); // fits the plot beside its words
-      const over = Math.ceil(this.view.origin()[0] + this.view.scenegraph().root.bounds.x2 - this.width); // words beside the plot move with it
+      const over = Math.ceil(EDGES_PX + this.view.origin()[0] + this.view.scenegraph().root.bounds.x2 - this.width); // words beside the plot move with it
       const lacking = Math.ceil(least - this.view.width());
       if (over <= 0 && lacking <= 0) return;
       const isWider = lacking > 0 || over > this.view.width() - least || (pass && !this.isNarrow);

@@ -49,11 +49,12 @@ NONE = "–"
 
 
 def modules_table(modules: pl.DataFrame) -> pl.DataFrame:
-    """The modules of an estimate, every column in the unit of its largest number; `attention` only where there are several modes."""
+    """The modules of an estimate, every column in the unit of its largest number; `attention` and `evidence` where there are several."""
     labels = ["stage", "module", *(["attention"] if modules["attention"].n_unique() > 1 else [])]
     share = (100 * pl.col("total_flops") / pl.col("total_flops").sum().over("attention")).alias("% of FLOPs")
     scaled = [_scale(modules[name], heading) for name, heading in HEADINGS.items()]
-    return modules.select(pl.col(labels).cast(pl.String), share, *scaled, pl.col("evidence").cast(pl.String))
+    evidence = [pl.col("evidence").cast(pl.String)] if modules["evidence"].n_unique() > 1 else []
+    return modules.select(pl.col(labels).cast(pl.String), share, *scaled, *evidence)
 
 
 def _scale(column: pl.Series, heading: str) -> pl.Series:

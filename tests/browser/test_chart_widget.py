@@ -142,6 +142,15 @@ def test_charts_are_a_phones_where_all_the_room_is_and_follow_it(page):
     until(page, f"drawn.length == 3 && [...document.querySelectorAll('canvas')].every(one => !one.kept) && {shown}")
 
 
+def test_words_beside_a_plot_end_before_a_phones_edge(page):
+    page.set_viewport_size({"width": 374, "height": 3000})
+    page.evaluate("traits => { show(traits); document.body.append(el); }", traits(view="Memory"))
+    until(page, "drawn.length == 2")
+    page.wait_for_timeout(500)
+    edges = "all => all.map(c => c.getContext('2d').getImageData(c.width - 2, 0, 2, c.height).data.some(Boolean))"
+    assert page.locator("canvas").evaluate_all(edges) == [False, False]
+
+
 def test_a_panel_that_is_saved_says_its_finding(page):
     page.set_viewport_size({"width": 390, "height": 3000})
     page.evaluate("traits => { show(traits); document.body.append(el); }", traits(view="Savings"))

@@ -34,7 +34,8 @@ def test_a_module_table_is_in_the_units_of_its_headings(model, values, heads):
     for head, (column, unit) in heads.items():
         assert table[head].sum() == pytest.approx(modules[column].sum() / unit)
     assert all(table[name].max() < 10_000 for name, kind in table.schema.items() if kind == pl.Float64)
-    assert ("attention" in table.columns) is (values.get("attention") == "all")
+    several = [name for name in ("attention", "evidence") if name in table.columns]
+    assert several == ["attention", "evidence"] * (values.get("attention") == "all"), "flash is modelled"
     assert modules["attention"].n_unique() == pytest.approx(table["% of FLOPs"].sum() / 100)
 
 

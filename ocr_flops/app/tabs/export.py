@@ -65,7 +65,7 @@ def export(results: Results, link: Link, inputs: mo.ui.dictionary, make_report: 
     return mo.vstack(
         [
             mo.md(
-                "**Link**: the address of this page carries the sidebar, *Serving*, tab and pins, not what is set on *Corpus* and *Models*."
+                "**Link**: the address of this page carries the sidebar, *Plan*, *Serving*, tab and pins; of *Corpus* engine and prices."
             ),
             mo.md("**Report**: one file that works without a network, with controls for grid and attention mode inside its charts."),
             row(report),
