@@ -148,12 +148,16 @@ def describe_served(steps: Mapping[str, Delivered], setting: Setting, refused: s
 def describe_ask(timings: Mapping[str, Timing]) -> Heading:
     """What is asked for: the kernel and what it has to do, where one is missing, and what it is worth."""
     base, (mode, best) = [*timings.values()][-2], [*timings.items()][-1]
+    if not best.fits:
+        return describe_no_fit(timings)
     first, last = base.expected_ttft.value, best.expected_ttft.value
     worth = f"{seconds(first - last)} of {seconds(first)} to the first token"
-    if base.fits and best.fits:
+    if base.fits:
         hours = [million_pages(one).value for one in (base, best)]
         worth += f" and {count(hours[0] - hours[1])} of {count(hours[0])} GPU hours for a million pages"
     line = f"Against {name_base(base.estimate)} it is worth {worth}: {describe_conditions(best)}; {_shows(base, best)}."
+    if not base.fits:
+        line = f"{name_base(base.estimate)} does not fit: {describe_conditions(best)}. {describe_batches(timings)}"
     if not is_missing(best.estimate):
         kernel = (
             f"{mode} in place of {name_base(base.estimate)}"

@@ -209,11 +209,12 @@ def describe_work(timing: Timing, wanted: str) -> Heading:
     most = max(stages, key=stages.get)
     spent = {row["module"]: row["expected_seconds"] for row in timing.modules.to_dicts() if row["stage"] in FIRST}
     longest, mode = max(spent, key=spent.get), estimate.config.attention.name.replace("vendor", TODAY)
+    fits = "" if timing.fits else ", which does not fit"
     instead = f"; no {wanted} kernel takes {estimate.config.dtype} here" if mode != wanted else ""
     return (
         f"{most.capitalize()} is {share(stages[most], sum(stages.values()))} of {si(sum(stages.values()), 'FLOPs')}; "
         f"{share(spent[longest], sum(spent.values()))} of the expected time to first token goes to {module_name(longest)}",
-        f"Attention {mode}{instead}; {describe_conditions(timing)}. Every bar is 100 %.",
+        f"Attention {mode}{instead}; {describe_conditions(timing)}{fits}. Every bar is 100 %.",
     )
 
 

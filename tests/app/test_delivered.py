@@ -72,6 +72,12 @@ def test_what_serves_follows_the_setting_and_says_its_precision():
     assert "NVIDIA L4 (24 GB), fp32," in delivered.describe_served(in_fp32, replace(SETTING, dtype="fp32"))[1]
 
 
+def test_the_ask_compares_with_nothing_that_does_not_fit():
+    timings = timings_of(replace(SETTING, batch_size=32))
+    assert [one.fits for one in timings.values()] == [False, False, True]
+    assert delivered.describe_ask(timings)[1].startswith("today's sdpa does not fit: NVIDIA L4 (24 GB), bf16, batch 32")
+
+
 def test_a_gpu_that_is_not_served_says_which_kernel_it_lacks_and_what_runs():
     old = replace(SETTING, gpu="t4", dtype="fp16")
     steps, refused = delivered.serving_steps(MODEL, old)

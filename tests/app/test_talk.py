@@ -10,7 +10,7 @@ import pytest
 
 import ocr_flops as of
 from ocr_flops import units
-from ocr_flops.app import talk
+from ocr_flops.app import delivered, talk
 from ocr_flops.app.setting import Setting
 from ocr_flops.charts.slides import doubling
 from ocr_flops.evidence.verify.summary import find_compared
@@ -184,7 +184,8 @@ def test_a_saving_that_the_host_hides_is_said_to_be_hidden():
 def test_memory_that_is_too_small_is_said():
     small_setting = replace(SETTING, dtype="fp16", batch_size=32, gpu="rtx_2080_ti", attention="all")
     small = {mode: one.on(of.load_hardware("rtx_2080_ti")) for mode, one in small_setting.by_mode(MODEL).items()}
-    assert talk.describe_first_token(small)[0] == "Batch 32 does not fit, whatever the attention"
+    assert talk.describe_first_token(small)[0] == delivered.describe_ask(small)[0] == "Batch 32 does not fit, whatever the attention"
+    assert "which does not fit. Every bar" in talk.describe_work(small["sdpa"], "sdpa")[1]
 
 
 def test_where_it_does_not_help():
