@@ -111,8 +111,8 @@ def describe_best(plan: Plan) -> list[str]:
 def describe_threads(plan: Plan) -> list[str]:
     """Which devices wait for threads that cut pages, where some do, and what all take where these are as many as they need."""
     column, unit, first = ("cost", plan.currency, "cheapest") if plan.prices else ("gpu_hours", "GPU-hours", "fastest")
-    asked, other = plan.preprocess_workers or 1, plan
-    threads = asked
+    given, other = plan.preprocess_workers or 1, plan
+    threads = given
     while other.is_cut and threads < MOST_THREADS:
         threads *= 2
         other = plan.with_threads(threads)
@@ -122,7 +122,7 @@ def describe_threads(plan: Plan) -> list[str]:
     which = "all of these GPUs" if 1 < len(cut) == len(plan.devices) else " and ".join(cut)
     found = "; ".join(f"{row['label']} {figure(row, column, unit)}" for row in other.sums if row[column] is not None)
     order = f", {first} first" if len(plan.devices) > 1 else ""
-    return [f"The CPU limits {which}, with {counted(asked, 'thread')} for each to cut pages. With {threads} threads{order}: {found}."]
+    return [f"The CPU limits {which}, with {counted(given, 'thread')} for each to cut pages. With {threads} threads{order}: {found}."]
 
 
 def _far(plan: Plan, best: Mapping[str, Any]) -> list[str]:
@@ -160,10 +160,10 @@ def describe_choices(plan: Plan) -> list[str]:
     if plan.best is None:
         return []
     found = []
-    told = ~pl.col("is_plan") & (pl.col("name") != _other_engine(plan)) & (pl.col("saving").abs() >= LEAST_SAVING)
+    worth = ~pl.col("is_plan") & (pl.col("name") != _other_engine(plan)) & (pl.col("saving").abs() >= LEAST_SAVING)
     for choice, opening in CHOICES.items():
         parts = []
-        for row in plan.alternatives.filter(told, pl.col("choice") == choice).sort("gpu_hours").iter_rows(named=True):
+        for row in plan.alternatives.filter(worth, pl.col("choice") == choice).sort("gpu_hours").iter_rows(named=True):
             less, times = row["saving"], 1 - row["saving"]
             words = (
                 f"{times:.3g} times as many" if times >= units.FACTOR_FROM else f"{share(abs(less), 1)} {'fewer' if less >= 0 else 'more'}"

@@ -93,25 +93,25 @@ def read_groups(chosen: dict[str, Any], rule: PageRule | None = None) -> Groups:
     return group_pages(table, modes(), rule)
 
 
-def make_plan(results: Results, groups: Groups | SpecError, asked: dict[str, Any]) -> Plan | SpecError:
+def make_plan(results: Results, groups: Groups | SpecError, wanted: dict[str, Any]) -> Plan | SpecError:
     """The plan of groups under what the sidebar and `question_controls` say; why there is none, where there is none."""
     if isinstance(groups, SpecError):
         return groups
     try:
-        found = _plan(results, groups, asked)
+        found = _plan(results, groups, wanted)
         found.groups, found.plans  # noqa: B018  computed here, where an error can be told
     except SpecError as error:
         return error
     return found
 
 
-def _plan(results: Results, groups: Groups, asked: dict[str, Any]) -> Plan:
-    engine = asked["engine"] if results.model.learned is None else Setting.engine
+def _plan(results: Results, groups: Groups, wanted: dict[str, Any]) -> Plan:
+    engine = wanted["engine"] if results.model.learned is None else Setting.engine
     left = () if engine == results.setting.engine else OF_ENGINE
     setting = replace(results.setting, engine=engine, **{name: getattr(Setting, name) for name in left})
     prices, currency = results.setting.hour_prices
-    gpus = asked["names"].replace(",", " ").lower().split()
-    lengths = None if OWN_LENGTHS in groups.frame.columns else fixed(asked["output_tokens"])
+    gpus = wanted["names"].replace(",", " ").lower().split()
+    lengths = None if OWN_LENGTHS in groups.frame.columns else fixed(wanted["output_tokens"])
     is_own = setting.host != OWN_HOST or any(getattr(setting, name) is not None for name in (*HOST_US, *REACHED))
     lanes = conditions(results.model, setting) if is_own else {}
     return plan(
@@ -120,15 +120,15 @@ def _plan(results: Results, groups: Groups, asked: dict[str, Any]) -> Plan:
         gpus,
         prices={name: prices[name] for name in gpus if name in prices},
         currency=currency,
-        gpus=asked["gpus"],
-        mode=asked["mode"],
+        gpus=wanted["gpus"],
+        mode=wanted["mode"],
         output_tokens=lengths,
         prompt_tokens=setting.prompt_tokens,
-        loops=asked["loops"] / 100,
+        loops=wanted["loops"] / 100,
         limit=DEFAULT_LIMIT,
         attention=setting.main_mode,
         **setting.options,
-        preprocess_workers=asked["preprocess_workers"] if is_server(setting.engine_spec) else None,
+        preprocess_workers=wanted["preprocess_workers"] if is_server(setting.engine_spec) else None,
         host=lanes.get("host"),
         efficiency=lanes.get("efficiency"),
     )
