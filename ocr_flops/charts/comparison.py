@@ -36,11 +36,11 @@ def comparison(settings: Sequence[Compared]) -> Chart:
 
     def value(bar: Bar) -> str:
         if not bar.panel.bars[bar.row]:
-            return "–" if bar.panel.name == PAGES and bar.row in unfit else "no figure"
+            return "–" if bar.row in unfit else "no figure"
         return bar.panel.words(bar.total)
 
     def difference(bar: Bar) -> str:
-        if bar.row in unfit and bar.panel.name in (PAGES, DEVICE_MEMORY):
+        if bar.row in unfit:
             return "does not fit"
         return change(bar.total, bar.base) if bar.row != settings[0].label and bar.panel.bars[bar.row] and bar.base else ""
 
@@ -53,10 +53,10 @@ def _parts(panel: str, one: Compared) -> dict[str, float]:
     """What a panel's bar consists of; empty where the figure does not exist."""
     if panel == DEVICE_MEMORY:
         return dict(zip(MEMORY_COLOURS, one.estimate.footprint[:3], strict=True))
-    if one.timing is None:
+    if one.timing is None or not one.timing.fits:
         return {}
     if panel == PAGES:
-        return {PAGES: one.timing.expected_pages_per_day.value} if one.timing.fits else {}
+        return {PAGES: one.timing.expected_pages_per_day.value}
     times = dict(one.timing.stages["stage", "expected_seconds"].rows())
     if panel == "first token":
         return {stage: times[stage] for stage in ("vision", "prefill")}
@@ -73,7 +73,7 @@ def _template(settings: int) -> Template:
 def _figures(one: Compared) -> dict[str, float | None]:
     """What the title compares, by panel."""
     timing = one.timing
-    found = (timing.expected_ttft, timing.expected_tpot, timing.expected_pages_per_day if timing.fits else None) if timing else ()
+    found = (timing.expected_ttft, timing.expected_tpot, timing.expected_pages_per_day) if timing and timing.fits else ()
     times = dict(zip(PANELS, (figure and figure.value for figure in found), strict=False))
     return dict.fromkeys(PANELS) | times | {DEVICE_MEMORY: one.estimate.footprint.total_bytes}
 

@@ -66,7 +66,7 @@ def compare(results: Results, pins: PinControls) -> mo.Html:
     """
     found, problems = comparison.compare_pins(results.model, results.setting, pins.pins)
     listed = [
-        row(name, mo.Html(_described(kept, results.setting, pins.pins)), removal)
+        row(name, removal, mo.Html(_described(kept, results.setting, pins.pins)))
         for (_, kept), name, removal in zip(pins.pins, pins.names, pins.removals, strict=True)
     ]
     full = mo.md(f"{links.MAX_PINS} settings are pinned; remove one to pin another.")
