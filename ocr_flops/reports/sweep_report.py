@@ -242,6 +242,7 @@ def _list_page(sweep: Sweep) -> dict[str, str]:
         return list_values(axes[name].tolist() if name in axes else (getattr(one, name) for one in keys))
 
     found = {"resolution": list_values(one.name for one in keys), "global view, px": values("global_px"), "tile, px": values("tile_px")}
+    found = {} if all(case.run.model.learned for case in sweep.cases) else found  # whose pages have rules of their own
     if sweep.pages and sweep.pages.images:
         found["pages"] = f"{len(sweep.pages):,}, from {list_values(file for file, _ in sweep.pages.images)}"
     elif sweep.pages:

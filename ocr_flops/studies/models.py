@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ocr_flops.cost.models.learned import describe_replaced, find_program, kept_path, program_path
+from ocr_flops.cost.models.learned import describe_learned, describe_replaced, find_program, kept_path, program_path
 from ocr_flops.cost.run_config import RunConfig
 from ocr_flops.errors import SpecError
 from ocr_flops.spec.catalog import load_model
@@ -141,13 +141,11 @@ def describe_program(model: ModelSpec) -> dict[str, Any]:
         evidence = "written by hand, equal to traces of the class"
         return {"parameters": parameters, "attention": "eager, sdpa, flash", "program": "shipped", "evidence": evidence}
     program = find_program(model)
-    checks = sum(len(stage.evidence.verified_at) for stage in program.stages)
-    evidence = f"learned from traces under transformers {program.transformers}, {checks} more were equal"
     return {
         "parameters": parameters,
         "attention": ", ".join(dict.fromkeys(stage.attention for stage in program.stages)),
         "program": "learned here" if program_path(model) == kept_path(model) else "shipped",
-        "evidence": evidence,
+        "evidence": describe_learned(model),
         "replaced": describe_replaced(config) or None,
     }
 

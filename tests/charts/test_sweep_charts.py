@@ -9,7 +9,7 @@ from polars.testing import assert_frame_equal
 
 from ocr_flops.charts.sweep import summary as summaries
 from ocr_flops.charts.sweep import sweep_charts
-from ocr_flops.charts.sweep.summary import summarize_sweep
+from ocr_flops.charts.sweep.summary import name_views, summarize_sweep
 from ocr_flops.charts.sweep.wording import Wording
 from ocr_flops.studies.sweeps.plan import load_sweep
 from ocr_flops.studies.sweeps.results import STAGES, TARGETS
@@ -118,3 +118,7 @@ def test_of_a_long_sweep_some_points_are_kept_and_the_ends_of_all(tmp_path, monk
     assert found.points.group_by("attention").len()["len"].n_unique() == 1  # a point under every kernel, or under none
     assert found.points["output_tokens"].n_unique() > 150
     assert found.most("total_flops")["output_tokens"] == 300
+
+
+def test_a_page_without_views_is_whole():
+    assert name_views({"global_px": 0, "tiles": 0}) == "whole page"

@@ -4,6 +4,7 @@ import polars as pl
 import pytest
 
 import ocr_flops as of
+from ocr_flops.cost.run_config import RunConfig
 from ocr_flops.evidence import verify
 from ocr_flops.evidence.records import store
 from ocr_flops.evidence.verify import summary
@@ -94,3 +95,8 @@ def test_only_the_setting_that_was_compared_counts(model, tiny, choice, compared
     assert (found is not None) == compared == ("all equal, as integers" in words)
     assert compared or words.startswith("not compared")
     assert summary.find_compared(of.estimate(tiny, of.Workload(64), **choice).config) is None  # other dimensions
+
+
+def test_of_a_learned_model_the_traces_that_it_was_learned_from_are_named():
+    config = RunConfig.resolve(of.load_model("glm_ocr"), "sdpa", "transformers", "bf16", "dynamic", None)
+    assert summary.describe_compared(config).startswith("learned from traces under transformers ")

@@ -249,5 +249,7 @@ def scan_points(results: Results, *conditions: pl.Expr) -> pl.LazyFrame:
 
 
 def name_views(row: Row) -> str:
-    """The views of a point: "2 × 3", "1024 px view"."""
+    """The views of a point: "2 × 3", "1024 px view", "whole page"."""
+    if not row["global_px"]:
+        return "whole page"
     return f"{row['columns']} × {row['rows']}" if row["tiles"] else f"{row['global_px']} px view"

@@ -73,6 +73,13 @@ def describe_replaced(config: RunConfig) -> str:
     )
 
 
+def describe_learned(model: ModelSpec) -> str:
+    """What the numbers of a learned model rest on, in words."""
+    program = find_program(model)
+    checks = sum(len(stage.evidence.verified_at) for stage in program.stages)
+    return f"learned from traces under transformers {program.transformers}, {checks} more were equal"
+
+
 class LearnedPipeline(Pipeline, name="learned"):
     """The pipeline of learned models."""
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from ocr_flops import __version__
+from ocr_flops.cost.models.learned import describe_learned
 from ocr_flops.cost.run_config import RunConfig
 from ocr_flops.evidence.records.store import check_not_installed
 from ocr_flops.evidence.verify.compare import FLOPS, LEVELS, WHAT
@@ -210,6 +211,8 @@ def describe_compared(config: RunConfig, stages: Iterable[str] = STAGES) -> str:
     """Say in words what of a setting's stages was compared with the real model, at which points, or that nothing was."""
     if found := find_compared(config):
         return f"{found.numbers:,} numbers compared at {found.points}: {found.verdict}"
+    if config.model.learned:
+        return describe_learned(config.model)
     modelled = [stage for stage in stages if config.evidence(stage) == "modelled"]
     return f"not compared ({', '.join(modelled)} modelled)" if modelled else "not compared in this installation"
 
