@@ -80,8 +80,8 @@ def _cost_cards(estimate: Estimate) -> list[Card]:
     grid = f"{workload.columns} × {workload.rows} tiles + page" if workload.tiles else "one view"
     tokens = f"{workload.image_tokens:,} image and {workload.prompt_tokens:,} prompt tokens."
     parameters = f"{si(sum(config.parameters.values()))} params"
-    held = f"In {config.dtype}{', linear layers and experts in fp8' * bool(config.engine.weights)}."
-    held += " All experts are held, hit or not." * any("experts" in name for name in config.parameters)
+    held = f"In {config.dtype}" + ", the decoder's linear layers and experts (in vLLM CLIP's too) in fp8" * bool(config.engine.weights)
+    held += ". All experts are held, hit or not." if any("experts" in name for name in config.parameters) else "."
     return [
         Card("FLOPs", si(sum(flops.values())), f"batch {workload.batch_size:,}", f"{by_stage}. A multiply-add is 2 FLOPs."),
         Card("memory", si(memory.total_bytes, "B"), "all together", "Weights, KV cache at its end and the peak activation memory."),

@@ -73,7 +73,7 @@ def workload_controls(setting: Setting) -> mo.ui.dictionary:
     prompt = f"Text beside the image, BOS included, up to {most_prompt:,}; the published default prompt has 10."
     attention = "What differs between modes is vector work, memory and traffic; matrix FLOPs are the same."
     cache = "Dynamic grows by a copy at every step, the default of transformers and the published code; static is written in place."
-    weights = "Of linear layers and experts; in fp8 their inputs are quantised too, which takes more kernels and needs a GPU with fp8."
+    weights = "Of the decoder's linear layers and experts, in vLLM of CLIP's too; fp8 takes more kernels and needs a GPU with fp8."
     blocks = "An engine that serves keeps keys and values in blocks, in the precision of the run or in half as many bytes."
     grid = "Tiles across the page. 1 × 1 means no tiles; the rule's own grids have 2 to 9."
     return mo.ui.dictionary(
