@@ -55,6 +55,7 @@ def _checked(estimate: Estimate) -> Card:
     config = estimate.config
     found, words = find_compared(config), describe_compared(config, estimate.chosen_stages)
     if found is None:
-        return Card("evidence", "not compared", "", f"This setting was {words}. What was: see Method.")
+        short = "learned from traces" if config.model.learned else "not compared"
+        return Card("evidence", short, "", f"This setting was {words}. What was compared: see Method.")
     equal = found.verdict if found.different else "all equal the real model"
     return Card("checked", f"{found.numbers:,} numbers", equal, f"This setting: {words}. {found.basis}. See Method.")
