@@ -1,5 +1,7 @@
 """Steady state of serving: laws it must keep, limits it must say."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,7 @@ from ocr_flops.cost.engines.base import ENGINES
 from ocr_flops.errors import SpecError
 from ocr_flops.spec.serving import cutting_part
 from ocr_flops.timing.serving.simulator import simulate
-from ocr_flops.timing.serving.steady import prepare
+from ocr_flops.timing.serving.steady import Server, prepare, solve_each
 from ocr_flops.timing.serving.traffic import Lengths, draw_traffic
 
 PAGE = of.Workload.from_grid(2, 3, output_tokens=800)
@@ -140,6 +142,17 @@ def test_more_of_a_device_never_delivers_less(gpu, engine, concurrency, output, 
     assert (more.capacity >= less.capacity * (1 - (5e-3 if is_fuller else 1e-9))).all()
     if figure == "memory_bytes" and concurrency <= less.max_concurrency // 2:
         assert then == pytest.approx(delivered, rel=1e-9)
+
+
+def test_kinds_of_pages_that_are_solved_together_are_what_each_is_alone(model):
+    asked = (("tiny", 10, 300), ("large", 1505, 300), ("gundam_m", 3000, 300), ("base", 10, 1))  # of a budget of 2048 tokens
+    pages = [of.Workload.from_grid(mode=of.load_mode(mode), prompt_tokens=prompt, output_tokens=out) for mode, prompt, out in asked]
+    served = prepare(model, pages, "rtx_4090").served
+    for page, rate, seconds in zip(served.pages, *solve_each(served), strict=True):
+        alone = Server(replace(served, pages=(page._replace(weight=1.0),)))
+        found = alone.solve([alone.max_concurrency, 1])
+        assert rate == pytest.approx(found.pages_per_second.value[0], rel=1e-12)
+        assert seconds.value == pytest.approx(found.ttft_seconds.value[1] + alone.later * found.tpot_seconds.value[1], rel=1e-12)
 
 
 def test_steps_that_do_not_settle_are_neither_of_the_two_between_which_they_swing():

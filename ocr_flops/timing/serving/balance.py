@@ -57,7 +57,7 @@ def find_balance(server: Server, is_closed: bool) -> Balance:
     longest, nearly, places = (one_more * one for one in (ANY_NUMBER, NEARLY, server.max_concurrency))
     beside = -np.expm1(-admitted) if decodes else one_more
     pages, company, ratio, more, others = admitted / beside, admitted, one_more, zero, longest
-    in_parts = np.any(prompt + server.max_concurrency * times.mixes > budget)
+    in_parts = prompt + server.max_concurrency * times.mixes > budget
     at, prompts = np.empty((3 if is_closed or not decodes else 5, *shape)), np.empty((3, *shape))
 
     def none(seconds: np.ndarray) -> np.ndarray:  # the chance that nobody comes
@@ -124,8 +124,8 @@ def find_balance(server: Server, is_closed: bool) -> Balance:
             idle = np.exp(-running - company)
         busy = one_more - idle
         first, rest = idle * (with_one / one + vision) + busy * own, busy * met / 2
-        if in_parts:  # the last part of a prompt takes a step of its own too
-            first = first + (np.ceil(one_more / one - 1e-9) - one_more / one) * short
+        if np.any(in_parts):  # the last part of a prompt takes a step of its own too
+            first = first + in_parts * (np.ceil(one_more / one - 1e-9) - one_more / one) * short
         if decodes:
             after = short + (one_more - none(first)) * added + page * np.minimum(rate * first, others)
             beyond = first - step
