@@ -1,5 +1,7 @@
 """Charts in marimo and in Jupyter: drawn once, after which a new setting sends rows, titles and parameters only."""
 
+import threading
+import weakref
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +15,8 @@ from ocr_flops.charts import Chart
 from ocr_flops.reports.images import vega_javascript
 
 SCRIPT, STYLE = (Path(__file__).with_suffix(suffix) for suffix in (".js", ".css"))
+_OPENED: list[tuple[threading.Thread, "ChartWidget"]] = []  # of a server, each with the thread of its session
+_OPENING = threading.Lock()
 LIBRARY = f"vega-{version('vl-convert-python')}.js"  # where a server offers `vega_javascript`, beside its pages
 
 
@@ -34,7 +38,22 @@ class ChartWidget(anywidget.AnyWidget):
         script = SCRIPT.read_text(encoding="utf-8")
         library = f'await import(new URL("{self.library}", document.baseURI));' if self.library else vega_javascript()
         super().__init__(_esm=f"{library}\n{script}")
+        if self.library:
+            self._close_those_left()
         self.show(charts, view, below)
+
+    def _close_those_left(self) -> None:
+        """Closes the widgets of sessions that are over: ipywidgets and marimo keep each, and with it all that its page has computed."""
+        with _OPENING:
+            for thread, widget in [*_OPENED]:
+                if not thread.is_alive():
+                    _OPENED.remove((thread, widget))
+                    widget.layout.close()
+                    widget.close()
+                    for end in [one.__callback__ for one in weakref.getweakrefs(widget)]:
+                        if isinstance(end, weakref.finalize):
+                            end()  # marimo's, by which it forgets what shows a widget once that is gone, which this keeps
+            _OPENED.append((threading.current_thread(), self))
 
     def show(self, charts: Iterable[Chart], view: str = "", below: str | list[str] = "") -> None:
         """Draws charts in place of those before.

@@ -1,6 +1,9 @@
 """Charts that stay, on Python's side: what is sent at first, and what a step sends. How they are drawn: tests/browser."""
 
+import gc
 import re
+import threading
+import weakref
 
 import pytest
 
@@ -88,3 +91,23 @@ def test_what_is_not_allowed_is_said_when_it_is_read(model):
         drawn(model, prompt_tokens=-1)
     results = views.Results(model, Setting(gpu="t4"))
     assert "bf16" in results.without_times and results.device is None and results.timings == [] and results.estimates
+
+
+def test_of_a_session_that_is_over_nothing_is_kept(monkeypatch):
+    """Of every visit a server kept all that its page had computed, 2 MB: in ipywidgets' list of widgets, and in marimo's of what shows them."""
+
+    def visit():
+        widget = ChartWidget()
+        shown[id(widget)] = widget
+        weakref.finalize(widget, shown.pop, id(widget))
+
+    monkeypatch.setattr(ChartWidget, "library", LIBRARY)
+    shown = {}
+    session = threading.Thread(target=visit)
+    session.start()
+    session.join()
+    widgets = [*map(weakref.ref, shown.values())]
+    widgets.append(weakref.ref(widgets[0]().layout))
+    ChartWidget()
+    gc.collect()
+    assert not shown and [one() for one in widgets] == [None, None]
