@@ -155,7 +155,7 @@ def build(where: Serving, port: int) -> ASGIApp:
     return Guard(served, where.token, f"ocr_flops_{port}", where.max_body_bytes, tuple(mounts), meta)
 
 
-def run(app: ASGIApp, listening: socket.socket) -> None:
+def serve(app: ASGIApp, listening: socket.socket) -> None:
     """Serves until Ctrl-C, which is raised again after a clean end, or a signal to end.
 
     Args:

@@ -52,7 +52,7 @@ def serve_app(
         print("\n".join((*links, "Ctrl-C ends it.")), flush=True)
         if not headless:
             threading.Thread(target=webbrowser.open, args=links[:1], daemon=True).start()  # may look for a browser for long
-        server.run(server.build(where, port), listening)
+        server.serve(server.build(where, port), listening)
     return 0
 
 
