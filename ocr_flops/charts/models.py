@@ -33,7 +33,7 @@ def cost_by_size_chart(points: pl.DataFrame, run: RunSpec, page: PageText) -> Ch
         run: what they are of.
         page: the page that is marked.
     """
-    value = PRICE if PRICE in points.columns else SECONDS
+    value, found = PRICE if PRICE in points.columns else SECONDS, points.to_dicts()
     rows = [
         {
             "x": row["megapixels"],
@@ -42,10 +42,10 @@ def cost_by_size_chart(points: pl.DataFrame, run: RunSpec, page: PageText) -> Ch
             "size": f"{row['width_px']} x {row['height_px']} px, {row['image_tokens']:,} image tokens",
             "cost": _words(row, value),
         }
-        for row in points.to_dicts()
+        for row in found
     ]
     mark = {"x": page.width_px * page.height_px / 1e6, "text": f"{page.width_px} x {page.height_px} px"}
-    return _lines_chart(rows, value, _title(points, run, page, value), mark)
+    return _lines_chart(rows, value, _title(found, run, page, value), mark)
 
 
 def cost_by_model_chart(found: pl.DataFrame, run: RunSpec, page: PageText, currency: str = "") -> Chart:
@@ -57,21 +57,20 @@ def cost_by_model_chart(found: pl.DataFrame, run: RunSpec, page: PageText, curre
         page: the page.
         currency: of the price; "" for any.
     """
-    column, unit, factor = "expected_pages_per_second{}", A_DAY, SECONDS_PER_DAY
-    if is_priced := found[PRICE].null_count() < found.height:
+    column, unit, factor, rows = "expected_pages_per_second{}", A_DAY, SECONDS_PER_DAY, []
+    prices = [row[PRICE] / row["gpu_hours_per_1000_pages"] for row in found.to_dicts() if row[PRICE] is not None]
+    if is_priced := bool(prices):
         column, unit, factor = "cost{}_per_1000_pages", currency, 1
-        price = (found[PRICE] / found["gpu_hours_per_1000_pages"]).drop_nulls()[0]
-    scaled = found.with_columns(pl.col(column.format(case)) * factor for case in ("", "_low", "_high")).to_dicts()
-    rows = []
-    for row in scaled:
-        bar = ranged_row(row, column, unit)
+    columns = [column.format(case) for case in ("", "_low", "_high")]
+    for row in found.to_dicts():
+        bar = ranged_row({name: row[name] * factor for name in columns}, column, unit)
         colour = STAGE_COLOURS["prefill" if row["model"] == run.model.name else "vision"]
         rows.append({**bar, "row": row["label"], "colour": colour, "text": f"{bar['text']}, batch {row['batch_size']}"})
     most, words = f"{count(rows[0]['end'])} {unit}".strip(), "A thousand pages cost " * is_priced
     finding = f"{words}{most} on {rows[0]['row']}"
     if len(rows) > 1:
         finding += f", {count(rows[-1]['end'])} on {rows[-1]['row']}"
-    where = run.hardware.label + (f" at {money(price, currency)} an hour" if is_priced else "")
+    where = run.hardware.label + (f" at {money(prices[0], currency)} an hour" if is_priced else "")
     ran = f"{where}, {run.engine.name}, {attention_words(run.attention.name)}, {run.dtype}"
     line = f"{ran}; {page.width_px} x {page.height_px} px, {page.characters:,} characters; bars as expected, lines the ranges"
     return ranged_chart(title(finding, line), rows, f"{unit} for a thousand pages" if is_priced else unit)
@@ -157,18 +156,18 @@ def _template(value: str) -> Template:
     )
 
 
-def _title(points: pl.DataFrame, run: RunSpec, page: PageText, value: str) -> Title:
-    here = points.filter((pl.col("width_px") - page.width_px).abs() == (pl.col("width_px") - page.width_px).abs().min()).sort(value)
-    first, last = here.row(0, named=True), here.row(-1, named=True)
-    times = last[value] / first[value]
+def _title(points: Sequence[Row], run: RunSpec, page: PageText, value: str) -> Title:
+    nearest = min(abs(row["width_px"] - page.width_px) for row in points)
+    here = sorted((row for row in points if abs(row["width_px"] - page.width_px) == nearest), key=lambda row: row[value])
+    first, last = here[0], here[-1]
     words = {PRICE: "cost of a thousand pages", SECONDS: "time of a page"}[value]
     finding = f"At {first['width_px']} x {first['height_px']} px the {words} is {_words(first, value)} on {first['label']}"
-    if here.height > 1:
-        finding += f", {times:.3g} times as much on {last['label']}"
+    if len(here) > 1:
+        finding += f", {last[value] / first[value]:.3g} times as much on {last['label']}"
     return title(
         finding,
         f"{run.hardware.label}, {run.engine.name}, {attention_words(run.attention.name)}, {run.dtype}, "
         f"batch {run.workload.batch_size}; expected",
         f"Every model writes the same {page.characters:,} characters, whatever the size of the page",
-        *page.cut_words(points["model"].unique(maintain_order=True)),
+        *page.cut_words(dict.fromkeys(row["model"] for row in points)),
     )

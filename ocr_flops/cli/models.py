@@ -93,10 +93,10 @@ def compare_models(
         crops=_by_model("--crops", crops, chosen, int),
     )
 
-    def timed(one: Any, estimate: Any) -> Any:
-        return time_run(with_records(one), estimate)
+    def timed(one: Any, page: models.PageText) -> Any:
+        return models.time_page(one, page, lambda one, estimate: time_run(with_records(one), estimate))
 
-    options: dict[str, Any] = {"price_per_hour": price, "on": timed}
+    options: dict[str, Any] = {"price_per_hour": price, "timed": timed}
     said: list[str] = []
     console.refuse_keys(given, ["workload.output_tokens"], "every model writes the same text, of --chars characters")
     if corpus:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from ocr_flops.spec.reading import offered
 from ocr_flops.spec.run_spec import RunSpec
 from ocr_flops.spec.specs import ModelSpec
 from ocr_flops.spec.workload import Column, Workload
-from ocr_flops.timing.estimate import estimate_run, time_run
+from ocr_flops.timing.estimate import Estimate, estimate_run, time_run
 from ocr_flops.timing.planning import SECONDS_PER_HOUR, largest_batch, with_best_batch
 from ocr_flops.timing.timing import Timing
 
@@ -74,7 +74,9 @@ class PageText:
         tokens = -(-self.characters // (self.characters_per_token(model) * crops))
         height = np.maximum(self.height_px // crops, 1) if isinstance(self.height_px, np.ndarray) else max(self.height_px // crops, 1)
         rest = {"prompt_tokens": run.workload.prompt_tokens, "output_tokens": int(tokens), "batch_size": run.workload.batch_size * crops}
-        return Workload.from_image(self.width_px, height, **rest)
+        if model.page_rule is None:
+            return Workload.from_image(self.width_px, height, **rest)
+        return Workload(0, image_width_px=self.width_px, image_height_px=height, page_rule=model.page_rule, **rest)
 
     def cut_words(self, models: Iterable[str]) -> list[str]:
         """What is assumed of models that read crops, in words."""
@@ -150,13 +152,22 @@ def describe_program(model: ModelSpec) -> dict[str, Any]:
     }
 
 
+Timed = Callable[[RunSpec, PageText], tuple[Estimate, Timing | None]]  # a model's estimate of a page, and its time on the run's device
+
+
+def time_page(run: RunSpec, page: PageText, on: Callable[[RunSpec, Estimate], Timing | None] = time_run) -> tuple[Estimate, Timing | None]:
+    """A model's estimate of a page, or of columns of pages, and its time on the run's device, as `on` has it."""
+    found = estimate_run(run, page.workload(run, run.model))
+    return found, on(run, found)
+
+
 def compare_models(
     run: RunSpec,
     models: Iterable[str],
     page: PageText,
     *,
     price_per_hour: float | None = None,
-    on: Any = time_run,
+    timed: Timed = time_page,
     best_batch: bool = False,
 ) -> pl.DataFrame:
     """What one page costs on several models, a row each: those that run it first, cheapest first; the order changes with the batch.
@@ -166,7 +177,7 @@ def compare_models(
         models: names of the group `model`.
         page: the page and its text.
         price_per_hour: of one device, in any currency.
-        on: times an estimate of a run on the run's device.
+        timed: estimates and times a page.
         best_batch: take of each model the batch with most expected pages a second that fits the device.
 
     Returns:
@@ -180,7 +191,7 @@ def compare_models(
     for name in models:
         model, row = load_model(name), {}
         try:
-            row = _page_row(replace(run, model=model), page, price_per_hour, on, best_batch)
+            row = _page_row(replace(run, model=model), page, price_per_hour, timed, best_batch)
         except SpecError as problem:
             row = {"reason": str(problem)}
         rows.append({"model": name, "label": model.label, "reason": None, **row})
@@ -189,11 +200,10 @@ def compare_models(
     return pl.DataFrame([{column: row.get(column) for column in (*columns, "reason")} for row in wanted], infer_schema_length=None)
 
 
-def _page_row(run: RunSpec, page: PageText, price: float | None, on: Any, best_batch: bool) -> dict[str, Any]:
+def _page_row(run: RunSpec, page: PageText, price: float | None, timed: Timed, best_batch: bool) -> dict[str, Any]:
     """One model's row of `compare_models`."""
-    workload, crops = page.workload(run, run.model), page.crops_of(run.model)
-    result = estimate_run(run, workload)
-    timing: Timing | None = on(run, result)
+    (result, timing), crops = timed(run, page), page.crops_of(run.model)
+    workload = result.workload
     if timing and best_batch and (largest := largest_batch(result, timing.hardware.memory_bytes)) >= crops:
         result = with_best_batch(timing, largest, {}, crops)
         timing, workload = replace(timing, estimate=result), result.workload
@@ -207,10 +217,11 @@ def _page_row(run: RunSpec, page: PageText, price: float | None, on: Any, best_b
         return row
     figures = timing.expected_figures()
     figures |= {name: value / crops for name, value in figures.items() if name.startswith("expected_pages") and value is not None}
-    if not timing.fits:
+    fits = bool(needed <= timing.hardware.memory_bytes)
+    if not fits:
         figures |= {name: None for name in figures if name.startswith("expected_pages")}
         row["reason"] = f"does not fit: needs {needed / 1e9:.3g} GB"
-    row |= {"fits": bool(timing.fits), **figures, "device_busy_share": timing.device_busy_share, "time_basis": timing.time_basis}
+    row |= {"fits": fits, **figures, "device_busy_share": timing.device_busy_share, "time_basis": timing.time_basis}
     row |= dict(zip(("expected_page_seconds", *COSTS), costs_of(figures, price), strict=True))
     return row
 
@@ -234,43 +245,39 @@ def cost_by_size(
     factors: Iterable[float],
     *,
     price_per_hour: float | None = None,
-    on: Any = time_run,
+    timed: Timed = time_page,
 ) -> pl.DataFrame:
     """The same page at several resolutions, on several models: a row per model and resolution that its processor takes, by size.
 
     Args:
-        run, models, page, price_per_hour, on: as of `compare_models`; run has a device.
+        run, models, page, price_per_hour, timed: as of `compare_models`; run has a device.
         factors: of the page's width and height.
 
     Returns:
         columns model, label, width_px, height_px, megapixels, image_tokens, expected_page_seconds with its range, and, with a price,
         cost_per_1000_pages with its range.
     """
-    sizes, frames = page.scaled(np.array(sorted(factors))), []
+    sizes = page.scaled(np.array(sorted(factors)))
+    here = {"width_px": sizes.width_px, "height_px": sizes.height_px, "megapixels": sizes.width_px * sizes.height_px / 1e6}
+    parts: list[dict[str, Any]] = []
     for name in models:
         one = replace(run, model=load_model(name))
-        workload, crops = sizes.workload(one, one.model), sizes.crops_of(one.model)
-        result = estimate_run(one, workload)
-        figures = on(one, result).expected_figures()
+        (found, timing), crops, count = timed(one, sizes), sizes.crops_of(one.model), len(sizes.width_px)
+        figures = timing.expected_figures()
         figures |= {key: value / crops for key, value in figures.items() if key.startswith("expected_pages")}
         seconds, _, *costs = costs_of(figures, price_per_hour)
-        frames.append(
-            pl.DataFrame(
-                {
-                    "model": name,
-                    "label": one.model.label,
-                    "width_px": sizes.width_px,
-                    "height_px": sizes.height_px,
-                    "megapixels": sizes.width_px * sizes.height_px / 1e6,
-                    "image_tokens": np.broadcast_to(result.workload.image_tokens * crops, sizes.width_px.shape),
-                    "expected_page_seconds": seconds,
-                    "expected_page_low_seconds": 1 / figures["expected_pages_per_second_high"],
-                    "expected_page_high_seconds": 1 / figures["expected_pages_per_second_low"],
-                    **(dict(zip(COSTS[1:], costs, strict=True)) if price_per_hour is not None else {}),
-                }
-            )
+        parts.append(
+            {"model": [name] * count, "label": [one.model.label] * count}
+            | here
+            | {
+                "image_tokens": np.broadcast_to(found.workload.image_tokens * crops, count),
+                "expected_page_seconds": seconds,
+                "expected_page_low_seconds": 1 / figures["expected_pages_per_second_high"],
+                "expected_page_high_seconds": 1 / figures["expected_pages_per_second_low"],
+            }
+            | (dict(zip(COSTS[1:], costs, strict=True)) if price_per_hour is not None else {})
         )
-    return pl.concat(frames)
+    return pl.DataFrame({column: np.concatenate([part[column] for part in parts]) for column in parts[0]})
 
 
 def memory_by_output(run: RunSpec, models: Sequence[str], page: PageText, outputs: Sequence[int]) -> pl.DataFrame:

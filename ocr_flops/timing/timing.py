@@ -86,6 +86,12 @@ class Timing(Framed):
     def _expected(self) -> dict[str, np.ndarray]:
         return self.expected_table(self.estimate.keys("stage"))
 
+    def at(self, number: int) -> Timing:
+        """One of the points alone, whose expected seconds are those found of all of them."""
+        found = replace(self, estimate=replace(self.estimate, workload=self.estimate.workload.point(number)))
+        found.__dict__["_expected"] = {name: column[number : number + 1] for name, column in self._expected.items()}
+        return found
+
     def lane_seconds(self, stage: str, lane: str) -> np.ndarray:
         """Expected seconds of a stage at every point: all of them ("expected"), or those in which the device runs kernels ("device")."""
         place = self.estimate.keys("stage").index((stage, None))

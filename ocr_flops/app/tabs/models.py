@@ -1,11 +1,14 @@
 """The tab Models: what the page costs on several models, for the same text on it."""
 
 from collections.abc import Iterable
-from functools import cached_property, lru_cache
+from contextlib import suppress
+from dataclasses import replace
+from functools import cache, cached_property, lru_cache
 from html import escape
 from typing import Any
 
 import marimo as mo
+import numpy as np
 import polars as pl
 
 from ocr_flops.app.tabs.elements import grid, labelled, plain_table, problem
@@ -20,6 +23,8 @@ from ocr_flops.spec.run_spec import RunSpec
 from ocr_flops.spec.specs import STAGES
 from ocr_flops.studies import models
 from ocr_flops.studies.models import PageText
+from ocr_flops.timing.estimate import Estimate
+from ocr_flops.timing.timing import Timing
 from ocr_flops.units import attention_words
 
 
@@ -61,10 +66,24 @@ class Comparison:
             prices, self.currency = setting.hour_prices
         except SpecError as error:
             self.refused = f"{error}."
-        self.options: dict[str, Any] = {"price_per_hour": prices.get(setting.gpu), "on": self._time}
+        self.options: dict[str, Any] = {"price_per_hour": prices.get(setting.gpu), "timed": self._time}
+        self._time_sizes = cache(self._find_sizes)
 
-    def _time(self, run: RunSpec, estimate: Any) -> Any:
+    def _on(self, _: RunSpec, estimate: Estimate) -> Timing | None:
         return estimate.on(**self.results.conditions) if self.results.device else None
+
+    def _time(self, run: RunSpec, page: PageText) -> tuple[Estimate, Timing | None]:
+        """As of `time_page`; the page is timed together with the other sizes of it that are drawn, where a model takes them all."""
+        if page is not self.page:
+            return self._time_sizes(run.model.name)
+        if self.results.device and not self.is_best:
+            with suppress(SpecError):
+                found = self._time_sizes(run.model.name)[1].at(models.FACTORS.index(1.0))
+                return found.estimate, found
+        return models.time_page(run, page, self._on)
+
+    def _find_sizes(self, model: str) -> tuple[Estimate, Timing | None]:
+        return models.time_page(replace(self.run, model=load_model(model)), self.page.scaled(np.array(models.FACTORS)), self._on)
 
     @property
     def is_best(self) -> bool:
@@ -95,7 +114,7 @@ _comparison = lru_cache(maxsize=4)(Comparison)
 def models_chart(results: Results, inputs: dict[str, Any]) -> list[Chart]:
     """The cost of the page by model, and against its size at the batch that is set; none without times."""
     found = compared(results, **inputs)
-    there = found.frame.filter(pl.col("reason").is_null()) if inputs["models"] else pl.DataFrame()
+    there = found.frame.head(found.frame["reason"].null_count()) if inputs["models"] else pl.DataFrame()  # others are last
     if results.device is None or there.is_empty():
         return []
     bars = cost_by_model_chart(there, found.run, found.page, found.currency)
