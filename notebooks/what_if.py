@@ -71,8 +71,12 @@ def state(link):
 def step_state():
     # Set by a step once its charts are on their way; each cell that a step runs before sends the page eight messages.
     get_results, set_results = mo.state(None)  # for tabs that say more than charts
+    get_planned, set_planned = mo.state(None)  # the same for one tab each, whose cells others need not wait for
+    get_corpus, set_corpus = mo.state(None)
+    get_serving, set_serving = mo.state(None)
     get_beside, set_beside = mo.state("")  # what stands above the charts
-    return get_beside, get_results, set_beside, set_results
+    own_sets = dict.fromkeys(DRAWN, ()) | {"Plan": (set_planned, set_results), "Corpus": (set_corpus,), "Serving": (set_serving,)}  # by tab
+    return get_beside, get_corpus, get_planned, get_results, get_serving, own_sets, set_beside, set_results
 
 
 @app.cell(hide_code=True)
@@ -138,6 +142,7 @@ def evaluated(
     model_inputs,
     others,
     own_host,
+    own_sets,
     page,
     pdf,
     published,
@@ -196,8 +201,8 @@ def evaluated(
     _beside = "none" if _shows and _is_empty else "others" if _not_here else ""
     if _beside != get_beside():
         set_beside(_beside)
-    if tab not in DRAWN:
-        set_results(results)
+    for _set in own_sets.get(tab, (set_results,)):
+        _set(results)
     mo.vstack([*_notices, _head]) if _notices else _head
     return results, setting
 
@@ -246,8 +251,8 @@ def opened_tab(group, group_tabs):
 
 
 @app.cell(hide_code=True)
-def planned(evaluated_inputs, get_results, tab):
-    _results = get_results()
+def planned(evaluated_inputs, get_planned, tab):
+    _results = get_planned()
     above, plan_table = plan.plan(_results, evaluated_inputs[1]) if _results and tab == "Plan" else (None, None)
     above
     return (plan_table,)
@@ -301,8 +306,8 @@ def corpus_grouped(corpus_source, model, tab):
 
 
 @app.cell(hide_code=True)
-def corpus_answered(corpus_asked, corpus_charts, get_results, groups):
-    _results = get_results()
+def corpus_answered(corpus_asked, corpus_charts, get_corpus, groups):
+    _results = get_corpus()
     _plan = corpus.make_plan(_results, groups, corpus_asked.value) if _results and groups is not None else None
     corpus_charts.show(corpus.drawn(_plan), "corpus", corpus.provenance_of(_plan))
     mo.vstack([corpus.answer(_plan, corpus_asked.value["days"]), corpus_charts, corpus.numbers(_plan)]) if _plan is not None else None
@@ -324,8 +329,8 @@ def serving_opened(serving_inputs, serving_load, tab):
 
 
 @app.cell(hide_code=True)
-def serving_answered(get_results, serving_asked, serving_charts, serving_load, tab):
-    _results, _asked = get_results(), serving_asked.value | {"load": serving_load.value}
+def serving_answered(get_serving, serving_asked, serving_charts, serving_load, tab):
+    _results, _asked = get_serving(), serving_asked.value | {"load": serving_load.value}
     served_load = served_on.serve(_results, _asked) if _results and tab == "Serving" else None
     serving_charts.show(served_on.drawn(served_load), "serving", served_on.provenance_of(served_load))
     serving.answer(served_load) if served_load is not None else None

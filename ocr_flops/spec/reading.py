@@ -36,6 +36,7 @@ JOINTS = {  # dimension of one tower: what it must be the sum of
 }
 
 
+@cache
 def shipped_dir(folder: str) -> Path:
     """The folder of "configs" or "notebooks": inside the installed package, or at the top of a checkout."""
     return PACKAGE / folder if (PACKAGE / folder).is_dir() else PACKAGE.parent / folder
