@@ -77,6 +77,7 @@ def serve_workload(
 
     from ocr_flops.reports.serving import (
         describe_best,
+        describe_context,
         describe_gpus,
         describe_lengths,
         describe_serving,
@@ -113,6 +114,7 @@ def serve_workload(
     if outputs and not (promise or simulate):  # which draw them
         drawn = draw_traffic(requests, lengths, weights or [1.0], rate=1.0, seed=seed)
         servers = [server.with_lengths(drawn.output_tokens, drawn.kinds) for server in servers]
+    outputs += describe_context(servers[0])
     loads, rates, question = {server.hardware.name: load for server in servers}, [], (lengths, promise, seed, requests)
     if best and not promise:
         chosen = [best_options(server) for server in servers]

@@ -8,7 +8,7 @@ import polars as pl
 from ocr_flops.timing.serving.result import PARTS, Serving
 from ocr_flops.timing.serving.simulator import Simulation
 from ocr_flops.timing.serving.steady import Server
-from ocr_flops.timing.serving.targets import STEP, BestRate, Promise
+from ocr_flops.timing.serving.targets import CONTEXT, STEP, BestRate, Promise, longest_request
 from ocr_flops.timing.serving.traffic import Lengths
 from ocr_flops.units import SECONDS_PER_DAY, count, count_interval, counted, interval, seconds, share, si
 
@@ -71,6 +71,12 @@ def describe_step(serving: Serving) -> str:
         f"The cache holds {serving.kv_capacity_tokens:,} tokens, of which {100 * serving.kv_use_share:.0f} % are in use; "
         f"at most {counted(serving.max_concurrency, 'such request')} at once."
     )
+
+
+def describe_context(server: Server) -> list[str]:
+    """That requests are longer than those which the checkpoint was made for; nothing where they are not."""
+    longest = longest_request(server)
+    return [f"Requests have up to {longest:,} tokens: the published checkpoint was made for {CONTEXT:,}."] if longest > CONTEXT else []
 
 
 def describe_lengths(lengths: Lengths) -> str:

@@ -21,6 +21,12 @@ def test_a_target_is_answered_in_a_sentence_with_the_command_to_type(capsys):
     assert "vllm serve deepseek-ai/DeepSeek-OCR" in shown.out and "rests on" in shown.out
 
 
+@pytest.mark.parametrize(("tokens", "is_said"), [(7000, False), (10_000, True)])
+def test_requests_beyond_the_models_context_are_said_to_be(capsys, tokens, is_said):
+    code, shown = run(capsys, "hardware=l4", f"workload.output_tokens={tokens}", "--concurrency", "4")
+    assert code == 0 and (f"{tokens + 913:,} tokens: the published checkpoint was made for 8,192" in shown.out) == is_said
+
+
 def test_json_has_every_figure_with_its_range(capsys):
     code, shown = run(capsys, "hardware=a100_40gb", "--concurrency", "64", "--replicas", "8", "--json")
     found = json.loads(shown.out)

@@ -8,7 +8,7 @@ import marimo as mo
 from ocr_flops.app.served import BUDGETS, FLYING, MOST_REPLICAS, MOST_SECONDS, MOST_WORKERS, OWN, RATE, Load, Served
 from ocr_flops.app.tabs.elements import choice, grid, labelled, plain_table, problem
 from ocr_flops.errors import SpecError
-from ocr_flops.reports.serving import describe_best, describe_serving, describe_step, serving_table
+from ocr_flops.reports.serving import describe_best, describe_context, describe_serving, describe_step, serving_table
 from ocr_flops.spec.catalog import serving_engines
 from ocr_flops.timing.serving.targets import CONTEXT, OTHERS, Promise, best_rate, command_line, longest_output
 from ocr_flops.timing.serving.traffic import Lengths
@@ -74,7 +74,7 @@ def answer(found: Served | SpecError) -> mo.Html:
     if longest >= CONTEXT:
         fits = f"all may reach the {CONTEXT:,} tokens that the model was made for"
     longest = f"With {flying} in flight on each, {fits}."
-    said = [describe_serving(chosen), describe_step(chosen), longest, *found.refused]
+    said = [describe_serving(chosen), describe_step(chosen), longest, *describe_context(found.servers[0]), *found.refused]
     return mo.Html(f"<ul class='findings'>{''.join(f'<li>{escape(one)}</li>' for one in said)}</ul>")
 
 

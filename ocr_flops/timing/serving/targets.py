@@ -209,6 +209,11 @@ def longest_output(server: Server, concurrency: int) -> int:
     return max(0, blocks * server.pool.block_size - int(server.times.prompt_tokens.max()) + 1)
 
 
+def longest_request(server: Server) -> int:
+    """Tokens of the longest request, its prompt included."""
+    return int((server.times.prompt_tokens + server.times.output_tokens).max())
+
+
 def command_line(server: Server, concurrency: int | None = None) -> str:
     """What to type so that the engine serves as the model here has it.
 
@@ -217,8 +222,7 @@ def command_line(server: Server, concurrency: int | None = None) -> str:
     """
     options, engine = server.options, server.config.engine
     sequences = min(concurrency or options.max_num_seqs, options.max_num_seqs)
-    longest = int((server.times.prompt_tokens + server.times.output_tokens).max())
-    code, context = server.config.engine_code, max(CONTEXT, 1 << (longest - 1).bit_length())
+    code, context = server.config.engine_code, max(CONTEXT, 1 << (longest_request(server) - 1).bit_length())
     parts = code.serving_command(replace(options, max_num_seqs=sequences), context)
     parts += ["--dtype float16"] * (server.config.dtype == "fp16") + ["--quantization fp8"] * bool(engine.weights)
     return " ".join(parts + [f"--kv-cache-dtype {code.cache_dtype}"] * bool(engine.cache))
