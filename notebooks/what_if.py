@@ -61,10 +61,12 @@ def linked():
 def state(link):
     page = session.Session()
     charts, corpus_charts, serving_charts = ChartWidget(), ChartWidget(), ChartWidget()
+    get_drawn, set_drawn = mo.state(False)  # whether the browser has drawn its first charts
+    charts.observe(lambda _: set_drawn(True), "is_drawn")
     get_asked, set_asked = mo.state(0)  # how often a run was asked for, and ended
     get_arrived, set_arrived = mo.state(page.arrived)  # what there is to show of runs
     get_pins, set_pins = mo.state(link.pins, allow_self_loops=True)  # the cell of the remove buttons sets what it reads
-    return charts, corpus_charts, get_arrived, get_asked, get_pins, page, serving_charts, set_arrived, set_asked, set_pins
+    return charts, corpus_charts, get_arrived, get_asked, get_drawn, get_pins, page, serving_charts, set_arrived, set_asked, set_pins
 
 
 @app.cell(hide_code=True)
@@ -417,9 +419,22 @@ def opened(
 
 @app.cell(hide_code=True)
 def sidebar(
-    device, engine, figure_inputs, host_inputs, mode, model, pdf_inputs, served, size_inputs, source, upload_inputs, workload_inputs
+    device,
+    engine,
+    figure_inputs,
+    get_drawn,
+    host_inputs,
+    mode,
+    model,
+    pdf_inputs,
+    served,
+    size_inputs,
+    source,
+    upload_inputs,
+    workload_inputs,
 ):
     # Last, so that the first charts need not wait until the browser has made its controls.
+    mo.stop(not get_drawn())
     _grid = [workload_inputs["columns"], workload_inputs["rows"]]
     _sources = {"page": size_inputs, "file": [*upload_inputs, *pdf_inputs], "grid": _grid}
     _is_own = of.load_model(model.value).learned is None  # whose resolution modes these are

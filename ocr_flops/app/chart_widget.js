@@ -1,7 +1,7 @@
 // Charts that stay: each is embedded once as a Vega view; from then on only its rows, titles and parameters change.
 
 const LAYOUT = { renderer: "canvas", logLevel: 1, actions: { export: true, source: false, compiled: false, editor: false } }; // the editor is a site
-const REST_MS = 200; // after the last step charts out of sight follow, for who scrolls or prints
+const REST_MS = 200; // after the last step charts out of sight follow
 
 // Grey words are legible on the page, light or dark, which no one grey is.
 const GREY = '"#808080"'; // of `charts.theme`
@@ -22,7 +22,7 @@ const themed = (ink, isNarrow) => ({
   text: { color: ink },
 });
 
-const MARGIN_PX = 10; // of a chart, both sides together
+const MARGIN_PX = 10; // of a chart, both sides
 const EDGES_PX = 8; // left of the axis, and right of words
 const LEAST_PX = 170; // of a plot, or of each panel beside others, where the chart says nothing else: with less room it scrolls
 const MENU_PX = 38; // beside it
@@ -41,7 +41,7 @@ function wrapped(lines, font, width) {
   }, []));
 }
 
-// The values of a chart's signals where it has so much room: a finding is wrapped anew, the lines below it stay lines of their own.
+// A chart's signals where it has so much room: a finding is wrapped anew, lines below it stay lines.
 function fitted({ signals }, room, isNarrow) {
   const width = room - MARGIN_PX - (isNarrow ? MENU_PX : 0);
   const titles = { title_lines: [signals.title_lines.join(" ")], subtitle_lines: signals.subtitle_lines };
@@ -57,7 +57,7 @@ const filled = (template, chart, room, isNarrow) => ({
   params: [...template.params, ...Object.entries(fitted(chart, room, isNarrow)).map(([name, value]) => ({ name, value }))],
 });
 
-// On a phone panels that stand beside each other become charts below each other, of which the first has the title; all are texts.
+// On a phone panels beside each other become charts below each other, the first with the title; all are texts.
 function unfolded(text) {
   const chart = JSON.parse(text);
   const panels = Math.round(chart.signals.panels ?? 1);
@@ -76,7 +76,7 @@ const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
 
 const escaped = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 
-// An image as the page shows it, with words below: SVG as text.
+// An image as shown, with words below: SVG as text.
 function withWords(svg, words, ink) {
   const [width, height] = /width="([\d.]+)" height="([\d.]+)"/.exec(svg).slice(1).map(Number);
   const lines = words && wrapped([words], "11px sans-serif", width - MARGIN_PX);
@@ -107,7 +107,7 @@ class Panel {
     }, true);
   }
 
-  // Saves the chart under a name whose ending says as what, with the finding that stands over its first panel only.
+  // Saves the chart under a name whose ending says as what, with the finding over its first panel.
   async save(name, below) {
     const { finding } = this.chart;
     if (finding) await this.view.signal("title_lines", wrapped([finding.join(" ")], FONTS.title_lines, this.room - MARGIN_PX)).runAsync();
@@ -147,7 +147,7 @@ class Panel {
     return this.view && this.text === text && this.ink === ink && this.isNarrow === isNarrow;
   }
 
-  // Only what differs is set: an equal list of another identity, or a width, would have every mark computed again.
+  // Only what differs is set: an equal list, or a width, would have every mark computed again.
   async run() {
     const room = this.view?.container().clientWidth; // beside the menu
     if (!room) return;
@@ -234,6 +234,10 @@ function render({ model, el }) {
       await drawAll(everything);
     }
     busy = false;
+    if (!model.get("is_drawn") && (everything || panels.every((one) => one.view))) {
+      model.set("is_drawn", true);
+      model.save_changes();
+    }
     if (!everything) rest = setTimeout(draw, REST_MS, true);
   }
 

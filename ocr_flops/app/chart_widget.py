@@ -31,6 +31,7 @@ class ChartWidget(anywidget.AnyWidget):
     view = traitlets.Unicode().tag(sync=True)  # names the arrangement
     charts = traitlets.List(traitlets.Dict()).tag(sync=True, to_json=lambda charts, _: [*map(_text, charts)])
     below = traitlets.Unicode().tag(sync=True)  # stands below a chart that is saved
+    is_drawn = traitlets.Bool().tag(sync=True)  # whether a page has drawn its first charts
     library: str | None = None  # address of Vega's JavaScript, relative to the page; None where it comes with every widget
     _css = STYLE.read_text(encoding="utf-8")
 

@@ -14,7 +14,8 @@ MODEL = """
   let traits = { templates: {}, view: "", charts: [] }, changed = null;
   window.show = next => { traits = next; changed?.(); };
   window.el = document.createElement("div");
-  const model = { get: name => traits[name], on: (event, call) => { changed = call; }, off: () => { changed = null; } };
+  const model = { get: name => traits[name], set: (name, value) => { traits[name] = value; }, save_changes: () => {},
+    on: (event, call) => { changed = call; }, off: () => { changed = null; } };
   const script = await import(URL.createObjectURL(new Blob([document.querySelector("#script").textContent], { type: "text/javascript" })));
   window.end = script.default.render({ model, el: window.el });
   window.ready = true;
