@@ -103,11 +103,12 @@ class RunConfig:
         missing = (kernel.name for spec in self.model.attention_towers if not (kernel := self.kernel(spec.tower)).runs_on(hardware))
         if (name := next(missing, None)) is None:
             return None
+        others = f"attention={' or '.join(attention_modes(self.dtype, hardware))}"
         if not self.engine.block_tokens:
-            return f"no {name} kernel: use attention={' or '.join(attention_modes(self.dtype, hardware))}"
+            return f"no {name} kernel: use {others}"
         runs = {one: all(find_kernel(kernel).runs_on(hardware) for _, kernel in load_engine(one).kernels) for one in names("engine")}
         unable, able = (" and ".join(one for one in runs if runs[one] is runs_there) for runs_there in (False, True))
-        return f"no {name} kernel, without which nothing is modelled of {unable}; {able} run there, in batches"
+        return f"no {name} kernel, which {unable} take unless {others} is given; {able} run there, in batches"
 
     def obstacle_field(self, hardware: HardwareSpec) -> str:
         """The key that an obstacle is about."""

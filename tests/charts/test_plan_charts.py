@@ -72,7 +72,8 @@ def test_where_no_engine_serves_the_modes_are_those_of_the_settings_engine_page_
     (chart,) = drawn(model, "Which mode", gpu="t4", dtype="fp16", batch_size=8)
     words = " ".join(chart.title.subtitle)
     assert (
-        "page by page under transformers" in words and "has no flash kernel, without which nothing is modelled of sglang and vllm" in words
+        "page by page under transformers" in words
+        and "has no flash kernel, which sglang and vllm take unless attention=eager or sdpa is given" in words
     )
     assert "pages a day, page by page" in str(chart.template.spec)
     alone = replace(setting, mode="tiny", batch_size=1).estimate(model, "vendor").on(of.load_hardware("t4")).expected_pages_per_day
