@@ -52,6 +52,11 @@ def money(amount: float, currency: str) -> str:
     return f"{count(amount)} {currency}".strip()
 
 
+def hour_price(price: float, currency: str = "") -> str:
+    """What was typed for an hour of a device, digit by digit: 1.2345 USD an hour."""
+    return f"{price:,.10g} {currency}".strip() + " an hour"
+
+
 def count_interval(figure: Sequence[Any]) -> str:
     """Three numbers of pages, 103,000 (78,700 to 126,000); one where all are the same."""
     value, low, high = map(count, figure[:3])

@@ -3,7 +3,7 @@
 import pytest
 
 from ocr_flops import Workload
-from ocr_flops.units import counted, duration, seconds, share, si, workload_label
+from ocr_flops.units import counted, duration, hour_price, seconds, share, si, workload_label
 
 
 @pytest.mark.parametrize(
@@ -60,6 +60,7 @@ def test_a_workload_in_a_few_words():
 
 
 def test_durations_and_counts():
+    assert [hour_price(1.2345), hour_price(12345, "EUR"), hour_price(2.4 / 0.8)] == ["1.2345 an hour", "12,345 EUR an hour", "3 an hour"]
     assert [duration(hours) for hours in (1 / 3600, 0.5, 5.2, 47.9, 48)] == ["1 s", "30 min", "5.2 h", "47.9 h", "2 days"]
     assert duration(72, 48, 1e5) == "3 days (2 to 4,170)" and duration(1, 1, 1) == "1 h" and duration(float("inf")) == "inf days"
     assert [counted(number, "page") for number in (0, 1, 1200)] == ["0 pages", "1 page", "1,200 pages"]

@@ -27,7 +27,7 @@ from ocr_flops.timing.hidden_savings import BATCHES, LEAST, hidden_saving
 from ocr_flops.timing.serving.result import CUTTING
 from ocr_flops.timing.serving.steady import ENGINE, prepare
 from ocr_flops.timing.timing import Timing
-from ocr_flops.units import count, counted, interval, money, seconds, share
+from ocr_flops.units import count, counted, hour_price, interval, money, seconds, share
 
 NEARLY = 0.9  # of the most pages: more in flight only waits
 
@@ -73,7 +73,7 @@ def describe_pages(timings: Mapping[str, Timing], price: float, currency: str) -
     return (
         f"A million pages {cost} with {mode}{found}{does_not}",
         f"{describe_conditions(best)}, {counted(best.estimate.workload.output_tokens, 'output token')}; {count(run.value)} GPU hours, "
-        f"expected {count(run.low)} to {count(run.high)}, at {money(price, currency)} each. Against {name_base(base.estimate)} "
+        f"expected {count(run.low)} to {count(run.high)}, at {hour_price(price, currency)}. Against {name_base(base.estimate)} "
         f"{_shows(base, best)}. {describe_batches(timings)}",
     )
 

@@ -14,7 +14,7 @@ from ocr_flops.spec.catalog import load_hardware, names
 from ocr_flops.spec.specs import HardwareSpec
 from ocr_flops.timing import planning
 from ocr_flops.timing.timing import Timing
-from ocr_flops.units import attention_words, money
+from ocr_flops.units import attention_words, hour_price
 
 LIKELY = ("yes", "likely")
 
@@ -64,5 +64,5 @@ def plan_pages(results: Results) -> tuple[str, pl.DataFrame]:
     among = {"here": "This GPU", "fastest": f"Of {devices.height} GPUs the fastest"}
     if cheapest.height:
         price = prices[setting.gpu if cheapest["hardware"][0] == setting.hardware.title else cheapest["hardware"][0]]
-        among["cheapest"] = f"Cheapest of {len(prices)} GPUs with a price, at {money(price, currency)} an hour,"
+        among["cheapest"] = f"Cheapest of {len(prices)} GPUs with a price, at {hour_price(price, currency)},"
     return render_markdown("plan.md.j2", **values, required=required, best=best, among=among), tables.devices_table(devices, currency)

@@ -84,7 +84,7 @@ def costs_by_gpu(plan: Plan) -> Chart:
     finding = f"{best['label']} takes {money(best[column], unit)}"
     if others:
         finding += f", {others[0]['label']} {others[0][column] / best[column]:.3g} times as much"
-    prices = ", ".join(f"{row['label']} {plan.prices[row['hardware']]:g}" for row in found) if plan.prices else ""
+    prices = ", ".join(f"{row['label']} {plan.prices[row['hardware']]:,.10g}" for row in found) if plan.prices else ""
     line = f"{plan.pages:,} pages{f'; an hour of {prices} {plan.currency}'.rstrip() * bool(prices)}; bars as expected, lines the ranges"
     return ranged_chart(title(finding, line), rows, unit or "cost")
 

@@ -15,7 +15,7 @@ from ocr_flops.charts.overlay import mark_layers
 from ocr_flops.charts.theme import FAMILIES, STAGE_COLOURS
 from ocr_flops.spec.run_spec import RunSpec
 from ocr_flops.studies.models import PageText
-from ocr_flops.units import SECONDS_PER_DAY, attention_words, count, money, seconds, si
+from ocr_flops.units import SECONDS_PER_DAY, attention_words, count, hour_price, seconds, si
 
 SECONDS, PRICE, MEMORY = "expected_page_seconds", "cost_per_1000_pages", "memory_bytes"
 ASIDE = 1.03  # of the end of a line, where its name stands
@@ -70,7 +70,7 @@ def cost_by_model_chart(found: pl.DataFrame, run: RunSpec, page: PageText, curre
     finding = f"{words}{most} on {rows[0]['row']}"
     if len(rows) > 1:
         finding += f", {count(rows[-1]['end'])} on {rows[-1]['row']}"
-    where = run.hardware.label + (f" at {money(prices[0], currency)} an hour" if is_priced else "")
+    where = run.hardware.label + (f" at {hour_price(prices[0], currency)}" if is_priced else "")
     ran = f"{where}, {run.engine.name}, {attention_words(run.attention.name)}, {run.dtype}"
     line = f"{ran}; {page.width_px} x {page.height_px} px, {page.characters:,} characters; bars as expected, lines the ranges"
     return ranged_chart(title(finding, line), rows, f"{unit} for a thousand pages" if is_priced else unit)

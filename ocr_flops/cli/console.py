@@ -21,7 +21,19 @@ from ocr_flops.errors import SpecError, one_of
 from ocr_flops.files import write_whole
 from ocr_flops.spec.catalog import names
 from ocr_flops.spec.overrides import GROUPS
-from ocr_flops.units import SECONDS_PER_DAY, count, count_interval, counted, duration, escape_controls, interval, seconds, share, si
+from ocr_flops.units import (
+    SECONDS_PER_DAY,
+    count,
+    count_interval,
+    counted,
+    duration,
+    escape_controls,
+    hour_price,
+    interval,
+    seconds,
+    share,
+    si,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -181,7 +193,7 @@ def render_text(template: str, out: Path | None = None, **values: Any) -> str:
     loader = FileSystemLoader(Path(__file__).parent / "templates")
     environment = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     limit = UNLIMITED if out else terminal_width()
-    environment.filters |= {one.__name__: one for one in (si, seconds, interval, count, count_interval, counted, share)}
+    environment.filters |= {one.__name__: one for one in (si, seconds, interval, count, count_interval, counted, hour_price, share)}
     environment.globals["SECONDS_PER_DAY"] = SECONDS_PER_DAY
     environment.filters |= {"cells": _row_cell, "wrap": partial(_wrap_lines, limit=limit)}
     return environment.get_template(f"{template}.txt.j2").render(table=partial(render_table, limit=limit), **values).rstrip()

@@ -12,6 +12,7 @@ import typer
 from ocr_flops.cli import console
 from ocr_flops.cli.console import Columns, Form, Out, Overrides, Prices
 from ocr_flops.errors import SpecError
+from ocr_flops.units import hour_price
 
 if TYPE_CHECKING:
     import polars as pl
@@ -157,7 +158,7 @@ def plan_devices(
     values["among"] = {"fastest": f"fastest of {devices.height} GPUs" if devices.height > 1 else "fastest"}
     if "cheapest" in best:
         price_of = prices.get(best["cheapest"]["hardware"].partition(" ")[0])
-        values["among"]["cheapest"] = f"cheapest of {len(prices)} GPUs with a price, at {price_of:g} an hour,"
+        values["among"]["cheapest"] = f"cheapest of {len(prices)} GPUs with a price, at {hour_price(price_of)},"
     values |= {"unable": _by_reason(devices), "best": best, "pages": pages, "gpus": gpus, "batch": batch}
     console.write_result("plan", form, out, devices, data, **values)
     return 0

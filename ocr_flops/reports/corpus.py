@@ -83,7 +83,7 @@ def refused_frame(folder: Folder) -> pl.DataFrame:
 def describe_row(row: Mapping[str, Any], plan: Plan) -> str:
     """What a device takes of time and money."""
     money = f"{figure(row, 'cost', plan.currency)}, " if row["cost"] is not None else ""
-    price = f" at {units.money(plan.prices[row['hardware']], plan.currency)} an hour" if money else ""
+    price = f" at {units.hour_price(plan.prices[row['hardware']], plan.currency)}" if money else ""
     energy = f", at most {figure(row, 'energy_kwh', 'kWh')}" if row["energy_kwh"] is not None else ""
     of_them = "one of them takes" if plan.gpus == 1 else f"{plan.gpus} of them take"
     hours = duration(*(row[f"hours{case}"] for case in ENDS))
@@ -97,14 +97,15 @@ def describe_best(plan: Plan) -> list[str]:
     if best is None:
         reasons = (f"{row['label']}: {row['reason']}" for row in plan.rows)
         return [f"None of these GPUs runs it: {'; '.join(reasons)}."]
-    if len(plan.devices) == 1:
+    able, priced = (sum(row[column] is not None for row in plan.rows) for column in ("gpu_hours", "cost"))
+    if able == 1:
         return [f"Plan: {describe_row(best, plan)}"]
-    able, priced = (counted(plan.plans[column].drop_nulls().len(), "GPU") for column in ("gpu_hours", "cost"))
-    cheap, fast = f"Cheapest of {priced}{' with a price' * (priced != able)}", f"astest of {able}"
+    cheap = f"Cheapest of {priced} GPUs{' with a price' * (priced < able)}" if priced > 1 else "The one GPU with a price"
+    fast = f"astest of {able} GPUs"
     if best["cost"] is None:
         return [f"F{fast}: {describe_row(best, plan)}"]
     if best["hardware"] == fastest["hardware"]:
-        return [f"{cheap if priced != able else 'Cheapest'} and f{fast}: {describe_row(best, plan)}", *_far(plan, best)]
+        return [f"{cheap if priced < able else 'Cheapest'} and f{fast}: {describe_row(best, plan)}", *_far(plan, best)]
     return [f"{cheap}: {describe_row(best, plan)}", f"F{fast}: {describe_row(fastest, plan)}", *_far(plan, best)]
 
 

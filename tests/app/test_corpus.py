@@ -41,7 +41,7 @@ def test_controls_change_the_plan(model, groups):
     assert planned(model, groups, gpus=16).best["hours"] == base.best["hours"] / 2
     assert planned(model, groups, loops=5).best["gpu_hours"] > base.best["gpu_hours"]
     assert [row["hardware"] for row in planned(model, groups, names="l4, H200").plans.to_dicts()] == ["h200", "l4"]
-    (priced, other) = planned(model, groups, Setting(prices="h200=50 l4=0.5"), names="l4, H200").plans.to_dicts()
+    (priced, other) = planned(model, groups, Setting(prices="h200=50 l4=0.5"), names="l4, H200 l4").plans.to_dicts()
     assert priced["cost"] == 0.5 * priced["gpu_hours"] and other["cost"] == 50 * other["gpu_hours"]
     served = [planned(model, groups, Setting(engine="vllm"), preprocess_workers=threads).fastest for threads in (1, 32)]
     assert served[0]["limited_by"] == "preprocessing" and served[1]["gpu_hours"] < served[0]["gpu_hours"]

@@ -30,7 +30,7 @@ def test_pages_and_money_are_those_of_the_estimate_and_what_does_not_fit_has_non
     assert (
         "at least half of what the GPU itself saves of whole pages shows from batch 1 on" in line
         and "flash 65." in line
-        and "at 0.8 USD each" in line
+        and "at 0.8 USD an hour" in line
     )
     days = [row["text"] for row in slides.pages_and_cost(TIMINGS, 0.8, "USD").datasets["ends"]]
     assert days == ["–", *(units.count(24e6 / hours[mode]) for mode in ("sdpa", "flash")), "–",
@@ -84,7 +84,7 @@ def test_a_gpu_that_is_not_served_says_which_kernel_it_lacks_and_what_runs():
     title, line = delivered.describe_served(steps, old, refused)
     days = units.count(steps["transformers, 8 at once"].pages_per_day.value)
     assert title == f"Not served, this GPU reads {days} pages a day (transformers, 8 at once)" and len(steps) == 2
-    said = "T4 (16 GB) has no flash kernel, without which nothing is modelled of sglang and vllm; remote_code and transformers run there"
+    said = "T4 (16 GB) has no flash kernel, which sglang and vllm take unless attention=eager or sdpa is given; remote_code and transformers run there"
     assert said in line and "use attention" not in line
     assert [row.what for row in delivered.ask_rows(timings_of(old), steps, 1.0)] == ["eager, 8 at once", "sdpa, 8 at once"]
     wide = replace(SETTING, columns=12, rows=12, dtype="fp32", batch_size=128)

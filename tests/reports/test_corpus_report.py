@@ -19,7 +19,7 @@ def plan(model):
 def test_the_page_has_the_answer_and_loads_nothing(plan):
     said = describe_best(plan)
     page = corpus_page(plan, said, ["ocr-flops", "corpus", "<b>"], in_child=False)
-    assert "What 10,000 pages take" in page and "Cheapest of 1 GPU with a price: NVIDIA L4 (24 GB) at 0.8 USD an hour" in page.replace(
+    assert "What 10,000 pages take" in page and "The one GPU with a price: NVIDIA L4 (24 GB) at 0.8 USD an hour" in page.replace(
         "\N{NO-BREAK SPACE}", " "
     )
     assert "no bf16" in page and "Board power of NVIDIA L4 (24 GB): 72 W" in page.replace("\N{NO-BREAK SPACE}", " ")

@@ -110,7 +110,7 @@ def _plan(results: Results, groups: Groups, wanted: dict[str, Any]) -> Plan:
     left = () if engine == results.setting.engine else OF_ENGINE
     setting = replace(results.setting, engine=engine, **{name: getattr(Setting, name) for name in left})
     prices, currency = results.setting.hour_prices
-    gpus = wanted["names"].replace(",", " ").lower().split()
+    gpus = list(dict.fromkeys(wanted["names"].replace(",", " ").lower().split()))
     lengths = None if OWN_LENGTHS in groups.frame.columns else fixed(wanted["output_tokens"])
     is_own = setting.host != OWN_HOST or any(getattr(setting, name) is not None for name in (*HOST_US, *REACHED))
     lanes = conditions(results.model, setting) if is_own else {}
