@@ -36,6 +36,7 @@ def test_compare_says_what_it_rests_on(capsys):
     )
     text = capsys.readouterr().out
     assert "expected page   batch" in text and "tiny test model" in text and "DeepSeek-OCR" in text
+    assert cli.main([*COMPARE, "--price", "1.5"]) == 0 and "an hour" not in capsys.readouterr().out, "no device, no cost"
 
 
 def test_compare_draws_the_chart_for_a_slide(tmp_path, capsys):

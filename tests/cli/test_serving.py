@@ -103,6 +103,8 @@ def test_outputs_that_differ_count_in_the_steady_state_too(capsys):
     steady = json.loads(run(capsys, *differ, "--json")[1].out)["requests_per_second"]
     played = json.loads(run(capsys, *differ, "--simulate", "--requests", "4000", "--json")[1].out)["requests_per_second"]
     assert steady == pytest.approx(played, rel=0.03)
+    few = run(capsys, *differ, "--requests", "3", "--seed", "4", "--json")[1].out
+    assert json.loads(few)["requests_per_second"] == pytest.approx(steady, rel=0.01), "no request of three is seen"
     assert "Outputs are" not in run(capsys, "hardware=l4", "--concurrency", "64")[1].out
 
 
