@@ -248,16 +248,14 @@ class Server:
         """So many requests in flight: [1, point]."""
         found, requests, seen, ttft, is_full, is_cut = self._in_flight(flying)
         is_alone = flying[0] == 1
-        limited = np.where(is_full[0], self.capacity_limit, np.where(flying[0] >= self.max_concurrency, self.first_limit, ""))
-        limited = np.where(is_cut[0], CUTTING, limited)
-        step = np.where(is_full, seen, found.step)
+        limits = CUTTING, self.capacity_limit, self.first_limit
+        limited = np.select([is_cut[0], is_full[0], flying[0] >= self.max_concurrency], limits, "")
         wait = found.rest[0] + found.first[0]
         is_rough = (
             (wait > 0.05 * self.later * found.seen[0]) | (requests[0] > 0.8 * self.most_cut[0]) | (requests[0] * wait > 0.75) & ~is_full[0]
-        ) | (flying[0] > FULL_CACHE * self.by_cache)
-        is_rough |= self.is_in_parts
+        ) | ((flying[0] > FULL_CACHE * self.by_cache) | self.is_in_parts)
         there = np.where(is_alone, (requests * (found.first + self.later * found.seen))[0], 1.0)
-        return Flow(requests, step, seen, ttft, limited, is_rough & ~is_alone, there)
+        return Flow(requests, np.where(is_full, seen, found.step), seen, ttft, limited, is_rough & ~is_alone, there)
 
     def _in_flight(self, flying: np.ndarray) -> tuple[Balance, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Of so many requests in flight [case or 1, point] the balance, how many a second are done, seconds of a step in which one decodes
@@ -269,8 +267,7 @@ class Server:
             alone = run_alone(self)
             found = Balance(*np.where(is_alone, alone, alone if found is None else found))
         cycle, share = self.cut + found.rest + found.first + self.later * found.seen, (flying - 1) / flying / self.most_cut
-        load = np.minimum(found.rate / self.most_cut, 1 - 1e-9)
-        whole = cycle + self.cutting_wait(found.rate, others) * (1 - load) + flying * share
+        whole = cycle + self.cutting_wait(found.rate, others) * (1 - np.minimum(found.rate / self.most_cut, 1 - 1e-9)) + flying * share
         requests = 2 * flying / (whole + np.sqrt(np.maximum(whole**2 - 4 * flying * cycle * share, 0)))  # the wait is of the other ones
         requests = np.minimum(requests, self.most_cut)
         is_cut = requests >= 0.98 * self.most_cut  # most of the others wait to be cut
@@ -376,8 +373,7 @@ def solve_each(served: Deployment) -> tuple[np.ndarray, list[Ranged]]:
     rates, requests = np.empty(len(servers)), np.empty((len(servers), len(CUTTERS)))
     for kinds in ([i for i, one in enumerate(servers) if bool(one.later) is decodes] for decodes in (False, True)):
         if kinds:
-            mine = [servers[kind] for kind in kinds]
-            as_expected, every = _stack(mine, [0]), _stack(mine, range(len(CUTTERS)))
+            as_expected, every = (_stack([servers[kind] for kind in kinds], cases) for cases in ([0], range(len(CUTTERS))))
             rates[kinds] = as_expected._in_flight(as_expected.max_concurrency.astype(float))[1][:, 0]
             _, _, seen, ttft, *_ = every._in_flight(np.ones_like(every.later))
             requests[kinds] = (ttft + every.later * seen).reshape(len(kinds), -1)
