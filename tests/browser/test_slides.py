@@ -167,7 +167,7 @@ def test_the_address_carries_setting_and_slide(chromium, address):
         told = "batch_size=64", "source=page", "prices=h200%3D3.5+l4%3D0.8+EUR", "engine=vllm", "memory_bytes=2"
         until(page, lambda: all(one in page.url for one in told), "a moved slider is in the address, and the rest of it stays")
         page.locator(".present select").first.select_option(label=of.load_hardware("l4").label)
-        expect(page.locator(".present .below")).to_contain_text("0.8 EUR each")
+        expect(page.locator(".present .below")).to_contain_text("0.8 EUR an hour")
         until(page, lambda: "gpu=l4" in page.url and "memory_bytes" not in page.url, "figures stay with their device")
         page.keyboard.press("Escape")
         page.keyboard.press("ArrowRight")
