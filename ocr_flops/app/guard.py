@@ -8,6 +8,7 @@ marimo's own token would leave its assets open to everyone.
 import asyncio
 import contextlib
 import hmac
+import logging
 import re
 from html import escape
 from ipaddress import ip_address
@@ -139,6 +140,7 @@ class Guard:
             if received <= self._max_body_bytes:
                 if not (scope["path"].endswith(CALLS) or FILES in scope["path"]):
                     raise
+                logging.getLogger(__name__).debug("%s failed", scope["path"], exc_info=True)
                 refusal = PlainTextResponse("There is no such page or file, or this cannot be read.", 404)
         if not started:
             await refusal(scope, receive, send)
