@@ -17,12 +17,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from starlette.websockets import WebSocket, WebSocketDisconnect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from ocr_flops import cli
-from ocr_flops.app import guard
 from ocr_flops.app import server as serve
 from ocr_flops.app.chart_widget import LIBRARY
 from ocr_flops.app.guard import HEADERS, is_loopback
@@ -278,30 +276,6 @@ def test_who_has_the_cookie_is_served_and_still_edits_nothing(shared, cookie):
             assert session.recv(timeout=SECONDS)
 
 
-@pytest.mark.anyio
-@pytest.mark.parametrize("problem", [RuntimeError("sent after 'websocket.close'"), OSError()])
-async def test_a_page_that_closed_ends_its_visit_and_is_no_fault(problem):
-    async def visited(scope, receive, send):
-        websocket = WebSocket(scope, receive, send)
-        await websocket.accept()
-        await websocket.send_text("a chart")
-        with pytest.raises(WebSocketDisconnect):
-            await websocket.receive_text()
-        ended.append(True)
-
-    async def send(message):
-        if message["type"] == "websocket.send":
-            raise problem
-
-    async def receive():
-        return next(received)
-
-    ended, received = [], iter([{"type": "websocket.connect"}, {"type": "websocket.disconnect", "code": 1012}])
-    scope = {"type": "websocket", "path": "/ws", "query_string": b"", "headers": [(b"host", b"localhost")]}
-    await guard.Guard(visited, None, "cookie", 1, (), {})(scope, receive, send)
-    assert ended
-
-
 @pytest.mark.parametrize("path", ["/", "/talk/", "/assets/x.js", "/favicon.ico", "/@file/1-x", "/api/kernel/function_call", "/api/version"])
 def test_without_the_token_nothing_is_served(shared, path):
     for headers in (
@@ -396,11 +370,6 @@ def test_localhost_is_bound_to_one_address_of_this_machine():
 def test_a_wrong_value_is_named():
     with pytest.raises(SpecError, match=r"^port: 70000 is not from 0"):
         serve.serving("localhost", 70_000, None, 50)
-
-
-def test_the_guard_opens_one_websocket_whatever_the_app_behind_it_offers():
-    opened = [path for path in ("/ws", "/ws_sync", "/terminal/ws", "/lsp/pylsp", "/") if guard._is_open({"type": "websocket"}, path)]
-    assert opened == ["/ws"]
 
 
 def test_pages_opened_at_the_same_moment_do_not_disturb_each_other(monkeypatch):

@@ -104,7 +104,7 @@ class Comparison:
 
 
 def compared(results: Results, models: list[str], characters: int, crops: int) -> Comparison:
-    """What controls choose; the last one is kept, as chart and table are of the same."""
+    """What controls choose; the last four are kept, as chart and table are of the same."""
     return _comparison(results, tuple(models), characters, crops)
 
 
